@@ -1,0 +1,1 @@
+"""glamkit: the GLAM that anyone can run."""

@@ -1,0 +1,28 @@
+"""The one kind of error glamkit raises for a person to read: a single sentence that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class GlamkitError(Exception):
+    """Something the user can mend; the message is one sentence naming the value and what is allowed."""
+
+
+def nearest(value: object, allowed: Iterable[object], count: int = 3) -> str:
+    """A hint such as ``did you mean 'Pong'?``; without a near match, the allowed names themselves.
+
+    Letter case, dashes and underscores are ignored when comparing, as those are what people mistype most.
+    """
+    names = [str(name) for name in allowed]
+    plain = {_plain(name): name for name in names}
+    close = get_close_matches(_plain(str(value)), plain, n=count, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(repr(plain[name]) for name in close) + "?"
+    shown = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
+    return f"allowed: {shown}"
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "")

@@ -1,0 +1,89 @@
+"""The named experiments, and how they are changed by hand."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from glamkit.config import Config, keys, override
+from glamkit.errors import GlamkitError, nearest
+from glamkit.settings import parse_overrides
+
+PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
+    {
+        # The published setting: a GPU's work. The defaults above.
+        "atari100k": {},
+        # A small model that learns what a game looks like in minutes on two CPU cores.
+        "quick": {
+            "world_model.channels": (16, 32, 64, 128),
+            "world_model.variables": 16,
+            "world_model.classes": 16,
+            "world_model.width": 128,
+            "actor_critic.width": 128,
+            "replay.batch_size": 16,
+            "replay.sequence_length": 32,
+            "replay.newest_windows": 2,
+            "imagination.starts": 128,
+            "imagination.contexts": "batch",
+            "imagination.horizon": 12,
+            "trainer.env_steps": 2_000,
+            "trainer.warmup": 256,
+            "trainer.update_every": 2,
+            "trainer.log_every": 50,
+            "trainer.save_every": 500,
+            "evaluation.episodes": 2,
+            "evaluation.episode_steps": 500,
+            "world_model_optimizer.learning_rate": 1e-3,
+            "actor_critic_optimizer.learning_rate": 1e-4,
+        },
+        # Seconds: for tests, and to see that an installation works. It learns nothing.
+        "debug": {
+            "env.image_size": 32,
+            "world_model.channels": (4, 8, 8),
+            "world_model.variables": 4,
+            "world_model.classes": 4,
+            "world_model.width": 16,
+            "world_model.state": 4,
+            "actor_critic.width": 16,
+            "replay.capacity": 512,
+            "replay.batch_size": 4,
+            "replay.sequence_length": 12,
+            "replay.newest_windows": 1,
+            "imagination.starts": 8,
+            "imagination.horizon": 4,
+            "agent.context_length": 8,
+            "trainer.env_steps": 96,
+            "trainer.warmup": 48,
+            "trainer.log_every": 16,
+            "trainer.save_every": 32,
+            "evaluation.episodes": 2,
+            "evaluation.episode_steps": 40,
+            "runtime.precision": "float32",
+        },
+    }
+)
+
+
+def preset(name: str = "atari100k", overrides: str | Mapping[str, Any] | None = None, **shorthand: Any) -> Config:
+    """The named preset with what you change.
+
+    Args:
+        name: one of `PRESETS`.
+        overrides: dotted keys, as ``"trainer.warmup=300 env.sticky=0"`` or as a mapping.
+        shorthand: ``game``, ``seed``, ``env_steps`` without their section; None leaves the preset's value.
+
+    Raises:
+        GlamkitError: unknown preset, unknown key, wrong type or a value out of range.
+    """
+    if not isinstance(name, str) or name not in PRESETS:
+        raise GlamkitError(f"unknown preset {name!r}; {nearest(name, PRESETS)}")
+    changes = dict(PRESETS[name])
+    changes.update(parse_overrides(overrides))
+    sections = {"game": "env", "seed": "trainer", "env_steps": "trainer"}
+    for key, value in shorthand.items():
+        if key not in sections:
+            raise GlamkitError(f"unknown setting {key!r}; {nearest(key, [*sections, *keys()])}")
+        if value is not None:
+            changes[f"{sections[key]}.{key}"] = value
+    return override(Config(preset=name), changes)

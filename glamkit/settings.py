@@ -1,0 +1,102 @@
+"""Fields that explain and check themselves: the machinery under `config`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import field, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from glamkit.errors import GlamkitError, nearest
+
+
+def setting(default: Any, unit: str, why: str, low: float | None = None, high: float | None = None) -> Any:
+    """A field with its unit, one line of why, and the closed range it must lie in."""
+    return field(default=default, metadata={"unit": unit, "why": why, "low": low, "high": high})
+
+
+class Checked:
+    """Gives a dataclass type coercion and range checks; every failure is one sentence."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for item in fields(self):  # type: ignore[arg-type]
+            value = coerce(item.name, getattr(self, item.name), hints[item.name])
+            low, high = item.metadata.get("low"), item.metadata.get("high")
+            for number in value if isinstance(value, tuple) else (value,):
+                if (low is not None and number < low) or (high is not None and number > high):
+                    raise GlamkitError(f"{item.name} = {value!r} is outside {_range(low, high)}.")
+            object.__setattr__(self, item.name, value)
+
+
+def coerce(name: str, value: Any, kind: Any) -> Any:
+    """Reads text and loosely typed numbers (YAML's '1e-4', papermill's 'true') as `kind`, or says why not."""
+    if get_origin(kind) is Literal:
+        if not isinstance(value, str) or value not in get_args(kind):
+            raise GlamkitError(f"{name} = {value!r} is not one of the choices; {nearest(value, get_args(kind))}")
+        return value
+    if get_origin(kind) is tuple:
+        parts = value.strip("()[] ").split(",") if isinstance(value, str) else value
+        if not isinstance(parts, (list, tuple)) or not parts:
+            raise GlamkitError(f"{name} = {value!r} is not a list of whole numbers such as 16,32,64.")
+        return tuple(coerce(name, part, get_args(kind)[0]) for part in parts if part != "")
+    reader = {int: _whole, float: _number, bool: _flag, str: _text}[kind]
+    result = reader(value)
+    if result is None:
+        expected = {int: "a whole number", float: "a finite number", bool: "True or False", str: "text"}[kind]
+        raise GlamkitError(f"{name} = {value!r} is not {expected}.")
+    return result
+
+
+def parse_overrides(overrides: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Turns ``"a.b=1 c.d=2"`` (spaces or commas between) or a mapping into ``{"a.b": ..., "c.d": ...}``."""
+    if not overrides:
+        return {}
+    if isinstance(overrides, Mapping):
+        return {str(key): value for key, value in overrides.items()}
+    if not isinstance(overrides, str):
+        raise GlamkitError(f"overrides = {overrides!r} is neither text such as 'trainer.warmup=300' nor a table.")
+    # A comma separates overrides only where a new key follows, so tuples such as 16,32,64 stay whole.
+    pairs: list[str] = []
+    for piece in overrides.replace(",", " ,").split():
+        if "=" in piece or not pairs:
+            pairs.append(piece.lstrip(","))
+        else:
+            pairs[-1] += piece
+    result = {}
+    for pair in filter(None, (pair.strip(",") for pair in pairs)):
+        key, equals, value = pair.partition("=")
+        if not equals or not key or not value:
+            raise GlamkitError(f"override {pair!r} is not of the form key=value, such as trainer.warmup=300.")
+        result[key] = value
+    return result
+
+
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    return int(number) if number is not None and number == int(number) else None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _flag(value: Any) -> bool | None:
+    names = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    return value if isinstance(value, bool) else names.get(value.lower()) if isinstance(value, str) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}"
+    return f"its range: at least {low:g}" if low is not None else f"its range: at most {high:g}"
