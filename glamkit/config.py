@@ -80,7 +80,7 @@ class Imagination(Checked):
     starts: int = setting(1024, "dreams", "imagined in parallel", 1)
     context_length: int = setting(8, "steps", "of real experience before a dream; also the window it reads", 2, 64)
     horizon: int = setting(16, "steps", "H at the start of training", 1, 1024)
-    horizon_growth: float = setting(8 / 25_000, "steps per agent step", "dreams lengthen as the model improves", 0, 1)
+    horizon_growth: int = setting(3125, "agent steps", "for each, dreams get one step longer: the model improves", 1)
     horizon_growth_limit: int = setting(32, "steps", "most that is added to the horizon", 0, 1024)
 
 

@@ -1,0 +1,144 @@
+"""The versions that have to fit each other before mamba-ssm's compiled kernels load, and which of them does not.
+
+These kernels are compiled C++ and CUDA: torch, CUDA, the NVIDIA driver, the compiler and Python all have to match what
+they were compiled with, and when one does not, the import error names none of them (the most frequent trouble of
+users of mamba-ssm). Here an error is turned into the mismatch and the command that mends it; nothing here needs a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+# Its installer imports torch, so it cannot be isolated from it.
+INSTALL = "pip install --no-build-isolation mamba-ssm"
+# Without FORCE_BUILD it would fetch a ready-made wheel again, and without the others pip would take its cached one.
+REBUILD = "MAMBA_FORCE_BUILD=TRUE pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps mamba-ssm"
+# The CUDA versions for which the torch versions that glamkit allows can be had ready-made.
+WHEELS = ("12.6", "12.8", "13.0")
+
+
+class Build(NamedTuple):
+    """What is installed here; empty where there is none."""
+
+    torch: str = ""
+    torch_cuda: str = ""  # the CUDA that torch was built for
+    nvcc: str = ""  # the CUDA compiler's version
+    driver: str = ""  # the newest CUDA that the NVIDIA driver can run
+    python: str = ""
+    kernels_for: tuple[str, ...] = ()  # Python versions for which a compiled selective_scan_cuda lies there
+    compiler: str = ""  # path of the C++ compiler
+
+
+def explain_import_error(message: str, build: Build) -> tuple[str, str]:
+    """Which mismatch an error of mamba-ssm stands for, and the command that mends it (empty: nothing can).
+
+    Args:
+        message: what its import, or the first run of its kernel, raised.
+        build: the versions here.
+    """
+    if not build.torch_cuda:
+        said = f"torch {build.torch} is a CPU build, and mamba-ssm's kernels exist only for CUDA."
+        return said, f"{torch_for(build.driver)} && {INSTALL}" if build.driver else ""
+    if "causal_conv1d" in message:
+        return "causal-conv1d is broken, and glamkit does not need it.", "pip uninstall -y causal-conv1d"
+    if missing := re.search(r"No module named '([\w.]+)'", message):
+        return _explain_missing(missing[1].split(".")[0], build)
+    if "undefined symbol" in message:
+        said = f"its kernels were compiled against another torch than the {build.torch} that is installed"
+        return f"{said} (undefined symbol).", _compile(REBUILD, build)
+    if library := re.search(r"lib(?:cudart|cublas\w*|nvrtc|c10_cuda|torch_cuda)\.so(?:\.([\d.]*\d))?", message):
+        made = f"CUDA {library[1]}" if library[1] else "another torch"
+        said = f"its kernels were compiled for {made}, but torch {build.torch} brings CUDA {build.torch_cuda}"
+        return f"{said} ({library[0]} is not found).", _compile(REBUILD, build)
+    if "GLIBC" in message:
+        return "its kernels were compiled on a newer Linux than this one.", _compile(REBUILD, build)
+    if "no kernel image" in message:
+        return "its kernels were not compiled for this GPU.", _compile(REBUILD, build)
+    if "driver version is insufficient" in message or "driver on your system is too old" in message:
+        said = f"the NVIDIA driver (CUDA {build.driver or 'unknown'}) is too old for CUDA {build.torch_cuda}."
+        return said, f"update the NVIDIA driver, or: {torch_for(build.driver)}"
+    return f"its kernels do not load ({message}).", _compile(REBUILD, build)
+
+
+def _explain_missing(module: str, build: Build) -> tuple[str, str]:
+    if module == "mamba_ssm":
+        return "it is not installed.", _compile(INSTALL, build)
+    if module == "selective_scan_cuda" and build.kernels_for and build.python not in build.kernels_for:
+        made = ", ".join(build.kernels_for)
+        return f"its kernels were compiled for Python {made}, and this is {build.python}.", _compile(REBUILD, build)
+    if module == "selective_scan_cuda":
+        return "it was installed without its compiled kernels.", _compile(REBUILD, build)
+    # triton, transformers, einops and the like: on PyPI they are named as they are imported.
+    return f"it needs the package {module}, which is missing.", f"pip install {module}"
+
+
+def _compile(command: str, build: Build) -> str:
+    """`command`, after what has to be there first: the installer wants nvcc even where it then finds a wheel."""
+    if not build.nvcc or _number(build.nvcc)[0] != _number(build.torch_cuda)[0]:
+        found = f"nvcc is {build.nvcc}" if build.nvcc else "nvcc is missing, or CUDA_HOME does not say where it is"
+        return f"install the CUDA {build.torch_cuda} toolkit for torch {build.torch} ({found}), then: {command}"
+    return command if build.compiler else f"apt-get install -y g++ && {command}"
+
+
+def torch_for(driver: str) -> str:
+    """The command that installs a torch which an NVIDIA driver for CUDA `driver` can run."""
+    fitting = [cuda for cuda in WHEELS if _number(cuda) <= _number(driver)]
+    if not fitting:
+        return f"update the NVIDIA driver to one for CUDA {WHEELS[0]} or newer"
+    index = f"https://download.pytorch.org/whl/cu{fitting[-1].replace('.', '')}"
+    return f"pip install --force-reinstall 'torch>=2.8,<2.14' --index-url {index}"
+
+
+def driver_too_old(build: Build) -> bool:
+    """Whether torch was built for a CUDA that the driver cannot run; within one major version any driver can."""
+    return bool(build.driver and build.torch_cuda) and _number(build.torch_cuda)[0] > _number(build.driver)[0]
+
+
+def find_build() -> Build:
+    """The versions on this machine.
+
+    Raises:
+        ImportError: torch cannot be imported.
+    """
+    torch = importlib.import_module("torch")
+    nvcc = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin", "nvcc")
+    folders = [Path(folder) for folder in sys.path if Path(folder).is_dir()]
+    kernels = [path.name for folder in folders for path in folder.glob("selective_scan_cuda*.so")]
+    tags = [re.search(r"cpython-(\d)(\d+)", name) for name in kernels]
+    return Build(
+        torch=torch.__version__,
+        torch_cuda=torch.version.cuda or "",
+        nvcc=_ask([str(nvcc) if nvcc.exists() else "nvcc", "--version"], r"release (\d+\.\d+)"),
+        driver=_ask(["nvidia-smi"], r"CUDA (?:\w+ )?Version: *(\d+\.\d+)"),
+        python=f"{sys.version_info[0]}.{sys.version_info[1]}",
+        kernels_for=tuple(f"{tag[1]}.{tag[2]}" for tag in tags if tag),
+        compiler=find_compiler(),
+    )
+
+
+def find_compiler() -> str:
+    """The path of the C++ compiler that torch.compile would take, or nothing."""
+    names = (os.environ.get("CXX", "g++"), "g++", "clang++", "c++")
+    return next(filter(None, map(shutil.which, names)), None) or ""
+
+
+def _ask(command: list[str], pattern: str) -> str:
+    """The part of what `command` prints that `pattern` captures; nothing where it is missing or fails."""
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.search(pattern, said)
+    return found[1] if found else ""
+
+
+def _number(version: str) -> tuple[int, int]:
+    major, _, minor = version.partition(".")
+    return int(major or 0), int(minor.partition(".")[0] or 0)

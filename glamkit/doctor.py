@@ -1,0 +1,321 @@
+"""What this machine can do, in plain words, and the command that mends what it cannot: ``python -m glamkit.doctor``.
+
+Every `check_*` is a pure function of what was found, so that the tests can show it machines they do not have;
+`CHECKS` at the end says where its arguments are found. Nothing heavy is imported before it is examined.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Container, Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from glamkit.builds import Build, driver_too_old, explain_import_error, find_build, find_compiler, torch_for
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+INSTALL = "pip install -e ."
+OURS = "GMamba uses glamkit's own scan instead, with the same results."
+
+
+class Finding(NamedTuple):
+    """One line of the report: `state` is ok, note (something is slower or missing) or problem (nothing works)."""
+
+    name: str
+    state: str
+    said: str
+    mend: str = ""
+
+
+def check_python(version: tuple[int, ...]) -> Finding:
+    """Python 3.11 or newer."""
+    said = "Python " + ".".join(map(str, version[:3]))
+    if version[:2] < (3, 11):
+        return Finding("python", "problem", f"{said} is too old; glamkit needs 3.11.", "python3.11 -m venv .venv")
+    return Finding("python", "ok", f"{said} at {sys.executable}.")
+
+
+def check_packages(requirements: Iterable[str], installed: Mapping[str, str]) -> Finding:
+    """Whether all packages that glamkit asks for are there, in the versions it asks for."""
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for need in map(Requirement, requirements):
+        if need.marker is None or need.marker.evaluate({"extra": ""}):
+            found = installed.get(need.name.lower().replace("_", "-"))
+            if found is None:
+                wrong.append(f"{need.name} is missing")
+            elif not need.specifier.contains(found, prereleases=True):
+                wrong.append(f"{need.name} is {found}, but {need.specifier} is needed")
+    if wrong:
+        return Finding("packages", "problem", "; ".join(wrong) + ".", INSTALL)
+    return Finding("packages", "ok", "everything glamkit asks for is installed.")
+
+
+def check_torch(build: Build, error: str, threads: int, cores: int, limit: str | None = None) -> Finding:
+    """Whether torch imports, for what it was built, and how many threads it takes; `limit` is OMP_NUM_THREADS."""
+    if error:
+        return Finding("torch", "problem", f"torch cannot be imported ({error}).", INSTALL)
+    kind = f"built for CUDA {build.torch_cuda}" if build.torch_cuda else "a CPU build"
+    said = f"torch {build.torch}, {kind}; on the CPU it uses {threads} of {cores} cores"
+    if limit and threads < cores:
+        return Finding("torch", "note", f"{said}, because OMP_NUM_THREADS={limit}.", "unset OMP_NUM_THREADS")
+    return Finding("torch", "ok", f"{said}.")
+
+
+def check_device(build: Build, gpus: list[str], apple: bool = False) -> Finding:
+    """What ``device=auto`` computes on and, if an NVIDIA driver is here in vain, why."""
+    if gpus:
+        return Finding("device", "ok", f"{len(gpus)} CUDA GPU(s): {', '.join(gpus)}.")
+    if not build.driver:
+        said = "no NVIDIA driver was found: everything runs on the CPU."
+        return Finding("device", "ok", said + (" The Apple GPU can be asked for with device=mps." if apple else ""))
+    if not build.torch_cuda:
+        said = (
+            f"the NVIDIA driver can run CUDA {build.driver}, but torch is a CPU build, so everything runs on the CPU."
+        )
+        return Finding("device", "note", said, torch_for(build.driver))
+    if driver_too_old(build):
+        said = f"torch was built for CUDA {build.torch_cuda}, but the NVIDIA driver only goes up to {build.driver}."
+        return Finding("device", "note", said, f"update the NVIDIA driver, or: {torch_for(build.driver)}")
+    said = "torch has CUDA and there is an NVIDIA driver, but torch sees no GPU (hidden by CUDA_VISIBLE_DEVICES?)."
+    return Finding("device", "note", said, "nvidia-smi; unset CUDA_VISIBLE_DEVICES")
+
+
+def check_mamba(error: str, build: Build) -> Finding:
+    """Whether mamba-ssm's fused kernels load; `error` is what their import, or their first run, said."""
+    if not error:
+        return Finding("mamba-ssm", "ok", "its kernels load.")
+    said, mend = explain_import_error(error, build)
+    return Finding("mamba-ssm", "note", f"{said} {OURS}", mend)
+
+
+def check_scan(kernel: str, device: str) -> Finding:
+    """Which kernel ``kernel=auto`` takes for GMamba's training scan."""
+    why = "mamba-ssm's fused kernel" if kernel == "mamba-ssm" else "glamkit's own scan"
+    return Finding("scan", "ok", f"on {device}, GMamba trains with {why}.")
+
+
+def check_precision(device: str, features: Container[str], chosen: str) -> Finding:
+    """How fast bfloat16 is here, from the CPU's instructions, and what ``precision=auto`` takes.
+
+    Timing it instead was tried: while other programs ran, the same two layers came out at 0.8 to 10 times float32.
+    """
+    if device != "cpu":
+        return Finding("precision", "ok", f"precision=auto takes {chosen} on {device}.")
+    speed, better = "emulated, which is slower than float32", "float32"
+    if "amx_bf16" in features:
+        speed, better = "much faster than float32 (AMX)", "bfloat16"
+    elif "avx512_bf16" in features or "bf16" in features:
+        speed, better = "about as fast as float32 (it has the instructions, but no AMX)", chosen
+    said = f"on this CPU bfloat16 is {speed}; precision=auto takes {chosen}."
+    if better != chosen:
+        return Finding("precision", "note", said, f"overrides='runtime.precision={better}'")
+    return Finding("precision", "ok", said)
+
+
+def check_compiler(compiler: str, error: str) -> Finding:
+    """What torch.compile needs: a C++ compiler and Python's headers."""
+    if not compiler:
+        said, mend = "there is no C++ compiler, so torch.compile cannot be used.", "apt-get install -y g++ python3-dev"
+        return Finding("compiler", "note", said, "xcode-select --install" if sys.platform == "darwin" else mend)
+    if "Python.h" in error:
+        said = "Python's headers (Python.h) are missing, so torch.compile cannot be used."
+        return Finding("compiler", "note", said, "apt-get install -y python3-dev")
+    if error:
+        return Finding("compiler", "note", f"{compiler} does not work ({error}).", "apt-get install -y g++ python3-dev")
+    return Finding("compiler", "ok", f"torch.compile can use {compiler}.")
+
+
+def check_atari(error: str, versions: str) -> Finding:
+    """Whether Pong starts and makes a step; the ROMs come inside ale-py and need no licence step."""
+    if not error:
+        return Finding("atari", "ok", f"Pong runs ({versions}); the ROMs of all games come with ale-py.")
+    return Finding("atari", "problem", f"Pong does not start ({error}).", "pip install --upgrade ale-py gymnasium")
+
+
+def check_jupyter(kernel: str, python: str) -> Finding:
+    """Whether the notebooks' kernel `python3` exists and runs this Python and not another one."""
+    mend = f"{python} -m ipykernel install --sys-prefix"
+    if not kernel:
+        return Finding("jupyter", "problem", "there is no Jupyter kernel named python3.", mend)
+    # A bare name is replaced by Jupyter with the Python that it runs in; folders are compared because python and
+    # python3 in one of them are the same, and links are not followed because all virtual environments lead to one.
+    if os.sep in kernel and Path(kernel).absolute().parent != Path(python).absolute().parent:
+        return Finding("jupyter", "problem", f"the Jupyter kernel python3 runs {kernel}, not this Python.", mend)
+    return Finding("jupyter", "ok", "the kernel python3 runs this Python.")
+
+
+def check_browser(path: str) -> Finding:
+    """A chromium for the tests that open notebooks; nothing else needs it."""
+    if path:
+        return Finding("browser", "ok", f"the browser tests use {path}.")
+    return Finding("browser", "note", "no chromium: the browser tests are skipped.", "apt-get install -y chromium")
+
+
+def check_disk(free: int, folder: str) -> Finding:
+    """Room for runs, in bytes: a replay of 100,000 frames of 64 x 64 is 1.2 GB, and is saved beside the checkpoint."""
+    said = f"{free / 1e9:.1f} GB free in {folder}; an atari100k run needs about 3 GB, a quick one 0.2 GB."
+    return Finding("disk", "problem" if free < 2e8 else "note" if free < 3e9 else "ok", said)
+
+
+def find_browser() -> str:
+    """The path of a chromium, or nothing."""
+    return next(filter(None, map(shutil.which, BROWSERS)), "") or ""
+
+
+def probe_packages() -> Finding:
+    """`check_packages` of what is installed here."""
+    distributions = [(item.metadata["Name"] or "", item.version) for item in metadata.distributions()]
+    # Reversed, so that of two with one name the first on the path is kept, which is the one that is imported.
+    installed = {name.lower().replace("_", "-"): version for name, version in reversed(distributions)}
+    return check_packages(metadata.requires("glamkit") or [], installed)
+
+
+def probe_torch() -> Finding:
+    """`check_torch` of this machine."""
+    try:
+        torch = importlib.import_module("torch")
+    except Exception as error:  # compiled code fails to import in any way
+        return check_torch(Build(), _one_line(error), 0, 0)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return check_torch(find_build(), "", torch.get_num_threads(), cores, os.environ.get("OMP_NUM_THREADS"))
+
+
+def probe_device() -> Finding:
+    """`check_device` of this machine."""
+    torch = importlib.import_module("torch")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = [torch.cuda.get_device_name(index) for index in range(count)]
+    return check_device(find_build(), gpus, torch.backends.mps.is_available())
+
+
+def probe_mamba() -> Finding:
+    """`check_mamba`; on a CUDA device the kernel is also run, forward and backward."""
+    torch, mamba = importlib.import_module("torch"), importlib.import_module("glamkit.mamba")
+    error = mamba.available_kernels()["mamba-ssm"]
+    device = importlib.import_module("glamkit.runtime").resolve_device("auto")
+    if not error and device.type != "cpu":
+        try:
+            block = mamba.Mamba(16).to(device)
+            mamba.select_kernel(block, "mamba-ssm", device)
+            block(torch.zeros(1, 4, 16, device=device)).sum().backward()
+        except Exception as failure:  # whatever the kernel says is what is to be explained
+            error = _one_line(failure)
+    return check_mamba(error, find_build())
+
+
+def probe_scan() -> Finding:
+    """`check_scan` by the same function that the trainer uses."""
+    torch, mamba = importlib.import_module("torch"), importlib.import_module("glamkit.mamba")
+    device = importlib.import_module("glamkit.runtime").resolve_device("auto")
+    return check_scan(mamba.select_kernel(torch.nn.Identity(), "auto", device), str(device))
+
+
+def probe_precision() -> Finding:
+    """`check_precision` of this machine."""
+    runtime, config = importlib.import_module("glamkit.runtime"), importlib.import_module("glamkit.config")
+    machine, cpuinfo = runtime.Machine(config.Runtime()), Path("/proc/cpuinfo")
+    features = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return check_precision(str(machine.device), features, str(machine.precision).removeprefix("torch."))
+
+
+def probe_compiler() -> Finding:
+    """`check_compiler` of a file that includes Python's headers, as those that torch.compile writes do."""
+    compiler, headers = find_compiler(), sysconfig.get_paths()["include"]
+    if not compiler:
+        return check_compiler("", "")
+    command = [compiler, "-x", "c++", "-fsyntax-only", f"-I{headers}", "-"]
+    source = "#include <Python.h>\n#include <vector>\n"
+    done = subprocess.run(command, input=source, capture_output=True, text=True, timeout=60, check=False)
+    return check_compiler(compiler, done.stderr.strip().partition("\n")[0] if done.returncode else "")
+
+
+def probe_atari() -> Finding:
+    """`check_atari`: Pong for one step."""
+    try:
+        gymnasium, ale = importlib.import_module("gymnasium"), importlib.import_module("ale_py")
+        ale.ALEInterface.setLoggerMode(ale.LoggerMode.Error)
+        gymnasium.register_envs(ale)
+        env = gymnasium.make("ALE/Pong-v5")
+        env.reset(seed=0)
+        env.step(0)
+        env.close()
+    except Exception as error:  # a missing ROM, a missing namespace, an old library: all are said
+        return check_atari(_one_line(error), "")
+    return check_atari("", f"ale-py {ale.__version__}, gymnasium {gymnasium.__version__}")
+
+
+def probe_jupyter() -> Finding:
+    """`check_jupyter` of the kernel that papermill and JupyterLab start."""
+    specs = importlib.import_module("jupyter_client.kernelspec")
+    try:
+        kernel = specs.KernelSpecManager().get_kernel_spec("python3").argv[0]
+    except specs.NoSuchKernel:
+        kernel = ""
+    return check_jupyter(kernel, sys.executable)
+
+
+PROBES: dict[str, Callable[[], Finding]] = {
+    "python": lambda: check_python(sys.version_info[:3]),
+    "packages": probe_packages,
+    "torch": probe_torch,
+    "device": probe_device,
+    "mamba-ssm": probe_mamba,
+    "scan": probe_scan,
+    "precision": probe_precision,
+    "compiler": probe_compiler,
+    "atari": probe_atari,
+    "jupyter": probe_jupyter,
+    "browser": lambda: check_browser(find_browser()),
+    "disk": lambda: check_disk(shutil.disk_usage(Path.cwd()).free, str(Path.cwd())),
+}
+
+
+def examine(probes: Mapping[str, Callable[[], Finding]] = PROBES) -> list[Finding]:
+    """All findings; what cannot be examined, because something it needs is broken, is noted and not raised."""
+    findings = []
+    for name, probe in probes.items():
+        try:
+            findings.append(probe())
+        except Exception as error:
+            findings.append(Finding(name, "note", f"could not be examined ({_one_line(error)})."))
+    return findings
+
+
+def report(findings: Iterable[Finding]) -> str:
+    """The findings as lines to read, each with the command that mends it."""
+    lines = []
+    for name, state, said, mend in findings:
+        lines.append(f"{state:8}{name:11}{said}")
+        if mend:
+            lines.append(f"{'':19}to mend: {mend}")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the report; 1 if something that everybody needs is broken."""
+    parser = argparse.ArgumentParser("python -m glamkit.doctor", description="Says what this machine can do.")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    as_json = parser.parse_args(arguments).json
+    findings = examine()
+    healthy = all(finding.state != "problem" for finding in findings)
+    table = {"healthy": healthy, "findings": [finding._asdict() for finding in findings]}
+    sys.stdout.write(json.dumps(table, indent=1) + "\n" if as_json else report(findings))
+    return 0 if healthy else 1
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

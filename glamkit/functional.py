@@ -1,0 +1,109 @@
+"""The method's pure functions: every one is a line of the paper or of the implementations it follows."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def symlog(x: Tensor) -> Tensor:
+    """sign(x) log(1 + |x|): squashes rewards and returns of any size (DreamerV3)."""
+    return torch.sign(x) * torch.log1p(x.abs())
+
+
+def symexp(x: Tensor) -> Tensor:
+    """Inverse of `symlog`."""
+    return torch.sign(x) * torch.expm1(x.abs())
+
+
+def two_hot(x: Tensor, bins: Tensor) -> Tensor:
+    """Spreads symlog(x) over its two neighbouring bins, so that the expected bin is symlog(x).
+
+    Args:
+        x: values of any shape, in their own units.
+        bins: (n,) evenly spaced symlog positions; values beyond the ends go to the end bin.
+
+    Returns:
+        (..., n) weights that sum to one.
+    """
+    place = (symlog(x) - bins[0]) / (bins[1] - bins[0])
+    place = place.clamp(0, len(bins) - 1)
+    below = place.floor().clamp(max=len(bins) - 2)
+    above_share = (place - below).unsqueeze(-1)
+    index = below.long().unsqueeze(-1)
+    weights = torch.zeros(*x.shape, len(bins), dtype=place.dtype, device=x.device)
+    return weights.scatter(-1, index, 1 - above_share).scatter(-1, index + 1, above_share)
+
+
+def two_hot_loss(logits: Tensor, x: Tensor, bins: Tensor) -> Tensor:
+    """Cross entropy (nats) of logits (..., n) against the two-hot code of x (...)."""
+    return -(two_hot(x, bins) * F.log_softmax(logits, -1)).sum(-1)
+
+
+def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
+    """The value (own units) that logits (..., n) stand for: symexp of the expected bin."""
+    return symexp((F.softmax(logits, -1) * bins).sum(-1))
+
+
+def unimix(logits: Tensor, share: float) -> Tensor:
+    """Log-probabilities of a softmax mixed with `share` of uniform, over the last axis (DreamerV3)."""
+    probabilities = F.softmax(logits, -1)
+    return torch.log((1 - share) * probabilities + share / logits.shape[-1])
+
+
+def sample_categorical(log_probabilities: Tensor) -> Tensor:
+    """Indices (...) drawn from normalised log-probabilities (..., n), by the Gumbel maximum."""
+    # Same law as torch.multinomial but one pass over any shape; exponential noise is never zero in float32.
+    noise = torch.empty_like(log_probabilities, dtype=torch.float32).exponential_()
+    return (log_probabilities.float() - noise.log()).argmax(-1)
+
+
+def one_hot_sample(log_probabilities: Tensor) -> Tensor:
+    """A one-hot draw whose gradient is that of the probabilities (straight-through, DreamerV2)."""
+    classes = log_probabilities.shape[-1]
+    draw = F.one_hot(sample_categorical(log_probabilities.detach()), classes).to(log_probabilities.dtype)
+    if not log_probabilities.requires_grad:
+        return draw
+    probabilities = log_probabilities.exp()
+    return draw + (probabilities - probabilities.detach())
+
+
+def kl_categorical(left: Tensor, right: Tensor) -> Tensor:
+    """KL(left || right) in nats between normalised log-probabilities (..., K, C), summed over K."""
+    return (left.exp() * (left - right)).sum((-2, -1))
+
+
+def free_nats(kl: Tensor, floor: float) -> Tensor:
+    """max(floor, mean KL): the mean is taken first, as in the released code (DESIGN section 1)."""
+    return kl.mean().clamp(min=floor)
+
+
+def lambda_return(
+    rewards: Tensor, terminations: Tensor, values: Tensor, discount: float, trace: float, bootstrap: str = "current"
+) -> Tensor:
+    """Returns to learn from: a mix over all lookaheads of rewards and the critic's values.
+
+    G_t = r_t + discount (1 - c_t) ((1 - trace) V + trace G_{t+1}), and the last step looks at the last value.
+
+    Args:
+        rewards: (N, H).
+        terminations: (N, H) of 0 or 1.
+        values: (N, H + 1), the last one that of the state after the last action.
+        discount: gamma per step.
+        trace: lambda per step.
+        bootstrap: V is ``values[t]`` for "current" (released code), ``values[t + 1]`` for "next" (the textbook).
+    """
+    mixed = values[:, :-1] if bootstrap == "current" else values[:, 1:]
+    live = discount * (1 - terminations.to(values.dtype))
+    result, following = [], values[:, -1]
+    for t in reversed(range(rewards.shape[1])):
+        following = rewards[:, t] + live[:, t] * ((1 - trace) * mixed[:, t] + trace * following)
+        result.append(following)
+    return torch.stack(result[::-1], 1)
+
+
+def percentile(x: Tensor, share: float) -> Tensor:
+    """The int(share n)-th smallest of all n values, counted from one as the released code does."""
+    flat = x.flatten()
+    return flat.kthvalue(min(max(int(share * flat.numel()), 1), flat.numel())).values

@@ -1,0 +1,261 @@
+"""Mamba (Gu & Dao 2023, arXiv 2312.00752) for every machine: one block, four ways to run it.
+
+    forward   a whole sequence: the selective scan (mamba-ssm's fused kernel on CUDA where it loads, else ours)
+    windows   the last output of every sliding window, sharing what does not depend on the window
+    last      the last output of one sequence that starts from a zero state
+    step      one token, carrying the state
+
+All four compute the same numbers; parameter names, shapes and initialisation are mamba-ssm's, so weights move freely.
+Glossary (paper, section 3.2): u input after the convolution, dt step size, A decay, B and C input and output gates,
+D skip.
+The scan, the state and its exponentials are always float32.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glamkit.errors import GlamkitError
+
+
+class State(NamedTuple):
+    """What `Mamba.step` carries: inputs (N, conv - 1, inner) still under the convolution, and ssm (N, inner, state)."""
+
+    inputs: Tensor
+    ssm: Tensor
+
+
+class Mamba(nn.Module):
+    """A Mamba-1 block: (B, T, width) -> (B, T, width), causal.
+
+    Args:
+        width: features of a token.
+        state: state-space states per channel.
+        conv: taps of the causal convolution.
+        expand: inner width over `width`.
+    """
+
+    def __init__(self, width: int, state: int = 16, conv: int = 4, expand: int = 2) -> None:
+        super().__init__()
+        inner, rank = expand * width, math.ceil(width / 16)
+        self.sizes = (rank, state, state)
+        self.inner, self.conv, self.kernel = inner, conv, "glamkit"
+        self.in_proj = nn.Linear(width, 2 * inner, bias=False)
+        self.conv1d = nn.Conv1d(inner, inner, conv, groups=inner, padding=conv - 1)
+        self.x_proj = nn.Linear(inner, rank + 2 * state, bias=False)
+        self.dt_proj = nn.Linear(rank, inner)
+        self.A_log = nn.Parameter(torch.arange(1, state + 1).float().log().repeat(inner, 1))
+        self.D = nn.Parameter(torch.ones(inner))
+        self.out_proj = nn.Linear(inner, width, bias=False)
+        nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
+        # softplus(bias) is log-uniform in [0.001, 0.1]: step sizes from slow memory to fast.
+        dt = torch.exp(torch.empty(inner).uniform_(math.log(1e-3), math.log(1e-1))).clamp(min=1e-4)
+        with torch.no_grad():
+            self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All outputs of sequences (B, T, width)."""
+        inputs, gate = self.in_proj(x).chunk(2, -1)
+        u = self.conv1d(inputs.transpose(1, 2))[..., : x.shape[1]].transpose(1, 2)
+        u = F.silu(u.float())
+        dt, B, C = self.selection(u)
+        scan = _fused_scan if self.kernel == "mamba-ssm" else selective_scan
+        return self.finish(scan(u, dt, self.decay(), B, C), u, gate)
+
+    def project(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., 2 inner): a token's part that does not depend on its place in a window."""
+        return self.in_proj(x)
+
+    def windows(self, x: Tensor, size: int) -> Tensor:
+        """(B, T, width) -> (B, T - size + 1, width): the last output of each window of `size` tokens on its own."""
+        projected, count = self.project(x), x.shape[1] - size + 1
+        return self.last([projected[:, place : place + count] for place in range(size)])
+
+    def last(self, places: list[Tensor]) -> Tensor:
+        """The output at the last place, the state being zero before the first.
+
+        Args:
+            places: one (..., 2 inner) tensor of `project` for each place of the window.
+
+        With A diagonal the recurrence unrolls (DESIGN section 4): the input at place p reaches the last place
+        with weight exp(A * time from p to the end), and nothing but the last output is ever formed.
+        """
+        gate = places[-1].chunk(2, -1)[1]
+        u = self.convolve([place.chunk(2, -1)[0] for place in places])
+        dt, B, C = self.selection(u)
+        A, driven = self.decay(), dt * u
+        y, elapsed = driven[-1] * (C[-1] * B[-1]).sum(-1, keepdim=True), torch.zeros_like(dt[0])
+        with _float32(u):
+            for place in reversed(range(len(places) - 1)):
+                elapsed = elapsed + dt[place + 1]
+                reach = torch.exp(elapsed.unsqueeze(-1) * A)
+                y = y + driven[place] * (reach @ (C[-1] * B[place]).unsqueeze(-1)).squeeze(-1)
+        return self.finish(y, u[-1], gate)
+
+    def start(self, count: int) -> State:
+        """The zero state of `count` sequences."""
+        zeros = self.A_log.new_zeros
+        return State(zeros(count, self.conv - 1, self.inner), zeros(count, *self.A_log.shape))
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """One token (N, width) -> its output (N, width) and the state after it."""
+        new, gate = self.in_proj(x).chunk(2, -1)
+        inputs = torch.cat([state.inputs, new.float().unsqueeze(1)], 1)
+        taps, bias = self.taps()
+        u = F.silu((inputs * taps).sum(1) + bias)
+        dt, B, C = self.selection(u)
+        ssm = torch.exp(dt.unsqueeze(-1) * self.decay()) * state.ssm + (dt * u).unsqueeze(-1) * B.unsqueeze(-2)
+        with _float32(u):
+            y = (ssm @ C.unsqueeze(-1)).squeeze(-1)
+        return self.finish(y, u, gate), State(inputs[:, 1:], ssm)
+
+    def convolve(self, inputs: list[Tensor]) -> Tensor:
+        """The causal convolution and SiLU of a window: at place p it sees min(p + 1, conv) taps. (P, ..., inner)."""
+        taps, bias = self.taps()
+        places = []
+        for place in range(len(inputs)):
+            u = taps[-1] * inputs[place]
+            for back in range(1, min(place + 1, self.conv)):
+                u = u + taps[-1 - back] * inputs[place - back]
+            places.append(F.silu((u + bias).float()))
+        return torch.stack(places)
+
+    def taps(self) -> tuple[Tensor, Tensor]:
+        """The convolution's weights (conv, inner), oldest first, and its bias (inner,)."""
+        assert self.conv1d.bias is not None
+        return self.conv1d.weight.squeeze(1).T, self.conv1d.bias
+
+    def selection(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps u (..., inner) to dt (..., inner), B and C (..., state): what makes the state space selective."""
+        dt, B, C = self.x_proj(u).split(self.sizes, -1)
+        return F.softplus(self.dt_proj(dt).float()), B.float(), C.float()
+
+    def decay(self) -> Tensor:
+        """A (inner, state), negative."""
+        return -torch.exp(self.A_log.float())
+
+    def finish(self, y: Tensor, u: Tensor, gate: Tensor) -> Tensor:
+        """Skip, gate and output projection."""
+        return self.out_proj((y + self.D * u) * F.silu(gate.float()))
+
+
+def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """y_t = C_t h_t with h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t and h before the first token zero.
+
+    Args:
+        u: (B, T, inner) inputs.
+        dt: (B, T, inner) positive step sizes.
+        A: (inner, state) decays.
+        B: (B, T, state) input gates.
+        C: (B, T, state) output gates.
+
+    Returns:
+        (B, T, inner), differentiable in all arguments, in deterministic order.
+    """
+    with _float32(u):
+        return _scan(u, dt, A, B, C)[0]
+
+
+@torch.library.custom_op("glamkit::scan", mutates_args=())
+def _scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """The scan and all its states (T, B, inner, state). One opaque operation, so compilers do not unroll the loop."""
+    states = (dt * u).transpose(0, 1).unsqueeze(-1) * B.transpose(0, 1).unsqueeze(-2)
+    decays = torch.exp(dt.transpose(0, 1).unsqueeze(-1) * A)
+    for t in range(1, len(states)):
+        states[t].addcmul_(decays[t], states[t - 1])
+    y = (states @ C.transpose(0, 1).unsqueeze(-1)).squeeze(-1)
+    return y.transpose(0, 1).contiguous(), states
+
+
+@_scan.register_fake
+def _(u: Tensor, _: Tensor, A: Tensor, *__: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(u), u.new_empty(u.shape[1], u.shape[0], *A.shape)
+
+
+@torch.library.custom_op("glamkit::scan_backward", mutates_args=())
+def _scan_backward(
+    grad: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, states: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of u, dt, A, B, C: the same recurrence run backwards over the states' gradients."""
+    grad, u, dt = grad.transpose(0, 1), u.transpose(0, 1), dt.transpose(0, 1)
+    B, C = B.transpose(0, 1), C.transpose(0, 1)
+    decays = torch.exp(dt.unsqueeze(-1) * A)
+    dstates = grad.unsqueeze(-1) * C.unsqueeze(-2)
+    for t in reversed(range(len(states) - 1)):
+        dstates[t].addcmul_(decays[t + 1], dstates[t + 1])
+    dC = (grad.unsqueeze(-2) @ states).squeeze(-2)
+    ddriven = (dstates @ B.unsqueeze(-1)).squeeze(-1)
+    dB = ((dt * u).unsqueeze(-2) @ dstates).squeeze(-2)
+    dexponent = dstates[1:].mul_(states[:-1]).mul_(decays[1:])  # of dt_t A; zero at the first token
+    dA = torch.einsum("tbi,tbin->in", dt[1:], dexponent)
+    ddt = u * ddriven
+    ddt[1:] += (dexponent * A).sum(-1)
+    du, ddt, dB, dC = (part.transpose(0, 1).contiguous() for part in (dt * ddriven, ddt, dB, dC))
+    return du, ddt, dA, dB, dC
+
+
+@_scan_backward.register_fake
+def _(_: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(part) for part in inputs[:5])
+
+
+def _remember(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    ctx.save_for_backward(*inputs, output[1])
+
+
+def _differentiate(ctx, grad, _):  # type: ignore[no-untyped-def]
+    with _float32(grad):
+        return _scan_backward(grad.contiguous(), *ctx.saved_tensors)
+
+
+_scan.register_autograd(_differentiate, setup_context=_remember)
+
+
+def _float32(x: Tensor) -> torch.autocast:
+    """Context that keeps autocast away from the state's products."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def available_kernels() -> dict[str, str]:
+    """The scans by name; the text is empty where one can be used, else why mamba-ssm does not load."""
+    try:
+        importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+    except Exception as error:  # an import of compiled code can fail in any way; the doctor explains this text
+        return {"glamkit": "", "mamba-ssm": f"{type(error).__name__}: {error}"}
+    return {"glamkit": "", "mamba-ssm": ""}
+
+
+def select_kernel(module: nn.Module, choice: str, device: torch.device) -> str:
+    """Sets the training scan of every `Mamba` inside `module`, and returns its name for the run's record.
+
+    Args:
+        module: any module.
+        choice: ``auto``, ``glamkit`` or ``mamba-ssm``; auto takes mamba-ssm on a CUDA device where it loads.
+        device: where `module` will run.
+
+    Raises:
+        GlamkitError: mamba-ssm was asked for and cannot run here.
+    """
+    gpu = device.type == "cuda"
+    missing = "" if choice == "glamkit" else available_kernels()["mamba-ssm"]
+    if choice == "mamba-ssm" and (missing or not gpu):
+        reason = missing or f"it needs a CUDA GPU, and the device is {device}"
+        raise GlamkitError(f"runtime.kernel = 'mamba-ssm' cannot be used ({reason}); use auto or glamkit.")
+    name = "mamba-ssm" if gpu and choice != "glamkit" and not missing else "glamkit"
+    for part in module.modules():
+        if isinstance(part, Mamba):
+            part.kernel = name
+    return name
+
+
+def _fused_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """`selective_scan` by mamba-ssm's kernel, which keeps time in the last axis."""
+    fused = importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
+    u, dt, B, C = (part.transpose(1, 2).contiguous() for part in (u, dt, B, C))
+    return fused(u, dt, A, B, C).transpose(1, 2)

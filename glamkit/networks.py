@@ -1,0 +1,69 @@
+"""Parts without ideas of their own: encoder, decoder, MLP heads, categorical heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from glamkit.functional import unimix
+
+
+class Encoder(nn.Sequential):
+    """Frames (N, 3, size, size) in [0, 1] -> embeddings (N, E = 16 x channels[-1]); each layer halves the side."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        layers: list[nn.Module] = []
+        for before, after in zip([3, *channels], channels, strict=False):
+            conv = nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)
+            layers += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        super().__init__(*layers, nn.Flatten())
+        self.features = 16 * channels[-1]
+
+
+class Decoder(nn.Sequential):
+    """Latents (N, Z) -> frames (N, 3, size, size): the encoder backwards."""
+
+    def __init__(self, latent: int, channels: Sequence[int]) -> None:
+        last = channels[-1]
+        layers: list[nn.Module] = [
+            nn.Linear(latent, 16 * last, bias=False),
+            nn.Unflatten(1, (last, 4, 4)),
+            nn.BatchNorm2d(last),
+            nn.ReLU(inplace=True),
+        ]
+        backwards = list(reversed(channels))
+        for before, after in pairwise(backwards):
+            conv = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)
+            layers += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        super().__init__(*layers, nn.ConvTranspose2d(channels[0], 3, 4, stride=2, padding=1))
+
+
+class MLP(nn.Sequential):
+    """`layers` x [Linear without bias, LayerNorm, ReLU] of `width`, then a Linear to `out`."""
+
+    def __init__(self, features: int, width: int, layers: int, out: int) -> None:
+        parts: list[nn.Module] = []
+        for before in [features] + [width] * (layers - 1):
+            parts += [nn.Linear(before, width, bias=False), nn.LayerNorm(width), nn.ReLU()]
+        super().__init__(*parts, nn.Linear(width, out))
+
+
+class CategoricalHead(nn.Linear):
+    """Features (..., F) -> log-probabilities (..., K, C) of K categoricals with C classes, mixed with some uniform."""
+
+    def __init__(self, features: int, variables: int, classes: int, share: float) -> None:
+        super().__init__(features, variables * classes)
+        self.shape, self.share = (variables, classes), share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Computes the log-probabilities in float32."""
+        logits = super().forward(x).float().unflatten(-1, self.shape)
+        return unimix(logits, self.share)
+
+
+def symlog_bins(count: int, limit: float) -> Tensor:
+    """`count` bin positions from -limit to limit, in symlog units."""
+    return torch.linspace(-limit, limit, count)

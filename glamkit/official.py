@@ -1,0 +1,151 @@
+"""Weights of the released code, in and out: names and shapes both ways, sizes inferred."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from glamkit.actor_critic import ActorCritic
+from glamkit.config import ActorCritic as ActorCriticConfig
+from glamkit.config import WorldModel as WorldModelConfig
+from glamkit.errors import GlamkitError
+from glamkit.world_model import WorldModel
+
+# Our name -> theirs, by prefix. Layers inside a sequence are numbered alike in both.
+WORLD_MODEL_NAMES = {
+    "encoder": "encoder.backbone",
+    "decoder": "image_decoder.backbone",
+    "stem": "storm_mamba.stem",
+    "sequence_model.gmamba.blocks": "storm_mamba.longlayers",
+    "sequence_model.gmamba.out": "storm_mamba.output_proj",
+    "sequence_model.lmamba.blocks": "storm_mamba.shortlayers",
+    "sequence_model.lmamba.out": "storm_mamba.short_output_proj.0",
+    "posterior": "dist_head.post_head",
+    "prior": "dist_head.prior_head",
+    "variation_posterior": "delta_dist_head.post_head",
+    "variation_prior": "delta_dist_head.prior_head",
+    "reward.6": "reward_decoder.head",
+    "reward": "reward_decoder.backbone",
+    "termination.6": "termination_decoder.head.0",
+    "termination": "termination_decoder.backbone",
+}
+AGENT_NAMES = {"actor": "actor", "critic": "critic", "slow_critic": "slow_critic"}
+
+State = Mapping[str, Tensor]
+
+
+def import_official(
+    world_model_state: State, agent_state: State | None = None
+) -> tuple[WorldModel, ActorCritic | None]:
+    """Our models with the released code's weights.
+
+    Args:
+        world_model_state: state dict of the released world model.
+        agent_state: state dict of the released actor-critic, if wanted.
+
+    Returns:
+        The world model, and the actor-critic or None.
+
+    Raises:
+        GlamkitError: an entry is missing, surplus or misshapen; it is named.
+    """
+    world_model = WorldModel(*_world_model_sizes(world_model_state))
+    _load(world_model, world_model_state, WORLD_MODEL_NAMES, "world model")
+    if agent_state is None:
+        return world_model, None
+    actor_critic = ActorCritic(*_agent_sizes(agent_state))
+    _load(actor_critic, agent_state, AGENT_NAMES, "agent")
+    if actor_critic.features != world_model.features:
+        raise GlamkitError(
+            f"the agent reads {actor_critic.features} features, "
+            f"but the world model's states have {world_model.features}; are they from one run?"
+        )
+    return world_model, actor_critic
+
+
+def import_official_agent(agent_state: State) -> ActorCritic:
+    """The actor-critic alone; see `import_official`."""
+    actor_critic = ActorCritic(*_agent_sizes(agent_state))
+    _load(actor_critic, agent_state, AGENT_NAMES, "agent")
+    return actor_critic
+
+
+def export_official(
+    world_model: WorldModel, actor_critic: ActorCritic | None = None
+) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """Inverse of `import_official`: state dicts under the released code's names."""
+    exported = {official_name(name, WORLD_MODEL_NAMES): v for name, v in world_model.state_dict().items()}
+    if actor_critic is None:
+        return exported, None
+    agent = {name: v for name, v in actor_critic.state_dict().items() if name.split(".")[0] in AGENT_NAMES}
+    return exported, agent
+
+
+def official_name(name: str, names: Mapping[str, str]) -> str:
+    """The released code's name of one of our parameters."""
+    ours = max((prefix for prefix in names if name.startswith(prefix + ".")), key=len)
+    return names[ours] + name.removeprefix(ours)
+
+
+def _load(module: WorldModel | ActorCritic, state: State, names: Mapping[str, str], what: str) -> None:
+    own = {name: tensor for name, tensor in module.state_dict().items() if not name.startswith("range.")}
+    wanted = {official_name(name, names): name for name in own}
+    problems = [f"{name} is missing" for name in wanted if name not in state]
+    problems += [f"{name} is surplus" for name in state if name not in wanted]
+    for theirs, ours in wanted.items():
+        if theirs in state and tuple(state[theirs].shape) != tuple(own[ours].shape):
+            problems.append(f"{theirs} has shape {tuple(state[theirs].shape)}, not {tuple(own[ours].shape)}")
+    if problems:
+        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+        raise GlamkitError(f"these are not weights of the released {what}: {'; '.join(problems[:5])}{more}.")
+    module.load_state_dict({ours: state[theirs] for theirs, ours in wanted.items()}, strict=False)
+
+
+def _world_model_sizes(state: State) -> tuple[WorldModelConfig, int]:
+    """Config and number of actions that fit the shapes."""
+    convs = _numbered(state, r"encoder\.backbone\.(\d+)\.weight", dimensions=4)
+    latent, width = _shape(state, "dist_head.prior_head.weight", 2)
+    variables = math.isqrt(latent)
+    if variables**2 != latent:
+        raise GlamkitError(f"dist_head.prior_head.weight has {latent} rows, which is not a square number of classes.")
+    mixer = "storm_mamba.longlayers.0.mixer"
+    inner, states = _shape(state, f"{mixer}.A_log", 2)
+    config = WorldModelConfig(
+        channels=tuple(int(state[f"encoder.backbone.{i}.weight"].shape[0]) for i in convs),
+        variables=variables,
+        classes=variables,
+        width=width,
+        blocks=len(_numbered(state, r"storm_mamba\.longlayers\.(\d+)\.norm\.weight", dimensions=1)),
+        state=states,
+        conv=_shape(state, f"{mixer}.conv1d.weight", 3)[2],
+        expand=inner // width,
+        bins=_shape(state, "reward_decoder.head.weight", 2)[0],
+    )
+    return config, _shape(state, "storm_mamba.stem.0.weight", 2)[1] - latent
+
+
+def _agent_sizes(state: State) -> tuple[ActorCriticConfig, int, int]:
+    """Config, features and number of actions that fit the shapes."""
+    layers = _numbered(state, r"actor\.(\d+)\.weight", dimensions=2)
+    if len(layers) < 2:
+        raise GlamkitError("these are not weights of the released agent: actor.0.weight is missing.")
+    width, features = _shape(state, "actor.0.weight", 2)
+    bins = _shape(state, f"critic.{layers[-1]}.weight", 2)[0]
+    config = ActorCriticConfig(layers=len(layers) - 1, width=width, bins=bins)
+    return config, features, _shape(state, f"actor.{layers[-1]}.weight", 2)[0]
+
+
+def _numbered(state: State, pattern: str, dimensions: int) -> list[int]:
+    found = ((re.fullmatch(pattern, name), tensor) for name, tensor in state.items())
+    return sorted(int(match[1]) for match, tensor in found if match and tensor.dim() == dimensions)
+
+
+def _shape(state: State, name: str, dimensions: int) -> tuple[int, ...]:
+    if name not in state:
+        raise GlamkitError(f"these are not weights of the released code: {name} is missing.")
+    if state[name].dim() != dimensions or 0 in state[name].shape:
+        raise GlamkitError(f"{name} has shape {tuple(state[name].shape)}; it should have {dimensions} axes.")
+    return tuple(state[name].shape)

@@ -1,0 +1,129 @@
+"""The machine: device, precision, seeding, compilation. The only room that says "cuda"."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from glamkit.config import Runtime
+from glamkit.errors import GlamkitError
+
+DEVICES = "auto, cpu, cuda, cuda:N or mps"
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device a setting stands for; ``auto`` prefers a GPU.
+
+    Raises:
+        GlamkitError: the name is no device, or this machine has none such.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, ValueError):
+        raise GlamkitError(f"runtime.device = {name!r} is not a device; allowed: {DEVICES}.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise GlamkitError(f"runtime.device = {name!r}, but torch sees {found} CUDA GPUs here; use cpu or auto.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise GlamkitError(f"runtime.device = {name!r}, but this machine has no Apple GPU; use cpu or auto.")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise GlamkitError(f"runtime.device = {name!r} is not supported; allowed: {DEVICES}.")
+    return device
+
+
+class Machine:
+    """Where a run computes and how: resolved once from `config.Runtime`, then passed around.
+
+    Attributes:
+        device: torch device of models and replay.
+        precision: dtype of convolutions and matrix products under `autocast`.
+        compiles: whether `compile` really compiles.
+    """
+
+    def __init__(self, config: Runtime, long_run: bool = False) -> None:
+        """`long_run` says that minutes of compilation pay for themselves; only ``compile=auto`` on a CPU asks."""
+        self.device = resolve_device(config.device)
+        gpu = self.device.type == "cuda"
+        self.precision = torch.float32
+        if config.precision == "bfloat16" or (config.precision == "auto" and _fast_bfloat16(self.device)):
+            self.precision = torch.bfloat16
+        worth_it = gpu or (long_run and shutil.which("c++") is not None and self.device.type == "cpu")
+        self.compiles = config.compile == "on" or (config.compile == "auto" and worth_it)
+        if gpu:
+            torch.set_float32_matmul_precision("high")
+
+    def __repr__(self) -> str:
+        compiled = "compiled" if self.compiles else "eager"
+        return f"{self.device} in {str(self.precision).removeprefix('torch.')}, {compiled}"
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Context in which convolutions and matrix products run in `precision`."""
+        enabled = self.precision != torch.float32
+        return torch.autocast(self.device.type, dtype=self.precision, enabled=enabled)
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` compiled where that pays, or itself."""
+        return torch.compile(function, dynamic=False) if self.compiles else function
+
+    def synchronize(self) -> None:
+        """Waits until the device has done its work, so that a clock can be read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32 here: any recent GPU, and CPUs with instructions for it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and probe is not None and bool(probe())
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and torch on all devices."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def random_state() -> dict[str, Any]:
+    """All global random-number states, as plain values and tensors that any safe loader can read."""
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Inverse of `random_state`; GPU states are restored when the same number of GPUs is there."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+@contextlib.contextmanager
+def undisturbed(seed: int | None = None) -> Iterator[None]:
+    """Random numbers drawn inside leave those outside as they were: for evaluation and for pictures."""
+    before = random_state()
+    if seed is not None:
+        seed_everything(seed)
+    try:
+        yield
+    finally:
+        set_random_state(before)

@@ -1,0 +1,208 @@
+"""GMamba, LMamba and their sum: the paper's contribution alone in its file (GLAM, section 3.2).
+
+token e_t  --difference d_t = e_t - e_{t-1}-->  GMamba over the whole sequence  --> g_t   global variation
+token e_t  --window e_{t-S+1} .. e_t-------->  LMamba over each window alone    --> l_t   local variation
+hidden state h_t = g_t + l_t
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from glamkit.config import WorldModel as WorldModelConfig
+from glamkit.mamba import Mamba, State
+
+
+class Entry(NamedTuple):
+    """A token on its way through blocks: itself, and its input projection in the last block if it can be shared."""
+
+    token: Tensor
+    projected: Tensor | None
+
+
+class Block(nn.Module):
+    """x + Mamba(LayerNorm(x))."""
+
+    def __init__(self, config: WorldModelConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.mixer = Mamba(config.width, config.state, config.conv, config.expand)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return x + self.mixer(self.norm(x))
+
+
+class Blocks(nn.ModuleList):
+    """Residual Mamba blocks, each reading the one before."""
+
+    def __init__(self, config: WorldModelConfig) -> None:
+        super().__init__([Block(config) for _ in range(config.blocks)])
+
+    @property
+    def stack(self) -> list[Block]:
+        """The blocks in order."""
+        return cast(list[Block], list(self))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All outputs of sequences (B, T, D)."""
+        for block in self:
+            x = block(x)
+        return x
+
+    def prepare(self, tokens: Tensor) -> Entry:
+        """What is computed once per token (..., D) however many windows it lies in.
+
+        Only a single block can share it: in a deeper stack the later blocks' inputs depend on the window.
+        """
+        first, *deeper = self.stack
+        return Entry(tokens, None if deeper else first.mixer.project(first.norm(tokens)))
+
+    def last(self, window: list[Entry]) -> Tensor:
+        """The last output (..., D) of a window of entries, read from a zero state."""
+        *early, final = self.stack
+        shared = [entry.projected for entry in window if entry.projected is not None]
+        if shared:
+            return window[-1].token + final.mixer.last(shared)
+        x = torch.stack([entry.token for entry in window], -2)
+        shape, x = x.shape, x.flatten(0, -3)
+        for block in early:
+            x = block(x)
+        x = x.view(shape)
+        places = final.mixer.project(final.norm(x)).unbind(-2)
+        return x[..., -1, :] + final.mixer.last(list(places))
+
+    def windows(self, x: Tensor, size: int) -> Tensor:
+        """(B, T, D) -> (B, T - size + 1, D): the last output of every window of `size` tokens."""
+        entry, count = self.prepare(x), x.shape[1] - size + 1
+        return self.last(
+            [
+                Entry(x[:, p : p + count], None if entry.projected is None else entry.projected[:, p : p + count])
+                for p in range(size)
+            ]
+        )
+
+    def step(self, x: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
+        """One token (N, D), carrying one state per block."""
+        after: list[State] = []
+        for block, state in zip(self.stack, states, strict=True):
+            change, state = block.mixer.step(block.norm(x), state)
+            x, after = x + change, [*after, state]
+        return x, after
+
+
+class GMamba(nn.Module):
+    """Reads the differences between consecutive tokens over the whole sequence: the global variation."""
+
+    def __init__(self, config: WorldModelConfig) -> None:
+        super().__init__()
+        self.blocks = Blocks(config)
+        self.out = nn.Sequential(
+            nn.Linear(config.width, config.width, bias=False), nn.LayerNorm(config.width), nn.SiLU()
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T - 1, D): g_t for t = 1 .. T - 1."""
+        return self.out(self.blocks(tokens[:, 1:] - tokens[:, :-1]))
+
+
+class LMamba(nn.Module):
+    """Reads the last S tokens, each window on its own: the local variation."""
+
+    def __init__(self, config: WorldModelConfig) -> None:
+        super().__init__()
+        self.window = config.window
+        self.blocks = Blocks(config)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T - S + 1, D): l_t for t = S - 1 .. T - 1."""
+        return self.out(self.blocks.windows(tokens, self.window))
+
+
+class SequenceModel(nn.Module):
+    """h_t = g_t + l_t, for training over sequences and for memories that imagine and act."""
+
+    def __init__(self, config: WorldModelConfig) -> None:
+        super().__init__()
+        self.gmamba, self.lmamba = GMamba(config), LMamba(config)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, T, D) -> hidden states h and global variation g, both (B, T - S, D) for t = S .. T - 1."""
+        count = tokens.shape[1] - self.lmamba.window
+        g, l = self.gmamba(tokens)[:, -count:], self.lmamba(tokens)[:, -count:]  # noqa: E741 - the paper's letter
+        return (g + l).float(), g.float()
+
+    def memory(self, tokens: Tensor, kind: str = "window") -> Memory:
+        """A memory that has read the tokens (N, L, D); see `config.Imagination.memory`."""
+        return (Window if kind == "window" else Recurrent)(self, tokens)
+
+
+class Memory:
+    """Tokens read so far; `hidden` (N, D) is h of the last one."""
+
+    hidden: Tensor
+    variation: Tensor
+
+    def read(self, token: Tensor) -> Tensor:
+        """Takes in the next token (N, D) and returns its hidden state h (N, D)."""
+        raise NotImplementedError
+
+    def _sum(self, model: SequenceModel, g: Tensor, l: Tensor) -> Tensor:  # noqa: E741
+        self.variation = model.gmamba.out(g).float()
+        self.hidden = self.variation + model.lmamba.out(l).float()
+        return self.hidden
+
+
+class Window(Memory):
+    """Re-reads the last L tokens at each step, as the released code does; projections are kept per token."""
+
+    def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
+        self.model = model
+        steps = tokens.unbind(1)
+        # A lone token has no predecessor and is read as it is, as the released code does.
+        pairs = pairwise(steps)
+        changes = [new - old for old, new in pairs] or [tokens[:, 0]]
+        self.token = steps[-1]
+        self.changes = [model.gmamba.blocks.prepare(change) for change in changes]
+        self.tokens = [model.lmamba.blocks.prepare(token) for token in steps[-model.lmamba.window :]]
+        self._look()
+
+    def read(self, token: Tensor) -> Tensor:
+        """Slides the window by one token."""
+        change = self.model.gmamba.blocks.prepare(token - self.token)
+        self.token = token
+        self.changes = [*self.changes[1:], change]
+        self.tokens = [*self.tokens, self.model.lmamba.blocks.prepare(token)][-self.model.lmamba.window :]
+        return self._look()
+
+    def _look(self) -> Tensor:
+        g = self.model.gmamba.blocks.last(self.changes)
+        return self._sum(self.model, g, self.model.lmamba.blocks.last(self.tokens))
+
+
+class Recurrent(Memory):
+    """Carries GMamba's state from step to step: O(1) per step, and nothing is forgotten by a window's edge."""
+
+    def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
+        self.model = model
+        self.states = [block.mixer.start(len(tokens)) for block in model.gmamba.blocks.stack]
+        self.token = torch.zeros_like(tokens[:, 0])
+        self.tokens: list[Entry] = []
+        self.read(tokens[:, 0], first=True)
+        for token in tokens[:, 1:].unbind(1):
+            self.read(token)
+
+    def read(self, token: Tensor, first: bool = False) -> Tensor:
+        """One step of GMamba, and LMamba's window slid by one token."""
+        blocks = self.model.gmamba.blocks
+        g, states = blocks.step(token - self.token, self.states)
+        # The first token is no change, so it leaves no trace in the state: both memories count alike.
+        self.states = self.states if first else states
+        self.token = token
+        self.tokens = [*self.tokens, self.model.lmamba.blocks.prepare(token)][-self.model.lmamba.window :]
+        return self._sum(self.model, g, self.model.lmamba.blocks.last(self.tokens))

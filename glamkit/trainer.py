@@ -1,0 +1,291 @@
+"""The training loop (GLAM, Algorithm 1): collect, train the world model, imagine, train the actor-critic."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glamkit import checkpoint
+from glamkit.actor_critic import ActorCritic
+from glamkit.agent import Agent, Past
+from glamkit.config import Config, Optimizer
+from glamkit.envs import make_env
+from glamkit.mamba import select_kernel
+from glamkit.metrics import Log, Means
+from glamkit.replay import Batch, Replay
+from glamkit.run import Run
+from glamkit.runtime import Machine, random_state, seed_everything, set_random_state
+from glamkit.world_model import Context, Observed, Rollout, WorldModel
+
+logger = logging.getLogger(__name__)
+
+
+class Event(NamedTuple):
+    """Something worth telling: kind is ``log``, ``episode``, ``saved``, ``stopped`` or ``done``."""
+
+    kind: str
+    step: int
+    metrics: dict[str, float]
+
+
+class Trainer:
+    """A run in progress: iterate to train, stop whenever, iterate again to go on.
+
+    Args:
+        config: the experiment.
+        run_dir: its folder; one that holds a run of the same config is resumed.
+        resume: False refuses a folder that already holds a run.
+
+    Raises:
+        GlamkitError: the folder holds something else or cannot be written, or the game is unknown.
+    """
+
+    def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
+        self.config, self.run = config, Run(run_dir)
+        self.run.check(config, resume)
+        self.env = make_env(config.env)
+        self.machine = Machine(config.runtime)
+        device, image_size = self.machine.device, config.env.image_size
+        seed_everything(config.trainer.seed)
+        world_model = WorldModel(config.world_model, self.env.num_actions)
+        actor_critic = ActorCritic(config.actor_critic, world_model.features, self.env.num_actions)
+        self.agent = Agent(config.agent, world_model, actor_critic).to(device).eval()
+        self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.kernel = select_kernel(self.agent, config.runtime.kernel, device)
+        self.world_model_optimizer = adam(world_model, config.world_model_optimizer)
+        self.actor_critic_optimizer = adam(actor_critic, config.actor_critic_optimizer)
+        self.replay = Replay(config.replay, image_size, device, config.trainer.seed)
+        self.past = Past(config.agent, 1, image_size, device)
+        self.means, self.log = Means(), Log(self.run.log_file)
+        self.step, self.saved_steps, self.episode = 0, 0, {"return": 0.0, "length": 0}
+        self.stop_requested, self.clock = False, (time.perf_counter(), 0)
+        self.run.begin(config, self.describe_machine())
+        if not self.load():
+            self.frame = self.env.reset(config.trainer.seed)
+            self.log.cut(0)
+
+    def describe_machine(self) -> dict[str, str]:
+        """What runs the experiment, for the record."""
+        return {
+            "device": str(self.machine.device),
+            "precision": str(self.machine.precision).removeprefix("torch."),
+            "kernel": self.kernel,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+
+    # Algorithm 1 ------------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Event]:
+        """Trains until the run is complete or stopped; between two events everything may be looked at or saved."""
+        with self.stop_on_interrupt():
+            while self.step < self.config.trainer.env_steps and not self.stop_requested:
+                yield from self.advance()
+            if self.stop_requested:
+                yield self.save("stopped")
+                return
+        yield self.save("done")
+
+    def advance(self) -> list[Event]:
+        """One agent step and, when it is due, one update of everything."""
+        settings, events = self.config.trainer, self.collect()
+        if self.step > settings.warmup and self.step % settings.update_every == 0:
+            batch = self.replay.sample()
+            observed = self.train_world_model(batch)
+            rollout = self.imagine(batch, observed)
+            self.train_actor_critic(rollout)
+        if self.step % settings.log_every == 0:
+            events.append(self.write_log())
+        if self.step % settings.save_every == 0:
+            events.append(self.save("saved"))
+        return events
+
+    def collect(self) -> list[Event]:
+        """One step in the real game: act, store, and start anew when it is over."""
+        if self.step < self.config.trainer.warmup:
+            actions = torch.randint(self.env.num_actions, (1,), device=self.machine.device)
+        else:
+            with torch.no_grad(), self.machine.autocast():
+                actions = self.agent.act(self.frame[None], self.past)
+        outcome = self.env.step(int(actions))
+        self.replay.add(self.frame, int(actions), outcome.reward, outcome.terminated)
+        self.past.add(self.frame[None], actions, np.array([outcome.ended]))
+        self.step += 1
+        self.episode["return"] += outcome.reward
+        self.episode["length"] += 1
+        self.frame = outcome.observation
+        return self.finish_episode() if outcome.ended else []
+
+    def finish_episode(self) -> list[Event]:
+        """Logs the episode and resets the game; the seed given at the run's start goes on."""
+        metrics = {f"episode/{name}": float(value) for name, value in self.episode.items()}
+        self.log.write(self.step, "episode", metrics)
+        self.episode = {"return": 0.0, "length": 0}
+        self.frame = self.env.reset()
+        return [Event("episode", self.step, metrics)]
+
+    def train_world_model(self, batch: Batch) -> Observed:
+        """One update of the world model; returns what it saw."""
+        model = self.agent.world_model
+        model.train()
+        with self.machine.autocast():
+            observed = model.observe(batch.frames)
+            loss, metrics = model.loss(batch, observed)
+        norm = self.descend(self.world_model_optimizer, loss, model, self.config.world_model_optimizer)
+        model.eval()
+        self.means.add({**metrics, "gradient_norm": norm}, "world_model")
+        return observed
+
+    @torch.no_grad()
+    def imagine(self, batch: Batch, observed: Observed) -> Rollout:
+        """Dreams from real contexts, following the policy."""
+        settings, model = self.config.imagination, self.agent.world_model
+        with self.machine.autocast():
+            if settings.contexts == "batch":
+                context = choose_contexts(batch, observed, settings.starts, settings.context_length)
+            else:
+                real = self.replay.sample(settings.starts, settings.context_length)
+                context = model.context(real.frames, real.actions)
+            rollout = model.imagine(self.agent.actor_critic.act, context, self.horizon, settings.memory)
+        rewards, ends = rollout.rewards.mean(), rollout.terminations.mean()
+        self.means.add({"reward": rewards, "termination": ends, "horizon": self.horizon}, "imagination")
+        return rollout
+
+    def train_actor_critic(self, rollout: Rollout) -> None:
+        """One update of actor and critic; then the slow critic moves."""
+        model = self.agent.actor_critic
+        with self.machine.autocast():
+            loss, metrics = model.loss(rollout)
+        norm = self.descend(self.actor_critic_optimizer, loss, model, self.config.actor_critic_optimizer)
+        model.move_slow_critic()
+        self.means.add({**metrics, "gradient_norm": norm}, "actor_critic")
+
+    def descend(self, optimizer: torch.optim.Optimizer, loss: Tensor, model: nn.Module, config: Optimizer) -> Tensor:
+        """One clipped step down the gradient; returns the gradient's norm before clipping."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+        return norm
+
+    @property
+    def horizon(self) -> int:
+        """H now: longer dreams as the world model improves."""
+        settings = self.config.imagination
+        return settings.horizon + min(self.step // settings.horizon_growth, settings.horizon_growth_limit)
+
+    # Log, save, stop, resume ------------------------------------------------------------------------------------------
+
+    def write_log(self) -> Event:
+        """Means since the last line; speed is over the same steps."""
+        self.machine.synchronize()
+        now, (before, at) = time.perf_counter(), self.clock
+        metrics = self.means.take()
+        metrics["time/steps_per_second"] = (self.step - at) / max(now - before, 1e-9)
+        self.clock = (now, self.step)
+        self.log.write(self.step, "log", metrics)
+        return Event("log", self.step, metrics)
+
+    def save(self, kind: str = "saved") -> Event:
+        """Writes everything from which the run can go on."""
+        started = time.perf_counter()
+        self.saved_steps = checkpoint.save_replay(self.run.replay, self.replay, self.saved_steps)
+        checkpoint.save(self.run.checkpoints, self.step, self.state_dict())
+        return Event(kind, self.step, {"time/save_seconds": time.perf_counter() - started})
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of the run's state but the stored steps."""
+        return {
+            "step": self.step,
+            "agent": self.agent.state_dict(),
+            "world_model_optimizer": self.world_model_optimizer.state_dict(),
+            "actor_critic_optimizer": self.actor_critic_optimizer.state_dict(),
+            "replay": self.replay.state_dict(),
+            "past": self.past.state_dict(),
+            "means": self.means.state_dict(),
+            "log_size": self.log.size,
+            "episode": dict(self.episode),
+            "frame": torch.from_numpy(self.frame.copy()),
+            "env": self.env.clone(),
+            "random": random_state(),
+        }
+
+    def load(self) -> bool:
+        """Goes back to the newest checkpoint; False where there is none yet."""
+        state = checkpoint.load(self.run.checkpoints)
+        if state is None:
+            return False
+        self.agent.load_state_dict(state["agent"])
+        self.world_model_optimizer.load_state_dict(state["world_model_optimizer"])
+        self.actor_critic_optimizer.load_state_dict(state["actor_critic_optimizer"])
+        self.replay.load_state_dict(state["replay"])
+        checkpoint.load_replay(self.run.replay, self.replay)
+        self.past.load_state_dict(state["past"])
+        self.means.load_state_dict(state["means"])
+        self.log.cut(state["log_size"])
+        self.step, self.saved_steps, self.episode = state["step"], self.replay.count, state["episode"]
+        self.clock = (time.perf_counter(), self.step)
+        self.restore_game(state)
+        set_random_state(state["random"])
+        return True
+
+    def restore_game(self, state: dict[str, Any]) -> None:
+        """The emulator where it was; an environment that cannot be saved starts its episode again."""
+        if state["env"] is not None:
+            self.env.restore(state["env"])
+            self.frame = state["frame"].numpy()
+            return
+        logger.warning("%s cannot be saved, so the episode starts again.", self.config.env.game)
+        self.frame = self.env.reset(self.config.trainer.seed + self.step)
+        self.episode = {"return": 0.0, "length": 0}
+
+    def stop_on_interrupt(self) -> Interrupt:
+        """Context in which the stop button or Ctrl+C finishes the step, saves and ends the loop."""
+        self.stop_requested = False
+        return Interrupt(self)
+
+
+class Interrupt:
+    """Turns the first SIGINT into a request to stop; a second one interrupts at once."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.before: Any = None
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGINT, self.request)
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+
+    def request(self, number: int, frame: Any) -> None:
+        """The signal's handler."""
+        if self.trainer.stop_requested and callable(self.before):
+            self.before(number, frame)
+        self.trainer.stop_requested = True
+
+
+def adam(model: nn.Module, config: Optimizer) -> torch.optim.Adam:
+    """Adam over what is trained in `model`."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon, fused=True)
+
+
+def choose_contexts(batch: Batch, observed: Observed, count: int, length: int) -> Context:
+    """`count` contexts of `length` steps at random places of the batch just encoded (contexts = "batch")."""
+    rows, steps = batch.actions.shape
+    row = torch.randint(rows, (count, 1))
+    place = torch.randint(steps - length + 1, (count, 1)) + torch.arange(length)
+    return Context(observed.latent.detach()[row, place], batch.actions[row, place])

@@ -1,0 +1,209 @@
+"""The world model: encode, loss, imagine (GLAM, section 3).
+
+Letters, as in the paper and in shapes below:
+
+    B batch of windows, N dreams or contexts, T steps of a window, L steps of a context, H horizon, S LMamba's window
+    K categorical variables with C classes each, Z = K * C latent, E embedding, D hidden state, A actions
+    x_t frame, z_t latent (posterior: seen; prior: predicted), a_t action, e_t token of (z_t, a_t)
+    h_t hidden state, has seen frame and action t; g_t its global part; r_t reward and c_t termination of action t
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glamkit.config import WorldModel as WorldModelConfig
+from glamkit.functional import free_nats, kl_categorical, one_hot_sample, two_hot_loss, two_hot_mean
+from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, symlog_bins
+from glamkit.sequence_model import Memory, SequenceModel
+
+if TYPE_CHECKING:
+    from glamkit.replay import Batch
+
+Policy = Callable[[Tensor], Tensor]
+
+
+class Observed(NamedTuple):
+    """Encoded frames: embedding (B, T, E), posterior log-probabilities (B, T, K, C), latent (B, T, Z)."""
+
+    embedding: Tensor
+    posterior: Tensor
+    latent: Tensor
+
+
+class Context(NamedTuple):
+    """Real steps before a dream: latents (N, L, Z) and actions (N, L)."""
+
+    latents: Tensor
+    actions: Tensor
+
+
+class Rollout(NamedTuple):
+    """A dream: states [z, h] (N, H + 1, Z + D), and for each of its H actions the reward and termination (N, H)."""
+
+    states: Tensor
+    actions: Tensor
+    rewards: Tensor
+    terminations: Tensor
+
+
+class WorldModel(nn.Module):
+    """Categorical autoencoder, GMamba + LMamba, and heads for latent, variation, reward and termination.
+
+    Args:
+        config: the section `config.WorldModel`.
+        actions: number of actions A.
+    """
+
+    bins: Tensor
+
+    def __init__(self, config: WorldModelConfig, actions: int) -> None:
+        super().__init__()
+        self.config, self.actions, width = config, actions, config.width
+        self.latent = config.variables * config.classes
+        self.features = self.latent + width
+
+        def head(inputs: int) -> CategoricalHead:
+            return CategoricalHead(inputs, config.variables, config.classes, config.unimix)
+
+        self.encoder = Encoder(config.channels)
+        self.posterior = head(self.encoder.features)
+        self.decoder = Decoder(self.latent, config.channels)
+        self.stem = nn.Sequential(
+            nn.Linear(self.latent + actions, width, bias=False),
+            nn.LayerNorm(width),
+            nn.ReLU(),
+            nn.Linear(width, width, bias=False),
+        )
+        self.sequence_model = SequenceModel(config)
+        self.prior = head(width)
+        self.variation_posterior = head(self.encoder.features)
+        self.variation_prior = head(width)
+        self.reward = MLP(width, width, 2, config.bins)
+        self.termination = MLP(width, width, 2, 1)
+        self.register_buffer("bins", symlog_bins(config.bins, config.bin_limit), persistent=False)
+        self.sample = one_hot_sample  # the parity check puts probabilities here: no random numbers then
+        self.variation_posterior.requires_grad_(config.variation_head == "learned")
+
+    def extra_repr(self) -> str:
+        """Parameter count, shown by repr beside the architecture."""
+        return f"{sum(p.numel() for p in self.parameters()):,} parameters, latent {self.latent}, actions {self.actions}"
+
+    # What is seen -----------------------------------------------------------------------------------------------------
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """Frames (..., 3, size, size) uint8 -> embeddings (..., E)."""
+        flat = frames.flatten(0, -4).float() / 255
+        return self.encoder(flat).unflatten(0, frames.shape[:-3])
+
+    def observe(self, frames: Tensor) -> Observed:
+        """Encodes frames (B, T, 3, size, size) and samples their latents."""
+        embedding = self.embed(frames)
+        posterior = self.posterior(embedding)
+        return Observed(embedding, posterior, self.sample(posterior).flatten(-2))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latents (..., Z) -> pictures (..., 3, size, size), about [0, 1]."""
+        return self.decoder(latent.flatten(0, -2)).unflatten(0, latent.shape[:-1])
+
+    def tokens(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """Latents (..., Z) and the actions taken there (...) -> tokens (..., D)."""
+        return self.stem(torch.cat([latents, F.one_hot(actions, self.actions).to(latents.dtype)], -1))
+
+    # What is learned --------------------------------------------------------------------------------------------------
+
+    def loss(self, batch: Batch, observed: Observed | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The world-model loss of a batch, and its parts (paper eq. 10; weights from the config).
+
+        Args:
+            batch: B windows of T steps.
+            observed: `observe` of the batch's frames, if the caller needs it as well.
+        """
+        config, first = self.config, self.config.window  # h exists from step S on
+        embedding, posterior, latents = observed or self.observe(batch.frames)
+        hidden, variation = self.sequence_model(self.tokens(latents, batch.actions))
+        pictures, frames = self.decode(latents), batch.frames.float() / 255
+        seen, predicted = posterior[:, first + 1 :], self.prior(hidden[:, :-1])
+        varied = self.varied(embedding[:, first:])
+        expected = self.variation_prior(variation[:, :-1])
+        dynamics = kl_categorical(seen.detach(), predicted)
+        change = kl_categorical(varied.detach(), expected)
+        parts = {
+            "reconstruction": F.mse_loss(pictures.float(), frames, reduction="none").sum((-3, -2, -1)).mean(),
+            "reward": two_hot_loss(self.reward(hidden).float(), batch.rewards[:, first:], self.bins).mean(),
+            "termination": F.binary_cross_entropy_with_logits(
+                self.termination(hidden).squeeze(-1).float(), batch.terminations[:, first:]
+            ),
+            "dynamics": free_nats(dynamics, config.free_nats),
+            "representation": free_nats(kl_categorical(seen, predicted.detach()), config.free_nats),
+            "variation": free_nats(change, config.variation_free_nats),
+        }
+        scales = {
+            "dynamics": config.dynamics_scale,
+            "representation": config.representation_scale,
+            "variation": config.variation_scale,
+        }
+        if config.variation_head == "learned":
+            parts["variation_representation"] = free_nats(
+                kl_categorical(varied, expected.detach()), config.variation_free_nats
+            )
+            scales["variation_representation"] = config.representation_scale
+        total = torch.stack([scales.get(name, 1.0) * part for name, part in parts.items()]).sum()
+        parts |= {"total": total, "dynamics_kl": dynamics.mean(), "variation_kl": change.mean()}
+        return total, {name: part.detach() for name, part in parts.items()}
+
+    def varied(self, embedding: Tensor) -> Tensor:
+        """The variation that came, embedding_{t+1} - embedding_t: (B, T, E) -> log-probabilities (B, T - 1, K, C).
+
+        With a frozen head nothing here is trained, so the encoder is not either (DESIGN, table of choices).
+        """
+        if self.config.variation_head == "frozen":
+            embedding = embedding.detach()
+        return self.variation_posterior(embedding[:, 1:] - embedding[:, :-1])
+
+    # What is imagined -------------------------------------------------------------------------------------------------
+
+    def context(self, frames: Tensor, actions: Tensor) -> Context:
+        """Real frames (N, L, 3, size, size) and actions (N, L), encoded."""
+        return Context(self.observe(frames).latent, actions)
+
+    def remember(self, context: Context, kind: str = "window") -> Memory:
+        """A memory that has read the context; its `hidden` is h of the last real step."""
+        return self.sequence_model.memory(self.tokens(*context), kind)
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """A latent (N, Z) drawn from the prior of hidden states (N, D)."""
+        return self.sample(self.prior(hidden)).flatten(-2)
+
+    def imagine(self, policy: Policy, context: Context, horizon: int, memory: str = "window") -> Rollout:
+        """Dreams of `horizon` steps (paper Algorithm 1, lines of "imagination").
+
+        Args:
+            policy: states [z, h] (N, Z + D) -> actions (N,).
+            context: N contexts of L steps.
+            horizon: H.
+            memory: ``window`` or ``recurrent``.
+        """
+        past = self.remember(context, memory)
+        latent = self.predict(past.hidden)
+        states, actions, rewards, terminations = [torch.cat([latent, past.hidden], -1)], [], [], []
+        for _ in range(horizon):
+            action = policy(states[-1])
+            hidden = past.read(self.tokens(latent, action))
+            reward, termination = self.outcome(hidden)
+            latent = self.predict(hidden)
+            states.append(torch.cat([latent, hidden], -1))
+            actions.append(action)
+            rewards.append(reward)
+            terminations.append(termination)
+        return Rollout(*(torch.stack(parts, 1) for parts in (states, actions, rewards, terminations)))
+
+    def outcome(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Expected reward and termination (0 or 1), both (N,), of the action just seen by hidden states (N, D)."""
+        reward = two_hot_mean(self.reward(hidden).float(), self.bins)
+        return reward, (self.termination(hidden).squeeze(-1) > 0).float()

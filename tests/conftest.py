@@ -1,0 +1,57 @@
+"""What all tests share: shapes are checked while they run, and what this machine lacks is skipped with a reason."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import jaxtyping
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+class CheckOutsideCompilers(type(jaxtyping.config)):  # type: ignore[misc]
+    """Lets torch.compile see the plain functions, since it cannot trace the checks."""
+
+    @property
+    def jaxtyping_disable(self) -> bool:
+        return torch.compiler.is_compiling()
+
+    @jaxtyping_disable.setter
+    def jaxtyping_disable(self, value: bool) -> None:
+        del value
+
+
+def shaped_rooms() -> list[str]:
+    """The modules that annotate shapes: those that import `glamkit.shapes`."""
+    rooms = sorted((ROOT / "glamkit").glob("*.py"))
+    return [f"glamkit.{room.stem}" for room in rooms if "from glamkit.shapes import" in room.read_text()]
+
+
+# Only those rooms are checked: elsewhere, wrong types are the user's, and glamkit's own sentences are what is tested.
+if "glamkit" in sys.modules:
+    raise RuntimeError("glamkit was imported before its shapes could be checked")
+jaxtyping.config.__class__ = CheckOutsideCompilers
+TOWER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # an int is a float, as type checkers say
+jaxtyping.install_import_hook(shaped_rooms(), TOWER)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what needs a GPU or a browser where there is none."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU, and torch sees none here")
+    if item.get_closest_marker("browser"):
+        from glamkit.doctor import find_browser
+
+        if not find_browser():
+            pytest.skip("needs chromium on the PATH: apt-get install -y chromium")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
