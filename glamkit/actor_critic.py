@@ -82,17 +82,18 @@ class ActorCritic(nn.Module):
         Args:
             rollout: N dreams of H steps; no gradient flows into the world model.
         """
-        config, states = self.config, rollout.states
+        states, actions, rewards, terminations = (part.detach() for part in rollout)
+        config = self.config
         logits = self.critic(states).float()
         values = two_hot_mean(logits.detach(), self.bins)
         slow_values = two_hot_mean(self.slow_critic(states).float(), self.bins)
         returns, slow_returns = (
-            lambda_return(rollout.rewards, rollout.terminations, v, config.discount, config.trace, config.bootstrap)
+            lambda_return(rewards, terminations, v, config.discount, config.trace, config.bootstrap)
             for v in (values, slow_values)
         )
         scale = self.range(returns)
         policy = self.policy(states[:, :-1])
-        chosen = policy.gather(-1, rollout.actions.unsqueeze(-1)).squeeze(-1)
+        chosen = policy.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         entropy = -(policy.exp() * policy).sum(-1).mean()
         parts = {
             "policy": -((returns - values[:, :-1]) / scale * chosen).mean(),

@@ -70,7 +70,7 @@ def explain_import_error(message: str, build: Build) -> tuple[str, str]:
 def _explain_missing(module: str, build: Build) -> tuple[str, str]:
     if module == "mamba_ssm":
         return "it is not installed.", _compile(INSTALL, build)
-    if module == "selective_scan_cuda" and build.kernels_for and build.python not in build.kernels_for:
+    if module == "selective_scan_cuda" and build.kernels_for:
         made = ", ".join(build.kernels_for)
         return f"its kernels were compiled for Python {made}, and this is {build.python}.", _compile(REBUILD, build)
     if module == "selective_scan_cuda":

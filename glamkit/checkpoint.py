@@ -12,7 +12,9 @@ import io
 import json
 import logging
 import os
+import pickle
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +25,6 @@ from torch import Tensor
 
 from glamkit.errors import GlamkitError
 from glamkit.replay import Replay
-from glamkit.run import replace_text
 
 FORMAT = 1
 KEEP = 2
@@ -38,7 +39,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     path = folder / f"{step:09d}.pt"
     _write(path, lambda file: file.write(data))
     manifest = {"format": FORMAT, "step": step, "sha256": hashlib.sha256(data).hexdigest()}
-    replace_text(path.with_suffix(".json"), json.dumps(manifest))
+    _write(path.with_suffix(".json"), lambda file: file.write(json.dumps(manifest).encode()))
     for old in sorted(folder.glob("*.json"))[:-KEEP]:
         old.unlink()
         old.with_suffix(".pt").unlink(missing_ok=True)
@@ -75,7 +76,12 @@ def read(path: Path) -> dict[str, Any]:
         raise GlamkitError(f"the checkpoint {path} has format {number}; this glamkit reads {FORMAT}, update it.")
     if hashlib.sha256(data).hexdigest() != checksum:
         raise GlamkitError(f"the checkpoint {path} is damaged (its checksum differs).")
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError):
+        raise GlamkitError(
+            f"the checkpoint {path} holds something else than plain data, so it is not opened."
+        ) from None
 
 
 def save_replay(folder: Path, replay: Replay, saved: int) -> int:
@@ -136,9 +142,9 @@ def _write_part(file: IO[bytes], part: dict[str, Tensor]) -> None:
 
 def _read_part(path: Path, count: int) -> dict[str, Tensor]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             part = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise GlamkitError(f"the replay part {path} is damaged ({error}).") from None
     if set(part) != {"frames", "actions", "rewards", "terminations"} or any(len(v) != count for v in part.values()):
         raise GlamkitError(f"the replay part {path} is damaged (it does not hold {count} steps).")

@@ -1,7 +1,8 @@
 """Opening games: by name, singly for training or several at once for evaluation.
 
-Atari games go by their plain name ("Pong"); any other gymnasium id serves if its observations are images and its
-actions Discrete. ``module:EnvId`` imports the module that registers an environment first.
+Atari games go by their plain name ("Pong"), the built-in ones by theirs ("glamkit/Catch-v0"); any other gymnasium id
+serves if its observations are images and its actions Discrete. ``module:EnvId`` first imports the module that registers
+an environment.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.spaces import Box, Discrete
 
+from glamkit import games
 from glamkit.config import Env
 from glamkit.errors import GlamkitError, nearest
 from glamkit.pixels import Atari, Outcome, PixelEnv
@@ -22,6 +24,7 @@ from glamkit.pixels import Atari, Outcome, PixelEnv
 __all__ = ["Outcome", "PixelEnv", "VectorEnv", "make_env", "make_vector", "resolve_game"]
 
 gymnasium.register_envs(ale_py)
+gymnasium.register_envs(games)
 
 ATARI = "ale_py.env:AtariEnv"
 
@@ -44,7 +47,7 @@ def make_env(config: Env) -> PixelEnv:
     game_id = _look_up(config.game)
     if game_id.startswith("ALE/"):
         return Atari(config, game_id)
-    return PixelEnv(config, _open(config.game, game_id), gymnasium.spec(game_id).max_episode_steps)
+    return PixelEnv(config, _open(config.game, game_id))
 
 
 def make_vector(config: Env, count: int, seed: int) -> VectorEnv:
@@ -86,8 +89,7 @@ def _open(name: str, game_id: str) -> gymnasium.Env:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on versions and spaces that the checks below make definite
-            # We count its time limit ourselves, so that it is saved with the game.
-            env = gymnasium.make(game_id, disable_env_checker=True, max_episode_steps=-1)
+            env = gymnasium.make(game_id, disable_env_checker=True)
     except Exception as error:  # whatever a stranger's constructor raises, the user needs the reason in one line
         reason = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
         raise GlamkitError(f"{name} cannot be opened: {reason}.") from error

@@ -9,6 +9,10 @@ from difflib import get_close_matches
 class GlamkitError(Exception):
     """Something the user can mend; the message is one sentence naming the value and what is allowed."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it: the sentence alone; the code it came from does not help who can mend it."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def nearest(value: object, allowed: Iterable[object], count: int = 3) -> str:
     """A hint such as ``did you mean 'Pong'?``; without a near match, the allowed names themselves.

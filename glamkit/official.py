@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -35,6 +36,7 @@ WORLD_MODEL_NAMES = {
 AGENT_NAMES = {"actor": "actor", "critic": "critic", "slow_critic": "slow_critic"}
 
 State = Mapping[str, Tensor]
+Sizes = TypeVar("Sizes", WorldModelConfig, ActorCriticConfig)
 
 
 def import_official(
@@ -106,41 +108,46 @@ def _load(module: WorldModel | ActorCritic, state: State, names: Mapping[str, st
 
 def _world_model_sizes(state: State) -> tuple[WorldModelConfig, int]:
     """Config and number of actions that fit the shapes."""
-    convs = _numbered(state, r"encoder\.backbone\.(\d+)\.weight", dimensions=4)
+    convs = range(0, _highest(state, "encoder.backbone") + 1, 3)
     latent, width = _shape(state, "dist_head.prior_head.weight", 2)
     variables = math.isqrt(latent)
     if variables**2 != latent:
         raise GlamkitError(f"dist_head.prior_head.weight has {latent} rows, which is not a square number of classes.")
     mixer = "storm_mamba.longlayers.0.mixer"
     inner, states = _shape(state, f"{mixer}.A_log", 2)
-    config = WorldModelConfig(
-        channels=tuple(int(state[f"encoder.backbone.{i}.weight"].shape[0]) for i in convs),
-        variables=variables,
-        classes=variables,
-        width=width,
-        blocks=len(_numbered(state, r"storm_mamba\.longlayers\.(\d+)\.norm\.weight", dimensions=1)),
-        state=states,
-        conv=_shape(state, f"{mixer}.conv1d.weight", 3)[2],
-        expand=inner // width,
-        bins=_shape(state, "reward_decoder.head.weight", 2)[0],
-    )
-    return config, _shape(state, "storm_mamba.stem.0.weight", 2)[1] - latent
+    sizes = {
+        "channels": tuple(_shape(state, f"encoder.backbone.{i}.weight", 4)[0] for i in convs),
+        "variables": variables,
+        "classes": variables,
+        "width": width,
+        "blocks": _highest(state, "storm_mamba.longlayers") + 1,
+        "state": states,
+        "conv": _shape(state, f"{mixer}.conv1d.weight", 3)[2],
+        "expand": inner // width,
+        "bins": _shape(state, "reward_decoder.head.weight", 2)[0],
+    }
+    return _config(WorldModelConfig, sizes, "world model"), _shape(state, "storm_mamba.stem.0.weight", 2)[1] - latent
 
 
 def _agent_sizes(state: State) -> tuple[ActorCriticConfig, int, int]:
     """Config, features and number of actions that fit the shapes."""
-    layers = _numbered(state, r"actor\.(\d+)\.weight", dimensions=2)
-    if len(layers) < 2:
-        raise GlamkitError("these are not weights of the released agent: actor.0.weight is missing.")
+    last = _highest(state, "actor")
     width, features = _shape(state, "actor.0.weight", 2)
-    bins = _shape(state, f"critic.{layers[-1]}.weight", 2)[0]
-    config = ActorCriticConfig(layers=len(layers) - 1, width=width, bins=bins)
-    return config, features, _shape(state, f"actor.{layers[-1]}.weight", 2)[0]
+    actions, bins = (_shape(state, f"{name}.{last}.weight", 2)[0] for name in ("actor", "critic"))
+    return _config(ActorCriticConfig, {"layers": last // 3, "width": width, "bins": bins}, "agent"), features, actions
 
 
-def _numbered(state: State, pattern: str, dimensions: int) -> list[int]:
-    found = ((re.fullmatch(pattern, name), tensor) for name, tensor in state.items())
-    return sorted(int(match[1]) for match, tensor in found if match and tensor.dim() == dimensions)
+def _config(kind: type[Sizes], sizes: Mapping[str, Any], what: str) -> Sizes:
+    try:
+        return kind(**sizes)
+    except GlamkitError as error:
+        raise GlamkitError(f"these are not weights of the released {what}: their shapes mean {error}") from None
+
+
+def _highest(state: State, prefix: str) -> int:
+    """The highest number of a layer under a prefix, whichever of its entries are there."""
+    found = (re.match(rf"{re.escape(prefix)}\.(\d{{1,4}})\.", name) for name in state)
+    return max((int(match[1]) for match in found if match), default=0)
 
 
 def _shape(state: State, name: str, dimensions: int) -> tuple[int, ...]:

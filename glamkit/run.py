@@ -97,6 +97,21 @@ class Run:
         return Config.from_dict(data.get("config"))
 
 
+def resolve(run_dir: str | Path) -> Path:
+    """The path of a run folder that a notebook names: relative ones count from the checkout it is opened in.
+
+    JupyterLab runs a notebook in its own folder, papermill in the caller's; outside a checkout that one counts.
+
+    Raises:
+        GlamkitError: it is empty or no text.
+    """
+    if not isinstance(run_dir, (str, Path)) or not str(run_dir):
+        raise GlamkitError(f"run_dir = {run_dir!r} is no path; name a folder for the run, such as 'runs/pong'.")
+    here = Path.cwd()
+    checkouts = (folder for folder in (here, *here.parents) if (folder / "glamkit" / "run.py").exists())
+    return next(checkouts, here) / Path(run_dir).expanduser()
+
+
 def replace_text(path: Path, text: str) -> None:
     """Writes a small file at once or not at all."""
     temporary = path.with_name(path.name + ".tmp")

@@ -177,7 +177,7 @@ class Window(Memory):
         change = self.model.gmamba.blocks.prepare(token - self.token)
         self.token = token
         self.changes = [*self.changes[1:], change]
-        self.tokens = [*self.tokens, self.model.lmamba.blocks.prepare(token)][-self.model.lmamba.window :]
+        self.tokens = [*self.tokens[1:], self.model.lmamba.blocks.prepare(token)]
         return self._look()
 
     def _look(self) -> Tensor:

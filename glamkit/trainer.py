@@ -20,6 +20,7 @@ from glamkit.actor_critic import ActorCritic
 from glamkit.agent import Agent, Past
 from glamkit.config import Config, Optimizer
 from glamkit.envs import make_env
+from glamkit.errors import GlamkitError
 from glamkit.mamba import select_kernel
 from glamkit.metrics import Log, Means
 from glamkit.replay import Batch, Replay
@@ -240,14 +241,14 @@ class Trainer:
         return True
 
     def restore_game(self, state: dict[str, Any]) -> None:
-        """The emulator where it was; an environment that cannot be saved starts its episode again."""
-        if state["env"] is not None:
+        """The game where it was; one that does not come back (a game with randomness of its own) starts anew."""
+        try:
             self.env.restore(state["env"])
             self.frame = state["frame"].numpy()
-            return
-        logger.warning("%s cannot be saved, so the episode starts again.", self.config.env.game)
-        self.frame = self.env.reset(self.config.trainer.seed + self.step)
-        self.episode = {"return": 0.0, "length": 0}
+        except GlamkitError as error:
+            logger.warning("%s A new episode is started.", error)
+            self.frame = self.env.reset(self.config.trainer.seed + self.step)
+            self.episode = {"return": 0.0, "length": 0}
 
     def stop_on_interrupt(self) -> Interrupt:
         """Context in which the stop button or Ctrl+C finishes the step, saves and ends the loop."""

@@ -6,12 +6,15 @@ import os
 import sys
 from pathlib import Path
 
+# Before torch is imported: threads that wait asleep instead of spinning do not slow down those of other programs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
 import jaxtyping
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-os.environ.setdefault("MPLBACKEND", "Agg")
 
 
 class CheckOutsideCompilers(type(jaxtyping.config)):  # type: ignore[misc]

@@ -269,7 +269,7 @@ def test_only_a_problem_is_an_error(
     }
 
 
-def run_doctor(before: str = "") -> tuple[int, dict[str, dict[str, str]]]:
+def run_doctor(before: str = "pass") -> tuple[int, dict[str, dict[str, str]]]:
     program = (
         f"import runpy, sys; {before}; sys.argv = ['', '--json']; runpy.run_module('glamkit.doctor', None, '__main__')"
     )

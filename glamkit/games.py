@@ -1,0 +1,227 @@
+"""Tiny games whose rules are known exactly, so that learning and dreaming can be scored against the truth.
+
+Each is a 32 x 32 picture, made to test one thing. All chance lies in how a game begins: a state is a tuple of whole
+numbers, `begin` draws one, and `advance` and `draw` are functions of it alone. Importing this module registers
+``glamkit/Catch-v0``, ``glamkit/Memory-v0``, ``glamkit/LongMemory-v0`` and ``glamkit/Dodge-v0`` with gymnasium.
+
+Everything that matters is at least 4 x 4 pixels in the strongest colours: a squared error over pixels notices small
+or dim things last.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+SIZE = 32  # pixels
+WHITE, YELLOW, CYAN, ORANGE = (255, 255, 255), (255, 255, 0), (0, 255, 255), (255, 128, 0)
+
+State = tuple[int, ...]
+
+
+class TinyGame(gymnasium.Env):
+    """What the games share; a game gives `actions`, `begin`, `advance` and `draw`.
+
+    Attributes:
+        actions: their names.
+        state: the present state; what it holds is said by each game.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 8}
+    actions: tuple[str, ...] = ()
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+        self.observation_space = Box(0, 255, (SIZE, SIZE, 3), np.uint8)
+        self.action_space = Discrete(len(self.actions))
+        self.state: State = ()
+
+    def begin(self, random: np.random.Generator) -> State:
+        """Draws the state a game starts from."""
+        raise NotImplementedError
+
+    def advance(self, state: State, action: int) -> tuple[State, float, bool]:
+        """The next state, the reward, and whether the game is over."""
+        raise NotImplementedError
+
+    def draw(self, state: State) -> np.ndarray:
+        """The picture (32, 32, 3) uint8 of a state."""
+        raise NotImplementedError
+
+    def get_action_meanings(self) -> list[str]:
+        """Names of the actions, under gymnasium's usual name."""
+        return list(self.actions)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts a game."""
+        super().reset(seed=seed, options=options)
+        self.state = self.begin(self.np_random)
+        return self.draw(self.state), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Plays one step."""
+        self.state, reward, over = self.advance(self.state, int(action))
+        return self.draw(self.state), reward, over, False, {}
+
+    def render(self) -> np.ndarray:
+        """The present picture."""
+        return self.draw(self.state)
+
+
+class Catch(TinyGame):
+    """A ball falls obliquely, bouncing off the walls; be under it when it reaches the bottom.
+
+    Tests whether motion is understood: one picture does not say where the ball is going. The only reward comes at the
+    end, +1 for a catch and -1 for a miss, after 7 steps.
+
+    Mean return: at random -0.75; running after the ball -1/3, as that is one step late whenever the ball moves
+    sideways; optimal 1, also for a player who only begins to move in the fourth step.
+
+    State: row and column of the ball (0 .. 7), its sideways step (-1, 0, 1), column of the paddle in the bottom row.
+    """
+
+    actions = ("LEFT", "STAY", "RIGHT")
+    cells = 8
+
+    def begin(self, random: np.random.Generator) -> State:
+        """The ball anywhere in the top row, moving anyhow; the paddle in one of the two middle columns."""
+        return 0, int(random.integers(self.cells)), int(random.integers(-1, 2)), int(random.integers(3, 5))
+
+    def advance(self, state: State, action: int) -> tuple[State, float, bool]:
+        """Moves the paddle and the ball by one cell."""
+        row, column, slide, paddle = state
+        paddle = min(max(paddle + action - 1, 0), self.cells - 1)
+        if not 0 <= column + slide < self.cells:
+            slide = -slide
+        row, column = row + 1, column + slide
+        over = row == self.cells - 1
+        reward = (1.0 if column == paddle else -1.0) if over else 0.0
+        return (row, column, slide, paddle), reward, over
+
+    def draw(self, state: State) -> np.ndarray:
+        """A white ball and a cyan paddle, one cell each."""
+        row, column, _, paddle = state
+        picture, cell = canvas(), SIZE // self.cells
+        paint(picture, (self.cells - 1) * cell, paddle * cell, cell, cell, CYAN)
+        paint(picture, row * cell, column * cell, cell, cell, WHITE)
+        return picture
+
+
+class Memory(TinyGame):
+    """A lamp shows for two steps which of two doors is the right one; a walker reaches them long after.
+
+    Tests memory: between lamp and door all pictures are the same for both answers, and the walker walks by itself, so
+    only the last action counts: +1 for the right door, -1 for the wrong one.
+
+    With ``delay`` = 6 (Memory) the lamp is last seen 6 steps before the deciding picture. That is out of reach for
+    LMamba's four tokens, but within the eight that an imagined step looks at: the reward of step t is read off tokens
+    t-7 .. t, and the lamp's last picture is t-6. So this is work for GMamba, in dreams too. With ``delay`` = 12
+    (LongMemory) it is still within the 16 steps that acting looks back, and within a training window, but outside the
+    imagination's: with ``imagination.memory=window`` no dream can tell the doors apart, and only ``recurrent`` can.
+
+    Mean return: at random 0; any player without memory 0; optimal 1. A player might also remember by its own actions,
+    as they are part of what it sees: by naming the right door in every step of the way. Nothing rewards that, but
+    whoever compares memories should look for it.
+
+    State: step (0 .. delay + 1), the right door (0 up, 1 down).
+    """
+
+    actions = ("UP", "DOWN")
+
+    def __init__(self, render_mode: str | None = None, delay: int = 6) -> None:
+        super().__init__(render_mode)
+        self.delay = delay
+
+    def begin(self, random: np.random.Generator) -> State:
+        """Either door."""
+        return 0, int(random.integers(2))
+
+    def advance(self, state: State, action: int) -> tuple[State, float, bool]:
+        """One step towards the doors; at them, through one."""
+        step, door = state
+        if step < self.delay + 1:
+            return (step + 1, door), 0.0, False
+        return state, (1.0 if action == door else -1.0), True
+
+    def draw(self, state: State) -> np.ndarray:
+        """Two cyan doors on the right, a white walker between, and at first a yellow lamp on the side of the answer."""
+        step, door = state
+        picture = canvas()
+        for row in (0, SIZE - 8):
+            paint(picture, row, SIZE - 4, 8, 4, CYAN)
+        if step < 2:
+            paint(picture, door * (SIZE - 8), 0, 8, 8, YELLOW)
+        paint(picture, SIZE // 2 - 2, round(step * (SIZE - 8) / (self.delay + 1)), 4, 4, WHITE)
+        return picture
+
+
+class Dodge(TinyGame):
+    """Rocks two cells wide fall without end; each that passes brings +1, the first that hits ends the game.
+
+    Tests frequent rewards and early ends: a rock arrives every second step from the seventh on. Cut off after 46 steps,
+    when 20 rocks have passed at best.
+
+    Mean return: at random 1.53; waiting in the left corner 2.99; optimal 20, and one picture is enough to play so.
+
+    State: step, column of the player (0 .. 4), then for each rock the left one of its two columns (0 .. 3).
+    """
+
+    actions = ("LEFT", "STAY", "RIGHT")
+    rows, columns, every, limit = 8, 5, 2, 46
+
+    def begin(self, random: np.random.Generator) -> State:
+        """The player anywhere, rocks anywhere; they are all drawn now and enter the picture one by one."""
+        rocks = random.integers(self.columns - 1, size=self.limit // self.every + 1)
+        return 0, int(random.integers(self.columns)), *rocks.tolist()
+
+    def advance(self, state: State, action: int) -> tuple[State, float, bool]:
+        """Moves the player by one column and every rock by one row."""
+        step, player, *rocks = state
+        step, player = step + 1, min(max(player + action - 1, 0), self.columns - 1)
+        arrived, off_beat = divmod(step - (self.rows - 1), self.every)
+        if arrived < 0 or off_beat:
+            return (step, player, *rocks), 0.0, False
+        hit = player in (rocks[arrived], rocks[arrived] + 1)
+        return (step, player, *rocks), float(not hit), hit
+
+    def draw(self, state: State) -> np.ndarray:
+        """A white player in the bottom row, orange rocks above; one pixel of margin on either side."""
+        step, player, *rocks = state
+        picture, high, wide = canvas(), SIZE // self.rows, (SIZE - 2) // self.columns
+        for number, column in enumerate(rocks):
+            row = step - self.every * number
+            if 0 <= row < self.rows:
+                paint(picture, row * high, 1 + column * wide, high, 2 * wide, ORANGE)
+        paint(picture, (self.rows - 1) * high, 1 + player * wide, high, wide, WHITE)
+        return picture
+
+
+def canvas() -> np.ndarray:
+    """A black picture."""
+    return np.zeros((SIZE, SIZE, 3), np.uint8)
+
+
+def paint(picture: np.ndarray, top: int, left: int, height: int, width: int, color: tuple[int, int, int]) -> None:
+    """Fills a rectangle of pixels."""
+    picture[top : top + height, left : left + width] = color
+
+
+def register() -> None:
+    """Makes the games known to gymnasium, once."""
+    for name, game, limit, options in (
+        ("Catch", Catch, None, {}),
+        ("Memory", Memory, None, {"delay": 6}),
+        ("LongMemory", Memory, None, {"delay": 12}),
+        ("Dodge", Dodge, Dodge.limit, {}),
+    ):
+        if f"glamkit/{name}-v0" not in gymnasium.registry:
+            entry = f"{__name__}:{game.__name__}"
+            gymnasium.register(f"glamkit/{name}-v0", entry, max_episode_steps=limit, kwargs=options)
+
+
+register()

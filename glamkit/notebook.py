@@ -1,0 +1,127 @@
+"""What a notebook needs besides the method: parameters checked by name, who is watching, settings as a table."""
+
+from __future__ import annotations
+
+import ast
+import html
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from glamkit.config import Config, describe, differences
+from glamkit.errors import GlamkitError, nearest
+
+if TYPE_CHECKING:
+    from glamkit.trainer import Trainer
+
+INJECTED = "# Parameters"  # the first line of the cell that papermill adds after ours
+OWN = "PAPERMILL_"  # papermill's own parameters, as with --inject-paths
+
+
+def shell() -> Any:
+    """The IPython shell this code runs in, or None in plain Python."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return None
+    return get_ipython()
+
+
+def is_interactive(choice: bool | None = None) -> bool:
+    """Whether somebody watches: the choice, else not under GLAMKIT_BATCH=1, in plain Python or under papermill."""
+    if choice is not None:
+        return choice
+    if os.environ.get("GLAMKIT_BATCH", "0") not in ("", "0"):
+        return False
+    # Papermill leaves no mark. But whoever runs a notebook without a person does not let it ask for input.
+    return bool(getattr(getattr(shell(), "kernel", None), "_allow_stdin", False))
+
+
+def check_parameters(cells: Sequence[str] | None = None) -> None:
+    """Refuses a papermill parameter that the notebook does not have; papermill itself only warns of it.
+
+    Args:
+        cells: the code of the cells that ran so far; by default those of this notebook.
+
+    Raises:
+        GlamkitError: an unknown name, with the nearest right one.
+    """
+    if cells is None:
+        cells = getattr(shell(), "user_ns", {}).get("In", [])
+    known: list[str] = []
+    for cell in cells:
+        injected = cell.startswith(INJECTED)
+        for name in assigned(cell):
+            if injected and name not in known and not name.startswith(OWN):
+                raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
+            known.append(name)
+
+
+def assigned(code: str) -> list[str]:
+    """The names a cell gives a value to, at its top level; none for code that is no plain Python."""
+    try:
+        body = ast.parse(code).body
+    except SyntaxError:
+        return []
+    targets = [
+        target
+        for line in body
+        for target in (line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)])
+    ]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+class Table:
+    """Rows of text that a notebook shows as a table; `folded` rows are shown on a click, below `summary`."""
+
+    def __init__(
+        self,
+        rows: Iterable[Sequence[object]],
+        summary: str = "",
+        header: Sequence[str] = (),
+        folded: Iterable[Sequence[object]] = (),
+    ) -> None:
+        self.rows, self.folded = [list(map(str, row)) for row in rows], [list(map(str, row)) for row in folded]
+        self.summary, self.header = summary, list(header)
+
+    def __repr__(self) -> str:
+        widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in self.rows]
+        return "\n".join([*lines, *([self.summary] if self.summary else [])])
+
+    def _repr_html_(self) -> str:
+        text = _html_table(self.rows)
+        if self.folded:
+            inside = _html_table(self.folded, self.header)
+            text += f"<details><summary>{html.escape(self.summary)}</summary>{inside}</details>"
+        return text
+
+
+def overview(trainer: Trainer) -> Table:
+    """What is about to run, in a few rows, and everything in which it differs from the published setting."""
+    config, settings, model = trainer.config, trainer.config.trainer, trainer.agent.world_model
+    updates = (settings.env_steps - settings.warmup) // settings.update_every
+    sizes = [sum(p.numel() for p in part.parameters()) for part in (model, trainer.agent.actor_critic)]
+    changed = differences(Config(), config)
+    rows = [
+        (
+            "game",
+            f"{config.env.game}: {model.actions} actions, {config.env.image_size} x {config.env.image_size} pixels",
+        ),
+        ("preset", f"{config.preset}, seed {settings.seed}"),
+        ("length", f"{settings.env_steps:,} agent steps, the first {settings.warmup:,} at random; {updates:,} updates"),
+        ("size", f"world model {sizes[0]:,} parameters, actor-critic {sizes[1]:,}"),
+        ("machine", f"{trainer.machine}; GMamba's scan: {trainer.kernel}"),
+        ("run folder", trainer.run.folder),
+        ("start", f"goes on after step {trainer.step:,}" if trainer.step else "new run"),
+    ]
+    table = [(key, value, changed[key][0], unit, why) for key, value, unit, why in describe(config) if key in changed]
+    summary = f"{len(table)} of {sum(1 for _ in describe(config))} settings differ from the published ones"
+    return Table(rows, summary, ("setting", "here", "published", "unit", "what it is"), table)
+
+
+def _html_table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:
+    lines = ["".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in row) for row in rows]
+    if header:
+        lines.insert(0, "".join(f'<th style="text-align:left">{html.escape(cell)}</th>' for cell in header))
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"

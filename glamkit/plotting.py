@@ -1,0 +1,301 @@
+"""Static figures: one restrained style, colours that colour-blind readers can tell apart, titles that say what to see.
+
+Every function returns a `Picture`, a matplotlib Figure that any notebook shows by itself. Nothing here touches pyplot,
+so no figure outlives its reader and no backend is chosen.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from glamkit import metrics
+from glamkit.dreams import Dream, Variation
+from glamkit.run import Run
+
+# Okabe and Ito's palette: distinct for all common kinds of colour vision, and in grey.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#000000",
+)
+GREY = "#777777"
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.labelcolor": "#333333",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#999999",
+    "axes.grid": True,
+    "grid.color": "#e8e8e8",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.4,
+    "axes.formatter.useoffset": False,
+}
+style = rc_context(STYLE)
+STEPS = "agent steps"
+
+
+Entries = Sequence[Mapping[str, Any]]
+
+
+class Picture(Figure):
+    """A Figure that shows itself as a PNG in any notebook, whichever backend there is."""
+
+    def png(self, dpi: int = 100) -> bytes:
+        """The figure as a PNG file."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=dpi)
+        return buffer.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
+
+
+def figure(width: float = 10, height: float = 3, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Picture, Any]:
+    """An empty figure in inches and its axes, an array (rows, columns); call it in a function decorated `@style`."""
+    picture = Picture(figsize=(width, height), layout="constrained", facecolor="white")
+    return picture, picture.subplots(rows, columns, squeeze=False, **grid)
+
+
+# Curves ---------------------------------------------------------------------------------------------------------------
+
+PANELS = (
+    # key in the log, title, unit, logarithmic
+    ("world_model/reconstruction", "Reconstruction: falls as pictures sharpen", "squared error per frame", True),
+    ("world_model/reward", "Reward prediction", "cross entropy, nats", False),
+    ("world_model/termination", "Termination prediction", "cross entropy, nats", False),
+    ("world_model/dynamics_kl", "Surprise at the next frame", "KL, nats", False),
+    ("world_model/variation_kl", "Surprise at the variation (GMamba)", "KL, nats", False),
+    ("imagination/reward", "Reward in dreams", "reward per step", False),
+    ("actor_critic/value", "Critic's error", "cross entropy, nats", False),
+    ("actor_critic/return", "Return in dreams", "discounted reward", False),
+    ("actor_critic/entropy", "Entropy of the policy", "nats", False),
+)
+
+
+def series(entries: Entries, key: str) -> tuple[list[int], list[float]]:
+    """Steps and values of one name in the log; values that were not finite are left out."""
+    pairs = [(entry["step"], entry[key]) for entry in entries if entry.get(key) is not None]
+    return [step for step, _ in pairs], [value for _, value in pairs]
+
+
+@style
+def learning_curve(run: Run) -> Picture:
+    """Episode returns over training, their running mean, and the final evaluation if there is one."""
+    entries = list(metrics.read(run.log_file))
+    report = json.loads(run.evaluation_file.read_text(encoding="utf-8")) if run.evaluation_file.exists() else None
+    picture, ((axes,),) = figure(10, 3.4)
+    draw_returns(axes, entries)
+    if report:
+        scores = [episode["return"] for episode in report["episodes"]]
+        axes.plot([report["step"]] * len(scores), scores, "o", color=ORANGE, alpha=0.6, clip_on=False)
+        cut = sum(episode["cut"] for episode in report["episodes"])
+        label = f"evaluation: mean {report['mean_return']:.1f} of {count(len(scores), 'episode')}"
+        label += f", {cut} cut short" if cut else ""
+        axes.plot(report["step"], report["mean_return"], "D", ms=9, color=RED, label=label, clip_on=False)
+    axes.set_title(
+        f"{run.config().env.game}: is the agent getting better? Each dot is one whole game played in training"
+    )
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best")
+    return picture
+
+
+def draw_returns(axes: Axes, entries: Entries) -> None:
+    """Episode returns and their mean over ten episodes."""
+    steps, returns = series(entries, "episode/return")
+    axes.plot(steps, returns, "o", ms=4, color=SKY, label="episode in training" if returns else None)
+    if len(returns) > 1:
+        means = [float(np.mean(returns[max(0, i - 9) : i + 1])) for i in range(len(returns))]
+        axes.plot(steps, means, color=BLUE, label="mean of the last 10")
+    if not returns:
+        axes.text(0.03, 0.9, "no episode of training has ended yet", transform=axes.transAxes, color=GREY)
+    label(axes, "return (sum of rewards)")
+
+
+@style
+def losses(run: Run) -> Picture:
+    """The parts of the world-model and actor-critic losses against steps, each in its own panel."""
+    entries, config = list(metrics.read(run.log_file)), run.config()
+    lines = {
+        "world_model/dynamics_kl": (config.world_model.free_nats, "free: not trained below"),
+        "world_model/variation_kl": (config.world_model.variation_free_nats, "free: not trained below"),
+    }
+    picture, grid = figure(10, 6.6, 3, 3, sharex=True)
+    for axes, (key, title, unit, logarithmic) in zip(grid.flat, PANELS, strict=True):
+        draw_series(axes, entries, key, title, unit, logarithmic)
+        if key in lines:
+            axes.axhline(lines[key][0], color=GREY, ls="--", lw=1, label=lines[key][1])
+            axes.legend(loc="upper right")
+    for axes in grid[:-1].flat:
+        axes.set_xlabel("")
+    picture.suptitle("World model (first five), dreams and actor-critic: means over each line of the log", fontsize=10)
+    return picture
+
+
+def draw_series(axes: Axes, entries: Entries, key: str, title: str, unit: str, logarithmic: bool) -> None:
+    """One name of the log against steps."""
+    steps, values = series(entries, key)
+    axes.plot(steps, values, ".-", ms=4, color=BLUE)
+    axes.set_title(title)
+    label(axes, unit)
+    if logarithmic and values and max(values) > 5 * min(values) > 0:
+        axes.set_yscale("log")
+
+
+@style
+def live(entries: Entries, env_steps: int) -> Picture:
+    """The three curves to watch while training: episode return, reconstruction, reward in dreams."""
+    picture, ((returns, *others),) = figure(10, 2.3, 1, 3)
+    draw_returns(returns, entries)
+    returns.set_title("Episode return")
+    if not series(entries, "episode/return")[0]:
+        returns.set_yticks([])
+    for axes, panel in zip(others, (PANELS[0], PANELS[5]), strict=True):
+        draw_series(axes, entries, *panel)
+    for axes in (returns, *others):
+        axes.set_xlim(0, env_steps)
+    return picture
+
+
+def label(axes: Axes, unit: str) -> None:
+    """Axis labels; a few round steps."""
+    axes.set_xlabel(STEPS)
+    axes.set_ylabel(unit)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def count(number: int, what: str) -> str:
+    """``1 episode``, ``2 episodes``."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+# Pictures -------------------------------------------------------------------------------------------------------------
+
+
+def film(axes: Axes, rows: Mapping[str, np.ndarray], columns: Sequence[str], gap: float = 0.06) -> None:
+    """Named rows of pictures (n, size, size, 3) uint8 below each other, a caption under each column.
+
+    All are one image: drawing it is many times faster than an Axes for each.
+    """
+    parts = list(rows.values())
+    size = parts[0].shape[1]
+    scale = max(1, round(128 / size))
+    edge, space = size * scale, max(2, round(gap * size * scale))
+    height, width = len(parts) * (edge + space) - space, len(columns) * (edge + space) - space
+    canvas = np.full((height, width, 3), 200, np.uint8)  # grey, so that white frames have an edge
+    for y, row in enumerate(parts):
+        for x, picture in enumerate(row):
+            enlarged = picture.repeat(scale, 0).repeat(scale, 1)
+            canvas[y * (edge + space) :, x * (edge + space) :][:edge, :edge] = enlarged
+    axes.imshow(canvas)
+    axes.set_xticks([x * (edge + space) + edge / 2 for x in range(len(columns))], columns, linespacing=1.3)
+    axes.set_yticks([y * (edge + space) + edge / 2 for y in range(len(parts))], list(rows))
+    axes.tick_params(length=0, labelcolor="#333333")
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+@style
+def strip(columns: Sequence[Mapping[str, Any]]) -> Picture:
+    """The same moment of play as the model saw it at several steps of its training.
+
+    Args:
+        columns: oldest first, with ``step``, ``ahead`` and pictures ``real``, ``reconstructed``, ``imagined``.
+    """
+    names = ("real", "reconstructed", "imagined")
+    picture, ((axes,),) = figure(1.2 * max(len(columns), 5), 4.4)
+    film(axes, {n: np.stack([c[n] for c in columns]) for n in names}, [f"step {c['step']:,}" for c in columns])
+    ahead = count(int(columns[-1]["ahead"]), "step")
+    axes.set_title(f"One moment of play, seen by the model as it learns; imagined = dreamt {ahead} ahead, unseen")
+    return picture
+
+
+@style
+def dream_beside_truth(dream: Dream, per_row: int = 10) -> Picture:
+    """Real frames, what the autoencoder keeps of them, and the dream of the same steps, rewards below."""
+    starts = range(0, len(dream.real), per_row)
+    picture, grid = figure(12, 4.2 * len(starts), len(starts))
+    for (axes,), start in zip(grid, starts, strict=True):
+        part = slice(start, start + per_row)
+        rows = {"real": dream.real[part], "reconstructed": dream.reconstructed[part], "imagined": dream.imagined[part]}
+        said = zip(dream.rewards[part], dream.predicted[part], strict=True)
+        film(axes, rows, [f"+{start + i}\n{real:+.0f}\n{guess:+.2f}" for i, (real, guess) in enumerate(said, 1)])
+        names = {
+            "xycoords": "axes fraction",
+            "textcoords": "offset points",
+            "ha": "right",
+            "va": "top",
+            "linespacing": 1.3,
+        }
+        axes.annotate("steps ahead\nreal reward\nimagined reward", (0, 0), (-4, -4), **names)
+    grid[0, 0].set_title("Imagined beside real: the dream knows the frames before these and the actions, nothing else")
+    return picture
+
+
+@style
+def variation(found: Variation, shown: int = 6) -> Picture:
+    """The variation GMamba expected beside the one that came, for the least and most surprising steps, and all KLs."""
+    picks, even = pick(found.kl, shown), 1 / found.came.shape[-1]
+    picture = Picture(figsize=(10, 7.4), layout="constrained", facecolor="white")
+    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(3, 1.4)))
+    grid = upper.subplots(3, len(picks), squeeze=False)
+    change = np.abs(found.frames[1:].astype(float) - found.frames[:-1])
+    for column, step in zip(grid.T, picks, strict=True):
+        column[0].imshow(change[step] / max(change.max(), 1.0))
+        column[0].set_title(f"step {step + 1}: {found.kl[step]:.2g} nats", fontsize=9)
+        for axes in column:
+            axes.set(xticks=[], yticks=[])
+            axes.grid(False)
+    for row, shares in zip(grid[1:], (found.came, found.expected), strict=True):
+        reach = max(float(np.quantile(np.abs(shares[picks] / even - 1), 0.99)), 1e-6)
+        for axes, step in zip(row, picks, strict=True):
+            image = axes.imshow(shares[step] / even - 1, cmap="PuOr", vmin=-reach, vmax=reach)
+        upper.colorbar(image, ax=row, extend="both", aspect=12, format="{x:+.0%}", ticks=MaxNLocator(4))
+    names = ("what changed\non the screen", "its code:\nvariation\nthat came", "variation\nGMamba\nexpected")
+    for axes, name in zip(grid[:, 0], names, strict=True):
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+    title = "Did GMamba foresee the change? Compare the patterns of the two codes (variables down, classes across)"
+    upper.suptitle(f"{title}\nColours: how far a probability is from 1/{found.came.shape[-1]}", fontsize=10)
+    draw_surprise(lower.subplots(), found, picks)
+    return picture
+
+
+def draw_surprise(axes: Axes, found: Variation, picks: list[int]) -> None:
+    """KL at each step, beside that of a guess that knows nothing."""
+    steps, blind = np.arange(1, len(found.kl) + 1), (found.came * np.log(found.came * found.came.shape[-1])).sum((1, 2))
+    axes.plot(steps, blind, color=ORANGE, label="a guess that knows nothing")
+    axes.plot(steps, found.kl, ".-", color=BLUE, label="GMamba")
+    axes.axhline(found.free, color=GREY, ls="--", lw=1, label="free: a mean below is not trained")
+    axes.plot(steps[picks], found.kl[picks], "o", color=BLUE, ms=7, label="shown above")
+    axes.set(xlabel="step of this scene", ylabel="KL, nats", ylim=(0, None))
+    axes.set_title("How far off the forecast was at each step; 0 would be perfect")
+    axes.legend(loc="best", ncols=4)
+
+
+def pick(values: np.ndarray, number: int) -> list[int]:
+    """Places of the largest and smallest values, half each, in order."""
+    order = np.argsort(values)
+    if len(order) <= number:
+        return list(range(len(order)))
+    return sorted([*order[: number // 2].tolist(), *order[-(number - number // 2) :].tolist()])

@@ -1,0 +1,66 @@
+"""The two ways to install glamkit name the same packages."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import yaml
+from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TEXT = (ROOT / "environment.yml").read_text()
+ENVIRONMENT = yaml.safe_load(TEXT)
+CONDA_NAMES = {"torch": "pytorch"}
+# The packages that the project promises to name in its conda environment.
+CARD = {"torch", "mamba-ssm", "gymnasium", "ale-py", "jupyterlab", "ipywidgets", "matplotlib", "papermill"}
+
+
+def specifiers(lines: list[str]) -> dict[str, SpecifierSet]:
+    """Package name (as pip calls it) -> its versions."""
+    pip_names = {conda: pip for pip, conda in CONDA_NAMES.items()}
+    needs = [Requirement(line) for line in lines]
+    return {pip_names.get(need.name, need.name): need.specifier for need in needs}
+
+
+CORE = specifiers(PROJECT["dependencies"])
+CUDA = specifiers(PROJECT["optional-dependencies"]["cuda"])
+CONDA = specifiers([line for line in ENVIRONMENT["dependencies"] if isinstance(line, str)])
+(PIP,) = [part["pip"] for part in ENVIRONMENT["dependencies"] if isinstance(part, dict)]
+SWITCHED_OFF = specifiers(re.findall(r"^  # - (\S+)", TEXT, re.M))
+
+
+def test_conda_and_pip_install_the_same_packages_in_the_same_versions() -> None:
+    pip = specifiers([line for line in PIP if not line.startswith("-")])
+    python = CONDA.pop("python")
+    assert python == SpecifierSet(PROJECT["requires-python"])
+    assert "pip" in CONDA, "conda warns if pip is used without being named"
+    both = {name: versions for name, versions in {**CONDA, **pip}.items() if name != "pip"}
+    assert both == CORE
+    assert not set(CONDA) & set(pip), "named twice"
+
+
+def test_the_checkout_itself_is_installed() -> None:
+    assert PIP[-1] == "-e ."
+
+
+def test_everything_comes_from_conda_forge() -> None:
+    assert ENVIRONMENT["channels"] == ["conda-forge", "nodefaults"]
+    assert ENVIRONMENT["name"] == PROJECT["name"]
+
+
+def test_mamba_is_one_line_that_is_switched_off() -> None:
+    assert {"mamba-ssm": CUDA["mamba-ssm"]} == SWITCHED_OFF
+    assert "conda install -n glamkit -c conda-forge mamba-ssm" in TEXT
+
+
+def test_the_environment_names_all_that_it_promises() -> None:
+    assert set(CONDA) | set(SWITCHED_OFF) >= CARD
+
+
+def test_nothing_needs_cuda_unless_it_is_asked_for() -> None:
+    assert not set(CUDA) & set(CORE)
+    extras = PROJECT["optional-dependencies"]
+    assert not [line for line in extras["test"] if Requirement(line).name in CUDA]

@@ -1,0 +1,72 @@
+"""Every fast path equals the plain one, forward and gradient, in float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from glamkit.actor_critic import ActorCritic
+from glamkit.presets import preset
+from glamkit.reference import plain_copy
+from glamkit.replay import Batch
+from glamkit.world_model import Context, WorldModel
+
+
+def batch(size: int, length: int, pixels: int = 32, actions: int = 5) -> Batch:
+    return Batch(
+        torch.randint(0, 256, (size, length, 3, pixels, pixels), dtype=torch.uint8),
+        torch.randint(actions, (size, length)),
+        torch.randn(size, length),
+        (torch.rand(size, length) < 0.1).float(),
+    )
+
+
+@pytest.fixture(params=[1, 2], ids=["one block", "two blocks"])
+def model(request: pytest.FixtureRequest) -> WorldModel:
+    torch.manual_seed(0)
+    config = preset("debug", {"world_model.blocks": request.param, "world_model.width": 32})
+    return WorldModel(config.world_model, 5)
+
+
+def test_the_loss_and_its_gradients(model: WorldModel) -> None:
+    plain, data = plain_copy(model), batch(3, 14)
+    model.sample = plain.sample = torch.exp  # probabilities for latents: the two draw no random numbers
+    fast_loss, _ = model.loss(data)
+    plain_loss, _ = plain.loss(data)
+    torch.testing.assert_close(fast_loss, plain_loss, rtol=1e-5, atol=0)
+    fast_loss.backward()
+    plain_loss.backward()
+    for (name, mine), theirs in zip(model.named_parameters(), plain.parameters(), strict=True):
+        if theirs.grad is not None:
+            scale = float(theirs.grad.abs().max()) + 1e-6
+            torch.testing.assert_close(mine.grad / scale, theirs.grad / scale, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@torch.no_grad()
+def test_dreams_of_the_same_actions(model: WorldModel) -> None:
+    model.eval()
+    plain, data = plain_copy(model), batch(6, 8)
+    model.sample = plain.sample = torch.exp
+    context = Context(model.observe(data.frames).latent, data.actions)
+    fast, slow = (m.imagine(lambda s: (s[:, 0] > 0.25).long(), context, 12) for m in (model, plain))
+    torch.testing.assert_close(fast.states, slow.states, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(fast.rewards, slow.rewards, rtol=1e-3, atol=1e-3)
+
+
+def test_bfloat16_stays_near(model: WorldModel) -> None:
+    plain, data = plain_copy(model), batch(3, 14)
+    model.sample = plain.sample = torch.exp
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, fast = model.loss(data)
+    _, slow = plain.loss(data)
+    for name in ("reconstruction", "reward", "termination", "dynamics_kl", "variation_kl"):
+        torch.testing.assert_close(fast[name], slow[name], rtol=2e-2, atol=5e-3, msg=name)
+
+
+@torch.no_grad()
+def test_the_policy_is_asked_for_every_step(model: WorldModel) -> None:
+    model.eval()
+    critic = ActorCritic(preset("debug").actor_critic, model.features, 5)
+    data = batch(4, 8)
+    rollout = model.imagine(critic.act, model.context(data.frames, data.actions), 5)
+    assert rollout.states.shape == (4, 6, model.features)
+    assert rollout.actions.shape == rollout.rewards.shape == rollout.terminations.shape == (4, 5)
