@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.config import ActorCritic as ActorCriticConfig
+from glamkit.experience import Rollout
 from glamkit.functional import lambda_return, percentile, sample_categorical, two_hot_loss, two_hot_mean
 from glamkit.networks import MLP, symlog_bins
-
-if TYPE_CHECKING:
-    from glamkit.world_model import Rollout
+from glamkit.shapes import Float, Int
 
 
 class ReturnRange(nn.Module):
@@ -64,15 +62,15 @@ class ActorCritic(nn.Module):
         """Parameter count, shown by repr beside the architecture."""
         return f"{sum(p.numel() for p in self.parameters() if p.requires_grad):,} trained parameters"
 
-    def policy(self, states: Tensor) -> Tensor:
+    def policy(self, states: Float[Tensor, "*n F"]) -> Float[Tensor, "*n A"]:
         """Log-probabilities (..., A) of the actions."""
         return F.log_softmax(self.actor(states).float(), -1)
 
-    def act(self, states: Tensor) -> Tensor:
+    def act(self, states: Float[Tensor, "*n F"]) -> Int[Tensor, "*n"]:
         """Sampled actions (...)."""
         return sample_categorical(self.policy(states))
 
-    def value(self, states: Tensor) -> Tensor:
+    def value(self, states: Float[Tensor, "*n F"]) -> Float[Tensor, "*n"]:
         """Expected return (...) in reward units."""
         return two_hot_mean(self.critic(states).float(), self.bins)
 

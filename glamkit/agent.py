@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from glamkit.actor_critic import ActorCritic
 from glamkit.config import Agent as AgentConfig
-from glamkit.world_model import Context, WorldModel
+from glamkit.experience import Context
+from glamkit.world_model import WorldModel
 
 
 class Past:

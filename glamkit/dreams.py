@@ -16,10 +16,11 @@ from torch import Tensor
 
 from glamkit.config import Imagination
 from glamkit.errors import GlamkitError
+from glamkit.experience import Batch, Context
 from glamkit.functional import kl_categorical
-from glamkit.replay import Batch, Replay
+from glamkit.replay import Replay
 from glamkit.runtime import Machine, undisturbed
-from glamkit.world_model import Context, WorldModel
+from glamkit.world_model import WorldModel
 
 RECENT = 2000  # steps searched for a busy scene: enough to find one, and quick
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glamkit.shapes import Float, Shaped
+
 
 def symlog(x: Tensor) -> Tensor:
     """sign(x) log(1 + |x|): squashes rewards and returns of any size (DreamerV3)."""
@@ -17,7 +19,7 @@ def symexp(x: Tensor) -> Tensor:
     return torch.sign(x) * torch.expm1(x.abs())
 
 
-def two_hot(x: Tensor, bins: Tensor) -> Tensor:
+def two_hot(x: Float[Tensor, "*n"], bins: Float[Tensor, " bins"]) -> Float[Tensor, "*n bins"]:
     """Spreads symlog(x) over its two neighbouring bins, so that the expected bin is symlog(x).
 
     Args:
@@ -69,7 +71,7 @@ def one_hot_sample(log_probabilities: Tensor) -> Tensor:
     return draw + (probabilities - probabilities.detach())
 
 
-def kl_categorical(left: Tensor, right: Tensor) -> Tensor:
+def kl_categorical(left: Float[Tensor, "*n K C"], right: Float[Tensor, "*n K C"]) -> Float[Tensor, "*n"]:
     """KL(left || right) in nats between normalised log-probabilities (..., K, C), summed over K."""
     return (left.exp() * (left - right)).sum((-2, -1))
 
@@ -80,8 +82,13 @@ def free_nats(kl: Tensor, floor: float) -> Tensor:
 
 
 def lambda_return(
-    rewards: Tensor, terminations: Tensor, values: Tensor, discount: float, trace: float, bootstrap: str = "current"
-) -> Tensor:
+    rewards: Float[Tensor, "N H"],
+    terminations: Shaped[Tensor, "N H"],
+    values: Float[Tensor, "N H+1"],
+    discount: float,
+    trace: float,
+    bootstrap: str = "current",
+) -> Float[Tensor, "N H"]:
     """Returns to learn from: a mix over all lookaheads of rewards and the critic's values.
 
     G_t = r_t + discount (1 - c_t) ((1 - trace) V + trace G_{t+1}), and the last step looks at the last value.

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from glamkit.config import Config
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.errors import GlamkitError
+from glamkit.experience import Batch, Rollout
 from glamkit.functional import lambda_return, two_hot_mean
 from glamkit.official import WORLD_MODEL_NAMES, import_official, import_official_agent, official_name
-from glamkit.replay import Batch
 from glamkit.trainer import adam
-from glamkit.world_model import Rollout, WorldModel
+from glamkit.world_model import WorldModel
 
 Values = dict[str, Tensor]
 

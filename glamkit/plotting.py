@@ -112,9 +112,9 @@ def learning_curve(run: Run) -> Picture:
         label = f"evaluation: mean {report['mean_return']:.1f} of {count(len(scores), 'episode')}"
         label += f", {cut} cut short" if cut else ""
         axes.plot(report["step"], report["mean_return"], "D", ms=9, color=RED, label=label, clip_on=False)
-    axes.set_title(
-        f"{run.config().env.game}: is the agent getting better? Each dot is one whole game played in training"
-    )
+    config = run.config()
+    axes.set_xlim(0, 1.02 * config.trainer.env_steps)
+    axes.set_title(f"{config.env.game}: is the agent getting better? A blue dot is one whole game played in training")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="best")
     return picture
@@ -227,7 +227,9 @@ def strip(columns: Sequence[Mapping[str, Any]]) -> Picture:
     picture, ((axes,),) = figure(1.2 * max(len(columns), 5), 4.4)
     film(axes, {n: np.stack([c[n] for c in columns]) for n in names}, [f"step {c['step']:,}" for c in columns])
     ahead = count(int(columns[-1]["ahead"]), "step")
-    axes.set_title(f"One moment of play, seen by the model as it learns; imagined = dreamt {ahead} ahead, unseen")
+    axes.set_title(
+        f"One moment of play, seen by the model as it learns\nimagined: dreamt {ahead} ahead, without a look"
+    )
     return picture
 
 

@@ -1,8 +1,8 @@
 """The plain way: what every fast path is tested equal to and timed against.
 
-The same mathematics as the library's, without any of its savings, as in the released code: float32, a Python loop for the
-scan, every LMamba window built explicitly and read in full, every dream's window of tokens read again from the start at
-each step, nothing shared between windows or steps.
+The same mathematics as the library's, without any of its savings, as in the released code: float32, a Python loop for
+the scan, every LMamba window built explicitly and read in full, every dream's window of tokens read again from the
+start at each step, nothing shared between windows or steps.
 """
 
 from __future__ import annotations

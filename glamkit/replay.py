@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from glamkit.config import Replay as ReplayConfig
-
-
-class Batch(NamedTuple):
-    """B windows of T consecutive steps; a step is (frame seen, action taken, its reward, its termination)."""
-
-    frames: Tensor  # (B, T, 3, size, size) uint8
-    actions: Tensor  # (B, T) int64
-    rewards: Tensor  # (B, T) float32, unclipped
-    terminations: Tensor  # (B, T) float32, 0 or 1
+from glamkit.experience import Batch
 
 
 class Replay:

@@ -17,6 +17,7 @@ from typing import Any
 
 from glamkit.config import Config, differences
 from glamkit.errors import GlamkitError
+from glamkit.settings import coerce
 
 FORMAT = 1
 
@@ -51,7 +52,7 @@ class Run:
             GlamkitError: another config, a run that must not be resumed, or no permission.
         """
         if self.started:
-            if not resume:
+            if not coerce("resume", resume, bool):
                 raise GlamkitError(f"{self.folder} already holds a run; use resume=True, or another run_dir.")
             stored = self.config()
             changed = {k: v for k, v in differences(stored, config).items() if not k.startswith("runtime.")}

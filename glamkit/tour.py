@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from glamkit.config import Env, Trainer
 from glamkit.envs import Outcome
+from glamkit.experience import Batch
 from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, RED, STEPS, Picture, count, figure, film, style
-from glamkit.replay import Batch
 from glamkit.settings import Checked, setting
 
 FLASH = 0.25  # of the pixels changing at once is the whole screen flashing, not things that flicker
@@ -56,24 +56,24 @@ def frame_skip(moments: Sequence[np.ndarray], frames: Sequence[np.ndarray]) -> P
     names = [f"frame {i}" + ("" if i > number - 2 else ": skipped") for i in range(1, number + 1)]
     names += [f"brighter of {number - 1} and {number}" if number > 1 else "the same", "the agent's frame"]
     picture, (grid,) = figure(2 * len(images), 2.9, 1, len(images))
-    top, left = liveliest(changes[pick])
     for axes, image, name in zip(grid, images, names, strict=True):
-        height, width, _ = image.shape
-        show(axes, image[round(top * height) :, round(left * width) :][: height // 2, : width // 2])
+        show(axes, cut(image, changes[pick]))
         axes.set(title=name, anchor="N")
     said = "of the last two frames the agent gets the brighter" if number > 1 else "one picture of the game"
     picture.suptitle(f"Agent step {pick + 1} in detail: {said}{', pixel by pixel' if number > 1 else ''}", fontsize=10)
     return picture
 
 
-def liveliest(change: np.ndarray) -> tuple[float, float]:
-    """Where to cut half the height and width so that most of what changed, (H, W) bool, is inside: shares of H, W."""
+def cut(image: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Half the height and width of an image, so that most of what changed in the game's picture (H, W) is inside."""
+    if not change.any():
+        return image
     (height, width), (rows, columns) = change.shape, (change.shape[0] // 2, change.shape[1] // 2)
     sums = np.pad(change.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     inside = sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
-    best = np.argwhere(inside == inside.max())
-    top, left = np.median(best, axis=0)
-    return float(top / height), float(left / width)
+    top, left = np.median(np.argwhere(inside == inside.max()), axis=0) / (height, width)
+    high, wide, _ = image.shape
+    return image[round(top * high) :, round(left * wide) :][: high // 2, : wide // 2]
 
 
 @style
@@ -89,20 +89,22 @@ def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
     lost = [step for step, outcome in enumerate(outcomes) if outcome.terminated and not outcome.ended]
     picture, ((upper,), (lower,)) = figure(11, 4.2, 2, 1, sharex=True, height_ratios=(2, 1))
     upper.axhline(0, color=GREY, lw=0.8)
-    upper.vlines(steps[rewards != 0], 0, rewards[rewards != 0], color=BLUE, lw=1.5, label="reward")
-    lower.step(steps, lives, where="post", color=GREEN, label="lives left")
+    upper.vlines(steps[rewards != 0], 0, rewards[rewards != 0], color=BLUE, lw=1.2, zorder=3)
+    upper.plot(steps[rewards != 0], rewards[rewards != 0], "o", ms=4, color=BLUE, label="reward", zorder=3)
+    lower.step(steps, lives, where="post", color=GREEN)
     for places, color, dashes, name in (
         (lost, ORANGE, "--", "life lost: a termination is stored, the game goes on"),
         (over, RED, "-", "game over or cut off: it is reset"),
     ):
         for axes in (upper, lower):
             for place in places:
-                axes.axvline(place, color=color, ls=dashes, label=name if place == places[0] else None)
+                axes.axvline(place, color=color, ls=dashes, lw=1.2, label=name if place == places[0] else None)
     upper.set(ylabel="reward of the step")
     lower.set(ylabel="lives left", xlabel=STEPS, ylim=(0, max(1, *lives) + 0.3))
     lower.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
     if not any(lives):
-        lower.text(0.5, 0.5, "this game counts no lives", transform=lower.transAxes, ha="center", color=GREY)
+        said, box = "this game counts no lives", {"facecolor": "white", "edgecolor": "none"}
+        lower.text(0.5, 0.5, said, transform=lower.transAxes, ha="center", va="center", color=GREY, bbox=box)
     stored = count(sum(outcome.terminated for outcome in outcomes), "stored termination")
     upper.set_title(
         f"{count(len(outcomes), 'step')} of a random player: {count(int(np.count_nonzero(rewards)), 'reward')}, "

@@ -21,18 +21,19 @@ from glamkit.agent import Agent, Past
 from glamkit.config import Config, Optimizer
 from glamkit.envs import make_env
 from glamkit.errors import GlamkitError
+from glamkit.experience import Batch, Context, Rollout
 from glamkit.mamba import select_kernel
 from glamkit.metrics import Log, Means
-from glamkit.replay import Batch, Replay
+from glamkit.replay import Replay
 from glamkit.run import Run
 from glamkit.runtime import Machine, random_state, seed_everything, set_random_state
-from glamkit.world_model import Context, Observed, Rollout, WorldModel
+from glamkit.world_model import Observed, WorldModel
 
 logger = logging.getLogger(__name__)
 
 
 class Event(NamedTuple):
-    """Something worth telling: kind is ``log``, ``episode``, ``saved``, ``stopped`` or ``done``."""
+    """Something worth telling: kind is ``step``, ``log``, ``episode``, ``saved``, ``stopped`` or ``done``."""
 
     kind: str
     step: int
@@ -53,8 +54,8 @@ class Trainer:
 
     def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
         self.config, self.run = config, Run(run_dir)
-        self.run.check(config, resume)
         self.env = make_env(config.env)
+        self.run.check(config, resume)
         self.machine = Machine(config.runtime)
         device, image_size = self.machine.device, config.env.image_size
         seed_everything(config.trainer.seed)
@@ -109,7 +110,7 @@ class Trainer:
             events.append(self.write_log())
         if self.step % settings.save_every == 0:
             events.append(self.save("saved"))
-        return events
+        return [*events, Event("step", self.step, {})]
 
     def collect(self) -> list[Event]:
         """One step in the real game: act, store, and start anew when it is over."""

@@ -11,19 +11,18 @@ Letters, as in the paper and in shapes below:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.config import WorldModel as WorldModelConfig
+from glamkit.experience import Batch, Context, Rollout
 from glamkit.functional import free_nats, kl_categorical, one_hot_sample, two_hot_loss, two_hot_mean
 from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, symlog_bins
 from glamkit.sequence_model import Memory, SequenceModel
-
-if TYPE_CHECKING:
-    from glamkit.replay import Batch
+from glamkit.shapes import Float, Int, UInt8
 
 Policy = Callable[[Tensor], Tensor]
 
@@ -34,22 +33,6 @@ class Observed(NamedTuple):
     embedding: Tensor
     posterior: Tensor
     latent: Tensor
-
-
-class Context(NamedTuple):
-    """Real steps before a dream: latents (N, L, Z) and actions (N, L)."""
-
-    latents: Tensor
-    actions: Tensor
-
-
-class Rollout(NamedTuple):
-    """A dream: states [z, h] (N, H + 1, Z + D), and for each of its H actions the reward and termination (N, H)."""
-
-    states: Tensor
-    actions: Tensor
-    rewards: Tensor
-    terminations: Tensor
 
 
 class WorldModel(nn.Module):
@@ -96,22 +79,22 @@ class WorldModel(nn.Module):
 
     # What is seen -----------------------------------------------------------------------------------------------------
 
-    def embed(self, frames: Tensor) -> Tensor:
+    def embed(self, frames: UInt8[Tensor, "*n 3 size size"]) -> Float[Tensor, "*n E"]:
         """Frames (..., 3, size, size) uint8 -> embeddings (..., E)."""
         flat = frames.flatten(0, -4).float() / 255
         return self.encoder(flat).unflatten(0, frames.shape[:-3])
 
-    def observe(self, frames: Tensor) -> Observed:
+    def observe(self, frames: UInt8[Tensor, "B T 3 size size"]) -> Observed:
         """Encodes frames (B, T, 3, size, size) and samples their latents."""
         embedding = self.embed(frames)
         posterior = self.posterior(embedding)
         return Observed(embedding, posterior, self.sample(posterior).flatten(-2))
 
-    def decode(self, latent: Tensor) -> Tensor:
+    def decode(self, latent: Float[Tensor, "*n Z"]) -> Float[Tensor, "*n 3 size size"]:
         """Latents (..., Z) -> pictures (..., 3, size, size), about [0, 1]."""
         return self.decoder(latent.flatten(0, -2)).unflatten(0, latent.shape[:-1])
 
-    def tokens(self, latents: Tensor, actions: Tensor) -> Tensor:
+    def tokens(self, latents: Float[Tensor, "*n Z"], actions: Int[Tensor, "*n"]) -> Float[Tensor, "*n D"]:
         """Latents (..., Z) and the actions taken there (...) -> tokens (..., D)."""
         return self.stem(torch.cat([latents, F.one_hot(actions, self.actions).to(latents.dtype)], -1))
 
@@ -157,7 +140,7 @@ class WorldModel(nn.Module):
         parts |= {"total": total, "dynamics_kl": dynamics.mean(), "variation_kl": change.mean()}
         return total, {name: part.detach() for name, part in parts.items()}
 
-    def varied(self, embedding: Tensor) -> Tensor:
+    def varied(self, embedding: Float[Tensor, "B T E"]) -> Float[Tensor, "B T-1 K C"]:
         """The variation that came, embedding_{t+1} - embedding_t: (B, T, E) -> log-probabilities (B, T - 1, K, C).
 
         With a frozen head nothing here is trained, so the encoder is not either (DESIGN, table of choices).
@@ -176,7 +159,7 @@ class WorldModel(nn.Module):
         """A memory that has read the context; its `hidden` is h of the last real step."""
         return self.sequence_model.memory(self.tokens(*context), kind)
 
-    def predict(self, hidden: Tensor) -> Tensor:
+    def predict(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N Z"]:
         """A latent (N, Z) drawn from the prior of hidden states (N, D)."""
         return self.sample(self.prior(hidden)).flatten(-2)
 
@@ -203,7 +186,7 @@ class WorldModel(nn.Module):
             terminations.append(termination)
         return Rollout(*(torch.stack(parts, 1) for parts in (states, actions, rewards, terminations)))
 
-    def outcome(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def outcome(self, hidden: Float[Tensor, "*n D"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
         """Expected reward and termination (0 or 1), both (N,), of the action just seen by hidden states (N, D)."""
         reward = two_hot_mean(self.reward(hidden).float(), self.bins)
         return reward, (self.termination(hidden).squeeze(-1) > 0).float()

@@ -73,9 +73,9 @@ def test_a_line_only_now_and_then(trained: Trainer, capsys: pytest.CaptureFixtur
 
 
 def test_a_stopped_batch_run_does_not_look_complete(tmp_path: Path) -> None:
-    with pytest.raises(GlamkitError, match="stopped at step 64 of 96 and saved; run it again"):
+    with pytest.raises(GlamkitError, match="stopped at step 60 of 96 and saved; run it again"):
         train(tmp_path / "run", watched=True, stop_at=60)
-    assert (tmp_path / "run" / "checkpoint" / "000000064.pt").exists()
+    assert (tmp_path / "run" / "checkpoint" / "000000060.pt").exists()
 
 
 def test_the_strip_goes_on_after_a_stop(tmp_path: Path) -> None:
@@ -83,11 +83,12 @@ def test_the_strip_goes_on_after_a_stop(tmp_path: Path) -> None:
     with pytest.raises(GlamkitError):
         train(folder, watched=True, stop_at=60)
     before = columns(folder)
-    (folder / "videos" / "strip-000000048.npz").write_bytes(b"damaged")
-    (folder / "videos" / "strip-000000090.npz").write_bytes((folder / "videos" / "strip-000000064.npz").read_bytes())
+    (folder / "videos" / "strip-000000049.npz").write_bytes(b"damaged")
+    with np.load(folder / "videos" / "strip-000000055.npz") as column:
+        np.savez(folder / "videos" / "strip-000000090.npz", **(dict(column) | {"step": 90}))
     train(folder, watched=True)
     after = columns(folder)
-    assert list(before) == [64] and list(after) == [64, 80, 96]  # neither what is damaged nor what is not reached yet
+    assert list(before) == [49, 51, 55] and list(after) == [51, 55, 62, 72, 84, 96]  # neither what is damaged nor what is not reached yet
     assert set(after.values()) == set(before.values())  # always the same moment
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from glamkit.actor_critic import ActorCritic
 from glamkit.presets import preset
 from glamkit.reference import plain_copy

@@ -24,6 +24,9 @@ from glamkit.replay import Batch
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "01_environment.ipynb"
 
 
+LINES = ("life lost: a termination is stored, the game goes on", "game over or cut off: it is reset")
+
+
 def words(picture: Picture) -> str:
     """All the text of a figure."""
     return "\n".join(text.get_text() for text in picture.findobj(lambda artist: hasattr(artist, "get_text")))
@@ -37,12 +40,16 @@ def test_the_parameters_are_checked(steps: int, complaint: str) -> None:
 
 
 def test_the_cut_holds_what_changed_most() -> None:
-    change = np.zeros((40, 60), bool)
+    change, image = np.zeros((40, 60), bool), np.zeros((40, 60, 3), np.uint8)
     change[30:34, 4:8] = True
     change[2, 50] = True
-    top, left = tour.liveliest(change)
-    assert change[round(top * 40) :, round(left * 60) :][:20, :30].sum() == 16
-    assert tour.liveliest(np.zeros((4, 4), bool)) == (0.25, 0.25)
+    image[change] = 1
+    part = tour.cut(image, change)
+    assert (part.shape, part[..., 0].sum()) == ((20, 30, 3), 16)
+    small = np.zeros((20, 30, 3), np.uint8)
+    small[15:17, 2:4] = 1
+    assert tour.cut(small, change)[..., 0].sum() == 4, "the same place in the agent's frame"
+    assert tour.cut(image, np.zeros((40, 60), bool)) is image
 
 
 def test_frame_skip_shows_the_step_that_flickers_and_not_a_flash() -> None:
@@ -67,7 +74,7 @@ def test_timeline_tells_lost_lives_from_ends() -> None:
     outcomes = [Outcome(frame, float(index == 2), *flag) for index, flag in enumerate(flags)]
     picture = tour.timeline(outcomes, [3, 2, 2, 0, 0, 3])
     assert "6 steps of a random player: 1 reward, 2 stored terminations, 2 games ended" in words(picture)
-    drawn = {line.get_color(): line.get_xdata()[0] for line in picture.axes[0].lines if line.get_label()[0] != "_"}
+    drawn = {line.get_color(): line.get_xdata()[0] for line in picture.axes[0].lines if line.get_label() in LINES}
     assert drawn == {tour.ORANGE: 1, tour.RED: 3}
     assert "counts no lives" not in words(picture)
     assert "this game counts no lives" in words(tour.timeline(outcomes, [0] * 6))

@@ -1,0 +1,34 @@
+"""What the rooms hand each other: real steps, contexts of them, and dreams. Letters as in `world_model`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from glamkit.shapes import Float, Int, UInt8
+
+
+class Batch(NamedTuple):
+    """B windows of T consecutive real steps; a step is (frame seen, action taken, its reward, its termination)."""
+
+    frames: UInt8[Tensor, "B T 3 size size"]
+    actions: Int[Tensor, "B T"]
+    rewards: Float[Tensor, "B T"]  # unclipped
+    terminations: Float[Tensor, "B T"]  # 0 or 1
+
+
+class Context(NamedTuple):
+    """Real steps before a dream, encoded."""
+
+    latents: Float[Tensor, "N L Z"]
+    actions: Int[Tensor, "N L"]
+
+
+class Rollout(NamedTuple):
+    """A dream: states [z, h], and for each of its H actions the reward and termination."""
+
+    states: Float[Tensor, "N H+1 Z+D"]
+    actions: Int[Tensor, "N H"]
+    rewards: Float[Tensor, "N H"]
+    terminations: Float[Tensor, "N H"]
