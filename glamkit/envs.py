@@ -165,7 +165,6 @@ class AtariVector(VectorEnv):
 
     def __init__(self, config: Env, count: int, seed: int) -> None:
         super().__init__(config, count, seed)
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         spec = gymnasium.spec(_look_up(config.game))
         self._env = AtariVectorEnv(
             spec.kwargs["game"],

@@ -169,7 +169,7 @@ def world_model_values(reference: Reference) -> Values:
     """What our world model computes, whole, by the arrays' names without their slices."""
     model, _ = import_official(parameters(reference.meta))
     # Probabilities instead of samples, as in the reference: no random numbers, and gradients flow.
-    model.sample = torch.exp  # type: ignore[assignment]
+    model.sample = torch.exp
     batch = frames_and_steps(reference.meta, 4 * 2 ** len(model.config.channels))
     lasts = {int(found[1]) for name in reference.arrays if (found := re.match(r"eval/inference.*\.last(\d+)", name))}
     values = _seen_by(model.eval(), batch, sorted(lasts & set(range(1, batch.actions.shape[1] + 1))))

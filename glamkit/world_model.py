@@ -70,7 +70,7 @@ class WorldModel(nn.Module):
         self.reward = MLP(width, width, 2, config.bins)
         self.termination = MLP(width, width, 2, 1)
         self.register_buffer("bins", symlog_bins(config.bins, config.bin_limit), persistent=False)
-        self.sample = one_hot_sample  # the parity check puts probabilities here: no random numbers then
+        self.sample = one_hot_sample if config.latents == "sampled" else torch.exp
         self.variation_posterior.requires_grad_(config.variation_head == "learned")
 
     def extra_repr(self) -> str:

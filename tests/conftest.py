@@ -14,6 +14,9 @@ import jaxtyping
 import pytest
 import torch
 
+# The tests' models are tiny: a second thread would only wait for the first.
+torch.set_num_threads(1)
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from glamkit.actor_critic import ActorCritic, ReturnRange
 from glamkit.config import ActorCritic as ActorCriticConfig
+from glamkit.experience import Context, Rollout
 from glamkit.functional import lambda_return, two_hot_loss
 from glamkit.presets import preset
-from glamkit.world_model import Context, Rollout, WorldModel
+from glamkit.world_model import WorldModel
 
 A, F, N, H = 3, 10, 6, 5
 

@@ -83,8 +83,17 @@ def test_games_of_different_lengths_are_each_game_alone(acting: str) -> None:
     ends = [[]] * 3 + [[0, 1]] + [[]] * 4 + [[2, 3, 4, 5]] + [[]] + [[6]]  # of 11 steps
     whole, now = past(agent, 9, ends), frames(9)
     assert whole.lengths.tolist() == [7, 7, 2, 2, 2, 2, 0, 8, 8]
+    compute, seen = agent.states, torch.zeros(9, agent.world_model.features)
+
+    def noted(current: np.ndarray, past: Past, games: Tensor, length: int) -> Tensor:
+        seen[games] = compute(current, past, games, length)
+        return seen[games]
+
+    agent.states = noted  # type: ignore[method-assign]
     together = agent.act(now, whole, sampled=False)
+    agent.states = compute  # type: ignore[method-assign]
     for game in (0, 1, 2, 3, 4, 5, 7, 8):
+        assert torch.allclose(seen[[game]], states(agent, now[[game]], alone(whole, game)), rtol=1e-3, atol=1e-3), game
         assert together[game] == agent.act(now[[game]], alone(whole, game), sampled=False)[0], game
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import random
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from glamkit import checkpoint
 from glamkit.config import Replay as ReplayConfig
 from glamkit.errors import GlamkitError
 from glamkit.replay import Replay
-from glamkit.runtime import random_state
+from glamkit.runtime import random_state, seed_everything, set_random_state
 
 
 def state(step: int) -> dict[str, Any]:
@@ -167,6 +168,29 @@ def test_a_full_disk_leaves_the_old_one(written: int, tmp_path: Path, monkeypatc
     assert not list(tmp_path.glob("*.tmp"))
     saved(tmp_path, 2)
     assert (checkpoint.load(tmp_path) or {})["step"] == 2
+
+
+def test_a_full_disk_leaves_the_one_of_the_same_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a run that was stopped is stopped again at once."""
+    saved(tmp_path, 1)
+    monkeypatch.setattr(os, "fsync", disk_full)
+    with pytest.raises(GlamkitError, match="No space left on device"):
+        saved(tmp_path, 1)
+    assert (checkpoint.load(tmp_path) or {})["step"] == 1
+
+
+def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
+    def draws() -> tuple[float, ...]:
+        return (random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), torch.rand(()).item())
+
+    draws()  # leaves half of a pair of normal numbers behind
+    checkpoint.save(tmp_path, 1, {"random": random_state()})
+    expected = draws(), draws()
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    seed_everything(5)
+    set_random_state(loaded["random"])
+    assert (draws(), draws()) == expected
 
 
 # The replay's parts --------------------------------------------------------------------------------------------------

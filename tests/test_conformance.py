@@ -73,3 +73,9 @@ def test_the_examination_finds_broken_plumbing(monkeypatch: pytest.MonkeyPatch) 
         "an ended game takes no step before its reset",
         "a lost life is stored as a termination, and the game goes on",
     ]
+
+
+def test_the_examination_finds_a_termination_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = PixelEnv.step
+    monkeypatch.setattr(PixelEnv, "step", lambda self, action: honest(self, action)._replace(terminated=True))
+    assert failed(conformance(square())) == ["a lost life is stored as a termination, and the game goes on"]

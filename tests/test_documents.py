@@ -94,6 +94,15 @@ def test_the_readme_links_lead_somewhere() -> None:
             assert last <= len((ROOT / name).read_text().splitlines()), link
 
 
+def test_the_table_of_choices_links_to_the_lines_that_choose() -> None:
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|") and "#L" in line]
+    assert len(rows) == 11  # those of the design
+    for row in rows:
+        (name, line), setting = re.search(r"\((\S+)#L(\d+)\)", row).groups(), re.search(r"`\w+\.(\w+)`", row)
+        if setting:
+            assert setting[1] in (ROOT / name).read_text().splitlines()[int(line) - 1], row
+
+
 @pytest.mark.parametrize("status", [0, 3])
 def test_ci_runs_the_second_command_of_the_readme(status: int, tmp_path: Path) -> None:
     (tmp_path / ".ci").mkdir()

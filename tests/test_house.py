@@ -31,7 +31,7 @@ ROWS = [
     "settings",
     "config",
     "presets, run, runtime, functional, atari100k, metrics, builds",
-    "mamba, networks, replay, pixels < games < envs < conformance",
+    "experience < replay, mamba, networks, pixels < games < envs < conformance",
     "sequence_model",
     "world_model, actor_critic",
     "agent",

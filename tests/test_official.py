@@ -16,8 +16,9 @@ from glamkit.actor_critic import ActorCritic
 from glamkit.config import ActorCritic as ActorCriticConfig
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.errors import GlamkitError
+from glamkit.experience import Context
 from glamkit.official import export_official, import_official, import_official_agent
-from glamkit.world_model import Context, WorldModel
+from glamkit.world_model import WorldModel
 
 DATA = Path(__file__).parent / "data"
 SIZES: dict[str, Any] = {"channels": (4, 8), "variables": 3, "classes": 3, "width": 16, "state": 4}

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glamkit.config import Replay as ReplayConfig
-from glamkit.replay import Batch, Replay
+from glamkit.experience import Batch
+from glamkit.replay import Replay
 
 CPU = torch.device("cpu")
 
@@ -97,6 +98,7 @@ def test_parts_put_a_replay_together_again(count: int) -> None:
     copy = filled(0)
     for first, last in pairwise(cuts):
         copy.load_part(first, replay.part(first, last))
+        assert copy.count == last
     copy.load_state_dict(replay.state_dict())
     assert (copy.count, len(copy), copy.oldest) == (replay.count, len(replay), replay.oldest)
     for _ in range(3):

@@ -14,9 +14,9 @@ import pytest
 import torch
 from tiny_runs import SHORT, after_steps, finished, log, short
 
-from glamkit.config import Config
+from glamkit.config import Config, Optimizer
 from glamkit.presets import preset
-from glamkit.trainer import Event, Trainer, choose_contexts
+from glamkit.trainer import Event, Trainer, adam, choose_contexts
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,8 @@ def test_a_run_tells_what_happens_and_leaves_its_folder(tmp_path: Path) -> None:
     trainer = Trainer(short(), tmp_path / "run")
     before = {name: value.clone() for name, value in trainer.agent.state_dict().items()}
     events = list(trainer)
-    assert [(event.kind, event.step) for event in events if event.kind != "episode"] == [
+    assert [event.step for event in events if event.kind == "step"] == list(range(1, 65))
+    assert [(event.kind, event.step) for event in events if event.kind not in ("step", "episode")] == [
         *[("log", 10), ("log", 20), ("saved", 25), ("log", 30), ("log", 40), ("log", 50), ("saved", 50)],
         *[("log", 60), ("done", 64)],
     ]
@@ -41,6 +42,8 @@ def test_a_run_tells_what_happens_and_leaves_its_folder(tmp_path: Path) -> None:
         "metrics.jsonl",
         "replay",
     ]
+    parts = [f"{first:09d}-{last:09d}.npz" for first, last in ((0, 25), (25, 50), (50, 64))]
+    assert sorted(p.name for p in (tmp_path / "run" / "replay").iterdir()) == parts  # every step is written once
     assert (trainer.step, trainer.replay.count) == (64, 64)
     last = next(event for event in reversed(events) if event.kind == "log").metrics
     rooms = {key.split("/")[0] for key in last}
@@ -124,6 +127,22 @@ def test_dreams_are_as_long_as_the_horizon_and_leave_the_world_model_alone(tmp_p
     assert all(torch.equal(after[name], before[name]) for name in after if name.startswith("world_model."))
 
 
+def test_gradients_are_clipped_and_adam_is_the_config_s(tmp_path: Path) -> None:
+    settings = Optimizer(learning_rate=0.5, epsilon=1e-5, clip=2.0)
+    model = torch.nn.Linear(4, 1, bias=False)
+    model.register_parameter("fixed", torch.nn.Parameter(torch.zeros(1), requires_grad=False))
+    optimizer = adam(model, settings)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1]
+    assert (optimizer.defaults["lr"], optimizer.defaults["eps"]) == (0.5, 1e-5)
+    trainer, before = Trainer(short(), tmp_path), model.weight.detach().clone()
+    for _ in range(2):  # and nothing of the first update's gradient is left in the second
+        norm = trainer.descend(optimizer, model(torch.full((1, 4), 3.0)).sum(), model, settings)
+        assert norm.item() == pytest.approx(6)  # before it was clipped
+        assert model.weight.grad is not None
+        assert model.weight.grad.norm().item() == pytest.approx(2, rel=1e-4)
+    assert torch.allclose(model.weight, before - 2 * 0.5, atol=1e-3)
+
+
 def test_world_model_updates_use_batch_statistics_and_acting_does_not(tmp_path: Path) -> None:
     trainer = Trainer(short(), tmp_path)
     list(trainer)
@@ -145,6 +164,7 @@ def test_world_model_updates_use_batch_statistics_and_acting_does_not(tmp_path: 
         "actor_critic.bootstrap=next",
         "replay.newest_windows=0",
         "world_model.variation_head=learned",
+        "world_model.latents=probabilities",
         "world_model.blocks=2",
         "runtime.precision=bfloat16",
         "imagination.contexts=batch imagination.memory=recurrent agent.acting=posterior agent.context=reset",
@@ -255,7 +275,10 @@ def test_the_replay_holds_exactly_the_steps_that_were_played(scripted: str, tmp_
     starts = [0, *[end + 1 for end in ends]]
     for event, start, end in zip(episodes, starts, ends, strict=False):
         assert event.metrics == {"episode/return": sum(expected[start : end + 1]), "episode/length": end + 1 - start}
-    assert trainer.past.lengths.tolist() == [min(8, 64 - starts[-1])]
+    length = min(8, 64 - starts[-1])
+    assert trainer.past.lengths.tolist() == [length]
+    assert torch.equal(trainer.past.frames[0, -length:], part["frames"][-length:])
+    assert torch.equal(trainer.past.actions[0, -length:], part["actions"][-length:])
 
 
 def test_a_game_that_does_not_come_back_starts_anew_and_says_so(

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glamkit.config import Config
+from glamkit.experience import Batch, Context
 from glamkit.functional import free_nats, kl_categorical, two_hot_loss
 from glamkit.presets import preset
-from glamkit.replay import Batch
-from glamkit.world_model import Context, WorldModel
+from glamkit.world_model import WorldModel
 
 A, B, T, S = 3, 4, 12, 4
 
@@ -61,6 +61,14 @@ def test_shapes_of_what_is_seen() -> None:
     assert set(latent.detach().round().unique().tolist()) == {0, 1}
     assert torch.allclose(posterior.exp().sum(-1), torch.ones(B, T, 4))
     assert posterior.exp().min() >= 0.01 / 4 * 0.999  # unimix
+
+
+def test_latents_may_be_probabilities() -> None:
+    net = model(latents="probabilities")
+    observed = net.observe(batch().frames)
+    assert torch.equal(observed.latent, observed.posterior.exp().flatten(-2))
+    hidden = torch.randn(3, 16)
+    assert torch.equal(net.predict(hidden), net.prior(hidden).exp().flatten(-2))
 
 
 def test_tokens_tell_latents_and_actions_apart() -> None:
@@ -163,6 +171,17 @@ def test_a_learned_variation_head_is_trained() -> None:
         if not name.endswith("_kl") and name != "total"
     )
     assert parts["total"].item() == pytest.approx(float(weighted), rel=1e-5)
+
+
+def test_the_learned_head_follows_and_the_prior_leads_each_by_its_own_term() -> None:
+    for off, still, moved in (
+        ("representation_scale", "variation_posterior", "variation_prior"),
+        ("variation_scale", "variation_prior", "variation_posterior"),
+    ):
+        net = model(variation_head="learned", variation_free_nats=0.0, **{off: 0.0})
+        net.loss(batch())[0].backward()
+        gradients = [getattr(net, name).weight.grad.abs().sum() for name in (still, moved)]
+        assert gradients[0] == 0 < gradients[1]
 
 
 def test_it_overfits_one_batch() -> None:
