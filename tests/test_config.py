@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, asdict, fields, replace
 from typing import Any, get_type_hints
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glamkit.config import Config, Optimizer, WorldModel, describe, differences, keys
@@ -269,19 +269,19 @@ def valid_or_one_sentence(make: Any) -> None:
         assert type(value) in (int, float, bool, str, tuple)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(PRESETS)), st.dictionaries(KEYS, VALUES, max_size=4))
 def test_any_table_of_overrides_is_valid_or_refused(name: str, overrides: dict[Any, Any]) -> None:
     valid_or_one_sentence(lambda: preset(name, overrides))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(keys()), st.sampled_from(["=", "==", " = ", ":"]), st.text(max_size=8))))
 def test_any_text_of_overrides_is_valid_or_refused(pieces: list[tuple[str, str, str]]) -> None:
     valid_or_one_sentence(lambda: preset("debug", " ".join("".join(piece) for piece in pieces)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text())
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:
@@ -290,7 +290,7 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
         assert one_sentence(error)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.recursive(
         VALUES,

@@ -233,7 +233,7 @@ def test_dreams_draw_latents_from_the_prior() -> None:
     with torch.no_grad():
         net.prior.weight.zero_()
         net.prior.bias.copy_(torch.tensor([0.0, 0, 50, 0] * 4))  # all but a share of unimix on the third class
-    rollout = net.imagine(lambda states: torch.zeros(len(states), dtype=torch.int64), context(200), 3)
+    rollout = net.imagine(lambda states: torch.zeros(len(states), dtype=torch.int64), context(3000), 3)
     shares = rollout.states[..., : net.latent].unflatten(-1, (4, 4)).mean((0, 1, 2))
     assert shares.tolist() == pytest.approx([0.0025, 0.0025, 0.9925, 0.0025], abs=0.003)
 
