@@ -288,11 +288,12 @@ def draw_surprise(axes: Axes, found: Variation, picks: list[int]) -> None:
     steps, blind = np.arange(1, len(found.kl) + 1), (found.came * np.log(found.came * found.came.shape[-1])).sum((1, 2))
     axes.plot(steps, blind, color=ORANGE, label="a guess that knows nothing")
     axes.plot(steps, found.kl, ".-", color=BLUE, label="GMamba")
-    axes.axhline(found.free, color=GREY, ls="--", lw=1, label="free: a mean below is not trained")
+    if found.free:
+        axes.axhline(found.free, color=GREY, ls="--", lw=1, label="free: a mean below is not trained")
     axes.plot(steps[picks], found.kl[picks], "o", color=BLUE, ms=7, label="shown above")
     axes.set(xlabel="step of this scene", ylabel="KL, nats", ylim=(0, None))
     axes.set_title("How far off the forecast was at each step; 0 would be perfect")
-    axes.legend(loc="best", ncols=4)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0)  # above: curves may be anywhere
 
 
 def pick(values: np.ndarray, number: int) -> list[int]:
