@@ -73,8 +73,10 @@ class Trainer:
         self.stop_requested, self.clock = False, (time.perf_counter(), 0)
         self.run.begin(config, self.describe_machine())
         if not self.load():
-            self.frame = self.env.reset(config.trainer.seed)
+            # Steps and lines saved by a process that was killed before its first checkpoint are of no use.
+            checkpoint.load_replay(self.run.replay, self.replay)
             self.log.cut(0)
+            self.frame = self.env.reset(config.trainer.seed)
 
     def describe_machine(self) -> dict[str, str]:
         """What runs the experiment, for the record."""

@@ -138,3 +138,10 @@ def test_another_experiment_s_folder_is_refused_untouched(unbroken: Trainer) -> 
 def test_another_machine_may_go_on(tmp_path: Path) -> None:
     after_steps(short(), tmp_path, 25)
     assert Trainer(short("runtime.compile=off"), tmp_path).step == 25
+
+
+def test_steps_saved_without_a_checkpoint_are_forgotten(tmp_path: Path) -> None:
+    killed = after_steps(short("trainer.save_every=1000"), tmp_path, 30)
+    checkpoint.save_replay(killed.run.replay, killed.replay, 0)  # and killed before the checkpoint itself
+    fresh = Trainer(short("trainer.save_every=1000"), tmp_path)
+    assert (fresh.step, list(fresh.run.replay.iterdir())) == (0, [])
