@@ -157,7 +157,6 @@ class Runtime(Checked):
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "choice", "of convolutions and matrix products; losses and scans stay float32"
     )
-    compile: Literal["auto", "on", "off"] = setting("auto", "choice", "torch.compile where it pays for its own cost")
     kernel: Literal["auto", "glamkit", "mamba-ssm"] = setting(
         "auto", "choice", "GMamba's training scan: auto takes mamba-ssm's fused kernel where it loads"
     )

@@ -1,11 +1,10 @@
-"""The machine: device, precision, seeding, compilation. The only room that says "cuda"."""
+"""The machine: device, precision, seeding. The only room that says "cuda"."""
 
 from __future__ import annotations
 
 import contextlib
 import random
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -45,33 +44,23 @@ class Machine:
     Attributes:
         device: torch device of models and replay.
         precision: dtype of convolutions and matrix products under `autocast`.
-        compiles: whether `compile` really compiles.
     """
 
-    def __init__(self, config: Runtime, long_run: bool = False) -> None:
-        """`long_run` says that minutes of compilation pay for themselves; only ``compile=auto`` on a CPU asks."""
+    def __init__(self, config: Runtime) -> None:
         self.device = resolve_device(config.device)
-        gpu = self.device.type == "cuda"
         self.precision = torch.float32
         if config.precision == "bfloat16" or (config.precision == "auto" and _fast_bfloat16(self.device)):
             self.precision = torch.bfloat16
-        worth_it = gpu or (long_run and shutil.which("c++") is not None and self.device.type == "cpu")
-        self.compiles = config.compile == "on" or (config.compile == "auto" and worth_it)
-        if gpu:
+        if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
 
     def __repr__(self) -> str:
-        compiled = "compiled" if self.compiles else "eager"
-        return f"{self.device} in {str(self.precision).removeprefix('torch.')}, {compiled}"
+        return f"{self.device} in {str(self.precision).removeprefix('torch.')}"
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Context in which convolutions and matrix products run in `precision`."""
         enabled = self.precision != torch.float32
         return torch.autocast(self.device.type, dtype=self.precision, enabled=enabled)
-
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` compiled where that pays, or itself."""
-        return torch.compile(function, dynamic=False) if self.compiles else function
 
     def synchronize(self) -> None:
         """Waits until the device has done its work, so that a clock can be read."""

@@ -137,7 +137,7 @@ def test_another_experiment_s_folder_is_refused_untouched(unbroken: Trainer) -> 
 
 def test_another_machine_may_go_on(tmp_path: Path) -> None:
     after_steps(short(), tmp_path, 25)
-    assert Trainer(short("runtime.compile=off"), tmp_path).step == 25
+    assert Trainer(short("runtime.kernel=glamkit"), tmp_path).step == 25
 
 
 def test_steps_saved_without_a_checkpoint_are_forgotten(tmp_path: Path) -> None:

@@ -300,9 +300,9 @@ def test_a_game_that_does_not_come_back_starts_anew_and_says_so(
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("compiled", ["off", "auto"])
-def test_a_run_on_the_gpu(compiled: str, tmp_path: Path) -> None:
-    config = preset("debug", f"{SHORT} runtime.device=cuda runtime.precision=auto runtime.compile={compiled}")
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_a_run_on_the_gpu(precision: str, tmp_path: Path) -> None:
+    config = preset("debug", f"{SHORT} runtime.device=cuda runtime.precision={precision}")
     after_steps(config, tmp_path, 55).save()
     trainer = finished(config, tmp_path)
     assert next(trainer.agent.parameters()).is_cuda
