@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from glamkit.actor_critic import ActorCritic
 from glamkit.config import Agent as AgentConfig
-from glamkit.experience import Context
 from glamkit.world_model import WorldModel
 
 
@@ -75,15 +74,15 @@ class Agent(nn.Module):
             # Games of one length together: all of them, unless contexts are reset at each episode's end.
             games = torch.from_numpy(np.flatnonzero(past.lengths == length)).to(device)
             states = self.states(frames[past.lengths == length], past, games, int(length))
-            policy = self.actor_critic.policy(states)
-            actions[games] = self.actor_critic.act(states) if sampled else policy.argmax(-1)
+            actor = self.actor_critic
+            actions[games] = actor.act(states) if sampled else actor.policy(states).argmax(-1)
         return actions
 
     def states(self, frames: np.ndarray, past: Past, games: Tensor, length: int) -> Tensor:
         """States [z, h] (n, Z + D) of some games whose past is `length` steps long."""
         seen = past.frames[games, -length:].permute(0, 1, 4, 2, 3)
         context = self.world_model.context(seen, past.actions[games, -length:])
-        hidden = self.world_model.remember(Context(*context)).hidden
+        hidden = self.world_model.remember(context).hidden
         if self.config.acting == "prior":
             return torch.cat([self.world_model.predict(hidden), hidden], -1)
         now = torch.from_numpy(frames).to(hidden.device).permute(0, 3, 1, 2).unsqueeze(1)

@@ -13,6 +13,7 @@ import torch
 from glamkit.agent import Agent, Past
 from glamkit.config import Config
 from glamkit.envs import make_vector
+from glamkit.run import replace_text
 from glamkit.runtime import Machine, undisturbed
 
 
@@ -72,6 +73,4 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int) -> list[Epis
 
 def save(report: dict[str, Any], path: Path) -> None:
     """Writes the report at once or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
-    temporary.replace(path)
+    replace_text(path, json.dumps(report, indent=1))
