@@ -58,6 +58,9 @@ class WorldModel(Checked):
     conv: int = setting(4, "taps", "of Mamba's causal convolution", 2, 4)
     expand: int = setting(2, "times", "inner width of a Mamba block over D", 1, 8)
     window: int = setting(4, "tokens", "S, what LMamba sees: the local variation", 1, 64)
+    modules: Literal["both", "gmamba", "lmamba"] = setting(
+        "both", "choice", "which modules add to the hidden state: both is the paper, the others are for ablation"
+    )
     bins: int = setting(255, "bins", "of the two-hot reward distribution", 3)
     bin_limit: float = setting(20.0, "symlog units", "the bins span +- this", 1, 50)
     variation_head: Literal["frozen", "learned"] = setting(

@@ -50,7 +50,7 @@ class PlainSequenceModel(SequenceModel):
         g = self.gmamba.out(plain_blocks(self.gmamba.blocks, tokens[:, 1:] - tokens[:, :-1]))[:, -count:]
         windows = tokens.unfold(1, size, 1)[:, -count:].transpose(-2, -1).flatten(0, 1)
         last = plain_blocks(self.lmamba.blocks, windows)[:, -1]
-        return g + self.lmamba.out(last).unflatten(0, (len(tokens), count)), g
+        return self.hidden(g, self.lmamba.out(last).unflatten(0, (len(tokens), count))), g
 
     def memory(self, tokens: Tensor, kind: str = "window") -> Memory:  # noqa: ARG002 - there is one plain way only
         """As `SequenceModel.memory`, for windows."""

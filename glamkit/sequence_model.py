@@ -125,17 +125,26 @@ class LMamba(nn.Module):
 
 
 class SequenceModel(nn.Module):
-    """h_t = g_t + l_t, for training over sequences and for memories that imagine and act."""
+    """h_t = g_t + l_t, for training over sequences and for memories that imagine and act.
+
+    For ablation `config.modules` leaves one of the two out of h. "gmamba": h = g, and LMamba is not trained at all.
+    "lmamba": h = l; GMamba is still trained, by the variation loss that reads g, but no head of h sees it.
+    """
 
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
         self.gmamba, self.lmamba = GMamba(config), LMamba(config)
+        self.added = config.modules
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (B, T, D) -> hidden states h and global variation g, both (B, T - S, D) for t = S .. T - 1."""
         count = tokens.shape[1] - self.lmamba.window
         g, l = self.gmamba(tokens)[:, -count:], self.lmamba(tokens)[:, -count:]  # noqa: E741 - the paper's letter
-        return (g + l).float(), g.float()
+        return self.hidden(g, l).float(), g.float()
+
+    def hidden(self, g: Tensor, l: Tensor) -> Tensor:  # noqa: E741
+        """The hidden state h of the two parts, of any one shape."""
+        return g + l if self.added == "both" else g if self.added == "gmamba" else l
 
     def memory(self, tokens: Tensor, kind: str = "window") -> Memory:
         """A memory that has read the tokens (N, L, D); see `config.Imagination.memory`."""
@@ -154,7 +163,7 @@ class Memory:
 
     def _sum(self, model: SequenceModel, g: Tensor, l: Tensor) -> Tensor:  # noqa: E741
         self.variation = model.gmamba.out(g).float()
-        self.hidden = self.variation + model.lmamba.out(l).float()
+        self.hidden = model.hidden(self.variation, model.lmamba.out(l).float())
         return self.hidden
 
 

@@ -55,6 +55,7 @@ def test_the_published_setting_is_the_default() -> None:
         "world_model.conv": 4,
         "world_model.expand": 2,
         "world_model.window": 4,
+        "world_model.modules": "both",
         "world_model.bins": 255,
         "world_model.bin_limit": 20,
         "world_model.variation_head": "frozen",

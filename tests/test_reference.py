@@ -21,10 +21,18 @@ def batch(size: int, length: int, pixels: int = 32, actions: int = 5) -> Batch:
     )
 
 
-@pytest.fixture(params=[1, 2], ids=["one block", "two blocks"])
+CASES = {
+    "one block": "world_model.blocks=1",
+    "two blocks": "world_model.blocks=2",
+    "gmamba": "world_model.modules=gmamba",
+    "lmamba": "world_model.modules=lmamba",
+}
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES.keys())
 def model(request: pytest.FixtureRequest) -> WorldModel:
     torch.manual_seed(0)
-    config = preset("debug", {"world_model.blocks": request.param, "world_model.width": 32})
+    config = preset("debug", f"world_model.width=32 {request.param}")
     return WorldModel(config.world_model, 5)
 
 

@@ -75,6 +75,14 @@ def test_killed_and_resumed_is_unbroken(stop: int, unbroken: Trainer, tmp_path: 
     assert differing(resumed, unbroken) == []
 
 
+@pytest.mark.parametrize("modules", ["gmamba", "lmamba"])
+def test_a_module_that_is_not_trained_resumes_too(modules: str, tmp_path: Path) -> None:
+    config = short(f"world_model.modules={modules}")
+    whole = finished(config, tmp_path / "whole")
+    after_steps(config, tmp_path / "parts", 55).save()
+    assert differing(finished(config, tmp_path / "parts"), whole) == []
+
+
 def test_stopped_many_times_with_a_ring_that_wraps(tmp_path: Path) -> None:
     config = short("replay.capacity=64 trainer.warmup=60 trainer.env_steps=100 trainer.update_every=8")
     whole = finished(config, tmp_path / "whole")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
@@ -17,8 +19,8 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def config(blocks: int = 1, window: int = S) -> WorldModelConfig:
-    return WorldModelConfig(width=WIDTH, state=4, blocks=blocks, window=window)
+def config(blocks: int = 1, window: int = S, modules: Literal["both", "gmamba", "lmamba"] = "both") -> WorldModelConfig:
+    return WorldModelConfig(width=WIDTH, state=4, blocks=blocks, window=window, modules=modules)
 
 
 def lively(module: torch.nn.Module) -> torch.nn.Module:
@@ -164,3 +166,29 @@ def test_short_contexts_use_all_their_tokens(length: int) -> None:
     before = net.memory(tokens).hidden
     for place in range(length):
         assert not torch.equal(net.memory(changed(tokens, place)).hidden, before)
+
+
+@pytest.mark.parametrize("modules", ["gmamba", "lmamba"])
+def test_one_module_alone_is_the_hidden_state(modules: Literal["gmamba", "lmamba"]) -> None:
+    net, tokens = lively(SequenceModel(config(modules=modules))), torch.randn(2, 10, WIDTH)
+    hidden, g = net(tokens)
+    local = net.lmamba(tokens)[:, 1:]
+    assert torch.equal(g, net.gmamba(tokens)[:, S - 1 :])
+    assert torch.equal(hidden, g if modules == "gmamba" else local)
+    assert not torch.allclose(g, local, atol=1e-2)
+    windows = (tokens[:, t - 6 : t + 1] for t in range(6, 10))
+    alone = torch.stack([net.gmamba(w)[:, -1] if modules == "gmamba" else net.lmamba(w)[:, -1] for w in windows], 1)
+    for kind, expected in (("window", alone), ("recurrent", hidden[:, 2:])):
+        memory = net.memory(tokens[:, :7], kind)
+        states = [memory.hidden, *(memory.read(token) for token in tokens[:, 7:].unbind(1))]
+        assert torch.allclose(torch.stack(states, 1), expected, atol=1e-5), kind
+
+
+@pytest.mark.parametrize("modules", ["gmamba", "lmamba"])
+def test_what_the_hidden_state_leaves_out_does_not_train_it(modules: Literal["gmamba", "lmamba"]) -> None:
+    net = lively(SequenceModel(config(modules=modules)))
+    net(torch.randn(2, 10, WIDTH))[0].square().sum().backward()
+    gradients = {part: [p.grad for p in getattr(net, part).parameters()] for part in ("gmamba", "lmamba")}
+    left_out = "lmamba" if modules == "gmamba" else "gmamba"
+    assert all(gradient is None for gradient in gradients[left_out])
+    assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients[modules])

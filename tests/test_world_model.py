@@ -184,6 +184,17 @@ def test_the_learned_head_follows_and_the_prior_leads_each_by_its_own_term() -> 
         assert gradients[0] == 0 < gradients[1]
 
 
+def test_the_variation_loss_trains_gmamba_where_the_hidden_state_lacks_it() -> None:
+    def gradients(**changes: Any) -> list[Tensor | None]:
+        net = model(modules="lmamba", variation_free_nats=0.0, **changes)
+        net.loss(batch())[0].backward()
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.sequence_model.lmamba.parameters())
+        return [p.grad for p in net.sequence_model.gmamba.parameters()]
+
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients())
+    assert all(gradient is None or gradient.abs().sum() == 0 for gradient in gradients(variation_scale=0.0))
+
+
 def test_it_overfits_one_batch() -> None:
     net, data = model(), batch()
     data = data._replace(terminations=(data.rewards > 0).float())
