@@ -17,6 +17,7 @@ import ale_py
 import cv2
 import gymnasium
 import numpy as np
+import torch
 from gymnasium.wrappers import AtariPreprocessing
 
 from glamkit.config import Env
@@ -92,13 +93,13 @@ class PixelEnv:
         return self._screen[None].copy()
 
     def clone(self) -> dict[str, Any]:
-        """The present state in plain numbers, text and bytes, a few bytes per step of the episode."""
+        """The present state in plain numbers, text and tensors, a few bytes per step of the episode."""
         if self._seed < 0:
             raise GlamkitError(f"{self.config.game} was never started; call reset() before clone().")
         return {
             "game": self.config.game,
             "seed": self._seed,
-            "actions": np.array(self._actions, "<i4").tobytes(),
+            "actions": torch.tensor(self._actions, dtype=torch.int32),
             "trace": self._trace,
             # Text, because these 128-bit numbers are more than many readers of saved tables accept.
             "random": json.dumps(self._random.bit_generator.state),
@@ -116,7 +117,7 @@ class PixelEnv:
         if state["game"] != self.config.game:
             raise GlamkitError(f"a saved game of {state['game']} cannot go on in {self.config.game}.")
         self._begin(state["seed"])
-        for action in np.frombuffer(state["actions"], "<i4"):
+        for action in state["actions"].tolist():
             if self._running:
                 self.step(int(action))
         if self._trace != state["trace"]:

@@ -198,20 +198,20 @@ class Recurrent(Memory):
     """Carries GMamba's state from step to step: O(1) per step, and nothing is forgotten by a window's edge."""
 
     def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
-        self.model = model
-        self.states = [block.mixer.start(len(tokens)) for block in model.gmamba.blocks.stack]
-        self.token = torch.zeros_like(tokens[:, 0])
-        self.tokens: list[Entry] = []
-        self.read(tokens[:, 0], first=True)
-        for token in tokens[:, 1:].unbind(1):
-            self.read(token)
+        self.model, blocks = model, model.gmamba.blocks
+        steps = tokens.unbind(1)
+        self.token = steps[-1]
+        self.tokens = [model.lmamba.blocks.prepare(token) for token in steps[-model.lmamba.window :]]
+        self.states = [block.mixer.start(len(tokens)) for block in blocks.stack]
+        # A lone token is read as its own change but leaves no trace in the state: both memories count alike.
+        g, _ = blocks.step(steps[0], self.states)
+        for old, new in pairwise(steps):
+            g, self.states = blocks.step(new - old, self.states)
+        self._sum(model, g, model.lmamba.blocks.last(self.tokens))
 
-    def read(self, token: Tensor, first: bool = False) -> Tensor:
+    def read(self, token: Tensor) -> Tensor:
         """One step of GMamba, and LMamba's window slid by one token."""
-        blocks = self.model.gmamba.blocks
-        g, states = blocks.step(token - self.token, self.states)
-        # The first token is no change, so it leaves no trace in the state: both memories count alike.
-        self.states = self.states if first else states
+        g, self.states = self.model.gmamba.blocks.step(token - self.token, self.states)
         self.token = token
         self.tokens = [*self.tokens, self.model.lmamba.blocks.prepare(token)][-self.model.lmamba.window :]
         return self._sum(self.model, g, self.model.lmamba.blocks.last(self.tokens))
