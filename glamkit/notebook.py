@@ -91,10 +91,10 @@ class Table:
 
     def _repr_html_(self) -> str:
         text = _html_table(self.rows)
+        summary = html.escape(self.summary)
         if self.folded:
-            inside = _html_table(self.folded, self.header)
-            text += f"<details><summary>{html.escape(self.summary)}</summary>{inside}</details>"
-        return text
+            return f"{text}<details><summary>{summary}</summary>{_html_table(self.folded, self.header)}</details>"
+        return text + (f"<div>{summary}</div>" if summary else "")
 
 
 def overview(trainer: Trainer) -> Table:

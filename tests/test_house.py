@@ -37,7 +37,8 @@ ROWS = [
     "agent",
     "evaluation, checkpoint, official, dreams",
     "trainer",
-    "plotting, widgets, monitor, notebook, tour, sweep, benchmark, parity, doctor, compare, reference",
+    "plotting, widgets, monitor, notebook, tour, sweep, benchmark, parity, doctor, compare, reference"
+    ", ablation, jobs, worker, outcomes",
 ]
 CHAINS = [[name.strip() for name in chain.split("<")] for row in ROWS for chain in row.split(",")]
 PLACE = {name.strip(): number for number, row in enumerate(ROWS) for name in re.split("[,<]", row)}
