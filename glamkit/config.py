@@ -142,6 +142,11 @@ class Trainer(Checked):
     log_every: int = setting(100, "agent steps", "metrics are averaged over this and written as one line", 1)
     save_every: int = setting(2500, "agent steps", "between two checkpoints", 1)
 
+    @property
+    def updates(self) -> int:
+        """Updates of everything in the whole run."""
+        return max(self.env_steps - self.warmup, 0) // self.update_every
+
 
 @dataclass(frozen=True)
 class Evaluation(Checked):
@@ -162,6 +167,9 @@ class Runtime(Checked):
     )
     kernel: Literal["auto", "glamkit", "mamba-ssm"] = setting(
         "auto", "choice", "GMamba's training scan: auto takes mamba-ssm's fused kernel where it loads"
+    )
+    compile: Literal["auto", "on", "off"] = setting(
+        "auto", "choice", "torch.compile: takes minutes at the start; auto does on GPUs, and on CPUs in long runs"
     )
 
 

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.errors import GlamkitError
+from glamkit.scan import scan_step, selective_scan, window_sum
 
 
 class State(NamedTuple):
@@ -89,13 +90,8 @@ class Mamba(nn.Module):
         gate = places[-1].chunk(2, -1)[1]
         u = self.convolve([place.chunk(2, -1)[0] for place in places])
         dt, B, C = self.selection(u)
-        A, driven = self.decay(), dt * u
-        y, elapsed = driven[-1] * (C[-1] * B[-1]).sum(-1, keepdim=True), torch.zeros_like(dt[0])
-        with _float32(u):
-            for place in reversed(range(len(places) - 1)):
-                elapsed = elapsed + dt[place + 1]
-                reach = torch.exp(elapsed.unsqueeze(-1) * A)
-                y = y + driven[place] * (reach @ (C[-1] * B[place]).unsqueeze(-1)).squeeze(-1)
+        driven, dt, B, C = (part.flatten(1, -2) for part in (dt * u, dt, B, C))
+        y = window_sum(driven, dt, self.decay(), B, C[-1]).view(u.shape[1:])
         return self.finish(y, u[-1], gate)
 
     def start(self, count: int) -> State:
@@ -110,9 +106,7 @@ class Mamba(nn.Module):
         taps, bias = self.taps()
         u = F.silu((inputs * taps).sum(1) + bias)
         dt, B, C = self.selection(u)
-        ssm = torch.exp(dt.unsqueeze(-1) * self.decay()) * state.ssm + (dt * u).unsqueeze(-1) * B.unsqueeze(-2)
-        with _float32(u):
-            y = (ssm @ C.unsqueeze(-1)).squeeze(-1)
+        y, ssm = scan_step(state.ssm, dt * u, dt, self.decay(), B, C)
         return self.finish(y, u, gate), State(inputs[:, 1:], ssm)
 
     def convolve(self, inputs: list[Tensor]) -> Tensor:
@@ -143,85 +137,6 @@ class Mamba(nn.Module):
     def finish(self, y: Tensor, u: Tensor, gate: Tensor) -> Tensor:
         """Skip, gate and output projection."""
         return self.out_proj((y + self.D * u) * F.silu(gate.float()))
-
-
-def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """y_t = C_t h_t with h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t and h before the first token zero.
-
-    Args:
-        u: (B, T, inner) inputs.
-        dt: (B, T, inner) positive step sizes.
-        A: (inner, state) decays.
-        B: (B, T, state) input gates.
-        C: (B, T, state) output gates.
-
-    Returns:
-        (B, T, inner), differentiable in all arguments, in deterministic order.
-    """
-    with _float32(u):
-        return _scan(u, dt, A, B, C)[0]
-
-
-@torch.library.custom_op("glamkit::scan", mutates_args=())
-def _scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """The scan and all its states (T, B, inner, state). One opaque operation, so compilers do not unroll the loop."""
-    # Time comes first in memory too, as each step reads one slice and as compilers are told below.
-    driven, dt = (dt * u).transpose(0, 1).contiguous(), dt.transpose(0, 1).contiguous()
-    states = driven.unsqueeze(-1) * B.transpose(0, 1).contiguous().unsqueeze(-2)
-    decays = torch.exp(dt.unsqueeze(-1) * A)
-    for t in range(1, len(states)):
-        states[t].addcmul_(decays[t], states[t - 1])
-    y = (states @ C.transpose(0, 1).unsqueeze(-1)).squeeze(-1)
-    return y.transpose(0, 1).contiguous(), states
-
-
-@_scan.register_fake
-def _(u: Tensor, _: Tensor, A: Tensor, *__: Tensor) -> tuple[Tensor, Tensor]:
-    return u.new_empty(u.shape), u.new_empty(u.shape[1], u.shape[0], *A.shape)
-
-
-@torch.library.custom_op("glamkit::scan_backward", mutates_args=())
-def _scan_backward(
-    grad: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, states: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of u, dt, A, B, C: the same recurrence run backwards over the states' gradients."""
-    grad, u, dt = grad.transpose(0, 1), u.transpose(0, 1), dt.transpose(0, 1)
-    B, C = B.transpose(0, 1), C.transpose(0, 1)
-    decays = torch.exp(dt.unsqueeze(-1) * A)
-    dstates = grad.unsqueeze(-1) * C.unsqueeze(-2)
-    for t in reversed(range(len(states) - 1)):
-        dstates[t].addcmul_(decays[t + 1], dstates[t + 1])
-    dC = (grad.unsqueeze(-2) @ states).squeeze(-2)
-    ddriven = (dstates @ B.unsqueeze(-1)).squeeze(-1)
-    dB = ((dt * u).unsqueeze(-2) @ dstates).squeeze(-2)
-    dexponent = dstates[1:].mul_(states[:-1]).mul_(decays[1:])  # of dt_t A; zero at the first token
-    dA = torch.einsum("tbi,tbin->in", dt[1:], dexponent)
-    ddt = u * ddriven
-    ddt[1:] += (dexponent * A).sum(-1)
-    du, ddt, dB, dC = (part.transpose(0, 1).contiguous() for part in (dt * ddriven, ddt, dB, dC))
-    return du, ddt, dA, dB, dC
-
-
-@_scan_backward.register_fake
-def _(_: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    return tuple(part.new_empty(part.shape) for part in inputs[:5])
-
-
-def _remember(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs, output[1])
-
-
-def _differentiate(ctx, grad, _):  # type: ignore[no-untyped-def]
-    with _float32(grad):
-        return _scan_backward(grad.contiguous(), *ctx.saved_tensors)
-
-
-_scan.register_autograd(_differentiate, setup_context=_remember)
-
-
-def _float32(x: Tensor) -> torch.autocast:
-    """Context that keeps autocast away from the state's products."""
-    return torch.autocast(x.device.type, enabled=False)
 
 
 def available_kernels() -> dict[str, str]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glamkit import checkpoint
+from glamkit import checkpoint, diagnostics, measures
 from glamkit.actor_critic import ActorCritic
 from glamkit.agent import Agent, Past
 from glamkit.config import Config, Optimizer
@@ -56,13 +56,17 @@ class Trainer:
         self.config, self.run = config, Run(run_dir)
         self.env = make_env(config.env)
         self.run.check(config, resume)
-        self.machine = Machine(config.runtime)
+        self.machine = Machine(config.runtime, config.trainer.updates)
         device, image_size = self.machine.device, config.env.image_size
         seed_everything(config.trainer.seed)
         world_model = WorldModel(config.world_model, self.env.num_actions)
         actor_critic = ActorCritic(config.actor_critic, world_model.features, self.env.num_actions)
         self.agent = Agent(config.agent, world_model, actor_critic).to(device).eval()
         self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Not the actor-critic's loss: its shapes follow the horizon, and each new one would be compiled for itself.
+        fuse = self.machine.fuse
+        self.observe, self.dream_step = fuse(world_model.observe), fuse(world_model.step)
+        self.world_model_loss = fuse(world_model.loss)
         self.kernel = select_kernel(self.agent, config.runtime.kernel, device)
         self.world_model_optimizer = adam(world_model, config.world_model_optimizer)
         self.actor_critic_optimizer = adam(actor_critic, config.actor_critic_optimizer)
@@ -84,6 +88,7 @@ class Trainer:
             "device": str(self.machine.device),
             "precision": str(self.machine.precision).removeprefix("torch."),
             "kernel": self.kernel,
+            "compiled": "yes" if self.machine.compiles else "no",
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
@@ -143,11 +148,13 @@ class Trainer:
         model = self.agent.world_model
         model.train()
         with self.machine.autocast():
-            observed = model.observe(batch.frames)
-            loss, metrics = model.loss(batch, observed)
+            observed = self.observe(batch.frames)
+            loss, metrics = self.world_model_loss(batch, observed)
         norm = self.descend(self.world_model_optimizer, loss, model, self.config.world_model_optimizer)
         model.eval()
-        self.means.add({**metrics, "gradient_norm": norm}, "world_model")
+        clipped = (norm > self.config.world_model_optimizer.clip).float()
+        self.means.add({**metrics, "gradient_norm": norm, "clipped": clipped}, "world_model")
+        self.means.add(measures.experience(batch), "replay")
         return observed
 
     @torch.no_grad()
@@ -160,7 +167,8 @@ class Trainer:
             else:
                 real = self.replay.sample(settings.starts, settings.context_length)
                 context = model.context(real.frames, real.actions)
-            rollout = model.imagine(self.agent.actor_critic.act, context, self.horizon, settings.memory)
+            policy = self.agent.actor_critic.act
+            rollout = model.imagine(policy, context, self.horizon, settings.memory, self.dream_step)
         rewards, ends = rollout.rewards.mean(), rollout.terminations.mean()
         self.means.add({"reward": rewards, "termination": ends, "horizon": self.horizon}, "imagination")
         return rollout
@@ -172,7 +180,8 @@ class Trainer:
             loss, metrics = model.loss(rollout)
         norm = self.descend(self.actor_critic_optimizer, loss, model, self.config.actor_critic_optimizer)
         model.move_slow_critic()
-        self.means.add({**metrics, "gradient_norm": norm}, "actor_critic")
+        clipped = (norm > self.config.actor_critic_optimizer.clip).float()
+        self.means.add({**metrics, "gradient_norm": norm, "clipped": clipped}, "actor_critic")
 
     def descend(self, optimizer: torch.optim.Optimizer, loss: Tensor, model: nn.Module, config: Optimizer) -> Tensor:
         """One clipped step down the gradient; returns the gradient's norm before clipping."""
@@ -195,6 +204,7 @@ class Trainer:
         self.machine.synchronize()
         now, (before, at) = time.perf_counter(), self.clock
         metrics = self.means.take()
+        metrics |= diagnostics.ratios(metrics)
         metrics["time/steps_per_second"] = (self.step - at) / max(now - before, 1e-9)
         self.clock = (now, self.step)
         self.log.write(self.step, "log", metrics)

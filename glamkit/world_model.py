@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glamkit import measures
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.experience import Batch, Context, Rollout
 from glamkit.functional import free_nats, kl_categorical, one_hot_sample, two_hot_loss, two_hot_mean
@@ -25,6 +26,9 @@ from glamkit.sequence_model import Memory, SequenceModel
 from glamkit.shapes import Float, Int, UInt8
 
 Policy = Callable[[Tensor], Tensor]
+Step = Callable[[Policy, Memory, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
+
+SLICE = 128  # frames encoded at a time on a CPU when nothing is trained: their activations stay in its cache
 
 
 class Observed(NamedTuple):
@@ -81,8 +85,13 @@ class WorldModel(nn.Module):
 
     def embed(self, frames: UInt8[Tensor, "*n 3 size size"]) -> Float[Tensor, "*n E"]:
         """Frames (..., 3, size, size) uint8 -> embeddings (..., E)."""
-        flat = frames.flatten(0, -4).float() / 255
-        return self.encoder(flat).unflatten(0, frames.shape[:-3])
+        flat = frames.flatten(0, -4)
+        if self.training or torch.is_grad_enabled() or len(flat) <= SLICE or flat.device.type != "cpu":
+            embedding = self.encoder(flat.float() / 255)
+        else:
+            encoder = self.encoder.folded()
+            embedding = torch.cat([encoder(part.float() / 255) for part in flat.split(SLICE)])
+        return embedding.unflatten(0, frames.shape[:-3])
 
     def observe(self, frames: UInt8[Tensor, "B T 3 size size"]) -> Observed:
         """Encodes frames (B, T, 3, size, size) and samples their latents."""
@@ -116,12 +125,11 @@ class WorldModel(nn.Module):
         expected = self.variation_prior(variation[:, :-1])
         dynamics = kl_categorical(seen.detach(), predicted)
         change = kl_categorical(varied.detach(), expected)
+        rewards, ends = self.reward(hidden).float(), self.termination(hidden).squeeze(-1).float()
         parts = {
             "reconstruction": F.mse_loss(pictures.float(), frames, reduction="none").sum((-3, -2, -1)).mean(),
-            "reward": two_hot_loss(self.reward(hidden).float(), batch.rewards[:, first:], self.bins).mean(),
-            "termination": F.binary_cross_entropy_with_logits(
-                self.termination(hidden).squeeze(-1).float(), batch.terminations[:, first:]
-            ),
+            "reward": two_hot_loss(rewards, batch.rewards[:, first:], self.bins).mean(),
+            "termination": F.binary_cross_entropy_with_logits(ends, batch.terminations[:, first:]),
             "dynamics": free_nats(dynamics, config.free_nats),
             "representation": free_nats(kl_categorical(seen, predicted.detach()), config.free_nats),
             "variation": free_nats(change, config.variation_free_nats),
@@ -138,6 +146,8 @@ class WorldModel(nn.Module):
             scales["variation_representation"] = config.representation_scale
         total = torch.stack([scales.get(name, 1.0) * part for name, part in parts.items()]).sum()
         parts |= {"total": total, "dynamics_kl": dynamics.mean(), "variation_kl": change.mean()}
+        parts |= {"dynamics_free": (dynamics.mean() < config.free_nats).float()}
+        parts |= measures.heads(rewards, batch.rewards[:, first:], self.bins, ends, batch.terminations[:, first:])
         return total, {name: part.detach() for name, part in parts.items()}
 
     def varied(self, embedding: Float[Tensor, "B T E"]) -> Float[Tensor, "B T-1 K C"]:
@@ -163,7 +173,9 @@ class WorldModel(nn.Module):
         """A latent (N, Z) drawn from the prior of hidden states (N, D)."""
         return self.sample(self.prior(hidden)).flatten(-2)
 
-    def imagine(self, policy: Policy, context: Context, horizon: int, memory: str = "window") -> Rollout:
+    def imagine(
+        self, policy: Policy, context: Context, horizon: int, memory: str = "window", step: Step | None = None
+    ) -> Rollout:
         """Dreams of `horizon` steps (paper Algorithm 1, lines of "imagination").
 
         Args:
@@ -171,20 +183,25 @@ class WorldModel(nn.Module):
             context: N contexts of L steps.
             horizon: H.
             memory: ``window`` or ``recurrent``.
+            step: `step`, if the caller has a compiled one.
         """
+        step = step or self.step
         past = self.remember(context, memory)
         latent = self.predict(past.hidden)
         states, actions, rewards, terminations = [torch.cat([latent, past.hidden], -1)], [], [], []
         for _ in range(horizon):
-            action = policy(states[-1])
-            hidden = past.read(self.tokens(latent, action))
-            reward, termination = self.outcome(hidden)
-            latent = self.predict(hidden)
-            states.append(torch.cat([latent, hidden], -1))
+            latent, action, reward, termination = step(policy, past, latent)
+            states.append(torch.cat([latent, past.hidden], -1))
             actions.append(action)
             rewards.append(reward)
             terminations.append(termination)
         return Rollout(*(torch.stack(parts, 1) for parts in (states, actions, rewards, terminations)))
+
+    def step(self, policy: Policy, past: Memory, latent: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One imagined step from latents (N, Z): the next ones, and action, reward and termination (N,) before them."""
+        action = policy(torch.cat([latent, past.hidden], -1))
+        hidden = past.read(self.tokens(latent, action))
+        return self.predict(hidden), action, *self.outcome(hidden)
 
     def outcome(self, hidden: Float[Tensor, "*n D"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
         """Expected reward and termination (0 or 1), both (N,), of the action just seen by hidden states (N, D)."""

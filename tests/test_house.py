@@ -30,15 +30,16 @@ ROWS = [
     "errors, shapes",
     "settings",
     "config",
-    "presets, run, runtime, functional, atari100k, metrics, builds",
-    "experience < replay, mamba, networks, pixels < games < envs < conformance",
-    "sequence_model",
+    "presets, run, runtime, functional, atari100k, metrics, builds, diagnostics",
+    "experience < replay, scan < mamba, networks, pixels < games < envs < conformance",
+    "sequence_model, measures",
     "world_model, actor_critic",
     "agent",
     "evaluation, checkpoint, official, dreams",
     "trainer",
-    "plotting, widgets, monitor, notebook, tour, sweep, benchmark, parity, doctor, compare, reference"
-    ", ablation, jobs, worker, outcomes",
+    "plotting, widgets, monitor, notebook, tour, sweep, parity, doctor, compare, reference"
+    ", benchmark, benchmark_plots, gauges, growth, timing"
+    ", ablation, jobs, worker, outcomes, diagnostics_plots",
 ]
 CHAINS = [[name.strip() for name in chain.split("<")] for row in ROWS for chain in row.split(",")]
 PLACE = {name.strip(): number for number, row in enumerate(ROWS) for name in re.split("[,<]", row)}
