@@ -1,23 +1,30 @@
 """The plain way: what every fast path is tested equal to and timed against.
 
 The same mathematics as the library's, without any of its savings, as in the released code: float32, a Python loop for
-the scan, every LMamba window built explicitly and read in full, every dream's window of tokens read again from the
-start at each step, nothing shared between windows or steps.
+the scan, every LMamba window built explicitly and read in full, every dream's window of steps read again from the
+start at each step, nothing shared between windows or steps. Whatever becomes of the library, this stays as it is; what
+it takes from there are the parts (convolutions, MLPs, actor and critic) and the pure functions of losses.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from glamkit.actor_critic import ActorCritic
+from glamkit.config import Optimizer
+from glamkit.config import WorldModel as WorldModelConfig
+from glamkit.experience import Batch, Context, Rollout
+from glamkit.functional import free_nats, kl_categorical, two_hot_loss
 from glamkit.mamba import Mamba
 from glamkit.sequence_model import Blocks, Memory, SequenceModel
-from glamkit.world_model import WorldModel
+from glamkit.trainer import Trainer
+from glamkit.world_model import Observed, Policy, Step, WorldModel
 
 
 def plain_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """`mamba.selective_scan` as its definition reads, one step after the other, left to autograd."""
+    """`scan.selective_scan` as its definition reads, one step after the other, left to autograd."""
     state, outputs = u.new_zeros(u.shape[0], *A.shape), []
     for t in range(u.shape[1]):
         state = torch.exp(dt[:, t, :, None] * A) * state + (dt[:, t] * u[:, t]).unsqueeze(-1) * B[:, t, None, :]
@@ -39,6 +46,13 @@ def plain_blocks(blocks: Blocks, x: Tensor) -> Tensor:
     for block in blocks.stack:
         x = x + plain_mamba(block.mixer, block.norm(x))
     return x
+
+
+def plain_sample(log_probabilities: Tensor) -> Tensor:
+    """`functional.one_hot_sample` by torch's own sampler, from probabilities that are written out."""
+    probabilities = log_probabilities.exp()
+    draw = torch.multinomial(probabilities.detach().flatten(0, -2), 1).view(probabilities.shape[:-1])
+    return F.one_hot(draw, probabilities.shape[-1]).to(probabilities.dtype) + probabilities - probabilities.detach()
 
 
 class PlainSequenceModel(SequenceModel):
@@ -75,9 +89,150 @@ class PlainWindow(Memory):
         return self._sum(model, g, plain_blocks(model.lmamba.blocks, window[:, -model.lmamba.window :])[:, -1])
 
 
-def plain_copy(world_model: WorldModel) -> WorldModel:
+class PlainWorldModel(WorldModel):
+    """`WorldModel` with the plain sequence model, and with its loss and its dreams spelt out."""
+
+    def __init__(self, config: WorldModelConfig, actions: int) -> None:
+        super().__init__(config, actions)
+        self.sequence_model = PlainSequenceModel(config)
+        if config.latents == "sampled":
+            self.sample = plain_sample
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """As `WorldModel.embed`."""
+        return self.encoder(frames.flatten(0, -4).float() / 255).unflatten(0, frames.shape[:-3])
+
+    def tokens(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """As `WorldModel.tokens`."""
+        return self.stem(torch.cat([latents, F.one_hot(actions, self.actions).to(latents.dtype)], -1))
+
+    def loss(self, batch: Batch, observed: Observed | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `WorldModel.loss` (DESIGN section 1)."""
+        config, first = self.config, self.config.window
+        embedding, posterior, latents = observed or self.observe(batch.frames)
+        hidden, variation = self.sequence_model(self.tokens(latents, batch.actions))
+        error = self.decoder(latents.flatten(0, 1)).unflatten(0, latents.shape[:2]) - batch.frames.float() / 255
+        seen, predicted = posterior[:, first + 1 :], self.prior(hidden[:, :-1])
+        varied, expected = self.varied(embedding[:, first:]), self.variation_prior(variation[:, :-1])
+        dynamics, change = kl_categorical(seen.detach(), predicted), kl_categorical(varied.detach(), expected)
+        parts = {
+            "reconstruction": error.square().sum((-3, -2, -1)).mean(),
+            "reward": two_hot_loss(self.reward(hidden), batch.rewards[:, first:], self.bins).mean(),
+            "termination": F.binary_cross_entropy_with_logits(
+                self.termination(hidden).squeeze(-1), batch.terminations[:, first:]
+            ),
+            "dynamics": free_nats(dynamics, config.free_nats),
+            "representation": free_nats(kl_categorical(seen, predicted.detach()), config.free_nats),
+            "variation": free_nats(change, config.variation_free_nats),
+        }
+        if config.variation_head == "learned":
+            pulled = kl_categorical(varied, expected.detach())
+            parts["variation_representation"] = free_nats(pulled, config.variation_free_nats)
+        weights = {
+            "dynamics": config.dynamics_scale,
+            "representation": config.representation_scale,
+            "variation": config.variation_scale,
+            "variation_representation": config.representation_scale,
+        }
+        total = torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
+        told = parts | {"total": total, "dynamics_kl": dynamics.mean(), "variation_kl": change.mean()}
+        return total, {name: part.detach() for name, part in told.items()}
+
+    def imagine(
+        self,
+        policy: Policy,
+        context: Context,
+        horizon: int,
+        memory: str = "window",
+        step: Step | None = None,  # noqa: ARG002 - there is one plain way only
+    ) -> Rollout:
+        """As `WorldModel.imagine` with a window; it holds latents and actions, and all is read again at each step."""
+        (latents, actions), hidden = context, self.remember(context, memory).hidden
+        latent = self.predict(hidden)
+        states, taken, rewards, terminations = [torch.cat([latent, hidden], -1)], [], [], []
+        for _ in range(horizon):
+            action = policy(states[-1])
+            latents = torch.cat([latents[:, 1:], latent.unsqueeze(1)], 1)
+            actions = torch.cat([actions[:, 1:], action.unsqueeze(1)], 1)
+            hidden = self.remember(Context(latents, actions), memory).hidden
+            reward, termination = self.outcome(hidden)
+            latent = self.predict(hidden)
+            states.append(torch.cat([latent, hidden], -1))
+            taken.append(action)
+            rewards.append(reward)
+            terminations.append(termination)
+        return Rollout(*(torch.stack(parts, 1) for parts in (states, taken, rewards, terminations)))
+
+
+def plain_copy(world_model: WorldModel) -> PlainWorldModel:
     """A world model with the same weights that does everything the plain way."""
-    plain = WorldModel(world_model.config, world_model.actions)
-    plain.sequence_model = PlainSequenceModel(world_model.config)
+    plain = PlainWorldModel(world_model.config, world_model.actions)
     plain.load_state_dict(world_model.state_dict())
+    plain.to(next(world_model.parameters()).device)
     return plain.train(world_model.training)
+
+
+class PlainTrainer:
+    """The training step as the released code does it, beside a `Trainer`: same weights at first, same replay.
+
+    Everything is float32 and contiguous, Adam is the ordinary one, and the contexts of dreams are fresh random windows
+    of the replay, encoded in full.
+
+    Args:
+        trainer: whose weights are copied; its replay and its horizon are used as they are.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer, config = trainer, trainer.config
+        self.world_model = plain_copy(trainer.agent.world_model).eval()
+        fast = trainer.agent.actor_critic
+        self.actor_critic = ActorCritic(fast.config, fast.features, fast.actions).to(trainer.machine.device).eval()
+        self.actor_critic.load_state_dict(fast.state_dict())
+        self.world_model_optimizer = adam(self.world_model, config.world_model_optimizer)
+        self.actor_critic_optimizer = adam(self.actor_critic, config.actor_critic_optimizer)
+
+    def update(self) -> None:
+        """A whole step: sample, update the world model, imagine, update the actor-critic."""
+        self.train_world_model(self.trainer.replay.sample())
+        self.train_actor_critic(self.imagine())
+
+    def train_world_model(self, batch: Batch) -> dict[str, Tensor]:
+        """One update of the world model; returns the parts of its loss."""
+        self.world_model.train()
+        loss, metrics = self.world_model.loss(batch._replace(frames=batch.frames.contiguous()))
+        descend(self.world_model_optimizer, loss, self.world_model, self.trainer.config.world_model_optimizer.clip)
+        self.world_model.eval()
+        return metrics
+
+    @torch.no_grad()
+    def contexts(self) -> Context:
+        """Fresh random windows, encoded."""
+        settings = self.trainer.config.imagination
+        real = self.trainer.replay.sample(settings.starts, settings.context_length)
+        return self.world_model.context(real.frames.contiguous(), real.actions)
+
+    @torch.no_grad()
+    def imagine(self, context: Context | None = None) -> Rollout:
+        """Dreams from the given contexts, or from fresh ones."""
+        return self.world_model.imagine(self.actor_critic.act, context or self.contexts(), self.trainer.horizon)
+
+    def train_actor_critic(self, rollout: Rollout) -> dict[str, Tensor]:
+        """One update of actor and critic; returns the parts of their loss."""
+        loss, metrics = self.actor_critic.loss(rollout)
+        descend(self.actor_critic_optimizer, loss, self.actor_critic, self.trainer.config.actor_critic_optimizer.clip)
+        self.actor_critic.move_slow_critic()
+        return metrics
+
+
+def adam(model: nn.Module, config: Optimizer) -> torch.optim.Adam:
+    """Adam as torch has it by default."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, model: nn.Module, clip: float) -> None:
+    """One clipped step down the gradient."""
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()

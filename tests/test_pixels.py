@@ -151,7 +151,9 @@ def test_episodes_of_one_run_differ() -> None:
 
 
 # Q*bert and Yars' Revenge are here because ALE's own saved states do not continue them to the bit.
-@pytest.mark.parametrize(("game", "before"), [("Pong", 0), ("Pong", 60), ("Breakout", 230), ("Qbert", 51), ("YarsRevenge", 51)])
+@pytest.mark.parametrize(
+    ("game", "before"), [("Pong", 0), ("Pong", 60), ("Breakout", 230), ("Qbert", 51), ("YarsRevenge", 51)]
+)
 def test_a_saved_game_goes_on_to_the_bit_in_a_fresh_environment(game: str, before: int) -> None:
     config, random = Env(game=game), np.random.default_rng(before)
     env = make_env(config)

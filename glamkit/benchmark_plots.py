@@ -1,0 +1,144 @@
+"""Pictures of a benchmark's result: where the time of a training step goes, and how cost grows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter, NullLocator
+
+from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Picture, figure, style
+
+COLORS = {
+    "world model": BLUE,
+    "encoding of contexts": SKY,
+    "imagined steps": ORANGE,
+    "imagination": ORANGE,
+    "actor-critic": GREEN,
+    "whole step": GREY,
+}
+NAMES = {
+    "world_model": "world model",
+    "imagination": "imagination",
+    "imagination_steps": "its steps alone",
+    "actor_critic": "actor-critic",
+    "step": "whole step",
+    "step_opt_in": "whole step,\nopt-in settings",
+}
+LABELS = {
+    "imagination_steps": "all dreams of a step",
+    "world_model": "an update of the world model",
+    "sequence_model": "GMamba and LMamba alone",
+}
+TITLES = {
+    "horizon": "Horizon",
+    "batch_size": "Windows in a batch",
+    "sequence_length": "Length of a window",
+    "width": "Width of the model",
+}
+
+
+@style
+def where_time_goes(report: Mapping[str, Any]) -> Picture:
+    """The parts of one training step on both sides, and how many times faster each phase is.
+
+    Args:
+        report: of `benchmark.measure`.
+    """
+    phases = report["phases"]
+    picture, ((left, right),) = figure(11, 3.4, 1, 2, width_ratios=(1.5, 1))
+    draw_parts(left, phases)
+    draw_ratios(right, phases)
+    return picture
+
+
+def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
+    """Stacked bars: the reference, the fast side and, as a whole, the opt-in settings."""
+    sides = {"reference": parts(phases, "reference_s"), "glamkit,\nsame work": parts(phases, "fast_s")}
+    if "step_opt_in" in phases:
+        sides["glamkit,\nopt-in"] = {"whole step": phases["step_opt_in"]["fast_s"]}
+    longest = max(sum(found.values()) for found in sides.values())
+    for row, found in enumerate(sides.values()):
+        start = 0.0
+        for name, seconds in found.items():
+            axes.barh(row, seconds, 0.62, start, color=COLORS[name], edgecolor="white")
+            if seconds > 0.07 * longest:
+                axes.text(start + seconds / 2, row, amount(seconds), ha="center", va="center", color="white")
+            start += seconds
+        axes.text(start + 0.01 * longest, row, f"{amount(start)} s", va="center", color="#333333")
+    for name in dict.fromkeys(name for found in sides.values() for name in found):
+        axes.barh(0, 0, color=COLORS[name], label=name)
+    axes.set_yticks(range(len(sides)), list(sides))
+    axes.set(xlabel="seconds, added up from the phases (medians)", xlim=(0, 1.12 * longest))
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_axisbelow(True)
+    axes.legend(loc="lower right", frameon=True, facecolor="white", framealpha=0.9, edgecolor="none")
+    axes.set_title("Where the time of one training step goes: shorter is faster")
+
+
+def parts(phases: Mapping[str, Any], key: str) -> dict[str, float]:
+    """Seconds of the parts that a step consists of, as far as they were timed."""
+    seconds = {name: row[key] for name, row in phases.items()}
+    found = {"world model": seconds.get("world_model")}
+    if {"imagination", "imagination_steps"} <= set(seconds):
+        found["encoding of contexts"] = max(0.0, seconds["imagination"] - seconds["imagination_steps"])
+    else:
+        found["imagination"] = seconds.get("imagination")
+    found |= {"imagined steps": seconds.get("imagination_steps"), "actor-critic": seconds.get("actor_critic")}
+    known = {name: value for name, value in found.items() if value is not None}
+    return known or {"whole step": seconds["step"]}
+
+
+def draw_ratios(axes: Axes, phases: Mapping[str, Any]) -> None:
+    """A bar for each phase's ratio and a dot for each round's."""
+    names = [name for name in NAMES if name in phases]
+    most = max(max(phases[name]["ratios"]) for name in names)
+    for place, name in enumerate(names):
+        row = phases[name]
+        axes.barh(place, row["ratio"], 0.62, color=PURPLE if name == "step_opt_in" else BLUE, alpha=0.35)
+        axes.plot(row["ratios"], [place] * len(row["ratios"]), "o", ms=3.5, color=BLUE)
+        said = f"{row['ratio']:.1f} x"
+        axes.text(max(row["ratios"]) + 0.02 * most, place, said, va="center", color="#333333")
+    axes.axvline(1, color=GREY, ls="--", lw=1)
+    axes.set_yticks(range(len(names)), [NAMES[name] for name in names])
+    axes.set(xlabel="reference time / glamkit time; a dot for each round", xlim=(0, 1.15 * most))
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_axisbelow(True)
+    axes.set_title("How many times faster; dashed: as fast")
+
+
+@style
+def growth_curves(report: Mapping[str, Any]) -> Picture:
+    """Seconds against size, on logarithmic axes, with the straight line that linear growth would follow.
+
+    Args:
+        report: of `benchmark.measure` with `growth`.
+    """
+    sweeps = report["growth"]
+    picture, (row,) = figure(12, 3.6, 1, len(sweeps))
+    for axes, (name, sweep) in zip(row, sweeps.items(), strict=True):
+        values, colors = sweep["values"], iter((BLUE, ORANGE, RED))
+        for phase, found in sweep["phases"].items():
+            color, last = next(colors), found["seconds"][-1]
+            said = f"{LABELS[phase]}: n^{found['exponent']:.2f}"
+            axes.plot(values, found["seconds"], "o-", ms=4, color=color, label=said)
+            axes.plot(values, [last * value / values[-1] for value in values], "--", lw=1, color=GREY)
+        axes.plot([], [], "--", lw=1, color=GREY, label="linear growth")
+        axes.set(xscale="log", yscale="log", xlabel=sweep["unit"], title=TITLES[name])
+        axes.set_xticks(values, [f"{value:,}" for value in values])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    row[0].set_ylabel("seconds, fast side")
+    picture.suptitle(
+        "How cost grows: along a dashed line, twice as much takes twice as long", fontsize=10, x=0.01, ha="left"
+    )
+    return picture
+
+
+def amount(seconds: float) -> str:
+    """A few digits: ``22.7``, ``0.045``."""
+    return f"{seconds:.3g}"
