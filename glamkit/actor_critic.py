@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 import torch.nn.functional as F
@@ -90,16 +91,22 @@ class ActorCritic(nn.Module):
             for v in (values, slow_values)
         )
         scale = self.range(returns)
+        advantages = (returns - values[:, :-1]) / scale
         policy = self.policy(states[:, :-1])
         chosen = policy.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         entropy = -(policy.exp() * policy).sum(-1).mean()
         parts = {
-            "policy": -((returns - values[:, :-1]) / scale * chosen).mean(),
+            "policy": -(advantages * chosen).mean(),
             "value": two_hot_loss(logits[:, :-1], returns, self.bins).mean(),
             "slow_value": two_hot_loss(logits[:, :-1], slow_returns, self.bins).mean(),
         }
         total = torch.stack(list(parts.values())).sum() - config.entropy * entropy
         spread = {"entropy": entropy, "return": returns.mean(), "range": self.range.high - self.range.low}
+        spread |= {
+            "entropy_share": entropy / math.log(self.actions),
+            "scale": scale,
+            "advantage": advantages.abs().mean(),
+        }
         return total, {name: part.detach() for name, part in (parts | spread | {"total": total}).items()}
 
     @torch.no_grad()

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from glamkit import dreams, metrics, notebook, plotting
+from glamkit import diagnostics, dreams, metrics, notebook, plotting
 from glamkit.errors import GlamkitError
 from glamkit.trainer import Event, Trainer
 
@@ -212,8 +212,11 @@ class Lines:
         self.next = time.perf_counter() + self.every
 
     def finish(self, monitor: Monitor) -> None:
-        """The last line; in a notebook also the strip."""
+        """The last line and, of a complete run, the verdict; in a notebook also the strip."""
         self.write(monitor)
+        if monitor.last.kind == "done":
+            found = diagnostics.verdict(monitor.entries, monitor.trainer.config)
+            sys.stdout.writelines(f"{finding}\n" for finding in found)
         if monitor.strip.columns and notebook.shell() is not None:
             from IPython.display import display
 

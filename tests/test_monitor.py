@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from glamkit import metrics, notebook, plotting
 from glamkit import monitor as monitors
-from glamkit import notebook, plotting
+from glamkit.diagnostics import verdict
 from glamkit.errors import GlamkitError
 from glamkit.monitor import Bar, Monitor, Pace, duration
 from glamkit.presets import preset
@@ -54,11 +55,13 @@ def test_looking_changes_nothing(trained: Trainer, tmp_path: Path) -> None:
 
 
 def test_lines_for_a_log(trained: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(tmp_path / "run", watched=True)
+    run = train(tmp_path / "run", watched=True).run
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "step 0/96  time left: not known yet"
     assert any(re.fullmatch(r"step 80/96  world_model \d+\.\d  \d+\.\d steps/s  \d+s left", line) for line in lines)
-    assert re.fullmatch(r"step 96/96  world_model \d+\.\d  done", lines[-1])
+    done = max(number for number, line in enumerate(lines) if line.endswith("done"))
+    assert re.fullmatch(r"step 96/96  world_model \d+\.\d  done", lines[done])
+    assert lines[done + 1 :] == [str(finding) for finding in verdict(metrics.read(run.log_file), run.config())]
     view = Monitor(trained)
     view.show(Event("episode", 90, {"episode/return": -20.0, "episode/length": 900.0}))
     assert "  return -20.0" in view.state()

@@ -16,8 +16,11 @@ from typing import NamedTuple
 import nbformat
 import pytest
 
+from glamkit import metrics
+from glamkit.diagnostics import verdict
 from glamkit.errors import GlamkitError
 from glamkit.notebook import check_parameters
+from glamkit.presets import preset
 from glamkit.run import resolve
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,7 +88,10 @@ def test_papermill_trains_and_leaves_everything_behind(trained: tuple[Path, Resu
     assert (folder / "checkpoint" / "000000096.pt").exists() and list((folder / "replay").glob("*.npz"))
     assert (folder / "videos" / "strip.png").exists()
     pictures = [output for output in outputs(result.book) if "image/png" in output.get("data", {})]
-    assert len(pictures) == 5  # strip, score, losses, dream, variation
+    assert len(pictures) == 6  # strip, score, losses, signs, dream, variation
+    findings = verdict(metrics.read(folder / "metrics.jsonl"), preset("debug"))
+    said = result.book.cells[-1].outputs[0].data["text/html"]
+    assert findings and all(finding.sign in said for finding in findings)
     assert re.search(r"step 96/96  world_model \d+\.\d", text(result.book))
     assert "widgets" not in result.book.metadata  # nothing that needs a kernel to be seen
 

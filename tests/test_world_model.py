@@ -164,12 +164,9 @@ def test_a_learned_variation_head_is_trained() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.variation_posterior.parameters())
     assert through.abs().sum() > 0
     assert parts["variation_representation"] == parts["variation"]  # the same KL, seen from its other side
-    weighted = sum(
-        {"dynamics": 0.5, "representation": 0.1, "variation": 0.1, "variation_representation": 0.1}.get(name, 1.0)
-        * part
-        for name, part in parts.items()
-        if not name.endswith("_kl") and name != "total"
-    )
+    weights = {"dynamics": 0.5, "representation": 0.1, "variation": 0.1, "variation_representation": 0.1}
+    weights |= dict.fromkeys(("reconstruction", "reward", "termination"), 1.0)
+    weighted = sum(weight * parts[name] for name, weight in weights.items())
     assert parts["total"].item() == pytest.approx(float(weighted), rel=1e-5)
 
 
