@@ -165,11 +165,11 @@ def test_a_person_trains_and_sees(lab: Lab, page: Any, root: Path) -> None:
     sizes = page.locator(".jp-OutputArea-output img").evaluate_all(
         "all => all.map(i => i.naturalWidth * i.naturalHeight)"
     )
-    assert len(sizes) == 6 and min(sizes) > 10_000  # live curves, strip, score, losses, dream, variation
+    assert len(sizes) == 7 and min(sizes) > 10_000  # live curves, strip, score, losses, diagnostics, dream, variation
     page.evaluate(RUN, "docmanager:save")
     page.wait_for_function("() => window.outcome")
     outputs = [output for cell in nbformat.read(book, as_version=4).cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 6  # pictures outlive the kernel
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 7  # pictures outlive the kernel
     assert not any("widget-view" in kind for output in outputs for kind in output.get("data", {}))
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -13,14 +10,27 @@ from torch import Tensor
 from glamkit import dreams
 from glamkit.config import Imagination, Replay, Runtime
 from glamkit.errors import GlamkitError
+from glamkit.experience import Context
 from glamkit.functional import kl_categorical
 from glamkit.presets import preset
 from glamkit.replay import Replay as Ring
 from glamkit.runtime import Machine
+from glamkit.sequence_model import Memory
 from glamkit.world_model import Observed, WorldModel
 
 MACHINE = Machine(Runtime(device="cpu", precision="float32"))
 DREAMING = Imagination(context_length=8)
+
+
+class Last(Memory):
+    """Remembers the last token, nothing else."""
+
+    def __init__(self, token: Tensor) -> None:
+        self.hidden = token
+
+    def read(self, token: Tensor) -> Tensor:
+        self.hidden = token
+        return token
 
 
 class Counting(WorldModel):
@@ -43,11 +53,9 @@ class Counting(WorldModel):
     def tokens(self, latents: Tensor, actions: Tensor) -> Tensor:
         return torch.cat([latents, actions.unsqueeze(-1).float()], -1)
 
-    def remember(self, context: Any, kind: str = "window") -> Any:
+    def remember(self, context: Context, kind: str = "window") -> Memory:
         assert kind == "window" and context.latents.shape[1] == 8
-        memory = SimpleNamespace(hidden=self.tokens(*context)[:, -1])
-        memory.read = lambda token: token
-        return memory
+        return Last(self.tokens(*context)[:, -1])
 
     def predict(self, hidden: Tensor) -> Tensor:
         return hidden[:, :1] + 1

@@ -1,0 +1,67 @@
+"""`runtime.compile`: chosen sensibly, and the same numbers either way."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from glamkit import metrics
+from glamkit.config import Runtime
+from glamkit.errors import GlamkitError
+from glamkit.presets import preset
+from glamkit.runtime import LONG, Machine
+from glamkit.trainer import Trainer
+
+CPU = Runtime(device="cpu", precision="float32")
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+
+
+@pytest.fixture
+def a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name else None)
+
+
+@pytest.mark.usefixtures("a_compiler")
+def test_auto_compiles_on_a_cpu_only_what_takes_long() -> None:
+    assert not Machine(CPU).compiles
+    assert not Machine(CPU, LONG - 1).compiles
+    assert Machine(CPU, LONG).compiles
+    assert preset("atari100k").trainer.updates >= LONG > preset("quick").trainer.updates
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_auto_goes_on_and_on_says_what_is_missing() -> None:
+    assert not Machine(CPU, LONG).compiles
+    with pytest.raises(GlamkitError, match=r"runtime\.compile = 'on' cannot be used here.*C\+\+ compiler.*auto or off"):
+        Machine(Runtime(device="cpu", compile="on"))
+
+
+def test_what_is_not_compiled_is_left_as_it_is() -> None:
+    function = lambda: 1  # noqa: E731
+    assert Machine(Runtime(device="cpu", compile="off")).fuse(function) is function
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_compiled_run_makes_the_same_numbers(tmp_path: Path) -> None:
+    """Two seeded runs, three updates each; sampling draws the same random numbers in both."""
+    logs = []
+    for choice in ("off", "on"):
+        small = {"runtime.compile": choice, "env.game": "glamkit/Catch-v0", "trainer.log_every": 1}
+        config = preset("debug", small | {"world_model.state": 2, "imagination.horizon": 2}, env_steps=51)
+        trainer = Trainer(config, tmp_path / choice)
+        assert [event.step for event in trainer if event.kind == "done"] == [51]
+        logs.append([entry for entry in metrics.read(trainer.run.log_file) if entry["kind"] == "log"][-3:])
+    torch._dynamo.reset()
+    for eager, compiled in zip(*logs, strict=True):
+        assert eager.keys() == compiled.keys()
+        for key, value in eager.items():
+            if isinstance(value, float) and not key.startswith("time"):
+                assert compiled[key] == pytest.approx(value, rel=1e-3, abs=1e-4), (key, eager["step"])
