@@ -9,15 +9,15 @@ is resumed, so the same command goes on. A variant that says what the preset say
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from glamkit import jobs, outcomes
+from glamkit import board, outcomes
 from glamkit.config import Config, WorldModel, override
+from glamkit.crew import Local
 from glamkit.envs import make_env
 from glamkit.errors import GlamkitError, nearest
 from glamkit.jobs import Job
@@ -26,6 +26,7 @@ from glamkit.outcomes import Outcome
 from glamkit.plotting import Picture
 from glamkit.presets import preset as make_preset
 from glamkit.run import Run, resolve
+from glamkit.settings import read_seeds
 
 
 class Question(NamedTuple):
@@ -133,8 +134,8 @@ class Ablation:
         return [self.job(variant, seed) for seed in self.seeds for variant in distinct.values()]
 
     def run(self, workers: int | None = None, interactive: bool | None = None) -> None:
-        """Makes the runs that are not finished; see `jobs.run_jobs`."""
-        jobs.run_jobs(self.jobs, workers, interactive)
+        """Makes the runs that are not finished; see `board.run_jobs`."""
+        board.run_jobs(self.jobs, Local(self.jobs, workers), interactive=interactive)
 
     def outcomes(self, variant: Variant) -> list[Outcome]:
         """What its seeds came to, however far they are."""
@@ -201,26 +202,6 @@ def read_variants(names: str | Iterable[str]) -> list[str]:
     if not chosen:
         raise GlamkitError(f"variants is empty; allowed: {', '.join(known)}.")
     return [name for name in single if name in chosen]
-
-
-def read_seeds(seeds: str | int | Iterable[int]) -> list[int]:
-    """``"1 2 3"``, ``"1-3"``, 3 or [1, 2, 3] -> the seeds, each once.
-
-    Raises:
-        GlamkitError: it is none of these.
-    """
-    parts = (
-        re.split(r"[\s,]+", seeds.strip()) if isinstance(seeds, str) else [seeds] if isinstance(seeds, int) else seeds
-    )
-    found: list[int] = []
-    for part in parts:
-        span = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", str(part))
-        if not span or int(span[2] or span[1]) < int(span[1]) or int(span[2] or 0) - int(span[1]) > 1000:
-            raise GlamkitError(f"seeds = {seeds!r} is not a list of whole numbers such as 1 2 3 or 1-3.")
-        found += range(int(span[1]), int(span[2] or span[1]) + 1)
-    if not found:
-        raise GlamkitError("seeds is empty; name at least one, such as 1 2 3.")
-    return list(dict.fromkeys(found))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from glamkit.envs import make_env, make_vector
-from glamkit.runtime import Machine
+from glamkit.runtime import Machine, device_name
 from glamkit.trainer import Trainer
 
 STATUS, REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -154,25 +154,17 @@ def describe(trainer: Trainer) -> dict[str, Any]:
     """What ran it: names, versions, threads, and how busy the machine was just before."""
     machine = trainer.machine
     return {
-        "name": machine_name(machine.device),
+        "name": device_name(machine.device),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
-        **trainer.describe_machine(),
+        **trainer.machine.describe(),
+        "kernel": trainer.kernel,
         "glamkit": metadata.version("glamkit"),
         "numpy": np.__version__,
         "ale_py": metadata.version("ale-py"),
         "matrix_flops_per_s": matrix_rates(machine),
     }
-
-
-def machine_name(device: torch.device) -> str:
-    """The GPU's or the processor's own name."""
-    if device.type != "cpu" and hasattr(torch.get_device_module(device), "get_device_name"):
-        return str(torch.get_device_module(device).get_device_name(device))
-    listed = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", listed.read_text()) if listed.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def busy() -> float | None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import platform
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -42,6 +45,27 @@ def resolve_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda", "mps"):
         raise GlamkitError(f"runtime.device = {name!r} is not supported; allowed: {DEVICES}.")
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's or the processor's own name."""
+    if device.type != "cpu" and hasattr(torch.get_device_module(device), "get_device_name"):
+        return str(torch.get_device_module(device).get_device_name(device))
+    listed = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", listed.read_text()) if listed.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use, for `only_gpu`; none on a machine without."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = named.split(",") if named else map(str, range(torch.cuda.device_count()))
+    return [name.strip() for name in names][: torch.cuda.device_count()]
+
+
+def only_gpu(name: str) -> dict[str, str]:
+    """The environment variable with which a process that is started sees one GPU alone."""
+    return {"CUDA_VISIBLE_DEVICES": name}
 
 
 class Machine:
@@ -83,6 +107,27 @@ class Machine:
             return function
         # No automatic guess at changing shapes: what is fused here always sees the same ones.
         return cast(Function, torch.compile(function, dynamic=False, options={"fallback_random": True}))
+
+    def describe(self) -> dict[str, str]:
+        """What computes here and with what, for the record."""
+        return {
+            "device": str(self.device),
+            "precision": str(self.precision).removeprefix("torch."),
+            "compiled": "yes" if self.compiles else "no",
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+
+    def memory(self) -> int:
+        """Bytes there are for models and replay: the GPU's, else this machine's, or as many as its container allows."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.get_device_properties(self.device).total_memory)
+        if not hasattr(os, "sysconf"):  # Windows
+            return 2**63
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            there = min(there, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+        return int(there)
 
     def synchronize(self) -> None:
         """Waits until the device has done its work, so that a clock can be read."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -70,6 +71,26 @@ def parse_overrides(overrides: str | Mapping[str, Any] | None) -> dict[str, Any]
             raise GlamkitError(f"override {pair!r} is not of the form key=value, such as trainer.warmup=300.")
         result[key] = value
     return result
+
+
+def read_seeds(seeds: str | int | Iterable[int]) -> list[int]:
+    """``"1 2 3"``, ``"1-3"``, 3 or [1, 2, 3] -> the seeds, each once.
+
+    Raises:
+        GlamkitError: it is none of these.
+    """
+    parts = (
+        re.split(r"[\s,]+", seeds.strip()) if isinstance(seeds, str) else [seeds] if isinstance(seeds, int) else seeds
+    )
+    found: list[int] = []
+    for part in parts:
+        span = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", str(part))
+        if not span or int(span[2] or span[1]) < int(span[1]) or int(span[2] or 0) - int(span[1]) > 1000:
+            raise GlamkitError(f"seeds = {seeds!r} is not a list of whole numbers such as 1 2 3 or 1-3.")
+        found += range(int(span[1]), int(span[2] or span[1]) + 1)
+    if not found:
+        raise GlamkitError("seeds is empty; name at least one, such as 1 2 3.")
+    return list(dict.fromkeys(found))
 
 
 def _whole(value: Any) -> int | None:

@@ -16,10 +16,12 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from glamkit import ablation, jobs
+from glamkit import ablation, board
 from glamkit.ablation import QUESTIONS, Ablation, read_seeds, read_variants
+from glamkit.board import Board, run_jobs
+from glamkit.crew import Crew, Local
 from glamkit.errors import GlamkitError
-from glamkit.jobs import Crew, Job, run_jobs
+from glamkit.jobs import Job
 from glamkit.presets import preset
 from glamkit.run import Run
 
@@ -185,7 +187,7 @@ def test_a_killed_ablation_leaves_runs_that_go_on(tmp_path: Path) -> None:
         wait_for(folder, 64)
         starter.kill()
     (job, *_) = plan(tmp_path, env_steps=112).jobs
-    run_jobs([job], 1, interactive=False)
+    run_jobs([job], Local([job], 1), interactive=False)
     assert job.score() is not None
     saved = sorted(int(path.stem) for path in (folder / "checkpoint").glob("*.pt"))
     assert saved[-1] == 112
@@ -204,8 +206,8 @@ def test_interrupted_it_saves_and_does_not_look_complete(tmp_path: Path, monkeyp
         signal.pause()
 
     with monkeypatch.context() as patched, pytest.raises(GlamkitError, match="stopped with 0 of 2 runs done and saved"):
-        patched.setattr(jobs, "time", type("Time", (), {**vars(time), "sleep": staticmethod(press)}))
-        run_jobs(todo, 1, interactive=False)
+        patched.setattr(board, "time", type("Time", (), {**vars(time), "sleep": staticmethod(press)}))
+        run_jobs(todo, Local(todo, 1), interactive=False)
     (saved,) = [int(path.stem) for path in (folder / "checkpoint").glob("*.pt")][-1:]
     assert saved >= 64
     assert "stopped at step" in (folder / "errors.txt").read_text()
@@ -218,26 +220,17 @@ def test_one_failure_does_not_stop_the_others(made: Path, capsys: pytest.Capture
     bad = Job(Run(made / "bad"), game)
     after = Job(Run(made / "after"), preset("debug", f"trainer.env_steps=50 {QUICK}", game=GAME))
     with pytest.raises(GlamkitError, match="1 of 3 runs failed; bad: CartPole-v1 cannot be played"):
-        run_jobs([bad, good, after], 1, interactive=False)
+        run_jobs([bad, good, after], Local([bad], 1), interactive=False)
     assert after.score() is not None
     assert "bad: CartPole-v1 cannot be played" in capsys.readouterr().out
     assert "cannot be played" in (made / "bad" / "errors.txt").read_text()
 
 
-def test_workers_share_the_cores(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "cores", lambda: 6)
-    assert [Crew(plan(made).jobs, workers).threads for workers in (1, 2, 4, 7)] == [6, 3, 1, 1]
-
-
 def test_the_board_says_where_runs_are(made: Path, tmp_path: Path) -> None:
     todo = [*plan(made).jobs, plan(tmp_path, "modules-gmamba").jobs[1]]
-    board = jobs.Board(Crew(todo, 1), interactive=False, every=10.0)
-    assert board.state() == "2 of 3 runs done  step 128/192  time left: not known yet"
-    rows = list(board.rows())
-    assert rows[0][:2] == ("preset-seed1", "64/64")
-    assert rows[0][2].startswith("mean return")
-    assert rows[2] == ("modules-gmamba-seed1", "0/64", "waiting")
-    html = board._repr_html_()
+    shown = Board(Crew(todo, Local(todo, 1)), interactive=False, every=10.0)
+    assert shown.state() == "2 of 3 runs done, 1 queued  step 128/192  time left: not known yet"
+    html = shown._repr_html_()
     assert '<progress value="128" max="192"' in html
     assert "modules-gmamba-seed1" in html
 

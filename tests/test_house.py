@@ -27,19 +27,19 @@ FILES = [*MODULES.values(), *sorted((ROOT / "tests").glob("*.py"))]
 # A room imports from the rows above its own. Within a row, a chain such as "a < b < c" may import leftwards, and the
 # leaves of the last row may share with each other as long as they do not go in circles. A new room needs a place here.
 ROWS = [
-    "errors, shapes",
+    "errors < files < lock, shapes, stops",
     "settings",
     "config",
-    "presets, run, runtime, functional, atari100k, metrics, builds, diagnostics",
+    "presets, run < status < session, runtime, functional, atari100k, metrics, builds, diagnostics",
     "experience < replay, scan < mamba, networks, pixels < games < envs < conformance",
-    "sequence_model, measures",
+    "sequence_model, measures, passport, tensorboard",
     "world_model, actor_critic",
     "agent",
-    "evaluation, checkpoint, official, dreams",
-    "trainer",
+    "evaluation, checkpoint < opened, guard, official, dreams < truth",
+    "trainer, moments < studio < dream_files, starts < openloop",
     "plotting, widgets, monitor, notebook, tour, sweep, parity, doctor, compare, reference"
     ", benchmark, benchmark_plots, gauges, growth, timing"
-    ", ablation, jobs, worker, outcomes, diagnostics_plots",
+    ", ablation, jobs, crew, board, worker, sweep_plan, sweep_cost, sweep_ray, outcomes, diagnostics_plots, studio_plots, export, player",
 ]
 CHAINS = [[name.strip() for name in chain.split("<")] for row in ROWS for chain in row.split(",")]
 PLACE = {name.strip(): number for number, row in enumerate(ROWS) for name in re.split("[,<]", row)}
