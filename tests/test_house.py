@@ -30,15 +30,16 @@ ROWS = [
     "errors < files < lock, shapes, stops",
     "settings",
     "config",
-    "presets, run < status < session, runtime, functional, atari100k, metrics, builds, diagnostics",
+    "presets, run < status < session, runtime, functional, scores, aggregates, tables, metrics, builds, diagnostics",
     "experience < replay, scan < mamba, networks, pixels < games < envs < conformance",
-    "sequence_model, measures, passport, tensorboard",
+    "sequence_model, measures, videos, passport, tensorboard",
     "world_model, actor_critic",
     "agent",
-    "evaluation, checkpoint < opened, guard, official, dreams < truth",
+    "checkpoint < opened < evaluation, guard, official, dreams < truth",
     "trainer, moments < studio < dream_files, starts < openloop",
     "plotting, widgets, monitor, notebook, tour, sweep, parity, doctor, compare, reference"
     ", benchmark, benchmark_plots, gauges, growth, timing"
+    ", results, report, report_tables, report_plots, report_page, atari100k"
     ", ablation, jobs, crew, board, worker, sweep_plan, sweep_cost, sweep_ray, outcomes, diagnostics_plots, studio_plots, export, player",
 ]
 CHAINS = [[name.strip() for name in chain.split("<")] for row in ROWS for chain in row.split(",")]

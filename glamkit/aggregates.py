@@ -1,0 +1,132 @@
+"""What many scores come to, by rliable's definitions (Agarwal et al. 2021, arXiv 2108.13264).
+
+A sample is a sequence of arrays, one for each game, each (..., runs): games may have different numbers of runs, and
+what stands before (such as bootstrap repeats) is kept. In mean, median, optimality gap and profile games count alike;
+in the IQM runs do, as it pools them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import erf, sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+Sample = Sequence[np.ndarray]
+Interval = tuple[float, float]
+CHUNK = 250  # bootstrap repeats at a time: of the largest published table this takes 5 MB
+
+
+def game_means(sample: Sample) -> np.ndarray:
+    """(..., games): the mean over a game's runs."""
+    return np.stack([values.mean(-1) for values in sample], -1)
+
+
+def mean(sample: Sample) -> np.ndarray:
+    """Mean over games of their means."""
+    return game_means(sample).mean(-1)
+
+
+def median(sample: Sample) -> np.ndarray:
+    """Median over games of their means."""
+    return np.median(game_means(sample), -1)
+
+
+def iqm(sample: Sample) -> np.ndarray:
+    """Interquartile mean: of all runs of all games pooled, without the lowest and highest quarter."""
+    pooled = np.sort(np.concatenate(list(sample), -1), -1)
+    cut = int(0.25 * pooled.shape[-1])
+    return pooled[..., cut : pooled.shape[-1] - cut].mean(-1)
+
+
+def optimality_gap(sample: Sample) -> np.ndarray:
+    """How far below human the scores are, where what is above human does not help: lower is better."""
+    return 1 - mean([np.minimum(values, 1.0) for values in sample])
+
+
+AGGREGATES: Mapping[str, Callable[[Sample], np.ndarray]] = {
+    "mean": mean,
+    "median": median,
+    "iqm": iqm,
+    "optimality_gap": optimality_gap,
+}
+
+
+def superhuman(sample: Sample) -> int:
+    """Games whose mean is that of a human or better."""
+    return int((game_means(sample) >= 1).sum())
+
+
+def profile(sample: Sample, thresholds: np.ndarray) -> np.ndarray:
+    """(..., thresholds): the share of runs that score more than each."""
+    return np.stack([(values[..., None, :] > thresholds[:, None]).mean(-1) for values in sample], -1).mean(-1)
+
+
+def resamples(sample: Sample, repeats: int, random: np.random.Generator) -> Iterator[Sample]:
+    """Stratified bootstrap: the runs of each game drawn anew, with replacement; in chunks of (repeats, runs)."""
+    for first in range(0, repeats, CHUNK):
+        count = min(CHUNK, repeats - first)
+        yield [values[random.integers(len(values), size=(count, len(values)))] for values in sample]
+
+
+def bootstrap(
+    sample: Sample, statistic: Callable[[Sample], np.ndarray], repeats: int, seed: int = 0, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper end of the percentile interval of a statistic of (repeats, ...)."""
+    random = np.random.default_rng(seed)
+    values = np.concatenate([statistic(part) for part in resamples(sample, repeats, random)])
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+def intervals(sample: Sample, repeats: int, seed: int = 0) -> dict[str, Interval]:
+    """95 % stratified bootstrap intervals of all `AGGREGATES`, from the same resamples."""
+    low, high = bootstrap(sample, lambda part: np.stack([f(part) for f in AGGREGATES.values()], -1), repeats, seed)
+    return {name: (float(low[n]), float(high[n])) for n, name in enumerate(AGGREGATES)}
+
+
+def coverage(runs: int) -> float:
+    """How often a 95 % bootstrap interval over games of so many runs holds the truth, for normal scores.
+
+    Resampling n runs understates the variance of their mean by (n - 1) / n.
+    """
+    return erf(1.959964 * sqrt(1 - 1 / runs) / sqrt(2)) if runs > 1 else 0.0
+
+
+class Improvement(NamedTuple):
+    """Probability that a run of one method beats one of another, over games; ties count half."""
+
+    value: float
+    interval: Interval
+    games: int
+
+
+def improvement(
+    ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], repeats: int, seed: int = 0
+) -> Improvement:
+    """P(ours > theirs) on the games both have: the mean over games of the Mann-Whitney U over its pairs.
+
+    Args:
+        ours: game -> (runs,), in any unit that both share.
+        theirs: the same.
+        repeats: of the bootstrap, which draws both sides' runs anew within each game.
+        seed: of the bootstrap.
+    """
+    shared = [name for name in ours if name in theirs]
+    random, total, value = np.random.default_rng(seed), np.zeros(repeats), 0.0
+    for name in shared:
+        x, y = ours[name], theirs[name]
+        wins = (x[:, None] > y) + 0.5 * (x[:, None] == y)
+        value += wins.mean()
+        # How often each run is drawn is all that counts.
+        drawn = [random.multinomial(len(v), np.full(len(v), 1 / len(v)), repeats) / len(v) for v in (x, y)]
+        total += ((drawn[0] @ wins) * drawn[1]).sum(1)
+    low, high = np.quantile(total / len(shared), [0.025, 0.975])
+    return Improvement(value / len(shared), (float(low), float(high)), len(shared))
+
+
+def without(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Every aggregate with one game left out: {game: {aggregate: value}}."""
+    left = {name: [values for other, values in scores.items() if other != name] for name in scores}
+    return {name: {key: float(f(rest)) for key, f in AGGREGATES.items()} for name, rest in left.items() if rest}

@@ -1,0 +1,299 @@
+"""Finished runs and published methods side by side, and everything that stands in the way of comparing them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from glamkit import aggregates, results, scores
+from glamkit.aggregates import Improvement, Interval
+from glamkit.errors import GlamkitError, nearest
+from glamkit.results import Result
+from glamkit.scores import Method
+from glamkit.settings import coerce
+
+AGAINST = ("SimPLe", "TWM", "IRIS", "DreamerV3 (Nature, 2024 code)", "STORM", "DIAMOND")
+REPEATS = 2000
+STEPS = 100_000  # agent steps in the name of the benchmark
+
+
+class Entry(NamedTuple):
+    """A method on the games that are compared.
+
+    Attributes:
+        ours: whether it comes from run folders.
+        normal: game -> (runs,) human-normalised scores.
+        values: every aggregate; None where it needs single runs that are not known.
+        intervals: 95 %, of the aggregates; empty where there is one run per game.
+    """
+
+    name: str
+    method: Method
+    ours: bool
+    normal: Mapping[str, np.ndarray]
+    values: Mapping[str, float | None]
+    intervals: Mapping[str, Interval]
+
+    @property
+    def sample(self) -> list[np.ndarray]:
+        """Its scores without the games' names."""
+        return list(self.normal.values())
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The fewest and the most runs of a game."""
+        lengths = [len(values) for values in self.sample]
+        return min(lengths), max(lengths)
+
+
+class Report:
+    """Everything the tables, figures and notes are made of.
+
+    Args:
+        runs: run folders, or folders that hold some.
+        files: result files of others, in the form of atari100k_scores.json.
+        against: published methods to be shown game by game; names of `scores.published`, or ``all``.
+        repeats: of the bootstrap.
+
+    Raises:
+        GlamkitError: a folder or file is not there, or a method is unknown.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[str | Path] = (),
+        files: Sequence[str | Path] = (),
+        against: str | Sequence[str] = AGAINST,
+        repeats: int = REPEATS,
+    ) -> None:
+        self.repeats = coerce("repeats", repeats, int)
+        if not 1 <= self.repeats <= 1_000_000:
+            raise GlamkitError(f"repeats = {self.repeats} is outside 1 to 1000000.")
+        self.against = read_methods(against)
+        self.results, self.left_out = results.collect(runs)
+        self.groups = results.group(self.results)
+        self.published = dict(scores.published())
+        self.others: dict[str, Method] = {}
+        for file in files:
+            for name, method in scores.read(Path(file)).items():
+                self.others[name if name not in self.published else f"{name} ({Path(file).name})"] = method
+        own = {name: own_method(group) for name, group in self.groups.items() if any(r.atari for r in group)}
+        self.games = compared([*own.values(), *self.others.values()])
+        tables = ((own, True), (self.others, False), (self.published, False))
+        self.entries = {
+            name: self.entry(name, method, ours) for table, ours in tables for name, method in table.items()
+        }
+
+    def entry(self, name: str, method: Method, ours: bool) -> Entry:
+        """A method on the compared games."""
+        raw = {game: values for game, values in method.scores.items() if game in self.games}
+        normal = scores.normalise(raw)
+        sample = list(normal.values())
+        values = {key: float(f(sample)) for key, f in aggregates.AGGREGATES.items()}
+        known = {key: v if method.single or key in ("mean", "median") else None for key, v in values.items()}
+        several = method.single and max(map(len, sample)) > 1
+        return Entry(name, method, ours, normal, known, aggregates.intervals(sample, self.repeats) if several else {})
+
+    @property
+    def new(self) -> list[Entry]:
+        """What is to be compared with the published methods: own runs and files of others."""
+        return [entry for entry in self.entries.values() if self.is_new(entry)]
+
+    def is_new(self, entry: Entry) -> bool:
+        """Whether an entry is among `new`."""
+        return entry.ours or entry.name in self.others
+
+    @property
+    def shown(self) -> list[Entry]:
+        """What is shown game by game."""
+        return [*self.new, *(self.entries[name] for name in self.against)]
+
+    @cached_property
+    def improvements(self) -> dict[str, dict[str, Improvement]]:
+        """Probability of improvement of the new entries (without any, of the last of `against`) over all others."""
+        left = self.new or self.shown[-1:]
+        names = [entry.name for entry in left]
+        found: dict[str, dict[str, Improvement]] = {}
+        for ours in left:
+            for theirs in self.entries.values():
+                shared = set(ours.normal) & set(theirs.normal)
+                if ours.method.single and theirs.method.single and theirs.name not in names and shared:
+                    value = aggregates.improvement(ours.normal, theirs.normal, self.repeats)
+                    found.setdefault(ours.name, {})[theirs.name] = value
+        return found
+
+    @cached_property
+    def sensitivity(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Aggregates of what is shown with each game left out; of single runs, and of two games or more."""
+        several = [entry for entry in self.shown if len(entry.normal) > 1 and entry.method.single]
+        return {entry.name: aggregates.without(entry.normal) for entry in several}
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What a reader must know before believing a number; none of it is left unsaid because it is inconvenient."""
+        return [*self.about_runs(), *self.about_games(), *self.about_seeds(), *self.about_protocols()]
+
+    def about_runs(self) -> Iterator[str]:
+        """Runs that do not count, and experiments that differ."""
+        if self.left_out:
+            yield f"{runs(len(self.left_out))} left out; the reasons are in the table of runs that do not count."
+        for name, method in self.others.items():
+            if method.faults:
+                yield f"{name}: left out are {'; '.join(method.faults)}."
+        if len(self.groups) > 1:
+            yield (
+                f"The runs are of {len(self.groups)} experiments with unequal settings, which are never averaged: "
+                f"{'; '.join(f'{name} ({runs(len(group))})' for name, group in self.groups.items())}."
+            )
+        for name, group in self.groups.items():
+            config, cut = group[0].config, sum(result.cut for result in group)
+            if config.trainer.env_steps < STEPS:
+                yield f"{name} trained {config.trainer.env_steps:,} agent steps, not {STEPS:,}: no Atari 100k result."
+            if cut:
+                total = sum(len(result.returns) for result in group)
+                limit = f"after {config.evaluation.episode_steps:,} steps"
+                yield f"{name}: {cut} of {total} evaluation episodes were cut {limit}, so their returns are not whole."
+            for key, values in results.protocols(group):
+                yield f"{name}: the runs' protocols differ in {key}: {', '.join(values)}."
+
+    def about_games(self) -> Iterator[str]:
+        """Games that are missing."""
+        every = scores.games()
+        if len(self.games) < len(every):
+            missing = [game for game in every if game not in self.games]
+            yield (
+                f"Only {len(self.games)} of the {len(every)} games are there ({', '.join(self.games)}). Every "
+                f"aggregate below, the published methods' too, is over these alone and is not the published one. "
+                f"Missing: {', '.join(missing)}."
+            )
+        for entry in self.new:
+            if set(entry.normal) != set(self.games):
+                yield f"{entry.name} has {len(entry.normal)} of the {len(self.games)} games that are compared."
+        raw = sorted({result.game for result in self.results if not result.atari})
+        if raw:
+            yield f"No human score is known for {', '.join(raw)}: raw returns only, outside of all aggregates."
+
+    def about_seeds(self) -> Iterator[str]:
+        """Runs per game: how many, and what that does to the intervals."""
+        for entry in self.new:
+            low, high = entry.counts
+            if not entry.method.single:
+                yield f"{entry.name} has one mean per game: no IQM, no interval, no probability of improvement."
+            elif high == 1:
+                yield f"{entry.name} has one seed per game: nothing says how another would do; there is no interval."
+            elif low < high:
+                few = [game for game, values in entry.normal.items() if len(values) < high]
+                yield f"{entry.name} has {low} to {high} seeds per game; fewer than {high}: {', '.join(few)}."
+            if 1 < high < 10:
+                yield (
+                    f"{entry.name}: with {high} seeds a bootstrap interval of 95 % holds the truth in about "
+                    f"{aggregates.coverage(high):.0%} of cases; read it as too narrow."
+                )
+
+    def about_protocols(self) -> Iterator[str]:
+        """Differences in how scores were measured."""
+        for entry in self.new:
+            sticky = entry.method.protocol.get("sticky")
+            others = [self.entries[name] for name in self.against]
+            if sticky is not None:
+                word = {True: "on", False: "off"}
+                other = [e.name for e in others if e.method.protocol.get("sticky") == (not sticky)]
+                unknown = [e.name for e in others if e.method.protocol.get("sticky") is None]
+                if other:
+                    yield f"Sticky actions: {word[sticky]} in {entry.name}, {word[not sticky]} in {', '.join(other)}."
+                if unknown:
+                    yield f"Whether sticky actions were on is not known of {', '.join(unknown)}."
+            else:
+                yield f"Whether sticky actions were on is not known of {entry.name}."
+        for name in self.against:
+            entry = self.entries[name]
+            if entry.method.matches is False:
+                yield f"{name}: the published aggregates do not come out of its own scores. {entry.method.notes}"
+            low, high = entry.counts
+            if entry.method.single and low < high:
+                yield f"{name} has {low} to {high} runs per game; its IQM pools them, so games do not count alike."
+
+
+def own_method(group: Sequence[Result]) -> Method:
+    """Runs of one experiment on the 26 games as a method."""
+    first = next(result for result in group if result.atari)
+    card, sticky = dict(first.protocol), first.protocol.get("sticky")
+    card["sticky"] = None if not isinstance(sticky, (int, float)) else sticky > 0
+    return Method(results.scores(group, True), True, card, {}, None, "", "", "run folders", "", ())
+
+
+def compared(methods: Sequence[Method]) -> list[str]:
+    """The games on which a comparison is fair: those that all new methods have, or all 26 if they share none."""
+    shared = [game for game in scores.games() if all(game in method.scores for method in methods)]
+    return shared or list(scores.games())
+
+
+def read_methods(names: str | Sequence[str]) -> list[str]:
+    """Names of published methods, also as one text with commas; the comma in a name counts as part of it.
+
+    Raises:
+        GlamkitError: an unknown name, with the nearest right one, or none at all.
+    """
+    known = list(scores.published())
+    if isinstance(names, str):
+        text, found = names.strip(), []
+        while text:
+            whole = max((name for name in known if text.startswith(name)), key=len, default=text.split(",")[0].strip())
+            found.append(whole)
+            text = text[len(whole) :].strip(" ,")
+        names = known if found == ["all"] else found
+    for name in names:
+        if name not in known:
+            raise GlamkitError(f"unknown method {name!r}; {nearest(name, known)}")
+    if not names:
+        raise GlamkitError(f"against is empty; name a method, such as {AGAINST[-2]}, or all.")
+    return list(dict.fromkeys(names))
+
+
+def runs(count: int) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{count} run" + ("" if count == 1 else "s")
+
+
+def published(repeats: int = REPEATS) -> dict[str, dict[str, Any]]:
+    """Every shipped method's aggregates, recomputed: the table behind ``--published --json``.
+
+    Returns:
+        For each method ``mean``, ``median``, ``iqm`` and ``optimality_gap`` (None where single runs are not known),
+        ``intervals``, ``superhuman_games``, ``games``, ``runs_per_game`` (fewest, most), ``published`` (as printed),
+        ``matches_published`` and ``without`` (the aggregates with each game left out).
+    """
+    report = Report(against="all", repeats=repeats)
+    return {name: described(entry, report.sensitivity.get(name, {})) for name, entry in report.entries.items()}
+
+
+def described(entry: Entry, without: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """An entry as plain values."""
+    return {
+        **entry.values,
+        "intervals": {key: list(ends) for key, ends in entry.intervals.items()},
+        "superhuman_games": aggregates.superhuman(entry.sample),
+        "games": len(entry.normal),
+        "runs_per_game": list(entry.counts) if entry.method.single else None,
+        "published": dict(entry.method.printed) or None,
+        "matches_published": agrees(entry),
+        "without": {game: dict(values) for game, values in without.items()},
+    }
+
+
+def agrees(entry: Entry) -> bool | None:
+    """Whether all printed aggregates come out to their printed digits; None where none is recorded."""
+    own = {**entry.values, "superhuman_games": float(aggregates.superhuman(entry.sample))}
+    printed = {key: value for key, value in entry.method.printed.items() if key in own}
+    if not printed:
+        return None
+    return all(round(own[key] or 0.0, digits(value)) == value for key, value in printed.items())
+
+
+def digits(value: float) -> int:
+    """Digits after the point that a number is printed with."""
+    return len(str(value).partition(".")[2])
