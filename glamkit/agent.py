@@ -40,6 +40,11 @@ class Past:
         if self.resets:
             self.lengths = np.where(ended, 0, self.lengths)
 
+    def forget(self) -> None:
+        """Takes in that all games were broken off."""
+        if self.resets:
+            self.lengths = np.zeros_like(self.lengths)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything, for a checkpoint."""
         return {"frames": self.frames.cpu(), "actions": self.actions.cpu(), "lengths": self.lengths.tolist()}

@@ -23,10 +23,10 @@ from typing import Any
 from glamkit import gauges, growth, notebook
 from glamkit.config import Config
 from glamkit.errors import GlamkitError, nearest
+from glamkit.files import replace_text
 from glamkit.monitor import duration
 from glamkit.plotting import count
 from glamkit.presets import preset
-from glamkit.run import replace_text
 from glamkit.runtime import DEVICES, resolve_device, undisturbed
 from glamkit.settings import Checked, parse_overrides, setting
 from glamkit.timing import EAGER, PHASES, Bench, Clock, Tell, Work, count_fast, run_hours, step_costs

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from glamkit.errors import GlamkitError
+from glamkit.files import read_bytes, reason
 
 
 class Means:
@@ -41,8 +44,8 @@ class Means:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
-        self.sums = {key: torch.tensor(total) for key, (total, _) in state.items()}
-        self.counts = {key: count for key, (_, count) in state.items()}
+        self.sums = {str(key): torch.tensor(float(total)) for key, (total, _) in state.items()}
+        self.counts = {str(key): max(int(count), 1) for key, (_, count) in state.items()}
 
 
 class Log:
@@ -59,14 +62,30 @@ class Log:
     def cut(self, size: int) -> None:
         """Forgets what was written after `size` bytes: lines that a resumed run will write again."""
         if self.size > size:
-            with self.path.open("r+b") as file:
+            with self._open("r+b") as file:
                 file.truncate(size)
 
     def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
         """Appends one line; numbers that are not finite become null, as JSON has no word for them."""
         plain = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "kind": kind, **plain}) + "\n")
+        with self._open("ab") as file:
+            file.write(json.dumps({"step": step, "kind": kind, **plain}).encode() + b"\n")
+
+    def sync(self) -> None:
+        """Has what was written put on the disk, before a checkpoint counts on it."""
+        if self.path.exists():
+            with self._open("ab") as file:
+                os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def _open(self, mode: str) -> Iterator[IO[bytes]]:
+        try:
+            with self.path.open(mode) as file:
+                yield file
+        except OSError as error:
+            raise GlamkitError(
+                f"{self.path} cannot be written: {reason(error)}; what was saved before is intact."
+            ) from None
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
@@ -76,15 +95,16 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         GlamkitError: there is no such file, or a line before the last is damaged.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bytes(path).decode().splitlines()
+    except UnicodeDecodeError as error:
         raise GlamkitError(f"the log {path} cannot be read: {error}.") from None
     for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
-        except ValueError:
+            if type(entry["step"]) is not int or type(entry["kind"]) is not str:
+                raise ValueError
+        except (ValueError, LookupError, TypeError, RecursionError):
             if number == len(lines):
                 return
             raise GlamkitError(f"line {number} of {path} is damaged; is it a glamkit log?") from None
-        if isinstance(entry, dict):
-            yield entry
+        yield entry

@@ -25,6 +25,7 @@ import numpy as np
 
 from glamkit import diagnostics, dreams, metrics, notebook, plotting
 from glamkit.errors import GlamkitError
+from glamkit.files import reason, replace
 from glamkit.trainer import Event, Trainer
 
 SHARES = (
@@ -84,7 +85,8 @@ class Monitor:
         self.strip.finish()
         if error is None and self.last.kind == "stopped" and not self.interactive:
             # A run cut short must not look complete to whoever started it and left.
-            raise GlamkitError(f"stopped at step {self.last.step} of {self.total} and saved; {AGAIN}")
+            why = self.trainer.session.stops.reason
+            raise GlamkitError(f"stopped at step {self.last.step} of {self.total} and saved ({why}); {AGAIN}")
 
     def state(self) -> str:
         """Where training is, in one line."""
@@ -172,15 +174,11 @@ class Strip:
 
     def write(self, name: str, fill: Callable[[IO[bytes]], object]) -> None:
         """Writes a file at once or not at all; a full disk is only reported, as pictures are not worth a run."""
-        path = self.folder / name
-        temporary = path.with_name(name + ".tmp")
         try:
             self.folder.mkdir(exist_ok=True)
-            with temporary.open("wb") as file:
-                fill(file)
-            temporary.replace(path)
-        except OSError as error:
-            logger.warning("%s cannot be written (%s); training goes on without it.", path, error.strerror)
+            replace(self.folder / name, fill)
+        except (OSError, GlamkitError) as error:
+            logger.warning("%s cannot be written (%s); training goes on without it.", name, reason(error))
 
 
 def read_column(path: Path) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ class Replay:
     """
 
     def __init__(self, config: ReplayConfig, image_size: int, device: torch.device, seed: int = 0) -> None:
-        self.config, self.device = config, device
+        self.config, self.size, self.device = config, image_size, device
         rows = config.capacity
         # Height x width x channel is what environments give and, permuted, what channels_last convolutions want.
         self.frames = torch.empty(rows, image_size, image_size, 3, dtype=torch.uint8, device=device)
@@ -30,6 +30,7 @@ class Replay:
         self.terminations = torch.zeros(rows, dtype=torch.float32, device=device)
         self.count = 0
         self.generator = torch.Generator().manual_seed(seed)
+        self.drawn = torch.empty(0, dtype=torch.int64), 0  # first steps and length of the windows sampled last
 
     def __repr__(self) -> str:
         return (
@@ -68,7 +69,8 @@ class Replay:
     def sample(self, count: int | None = None, length: int | None = None) -> Batch:
         """A batch for the world model (`config.batch_size` x `config.sequence_length`), or of another size."""
         length = length or self.config.sequence_length
-        return self.window(self.sample_starts(count or self.config.batch_size, length), length)
+        self.drawn = self.sample_starts(count or self.config.batch_size, length), length
+        return self.window(*self.drawn)
 
     def part(self, first: int, last: int) -> dict[str, Tensor]:
         """Steps first .. last - 1 by number, as plain tensors on the CPU, for saving."""

@@ -1,6 +1,8 @@
 """A run is a folder; nothing else holds state.
 
 config.json      the settings, and what the machine made of them
+status.json      where the run is and why it does not go on, see `status`
+STOP             put there by anyone, asks the run to save and stop; it is removed when that is done
 metrics.jsonl    the log, one JSON object a line
 checkpoint/      the newest states of the trainer
 replay/          the stored steps, in parts
@@ -10,6 +12,7 @@ evaluation.json  the final score and its protocol
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any
 
 from glamkit.config import Config, differences
 from glamkit.errors import GlamkitError
+from glamkit.files import inspect, read_json, reason, replace_text
 from glamkit.settings import coerce
 
 FORMAT = 1
@@ -28,12 +32,17 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         if not str(folder):
             raise GlamkitError("run_dir is empty; name a folder for the run, such as runs/pong.")
+        if not str(folder).isprintable():
+            raise GlamkitError(f"run_dir = {str(folder)!r} has characters that cannot be seen; use others.")
         self.folder = Path(folder)
         self.config_file = self.folder / "config.json"
         self.log_file = self.folder / "metrics.jsonl"
         self.checkpoints = self.folder / "checkpoint"
         self.replay = self.folder / "replay"
         self.evaluation_file = self.folder / "evaluation.json"
+        self.status_file = self.folder / "status.json"
+        self.stop_file = self.folder / "STOP"
+        self.lock_file = self.folder / ".trainer.lock"
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -49,8 +58,21 @@ class Run:
         A difference in the section `runtime` is none: it names the machine, not the experiment.
 
         Raises:
-            GlamkitError: another config, a run that must not be resumed, or no permission.
+            GlamkitError: another config, a run that must not be resumed, no permission, or links and the like in it.
         """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+            inspect(self.folder)
+            for path in (self.config_file, self.log_file, self.lock_file):
+                if path.is_dir():
+                    raise GlamkitError(f"{path} is a folder where a run has a file; use another run_dir.")
+            for path in (self.checkpoints, self.replay):
+                if path.exists() and not path.is_dir():
+                    raise GlamkitError(f"{path} is a file where a run has a folder; use another run_dir.")
+        except (OSError, ValueError) as error:
+            raise GlamkitError(f"run_dir = {str(self.folder)!r} cannot be written: {reason(error)}.") from None
         if self.started:
             if not coerce("resume", resume, bool):
                 raise GlamkitError(f"{self.folder} already holds a run; use resume=True, or another run_dir.")
@@ -63,18 +85,14 @@ class Run:
                     f"{self.folder} holds another experiment: {key} is {theirs!r} there and {ours!r} here{more}; "
                     f"use another run_dir."
                 )
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / ".writable"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise GlamkitError(f"run_dir = {str(self.folder)!r} cannot be written: {error.strerror}.") from None
 
     def begin(self, config: Config, machine: Mapping[str, Any]) -> None:
         """Writes `config.json`, once; `machine` records what ran it (device, precision, kernel, versions)."""
-        self.checkpoints.mkdir(exist_ok=True)
-        self.replay.mkdir(exist_ok=True)
+        try:
+            self.checkpoints.mkdir(exist_ok=True)
+            self.replay.mkdir(exist_ok=True)
+        except OSError as error:
+            raise GlamkitError(f"run_dir = {str(self.folder)!r} cannot be written: {reason(error)}.") from None
         if not self.started:
             text = json.dumps({"format": FORMAT, "config": asdict(config), "machine": dict(machine)}, indent=1)
             replace_text(self.config_file, text)
@@ -85,13 +103,10 @@ class Run:
         Raises:
             GlamkitError: there is none, or it cannot be read.
         """
-        try:
-            data = json.loads(self.config_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise GlamkitError(f"{self.folder} holds no run: there is no config.json in it.") from None
-        except (OSError, ValueError) as error:
-            raise GlamkitError(f"{self.config_file} cannot be read: {error}.") from None
-        if not isinstance(data, dict) or not isinstance(data.get("format"), int):
+        if not self.started:
+            raise GlamkitError(f"{self.folder} holds no run: there is no config.json in it.")
+        data = read_json(self.config_file)
+        if not isinstance(data, dict) or type(data.get("format")) is not int:
             raise GlamkitError(f"{self.config_file} is not a glamkit config.")
         if data["format"] > FORMAT:
             raise GlamkitError(f"{self.config_file} was written by a newer glamkit; update glamkit to read it.")
@@ -110,11 +125,7 @@ def resolve(run_dir: str | Path) -> Path:
         raise GlamkitError(f"run_dir = {run_dir!r} is no path; name a folder for the run, such as 'runs/pong'.")
     here = Path.cwd()
     checkouts = (folder for folder in (here, *here.parents) if (folder / "glamkit" / "run.py").exists())
-    return next(checkouts, here) / Path(run_dir).expanduser()
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Writes a small file at once or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        return next(checkouts, here) / Path(run_dir).expanduser()
+    except RuntimeError as error:
+        raise GlamkitError(f"run_dir = {str(run_dir)!r} is no path: {reason(error)}.") from None

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,25 +12,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glamkit import checkpoint, diagnostics, measures
+from glamkit import checkpoint, diagnostics, evaluation, guard, measures
 from glamkit.actor_critic import ActorCritic
 from glamkit.agent import Agent, Past
 from glamkit.config import Config, Optimizer
 from glamkit.envs import make_env
-from glamkit.errors import GlamkitError
 from glamkit.experience import Batch, Context, Rollout
+from glamkit.files import reason
 from glamkit.mamba import select_kernel
 from glamkit.metrics import Log, Means
 from glamkit.replay import Replay
 from glamkit.run import Run
 from glamkit.runtime import Machine, random_state, seed_everything, set_random_state
+from glamkit.session import Session
 from glamkit.world_model import Observed, WorldModel
 
 logger = logging.getLogger(__name__)
 
 
 class Event(NamedTuple):
-    """Something worth telling: kind is ``step``, ``log``, ``episode``, ``saved``, ``stopped`` or ``done``."""
+    """Something to tell of.
+
+    Its kind is ``step``, ``log``, ``episode``, ``evaluation``, ``crash``, ``saved``, ``stopped`` or ``done``.
+    """
 
     kind: str
     step: int
@@ -49,7 +50,8 @@ class Trainer:
         resume: False refuses a folder that already holds a run.
 
     Raises:
-        GlamkitError: the folder holds something else or cannot be written, or the game is unknown.
+        GlamkitError: the folder holds something else, is in use or cannot be written, the game is unknown, or there is
+            not memory enough.
     """
 
     def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
@@ -57,12 +59,15 @@ class Trainer:
         self.env = make_env(config.env)
         self.run.check(config, resume)
         self.machine = Machine(config.runtime, config.trainer.updates)
+        guard.check_memory(config, self.env.num_actions, self.machine)
         device, image_size = self.machine.device, config.env.image_size
         seed_everything(config.trainer.seed)
-        world_model = WorldModel(config.world_model, self.env.num_actions)
-        actor_critic = ActorCritic(config.actor_critic, world_model.features, self.env.num_actions)
-        self.agent = Agent(config.agent, world_model, actor_critic).to(device).eval()
-        self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with guard.explained(config, self.machine):
+            world_model = WorldModel(config.world_model, self.env.num_actions)
+            actor_critic = ActorCritic(config.actor_critic, world_model.features, self.env.num_actions)
+            self.agent = Agent(config.agent, world_model, actor_critic).to(device).eval()
+            self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.replay = Replay(config.replay, image_size, device, config.trainer.seed)
         # Not the actor-critic's loss: its shapes follow the horizon, and each new one would be compiled for itself.
         fuse = self.machine.fuse
         self.observe, self.dream_step = fuse(world_model.observe), fuse(world_model.step)
@@ -70,40 +75,31 @@ class Trainer:
         self.kernel = select_kernel(self.agent, config.runtime.kernel, device)
         self.world_model_optimizer = adam(world_model, config.world_model_optimizer)
         self.actor_critic_optimizer = adam(actor_critic, config.actor_critic_optimizer)
-        self.replay = Replay(config.replay, image_size, device, config.trainer.seed)
         self.past = Past(config.agent, 1, image_size, device)
         self.means, self.log = Means(), Log(self.run.log_file)
-        self.step, self.saved_steps, self.episode = 0, 0, {"return": 0.0, "length": 0}
-        self.stop_requested, self.clock = False, (time.perf_counter(), 0)
-        self.run.begin(config, self.describe_machine())
-        if not self.load():
-            # Steps and lines saved by a process that was killed before its first checkpoint are of no use.
-            checkpoint.load_replay(self.run.replay, self.replay)
-            self.log.cut(0)
-            self.frame = self.env.reset(config.trainer.seed)
-
-    def describe_machine(self) -> dict[str, str]:
-        """What runs the experiment, for the record."""
-        return {
-            "device": str(self.machine.device),
-            "precision": str(self.machine.precision).removeprefix("torch."),
-            "kernel": self.kernel,
-            "compiled": "yes" if self.machine.compiles else "no",
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        }
+        self.step, self.saved, self.stored = 0, 0, 0  # agent steps; of the newest checkpoint; in the replay's parts
+        self.episode = {"return": 0.0, "length": 0}
+        self.frame = np.zeros((image_size, image_size, 3), np.uint8)
+        self.clock = (time.perf_counter(), 0)
+        self.guard, self.crashes = guard.Guard(self.replay, self.run.folder), guard.Crashes(config.runtime.env_crashes)
+        self.session = Session(self.run, config.runtime.max_hours, lambda: (self.step, self.saved))
+        with self.session.opening():
+            self.run.begin(config, {**self.machine.describe(), "kernel": self.kernel})
+            if not checkpoint.resume(self.run.checkpoints, self.load_state_dict):
+                # Steps and lines saved by a process that was killed before its first checkpoint are of no use.
+                checkpoint.load_replay(self.run.replay, self.replay)
+                self.log.cut(0)
+                self.frame = self.env.reset(config.trainer.seed)
 
     # Algorithm 1 ------------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Event]:
         """Trains until the run is complete or stopped; between two events everything may be looked at or saved."""
-        with self.stop_on_interrupt():
-            while self.step < self.config.trainer.env_steps and not self.stop_requested:
+        with self.session.turn(), guard.explained(self.config, self.machine):
+            self.guard.check()
+            while self.step < self.config.trainer.env_steps and not self.session.stops.asked():
                 yield from self.advance()
-            if self.stop_requested:
-                yield self.save("stopped")
-                return
-        yield self.save("done")
+            yield self.finish()
 
     def advance(self) -> list[Event]:
         """One agent step and, when it is due, one update of everything."""
@@ -115,8 +111,10 @@ class Trainer:
             self.train_actor_critic(rollout)
         if self.step % settings.log_every == 0:
             events.append(self.write_log())
+        if self.config.evaluation.every and self.step % self.config.evaluation.every == 0:
+            events.append(self.evaluate())
         if self.step % settings.save_every == 0:
-            events.append(self.save("saved"))
+            events.append(self.save())
         return [*events, Event("step", self.step, {})]
 
     def collect(self) -> list[Event]:
@@ -126,7 +124,9 @@ class Trainer:
         else:
             with torch.no_grad(), self.machine.autocast():
                 actions = self.agent.act(self.frame[None], self.past)
-        outcome = self.env.step(int(actions))
+        outcome = self.crashes.attempt(self.env, int(actions))
+        if outcome is None:
+            return [self.restart_game(), *self.collect()]
         self.replay.add(self.frame, int(actions), outcome.reward, outcome.terminated)
         self.past.add(self.frame[None], actions, np.array([outcome.ended]))
         self.step += 1
@@ -188,6 +188,7 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        self.guard.note(self.step, model, loss, norm)
         optimizer.step()
         return norm
 
@@ -202,6 +203,7 @@ class Trainer:
     def write_log(self) -> Event:
         """Means since the last line; speed is over the same steps."""
         self.machine.synchronize()
+        self.guard.check()
         now, (before, at) = time.perf_counter(), self.clock
         metrics = self.means.take()
         metrics |= diagnostics.ratios(metrics)
@@ -210,12 +212,42 @@ class Trainer:
         self.log.write(self.step, "log", metrics)
         return Event("log", self.step, metrics)
 
-    def save(self, kind: str = "saved") -> Event:
+    def evaluate(self) -> Event:
+        """Plays whole episodes with the present policy; training goes on as if it had not."""
+        started, (before, at) = time.perf_counter(), self.clock
+        report = evaluation.evaluate(self.agent, self.config, self.machine, self.step)
+        evaluation.save(report, self.run.folder / "evaluations" / f"{self.step:09d}.json")
+        metrics = evaluation.summary(report)
+        self.log.write(self.step, "evaluation", metrics)
+        self.clock = (before + time.perf_counter() - started, at)  # the speed is that of training
+        return Event("evaluation", self.step, metrics)
+
+    def save(self) -> Event:
         """Writes everything from which the run can go on."""
         started = time.perf_counter()
-        self.saved_steps = checkpoint.save_replay(self.run.replay, self.replay, self.saved_steps)
+        self.guard.check(self.agent)
+        self.log.sync()
+        self.stored = checkpoint.save_replay(self.run.replay, self.replay, self.stored)
         checkpoint.save(self.run.checkpoints, self.step, self.state_dict())
-        return Event(kind, self.step, {"time/save_seconds": time.perf_counter() - started})
+        self.saved = self.step
+        self.session.tell("running")
+        return Event("saved", self.step, {"time/save_seconds": time.perf_counter() - started})
+
+    def finish(self) -> Event:
+        """The end of the loop: what is not saved yet is saved."""
+        metrics = self.save().metrics if self.saved != self.step else {}
+        state = "stopped" if self.step < self.config.trainer.env_steps else "done"
+        self.session.end(state)
+        return Event(state, self.step, metrics)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the loop is to end after the present step; may be set by whoever runs it."""
+        return bool(self.session.stops.reason)
+
+    @stop_requested.setter
+    def stop_requested(self, wanted: bool) -> None:
+        self.session.stops.reason = (self.session.stops.reason or "asked to by its program") if wanted else ""
 
     def state_dict(self) -> dict[str, Any]:
         """All of the run's state but the stored steps."""
@@ -234,61 +266,46 @@ class Trainer:
             "random": random_state(),
         }
 
-    def load(self) -> bool:
-        """Goes back to the newest checkpoint; False where there is none yet."""
-        state = checkpoint.load(self.run.checkpoints)
-        if state is None:
-            return False
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`; the stored steps come from their own files.
+
+        Raises:
+            ValueError: the state, or something else of the kind if it is far off, belongs to another experiment.
+            GlamkitError: stored steps are missing or damaged.
+        """
+        own = {"step": 0, "log_size": 0, "episode": self.episode, "frame": torch.from_numpy(self.frame)}
+        rooms = {"agent": self.agent, "past": self.past, "replay": self.replay}
+        for name, value in {**own, **{name: room.state_dict() for name, room in rooms.items()}}.items():
+            checkpoint.require_like(value, state[name], name)
+        if not 0 <= state["step"] == state["replay"]["count"]:
+            raise ValueError(f"it has made {state['step']} steps and stored {state['replay']['count']}")
         self.agent.load_state_dict(state["agent"])
-        self.world_model_optimizer.load_state_dict(state["world_model_optimizer"])
-        self.actor_critic_optimizer.load_state_dict(state["actor_critic_optimizer"])
+        checkpoint.load_optimizer(self.world_model_optimizer, state["world_model_optimizer"])
+        checkpoint.load_optimizer(self.actor_critic_optimizer, state["actor_critic_optimizer"])
         self.replay.load_state_dict(state["replay"])
         checkpoint.load_replay(self.run.replay, self.replay)
         self.past.load_state_dict(state["past"])
         self.means.load_state_dict(state["means"])
         self.log.cut(state["log_size"])
-        self.step, self.saved_steps, self.episode = state["step"], self.replay.count, state["episode"]
+        self.step = self.saved = self.stored = state["step"]
+        self.episode, self.frame = state["episode"], state["frame"].numpy()
         self.clock = (time.perf_counter(), self.step)
-        self.restore_game(state)
-        set_random_state(state["random"])
-        return True
-
-    def restore_game(self, state: dict[str, Any]) -> None:
-        """The game where it was; one that does not come back (a game with randomness of its own) starts anew."""
         try:
             self.env.restore(state["env"])
-            self.frame = state["frame"].numpy()
-        except GlamkitError as error:
-            logger.warning("%s A new episode is started.", error)
-            self.frame = self.env.reset(self.config.trainer.seed + self.step)
-            self.episode = {"return": 0.0, "length": 0}
+        except Exception as error:  # a game with randomness of its own, or whatever a stranger's game raises
+            logger.warning("%s. A new episode is started.", reason(error))
+            self.restart_game()
+        set_random_state(state["random"])
 
-    def stop_on_interrupt(self) -> Interrupt:
-        """Context in which the stop button or Ctrl+C finishes the step, saves and ends the loop."""
-        self.stop_requested = False
-        return Interrupt(self)
-
-
-class Interrupt:
-    """Turns the first SIGINT into a request to stop; a second one interrupts at once."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.before: Any = None
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, self.request)
-
-    def __exit__(self, *_: object) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
-
-    def request(self, number: int, frame: Any) -> None:
-        """The signal's handler."""
-        if self.trainer.stop_requested and callable(self.before):
-            self.before(number, frame)
-        self.trainer.stop_requested = True
+    def restart_game(self) -> Event:
+        """A new game in place of one that crashed or did not come back; its unfinished episode is forgotten."""
+        if self.crashes.count > self.crashes.most:
+            self.save()
+        self.crashes.check(self.env)
+        self.env, self.frame = self.crashes.restart(self.env, self.config.trainer.seed + self.step)
+        self.episode = {"return": 0.0, "length": 0}
+        self.past.forget()
+        return Event("crash", self.step, {"crashes": float(self.crashes.count)})
 
 
 def adam(model: nn.Module, config: Optimizer) -> torch.optim.Adam:

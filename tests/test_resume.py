@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from tiny_runs import after_steps, finished, log, short
+from tiny_runs import after_steps, finished, log, same, short
 
 from glamkit import checkpoint
 from glamkit.errors import GlamkitError
@@ -19,17 +18,6 @@ from glamkit.trainer import Trainer
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     return finished(short(), tmp_path_factory.mktemp("unbroken"))
-
-
-def same(one: Any, other: Any) -> bool:
-    """Bit for bit, through tables, lists and tensors."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    return one == other
 
 
 def differing(one: Trainer, other: Trainer) -> list[str]:
@@ -54,7 +42,7 @@ def test_another_seed_is_another_run(unbroken: Trainer, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [1, 25, 48, 49, 57, 63])
 def test_stopped_and_resumed_is_unbroken(stop: int, unbroken: Trainer, tmp_path: Path) -> None:
-    after_steps(short(), tmp_path, stop).save("stopped")
+    after_steps(short(), tmp_path, stop).save()
     resumed = Trainer(short(), tmp_path)
     assert resumed.step == stop
     for _ in resumed:

@@ -37,10 +37,12 @@ def test_a_run_tells_what_happens_and_leaves_its_folder(tmp_path: Path) -> None:
         *[("log", 60), ("done", 64)],
     ]
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        ".trainer.lock",
         "checkpoint",
         "config.json",
         "metrics.jsonl",
         "replay",
+        "status.json",
     ]
     parts = [f"{first:09d}-{last:09d}.npz" for first, last in ((0, 25), (25, 50), (50, 64))]
     assert sorted(p.name for p in (tmp_path / "run" / "replay").iterdir()) == parts  # every step is written once

@@ -1,0 +1,57 @@
+"""A trainer's turn at its run: alone in the folder, asked to stop by any means, its state written for others to see."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from glamkit import status
+from glamkit.files import reason
+from glamkit.lock import Lock
+from glamkit.run import Run
+from glamkit.stops import Stops
+
+
+class Session:
+    """What a trainer shares with the world outside its process.
+
+    Args:
+        run: its folder.
+        max_hours: of one turn; 0 for no limit.
+        where: tells the agent steps made, and how many of them the newest checkpoint holds.
+    """
+
+    def __init__(self, run: Run, max_hours: float, where: Callable[[], tuple[int, int]]) -> None:
+        self.file, self.where = run.status_file, where
+        self.lock, self.stops = Lock(run.lock_file), Stops(run.stop_file, max_hours)
+
+    @contextlib.contextmanager
+    def opening(self) -> Iterator[None]:
+        """Context in which the run is read from its folder; afterwards it is this trainer's, and no other's."""
+        with self.lock:
+            yield
+            self.lock.claim()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Context of the loop; however it ends, status.json says so."""
+        with self.lock, self.stops:
+            self.lock.check()
+            self.tell("running")
+            try:
+                yield
+            except (KeyboardInterrupt, GeneratorExit):
+                self.tell("stopped", "left at once, without saving")
+                raise
+            except Exception as error:
+                self.tell("failed", reason(error))
+                raise
+
+    def tell(self, state: str, reason: str = "") -> None:
+        """Writes status.json."""
+        status.write(self.file, state, *self.where(), reason)
+
+    def end(self, state: str) -> None:
+        """The loop has come to its end, and everything is saved."""
+        self.tell(state, self.stops.reason if state == "stopped" else "")
+        self.stops.honour()

@@ -1,0 +1,63 @@
+"""What may ask a run to stop: the stop button, signals, a file named STOP, a time limit, or whoever runs the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+LOOK = 0.5  # seconds between two looks for the file: on a network disk each is a request
+REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to end (SIGTERM)"}
+
+
+class Stops:
+    """A context in which the first request to stop is noted; a second SIGINT interrupts at once.
+
+    Attributes:
+        reason: why to stop after the present step; empty while nobody asked.
+
+    Args:
+        file: whose existence asks to stop.
+        hours: from entering the context to the limit; 0 for none.
+    """
+
+    def __init__(self, file: Path, hours: float) -> None:
+        self.file, self.hours, self.reason = file, hours, ""
+        self.began = self.next_look = 0.0
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stops:
+        self.reason, self.began, self.next_look = "", time.monotonic(), 0.0
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self.request) for number in REASONS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
+
+    def request(self, number: int, frame: Any) -> None:
+        """The signals' handler."""
+        if self.reason and number == signal.SIGINT and callable(self.before[number]):
+            self.before[number](number, frame)
+        self.reason = REASONS[signal.Signals(number)]
+
+    def asked(self) -> bool:
+        """Whether to stop now."""
+        now = time.monotonic()
+        if not self.reason and now >= self.next_look:
+            self.next_look = now + LOOK
+            if self.file.is_file():
+                self.reason = f"found {self.file.name} in the run folder"
+            elif self.hours and now - self.began >= self.hours * 3600:
+                self.reason = f"runtime.max_hours = {self.hours:g} is over"
+        return bool(self.reason)
+
+    def honour(self) -> None:
+        """Removes the file once the run has stopped and is saved, so that running it again goes on."""
+        with contextlib.suppress(OSError):
+            self.file.unlink(missing_ok=True)
