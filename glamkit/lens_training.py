@@ -1,0 +1,110 @@
+"""How what the lens shows changes in training: the log's curves, and the same steps seen at every kept checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from glamkit import metrics, plotting
+from glamkit.errors import GlamkitError
+from glamkit.lens import QUANTITIES, Lens
+from glamkit.lens_measures import view
+from glamkit.memory_reach import memory, moments
+from glamkit.opened import Opened, kept, open_run
+from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, Picture
+
+CURVES = (
+    # key in the log, title, unit, section's floor below which nothing is trained
+    ("world_model/variation_kl", "Surprise at the variation", "KL, nats", "variation_free_nats"),
+    ("world_model/dynamics_kl", "Surprise at the next latent", "KL, nats", "free_nats"),
+    ("world_model/reward", "Reward prediction", "cross entropy, nats", ""),
+    ("world_model/termination", "Termination prediction", "cross entropy, nats", ""),
+)
+
+
+class Point(NamedTuple):
+    """What the lens shows at one checkpoint."""
+
+    step: int
+    agreement: float  # of the variation
+    chance: float  # of the best constant guess
+    knows: float  # share of the variation's blind surprise that the forecast saves
+    skill: float  # share of the change on the screen that is foreseen
+    local: np.ndarray  # (4,) LMamba's share of `lens.QUANTITIES`
+    memory: float  # GMamba's, in steps
+
+
+def points(opened: Opened, start: int, length: int, seed: int = 0) -> list[Point]:
+    """The lens over the same steps at every kept checkpoint up to the opened one that had played them, oldest first."""
+    found = []
+    for step in kept(opened.run):
+        if step < opened.step:
+            try:
+                earlier = open_run(opened.run.folder, step)
+                found.append(point(earlier, start, length, seed))
+            except GlamkitError:  # damaged, deleted meanwhile by the trainer, or from before these steps
+                continue
+    return [*found, point(opened, start, length, seed)]
+
+
+def point(opened: Opened, start: int, length: int, seed: int = 0) -> Point:
+    """What the lens shows at the opened checkpoint."""
+    lens = Lens.over(opened)
+    seen = view(lens, lens.read([start], length, seed))
+    variation, blind = seen.variation, seen.variation.blind.sum()
+    return Point(
+        opened.step,
+        float(variation.agreement.mean()),
+        variation.chance,
+        float(1 - variation.surprise.sum() / blind) if blind > 0 else float("nan"),
+        seen.screen.overall(),
+        seen.shares.mean,
+        memory(lens, moments(lens, start, length), seed).memory,
+    )
+
+
+@plotting.style
+def training(opened: Opened, found: Sequence[Point]) -> Picture:
+    """Eight panels against steps: four of the log, four of what the lens shows at the kept checkpoints."""
+    log, config = opened.run.log_file, opened.config
+    entries = [entry for entry in (metrics.read(log) if log.exists() else []) if entry["step"] <= opened.step]
+    picture, grid = plotting.figure(10, 5, 2, 4)
+    for axes, (key, title, unit, floor) in zip(grid[0], CURVES, strict=True):
+        plotting.draw_series(axes, entries, key, title, unit, False)
+        level = getattr(config.world_model, floor) if floor else 0
+        if level:
+            axes.axhline(level, color=GREY, ls="--", lw=1, label="free: not trained below")
+            axes.legend(loc="upper right")
+    foreseen, screen, local, back = grid[1]
+    draw(foreseen, found, {"agreement": ("agreement", BLUE), "a constant guess": ("chance", GREY)}, "share")
+    foreseen.set_title("Variation foreseen")
+    draw(screen, found, {"on the screen": ("skill", BLUE), "of the variation's code": ("knows", ORANGE)}, "share")
+    screen.set_title("Change foreseen; 0: blind")
+    steps = [one.step for one in found]
+    for number, colour in enumerate((GREY, BLUE, ORANGE, GREEN)):
+        local.plot(steps, [one.local[number] for one in found], "o-", ms=4, color=colour, label=QUANTITIES[number])
+    local.set(ylim=(-0.03, 1.03))
+    local.set_title("LMamba's share")
+    draw(back, found, {"90 % of its effect": ("memory", BLUE)}, "steps back")
+    back.set_title("GMamba's memory")
+    for axes in grid.flat:
+        axes.set_xlim(0, 1.05 * opened.step)
+    for axes in (local, *grid[1]):
+        plotting.label(axes, axes.get_ylabel() or "share of the effect")
+        axes.legend(loc="best")
+    number = plotting.count(len(found), "checkpoint")
+    picture.suptitle(
+        f"How it changed in training. Above: the log. Below: the same steps, seen at {number}", fontsize=10
+    )
+    return picture
+
+
+def draw(axes: Axes, found: Sequence[Point], names: dict[str, tuple[str, str]], unit: str) -> None:
+    """Some measures of the points against steps."""
+    for label, (name, colour) in names.items():
+        values = [getattr(one, name) for one in found]
+        axes.plot([one.step for one in found], values, "o-", ms=4, color=colour, label=label)
+    axes.set_ylabel(unit)
