@@ -44,7 +44,7 @@ class Record(NamedTuple):
             return Record(
                 **{name: kind(data[name]) for name, kind in kinds.items()}, error=list(map(str, data["error"]))
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     @staticmethod
@@ -127,7 +127,7 @@ class Job(NamedTuple):
             return []
         entries = []
         for line in reversed(lines):
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                 entry = json.loads(line)
                 entries.append({**entry, "step": int(entry["step"])})
         return entries
@@ -137,7 +137,7 @@ class Job(NamedTuple):
         try:
             report = json.loads(self.run.evaluation_file.read_text(encoding="utf-8"))
             return float(report["mean_return"]) if report["step"] == self.total else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def done(self) -> bool:

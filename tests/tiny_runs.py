@@ -6,7 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from glamkit import sweep_plan
 from glamkit.config import Config
+from glamkit.jobs import Job
 from glamkit.presets import preset
 from glamkit.trainer import Trainer
 
@@ -33,9 +37,31 @@ def log(trainer: Trainer) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if not key.startswith("time")} for line in lines]
 
 
+def same(one: Any, other: Any) -> bool:
+    """Bit for bit, through tables, lists and tensors."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    return one == other
+
+
 def after_steps(config: Config, folder: Path, steps: int) -> Trainer:
     """A trainer stopped from outside after some steps, wherever that is."""
     trainer = Trainer(config, folder)
     while trainer.step < steps:
         trainer.advance()
     return trainer
+
+
+def catch_jobs(folder: Path, count: int = 4) -> list[Job]:
+    """A batch of tiny runs of Catch, none of which is begun."""
+    plan = sweep_plan.make("glamkit/Catch-v0", f"1-{count}", "debug", overrides="runtime.device=cpu", folder=folder)
+    return [entry.job(folder) for entry in plan.entries]
+
+
+def evaluated(job: Job) -> None:
+    """Gives a run its evaluation."""
+    job.run.evaluation_file.write_text(json.dumps({"mean_return": 1.5, "step": job.total}))

@@ -1,0 +1,134 @@
+"""The run's log for TensorBoard: scalars, and the videos of its evaluations.
+
+It is copied from metrics.jsonl and the run folder, which stay the truth; so a run that goes on after a stop has every
+step once, and ``python -m glamkit.tensorboard RUN ...`` does the same for runs that were made without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import contextlib
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from glamkit.errors import GlamkitError
+from glamkit.run import Run, resolve
+
+
+class Mirror:
+    """Copies what is new in a run folder into its folder ``tensorboard``, which is begun anew.
+
+    Args:
+        run: whose log it follows.
+
+    Raises:
+        GlamkitError: TensorBoard is not installed.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.folder = run, run.folder / "tensorboard"
+        self.position, self.step, self.shown = 0, 0, set[tuple[str, int]]()
+        make = writer_class()
+        for old in self.folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        self.writer = make(str(self.folder))
+        # The final evaluation comes after training; whoever made it need not know of us.
+        atexit.register(self.follow)
+
+    def follow(self) -> None:
+        """Copies what has been added since the last call; a folder that is gone is left alone."""
+        if not self.run.folder.exists():
+            return
+        for entry in self.new_entries():
+            self.step = entry.pop("step")
+            self.scalars(entry, self.step)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            report = json.loads(self.run.evaluation_file.read_text(encoding="utf-8"))
+            self.scalars({"evaluation/final": float(report["mean_return"])}, int(report["step"]))
+        for path in sorted((self.run.folder / "videos").glob("*.gif")):
+            self.video(path)
+        self.writer.flush()
+
+    def new_entries(self) -> list[dict[str, Any]]:
+        """Lines of the log that were not read yet; a half-written one is left for the next time."""
+        try:
+            with self.run.log_file.open("rb") as file:
+                file.seek(self.position)
+                text = file.read()
+        except OSError:
+            return []
+        whole = text[: text.rfind(b"\n") + 1]
+        self.position += len(whole)
+        entries = []
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+                    entries.append(entry)
+        return entries
+
+    def scalars(self, entry: dict[str, Any], step: int) -> None:
+        """The numbers of one line, each of which a step has once."""
+        for name, value in entry.items():
+            if isinstance(value, (int, float)) and (name, step) not in self.shown:
+                self.shown.add((name, step))
+                self.writer.add_scalar(name, value, step)
+
+    def video(self, path: Path) -> None:
+        """A video as it is, once: TensorBoard plays GIFs that are given as pictures."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        numbers = re.findall(r"\d{3,}", path.stem)
+        step = int(numbers[0]) if numbers else self.step
+        name = "videos/" + re.sub(r"-?\d{3,}", "", path.stem)
+        if (path.name, path.stat().st_mtime_ns) in self.shown:
+            return
+        self.shown.add((path.name, path.stat().st_mtime_ns))
+        picture = Summary.Image(encoded_image_string=path.read_bytes())
+        self.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=picture)]), step)
+
+    def close(self) -> None:
+        """Copies the rest and closes the files."""
+        atexit.unregister(self.follow)
+        self.follow()
+        self.writer.close()
+
+
+def writer_class() -> Any:
+    """What writes TensorBoard's files.
+
+    Raises:
+        GlamkitError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise GlamkitError("TensorBoard is not installed: pip install 'glamkit[tensorboard]'.") from None
+    return SummaryWriter
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    said = "Copies the logs of runs for TensorBoard."
+    parser = argparse.ArgumentParser("python -m glamkit.tensorboard", description=said)
+    parser.add_argument("runs", nargs="+", help="run folders")
+    try:
+        for name in parser.parse_args(arguments).runs:
+            run = Run(resolve(name))
+            run.config()  # refuses what is no run
+            mirror = Mirror(run)
+            mirror.close()
+            sys.stdout.write(f"tensorboard --logdir {mirror.folder}\n")
+    except GlamkitError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
