@@ -50,11 +50,19 @@ def make_env(config: Env) -> PixelEnv:
     return PixelEnv(config, _open(config.game, game_id))
 
 
-def make_vector(config: Env, count: int, seed: int) -> VectorEnv:
-    """Opens `count` copies of the game of a config, each with its own seed; errors as in `resolve_game`."""
-    if _look_up(config.game).startswith("ALE/"):
-        return AtariVector(config, count, seed)
+def make_vector(config: Env, count: int, seed: int, no_ops: int = 0) -> VectorEnv:
+    """Opens `count` copies of the game of a config, each with its own seed; errors as in `resolve_game`.
+
+    With `no_ops`, each episode of an Atari game starts with up to so many frames in which nothing is done.
+    """
+    if is_atari(config.game):
+        return AtariVector(config, count, seed, no_ops)
     return ListVector(config, count, seed)
+
+
+def is_atari(name: str) -> bool:
+    """Whether frame skip, sticky actions, lives and no-op starts mean anything to a game; errors as in `make_env`."""
+    return _look_up(name).startswith("ALE/")
 
 
 def _look_up(name: str) -> str:
@@ -124,9 +132,13 @@ class VectorEnv:
         self._ended = np.ones(count, bool)
         self.num_actions = 0
 
-    def reset(self) -> np.ndarray:
-        """Starts a game in every copy; returns (count, H, W, 3) uint8. The first call uses the seed."""
-        self._frames = self._start(self._seeds)
+    def reset(self, seeds: np.ndarray | None = None) -> np.ndarray:
+        """Starts a game in every copy; returns (count, H, W, 3) uint8. The first call uses the seed.
+
+        Args:
+            seeds: (count,) whole numbers below 2**31; with them the games do not go on from those before.
+        """
+        self._frames = self._start(self._seeds if seeds is None else seeds)
         self._seeds = None
         self._ended = np.zeros(self._count, bool)
         return self._frames.copy()
@@ -163,7 +175,7 @@ class VectorEnv:
 class AtariVector(VectorEnv):
     """ALE's own vector environment: C++ threads; frame skip, pooling and resizing as in the single one."""
 
-    def __init__(self, config: Env, count: int, seed: int) -> None:
+    def __init__(self, config: Env, count: int, seed: int, no_ops: int) -> None:
         super().__init__(config, count, seed)
         spec = gymnasium.spec(_look_up(config.game))
         self._env = AtariVectorEnv(
@@ -175,7 +187,7 @@ class AtariVector(VectorEnv):
             stack_num=1,
             frameskip=config.frame_skip,
             maxpool=True,
-            noop_max=0,
+            noop_max=no_ops,
             use_fire_reset=False,
             reward_clipping=False,
             episodic_life=False,
