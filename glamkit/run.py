@@ -7,6 +7,8 @@ metrics.jsonl    the log, one JSON object a line
 checkpoint/      the newest states of the trainer
 replay/          the stored steps, in parts
 evaluation.json  the final score and its protocol
+evaluations/     other scores: during training, of other checkpoints, by other protocols
+videos/          pictures of training, and episodes of evaluations
 """
 
 from __future__ import annotations

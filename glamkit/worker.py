@@ -90,7 +90,8 @@ def train(config: Config, folder: Path, asked: threading.Event) -> None:
         trainer.stop_requested |= asked.is_set()
     if trainer.step < config.trainer.env_steps:
         raise GlamkitError(f"stopped at step {trainer.step} and saved.")
-    report = evaluation.evaluate(trainer.agent, config, trainer.machine, trainer.step)
+    film = trainer.run.folder / "videos" / "evaluation"
+    report = evaluation.evaluate(trainer.agent, config, trainer.machine, trainer.step, film=film)
     evaluation.save(report, trainer.run.evaluation_file)
 
 
