@@ -21,7 +21,7 @@ from glamkit.studio import Dream
 
 SPEED = 15  # frames per second, as it is played
 SIDE = 256  # pixels that an exported picture takes at least
-WAYS = 64  # other lines of the tree in an HTML file: those with the largest returns
+WAYS = 12  # other lines of the tree in an HTML file: those with the largest returns
 
 
 def frames(dream: Dream, number: int | None = None) -> np.ndarray:

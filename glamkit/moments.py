@@ -87,7 +87,7 @@ class Tree:
         self.sequence = {name: copy(self.model.sequence_model) for name in ("both", "gmamba", "lmamba")}
         for name, module in self.sequence.items():
             module.added = name
-        with looking(self.model, opened.machine, seed):
+        with one_thread(), looking(self.model, opened.machine, seed):
             latents = self.model.observe(seen.frames).latent
             self.tokens = self.model.tokens(latents, seen.actions)
             memory = self.sequence[rules.modules].memory(self.tokens, rules.memory)
@@ -198,8 +198,26 @@ class Tree:
     @contextmanager
     def thinking(self) -> Iterator[None]:
         """Context for the model: no gradient, the run's precision. No random numbers are drawn in it."""
-        with torch.no_grad(), self.opened.machine.autocast():
+        with one_thread(), torch.no_grad(), self.opened.machine.autocast():
             yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Context in which torch computes with one CPU thread.
+
+    The work of one dream is too small to share: a second thread gains nothing, on a machine that does anything else
+    (a browser, say) waiting for it made a step twenty times slower, and sums in another order would make a dream depend
+    on the number of cores.
+    """
+    threads = torch.get_num_threads()
+    if threads > 1:  # setting it empties caches
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if threads > 1:
+            torch.set_num_threads(threads)
 
 
 def gathered(pieces: Sequence[tuple[Memory, int]]) -> Memory:

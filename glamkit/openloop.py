@@ -104,6 +104,13 @@ class OpenLoop:
         means = np.array([np.nanmean(row) if (~np.isnan(row)).any() else -np.inf for row in beyond])
         return np.argsort(-means)[:count].tolist()
 
+    def typical(self) -> int:
+        """The clip to show for all: of those counted longest the one with the median error."""
+        counts = self.counted.sum(1)
+        longest = np.flatnonzero(counts == counts.max())
+        order = longest[np.argsort(np.nanmean(self.pixels["imagined"].values[longest], 1))]
+        return int(order[len(order) // 2])
+
 
 def _leading(share: np.ndarray) -> int:
     below = np.flatnonzero(~(share > HALF))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from glamkit import dream_files, export
 from glamkit.errors import GlamkitError
@@ -238,6 +239,7 @@ class Player:
             self.line = [moment.number for moment in self.dream.path(self.dream.here)]
 
     def _work(self) -> None:
+        torch.set_num_threads(1)  # of this thread; see `one_thread`
         while True:
             pause = max(0.0, self.due - time.perf_counter()) if self.playing else None
             try:

@@ -176,9 +176,10 @@ class Dream(Tree):
             if action not in names:
                 raise GlamkitError(f"unknown action {action!r}; {nearest(action, names)}")
             return names.index(action)
-        if isinstance(action, bool) or not 0 <= action < len(names):
-            raise GlamkitError(f"action {action} is not one of 0 to {len(names) - 1}: {', '.join(names)}.")
-        return int(action)
+        number = coerce("action", action, int)
+        if not 0 <= number < len(names):
+            raise GlamkitError(f"action {number} is not one of 0 to {len(names) - 1}: {', '.join(names)}.")
+        return number
 
     def choose(self, moment: Moment) -> int:
         """The policy's action in a moment, drawn with the moment's own random number."""

@@ -99,13 +99,13 @@ def band(axes: Axes, curve: Curve, color: str, dashes: str) -> None:
 
 
 @style
-def clip(loop: OpenLoop, number: int = 0) -> Picture:
-    """One clip: real, imagined, and their difference (brighter is farther off)."""
-    places = spread(loop.horizon)
+def clip(loop: OpenLoop, chosen: int | None = None) -> Picture:
+    """One clip (a typical one): real, imagined, and their difference (brighter is farther off)."""
+    places, number = spread(loop.horizon), loop.typical() if chosen is None else chosen
     real, imagined = loop.real[number, places], loop.imagined[number, places]
     gap = np.abs(real.astype(np.int16) - imagined).astype(np.uint8)
-    names = [f"+{place + 1}" + ("" if loop.counted[number, place] else "\nnew game") for place in places]
-    picture, ((axes,),) = figure(1.15 * max(len(places), 6) + 1, 4.2)
+    names = captions(loop.counted[number, places], places)
+    picture, ((axes,),) = figure(1.15 * max(len(places), 6) + 1, 4.5)
     film(axes, {"real": real, "imagined": imagined, "difference": gap}, names)
     axes.set_xlabel("steps ahead")
     axes.set_title(
@@ -120,13 +120,25 @@ def worst(loop: OpenLoop, number: int = 3) -> Picture:
     places, clips = spread(loop.horizon), loop.worst(number)
     rows = {}
     for rank, index in enumerate(clips, 1):
-        rows[f"{rank}: real\nfrom step {loop.starts[index].step:,}"] = loop.real[index, places]
-        rows[f"{rank}: imagined"] = loop.imagined[index, places]
+        after = ~loop.counted[index, places]
+        rows[f"{rank}: real\nfrom step {loop.starts[index].step:,}"] = faded(loop.real[index, places], after)
+        rows[f"{rank}: imagined"] = faded(loop.imagined[index, places], after)
     picture, ((axes,),) = figure(1.15 * max(len(places), 6) + 1.6, 1.25 * len(rows) + 0.6)
     film(axes, rows, [f"+{place + 1}" for place in places])
-    axes.set_xlabel("steps ahead")
+    axes.set_xlabel("steps ahead; grey: a new game has begun, nothing is compared")
     axes.set_title(f"Where dreams fail: the {len(clips)} worst of {len(loop.starts)} clips, real above imagined")
     return picture
+
+
+def captions(counted: np.ndarray, places: Sequence[int]) -> list[str]:
+    """Steps ahead; those of a new game say so."""
+    return [f"+{place + 1}" + ("" if kept else "\nnew game") for place, kept in zip(places, counted, strict=True)]
+
+
+def faded(pictures: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Pictures (n, size, size, 3), some of them nearly grey."""
+    grey = (0.15 * pictures + 0.85 * 200).astype(np.uint8)
+    return np.where(which[:, None, None, None], grey, pictures)
 
 
 def spread(horizon: int) -> list[int]:
@@ -167,6 +179,7 @@ def moment(dream: Dream) -> Picture:
     policy.barh(
         [names[i] for i in order], dream.now.policy[order], color=[ORANGE if i == chosen else BLUE for i in order]
     )
+    policy.set_axisbelow(True)
     policy.set(title="Policy now; orange: what it would do", xlim=(0, 1))
     policy.xaxis.set_major_formatter(PercentFormatter(1))
     return picture
@@ -215,7 +228,10 @@ def futures(dream: Dream, found: Sequence[Future]) -> Picture:
 def switches(opened: Opened, start: int, horizon: int, seed: int = 0, context: int | None = None) -> Picture:
     """The same start and the same actions, dreamt under different rules, below what really happened."""
     trained, places = usual(opened), spread(horizon)
-    rows = {"real": real(opened, start, horizon)[places]}
+    steps = opened.replay.window(torch.tensor([start]), horizon)
+    rows = {"real": steps.frames[0, places].permute(0, 2, 3, 1).cpu().numpy()}
+    ends = steps.terminations[0].cpu().numpy()
+    counted = (np.cumsum(ends) - ends == 0)[places]
     other = "recurrent" if trained.memory == "window" else "window"
     variants = {f"as trained\n({trained.memory} memory)": {}, f"{other} memory": {"memory": other}}
     if trained.modules == "both":
@@ -228,12 +244,7 @@ def switches(opened: Opened, start: int, horizon: int, seed: int = 0, context: i
         way = dream.path(dream.here)
         rows[name] = np.stack([dream.picture(way[place].number) for place in places])
     picture, ((axes,),) = figure(1.15 * max(len(places), 6) + 1.4, 1.25 * len(rows) + 0.6)
-    film(axes, rows, [f"+{place + 1}" for place in places])
+    film(axes, rows, captions(counted, places))
     axes.set_xlabel("steps ahead; the first picture is dreamt before any switch acts")
     axes.set_title(f"What each part contributes: dreams from step {start:,} with the actions really taken")
     return picture
-
-
-def real(opened: Opened, start: int, horizon: int) -> np.ndarray:
-    """The real frames (H, size, size, 3) of these steps."""
-    return opened.replay.window(torch.tensor([start]), horizon).frames[0].permute(0, 2, 3, 1).cpu().numpy()

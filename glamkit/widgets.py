@@ -50,9 +50,9 @@ class DreamCanvas(anywidget.AnyWidget):
         height, width, _ = picture.shape
         message = {"t": "f", "n": self.number, "w": width, "h": height, **said}
         self.newest = (message, np.ascontiguousarray(picture).tobytes())
-        self._send()
+        self._offer()
 
-    def _send(self) -> None:
+    def _offer(self) -> None:
         self.waits = len(self.under_way) >= AHEAD
         if self.newest is not None and not self.waits:
             message, pixels = self.newest
@@ -64,11 +64,11 @@ class DreamCanvas(anywidget.AnyWidget):
         kind = message.get("t") if isinstance(message, dict) else None
         if kind == "ready":  # drawn for the first time, or again after the page was closed
             self.under_way.clear()
-            self._send()
+            self._offer()
         elif kind == "ack":
             self.under_way = {number for number in self.under_way if number > message.get("n", 0)}
             if self.waits:
-                self._send()
+                self._offer()
         elif kind == "k":
             self.pressed([str(code) for code in message.get("down", [])])
         elif kind == "ping":

@@ -12,6 +12,7 @@ import pytest
 from lab import RUN, Lab, new_page, open_notebook, running_lab, wait_for_end
 from tiny_runs import finished, short
 
+from glamkit import export
 from glamkit.opened import open_run
 from glamkit.player import Player
 from glamkit.starts import starts
@@ -120,3 +121,23 @@ def test_a_person_stands_inside_a_dream(lab: Lab, page: Any, root: Path) -> None
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 7  # these outlive the kernel
     page.evaluate(CLOSE)
     page.wait_for_selector(".glamkit-warning:has-text('No answer from the kernel')")
+
+
+def test_an_exported_dream_plays_by_itself(page: Any, tmp_path: Path) -> None:
+    opened = open_run(finished(short("trainer.env_steps=96", game="glamkit/Catch-v0"), tmp_path / "run").run.folder)
+    dream = Dream(opened, 40)
+    for action in (0, 1, 2):
+        dream.step(action)
+    dream.branch("RIGHT", 4)
+    page.set_content(export.page(dream))
+    assert "step 0 " in page.inner_text("#text")
+    page.click("#step")
+    assert f"reward {dream.moments[1].reward:+.2f}" in page.inner_text("#text")
+    assert page.get_attribute("#picture", "src") == export.data_uri(dream.picture(1))
+    page.click("#play")
+    page.wait_for_selector("#text:has-text('step 3 ')")
+    page.wait_for_selector("#play:has-text('Play')")
+    page.select_option("#ways", index=1)
+    for _ in range(9):
+        page.click("#step")
+    assert "step 7 " in page.inner_text("#text") and "action" in page.inner_text("#text")

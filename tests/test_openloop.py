@@ -50,12 +50,15 @@ def test_surprise_is_what_training_measures(opened: Opened) -> None:
     assert steps[-1] == replay.count - 1 and len(steps) == len(kl)
 
 
-def test_episodes_are_told_by_their_return(opened: Opened) -> None:
-    rewards, ends = ordered(opened, "rewards"), np.flatnonzero(ordered(opened, "terminations"))
+def test_episodes_are_told_by_their_return(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = np.flatnonzero(ordered(opened, "terminations"))
+    changed = opened.replay.rewards.clone()
+    changed[int(ends[2])] = 5.0  # nothing has been overwritten, so rows are step numbers
+    monkeypatch.setattr(opened.replay, "rewards", changed)
     first = starts(opened, "episode", 100)
     gains = [float(start.why.split()[1].rstrip(",")) for start in first]
-    assert gains == sorted(gains, reverse=True) and len(set(gains)) > 1
-    assert rewards[ends[0] + 1 : ends[1] + 1].sum() in gains and -1.0 in gains
+    assert gains == sorted(gains, reverse=True)
+    assert first[0].why == f"return +5, steps {ends[1] + 1} to {ends[2]}" and first[0].step == ends[1] + 1 + 8
 
 
 MISTAKES = {
@@ -148,3 +151,11 @@ def test_the_worst_clips_are_named(opened: Opened) -> None:
     beyond = np.nanmean(loop.pixels["imagined"].values - loop.pixels["reconstructed"].values, 1)
     assert loop.worst(3) == np.argsort(-beyond)[:3].tolist() and len(loop.starts) == 12
     assert np.array_equal(open_loop(opened, 6, 12).imagined, loop.imagined)
+
+
+def test_a_typical_clip_is_a_long_one_of_middling_error() -> None:
+    loop = made([1, 1], [1, 1], [9, 9], clips=5)
+    loop.pixels["imagined"].values[:] = np.array([[5, 1, 3, 2, 4]]).T
+    assert loop.typical() == 2
+    loop.counted[2, 1] = False
+    assert loop.typical() == 4
