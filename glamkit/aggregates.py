@@ -87,9 +87,10 @@ def intervals(sample: Sample, repeats: int, seed: int = 0) -> dict[str, Interval
 
 
 def coverage(runs: int) -> float:
-    """How often a 95 % bootstrap interval over games of so many runs holds the truth, for normal scores.
+    """How often, at best, a 95 % bootstrap interval over games of so many runs holds the truth, for normal scores.
 
-    Resampling n runs understates the variance of their mean by (n - 1) / n.
+    Resampling n runs understates the variance of their mean by (n - 1) / n. With few games it is less often still, as
+    that variance is then not known well.
     """
     return erf(1.959964 * sqrt(1 - 1 / runs) / sqrt(2)) if runs > 1 else 0.0
 

@@ -18,7 +18,7 @@ from glamkit.report import AGAINST, REPEATS, Report, published
 from glamkit.run import replace_text
 
 
-def write_published(path: Path, repeats: int) -> None:
+def write_published(path: Path, repeats: int | str) -> None:
     """Writes every shipped method's aggregates as JSON, see `report.published`.
 
     Raises:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not given.published and not given.runs and not given.results:
             raise GlamkitError("name run folders, or use --published.")
         if given.json:
-            write_published(Path(given.json), int(given.repeats))
+            write_published(Path(given.json), given.repeats)
             sys.stdout.write(f"{given.json}\n")
             return 0
         report = Report(given.runs, given.results, given.against, given.repeats)

@@ -105,6 +105,9 @@ def learning_curve(run: Run) -> Picture:
     report = json.loads(run.evaluation_file.read_text(encoding="utf-8")) if run.evaluation_file.exists() else None
     picture, ((axes,),) = figure(10, 3.4)
     draw_returns(axes, entries)
+    evaluated = series(entries, "evaluation/return")
+    if evaluated[0]:
+        axes.plot(*evaluated, "D-", ms=5, color=ORANGE, label="evaluation during training: mean")
     if report:
         scores = [episode["return"] for episode in report["episodes"]]
         axes.plot([report["step"]] * len(scores), scores, "o", color=ORANGE, alpha=0.6, clip_on=False)

@@ -13,6 +13,7 @@ from glamkit import aggregates, results, scores
 from glamkit.aggregates import Improvement, Interval
 from glamkit.errors import GlamkitError, nearest
 from glamkit.results import Result
+from glamkit.run import resolve
 from glamkit.scores import Method
 from glamkit.settings import coerce
 
@@ -68,7 +69,7 @@ class Report:
         runs: Sequence[str | Path] = (),
         files: Sequence[str | Path] = (),
         against: str | Sequence[str] = AGAINST,
-        repeats: int = REPEATS,
+        repeats: int | str = REPEATS,
     ) -> None:
         self.repeats = coerce("repeats", repeats, int)
         if not 1 <= self.repeats <= 1_000_000:
@@ -124,7 +125,7 @@ class Report:
                 if ours.method.single and theirs.method.single and theirs.name not in names and shared:
                     value = aggregates.improvement(ours.normal, theirs.normal, self.repeats)
                     found.setdefault(ours.name, {})[theirs.name] = value
-        return found
+        return {name: dict(sorted(row.items(), key=lambda pair: -pair[1].value)) for name, row in found.items()}
 
     @cached_property
     def sensitivity(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -190,7 +191,7 @@ class Report:
                 yield f"{entry.name} has {low} to {high} seeds per game; fewer than {high}: {', '.join(few)}."
             if 1 < high < 10:
                 yield (
-                    f"{entry.name}: with {high} seeds a bootstrap interval of 95 % holds the truth in about "
+                    f"{entry.name}: with {high} seeds a bootstrap interval of 95 % holds the truth in at most "
                     f"{aggregates.coverage(high):.0%} of cases; read it as too narrow."
                 )
 
@@ -254,12 +255,17 @@ def read_methods(names: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def read_paths(text: str) -> list[Path]:
+    """Paths with commas between; relative ones count from the checkout."""
+    return [resolve(part.strip()) for part in text.split(",") if part.strip()]
+
+
 def runs(count: int) -> str:
     """``1 run``, ``2 runs``."""
     return f"{count} run" + ("" if count == 1 else "s")
 
 
-def published(repeats: int = REPEATS) -> dict[str, dict[str, Any]]:
+def published(repeats: int | str = REPEATS) -> dict[str, dict[str, Any]]:
     """Every shipped method's aggregates, recomputed: the table behind ``--published --json``.
 
     Returns:

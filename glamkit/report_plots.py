@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentFormatter
 
 from glamkit import aggregates, outcomes, plotting
 from glamkit.errors import GlamkitError
 from glamkit.jobs import Job
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Picture, figure
 from glamkit.report import Report
-from glamkit.report_tables import NAMES, ordered
+from glamkit.report_tables import NAMES, ordered, who
 from glamkit.results import Result
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
@@ -58,10 +58,10 @@ def aggregate_figure(report: Report) -> Picture:
                 axes.plot(ends, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
             if value is not None:
                 axes.plot(value, place, marker, ms=6 if report.is_new(entry) else 5, color=colour)
-        better = "less is better" if key == "optimality_gap" else "more is better"
-        axes.set_title(f"{NAMES[key][0].upper()}{NAMES[key][1:]}: {better}", fontsize=9)
+        gap = key == "optimality_gap"
+        axes.set_title(f"{title(key)}: {'less' if gap else 'more'} is better", fontsize=9)
         axes.set_xlim(left=0)
-        axes.set_xlabel("1 = human")
+        axes.set_xlabel("0 = human or better, always" if gap else "1 = human")
     panels[0].set_yticks(range(len(entries)), [entry.name for entry in entries])
     panels[0].set_ylim(len(entries) - 0.5, -0.5)
     said = "Bars: 95 % stratified bootstrap intervals. Without a bar, single runs are not known"
@@ -126,19 +126,22 @@ def sensitivity_figure(report: Report) -> Picture | None:
             value = report.entries[name].values[key]
             axes.plot(list(left.values()), [place] * len(left), "|", ms=9, color=look[name].colour, alpha=0.7)
             axes.plot(value, place, look[name].marker, ms=6, color=look[name].colour)
-            far = max(left, key=lambda game: abs(left[game] - (value or 0.0)))
-            side = "left" if left[far] >= (value or 0.0) else "right"
-            axes.annotate(
-                far, (left[far], place), (0, -7), textcoords="offset points", ha=side, va="top", fontsize=7, color=GREY
-            )
+            far = max(left.values(), key=lambda other: abs(other - (value or 0.0)))
+            side = {"ha": "left" if far >= (value or 0.0) else "right", "va": "top", "fontsize": 7, "color": GREY}
+            axes.annotate(who(left, far), (far, place), (0, -7), textcoords="offset points", **side)
         axes.margins(x=0.25)
-        axes.set_title(f"{NAMES[key][0].upper()}{NAMES[key][1:]}")
+        axes.set_title(title(key))
         axes.set_xlabel("1 = human")
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.5)
     said = "Strokes: the aggregate without one game; the game that moves it most is named"
     picture.suptitle(f"Does a single game decide? Markers: all games. {said}", fontsize=10)
     return picture
+
+
+def title(key: str) -> str:
+    """An aggregate's name as a title."""
+    return NAMES[key][0].upper() + NAMES[key][1:]
 
 
 @plotting.style
@@ -183,6 +186,7 @@ def curve_figure(report: Report) -> Picture | None:
             draw_curves(axes, [result for result in group if result.game == game], look[name].colour, name)
         axes.set_title(game)
         plotting.label(axes, "return")
+        axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_axis_off()
     handles = {word: handle for a in grid.flat for handle, word in zip(*a.get_legend_handles_labels(), strict=True)}
@@ -216,7 +220,7 @@ def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> 
         axes.set_ylim(limits)
     elif not known.any():
         axes.text(0.03, 0.9, "no episode ended in training", transform=axes.transAxes, color=GREY, fontsize=8)
-    axes.set_xlim(0, steps)
+    axes.set_xlim(0, 1.03 * steps)
 
 
 def band(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

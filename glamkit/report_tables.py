@@ -82,10 +82,17 @@ def sensitivity_table(report: Report) -> Grid:
     rows = []
     for name, table in report.sensitivity.items():
         for key in ("mean", "median", "iqm"):
-            low, high = (pick(table, key=lambda game, key=key: table[game][key]) for pick in (min, max))
-            value = report.entries[name].values[key]
-            rows.append([name, NAMES[key], number(value), low, number(table[low][key]), high, number(table[high][key])])
+            left = {game: values[key] for game, values in table.items()}
+            low, high = min(left.values()), max(left.values())
+            ends = [who(left, low), number(low), who(left, high), number(high)]
+            rows.append([name, NAMES[key], number(report.entries[name].values[key]), *ends])
     return Grid(header, rows, "Aggregates with one game left out: the two games that matter most to each.", 2)
+
+
+def who(left: Mapping[str, float], value: float) -> str:
+    """The game without which an aggregate is this; ``any of 13`` where they are many."""
+    names = [game for game, other in left.items() if np.isclose(other, value, rtol=0, atol=1e-9)]
+    return names[0] if len(names) == 1 else f"any of {len(names)}"
 
 
 def suspect_table() -> Grid | None:
@@ -153,6 +160,11 @@ def return_table(report: Report) -> Grid | None:
     header = ["runs", "game", "seeds", "mean return", "95 % interval", "each seed's"]
     caption = "Raw returns of the final evaluations. Interval: Student's t over the seeds' means."
     return Grid(header, rows, caption, 2) if rows else None
+
+
+def note_table(report: Report) -> Grid:
+    """What a reader must know, as a table of one column."""
+    return Grid(["before you believe a number"], [[note] for note in report.notes or ["Nothing stands in the way."]])
 
 
 def left_out_table(report: Report) -> Grid | None:

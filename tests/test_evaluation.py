@@ -180,8 +180,8 @@ def test_videos_of_the_best_the_median_and_the_worst(tmp_path: Path) -> None:
     shown = {name: returns[entry["episode"]] for name, entry in report["videos"].items()}
     assert shown == {"best": max(returns), "median": sorted(returns)[2], "worst": min(returns)}
     for name, entry in report["videos"].items():
-        picture = Image.open(tmp_path / "videos" / entry["file"])
-        assert picture.size == (160, 176) and picture.n_frames == shown[name] + 1
+        with Image.open(tmp_path / "videos" / entry["file"]) as picture:
+            assert picture.size == (160, 176) and picture.n_frames == shown[name] + 1
     assert {path.suffix for path in film.parent.iterdir()} == {".gif"}
 
 
@@ -193,8 +193,8 @@ def test_one_episode_has_one_video_and_long_ones_are_shown_faster(
     episode = Episode(60.0, 3, np.ones(30, np.int16), False)
     made = videos.record(env, 0, [episode], tmp_path / "film")
     assert {entry["file"] for entry in made.values()} == {"film-best.gif"} and len(made) == 3
-    picture = Image.open(tmp_path / "film-best.gif")
-    assert picture.n_frames == 9 and picture.info["duration"] == 100  # every fourth of 31, and the last
+    with Image.open(tmp_path / "film-best.gif") as picture:
+        assert picture.n_frames == 9 and picture.info["duration"] == 100  # every fourth of 31, and the last
 
 
 def test_an_episode_that_cannot_be_played_again_is_not_shown(tmp_path: Path, caplog: Any) -> None:
@@ -221,7 +221,7 @@ def test_evaluation_leaves_random_numbers_and_modes_alone() -> None:
     assert agent.training and not agent.norm.training
 
 
-EVERY = "evaluation.every=20 evaluation.episode_steps=15"
+EVERY = "evaluation.every=20 evaluation.episode_steps=15 evaluation.episodes=2"
 
 
 def test_evaluation_during_training_changes_nothing(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_a_checkpoint_is_evaluated_from_the_command_line(run: Path, capsys: pyte
     [
         (["--checkpoint", "13"], "holds no checkpoint of step 13, but those of 50 and 64."),
         (["--checkpoint", "last"], "checkpoint = 'last' is not a whole number."),
-        (["--episodes", "0"], "evaluation.episodes = 0 is outside its range: at least 1"),
+        (["--episodes", "0"], "evaluation.episodes = 0 is outside 1 to 1000."),
         (["--episodes", "many"], "evaluation.episodes = 'many' is not a whole number."),
         (["--no-ops", "-1"], "evaluation.no_ops = -1 is outside"),
         (["--device", "gpu"], "runtime.device = 'gpu' is not a device"),
