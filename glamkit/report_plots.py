@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentFormatter
 
-from glamkit import aggregates, outcomes, plotting
+from glamkit import aggregates, metrics, outcomes, plotting
 from glamkit.errors import GlamkitError
 from glamkit.jobs import Job
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Picture, figure
@@ -191,7 +191,7 @@ def curve_figure(report: Report) -> Picture | None:
         axes.set_axis_off()
     handles = {word: handle for a in grid.flat for handle, word in zip(*a.get_legend_handles_labels(), strict=True)}
     picture.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
-    said = "thin: seeds, thick: their mean, band: its 95 % t-interval, diamonds: final evaluations"
+    said = "thin: seeds, thick: their mean, band: its 95 % t-interval, diamonds: evaluations"
     picture.suptitle(f"Reward in training ({said})", fontsize=10)
     return picture
 
@@ -208,6 +208,8 @@ def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> 
             read.append(outcomes.read(Job(result.run, result.config)))
         except GlamkitError:
             continue
+        log = list(metrics.read(result.run.log_file)) if result.run.log_file.exists() else []
+        axes.plot(*plotting.series(log, "evaluation/return"), "D", ms=2.5, color=colour, alpha=0.7)
     found = outcomes.curves(read, places)
     known = ~np.isnan(found).all(0) if len(found) else np.zeros(len(places), bool)
     axes.plot(places, np.where(known, outcomes.middle(found), np.nan), color=colour, lw=2, label=name)
