@@ -9,46 +9,70 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from glamkit import plotting
-from glamkit.lens import QUANTITIES
-from glamkit.lens_events import KINDS, Aligned, Event
+from glamkit.lens import QUANTITIES, UNITS
+from glamkit.lens_events import BEFORE, KINDS, Aligned, Event
 from glamkit.lens_measures import Calibration, Forecast, View, calibration
 from glamkit.memory_reach import Reach, Window
+from glamkit.openloop import Curve
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Picture
 
 # Each kind of event has a colour and a sign of its own, so that either is enough.
 SIGNS = dict(zip(KINDS, ((GREEN, "^"), (RED, "v"), (PURPLE, "X"), (BLACK, "s")), strict=True))
 STEP = "step of the run"
+FAINT = 0.02  # of the largest effect: less is not shared out
 
 
 @plotting.style
 def timeline(view: View, events: Sequence[Event]) -> Picture:
     """The variation expected and come, the surprise and the agreement against steps, events marked."""
-    picture, grid = plotting.figure(10, 7, 3, 1, sharex=True)
+    picture, grid = plotting.figure(10, 7.6, 3, 1, sharex=True)
     sizes, surprise, agreement = grid[:, 0]
     found, steps = view.variation, view.numbers
-    sizes.plot(steps, found.size_came, color=ORANGE, label="variation that came")
-    sizes.plot(steps, found.size_expected, color=BLUE, label="variation that GMamba expected")
-    sizes.set(ylabel="size: KL from\n“nothing changes”, nats")
-    sizes.set_title("Was the change expected? Where blue rises with orange, GMamba saw it coming")
+    draw_sizes(sizes, view)
     surprise.plot(steps, found.blind, color=ORANGE, label="a guess that knows nothing")
     surprise.plot(steps, found.surprise, color=BLUE, label="GMamba")
-    surprise.set(ylabel="surprise: KL, nats", ylim=(0, None))
-    surprise.set_title("How far off was the forecast? The lower the better; below orange it knows something")
+    saved = 1 - found.surprise.sum() / max(found.blind.sum(), 1e-9)
+    surprise.set_title(
+        f"How far off was the forecast? Below orange it knows something; over all steps {saved:.0%} less"
+    )
+    surprise.set(ylabel="surprise: KL, nats", ylim=(0, 1.25 * max(found.blind.max(), found.surprise.max())))
     agreement.plot(steps, found.agreement, ".", ms=3, color=SKY, label="each step")
     agreement.plot(steps, running(found.agreement), color=BLUE, label="mean of 9 steps")
     agreement.axhline(found.chance, color=GREY, ls="--", lw=1, label="always the most frequent class")
-    agreement.set(ylabel="agreement", ylim=(-0.03, 1.03), xlabel=STEP)
+    agreement.set(ylabel="agreement", ylim=(0, 1.15), yticks=np.linspace(0, 1, 5), xlabel=STEP)
     agreement.yaxis.set_major_formatter(PercentFormatter(1))
     rate, chance = found.agreement.mean(), found.chance
     agreement.set_title(
-        f"In how many variables was the likeliest class right? {rate:.0%}; a constant guess gets {chance:.0%}"
+        f"In how many variables was the likeliest class right? {rate:.0%}; the best constant guess gets {chance:.0%}"
     )
     for axes in grid[:, 0]:
         mark(axes, view, events)
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)
+    for axes in (surprise, agreement):
+        axes.legend(loc="upper right", ncols=3)
     signs(picture, view, events)
     steps_axis(agreement)
     return picture
+
+
+def draw_sizes(axes: Axes, view: View) -> None:
+    """The two sizes, each on a scale of its own: forecasts are cautious, and what matters is when they rise."""
+    found, steps = view.variation, view.numbers
+    other = axes.twinx()
+    other.spines["right"].set_visible(True)
+    came = axes.plot(steps, found.size_came, color=ORANGE, label="variation that came (left scale)")
+    said = other.plot(steps, found.size_expected, color=BLUE, label="variation that GMamba expected (right scale)")
+    for one, values, name, colour in (
+        (axes, found.size_came, "size that came, nats", ORANGE),
+        (other, found.size_expected, "size expected, nats", BLUE),
+    ):
+        one.set_ylim(0, 1.25 * max(float(values.max()), 1e-6))
+        one.set_ylabel(name)
+        one.tick_params(axis="y", colors=colour)
+    other.grid(False)
+    together = correlation(found.size_came, found.size_expected)
+    told = "" if np.isnan(together) else f" (correlation {together:.2f})"
+    axes.set_title(f"Was the change expected? Where blue rises with orange, GMamba saw it coming{told}")
+    axes.legend(handles=[*came, *said], loc="upper right", ncols=2)
 
 
 @plotting.style
@@ -74,68 +98,86 @@ def draw_reliability(axes: Axes, name: str, found: Calibration, forecast: Foreca
         axis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
     axes.set(xlabel="probability it was expected with", ylabel="probability with which it came")
     classes = forecast.expected.shape[-1]
-    axes.set_title(f"{name}: off by {found.error:.2g} on average (a blind guess says 1/{classes} = {1 / classes:.2g})")
+    axes.axvline(1 / classes, color=ORANGE, ls=":", lw=1, label=f"a guess that knows nothing, 1/{classes}")
+    axes.set_title(f"{name}: off by {found.error:.2g} on average")
+    axes.legend(loc="upper left")
 
 
 @plotting.style
 def coming(found: Sequence[Aligned]) -> Picture:
-    """The size of the variation before and after events, averaged over them."""
-    picture, grid = plotting.figure(10, 3.6, 1, max(len(found), 2), sharey=True)
-    for axes, one in zip(grid[0], found, strict=False):
-        draw_coming(axes, one)
-    for axes in grid[0, len(found) :]:
+    """The size of the variation before and after events, averaged over them: expected above, come below."""
+    picture, grid = plotting.figure(10, 5, 2, max(len(found), 2), sharex="col", sharey="row")
+    for axes in grid[:, len(found) :].flat:
         axes.set_axis_off()
-    grid[0, 0].set_ylabel("size: KL from\n“nothing changes”, nats")
+    for (expected, came), one in zip(grid.T, found, strict=False):
+        draw_aligned(expected, one.lags, one.expected, BLUE)
+        expected.axhline(one.usual, color=GREY, ls="--", lw=1, label="usually")
+        draw_aligned(came, one.lags, one.came, ORANGE)
+        rise, count = one.rise, len(one.expected.values)
+        band = f" ± {rise.reach[0]:.2g}" if np.isfinite(rise.reach[0]) else ""
+        told = f"rose by {rise.mean[0]:+.2g}{band} nats" if np.isfinite(rise.mean[0]) else "too few steps before it"
+        expected.set_title(f"{one.kind}, {count} of {one.found}:\n{told}")
+        came.set_xlabel("steps from the event")
+        came.xaxis.set_major_locator(MaxNLocator(integer=True))
     if found:
+        grid[0, 0].set_ylabel("size GMamba expected,\nnats")
+        grid[1, 0].set_ylabel("size that came,\nnats")
         grid[0, 0].legend(loc="best")
     else:
         grid[0, 0].text(0, 0.5, "Nothing happened in the stored steps: no reward, no end.", color=GREY)
-    said = "Did it see them coming? Then blue rises before the dotted line. Band: 95 % interval over events"
-    picture.suptitle(said, fontsize=10)
+    said = "Did it see them coming? Then blue rises over the dashed line before the dotted one"
+    early = f"{-BEFORE} to {-BEFORE // 2 - 1}"
+    note = f"“rose”: steps -1 and 0 against steps {early}. Bands: 95 % interval over events"
+    picture.suptitle(f"{said}\n{note}", fontsize=10)
     return picture
 
 
-def draw_coming(axes: Axes, one: Aligned) -> None:
-    """One kind of event."""
-    for curve, colour, name in ((one.came, ORANGE, "came"), (one.expected, BLUE, "expected by GMamba")):
-        mean, reach = curve.mean, curve.reach
-        axes.plot(one.lags, mean, ".-", color=colour, label=name)
-        axes.fill_between(one.lags, mean - reach, mean + reach, color=colour, alpha=0.2, lw=0)
-    axes.axhline(one.usual, color=GREY, ls="--", lw=1, label="expected, usually")
+def draw_aligned(axes: Axes, lags: np.ndarray, curve: Curve, colour: str) -> None:
+    """A mean over events and its interval."""
+    mean, reach = curve.mean, np.nan_to_num(curve.reach)
+    axes.plot(lags, mean, ".-", color=colour)
+    axes.fill_between(lags, mean - reach, mean + reach, color=colour, alpha=0.2, lw=0)
     axes.axvline(0, color=BLACK, ls=":", lw=1)
-    rise, count = one.rise, len(one.expected.values)
-    band = f" ± {rise.reach[0]:.2g}" if np.isfinite(rise.reach[0]) else ""
-    told = (
-        f"expected rose by {rise.mean[0]:+.2g}{band} nats" if np.isfinite(rise.mean[0]) else "too short a time before"
-    )
-    axes.set_title(f"{one.kind} ({count} of {one.found})\n{told}")
-    axes.set_xlabel("steps from the event")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 @plotting.style
 def shares(view: View, events: Sequence[Event]) -> Picture:
     """How much of h and of each prediction hangs on the global and on the local branch, step by step."""
-    picture, grid = plotting.figure(10, 5, 2, 2, sharex=True, sharey=True)
-    local, mean = view.shares.local, view.shares.mean
-    for number, axes in enumerate(grid.flat):
-        part = np.nan_to_num(local[:, number], nan=mean[number])
-        axes.stackplot(view.numbers, 1 - part, part, colors=(BLUE, ORANGE), alpha=0.75, labels=("global", "local"))
-        told = "no branch matters" if np.isnan(mean[number]) else f"{mean[number]:.0%} local over all steps"
-        axes.set_title(f"{QUANTITIES[number]}: {told}")
-        axes.set(ylim=(0, 1), xlim=(view.numbers[0], max(view.numbers[-1], view.numbers[0] + 1)))
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.grid(False)
-        mark(axes, view, events)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("share of the effect")
-    for axes in grid[1]:
+    picture, grid = plotting.figure(10, 7.6, 4, 2, sharex=True)
+    for number, (part, whole) in enumerate(grid):
+        effects = view.shares.effects[:, :, number]
+        local, total = view.shares.local[:, number], effects.sum(1)
+        faint = np.isnan(local) | (total < FAINT * total.max())
+        layers(part, view.numbers, np.where(faint, np.nan, 1 - local), np.where(faint, np.nan, 1.0))
+        mean = view.shares.mean[number]
+        told = "no branch matters" if np.isnan(mean) else f"{mean:.0%} local over all steps"
+        part.set_title(f"{QUANTITIES[number]}: {told}")
+        part.set(ylim=(0, 1), ylabel="share")
+        part.yaxis.set_major_formatter(PercentFormatter(1))
+        layers(whole, view.numbers, effects[:, 0], total)
+        whole.set(ylim=(0, 1.05 * max(float(total.max()), 1e-6)), ylabel=UNITS[number])
+        whole.set_title("how far it moves, both added")
+        for axes in (part, whole):
+            axes.grid(False)
+            axes.set_xlim(view.numbers[0] - 0.5, view.numbers[-1] + 0.5)
+            mark(axes, view, events)
+    for axes in grid[-1]:
         axes.set_xlabel(STEP)
         steps_axis(axes)
-    said = "Whose doing is it? How far each thing moves when GMamba (blue) or LMamba (orange) is switched off"
-    picture.suptitle(f"{said}, as shares of both", fontsize=10)
+    said = "Whose doing is it? What moves when GMamba (blue) or LMamba (orange) is switched off, left as shares of both"
+    picture.suptitle(
+        f"{said}\nWhite: under {FAINT:.0%} of the largest effect, too little to be shared out", fontsize=10
+    )
     signs(picture, view, events)
     return picture
+
+
+def layers(axes: Axes, steps: np.ndarray, below: np.ndarray, above: np.ndarray) -> None:
+    """Two values of each step as areas one step wide: blue up to `below`, orange from there up to `above`."""
+    edges = np.stack([steps - 0.5, steps + 0.5], 1).ravel()
+    below, above = below.repeat(2), above.repeat(2)
+    axes.fill_between(edges, 0, below, color=BLUE, alpha=0.8, lw=0)
+    axes.fill_between(edges, below, above, color=ORANGE, alpha=0.8, lw=0)
 
 
 @plotting.style
@@ -186,14 +228,15 @@ def draw_reach(axes: Axes, reach: Reach, size: int, dreams: int) -> None:
 
 
 def mark(axes: Axes, view: View, events: Sequence[Event]) -> None:
-    """Events of the stretch as thin lines, with their signs on the lower edge."""
+    """Events of the stretch as faint lines, with their signs on the lower edge, above each other."""
+    height: dict[int, int] = {}
     for event in events:
         if view.numbers[0] <= event.step <= view.numbers[-1]:
             colour, sign = SIGNS[event.kind]
-            axes.axvline(event.step, color=colour, lw=0.8, alpha=0.6)
-            axes.plot(
-                [event.step], [0.03], sign, ms=5, color=colour, transform=axes.get_xaxis_transform(), clip_on=False
-            )
+            place = height[event.step] = height.get(event.step, -1) + 1
+            axes.axvline(event.step, color=colour, lw=0.6, alpha=0.35, zorder=0.5)
+            at = ([event.step], [0.03 + 0.07 * place])
+            axes.plot(*at, sign, ms=4, color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
 
 
 def signs(picture: Picture, view: View, events: Sequence[Event]) -> None:
@@ -214,3 +257,9 @@ def running(values: np.ndarray, width: int = 9) -> np.ndarray:
     """Means over `width` neighbours, fewer at the ends."""
     weights = np.ones(min(width, len(values)))
     return np.convolve(values, weights, "same") / np.convolve(np.ones(len(values)), weights, "same")
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's, NaN where one of them does not vary."""
+    spread = one.std() * other.std()
+    return float(((one - one.mean()) * (other - other.mean())).mean() / spread) if spread > 0 else float("nan")

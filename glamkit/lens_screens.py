@@ -15,7 +15,7 @@ from glamkit.lens_events import Event
 from glamkit.lens_measures import Screen, View
 from glamkit.lens_plots import STEP, mark, running, signs, steps_axis
 from glamkit.memory_reach import Window
-from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, Picture
+from glamkit.plotting import BLUE, GREY, ORANGE, Picture
 
 BRIGHTER = "purple: brighter, orange: darker than the frame before"
 
@@ -47,17 +47,15 @@ def where(view: View, events: Sequence[Event], shown: int = 8) -> Picture:
 
 def draw_skill(axes: Axes, view: View) -> None:
     """The share of the true change that was foreseen."""
-    screen, low = view.screen, -1.0
-    axes.plot(view.numbers, np.clip(screen.skill, low, 1), ".", ms=3, color=BLUE, alpha=0.4)
-    axes.plot(view.numbers, running(np.nan_to_num(np.clip(screen.skill, low, 1))), color=BLUE, label="mean of 9 steps")
+    screen, skill = view.screen, np.clip(view.screen.skill, -1, 1)
+    axes.plot(view.numbers, skill, ".", ms=3, color=BLUE, alpha=0.4)
+    axes.plot(view.numbers, running(np.nan_to_num(skill)), color=BLUE, label="mean of 9 steps")
     best = screen.overall("seen")
-    axes.axhline(np.clip(best, low, 1), color=ORANGE, lw=1, label=f"best its pictures allow: {best:.2g}")
+    axes.axhline(np.clip(best, -1, 1), color=ORANGE, lw=1, label=f"best its pictures allow: {best:.2g}")
     axes.axhline(0, color=GREY, ls="--", lw=1, label="expecting no change")
-    axes.set(xlabel=STEP, ylabel="share of the change\nthat was foreseen", ylim=(low - 0.05, 1.05))
-    axes.set_title(
-        f"1 is perfect, below 0 is worse than expecting a still picture; over all steps {screen.overall():.2g}"
-    )
-    axes.legend(loc="best", ncols=3)
+    axes.set(xlabel=STEP, ylabel="share of the change\nthat was foreseen", ylim=(-1.2, 1.1), yticks=(-1, 0, 1))
+    axes.set_title(f"1 is perfect, 0 as good as a still picture; over all steps {screen.overall():.2g}")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)
     steps_axis(axes)
 
 
@@ -72,8 +70,9 @@ def moment(view: View, window: Window, place: int, caption: str = "") -> Picture
         caption: said in the title, as of an event.
     """
     screen, reach, forecast = view.screen, limit(view.screen), view.variation
-    picture = Picture(figsize=(10, 5.6), layout="constrained", facecolor="white")
-    grid = picture.add_gridspec(3, 4, height_ratios=(2.2, 1.5, 0.8))
+    picture = Picture(figsize=(10, 6.6), facecolor="white")  # places by hand: finding them takes most of the time
+    places = {"left": 0.07, "right": 0.98, "bottom": 0.08, "top": 0.86, "hspace": 0.5, "wspace": 0.4}
+    grid = picture.add_gridspec(3, 4, height_ratios=(2, 1.5, 0.8), **places)
     top = [picture.add_subplot(grid[0, column]) for column in range(4)]
     images = {
         "frame": screen.frames[place],
@@ -95,13 +94,12 @@ def moment(view: View, window: Window, place: int, caption: str = "") -> Picture
     line = picture.add_subplot(grid[2, :])
     line.plot(view.numbers, forecast.surprise, color=BLUE)
     line.axvline(view.numbers[place], color=ORANGE, lw=2)
+    line.set_xlim(view.numbers[0] - 0.5, view.numbers[-1] + 0.5)
     line.set(xlabel=STEP, ylabel="surprise, nats", ylim=(0, None))
     steps_axis(line)
     told = f"step {view.numbers[place]:,}{caption}: surprise {forecast.surprise[place]:.2g} nats"
-    picture.suptitle(
-        f"{told}, {forecast.agreement[place]:.0%} of the variables right. Was it foreseen, and by which branch?",
-        fontsize=10,
-    )
+    told += f", {forecast.agreement[place]:.0%} of the variables right"
+    picture.suptitle(f"{told}. Was it foreseen, and by which branch?\nChanges: {BRIGHTER}", fontsize=10)
     return picture
 
 
@@ -113,6 +111,7 @@ def draw_shares(axes: Axes, view: View, place: int) -> None:
     axes.barh(rows, np.nan_to_num(local), left=np.nan_to_num(1 - local), color=ORANGE, label="local")
     axes.set_yticks(rows, QUANTITIES)
     axes.invert_yaxis()
+    axes.grid(False)
     axes.set(xlim=(0, 1))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.set_title("global (blue) and local share")
@@ -123,8 +122,8 @@ def draw_window(axes: Axes, window: Window, place: int) -> None:
     effects = window.effects[place, :, QUANTITIES.index("next latent")]
     axes.bar(range(len(effects)), effects, color=ORANGE)
     axes.set_xticks(range(len(effects)), [*(str(-age) for age in range(len(effects) - 1, 0, -1)), "now"])
-    axes.set(xlabel="token hidden from LMamba", ylabel="change, nats")
-    axes.set_title("next latent hangs on")
+    axes.set(xlabel="token hidden from LMamba", ylabel="next latent moves, nats")
+    axes.set_title("LMamba's tokens")
 
 
 @plotting.style
@@ -142,18 +141,19 @@ def dream(real: View, dreamt: View, events: Sequence[Event], shown: int = 8) -> 
     sizes, share = lower.subplots(1, 2)
     ahead = np.arange(len(dreamt.numbers))
     for one, colour, name in ((real, GREY, "in real steps"), (dreamt, BLUE, "in the dream")):
-        sizes.plot(ahead[: len(one.numbers)], one.variation.size_expected, color=colour, label=name)
-        share.plot(ahead[: len(one.numbers)], running(np.nan_to_num(one.shares.local[:, 1])), color=colour, label=name)
+        expected, local = one.variation.size_expected[: len(ahead)], one.shares.local[: len(ahead), 1]
+        sizes.plot(ahead, expected, color=colour, label=name)
+        share.plot(ahead, running(np.nan_to_num(local)), color=colour, label=name)
     sizes.set(xlabel="steps since the dream began", ylabel="size: KL from\n“nothing changes”, nats")
     sizes.set_title("Variation GMamba expects: a dream that\nfreezes or runs wild leaves the grey curve")
     share.set(xlabel="steps since the dream began", ylabel="share of the effect", ylim=(0, 1))
     share.yaxis.set_major_formatter(PercentFormatter(1))
     share.set_title("LMamba's share of the next latent\n(mean of 9 steps)")
+    marks = sorted({e.step - int(real.numbers[0]) for e in events if real.numbers[0] <= e.step <= dreamt.numbers[-1]})
     for axes in (sizes, share):
+        for number, place in enumerate(marks):
+            axes.axvline(place, color=GREY, ls=":", lw=0.8, label=None if number else "a real event")
         axes.legend(loc="best")
-        for event in events:
-            if real.numbers[0] <= event.step <= real.numbers[-1]:
-                axes.axvline(event.step - real.numbers[0], color=GREEN, lw=0.8, alpha=0.6)
     return picture
 
 

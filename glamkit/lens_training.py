@@ -77,7 +77,7 @@ def training(opened: Opened, found: Sequence[Point]) -> Picture:
         level = getattr(config.world_model, floor) if floor else 0
         if level:
             axes.axhline(level, color=GREY, ls="--", lw=1, label="free: not trained below")
-            axes.legend(loc="upper right")
+            axes.legend(loc="best")
     foreseen, screen, local, back = grid[1]
     draw(foreseen, found, {"agreement": ("agreement", BLUE), "a constant guess": ("chance", GREY)}, "share")
     foreseen.set_title("Variation foreseen")
@@ -90,6 +90,7 @@ def training(opened: Opened, found: Sequence[Point]) -> Picture:
     local.set_title("LMamba's share")
     draw(back, found, {"90 % of its effect": ("memory", BLUE)}, "steps back")
     back.set_title("GMamba's memory")
+    back.set_ylim(0, 1.3 * max([1.0, *(one.memory for one in found if np.isfinite(one.memory))]))
     for axes in grid.flat:
         axes.set_xlim(0, 1.05 * opened.step)
     for axes in (local, *grid[1]):

@@ -12,6 +12,7 @@ from glamkit.lens_events import Event
 from glamkit.lens_measures import View
 from glamkit.lens_screens import moment
 from glamkit.memory_reach import Window
+from glamkit.plotting import Picture
 
 
 class Moments:
@@ -29,12 +30,15 @@ class Moments:
         self.events = [event for event in events if self.first <= event.step <= self.last]
         self.drawn: dict[int, bytes] = {}
 
+    def picture(self, step: int) -> Picture:
+        """The picture of a step."""
+        kinds = [event.kind for event in self.events if event.step == step]
+        return moment(self.view, self.window, step - self.first, f" ({' and '.join(kinds)})" if kinds else "")
+
     def png(self, step: int) -> bytes:
-        """The picture of a step, as a PNG file."""
+        """The same as a PNG file, drawn once."""
         if step not in self.drawn:
-            kinds = [event.kind for event in self.events if event.step == step]
-            said = f" ({' and '.join(kinds)})" if kinds else ""
-            self.drawn[step] = moment(self.view, self.window, step - self.first, said).png(80)
+            self.drawn[step] = self.picture(step).png(80)
         return self.drawn[step]
 
     def striking(self) -> int:

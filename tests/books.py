@@ -1,0 +1,42 @@
+"""Notebooks run by papermill and exported, as a batch does it and as they are read without a kernel."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+from conftest import ROOT
+
+NOTEBOOKS = ROOT / "notebooks"
+
+
+def python(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """``python -m`` with these arguments, in the notebooks' folder as JupyterLab would."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", *map(str, arguments)]
+    return subprocess.run(command, cwd=NOTEBOOKS, env=environment, text=True, capture_output=True, check=False)
+
+
+def executed(name: str, book: Path, **parameters: object) -> nbformat.NotebookNode:
+    """The notebook `name`, run with these parameters and kept in `book`."""
+    pairs = [part for key, value in parameters.items() for part in ("-p", key, value)]
+    done = python("papermill", "--no-progress-bar", NOTEBOOKS / f"{name}.ipynb", book, *pairs)
+    assert done.returncode == 0, done.stderr
+    return nbformat.read(book, as_version=4)
+
+
+def outputs(book: nbformat.NotebookNode) -> list[str]:
+    """The kinds of everything a notebook shows."""
+    return [kind for cell in book.cells for output in cell.get("outputs", []) for kind in output.get("data", {})]
+
+
+def exported_pictures(book: Path) -> list[int]:
+    """Sizes of the pictures in the HTML that a notebook is exported to, in characters."""
+    done = python("nbconvert", "--to", "html", "--no-input", book, "--output-dir", book.parent)
+    assert done.returncode == 0, done.stderr
+    page = book.with_suffix(".html").read_text()
+    return [len(data) for data in re.findall(r'<img[^>]*src="data:image/png;base64,([^"]*)"', page)]

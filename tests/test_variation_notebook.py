@@ -1,0 +1,73 @@
+"""Notebook 04 as papermill runs it and as it is read without a kernel: pictures, and the run left as it was."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import nbformat
+import pytest
+from books import NOTEBOOKS, executed, exported_pictures, outputs
+from tiny_runs import finished, short
+
+from glamkit.errors import GlamkitError
+from glamkit.notebook import check_parameters
+
+NAME = "04_variation"
+PICTURES = 10  # timeline, codes, step, reliability, events, where, shares, memory, dream, training
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = short("trainer.update_every=8", env_steps=120, game="glamkit/Catch-v0")
+    return finished(config, tmp_path_factory.mktemp("variation") / "catch").run.folder
+
+
+def contents(folder: Path) -> dict[str, tuple[str, int]]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
+
+
+def cells() -> list[str]:
+    book = nbformat.read(NOTEBOOKS / f"{NAME}.ipynb", as_version=4)
+    return [cell.source for cell in book.cells if cell.cell_type == "code"]
+
+
+def test_papermill_leaves_pictures_and_so_does_the_export(run: Path, tmp_path: Path) -> None:
+    before, book = contents(run), tmp_path / "out.ipynb"
+    read = executed(NAME, book, run_dir=run, length=40)
+    kinds = outputs(read)
+    assert kinds.count("image/png") == PICTURES
+    assert "widgets" not in read.metadata and not [kind for kind in kinds if "widget" in kind]
+    sizes = exported_pictures(book)
+    assert len(sizes) == PICTURES and min(sizes) > 10_000
+    assert contents(run) == before and not list(run.rglob("*.tmp"))
+
+
+MISTAKES = [
+    ({"run_dir": "NOWHERE"}, "holds no run: there is no config.json in it."),
+    ({"checkpoint": 7}, "holds no checkpoint of step 7, but those of 100 and 120."),
+    ({"seed": -1}, "seed = -1 is outside 0 to"),
+    ({"start": 2}, "start = 2 is too close to the beginning"),
+    ({"start": 30, "episode": 1}, "exclude each other"),
+    ({"length": 300}, "length = 300 is too long"),
+]
+
+
+@pytest.mark.parametrize(("mistake", "said"), MISTAKES, ids=lambda value: str(value)[:20])
+def test_a_mistake_gets_a_sentence(run: Path, mistake: dict[str, object], said: str, tmp_path: Path) -> None:
+    parameters, setup, *_ = cells()
+    namespace: dict[str, object] = {}
+    exec(parameters, namespace)
+    assert set(mistake) <= set(namespace)
+    given = {name: str(tmp_path) if value == "NOWHERE" else value for name, value in mistake.items()}
+    with pytest.raises(GlamkitError) as error:
+        exec(setup, namespace | {"run_dir": str(run), **given})
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_mistyped_parameter_is_named() -> None:
+    parameters, setup, *_ = cells()
+    assert "check_parameters()" in setup
+    with pytest.raises(GlamkitError, match="unknown parameter 'episod'; did you mean 'episode'"):
+        check_parameters([parameters, "# Parameters\nepisod = 1\n"])
