@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,6 @@ from glamkit.settings import coerce
 
 AGAINST = ("SimPLe", "TWM", "IRIS", "DreamerV3 (Nature, 2024 code)", "STORM", "DIAMOND")
 REPEATS = 2000
-STEPS = 100_000  # agent steps in the name of the benchmark
 
 
 class Entry(NamedTuple):
@@ -43,6 +42,17 @@ class Entry(NamedTuple):
     def sample(self) -> list[np.ndarray]:
         """Its scores without the games' names."""
         return list(self.normal.values())
+
+    @property
+    def sticky(self) -> bool | None:
+        """Whether actions were sticky; None where nobody says."""
+        known = self.method.protocol.get("sticky")
+        return known if isinstance(known, bool) else None
+
+    @property
+    def episodes(self) -> str:
+        """How many evaluation episodes are behind a run's score, as its protocol has it."""
+        return str(self.method.protocol.get("episodes") or self.method.protocol.get("eval_episodes") or "")
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -132,91 +142,6 @@ class Report:
         """Aggregates of what is shown with each game left out; of single runs, and of two games or more."""
         several = [entry for entry in self.shown if len(entry.normal) > 1 and entry.method.single]
         return {entry.name: aggregates.without(entry.normal) for entry in several}
-
-    @cached_property
-    def notes(self) -> list[str]:
-        """What a reader must know before believing a number; none of it is left unsaid because it is inconvenient."""
-        return [*self.about_runs(), *self.about_games(), *self.about_seeds(), *self.about_protocols()]
-
-    def about_runs(self) -> Iterator[str]:
-        """Runs that do not count, and experiments that differ."""
-        if self.left_out:
-            yield f"{runs(len(self.left_out))} left out; the reasons are in the table of runs that do not count."
-        for name, method in self.others.items():
-            if method.faults:
-                yield f"{name}: left out are {'; '.join(method.faults)}."
-        if len(self.groups) > 1:
-            yield (
-                f"The runs are of {len(self.groups)} experiments with unequal settings, which are never averaged: "
-                f"{'; '.join(f'{name} ({runs(len(group))})' for name, group in self.groups.items())}."
-            )
-        for name, group in self.groups.items():
-            config, cut = group[0].config, sum(result.cut for result in group)
-            if config.trainer.env_steps < STEPS:
-                yield f"{name} trained {config.trainer.env_steps:,} agent steps, not {STEPS:,}: no Atari 100k result."
-            if cut:
-                total = sum(len(result.returns) for result in group)
-                limit = f"after {config.evaluation.episode_steps:,} steps"
-                yield f"{name}: {cut} of {total} evaluation episodes were cut {limit}, so their returns are not whole."
-            for key, values in results.protocols(group):
-                yield f"{name}: the runs' protocols differ in {key}: {', '.join(values)}."
-
-    def about_games(self) -> Iterator[str]:
-        """Games that are missing."""
-        every = scores.games()
-        if len(self.games) < len(every):
-            missing = [game for game in every if game not in self.games]
-            yield (
-                f"Only {len(self.games)} of the {len(every)} games are there ({', '.join(self.games)}). Every "
-                f"aggregate below, the published methods' too, is over these alone and is not the published one. "
-                f"Missing: {', '.join(missing)}."
-            )
-        for entry in self.new:
-            if set(entry.normal) != set(self.games):
-                yield f"{entry.name} has {len(entry.normal)} of the {len(self.games)} games that are compared."
-        raw = sorted({result.game for result in self.results if not result.atari})
-        if raw:
-            yield f"No human score is known for {', '.join(raw)}: raw returns only, outside of all aggregates."
-
-    def about_seeds(self) -> Iterator[str]:
-        """Runs per game: how many, and what that does to the intervals."""
-        for entry in self.new:
-            low, high = entry.counts
-            if not entry.method.single:
-                yield f"{entry.name} has one mean per game: no IQM, no interval, no probability of improvement."
-            elif high == 1:
-                yield f"{entry.name} has one seed per game: nothing says how another would do; there is no interval."
-            elif low < high:
-                few = [game for game, values in entry.normal.items() if len(values) < high]
-                yield f"{entry.name} has {low} to {high} seeds per game; fewer than {high}: {', '.join(few)}."
-            if 1 < high < 10:
-                yield (
-                    f"{entry.name}: with {high} seeds a bootstrap interval of 95 % holds the truth in at most "
-                    f"{aggregates.coverage(high):.0%} of cases; read it as too narrow."
-                )
-
-    def about_protocols(self) -> Iterator[str]:
-        """Differences in how scores were measured."""
-        for entry in self.new:
-            sticky = entry.method.protocol.get("sticky")
-            others = [self.entries[name] for name in self.against]
-            if sticky is not None:
-                word = {True: "on", False: "off"}
-                other = [e.name for e in others if e.method.protocol.get("sticky") == (not sticky)]
-                unknown = [e.name for e in others if e.method.protocol.get("sticky") is None]
-                if other:
-                    yield f"Sticky actions: {word[sticky]} in {entry.name}, {word[not sticky]} in {', '.join(other)}."
-                if unknown:
-                    yield f"Whether sticky actions were on is not known of {', '.join(unknown)}."
-            else:
-                yield f"Whether sticky actions were on is not known of {entry.name}."
-        for name in self.against:
-            entry = self.entries[name]
-            if entry.method.matches is False:
-                yield f"{name}: the published aggregates do not come out of its own scores. {entry.method.notes}"
-            low, high = entry.counts
-            if entry.method.single and low < high:
-                yield f"{name} has {low} to {high} runs per game; its IQM pools them, so games do not count alike."
 
 
 def own_method(group: Sequence[Result]) -> Method:

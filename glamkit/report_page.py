@@ -11,6 +11,7 @@ from typing import NamedTuple
 from glamkit.errors import GlamkitError
 from glamkit.plotting import Picture
 from glamkit.report import Report, runs
+from glamkit.report_notes import notes
 from glamkit.report_plots import FIGURES
 from glamkit.report_tables import all_tables
 from glamkit.run import replace_text
@@ -101,10 +102,10 @@ def html(report: Report) -> str:
     """The whole report as one page, pictures inside."""
     tables = all_tables(report)
     pictures = {key: picture for key, draw in FIGURES.items() if (picture := draw(report)) is not None}
-    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    known = "".join(f"<li>{escape(note)}</li>" for note in notes(report))
     body = [f"<h1>{TITLE}</h1>", f"<p>{escape(headline(report))}</p>"]
-    if notes:
-        body.append(f'<div class="notes"><b>Before you believe a number</b><ul>{notes}</ul></div>')
+    if known:
+        body.append(f'<div class="notes"><b>Before you believe a number</b><ul>{known}</ul></div>')
     for part in PARTS:
         shown = [image(pictures[key], part.title) for key in part.figures if key in pictures]
         shown += [f'<div class="scroll">{tables[key].html()}</div>' for key in part.tables if key in tables]
@@ -124,8 +125,9 @@ def markdown(report: Report) -> str:
     """The notes and tables."""
     tables = all_tables(report)
     lines = [f"# {TITLE}", "", markdown_text(headline(report)), ""]
-    if report.notes:
-        lines += ["**Before you believe a number:**", "", *(f"- {markdown_text(note)}" for note in report.notes), ""]
+    known = [f"- {markdown_text(note)}" for note in notes(report)]
+    if known:
+        lines += ["**Before you believe a number:**", "", *known, ""]
     for part in PARTS:
         shown = [tables[key] for key in part.tables if key in tables]
         if shown:

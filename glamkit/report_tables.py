@@ -9,6 +9,7 @@ import numpy as np
 from glamkit import aggregates, outcomes, results, scores
 from glamkit.aggregates import AGGREGATES, Interval
 from glamkit.report import Entry, Report, agrees
+from glamkit.report_notes import notes
 from glamkit.tables import Grid
 
 NAMES = {"mean": "mean", "median": "median", "iqm": "IQM", "optimality_gap": "optimality gap"}
@@ -44,7 +45,8 @@ def ordered(report: Report) -> list[Entry]:
 def aggregate_table(report: Report) -> Grid:
     """Every method's aggregates with intervals, and whether the printed ones come out."""
     whole = len(report.games) == len(scores.games())
-    header = ["method", *NAMES.values(), "games ≥ human", "games", "runs", "printed mean / median", "comes out"]
+    printing = "printed mean / median" + ("" if whole else " (of 26 games)")
+    header = ["method", *NAMES.values(), "games ≥ human", "games", "runs", printing, "comes out"]
     rows = []
     for entry in ordered(report):
         printed = [entry.method.printed.get(key) for key in ("mean", "median")]
@@ -137,11 +139,10 @@ def protocol_table(report: Report) -> Grid:
     rows = []
     for entry in report.shown:
         card = entry.method.protocol
-        sticky = card.get("sticky")
-        episodes = card.get("episodes", card.get("eval_episodes", "not known"))
         loss = card.get("life_loss", "not known")
         loss = {True: "stored as termination", False: "ignored"}.get(loss, loss) if isinstance(loss, bool) else loss
-        rows.append([entry.name, WORDS[sticky], str(loss), str(episodes), counts(entry), entry.method.source])
+        episodes = entry.episodes or "not known"
+        rows.append([entry.name, WORDS[entry.sticky], str(loss), episodes, counts(entry), entry.method.source])
     caption = "Protocols. Where they differ, scores are not of the same thing."
     header = ["method", "sticky actions", "a lost life", "evaluation episodes", "runs", "source"]
     return Grid(header, rows, caption, len(header))
@@ -164,7 +165,7 @@ def return_table(report: Report) -> Grid | None:
 
 def note_table(report: Report) -> Grid:
     """What a reader must know, as a table of one column."""
-    return Grid(["before you believe a number"], [[note] for note in report.notes or ["Nothing stands in the way."]])
+    return Grid(["before you believe a number"], [[note] for note in notes(report) or ["Nothing stands in the way."]])
 
 
 def left_out_table(report: Report) -> Grid | None:

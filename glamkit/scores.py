@@ -126,9 +126,8 @@ def _method(row: Any, where: str) -> Method:
         raise GlamkitError(f"{where} has not a single finite score.")
     text = {key: str(row.get(key) or "") for key in ("suspect", "paper", "source", "notes")}
     tables = {key: value if isinstance(value := row.get(key), dict) else {} for key in ("protocol", "published")}
-    return Method(
-        ordered, single, tables["protocol"], tables["published"], row.get("matches"), faults=tuple(faults), **text
-    )
+    printed = {key: value for key, value in tables["published"].items() if _is_number(value)}
+    return Method(ordered, single, tables["protocol"], printed, row.get("matches"), faults=tuple(faults), **text)
 
 
 def _is_number(value: Any) -> bool:

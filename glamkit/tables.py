@@ -9,7 +9,7 @@ from typing import NamedTuple
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "±": r"$\pm$",
+    "|": r"\textbar{}", "±": r"$\pm$", "≥": r"$\geq$",
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 from made_runs import made_run, report_of
 
-from glamkit import atari100k, report_page, report_plots, report_tables, results, scores
+from glamkit import atari100k, report_notes, report_page, report_plots, report_tables, results, scores
 from glamkit.errors import GlamkitError
 from glamkit.presets import preset
 from glamkit.report import AGAINST, Report, read_methods
@@ -29,7 +29,7 @@ def report(*paths: Path, **options: object) -> Report:
 
 
 def said(made: Report) -> str:
-    return "\n".join(made.notes)
+    return "\n".join(report_notes.notes(made))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,7 @@ def test_what_a_reader_must_know_is_said(two_games: Path) -> None:
     assert "with 2 seeds a bootstrap interval of 95 % holds the truth in at most 83% of cases" in text
     assert "Sticky actions: on in glamkit atari100k, off in IRIS." in text
     assert "Whether sticky actions were on is not known of CURL." in text
+    assert "Episodes behind each run's score: 20 in glamkit atari100k; 20 in STORM; 100 in IRIS." in text
     assert "STORM: the published aggregates do not come out of its own scores." in text
     uneven = said(report(two_games, against="DreamerV3 (Nature, 2024 code)"))
     assert "DreamerV3 (Nature, 2024 code) has 1 to" not in uneven  # both games have all five runs
