@@ -24,11 +24,11 @@ import torch
 from glamkit import videos
 from glamkit.agent import Agent, Past
 from glamkit.config import Config, Env, Evaluation, override
-from glamkit.envs import is_atari, make_vector
+from glamkit.envs import VectorEnv, is_atari, make_vector
 from glamkit.errors import GlamkitError
 from glamkit.files import replace_text
 from glamkit.opened import open_run
-from glamkit.runtime import Machine, undisturbed
+from glamkit.runtime import DEVICES, Machine, undisturbed
 from glamkit.settings import coerce
 from glamkit.videos import Episode
 
@@ -109,34 +109,40 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int) -> list[Epis
     # Spread, so that neighbouring seeds share no game; 31 bits, because ALE takes no more.
     seeds = np.random.SeedSequence(seed).generate_state(settings.episodes) >> 1
     rounds = [seeds[first : first + settings.games] for first in range(0, len(seeds), settings.games)]
-    return [episode for part in rounds for episode in play_round(agent, config, machine, part)]
+    opened: dict[int, VectorEnv] = {}  # by size: the last round may be a smaller one
+    episodes: list[Episode] = []
+    try:
+        for part in rounds:
+            if len(part) not in opened:
+                opened[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
+            episodes += play_round(agent, config, machine, opened[len(part)], part)
+    finally:
+        for games in opened.values():
+            games.close()
+    return episodes
 
 
-def play_round(agent: Agent, config: Config, machine: Machine, seeds: np.ndarray) -> list[Episode]:
+def play_round(agent: Agent, config: Config, machine: Machine, games: VectorEnv, seeds: np.ndarray) -> list[Episode]:
     """One episode of each seed, all stepped together until the last of them is over."""
     count, settings = len(seeds), config.evaluation
-    games = make_vector(evaluated_env(config), count, 0, settings.no_ops)
     past = Past(config.agent, count, config.env.image_size, machine.device)
     scores, alive = np.zeros(count), np.ones(count, dtype=bool)
     taken: list[list[int]] = [[] for _ in range(count)]
-    try:
-        frames = games.reset(seeds)
-        for _ in range(settings.episode_steps):
-            with torch.no_grad(), machine.autocast():
-                actions = agent.act(frames, past, settings.sampled)
-            chosen = actions.cpu().numpy()
-            following, rewards, _, ended = games.step(chosen)
-            past.add(frames, actions, ended)
-            frames = following
-            scores += np.where(alive, rewards, 0.0)
-            for row in np.flatnonzero(alive):
-                taken[row].append(int(chosen[row]))
-            alive &= ~ended
-            if not alive.any():
-                break
-            past.lengths[~alive] = 0  # games that are over: without a past they cost nothing
-    finally:
-        games.close()
+    frames = games.reset(seeds)
+    for _ in range(settings.episode_steps):
+        with torch.no_grad(), machine.autocast():
+            actions = agent.act(frames, past, settings.sampled)
+        chosen = actions.cpu().numpy()
+        following, rewards, _, ended = games.step(chosen)
+        past.add(frames, actions, ended)
+        frames = following
+        scores += np.where(alive, rewards, 0.0)
+        for row in np.flatnonzero(alive):
+            taken[row].append(int(chosen[row]))
+        alive &= ~ended
+        if not alive.any():
+            break
+        past.lengths[~alive] = 0  # games that are over: without a past they cost nothing
     return [
         Episode(float(score), int(own), np.array(actions, np.int16), bool(cut))
         for score, own, actions, cut in zip(scores, seeds, taken, alive, strict=True)
@@ -218,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sticky", choices=["on", "off"], help=f"repeat the last action with probability {STICKY}")
     parser.add_argument("--no-ops", help="up to so many idle frames at the start of an episode (others use 30)")
     parser.add_argument("--episode-steps", help="agent steps after which an episode is cut")
-    parser.add_argument("--device", help="auto, cpu, cuda, ...")
+    parser.add_argument("--device", help=DEVICES)
     parser.add_argument("--seed", default="0", help="of games and actions (default: 0)")
     parser.add_argument("--no-videos", action="store_true", help="only numbers")
     given = parser.parse_args(arguments)

@@ -42,3 +42,11 @@ def made_run(folder: Path, returns: list[float], overrides: str = "", name: str 
     run.log_file.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
     run.evaluation_file.write_text(json.dumps(report_of(config, returns, **changes)))
     return run
+
+
+def made_two_games(folder: Path) -> Path:
+    """Pong and Boxing of the published setting, with two seeds each: one plays like a human and one at random."""
+    for game, levels in {"Pong": (14.6, -20.7), "Boxing": (12.1, 0.1)}.items():
+        for seed, level in enumerate(levels, 1):
+            made_run(folder / f"{game}-{seed}", [level - 1, level + 1], game=game, seed=seed)
+    return folder

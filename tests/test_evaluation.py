@@ -139,8 +139,8 @@ def test_the_protocol_card_says_how_it_was_measured() -> None:
     assert [plain[key] for key in ("sticky", "no_ops", "frame_skip", "life_loss")] == [None] * 4  # they mean nothing
 
 
-def first_frames(no_ops: int, seeds: list[int], sticky: float = 0.25, count: int | None = None) -> np.ndarray:
-    vector: VectorEnv = make_vector(Env(game="MsPacman", image_size=32, sticky=sticky), count or len(seeds), 0, no_ops)
+def first_frames(no_ops: int, seeds: list[int], sticky: float = 0.25) -> np.ndarray:
+    vector: VectorEnv = make_vector(Env(game="MsPacman", image_size=32, sticky=sticky), len(seeds), 0, no_ops)
     frames = [vector.reset(np.array(seeds))]
     frames += [vector.step(np.full(len(seeds), step % 9))[0] for step in range(60)]
     vector.close()
@@ -148,27 +148,27 @@ def first_frames(no_ops: int, seeds: list[int], sticky: float = 0.25, count: int
 
 
 def test_no_op_starts_and_sticky_actions_are_seeded() -> None:
-    assert np.array_equal(first_frames(30, [1, 2, 3]), first_frames(30, [1, 2, 3]))
-    starts = first_frames(30, [1, 2, 3, 4, 5, 6])
-    assert not np.array_equal(starts, first_frames(0, [1, 2, 3, 4, 5, 6]))
+    starts = first_frames(30, [1, 2])
+    assert np.array_equal(starts, first_frames(30, [1, 2]))
+    assert not np.array_equal(starts, first_frames(0, [1, 2]))
     plain = first_frames(0, [1, 2], sticky=0)
     assert np.array_equal(plain[:, 0], plain[:, 1])  # neither: every episode is the same
-    idle = first_frames(200, [1, 2, 3, 4], sticky=0)
-    assert len({game.tobytes() for game in idle[20:].swapaxes(0, 1)}) > 1
+    idle = first_frames(200, [1, 2], sticky=0)
+    assert not np.array_equal(idle[:, 0], idle[:, 1])
 
 
 def test_an_episode_is_its_seed_and_actions() -> None:
-    """Played again alone, with sticky actions and no-op starts, it brings the same rewards; also at another size."""
-    config = preset("debug", "runtime.device=cpu evaluation.episode_steps=150 evaluation.no_ops=30", game="MsPacman")
+    """Played again alone, with sticky actions and no-op starts, it brings the same rewards, whatever its round."""
+    overrides = "evaluation.episode_steps=150 evaluation.no_ops=30 evaluation.episodes=3 evaluation.games=1"
+    config = preset("debug", f"runtime.device=cpu {overrides}", game="MsPacman")
     agent, machine = Scripted(9), Machine(config.runtime)
     with evaluation.evaluating(agent):
-        episodes = evaluation.play(agent, config.override(**{"evaluation.episodes": 3}), machine, 0)
-    assert {episode.score for episode in episodes} != {0.0}
-    for episode in episodes:
-        for side in (32, 160):
-            steps = list(videos.replay(config.env, 30, episode, side))
-            assert len(steps) == episode.length + 1 and steps[-1][1] == episode.score
-            assert steps[0][0].shape == (side, side, 3)
+        episodes = evaluation.play(agent, config, machine, 0)
+    assert len({episode.score for episode in episodes}) > 1
+    for episode, side in zip(episodes, (32, 64, 160), strict=True):
+        steps = list(videos.replay(config.env, 30, episode, side))
+        assert len(steps) == episode.length + 1 and steps[-1][1] == episode.score
+        assert steps[0][0].shape == (side, side, 3)
 
 
 def test_videos_of_the_best_the_median_and_the_worst(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_evaluation_leaves_random_numbers_and_modes_alone() -> None:
     assert agent.training and not agent.norm.training
 
 
-EVERY = "evaluation.every=20 evaluation.episode_steps=15 evaluation.episodes=2"
+EVERY = "evaluation.every=30 evaluation.episode_steps=15 evaluation.episodes=2"
 
 
 def test_evaluation_during_training_changes_nothing(tmp_path: Path) -> None:
@@ -232,22 +232,23 @@ def test_evaluation_during_training_changes_nothing(tmp_path: Path) -> None:
     states = with_it.agent.state_dict(), without.agent.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])  # BatchNorm's statistics are here
     evaluated = [line for line in log(with_it) if line["kind"] == "evaluation"]
-    assert [line["step"] for line in evaluated] == [20, 40, 60]
+    assert [line["step"] for line in evaluated] == [30, 60]
     files = sorted((tmp_path / "with" / "evaluations").iterdir())
-    assert [path.name for path in files] == ["000000020.json", "000000040.json", "000000060.json"]
+    assert [path.name for path in files] == ["000000030.json", "000000060.json"]
     report = json.loads(files[-1].read_text())
     assert (report["step"], report["mean_return"]) == (60, evaluated[-1]["evaluation/return"])
     assert not (tmp_path / "without" / "evaluations").exists()
 
 
 def test_evaluation_during_training_is_resumed_exactly(tmp_path: Path) -> None:
-    whole = finished(short(EVERY), tmp_path / "whole")
-    cut = Trainer(short(EVERY), tmp_path / "cut")
+    config = short(EVERY, game="glamkit/Catch-v0")
+    whole = finished(config, tmp_path / "whole")
+    cut = Trainer(config, tmp_path / "cut")
     for event in cut:
         if event.step == 45:  # the newest checkpoint then is that of step 25
             break
     del cut
-    assert log(finished(short(EVERY), tmp_path / "cut")) == log(whole)
+    assert log(finished(config, tmp_path / "cut")) == log(whole)
 
 
 @pytest.fixture(scope="module")
