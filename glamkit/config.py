@@ -155,11 +155,15 @@ class Evaluation(Checked):
     episodes: int = setting(20, "episodes", "played with the final policy (published: 20)", 1, 1000)
     sampled: bool = setting(True, "yes/no", "sample actions as published; no = the most likely action")
     episode_steps: int = setting(27_000, "agent steps", "an episode is cut here (108,000 frames, ALE's rule)", 1)
-    games: int = setting(20, "games", "side by side; each episode has its own seed, so this changes no average", 1, 1000)
+    games: int = setting(
+        20, "games", "side by side; each episode has its own seed, so this changes no average", 1, 1000
+    )
     sticky: Literal["env", "on", "off"] = setting(
         "env", "choice", "sticky actions as in env.sticky, or on (0.25) or off whatever that is"
     )
-    no_ops: int = setting(0, "frames", "up to so many idle ones start an episode (0 as released, 30 elsewhere)", 0, 1000)
+    no_ops: int = setting(
+        0, "frames", "up to so many idle ones start an episode (0 as released, 30 elsewhere)", 0, 1000
+    )
     every: int = setting(0, "agent steps", "between two evaluations during training; 0: at its end only", 0)
 
 
@@ -176,6 +180,10 @@ class Runtime(Checked):
     )
     compile: Literal["auto", "on", "off"] = setting(
         "auto", "choice", "torch.compile: takes minutes at the start; auto does on GPUs, and on CPUs in long runs"
+    )
+    tensorboard: bool = setting(False, "yes/no", "also write the log for TensorBoard, into tensorboard/ of the run")
+    deterministic: bool = setting(
+        False, "yes/no", "on GPUs only kernels that repeat to the bit: slower; torch warns of those that cannot"
     )
     max_hours: float = setting(0.0, "hours", "then the run saves and stops; start it again to go on; 0 = no limit", 0)
     env_crashes: int = setting(10, "crashes", "of the game, answered by starting it anew; after more the run stops", 0)

@@ -22,8 +22,9 @@ from typing import Any
 
 import torch
 
+from glamkit.config import Config
 from glamkit.errors import GlamkitError
-from glamkit.run import replace_text
+from glamkit.run import Run, replace_text
 from glamkit.runtime import device_name
 
 FORMAT = 1
@@ -38,17 +39,17 @@ class Passport:
     """The record of one run, kept while it trains; a context around the loop, in which the clock runs.
 
     Args:
-        path: of passport.json; sessions that are there already stay.
-        seed: the run's.
+        run: whose folder holds it; sessions that are there already stay.
+        config: the run's.
         step: from which this session goes on.
         device: what it trains on.
         machine: what else the trainer knows of it: precision, kernel, whether compiled.
     """
 
-    def __init__(self, path: Path, seed: int, step: int, device: torch.device, machine: Mapping[str, str]) -> None:
-        self.path, self.device, self.seed = path, device, seed
+    def __init__(self, run: Run, config: Config, step: int, device: torch.device, machine: Mapping[str, str]) -> None:
+        self.path, self.device, self.seed = run.folder / "passport.json", device, config.trainer.seed
         self.began: float | None = None
-        self.sessions = [entry for entry in sessions(path) if entry.get("step", 0) <= step]
+        self.sessions = [entry for entry in sessions(self.path) if entry.get("step", 0) <= step]
         self.session: dict[str, Any] = {
             "begun": datetime.now(UTC).isoformat(timespec="seconds"),
             "first_step": step,

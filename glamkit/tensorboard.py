@@ -10,14 +10,20 @@ import argparse
 import atexit
 import contextlib
 import json
+import logging
 import re
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from glamkit.errors import GlamkitError
 from glamkit.run import Run, resolve
+
+logger = logging.getLogger(__name__)
 
 
 class Mirror:
@@ -25,14 +31,18 @@ class Mirror:
 
     Args:
         run: whose log it follows.
+        wanted: False does nothing at all.
 
     Raises:
         GlamkitError: TensorBoard is not installed.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, wanted: bool = True) -> None:
         self.run, self.folder = run, run.folder / "tensorboard"
+        self.writer: Any = None
         self.position, self.step, self.shown = 0, 0, set[tuple[str, int]]()
+        if not wanted:
+            return
         make = writer_class()
         for old in self.folder.glob("events.out.tfevents.*"):
             old.unlink()
@@ -42,17 +52,27 @@ class Mirror:
 
     def follow(self) -> None:
         """Copies what has been added since the last call; a folder that is gone is left alone."""
-        if not self.run.folder.exists():
+        if self.writer is None or not self.run.folder.exists():
             return
+        try:
+            self.copy()
+            self.writer.flush()
+        except OSError as error:  # a full disk: what TensorBoard shows is not worth a run
+            logger.warning("%s cannot be written (%s); the run goes on without it.", self.folder, error.strerror)
+
+    def copy(self) -> None:
+        """What is new: the log, the final score and what is in the folder of videos."""
         for entry in self.new_entries():
             self.step = entry.pop("step")
             self.scalars(entry, self.step)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             report = json.loads(self.run.evaluation_file.read_text(encoding="utf-8"))
             self.scalars({"evaluation/final": float(report["mean_return"])}, int(report["step"]))
-        for path in sorted((self.run.folder / "videos").glob("*.gif")):
-            self.video(path)
-        self.writer.flush()
+        for path in sorted((self.run.folder / "videos").glob("*")):
+            key = (path.name, path.stat().st_mtime_ns)
+            if key not in self.shown and path.suffix in (".gif", ".npz"):
+                self.shown.add(key)
+                self.video(path) if path.suffix == ".gif" else self.strip(path)
 
     def new_entries(self) -> list[dict[str, Any]]:
         """Lines of the log that were not read yet; a half-written one is left for the next time."""
@@ -86,17 +106,29 @@ class Mirror:
         numbers = re.findall(r"\d{3,}", path.stem)
         step = int(numbers[0]) if numbers else self.step
         name = "videos/" + re.sub(r"-?\d{3,}", "", path.stem)
-        if (path.name, path.stat().st_mtime_ns) in self.shown:
-            return
-        self.shown.add((path.name, path.stat().st_mtime_ns))
         picture = Summary.Image(encoded_image_string=path.read_bytes())
         self.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=picture)]), step)
+
+    def strip(self, path: Path) -> None:
+        """A moment of play as it was, as it is reconstructed and as it is dreamt, from `monitor.Strip`."""
+        with (
+            contextlib.suppress(ValueError, KeyError, EOFError, zipfile.BadZipFile),
+            np.load(path, allow_pickle=False) as saved,
+        ):
+            rows = [saved[name] for name in ("real", "reconstructed", "imagined")]
+            self.writer.add_image("strip", np.concatenate(rows), int(saved["step"]), dataformats="HWC")
 
     def close(self) -> None:
         """Copies the rest and closes the files."""
         atexit.unregister(self.follow)
         self.follow()
         self.writer.close()
+
+
+def require(wanted: bool) -> None:
+    """Refuses, before any work, what cannot be done here; errors as in `Mirror`."""
+    if wanted:
+        writer_class()
 
 
 def writer_class() -> Any:

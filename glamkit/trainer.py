@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glamkit import checkpoint, diagnostics, evaluation, guard, measures
+from glamkit import checkpoint, diagnostics, evaluation, guard, measures, tensorboard
 from glamkit.actor_critic import ActorCritic
 from glamkit.agent import Agent, Past
 from glamkit.config import Config, Optimizer
@@ -21,6 +21,7 @@ from glamkit.experience import Batch, Context, Rollout
 from glamkit.files import reason
 from glamkit.mamba import select_kernel
 from glamkit.metrics import Log, Means
+from glamkit.passport import Passport
 from glamkit.replay import Replay
 from glamkit.run import Run
 from glamkit.runtime import Machine, random_state, seed_everything, set_random_state
@@ -56,6 +57,7 @@ class Trainer:
 
     def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
         self.config, self.run = config, Run(run_dir)
+        tensorboard.require(config.runtime.tensorboard)
         self.env = make_env(config.env)
         self.run.check(config, resume)
         self.machine = Machine(config.runtime, config.trainer.updates)
@@ -72,7 +74,7 @@ class Trainer:
         fuse = self.machine.fuse
         self.observe, self.dream_step = fuse(world_model.observe), fuse(world_model.step)
         self.world_model_loss = fuse(world_model.loss)
-        self.kernel = select_kernel(self.agent, config.runtime.kernel, device)
+        self.kernel = select_kernel(self.agent, self.machine.kernel, device)
         self.world_model_optimizer = adam(world_model, config.world_model_optimizer)
         self.actor_critic_optimizer = adam(actor_critic, config.actor_critic_optimizer)
         self.past = Past(config.agent, 1, image_size, device)
@@ -83,19 +85,22 @@ class Trainer:
         self.clock = (time.perf_counter(), 0)
         self.guard, self.crashes = guard.Guard(self.replay, self.run.folder), guard.Crashes(config.runtime.env_crashes)
         self.session = Session(self.run, config.runtime.max_hours, lambda: (self.step, self.saved))
+        described = {**self.machine.describe(), "kernel": self.kernel}
         with self.session.opening():
-            self.run.begin(config, {**self.machine.describe(), "kernel": self.kernel})
+            self.run.begin(config, described)
             if not checkpoint.resume(self.run.checkpoints, self.load_state_dict):
                 # Steps and lines saved by a process that was killed before its first checkpoint are of no use.
                 checkpoint.load_replay(self.run.replay, self.replay)
                 self.log.cut(0)
                 self.frame = self.env.reset(config.trainer.seed)
+            self.passport = Passport(self.run, config, self.step, device, described)
+            self.mirror = tensorboard.Mirror(self.run, config.runtime.tensorboard)
 
     # Algorithm 1 ------------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Event]:
         """Trains until the run is complete or stopped; between two events everything may be looked at or saved."""
-        with self.session.turn(), guard.explained(self.config, self.machine):
+        with self.session.turn(), self.passport, guard.explained(self.config, self.machine):
             self.guard.check()
             while self.step < self.config.trainer.env_steps and not self.session.stops.asked():
                 yield from self.advance()
@@ -210,6 +215,7 @@ class Trainer:
         metrics["time/steps_per_second"] = (self.step - at) / max(now - before, 1e-9)
         self.clock = (now, self.step)
         self.log.write(self.step, "log", metrics)
+        self.mirror.follow()
         return Event("log", self.step, metrics)
 
     def evaluate(self) -> Event:
@@ -231,6 +237,7 @@ class Trainer:
         checkpoint.save(self.run.checkpoints, self.step, self.state_dict())
         self.saved = self.step
         self.session.tell("running")
+        self.passport.write(self.step)
         return Event("saved", self.step, {"time/save_seconds": time.perf_counter() - started})
 
     def finish(self) -> Event:

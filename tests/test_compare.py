@@ -29,14 +29,15 @@ CPU = torch.device("cpu")
 
 def test_a_passport_says_what_it_takes_and_what_it_cost(tmp_path: Path) -> None:
     path = tmp_path / "passport.json"
-    first = Passport(path, 7, 0, CPU, {"precision": "float32", "kernel": "glamkit"})
+    config = preset("debug", seed=7)
+    first = Passport(Run(tmp_path), config, 0, CPU, {"precision": "float32", "kernel": "glamkit"})
     with first:
         time.sleep(0.02)
         first.write(10)
         time.sleep(0.02)
     time.sleep(0.05)  # nobody trains
     first.write(20)
-    second = Passport(path, 7, 20, CPU, {"precision": "bfloat16"})
+    second = Passport(Run(tmp_path), config, 20, CPU, {"precision": "bfloat16"})
     with second:
         second.write(30)
     data = json.loads(path.read_text())
@@ -54,21 +55,22 @@ def test_a_passport_says_what_it_takes_and_what_it_cost(tmp_path: Path) -> None:
 
 def test_sessions_after_the_step_that_is_gone_on_from_are_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "passport.json"
-    Passport(path, 1, 0, CPU, {}).write(50)
-    Passport(path, 1, 50, CPU, {}).write(90)
-    again = Passport(path, 1, 50, CPU, {})  # killed before the next checkpoint
+    run, config = Run(tmp_path), preset("debug")
+    Passport(run, config, 0, CPU, {}).write(50)
+    Passport(run, config, 50, CPU, {}).write(90)
+    again = Passport(run, config, 50, CPU, {})  # killed before the next checkpoint
     again.write(70)
     assert [s["step"] for s in passport.sessions(path)] == [50, 70]
 
 
 def test_a_passport_is_quick_and_never_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.perf_counter()
-    made = Passport(tmp_path / "passport.json", 1, 0, CPU, {})
+    made = Passport(Run(tmp_path), preset("debug"), 0, CPU, {})
     made.write(1)
     assert time.perf_counter() - began < 1  # 0.2 s on a quiet machine
     (tmp_path / "passport.json").write_text("[" * 5000)
     assert passport.sessions(tmp_path / "passport.json") == []
-    Passport(tmp_path / "none" / "passport.json", 1, 0, CPU, {}).write(1)  # no such folder
+    Passport(Run(tmp_path / "none"), preset("debug"), 0, CPU, {}).write(1)  # no such folder
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_state(ROOT) in ({"unknown": "git is not installed"}, git_state(tmp_path))
 
