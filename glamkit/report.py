@@ -89,9 +89,11 @@ class Report:
         self.groups = results.group(self.results)
         self.published = dict(scores.published())
         self.others: dict[str, Method] = {}
-        for file in files:
-            for name, method in scores.read(Path(file)).items():
-                self.others[name if name not in self.published else f"{name} ({Path(file).name})"] = method
+        for file in map(Path, files):
+            for name, method in scores.read(file).items():
+                taken = {*self.published, *self.groups, *self.others}
+                candidates = (name, f"{name} ({file.name})", f"{name} ({file})")
+                self.others[next((new for new in candidates if new not in taken), candidates[-1])] = method
         own = {name: own_method(group) for name, group in self.groups.items() if any(r.atari for r in group)}
         self.games = compared([*own.values(), *self.others.values()])
         tables = ((own, True), (self.others, False), (self.published, False))

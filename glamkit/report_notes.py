@@ -52,7 +52,10 @@ def about_games(report: Report) -> Iterator[str]:
         )
     for entry in report.new:
         if set(entry.normal) != set(report.games):
-            yield f"{entry.name} has {len(entry.normal)} of the {len(report.games)} games that are compared."
+            yield (
+                f"{entry.name} has {len(entry.normal)} of the {len(report.games)} games that are compared "
+                f"({', '.join(entry.normal)}): its aggregates cannot be compared with the others'."
+            )
     raw = sorted({result.game for result in report.results if not result.atari})
     if raw:
         yield f"No human score is known for {', '.join(raw)}: raw returns only, outside of all aggregates."

@@ -133,6 +133,14 @@ def test_unequal_settings_are_never_averaged(tmp_path: Path) -> None:
     assert set(made.improvements) == set(made.groups)
 
 
+def test_experiments_that_share_no_game_are_said_not_to_be_comparable(tmp_path: Path) -> None:
+    made_run(tmp_path / "a", [10.0], game="Pong", seed=1)
+    made_run(tmp_path / "b", [20.0], "agent.acting=posterior", game="Boxing", seed=1)
+    made = report(tmp_path)
+    assert len(made.games) == 26 and [len(entry.normal) for entry in made.new] == [1, 1]
+    assert said(made).count("its aggregates cannot be compared with the others'.") == 2
+
+
 def test_short_training_cut_episodes_and_differing_cards_are_said(tmp_path: Path) -> None:
     config = preset("quick", game="Pong")
     cut = [{"return": 1.0, "length": 500, "cut": True}, {"return": 1.0, "length": 5, "cut": False}]
@@ -171,6 +179,11 @@ def test_result_files_of_others_are_compared_too(tmp_path: Path) -> None:
     assert "Theirs: left out are Pong: 1 of 3 scores are no finite numbers" in said(made)
     assert "STORM (theirs.json) has one mean per game" in said(made)
     assert "Theirs" in made.improvements and "STORM (theirs.json)" not in made.improvements
+    again = tmp_path / "again" / "theirs.json"
+    again.parent.mkdir()
+    again.write_text(path.read_text())
+    names = [entry.name for entry in report(files=[path, again]).new]
+    assert names == ["Theirs", "STORM (theirs.json)", "Theirs (theirs.json)", f"STORM ({again})"]
     assert "DIAMOND" in made.improvements["Theirs"] and "MuZero" not in made.improvements["Theirs"]
 
 
