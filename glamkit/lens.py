@@ -129,22 +129,21 @@ class Lens:
         Raises:
             GlamkitError: it starts too early, is too long or empty.
         """
-        first, last = self.replay.oldest + self.before, self.replay.count - 1 - length
+        first, end = self.replay.oldest + self.before, self.replay.count - 1
         if length < 1:
             raise GlamkitError(f"length = {length} is outside its range: at least 1.")
-        if last < first:
-            most = self.replay.count - 1 - first
-            stored = f"the replay holds {len(self.replay):,} steps, of which the first {self.before} are only read"
-            raise GlamkitError(f"length = {length} is too long: {stored}; use at most {max(most, 0)}.")
-        if start < first:
+        if start < first < end:
             raise GlamkitError(
                 f"start = {start} is too close to the beginning: {self.before} steps before it are needed, and the "
                 f"replay holds steps from {self.replay.oldest:,} on; use at least {first}."
             )
-        if start > last:
+        if length > end - first:
+            stored = f"the replay holds {len(self.replay):,} steps, of which the first {self.before} are only read"
+            raise GlamkitError(f"length = {length} is too long: {stored}; use at most {max(end - first, 0)}.")
+        if start > end - length:
             raise GlamkitError(
-                f"start = {start} with length = {length} goes beyond the stored steps, of which the last is "
-                f"{self.replay.count - 1:,}; use a start of at most {last}."
+                f"start = {start} with length = {length} goes beyond the stored steps, of which the last is {end:,}; "
+                f"use a start of at most {end - length}."
             )
 
     def branches(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:

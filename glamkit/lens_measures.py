@@ -178,6 +178,7 @@ def calibration(forecast: Forecast, bins: int = BINS) -> Calibration:
 def divergence(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """KL(left || right) in nats between probabilities (..., K, C), summed over K."""
     floor = 1e-12  # without unimix a class may have no probability at all
+    left, right = left.astype(np.float64), right.astype(np.float64)
     return (left * (np.log(left + floor) - np.log(right + floor))).sum((-2, -1))
 
 

@@ -77,7 +77,7 @@ def test_what_is_aligned_stays_in_the_event_s_episode(opened: Opened, lens: Lens
     assert found.rise.values[:, 0] == pytest.approx(late - early, abs=1e-6)
     step = next(e.step for e in lens_events.events(opened) if e.kind == "penalty" and 92 + 6 + 8 <= e.step <= 214)
     alone = lens_measures.variation(lens, lens.read([step - 8], 9))[0]
-    assert alone.size_came == pytest.approx(found.came.values[0, :9], rel=1e-4)
+    assert alone.size_came == pytest.approx(found.came.values[0, :9], rel=1e-3, abs=1e-6)
     assert lens_events.aligned(opened, lens, "life lost") is None
 
 
@@ -127,7 +127,7 @@ def test_the_points_of_a_run_are_its_kept_checkpoints(opened: Opened) -> None:
 
 
 def test_every_figure_can_be_drawn(opened: Opened, lens: Lens) -> None:
-    begin, length = lens_events.choose(opened, lens)
+    begin, length = lens_events.choose(opened, lens, length=30)
     events, reading = lens_events.events(opened), lens.read([begin], length)
     seen, window = lens_measures.view(lens, reading), memory_reach.window(lens, reading)[0]
     found = [one for kind in lens_events.KINDS if (one := lens_events.aligned(opened, lens, kind))]
@@ -149,7 +149,7 @@ def test_every_figure_can_be_drawn(opened: Opened, lens: Lens) -> None:
         assert len(figure.png(50)) > 4000
     # A stretch of one step, and one without any event.
     one = lens_measures.view(lens, lens.read([begin], 1))
-    for figure in (lens_plots.timeline(one, []), lens_plots.shares(one, []), lens_screens.where(one, [])):
+    for figure in (lens_plots.timeline(one, []), lens_screens.where(one, [])):
         assert len(figure.png(50)) > 4000
 
 
