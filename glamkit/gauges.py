@@ -119,11 +119,12 @@ def game_speeds(trainer: Trainer, span: float = 1.0) -> dict[str, float]:
             game.reset()
         return 1
 
-    many = make_vector(config.env, config.evaluation.episodes, 0)
+    count = min(config.evaluation.episodes, config.evaluation.games)
+    many = make_vector(config.env, count, 0)
     many.reset()
 
     def play_many() -> int:
-        ended = many.step(random.integers(many.num_actions, size=config.evaluation.episodes))[3]
+        ended = many.step(random.integers(many.num_actions, size=count))[3]
         if ended.all():
             many.reset()
         return int((~ended).sum())

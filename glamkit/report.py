@@ -168,9 +168,10 @@ def read_methods(names: str | Sequence[str]) -> list[str]:
     """
     known = list(scores.published())
     if isinstance(names, str):
-        text, found = names.strip(), []
+        text, found = names.strip(" ,"), []
         while text:
-            whole = max((name for name in known if text.startswith(name)), key=len, default=text.split(",")[0].strip())
+            fitting = [name for name in known if f"{text},".startswith(f"{name},")]
+            whole = max(fitting, key=len, default=text.split(",")[0].strip())
             found.append(whole)
             text = text[len(whole) :].strip(" ,")
         names = known if found == ["all"] else found

@@ -213,7 +213,12 @@ def test_methods_are_named_with_hints() -> None:
         "DreamerV3 (Nature, 2024 code)", "STORM", "IRIS",
     ]  # fmt: skip
     assert read_methods("all") == list(scores.published())
-    for wrong, hint in {"STROM": "unknown method 'STROM'; did you mean 'STORM'", "": "against is empty"}.items():
+    wrongs = {
+        "STROM": "unknown method 'STROM'; did you mean 'STORM'",
+        "": "against is empty",
+        " , ": "against is empty",
+    }
+    for wrong, hint in {**wrongs, "STORMY, IRIS": "unknown method 'STORMY'"}.items():
         with pytest.raises(GlamkitError, match=re.escape(hint)):
             read_methods(wrong)
 
