@@ -46,7 +46,7 @@ class Aligned(NamedTuple):
 
     @property
     def rise(self) -> Curve:
-        """(N, 1): how much more was expected in the two steps before and at the event than in the earlier half."""
+        """(N, 1): how much more was expected at lags -1 and 0 than at the earliest four."""
         late, early = self.expected.values[:, (self.lags >= -1) & (self.lags <= 0)], self.expected.values
         return Curve("rise", "nats", (means(late) - means(early[:, self.lags < -BEFORE // 2]))[:, None])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -27,6 +28,12 @@ def executed(name: str, book: Path, **parameters: object) -> nbformat.NotebookNo
     done = python("papermill", "--no-progress-bar", NOTEBOOKS / f"{name}.ipynb", book, *pairs)
     assert done.returncode == 0, done.stderr
     return nbformat.read(book, as_version=4)
+
+
+def contents(folder: Path) -> dict[str, tuple[str, int]]:
+    """Every file below a folder with its checksum and its time of change."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
 
 
 def outputs(book: nbformat.NotebookNode) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from books import contents
 from tiny_runs import finished, short
 
 from glamkit.errors import GlamkitError
@@ -30,12 +30,6 @@ def copied(trainer: Trainer, folder: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     return folder
-
-
-def contents(folder: Path) -> dict[str, tuple[str, int]]:
-    """Every file with its checksum and time of change."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
 
 
 def test_what_is_opened_is_what_was_trained(trainer: Trainer) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import nbformat
 import pytest
-from books import NOTEBOOKS, executed, exported_pictures, outputs
+from books import NOTEBOOKS, contents, executed, exported_pictures, outputs
 from tiny_runs import finished, short
 
 from glamkit.errors import GlamkitError
@@ -21,11 +20,6 @@ PICTURES = 10  # timeline, codes, step, reliability, events, where, shares, memo
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = short("trainer.update_every=8", env_steps=120, game="glamkit/Catch-v0")
     return finished(config, tmp_path_factory.mktemp("variation") / "catch").run.folder
-
-
-def contents(folder: Path) -> dict[str, tuple[str, int]]:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
 
 
 def cells() -> list[str]:
