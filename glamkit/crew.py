@@ -187,6 +187,8 @@ class Crew:
     def settle(self, task: Task, status: int) -> None:
         """Takes in how a process ended."""
         job, errors = task.job, errors_of(task.job)
+        if not status and job.notebook:
+            job.errors_file.unlink(missing_ok=True)  # Jupyter's own warnings; what the run said is in its notebook
         if not status or self.stopping:
             return
         record = Record.read(job.run.folder)

@@ -132,18 +132,29 @@ def rows(groups: Mapping[str, Sequence[Outcome]], env_steps: int) -> list[tuple[
 
 
 @plotting.style
-def figure(questions: Mapping[str, Mapping[str, Sequence[Outcome]]], env_steps: int, title: str) -> Picture:
-    """A row for each question: learning curves of its variants on the left, final scores on the right."""
+def figure(
+    questions: Mapping[str, Mapping[str, Sequence[Outcome]]], env_steps: int, title: str, one_game: bool = True
+) -> Picture:
+    """A row for each question: learning curves of its variants on the left, final scores on the right.
+
+    Args:
+        questions: their titles, each with its variants and the outcomes of those.
+        env_steps: the length of the runs.
+        title: of all.
+        one_game: the rows share their scales and what random actions bring; False for a game each.
+    """
     picture, grid = plotting.figure(10, 1.1 + 2.5 * len(questions), len(questions), 2, width_ratios=(3, 2))
-    everything = [outcome for groups in questions.values() for outcomes in groups.values() for outcome in outcomes]
-    random = np.concatenate([outcome.random for outcome in everything] or [np.zeros(0)])
-    for (left, right), (question, groups) in zip(grid, questions.items(), strict=True):
+    rows = [[outcome for outcomes in groups.values() for outcome in outcomes] for groups in questions.values()]
+    everything = [outcome for row in rows for outcome in row]
+    for (left, right), (question, groups), row in zip(grid, questions.items(), rows, strict=True):
         draw_curves(left, groups, env_steps)
         draw_scores(right, groups)
         left.set_title(question)
         right.set_title("Final score")
-        left.sharey(grid[0, 0])
-        right.sharex(grid[0, 1])
+        if one_game:
+            left.sharey(grid[0, 0])
+            right.sharex(grid[0, 1])
+        random = np.concatenate([outcome.random for outcome in (everything if one_game else row)] or [np.zeros(0)])
         if len(random):
             for line in (left.axhline, right.axvline):
                 line(random.mean(), color=GREY, ls=":", lw=1, label="random actions")

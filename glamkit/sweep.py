@@ -111,7 +111,8 @@ class Sweep:
             variant = entry.folder.split("/")[-1].rpartition("seed")[0].rstrip("-") or entry.preset
             groups.setdefault(entry.game, {}).setdefault(variant, []).append(outcomes.read(job))
         longest = max(job.total for job in self.jobs)
-        return outcomes.figure(groups, longest, f"{self.folder.name}: {len(self.jobs)} runs of {longest:,} agent steps")
+        title = f"{self.folder.name}: {len(self.jobs)} runs of {longest:,} agent steps"
+        return outcomes.figure(groups, longest, title, one_game=False)
 
     def __repr__(self) -> str:
         return repr(self.overview())

@@ -28,8 +28,11 @@ SAME_COST = {"env.game": "Pong", "trainer.seed": 1}  # what does not change the 
 class Timer(Protocol):
     """An engine, as far as it is needed here."""
 
-    at_once: int
     devices: int
+
+    @property
+    def at_once(self) -> int:
+        """Runs that will be at work together."""
 
     def ask(self, module: str, text: str) -> str:
         """What a module of glamkit prints when it is given `text`, run where runs are."""

@@ -89,7 +89,8 @@ def make(
     """
     common, named = read_settings("overrides", overrides), read_variants(variants)
     entries = []
-    for seed in read_seeds(seeds):  # seed by seed, so that variants and games can be compared as soon as possible
+    given = seeds if isinstance(seeds, (str, int, list, tuple)) else str(seeds)
+    for seed in read_seeds(given):  # seed by seed, so that variants and games can be compared as soon as possible
         for game, short in read_games(games).items():
             for name, changes in named.items():
                 place = f"{short}/{name}-seed{seed}" if name else f"{short}/seed{seed}"

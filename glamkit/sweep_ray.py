@@ -60,8 +60,13 @@ class Cluster:
             raise GlamkitError(f"no machine of the cluster has room for a run of {cpus} CPU cores; lower cpus.")
         self.room = limit
         self.devices = int(gpus) or len([node for node in self.ray.nodes() if node["Alive"]])
-        self.at_once = int(min(limit, places))
+        self.places = int(min(limit, places))
         self.cpus = cpus
+
+    @property
+    def at_once(self) -> int:
+        """Runs that will be at work together."""
+        return self.places
 
     def start(self, job: Job, attempt: int) -> RayProcess:
         """Hands a run to Ray."""

@@ -16,12 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from glamkit import evaluation
 from glamkit.config import Config, differences
 from glamkit.errors import GlamkitError
 from glamkit.jobs import BEAT, SHOWN, Record
 from glamkit.presets import preset
-from glamkit.trainer import Trainer
 
 PATIENCE = 90.0  # seconds to wait for another process that works in the same folder and may be about to end
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in the text of an error
@@ -85,6 +83,10 @@ def train(config: Config, folder: Path, asked: threading.Event) -> None:
     Raises:
         GlamkitError: it was stopped, or whatever the trainer refuses.
     """
+    # Here, as a notebook's process has no use for torch and the memory that it takes.
+    from glamkit import evaluation
+    from glamkit.trainer import Trainer
+
     trainer = Trainer(config, folder)
     for _ in trainer:
         trainer.stop_requested |= asked.is_set()
@@ -141,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = Config.from_dict(order["config"])
         threading.Thread(target=listen, daemon=True).start()
         with alone(folder), recorded(folder, order["attempt"], asked):
+            stop_file.unlink(missing_ok=True)  # left by a process that was killed while it stopped
             try:
                 if order["notebook"]:
                     execute(Path(order["notebook"]), config, folder)

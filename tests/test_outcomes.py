@@ -85,6 +85,17 @@ def test_figure(tmp_path: Path) -> None:
     assert len(picture.png()) > 10_000
 
 
+def test_games_of_their_own_have_scales_of_their_own(tmp_path: Path) -> None:
+    made = by_hand(tmp_path)
+    groups = {v.label: made.outcomes(v) for v in made.variants}
+    worse = {name: [outcome._replace(random=outcome.random - 9) for outcome in found] for name, found in groups.items()}
+    for one_game in (True, False):
+        axes = outcomes.figure({"one": groups, "other": worse}, 100, "", one_game).axes
+        lines = [{line.get_label(): line for line in part.lines}["random actions"] for part in axes[::2]]
+        assert [line.get_ydata()[0] for line in lines] == ([-5.5, -5.5] if one_game else [-1.0, -10.0])
+        assert axes[0].get_shared_y_axes().joined(axes[0], axes[2]) is one_game
+
+
 def test_nothing_there_yet(tmp_path: Path) -> None:
     made = plan(tmp_path, "modules acting")
     assert [row[1:5] for row in made.table().rows[1:]] == [["0 of 1", "-", "-", "-"]] * 5

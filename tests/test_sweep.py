@@ -95,6 +95,7 @@ MISTAKES = {
     "games: []": "games = [] names none",
     "games: [[Pong]]": "games = ['Pong'] is not text.",
     "games: Pong\nseeds: one": "seeds = 'one' is not a list of whole numbers",
+    "games: Pong\nseeds: 1.5": "seeds = '1.5' is not a list of whole numbers",
     "games: Pong\npreset: debgu": "unknown preset 'debgu'; did you mean 'debug'?",
     "games: Pong\noverrides: trainer.warmpu=60": "unknown setting 'trainer.warmpu'; did you mean 'trainer.warmup'",
     "games: Pong\noverrides: {trainer: {seed: 2}}": "overrides sets trainer.seed; in a batch that is said by seeds.",
