@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from glamkit.errors import GlamkitError
-from glamkit.files import read_bytes, read_json, reason, replace, sweep
+from glamkit.files import read_bytes, read_json, reason, remove, replace, sweep
 from glamkit.replay import Replay
 
 FORMAT = 1
@@ -52,7 +52,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     kept = {f"{number:09d}" for number in [number for number in steps(folder) if number <= step][-KEEP:]}
     for old in [*folder.glob("*.json"), *folder.glob("*.pt")]:
         if old.stem not in kept:
-            old.unlink()
+            remove(old)
     sweep(folder)
     return path
 
@@ -165,7 +165,7 @@ def save_replay(folder: Path, replay: Replay, saved: int) -> int:
         for old in folder.glob("*.npz"):
             # The checkpoint before this one may still be needed: keep what it can see.
             if _span(old)[1] <= saved - replay.config.capacity:
-                old.unlink()
+                remove(old)
     return replay.count
 
 
@@ -189,7 +189,7 @@ def load_replay(folder: Path, replay: Replay) -> None:
     replay.count = count
     for path in folder.glob("*.npz"):
         if _span(path)[1] > count:  # written after the checkpoint that is loaded: those steps will be collected again
-            path.unlink()
+            remove(path)
     sweep(folder)
 
 

@@ -34,8 +34,7 @@ def replace(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        remove(temporary)
         raise GlamkitError(f"{path} cannot be written: {error.strerror}; what was saved before is intact.") from None
     _sync_folder(path.parent)
 
@@ -48,8 +47,13 @@ def replace_text(path: Path, text: str) -> None:
 def sweep(folder: Path) -> None:
     """Removes what processes that were killed while they wrote have left behind."""
     for path in folder.glob("*.tmp"):
-        with contextlib.suppress(OSError):
-            path.unlink()
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Removes a file that is of no use any more; where that cannot be done it stays, which does no harm."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def read_bytes(path: Path, most: int | None = None) -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +27,7 @@ from glamkit.world_model import WorldModel
 
 PENDING = 1000  # updates after which they are looked at even if no line of the log is due
 FLOAT = 4  # bytes
+LARGEST = float(np.finfo(np.float32).max)  # reward that the replay can hold
 GIB = 2**30
 # What to lower when memory runs out in a part of a step.
 CAUSES = {
@@ -96,7 +96,8 @@ class Guard:
         self.failure = (
             f"the loss of the {update.name.replace('_', ' ')} or its gradient is {update.sum.item()} at step "
             f"{update.step}, and {kept}; the last good checkpoint is intact: go on from it with "
-            f"runtime.precision=float32, or start anew with a lower {update.name}_optimizer.learning_rate."
+            f"runtime.precision=float32, or start anew in another run_dir with a lower "
+            f"{update.name}_optimizer.learning_rate."
         )
 
 
@@ -113,7 +114,7 @@ class Crashes:
         """One step of the game, or None if it crashed or brought a reward that is no number."""
         try:
             outcome = env.step(action)
-            if math.isfinite(np.float32(outcome.reward)):
+            if abs(outcome.reward) <= LARGEST:
                 return outcome
             self._note(env, f"its reward was {outcome.reward}")
         except GlamkitError:

@@ -35,7 +35,7 @@ class Lock:
     _inside: dict[Path, int] = {}  # and how many times over
 
     def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
+        self.path = path.parent.resolve() / path.name
         self.name = f"{os.getpid()} {socket.gethostname()} {uuid.uuid4().hex}"
 
     def __enter__(self) -> Lock:

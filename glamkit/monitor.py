@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import sys
 import time
-import zipfile
 from collections import deque
 from collections.abc import Callable
 from html import escape
@@ -25,7 +24,7 @@ import numpy as np
 
 from glamkit import diagnostics, dreams, metrics, notebook, plotting
 from glamkit.errors import GlamkitError
-from glamkit.files import reason, replace
+from glamkit.files import reason, remove, replace
 from glamkit.trainer import Event, Trainer
 
 SHARES = (
@@ -150,7 +149,7 @@ class Strip:
             if column and column["step"] <= trainer.step:
                 self.columns.append(column)
             else:  # damaged, or taken after the checkpoint that training goes on from: it will be taken again
-                path.unlink()
+                remove(path)
 
     def extend(self, step: int) -> None:
         """Adds a column if a share of training has been reached since the last one."""
@@ -186,8 +185,11 @@ def read_column(path: Path) -> dict[str, Any] | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             numbers = {name: int(arrays[name]) for name in ("step", "start", "ahead")}
-            return numbers | {name: arrays[name] for name in ("real", "reconstructed", "imagined")}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            pictures = {name: arrays[name] for name in ("real", "reconstructed", "imagined")}
+        if not all(picture.ndim == 3 and picture.shape[2] == 3 for picture in pictures.values()):
+            raise ValueError("no pictures")
+        return numbers | pictures
+    except Exception:  # what readers of packed data raise for damaged ones has no end
         logger.warning("%s is damaged; the strip goes on without it.", path)
         return None
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from glamkit.actor_critic import ActorCritic
 from glamkit.config import ActorCritic as ActorCriticConfig
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.errors import GlamkitError
+from glamkit.files import reason
 from glamkit.world_model import WorldModel
 
 # Our name -> theirs, by prefix. Layers inside a sequence are numbered alike in both.
@@ -37,6 +39,8 @@ AGENT_NAMES = {"actor": "actor", "critic": "critic", "slow_critic": "slow_critic
 
 State = Mapping[str, Tensor]
 Sizes = TypeVar("Sizes", WorldModelConfig, ActorCriticConfig)
+Model = TypeVar("Model", WorldModel, ActorCritic)
+KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)  # numbers that weights are stored in
 
 
 def import_official(
@@ -54,12 +58,12 @@ def import_official(
     Raises:
         GlamkitError: an entry is missing, surplus or misshapen; it is named.
     """
-    world_model = WorldModel(*_world_model_sizes(world_model_state))
-    _load(world_model, world_model_state, WORLD_MODEL_NAMES, "world model")
+    _require_tensors(world_model_state)
+    world_sizes = _world_model_sizes(world_model_state)
+    world_model = _build(lambda: WorldModel(*world_sizes), world_model_state, WORLD_MODEL_NAMES, "world model")
     if agent_state is None:
         return world_model, None
-    actor_critic = ActorCritic(*_agent_sizes(agent_state))
-    _load(actor_critic, agent_state, AGENT_NAMES, "agent")
+    actor_critic = import_official_agent(agent_state)
     if actor_critic.features != world_model.features:
         raise GlamkitError(
             f"the agent reads {actor_critic.features} features, "
@@ -70,9 +74,9 @@ def import_official(
 
 def import_official_agent(agent_state: State) -> ActorCritic:
     """The actor-critic alone; see `import_official`."""
-    actor_critic = ActorCritic(*_agent_sizes(agent_state))
-    _load(actor_critic, agent_state, AGENT_NAMES, "agent")
-    return actor_critic
+    _require_tensors(agent_state)
+    sizes = _agent_sizes(agent_state)
+    return _build(lambda: ActorCritic(*sizes), agent_state, AGENT_NAMES, "agent")
 
 
 def export_official(
@@ -92,18 +96,37 @@ def official_name(name: str, names: Mapping[str, str]) -> str:
     return names[ours] + name.removeprefix(ours)
 
 
-def _load(module: WorldModel | ActorCritic, state: State, names: Mapping[str, str], what: str) -> None:
-    own = {name: tensor for name, tensor in module.state_dict().items() if not name.startswith("range.")}
+def _require_tensors(state: State) -> None:
+    """Refuses what is no table of ordinary tensors: one that claims to be large must take the room for it."""
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise GlamkitError("the released weights are no table of tensors by name.")
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.dtype not in KINDS:
+            raise GlamkitError(f"{name!r} of the released weights is no tensor of ordinary numbers.")
+        if value.is_meta or value.nbytes > value.untyped_storage().nbytes():
+            raise GlamkitError(f"{name!r} of the released weights claims {value.nbytes:,} bytes that it does not have.")
+
+
+def _build(make: Callable[[], Model], state: State, names: Mapping[str, str], what: str) -> Model:
+    """The model with the weights of a state, once all of them fit."""
+    try:
+        with torch.device("meta"):  # takes no room, so that wrong sizes cannot ask for any
+            shapes = make().state_dict()
+    except (RuntimeError, OverflowError, ValueError, TypeError) as error:
+        raise GlamkitError(f"these are not weights of the released {what}: {reason(error)}.") from None
+    own = {name: tensor for name, tensor in shapes.items() if not name.startswith("range.")}
     wanted = {official_name(name, names): name for name in own}
     problems = [f"{name} is missing" for name in wanted if name not in state]
-    problems += [f"{name} is surplus" for name in state if name not in wanted]
+    problems += [f"{name if name.isprintable() else repr(name)} is surplus" for name in state if name not in wanted]
     for theirs, ours in wanted.items():
         if theirs in state and tuple(state[theirs].shape) != tuple(own[ours].shape):
             problems.append(f"{theirs} has shape {tuple(state[theirs].shape)}, not {tuple(own[ours].shape)}")
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise GlamkitError(f"these are not weights of the released {what}: {'; '.join(problems[:5])}{more}.")
-    module.load_state_dict({ours: state[theirs] for theirs, ours in wanted.items()}, strict=False)
+    model = make()
+    model.load_state_dict({ours: state[theirs] for theirs, ours in wanted.items()}, strict=False)
+    return model
 
 
 def _world_model_sizes(state: State) -> tuple[WorldModelConfig, int]:

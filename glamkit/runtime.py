@@ -75,6 +75,7 @@ class Machine:
         device: torch device of models and replay.
         precision: dtype of convolutions and matrix products under `autocast`.
         compiles: whether `fuse` compiles.
+        kernel: the setting for GMamba's scan, but for mamba-ssm's where runs must repeat: its gradients do not.
 
     Args:
         config: the section `config.Runtime`.
@@ -91,7 +92,12 @@ class Machine:
             self.precision = torch.bfloat16
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
+            if config.deterministic:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first product
+                torch.backends.cudnn.benchmark = False
+                torch.use_deterministic_algorithms(True, warn_only=True)
         self.compiles = _resolve_compile(config.compile, self.device, updates)
+        self.kernel = "glamkit" if config.deterministic else config.kernel
 
     def __repr__(self) -> str:
         return f"{self.device} in {str(self.precision).removeprefix('torch.')}"

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from glamkit.errors import GlamkitError, nearest
 
+LONGEST = 32  # numbers in a list
 
 def setting(default: Any, unit: str, why: str, low: float | None = None, high: float | None = None) -> Any:
     """A field with its unit, one line of why, and the closed range it must lie in."""
@@ -38,8 +39,8 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
         return value
     if get_origin(kind) is tuple:
         parts = value.strip("()[] ").split(",") if isinstance(value, str) else value
-        if not isinstance(parts, (list, tuple)) or not parts:
-            raise GlamkitError(f"{name} = {value!r} is not a list of whole numbers such as 16,32,64.")
+        if not isinstance(parts, (list, tuple)) or not 0 < len(parts) <= LONGEST:
+            raise GlamkitError(f"{name} = {str(value)[:80]!r} is not a list of whole numbers such as 16,32,64.")
         return tuple(coerce(name, part, get_args(kind)[0]) for part in parts if part != "")
     reader = {int: _whole, float: _number, bool: _flag, str: _text}[kind]
     result = reader(value)

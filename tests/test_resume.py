@@ -141,3 +141,11 @@ def test_steps_saved_without_a_checkpoint_are_forgotten(tmp_path: Path) -> None:
     checkpoint.save_replay(killed.run.replay, killed.replay, 0)  # and killed before the checkpoint itself
     fresh = Trainer(short("trainer.save_every=1000"), tmp_path)
     assert (fresh.step, list(fresh.run.replay.iterdir())) == (0, [])
+
+
+@pytest.mark.cuda
+def test_on_a_gpu_with_deterministic_kernels_too(tmp_path: Path) -> None:
+    config = short("runtime.device=cuda runtime.deterministic=true")
+    whole = finished(config, tmp_path / "whole")
+    after_steps(config, tmp_path / "parts", 55).save()
+    assert differing(finished(config, tmp_path / "parts"), whole) == []
