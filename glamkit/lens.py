@@ -104,7 +104,8 @@ class Lens:
     def dream(self, policy: Policy, imagination: Imagination, start: int, length: int, seed: int = 0) -> Reading:
         """A dream of `length` steps that begins where the real step `start` did, read as if it had happened.
 
-        Its first frame is what the model expects after step start - 1; what came is its own next frame, seen again.
+        Its first frame is what the model expects after step start - 1. The latents that came are those it drew from,
+        the variation that came is that of its own pictures.
         """
         self.check(start, length)
         seen = imagination.context_length
@@ -116,12 +117,13 @@ class Lens:
             rollout = self.model.imagine(policy, context, length, imagination.memory)
             dreamt = rollout.states[..., : self.model.latent]
             frames = torch.from_numpy(pictures(self.model.decode(dreamt)[0])).permute(0, 3, 1, 2).unsqueeze(0)
-            again = self.model.observe(frames.to(dreamt.device))
+            embedding = self.model.embed(frames.to(dreamt.device))
+            drawn_from = self.model.prior(rollout.states[..., self.model.latent :]).float()
             real = self.model.tokens(latents, steps.actions)[:, -self.before :]
             tokens = torch.cat([real, self.model.tokens(dreamt[:, :-1], rollout.actions)], 1)
             numbers = start + torch.arange(length).unsqueeze(0)
-            outcome = (frames, rollout.rewards.float(), rollout.terminations)
-            return Reading(numbers, *outcome, again.embedding, again.posterior.float(), tokens, *self.branches(tokens))
+            outcome = (rollout.rewards.float(), rollout.terminations)
+            return Reading(numbers, frames, *outcome, embedding, drawn_from, tokens, *self.branches(tokens))
 
     def check(self, start: int, length: int) -> None:
         """Refuses a stretch that is not stored.

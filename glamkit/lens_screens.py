@@ -70,10 +70,8 @@ def moment(view: View, window: Window, place: int, caption: str = "") -> Picture
         caption: said in the title, as of an event.
     """
     screen, reach, forecast = view.screen, limit(view.screen), view.variation
-    picture = Picture(figsize=(10, 6.6), facecolor="white")  # places by hand: finding them takes most of the time
-    places = {"left": 0.07, "right": 0.98, "bottom": 0.08, "top": 0.86, "hspace": 0.5, "wspace": 0.4}
-    grid = picture.add_gridspec(3, 4, height_ratios=(2, 1.5, 0.8), **places)
-    top = [picture.add_subplot(grid[0, column]) for column in range(4)]
+    picture = Picture(figsize=(10, 6.4), facecolor="white")  # places by hand: finding them takes most of the time
+    top = [picture.add_axes((0.06 + 0.245 * column, 0.545, 0.19, 0.3)) for column in range(4)]
     images = {
         "frame": screen.frames[place],
         "next frame": screen.frames[place + 1],
@@ -82,16 +80,16 @@ def moment(view: View, window: Window, place: int, caption: str = "") -> Picture
     }
     for axes, (name, image) in zip(top, images.items(), strict=True):
         show(axes, image, name)
-    codes = [picture.add_subplot(grid[1, column]) for column in range(2)]
+    codes = [picture.add_axes((0.06 + 0.245 * column, 0.275, 0.19, 0.2)) for column in range(2)]
     even = 1 / forecast.came.shape[-1]
     for axes, name, code in zip(codes, ("came", "expected"), (forecast.came, forecast.expected), strict=True):
         top_value = max(float(np.abs(code[place] / even - 1).max()), 1e-6)
         show(axes, code[place] / even - 1, f"variation that {name}" if name == "came" else "variation GMamba expected")
         axes.images[0].set(cmap="PuOr", clim=(-top_value, top_value))
         axes.set(xlabel="class", ylabel="variable")
-    draw_shares(picture.add_subplot(grid[1, 2]), view, place)
-    draw_window(picture.add_subplot(grid[1, 3]), window, place)
-    line = picture.add_subplot(grid[2, :])
+    draw_shares(picture.add_axes((0.6, 0.275, 0.14, 0.2)), view, place)
+    draw_window(picture.add_axes((0.83, 0.275, 0.15, 0.2)), window, place)
+    line = picture.add_axes((0.06, 0.08, 0.92, 0.11))
     line.plot(view.numbers, forecast.surprise, color=BLUE)
     line.axvline(view.numbers[place], color=ORANGE, lw=2)
     line.set_xlim(view.numbers[0] - 0.5, view.numbers[-1] + 0.5)
@@ -114,7 +112,8 @@ def draw_shares(axes: Axes, view: View, place: int) -> None:
     axes.grid(False)
     axes.set(xlim=(0, 1))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_title("global (blue) and local share")
+    axes.set_title("global (blue), local share")
+    axes.set_xticks((0, 0.5, 1))
 
 
 def draw_window(axes: Axes, window: Window, place: int) -> None:
@@ -122,8 +121,8 @@ def draw_window(axes: Axes, window: Window, place: int) -> None:
     effects = window.effects[place, :, QUANTITIES.index("next latent")]
     axes.bar(range(len(effects)), effects, color=ORANGE)
     axes.set_xticks(range(len(effects)), [*(str(-age) for age in range(len(effects) - 1, 0, -1)), "now"])
-    axes.set(xlabel="token hidden from LMamba", ylabel="next latent moves, nats")
-    axes.set_title("LMamba's tokens")
+    axes.set(xlabel="token hidden from LMamba", ylabel="nats")
+    axes.set_title("next latent moves by")
 
 
 @plotting.style
