@@ -50,7 +50,7 @@ def mp4(dream: Dream, path: str | Path, speed: int = SPEED) -> Path:
     side = pictures.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "dream.mp4"
-        film = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"vp09"), speed, (side, side))
+        film = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"vp09"), speed, (side, side))
         if not film.isOpened():
             raise GlamkitError("this OpenCV cannot write VP9 into an MP4 file; save the dream as gif or html.")
         for picture in pictures:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ class Tree:
         # The same modules under different switches; the run's own model is not touched.
         self.sequence = {name: copy(self.model.sequence_model) for name in ("both", "gmamba", "lmamba")}
         for name, module in self.sequence.items():
-            module.added = name
+            module.added = cast(Any, name)  # one of the choices of config.WorldModel.modules
         with one_thread(), looking(self.model, opened.machine, seed):
             latents = self.model.observe(seen.frames).latent
             self.tokens = self.model.tokens(latents, seen.actions)

@@ -38,7 +38,7 @@ class View(NamedTuple):
 
     picture: np.ndarray  # (size, size, 3) uint8
     lines: list[str]
-    bars: list[tuple[str, float, bool]]  # action, its probability, whether it was taken to get here... from here
+    bars: list[tuple[str, float, bool]]  # action, its probability, whether the policy would take it
     keys: str
     place: int  # of the present moment in its line,
     last: int  # whose last place is this
@@ -51,7 +51,7 @@ class Player:
 
     Args:
         opened: the run.
-        dream: to begin with; None starts one in the middle of what is stored.
+        dream: to begin with.
         shown: called with the player after every change, in the player's thread.
         seed: of the dreams.
         context: real steps each dream sees; None takes as many as in training.

@@ -113,9 +113,9 @@ class Dream(Tree):
             lucks: futures for each action; those of one luck share their random numbers.
             horizon: steps of each.
         """
-        for name, value in (("lucks", lucks), ("horizon", horizon)):
-            if coerce(name, value, int) < 1:
-                raise GlamkitError(f"{name} = {value} is outside its range: at least 1.")
+        for name, number in (("lucks", lucks), ("horizon", horizon)):
+            if coerce(name, number, int) < 1:
+                raise GlamkitError(f"{name} = {number} is outside its range: at least 1.")
         firsts = [self.action(a) for a in (range(self.model.actions) if actions is None else actions)]
         rows = [(first, self.now.luck + luck) for first in firsts for luck in range(lucks)]
         self.room(len(rows) * horizon)

@@ -7,9 +7,9 @@ picture as well (`studio_plots`), and a notebook that nobody watches gets that a
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import anywidget
 import ipywidgets
@@ -23,6 +23,7 @@ from glamkit.starts import KINDS, Start
 from glamkit.studio import Dream
 from glamkit.studio_plots import futures
 
+ALONE = "The dream studio needs a running kernel: run this cell again. The picture shows where the dream stood."
 AHEAD = 2  # frames that may be on their way to the page; newer ones wait, so nothing is ever queued
 SWITCHES = {(True, True): "both", (True, False): "gmamba", (False, True): "lmamba"}
 
@@ -83,9 +84,12 @@ class Studio(ipywidgets.VBox):
         dream: to begin with.
         seed: of later dreams.
         context: real steps that those see; None takes as many as in training.
+        clips: starts that get a button each.
     """
 
-    def __init__(self, opened: Opened, dream: Dream, seed: int = 0, context: int | None = None) -> None:
+    def __init__(
+        self, opened: Opened, dream: Dream, seed: int = 0, context: int | None = None, clips: Sequence[Start] = ()
+    ) -> None:
         self.player = Player(opened, dream, self.draw, seed, context)
         self.canvas = DreamCanvas(lambda codes: self.player.do("keys", codes))
         self.quiet = False  # while values are set from here, not by a person
@@ -93,8 +97,13 @@ class Studio(ipywidgets.VBox):
         self.what_if = ipywidgets.Image(format="png", layout={"display": "none"}).add_class("glamkit-futures")
         self.asked = self.player.futures
         rows = [self.canvas, self._transport(), self._actions(), self._rules(), self._starts(), self._files()]
-        super().__init__([*rows, self.note, self.what_if])
+        super().__init__([*rows, *([self._clips(clips)] if clips else []), self.note, self.what_if])
         self.draw(self.player)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        """What is saved of it; readers without a kernel take the sentence, JupyterLab with one the widget."""
+        bundle = super()._repr_mimebundle_(include=include, exclude=exclude)
+        return {**bundle, "text/html": f"<i>{ALONE}</i>", "text/plain": ALONE} if isinstance(bundle, dict) else bundle
 
     def draw(self, player: Player) -> None:
         """Draws the player's present moment."""
@@ -115,6 +124,7 @@ class Studio(ipywidgets.VBox):
             found = [(start.why, start.step) for start in player.found]
             if tuple(found) != self.choice.options:
                 self.choice.options = found
+                self.choice.index = 0 if found else None
         finally:
             self.quiet = False
         if player.futures is not self.asked:
@@ -122,10 +132,6 @@ class Studio(ipywidgets.VBox):
             self.what_if.layout.display = "" if self.asked else "none"
             if self.asked:
                 self.what_if.value = futures(player.dream, self.asked).png()
-
-    def begin(self, start: Start | int) -> None:
-        """A new dream from a start, as a click in a gallery asks for."""
-        self.player.do("begin", start.step if isinstance(start, Start) else start)
 
     # Its parts -------------------------------------------------------------------------------------------------------
 
@@ -180,8 +186,7 @@ class Studio(ipywidgets.VBox):
             return self.input(made, name, switched)
 
         def menu(text: str, name: str) -> Any:
-            options = list(Rules.__dataclass_fields__[name].type.removeprefix("Literal[").removesuffix("]").split(", "))
-            made = ipywidgets.Dropdown(options=[option.strip("\"'") for option in options], description=text)
+            made = ipywidgets.Dropdown(options=get_args(get_type_hints(Rules)[name]), description=text)
             made.layout.width = "200px"
             return self.input(made, name, lambda value: self.player.do("switch", **{name: value}))
 
@@ -208,32 +213,27 @@ class Studio(ipywidgets.VBox):
         parts = [self.kind, look.add_class("glamkit-find"), self.choice, go.add_class("glamkit-begin")]
         return ipywidgets.HBox(parts, layout={"flex_flow": "row wrap"})
 
+    def _clips(self, clips: Sequence[Start]) -> Any:
+        buttons = [
+            self.button(f"{number}: {start.why}", f"clip-{number}", "begin", start.step)
+            for number, start in enumerate(clips, 1)
+        ]
+        return ipywidgets.HBox([ipywidgets.Label("Dream from"), *buttons], layout={"flex_flow": "row wrap"})
+
     def _files(self) -> Any:
         words = {"gif": "GIF", "mp4": "MP4", "html": "HTML that plays by itself", "npz": "file that replays it"}
         buttons = [self.button(words[kind], f"save-{kind}", "save", kind, icon="save") for kind in FILES]
         return ipywidgets.HBox([ipywidgets.Label("Save as"), *buttons], layout={"flex_flow": "row wrap"})
 
 
-def studio(opened: Opened, dream: Dream, seed: int = 0, context: int | None = None) -> Studio | None:
+def studio(
+    opened: Opened, dream: Dream, seed: int = 0, context: int | None = None, clips: Sequence[Start] = ()
+) -> Studio | None:
     """Shows the studio where somebody watches; None elsewhere, where its static pictures are all there is."""
     if not notebook.is_interactive() or notebook.shell() is None:
         return None
     from IPython.display import display
 
-    shown = Studio(opened, dream, seed, context)
+    shown = Studio(opened, dream, seed, context, clips)
     display(shown)
     return shown
-
-
-def gallery(shown: Studio | None, starts: list[Start]) -> None:
-    """A button for each of the starts that plays it in the studio; nothing where there is none."""
-    if shown is None:
-        return
-    from IPython.display import display
-
-    buttons = []
-    for number, start in enumerate(starts, 1):
-        button = ipywidgets.Button(description=f"Dream from {number}: {start.why}", layout={"width": "auto"})
-        button.on_click(lambda _, start=start: shown.begin(start))
-        buttons.append(button.add_class(f"glamkit-clip-{number}"))
-    display(ipywidgets.HBox(buttons, layout={"flex_flow": "row wrap"}))
