@@ -13,7 +13,16 @@ import pytest
 from conftest import ROOT
 
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
-EXPECTED_NOTEBOOKS = {"01_environment", "02_train", "03_imagine", "04_variation", "05_report", "06_speed", "07_ablation"}
+EXPECTED_NOTEBOOKS = {
+    "01_environment",
+    "02_train",
+    "03_imagine",
+    "04_variation",
+    "05_report",
+    "06_speed",
+    "07_ablation",
+    "08_sweep",
+}
 
 
 def test_the_notebooks_are_there() -> None:
