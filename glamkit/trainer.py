@@ -280,9 +280,10 @@ class Trainer:
             ValueError: the state, or something else of the kind if it is far off, belongs to another experiment.
             GlamkitError: stored steps are missing or damaged.
         """
-        own = {"step": 0, "log_size": 0, "episode": self.episode, "frame": torch.from_numpy(self.frame)}
-        rooms = {"agent": self.agent, "past": self.past, "replay": self.replay}
-        for name, value in {**own, **{name: room.state_dict() for name, room in rooms.items()}}.items():
+        own: dict[str, Any] = {"step": 0, "log_size": 0, "episode": self.episode}
+        own |= {"frame": torch.from_numpy(self.frame), "agent": self.agent.state_dict()}
+        own |= {"past": self.past.state_dict(), "replay": self.replay.state_dict()}
+        for name, value in own.items():
             checkpoint.require_like(value, state[name], name)
         if not 0 <= state["step"] == state["replay"]["count"]:
             raise ValueError(f"it has made {state['step']} steps and stored {state['replay']['count']}")
