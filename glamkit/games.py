@@ -79,20 +79,20 @@ class Catch(TinyGame):
     """A ball falls obliquely, bouncing off the walls; be under it when it reaches the bottom.
 
     Tests whether motion is understood: one picture does not say where the ball is going. The ball lands in the twelfth
-    picture, which shows whether it was caught: the ball then hides the paddle. The only reward comes with the step
-    after it, +1 for a catch and -1 for a miss, and ends the game; what is done in that step no longer counts. So dreams
-    of ten steps and more can be told right or wrong, and the reward can be read off a picture.
+    picture, and a catch lights up the ground. The only reward comes with the step after it, +1 for a catch and -1 for a
+    miss, and ends the game; what is done in that step no longer counts. So the reward can be read off a picture, and
+    dreams of ten steps can be told right or wrong.
 
-    Mean return: at random -0.74; running after the ball -1/3, as that is one step late whenever the ball moves
-    sideways; optimal 1, also for a player who only begins to move in the eighth step.
+    Mean return: at random -0.75; running after the ball -1/3, as that is one step late whenever the ball moves
+    sideways; optimal 1, also for a player who only begins to move in the fifth step.
 
     State: row (0 .. 11) and column (0 .. 7) of the ball, its sideways step (-1, 0, 1), column of the paddle.
     """
 
     actions = ("LEFT", "STAY", "RIGHT")
     cells, rows = 8, 12
-    # The ball anywhere in the top row, moving anyhow; the paddle in one of the two middle columns.
-    starts = tuple((0, column, slide, paddle) for column in range(8) for slide in (-1, 0, 1) for paddle in (3, 4))
+    # Ball and paddle anywhere, moving anyhow: so that catches in every column are seen before they are sought.
+    starts = tuple((0, column, slide, paddle) for column in range(8) for slide in (-1, 0, 1) for paddle in range(8))
 
     def advance(self, state: State, action: int) -> tuple[State, float, bool]:
         """Moves the paddle and the ball by one column and the ball down by one row; once it has landed, it counts."""
@@ -105,9 +105,11 @@ class Catch(TinyGame):
         return (row + 1, column + slide, slide, paddle), 0.0, False
 
     def draw(self, state: State) -> np.ndarray:
-        """A white ball and, in the bottom, a cyan paddle, both 4 x 4 pixels; the ball falls about 2.5 a row."""
+        """A white ball and, on the ground, a cyan paddle, both 4 x 4 pixels; a ground of light is yellow."""
         row, column, _, paddle = state
         picture, cell = canvas(), SIZE // self.cells
+        if row == self.rows - 1 and column == paddle:
+            paint(picture, SIZE - cell, 0, cell, SIZE, YELLOW)
         paint(picture, SIZE - cell, paddle * cell, cell, cell, CYAN)
         paint(picture, row * (SIZE - cell) // (self.rows - 1), column * cell, cell, cell, WHITE)
         return picture
