@@ -141,9 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         order, stop_file = json.loads(sys.stdin.readline()), folder / "STOP"
         config = Config.from_dict(order["config"])
-        threading.Thread(target=listen, daemon=True).start()
         with alone(folder), recorded(folder, order["attempt"], asked):
             stop_file.unlink(missing_ok=True)  # left by a process that was killed while it stopped
+            threading.Thread(target=listen, daemon=True).start()  # here: the file asks whoever is in the folder
             try:
                 if order["notebook"]:
                     execute(Path(order["notebook"]), config, folder)
