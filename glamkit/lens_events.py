@@ -91,8 +91,10 @@ def aligned(opened: Opened, lens: Lens, kind: str, seed: int = 0) -> Aligned | N
     found = variation(lens, lens.read((picked - BEFORE).tolist(), len(lags), seed))
     apart = episode_of(opened, picked[:, None] + lags) != episode_of(opened, picked)[:, None]
     sizes = [np.stack([getattr(one, f"size_{name}") for one in found]) for name in MEASURES]
-    curves = [Curve(name, "nats", np.where(apart, np.nan, size)) for name, size in zip(MEASURES, sizes, strict=True)]
-    return Aligned(kind, len(steps), lags, *curves, usual(lens, seed))
+    expected, came = (
+        Curve(name, "nats", np.where(apart, np.nan, size)) for name, size in zip(MEASURES, sizes, strict=True)
+    )
+    return Aligned(kind, len(steps), lags, expected, came, usual(lens, seed))
 
 
 def usual(lens: Lens, seed: int, stretches: int = 8, length: int = 16) -> float:

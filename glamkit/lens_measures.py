@@ -118,8 +118,8 @@ class View(NamedTuple):
 def view(lens: Lens, reading: Reading) -> View:
     """All of it for a reading of one stretch."""
     numbers, rewards, terminations = (plain(reading[i][0]) for i in (0, 2, 3))
-    found = (variation(lens, reading), latent(lens, reading), shares(lens, reading), screen(lens, reading))
-    return View(numbers, rewards, terminations, *(part[0] for part in found))
+    forecasts = variation(lens, reading)[0], latent(lens, reading)[0]
+    return View(numbers, rewards, terminations, *forecasts, shares(lens, reading)[0], screen(lens, reading)[0])
 
 
 def codes(seen: View, free: float) -> Variation:

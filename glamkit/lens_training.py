@@ -96,10 +96,8 @@ def training(opened: Opened, found: Sequence[Point]) -> Picture:
     for axes in (local, *grid[1]):
         plotting.label(axes, axes.get_ylabel() or "share of the effect")
         axes.legend(loc="best")
-    number = plotting.count(len(found), "checkpoint")
-    picture.suptitle(
-        f"How it changed in training. Above: the log. Below: the same steps, seen at {number}", fontsize=10
-    )
+    seen = plotting.count(len(found), "checkpoint")
+    picture.suptitle(f"How it changed in training. Above: the log. Below: the same steps, seen at {seen}", fontsize=10)
     return picture
 
 

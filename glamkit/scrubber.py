@@ -38,7 +38,7 @@ class Moments:
     def png(self, step: int) -> bytes:
         """The same as a PNG file, drawn once."""
         if step not in self.drawn:
-            self.drawn[step] = self.picture(step).png(80)
+            self.drawn[step] = self.picture(step).png()
         return self.drawn[step]
 
     def striking(self) -> int:
@@ -64,7 +64,7 @@ class Scrubber(ipywidgets.VBox):
             moments.striking(), moments.first, moments.last, description="step", layout={"width": "60%"}
         ).add_class("glamkit-steps")
         self.image = ipywidgets.Image(value=moments.png(self.slider.value), format="png").add_class("glamkit-moment")
-        self.image.layout.max_width = "100%"
+        self.image.layout.max_width, self.image.layout.align_self = "100%", "flex-start"  # enlarged it would blur
         self.slider.observe(self._moved, "value")
         buttons = [self._button("event before", "before", False), self._button("next event", "next", True)]
         super().__init__([ipywidgets.HBox([self.slider, *buttons]), self.image])
