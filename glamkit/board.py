@@ -177,6 +177,8 @@ def summary(seen: Mapping[str, Progress], note: str = "") -> str:
     parts = [", ".join([f"{found['done']} of {len(seen)} runs done", *counts]), f"step {step:,}/{total:,}"]
     if note or found["done"] == len(seen):
         return "  ".join([*parts, note or "done"])
+    if not found["running"] and not found["queued"]:  # nobody is at work, so nothing is expected
+        return "  ".join(parts)
     known = [progress.speed for progress in seen.values() if progress.state == "running" and progress.speed]
     if not known:
         return "  ".join([*parts, "time left: not known yet"])

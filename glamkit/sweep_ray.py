@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import socket
 import time
@@ -46,7 +47,7 @@ class Cluster:
                 "engine = 'ray' needs Ray, which is not installed: pip install 'glamkit[cluster]'."
             ) from None
         try:
-            self.ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
+            self.ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, ignore_reinit_error=True)
         except (ConnectionError, RuntimeError, ValueError) as error:
             said = str(error).strip().splitlines()[0]
             raise GlamkitError(

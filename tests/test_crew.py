@@ -150,6 +150,7 @@ def test_the_table_puts_trouble_first(tmp_path: Path) -> None:
     said = "1 of 4 runs done, 1 running, 1 queued, 1 failed  step 80/384  4 steps/s  1m16s left"
     assert board.summary(seen) == said
     assert "out of &lt;memory&gt;" in board.html(seen)
+    assert board.summary({name: seen[name] for name in list(seen)[:2]}) == "1 of 2 runs done, 1 failed  step 0/192"
     shown = Board(Crew(todo, Script(1, {})), interactive=False, every=10.0)
     assert [progress.state for progress in shown.seen.values()] == ["done", "queued", "running", "queued"]
     lines = shown.screen(os.terminal_size((50, 5)))

@@ -154,7 +154,7 @@ def test_the_batch_ends_with_the_right_statuses(batch: Batch, capsys: pytest.Cap
     assert f"{BROKEN} failed:\n" in batch.out
     assert "evaluation.json" in batch.out.partition(f"{BROKEN} failed:\n")[2]
     assert f"{count} runs to make, 2 at once: about" in batch.out
-    assert batch.err.startswith(f"1 of {count} runs failed; {BROKEN}:")
+    assert f"1 of {count} runs failed; {BROKEN}:" in batch.err
 
     assert sweep.main(["--status", str(batch.folder)]) == 0
     out = capsys.readouterr().out
