@@ -40,7 +40,7 @@ function render({ model, el }) {
   const right = part("div", root, "min-width:300px");
   const warning = part("div", right, "color:#D55E00;font-weight:bold;max-width:340px");
   warning.className = "glamkit-warning";
-  const lines = part("div", right, "white-space:pre;line-height:1.5");
+  const lines = part("div", right, "white-space:pre;line-height:1.5;font-family:monospace");
   lines.className = "glamkit-lines";
   part("div", right, "margin-top:8px;color:#555", "policy");
   const bars = part("div", right);

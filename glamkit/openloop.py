@@ -104,6 +104,11 @@ class OpenLoop:
         means = np.array([np.nanmean(row) if (~np.isnan(row)).any() else -np.inf for row in beyond])
         return np.argsort(-means)[:count].tolist()
 
+    def failures(self, count: int = 4) -> list[Start]:
+        """The starts of the worst clips, to dream from."""
+        steps = [self.starts[clip].step for clip in self.worst(count)]
+        return [Start(step, f"worst clip {rank}, step {step:,}") for rank, step in enumerate(steps, 1)]
+
     def typical(self) -> int:
         """The clip to show for all: of those counted longest the one with the median error."""
         counts = self.counted.sum(1)

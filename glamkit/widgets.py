@@ -158,7 +158,7 @@ class Studio(ipywidgets.VBox):
             "who",
             lambda value: self.player.do("hand", value),
         )
-        self.who.style.button_width = "90px"
+        self.who.style.button_width = "110px"
         back = self.button("Back", "back", "back", icon="step-backward", hint="one step back; nothing is forgotten")
         step = self.button("Policy's step", "step", "follow", icon="step-forward", hint="one step by the policy")
         ask = self.button("What if?", "ask", "ask", icon="code-fork", hint="futures from here, for every action")
@@ -199,6 +199,7 @@ class Studio(ipywidgets.VBox):
             "temperature",
             lambda value: self.player.do("switch", temperature=value),
         )
+        self.temperature.style.description_width = "initial"
         parts = [ipywidgets.Label("From the next step:"), self.gmamba, self.lmamba]
         return ipywidgets.HBox([*parts, self.memory, self.latents, self.temperature], layout={"flex_flow": "row wrap"})
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # Before torch is imported: threads that wait asleep instead of spinning do not slow down those of other programs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -13,6 +15,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jaxtyping
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from lab import Lab
 
 # The tests' models are tiny: a second thread would only wait for the first.
 torch.set_num_threads(1)
@@ -55,6 +60,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not find_browser():
             pytest.skip("needs chromium on the PATH: apt-get install -y chromium")
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A JupyterLab for all browser tests; each puts notebooks of its own names into its folder."""
+    from lab import running_lab
+
+    with running_lab(tmp_path_factory.mktemp("own"), tmp_path_factory.mktemp("lab")) as running:
+        yield running
+
+
+@pytest.fixture
+def page(lab: Lab) -> Iterator[Any]:
+    """A page in chromium; whatever it asks of any other machine fails the test."""
+    from lab import new_page
+
+    with new_page(lab) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from lab import RUN, Lab, new_page, open_notebook, running_lab, wait_for_end
+from lab import RUN, Lab, open_notebook, wait_for_end
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with running_lab(tmp_path_factory.mktemp("own"), tmp_path_factory.mktemp("lab")) as lab:
-        yield lab
-
-
-@pytest.fixture
-def page(lab: Lab) -> Iterator[Any]:
-    with new_page(lab) as page:
-        yield page
 
 
 def progress(page: Any) -> tuple[float, float]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import numpy as np
 import pytest
-from lab import RUN, Lab, new_page, open_notebook, running_lab, wait_for_end
+from lab import RUN, Lab, open_notebook, wait_for_end
 from tiny_runs import finished, short
 
 from glamkit import export
@@ -23,18 +22,6 @@ HORIZON = 6
 PIXELS = """canvas => [canvas.width, canvas.height,
     ...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"""
 CLOSE = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with running_lab(tmp_path_factory.mktemp("own"), tmp_path_factory.mktemp("lab")) as lab:
-        yield lab
-
-
-@pytest.fixture
-def page(lab: Lab) -> Iterator[Any]:
-    with new_page(lab) as page:
-        yield page
 
 
 class Mirror:

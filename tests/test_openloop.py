@@ -150,6 +150,7 @@ def test_the_worst_clips_are_named(opened: Opened) -> None:
     loop = open_loop(opened, 6, 12)
     beyond = np.nanmean(loop.pixels["imagined"].values - loop.pixels["reconstructed"].values, 1)
     assert loop.worst(3) == np.argsort(-beyond)[:3].tolist() and len(loop.starts) == 12
+    assert [start.step for start in loop.failures(3)] == [loop.starts[clip].step for clip in loop.worst(3)]
     assert np.array_equal(open_loop(opened, 6, 12).imagined, loop.imagined)
 
 
