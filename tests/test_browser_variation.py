@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 from books import exported_pictures
-from lab import RUN, Lab, new_page, open_notebook, running_lab, wait_for_end
+from lab import RUN, Lab, open_notebook, wait_for_end
 from tiny_runs import finished, short
 
 from glamkit import lens_events, lens_measures, memory_reach
@@ -24,19 +24,7 @@ BYTES = """async image => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with running_lab(tmp_path_factory.mktemp("own"), tmp_path_factory.mktemp("lab")) as lab:
-        yield lab
-
-
-@pytest.fixture
-def page(lab: Lab) -> Iterator[Any]:
-    with new_page(lab) as page:
-        yield page
-
-
-def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Any) -> None:
+def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path) -> None:
     config = short("trainer.update_every=8", env_steps=120, game="glamkit/Catch-v0")
     opened = open_run(finished(config, lab.folder / "variation").run.folder)
     book = lab.put(root / "notebooks" / "04_variation.ipynb", "variation.ipynb", length=40)
