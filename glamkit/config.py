@@ -83,6 +83,9 @@ class Imagination(Checked):
     memory: Literal["window", "recurrent"] = setting(
         "window", "choice", "re-read the last tokens at each step (as released), or carry the Mamba state"
     )
+    begin: int = setting(
+        0, "agent steps", "until then only the model learns and actions are random: its first dreams mislead", 0
+    )
     starts: int = setting(1024, "dreams", "imagined in parallel", 1)
     context_length: int = setting(8, "steps", "of real experience before a dream; also the window it reads", 2, 64)
     horizon: int = setting(16, "steps", "H at the start of training", 1, 1024)
@@ -234,6 +237,11 @@ class Config:
             raise GlamkitError(
                 f"env_steps = {trainer.env_steps} leaves nothing to train after the {trainer.warmup} random steps "
                 f"of trainer.warmup; use at least {trainer.warmup + 1}."
+            )
+        if self.imagination.begin >= trainer.env_steps:
+            raise GlamkitError(
+                f"imagination.begin = {self.imagination.begin} leaves nothing to dream in env_steps = "
+                f"{trainer.env_steps}; use at most {trainer.env_steps - 1}."
             )
         if replay.capacity < trainer.warmup:
             raise GlamkitError(

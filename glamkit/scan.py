@@ -50,7 +50,9 @@ def window_sum(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> T
     """
     with float32(driven):
         if driven.device.type == "cpu":
-            return _window(driven, dt, A, B, C)
+            # An operation's first call loads torch's compiler, 1.5 s that a dream to look at need not wait for.
+            plain = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+            return (_window_plain if plain else _window)(driven, dt, A, B, C)
         # Elsewhere compilers fuse the formula as it stands.
         y, elapsed = driven[-1] * (C * B[-1]).sum(-1, keepdim=True), torch.zeros_like(C[:, :1])
         for place in reversed(range(len(driven) - 1)):
@@ -134,8 +136,7 @@ def _(_: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     return tuple(part.new_empty(part.shape) for part in inputs[:5])
 
 
-@torch.library.custom_op("glamkit::window", mutates_args=())
-def _window(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+def _window_plain(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """`window_sum`."""
     y = driven[-1] * (C * B[-1]).sum(-1, keepdim=True)
     for rows in _slices(len(C), A.numel(), C.device):
@@ -145,6 +146,9 @@ def _window(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tens
             reach = (elapsed.unsqueeze(-1) * A).exp_()
             y[rows] += driven[place, rows] * reach.mul_((C[rows] * B[place, rows]).unsqueeze(-2)).sum(-1)
     return y
+
+
+_window = torch.library.custom_op("glamkit::window", _window_plain, mutates_args=())
 
 
 @_window.register_fake

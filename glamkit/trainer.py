@@ -112,8 +112,9 @@ class Trainer:
         if self.step > settings.warmup and self.step % settings.update_every == 0:
             batch = self.replay.sample()
             observed = self.train_world_model(batch)
-            rollout = self.imagine(batch, observed)
-            self.train_actor_critic(rollout)
+            if self.step > self.config.imagination.begin:
+                rollout = self.imagine(batch, observed)
+                self.train_actor_critic(rollout)
         if self.step % settings.log_every == 0:
             events.append(self.write_log())
         if self.config.evaluation.every and self.step % self.config.evaluation.every == 0:
@@ -124,7 +125,7 @@ class Trainer:
 
     def collect(self) -> list[Event]:
         """One step in the real game: act, store, and start anew when it is over."""
-        if self.step < self.config.trainer.warmup:
+        if self.step < max(self.config.trainer.warmup, self.config.imagination.begin):
             actions = torch.randint(self.env.num_actions, (1,), device=self.machine.device)
         else:
             with torch.no_grad(), self.machine.autocast():

@@ -41,6 +41,7 @@ def test_a_run_tells_what_happens_and_leaves_its_folder(tmp_path: Path) -> None:
         "checkpoint",
         "config.json",
         "metrics.jsonl",
+        "passport.json",
         "replay",
         "status.json",
     ]
@@ -316,3 +317,19 @@ def test_a_run_on_the_gpu(precision: str, tmp_path: Path) -> None:
     lines = log(trainer)
     assert lines[-1]["step"] == 60
     assert all(value is not None for value in lines[-1].values())
+
+
+def test_until_dreams_begin_only_the_model_learns_and_actions_are_random(tmp_path: Path) -> None:
+    trainer = Trainer(short("imagination.begin=60"), tmp_path / "run")
+    before = {name: value.clone() for name, value in trainer.agent.state_dict().items()}
+    asked: list[int] = []
+    act = trainer.agent.act
+    trainer.agent.act = lambda *arguments: asked.append(trainer.step) or act(*arguments)
+    changed: dict[int, set[str]] = {}
+    for event in trainer:
+        if event.kind == "step":
+            now = trainer.agent.state_dict()
+            changed[event.step] = {name.split(".")[0] for name in now if not torch.equal(now[name], before[name])}
+    assert changed[60] == {"world_model"}
+    assert changed[61] == {"world_model", "actor_critic"}
+    assert asked == [60, 61, 62, 63]
