@@ -12,6 +12,7 @@ from glamkit.errors import GlamkitError, nearest
 
 LONGEST = 32  # numbers in a list
 
+
 def setting(default: Any, unit: str, why: str, low: float | None = None, high: float | None = None) -> Any:
     """A field with its unit, one line of why, and the closed range it must lie in."""
     return field(default=default, metadata={"unit": unit, "why": why, "low": low, "high": high})

@@ -6,7 +6,7 @@ error). The actions are given, so every step up to the end of an episode has one
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import gymnasium
 import numpy as np
@@ -101,7 +101,9 @@ def play(
     """Random play: the steps, and for each episode the number of the first step to dream and of its last step."""
     env, random = make_env(config.env), np.random.default_rng(seed)
     frame, first, count = env.reset(seed), 0, 0
-    stored, starts, ends = [], [], []
+    stored: list[tuple[np.ndarray, int, float, bool]] = []
+    starts: list[int] = []
+    ends: list[int] = []
     while len(starts) < episodes or count < ends[-1] + after + 1:
         action = int(random.integers(env.num_actions))
         outcome = env.step(action)

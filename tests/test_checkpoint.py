@@ -102,9 +102,7 @@ def test_a_damaged_newest_one_is_passed_over(damage: Any, tmp_path: Path, caplog
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_when_all_are_damaged_a_sentence_says_so(damage: Any, tmp_path: Path) -> None:
     damage(saved(tmp_path, 1))
-    with pytest.raises(
-        GlamkitError, match=r"no checkpoint in .* can be used: .*000000001\."
-    ) as caught:
+    with pytest.raises(GlamkitError, match=r"no checkpoint in .* can be used: .*000000001\.") as caught:
         checkpoint.load(tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -41,7 +41,8 @@ ROWS = [
     ", benchmark, benchmark_plots, gauges, growth, timing"
     ", lens, lens_measures, lens_events, lens_plots, lens_screens, lens_training, memory_reach, scrubber"
     ", results, report, report_notes, report_tables, report_plots, report_page, atari100k"
-    ", ablation, jobs, crew, board, worker, sweep_plan, sweep_cost, sweep_ray, outcomes, diagnostics_plots, studio_plots, export, player",
+    ", ablation, jobs, crew, board, worker, sweep_plan, sweep_cost, sweep_ray, outcomes"
+    ", diagnostics_plots, studio_plots, export, player",
 ]
 CHAINS = [[name.strip() for name in chain.split("<")] for row in ROWS for chain in row.split(",")]
 PLACE = {name.strip(): number for number, row in enumerate(ROWS) for name in re.split("[,<]", row)}
