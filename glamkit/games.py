@@ -80,8 +80,8 @@ class Catch(TinyGame):
 
     Tests whether motion is understood: one picture does not say where the ball is going. The ground is lit while the
     ball is above the paddle, and the ball lands in the twelfth picture. The only reward comes with the step after it,
-    +1 for a catch and -1 for a miss, and ends the game; what is done in that step no longer counts. So the reward can be
-    read off a picture, by a rule that every picture shows, and dreams of ten steps can be told right or wrong.
+    +1 for a catch and -1 for a miss, and ends the game; what is done in that step no longer counts. So the reward can
+    be read off a picture, by a rule that every picture shows, and dreams of ten steps can be told right or wrong.
 
     Mean return: at random -0.75; running after the ball -1/3, as that is one step late whenever the ball moves
     sideways; optimal 1, also for a player who only begins to move in the fifth step.
