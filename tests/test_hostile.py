@@ -25,6 +25,7 @@ from tiny_runs import finished, short
 from glamkit import checkpoint, metrics, official, status
 from glamkit.config import Config, keys
 from glamkit.config import Replay as ReplayConfig
+from glamkit.errors import GlamkitError
 from glamkit.presets import PRESETS, preset
 from glamkit.replay import Replay
 from glamkit.run import Run, resolve
@@ -179,6 +180,34 @@ def test_states_of_other_experiments(place: Callable[[], Path], run: Path, data:
         trainer = Trainer(CONFIG, folder)
         trainer.advance()
         trainer.save()
+
+
+MISFITS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "frame is": lambda state: state.update(frame=torch.zeros(3, dtype=torch.uint8)),
+    "episode.return is a str": lambda state: state["episode"].update({"return": "much"}),
+    "step is a bool": lambda state: state.update(step=True),
+    "past.lengths has 2 values": lambda state: state["past"].update(lengths=[1, 1]),
+    "it has made 48 steps and stored 47": lambda state: state["replay"].update(count=47),
+    "moments.exp_avg is": lambda state: state["world_model_optimizer"]["state"][0].update(exp_avg=torch.zeros(3)),
+    "param_groups[0].lr is a str": lambda state: state["actor_critic_optimizer"]["param_groups"][0].update(lr="1"),
+    "'means'": lambda state: state.pop("means"),
+}
+
+
+@pytest.mark.parametrize("said", MISFITS)
+def test_what_does_not_fit_is_named(place: Callable[[], Path], run: Path, said: str) -> None:
+    folder = place() / "run"
+    shutil.copytree(run, folder)
+    shutil.rmtree(folder / "checkpoint")
+    state, buffer = checkpoint.read(run / "checkpoint" / "000000048.pt"), io.BytesIO()
+    if said.startswith("moments"):
+        state = checkpoint.read(run / "checkpoint" / "000000064.pt") | {"step": 48, "replay": state["replay"]}
+    MISFITS[said](state)
+    torch.save(state, buffer)
+    sealed(folder / "checkpoint", buffer.getvalue())
+    with pytest.raises(GlamkitError, match="does not fit this experiment") as error:
+        Trainer(CONFIG, folder)
+    assert said in str(error.value)
 
 
 @many(40)
