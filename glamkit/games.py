@@ -78,10 +78,10 @@ class TinyGame(gymnasium.Env):
 class Catch(TinyGame):
     """A ball falls obliquely, bouncing off the walls; be under it when it reaches the bottom.
 
-    Tests whether motion is understood: one picture does not say where the ball is going. The ground is lit while the
-    ball is above the paddle, and the ball lands in the twelfth picture. The only reward comes with the step after it,
-    +1 for a catch and -1 for a miss, and ends the game; what is done in that step no longer counts. So the reward can
-    be read off a picture, by a rule that every picture shows, and dreams of ten steps can be told right or wrong.
+    Tests whether motion is understood: one picture does not say where the ball is going. It lands in the twelfth
+    picture, right above the paddle or beside it. The only reward comes with the step after that, +1 for a catch and -1
+    for a miss, and ends the game; what is done in that step no longer counts. So the reward can be read off a picture,
+    and dreams of ten steps can be told right or wrong.
 
     Mean return: at random -0.75; running after the ball -1/3, as that is one step late whenever the ball moves
     sideways; optimal 1, also for a player who only begins to move in the fifth step.
@@ -105,13 +105,11 @@ class Catch(TinyGame):
         return (row + 1, column + slide, slide, paddle), 0.0, False
 
     def draw(self, state: State) -> np.ndarray:
-        """A white ball and a cyan paddle, both 4 x 4 pixels; a lit ground is yellow."""
+        """A white ball and a cyan paddle in the bottom row, both 4 x 4 pixels; they never overlap."""
         row, column, _, paddle = state
         picture, cell = canvas(), SIZE // self.cells
-        if column == paddle:
-            paint(picture, SIZE - cell, 0, cell, SIZE, YELLOW)
         paint(picture, SIZE - cell, paddle * cell, cell, cell, CYAN)
-        paint(picture, row * (SIZE - cell) // (self.rows - 1), column * cell, cell, cell, WHITE)
+        paint(picture, row * (SIZE - 2 * cell) // (self.rows - 1), column * cell, cell, cell, WHITE)
         return picture
 
 
