@@ -41,7 +41,7 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         parts = value.strip("()[] ").split(",") if isinstance(value, str) else value
         if not isinstance(parts, (list, tuple)) or not 0 < len(parts) <= LONGEST:
-            raise GlamkitError(f"{name} = {str(value)[:80]!r} is not a list of whole numbers such as 16,32,64.")
+            raise GlamkitError(f"{name} = {repr(value)[:80]} is not a list of whole numbers such as 16,32,64.")
         return tuple(coerce(name, part, get_args(kind)[0]) for part in parts if part != "")
     reader = {int: _whole, float: _number, bool: _flag, str: _text}[kind]
     result = reader(value)
