@@ -36,7 +36,7 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self.path = path.parent.resolve() / path.name
-        self.name = f"{os.getpid()} {socket.gethostname()} {uuid.uuid4().hex}"
+        self.name = ""
 
     def __enter__(self) -> Lock:
         if not self._inside.get(self.path):
@@ -49,13 +49,20 @@ class Lock:
         if self._inside[self.path] <= 0 and self.path in self._open:
             self._open.pop(self.path).close()
 
-    def claim(self) -> None:
-        """From now on the run is this one's; to be called inside."""
+    def claim(self) -> str:
+        """From now on the run is this one's; to be called inside. Returns the name of the claim."""
+        self.name = f"{os.getpid()} {socket.gethostname()} {uuid.uuid4().hex}"
         file = self._open[self.path]
         file.seek(0)
         file.truncate()
         file.write(self.name)
         file.flush()
+        return self.name
+
+    @property
+    def owner(self) -> str:
+        """The name of the newest claim; to be asked for inside."""
+        return self._read(self._open[self.path])
 
     def check(self) -> None:
         """Makes sure that nobody else has claimed the run since; to be called inside.
@@ -63,7 +70,7 @@ class Lock:
         Raises:
             GlamkitError: somebody has, so what this one remembers of the run may be out of date.
         """
-        if self._read(self._open[self.path]) != self.name:
+        if self.owner != self.name:
             raise GlamkitError(
                 f"{self.path.parent} was opened anew since this trainer was made; make the trainer again "
                 f"(in a notebook, run the cell that does) to go on."

@@ -34,14 +34,20 @@ class Session:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Context of the loop; however it ends, status.json says so."""
-        with self.lock, self.stops:
+        """Context of the loop; however it ends, status.json says so.
+
+        A loop whose body failed is left without an end as long as its traceback is kept, as notebooks do; when it ends
+        at last, there may have been other turns, and it says nothing.
+        """
+        with self.lock, self.stops.listening():
             self.lock.check()
+            name = self.lock.claim()
             self.tell("running")
             try:
                 yield
             except (KeyboardInterrupt, GeneratorExit):
-                self.tell("stopped", "left at once, without saving")
+                if self.lock.owner == name:
+                    self.tell("stopped", "left at once, without saving")
                 raise
             except Exception as error:
                 self.tell("failed", reason(error))

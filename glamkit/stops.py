@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,43 @@ REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to end (SIGTERM)"
 
 
 class Stops:
-    """A context in which the first request to stop is noted; a second SIGINT interrupts at once.
+    """Notes the first request to stop; a second SIGINT interrupts at once.
 
     Attributes:
         reason: why to stop after the present step; empty while nobody asked.
 
     Args:
         file: whose existence asks to stop.
-        hours: from entering the context to the limit; 0 for none.
+        hours: from the beginning of `listening` to the limit; 0 for none.
     """
 
     def __init__(self, file: Path, hours: float) -> None:
         self.file, self.hours, self.reason = file, hours, ""
         self.began = self.next_look = 0.0
         self.before: dict[int, Any] = {}
+        self.turn = 0
 
-    def __enter__(self) -> Stops:
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Context in which signals are requests.
+
+        One that is left late, because a traceback kept it, leaves the signals to those that came after it.
+        """
         self.reason, self.began, self.next_look = "", time.monotonic(), 0.0
+        self.turn += 1
+        turn = self.turn
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self.request) for number in REASONS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.before = {}
+            for number in REASONS:
+                now = signal.getsignal(number)
+                kept = getattr(now, "__self__", None)
+                self.before[number] = kept.before[number] if isinstance(kept, Stops) else now
+                signal.signal(number, self.request)
+        try:
+            yield
+        finally:
+            for number, handler in self.before.items():
+                if turn == self.turn and signal.getsignal(number) == self.request:
+                    signal.signal(number, handler)
 
     def request(self, number: int, frame: Any) -> None:
         """The signals' handler."""

@@ -87,7 +87,8 @@ def test_a_time_limit_counts_from_when_the_loop_begins(tmp_path: Path) -> None:
 
 
 def test_no_limit_is_no_limit(tmp_path: Path) -> None:
-    with Stops(tmp_path / "STOP", 0) as asked:
+    asked = Stops(tmp_path / "STOP", 0)
+    with asked.listening():
         asked.began -= 1e9
         assert not asked.asked()
         (tmp_path / "STOP").mkdir()  # not a file
@@ -176,8 +177,35 @@ def test_a_training_cell_that_failed_can_be_run_again(tmp_path: Path) -> None:
     assert list(second)[-1].kind == "done"
     with pytest.raises(GlamkitError, match="was opened anew since this trainer was made; make the trainer again"):
         list(first)
-    assert told(second)[0] == "done"  # the old one has written nothing
     loop.close()
+    assert told(second)[0] == "done"  # the old one has written nothing
+
+
+def test_a_loop_that_a_traceback_keeps_has_no_say_any_more(tmp_path: Path) -> None:
+    """As when the body of a training cell failed and the cell is run again, with the same trainer or a new one."""
+    ours = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    trainer = Trainer(CONFIG, tmp_path)
+    kept = [iter(trainer), iter(trainer)]
+    for loop in kept:
+        next(loop)
+    trainer = Trainer(CONFIG, tmp_path)
+    for event in trainer:
+        if event.step == 10:
+            for loop in kept:
+                loop.close()
+        if event.step == 20 and event.kind == "step":
+            os.kill(os.getpid(), signal.SIGINT)
+    assert told(trainer) == ("stopped", 20, 20, "interrupted")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == ours
+    loop = iter(trainer)
+    next(loop)
+    with pytest.raises(KeyboardInterrupt):
+        for _ in trainer:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+    loop.close()
+    assert told(trainer)[3] == "left at once, without saving"
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == ours
 
 
 def test_a_disk_without_locks_is_warned_of(
