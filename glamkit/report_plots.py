@@ -192,7 +192,8 @@ def curve_figure(report: Report) -> Picture | None:
     handles = {word: handle for a in grid.flat for handle, word in zip(*a.get_legend_handles_labels(), strict=True)}
     picture.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
     said = "thin: seeds, thick: their mean, band: its 95 % t-interval, diamonds: evaluations"
-    picture.suptitle(f"Reward in training ({said})", fontsize=10)
+    between = "\n" if columns < 4 else " "  # with few games the picture is too narrow for one line
+    picture.suptitle(f"Reward in training{between}({said})", fontsize=10 if columns > 2 else 8)
     return picture
 
 
