@@ -49,9 +49,9 @@ class Stops:
         try:
             yield
         finally:
-            for number, handler in self.before.items():
-                if turn == self.turn and signal.getsignal(number) == self.request:
-                    signal.signal(number, handler)
+            for sent, handler in self.before.items():
+                if turn == self.turn and signal.getsignal(sent) == self.request:
+                    signal.signal(sent, handler)
 
     def request(self, number: int, frame: Any) -> None:
         """The signals' handler."""

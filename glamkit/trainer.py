@@ -51,8 +51,7 @@ class Trainer:
         resume: False refuses a folder that already holds a run.
 
     Raises:
-        GlamkitError: the folder holds something else, is in use or cannot be written, the game is unknown, or there is
-            not memory enough.
+        GlamkitError: the folder holds something else, is in use or read-only, the game is unknown, or memory is short.
     """
 
     def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
@@ -278,7 +277,7 @@ class Trainer:
         """Inverse of `state_dict`; the stored steps come from their own files.
 
         Raises:
-            ValueError: the state, or something else of the kind if it is far off, belongs to another experiment.
+            ValueError: the state (something else of the kind if far off) is another experiment's.
             GlamkitError: stored steps are missing or damaged.
         """
         own: dict[str, Any] = {"step": 0, "log_size": 0, "episode": self.episode}
