@@ -83,7 +83,7 @@ class Catch(TinyGame):
     for a miss, and ends the game; what is done in that step no longer counts. So the reward can be read off a picture,
     and dreams of ten steps can be told right or wrong.
 
-    Mean return: at random -0.75; running after the ball -1/3, as that is one step late whenever the ball moves
+    Mean return: at random -0.75; running after the ball -1/6, as that is one step late whenever the ball moves
     sideways; optimal 1, also for a player who only begins to move in the fifth step.
 
     State: row (0 .. 11) and column (0 .. 7) of the ball, its sideways step (-1, 0, 1), column of the paddle.
@@ -100,9 +100,11 @@ class Catch(TinyGame):
         if row == self.rows - 1:
             return state, (1.0 if column == paddle else -1.0), True
         paddle = min(max(paddle + action - 1, 0), self.cells - 1)
-        if not 0 <= column + slide < self.cells:
+        if 0 <= column + slide < self.cells:
+            column += slide
+        else:  # it rests for one step at the wall, so that it lands there as often as anywhere
             slide = -slide
-        return (row + 1, column + slide, slide, paddle), 0.0, False
+        return (row + 1, column, slide, paddle), 0.0, False
 
     def draw(self, state: State) -> np.ndarray:
         """A white ball and a cyan paddle in the bottom row, both 4 x 4 pixels; they never overlap."""

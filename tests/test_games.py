@@ -85,11 +85,11 @@ def test_catch_is_worth_what_it_says() -> None:
     assert {game.begin(random) for _ in range(4000)} == set(CATCH)
     assert len(CATCH) == 192
     assert random_value(game, CATCH, 12) == pytest.approx(-0.75)
-    assert np.mean(value(game, CATCH, lambda seen: toward(seen[-1][1], seen[-1][3]))) == pytest.approx(-1 / 3)
+    assert np.mean(value(game, CATCH, lambda seen: toward(seen[-1][1], seen[-1][3]))) == pytest.approx(-1 / 6)
     for late in range(5):  # steps before the player begins to move
         returns = value(game, CATCH, lambda s, n=late: 1 if len(s) <= n else toward(landing(s[-1]), s[-1][3]))
         assert returns == [1.0] * len(CATCH), "1 is also the most there is"
-    for number in ("-0.75", "-1/3", "optimal 1"):
+    for number in ("-0.75", "-1/6", "optimal 1"):
         assert number in str(Catch.__doc__)
 
 
@@ -262,7 +262,7 @@ def test_every_documented_number_is_tested_here() -> None:
         for game in (Catch, Memory, Dodge)
     }
     assert {name: [number.rstrip(".") for number in found] for name, found in numbers.items()} == {
-        "Catch": ["-0.75", "-1/3", "1"],
+        "Catch": ["-0.75", "-1/6", "1"],
         "Memory": ["0", "0", "1"],
         "Dodge": ["1.53", "2.99", "20"],
     }
