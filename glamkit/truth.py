@@ -79,7 +79,7 @@ def compare(
         raise GlamkitError(f"the rules of {config.env.game} are not known; only built-in games have such a score.")
     known = torch.from_numpy(views(game)).flatten(1).float()
     length = config.imagination.context_length
-    replay, starts, ends = play(config, dreams, length, horizon, seed)
+    replay, starts, ends = play(config, dreams, length, horizon, seed, machine.device)
     steps = replay.window(starts - length, length + horizon)
     with looking(model, machine, seed):
         context = model.context(steps.frames[:, :length], steps.actions[:, :length])
@@ -96,7 +96,7 @@ def compare(
 
 
 def play(
-    config: Config, episodes: int, before: int, after: int, seed: int
+    config: Config, episodes: int, before: int, after: int, seed: int, device: torch.device
 ) -> tuple[Replay, torch.Tensor, torch.Tensor]:
     """Random play: the steps, and for each episode the number of the first step to dream and of its last step."""
     env, random = make_env(config.env), np.random.default_rng(seed)
@@ -116,7 +116,7 @@ def play(
                 ends.append(count - 1)
             frame, first = env.reset(), count
     env.close()
-    replay = Replay(ReplayConfig(capacity=max(count, 64)), config.env.image_size, torch.device("cpu"))
+    replay = Replay(ReplayConfig(capacity=max(count, 64)), config.env.image_size, device)
     for step in stored:
         replay.add(*step)
     return replay, torch.tensor(starts), torch.tensor(ends)
