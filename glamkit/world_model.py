@@ -26,9 +26,15 @@ from glamkit.sequence_model import Memory, SequenceModel
 from glamkit.shapes import Float, Int, UInt8
 
 Policy = Callable[[Tensor], Tensor]
-Step = Callable[[Policy, Memory, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
 SLICE = 128  # frames encoded at a time on a CPU when nothing is trained: their activations stay in its cache
+
+
+class Dreaming(NamedTuple):
+    """What dreams are made of, `WorldModel.remember` and `WorldModel.step`, for those who have them compiled."""
+
+    remember: Callable[[Context, str], Memory]
+    step: Callable[[Policy, Memory, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 class Observed(NamedTuple):
@@ -174,7 +180,7 @@ class WorldModel(nn.Module):
         return self.sample(self.prior(hidden)).flatten(-2)
 
     def imagine(
-        self, policy: Policy, context: Context, horizon: int, memory: str = "window", step: Step | None = None
+        self, policy: Policy, context: Context, horizon: int, memory: str = "window", by: Dreaming | None = None
     ) -> Rollout:
         """Dreams of `horizon` steps (paper Algorithm 1, lines of "imagination").
 
@@ -183,10 +189,10 @@ class WorldModel(nn.Module):
             context: N contexts of L steps.
             horizon: H.
             memory: ``window`` or ``recurrent``.
-            step: `step`, if the caller has a compiled one.
+            by: compiled functions, if the caller has them.
         """
-        step = step or self.step
-        past = self.remember(context, memory)
+        remember, step = by or Dreaming(self.remember, self.step)
+        past = remember(context, memory)
         latent = self.predict(past.hidden)
         states, actions, rewards, terminations = [torch.cat([latent, past.hidden], -1)], [], [], []
         for _ in range(horizon):
