@@ -22,6 +22,7 @@ from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.experience import Batch, Context, Rollout
 from glamkit.functional import free_nats, kl_categorical, one_hot_sample, two_hot_loss, two_hot_mean
 from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, symlog_bins
+from glamkit.scan import float32
 from glamkit.sequence_model import Memory, SequenceModel
 from glamkit.shapes import Float, Int, UInt8
 
@@ -110,8 +111,12 @@ class WorldModel(nn.Module):
         return self.decoder(latent.flatten(0, -2)).unflatten(0, latent.shape[:-1])
 
     def tokens(self, latents: Float[Tensor, "*n Z"], actions: Int[Tensor, "*n"]) -> Float[Tensor, "*n D"]:
-        """Latents (..., Z) and the actions taken there (...) -> tokens (..., D)."""
-        return self.stem(torch.cat([latents, F.one_hot(actions, self.actions).to(latents.dtype)], -1))
+        """Latents (..., Z) and the actions taken there (...) -> tokens (..., D), float32.
+
+        GMamba reads differences of tokens and normalises them: rounded tokens that are nearly alike would leave noise.
+        """
+        with float32(latents):
+            return self.stem(torch.cat([latents, F.one_hot(actions, self.actions).to(latents.dtype)], -1))
 
     # What is learned --------------------------------------------------------------------------------------------------
 
