@@ -68,7 +68,7 @@ def one_hot_sample(log_probabilities: Tensor) -> Tensor:
 
 
 def one_hot_likeliest(log_probabilities: Tensor) -> Tensor:
-    """The likeliest class as a one-hot code, with the gradient of `one_hot_sample`: the same code, without its noise."""
+    """The likeliest class as a one-hot code, with the gradient of `one_hot_sample`, but without its noise."""
     return _straight_through(log_probabilities.argmax(-1), log_probabilities)
 
 

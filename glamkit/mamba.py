@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.errors import GlamkitError
-from glamkit.scan import scan_step, selective_scan, window_sum
+from glamkit.scan import scan_step, selective_scan, transposed, window_sum
 
 
 class State(NamedTuple):
@@ -123,7 +123,7 @@ class Mamba(nn.Module):
     def taps(self) -> tuple[Tensor, Tensor]:
         """The convolution's weights (conv, inner), oldest first, and its bias (inner,)."""
         assert self.conv1d.bias is not None
-        return self.conv1d.weight.squeeze(1).T, self.conv1d.bias
+        return transposed(self.conv1d.weight.squeeze(1)), self.conv1d.bias
 
     def selection(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Maps u (..., inner) to dt (..., inner), B and C (..., state): what makes the state space selective."""

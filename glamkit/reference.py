@@ -20,7 +20,7 @@ from glamkit.functional import free_nats, kl_categorical, two_hot_loss
 from glamkit.mamba import Mamba
 from glamkit.sequence_model import Blocks, Memory, SequenceModel
 from glamkit.trainer import Trainer
-from glamkit.world_model import Observed, Policy, Step, WorldModel
+from glamkit.world_model import Dreaming, Observed, Policy, WorldModel
 
 
 def plain_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class PlainWorldModel(WorldModel):
         context: Context,
         horizon: int,
         memory: str = "window",
-        step: Step | None = None,  # noqa: ARG002 - there is one plain way only
+        by: Dreaming | None = None,  # noqa: ARG002 - there is one plain way only
     ) -> Rollout:
         """As `WorldModel.imagine` with a window; it holds latents and actions, and all is read again at each step."""
         (latents, actions), hidden = context, self.remember(context, memory).hidden

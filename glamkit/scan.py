@@ -49,16 +49,16 @@ def window_sum(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> T
         (N, I), differentiable in all arguments.
     """
     with float32(driven):
-        if driven.device.type == "cpu":
+        if driven.device.type == "cpu" and not torch.compiler.is_compiling():
             # An operation's first call loads torch's compiler, 1.5 s that a dream to look at need not wait for.
-            plain = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-            return (_window_plain if plain else _window)(driven, dt, A, B, C)
-        # Elsewhere compilers fuse the formula as it stands.
+            return (_window if torch.is_grad_enabled() else _window_plain)(driven, dt, A, B, C)
+        # Compilers fuse the formula as it stands, channels innermost, and nothing of it passes through memory.
         y, elapsed = driven[-1] * (C * B[-1]).sum(-1, keepdim=True), torch.zeros_like(C[:, :1])
+        decays = transposed(A)
         for place in reversed(range(len(driven) - 1)):
             elapsed = elapsed + dt[place + 1]
-            reach = torch.exp(elapsed.unsqueeze(-1) * A)
-            y = y + driven[place] * (reach * (C * B[place]).unsqueeze(-2)).sum(-1)
+            reach = torch.exp(elapsed.unsqueeze(1) * decays)
+            y = y + driven[place] * (reach * (C * B[place]).unsqueeze(-1)).sum(1)
         return y
 
 
@@ -76,6 +76,24 @@ def scan_step(h: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Te
             parts.append(((after * C[rows].unsqueeze(-2)).sum(-1), after))
         y, states = zip(*parts, strict=True)
         return torch.cat(y), torch.cat(states)
+
+
+def transposed(x: Tensor) -> Tensor:
+    """x.T for x (I, S); laid out anew for compilers, which would otherwise read it a number at a time on CPUs."""
+    return _transposed(x) if torch.compiler.is_compiling() and x.device.type == "cpu" else x.T
+
+
+@torch.library.custom_op("glamkit::transposed", mutates_args=())
+def _transposed(x: Tensor) -> Tensor:
+    return x.T.contiguous()
+
+
+@_transposed.register_fake
+def _(x: Tensor) -> Tensor:
+    return x.new_empty(x.shape[::-1])
+
+
+_transposed.register_autograd(lambda _, grad: _transposed(grad))
 
 
 def float32(x: Tensor) -> torch.autocast:
@@ -126,8 +144,8 @@ def _scan_backward(
         ddriven = (dh * B[rows].unsqueeze(-2)).sum(-1)
         du[rows], ddt[rows] = dt[rows] * ddriven, u[rows] * ddriven
         exponent = dh[:, 1:].mul_(h[:, :-1]).mul_(decays[:, 1:])  # gradient of dt_t A; the first token has none
-        dA += torch.einsum("bti,btin->in", dt[rows, 1:], exponent)
-        ddt[rows, 1:] += exponent.mul_(A).sum(-1)
+        ddt[rows, 1:] += torch.mul(exponent, A, out=decays[:, 1:]).sum(-1)
+        dA += exponent.mul_(dt[rows, 1:].unsqueeze(-1)).sum((0, 1))
     return du, ddt, dA, dB, dC
 
 
@@ -137,14 +155,14 @@ def _(_: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
 
 
 def _window_plain(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """`window_sum`."""
-    y = driven[-1] * (C * B[-1]).sum(-1, keepdim=True)
+    """`window_sum`, channels innermost: sums over the few states are then products of matrices."""
+    y, decays = driven[-1] * (C * B[-1]).sum(-1, keepdim=True), A.T.contiguous()
     for rows in _slices(len(C), A.numel(), C.device):
         elapsed = torch.zeros_like(y[rows])
         for place in reversed(range(len(driven) - 1)):
             elapsed += dt[place + 1, rows]
-            reach = (elapsed.unsqueeze(-1) * A).exp_()
-            y[rows] += driven[place, rows] * reach.mul_((C[rows] * B[place, rows]).unsqueeze(-2)).sum(-1)
+            reach, gate = (elapsed.unsqueeze(1) * decays).exp_(), C[rows] * B[place, rows]
+            y[rows] += driven[place, rows] * (gate.unsqueeze(1) @ reach).squeeze(1)
     return y
 
 
@@ -176,8 +194,8 @@ def _window_backward(
             reach.mul_((gate * B[place, rows]).unsqueeze(-2))
             ddriven[place, rows] = grad[rows] * reach.sum(-1)
             exponent = reach.mul_(pulled.unsqueeze(-1))
-            dA += torch.einsum("bi,bin->in", elapsed, exponent)
-            dpast[place, rows] = exponent.mul_(A).sum(-1)
+            dpast[place, rows] = (exponent * A).sum(-1)
+            dA += exponent.mul_(elapsed.unsqueeze(-1)).sum(0)
     # The time from place p to the end is the sum of all later steps, so step q takes part in every earlier place.
     ddt = torch.cat([torch.zeros_like(dpast[:1]), dpast[:-1].cumsum(0)])
     return ddriven, ddt, dA, dB, dC

@@ -116,7 +116,7 @@ def dream(trainer: Trainer, context: Context) -> Rollout:
     """The imagined steps of the fast side, as in `Trainer.imagine`."""
     agent, memory = trainer.agent, trainer.config.imagination.memory
     with trainer.machine.autocast():
-        return agent.world_model.imagine(agent.actor_critic.act, context, trainer.horizon, memory, trainer.dream_step)
+        return agent.world_model.imagine(agent.actor_critic.act, context, trainer.horizon, memory, trainer.dreaming)
 
 
 class Clock:

@@ -26,7 +26,7 @@ from glamkit.replay import Replay
 from glamkit.run import Run
 from glamkit.runtime import Machine, random_state, seed_everything, set_random_state
 from glamkit.session import Session
-from glamkit.world_model import Observed, WorldModel
+from glamkit.world_model import Dreaming, Observed, WorldModel
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +71,8 @@ class Trainer:
             self.replay = Replay(config.replay, image_size, device, config.trainer.seed)
         # Not the actor-critic's loss: its shapes follow the horizon, and each new one would be compiled for itself.
         fuse = self.machine.fuse
-        self.observe, self.dream_step = fuse(world_model.observe), fuse(world_model.step)
-        self.world_model_loss = fuse(world_model.loss)
+        self.observe, self.world_model_loss = fuse(world_model.observe), fuse(world_model.loss)
+        self.dreaming = Dreaming(fuse(world_model.remember), fuse(world_model.step))
         self.kernel = select_kernel(self.agent, self.machine.kernel, device)
         self.world_model_optimizer = adam(world_model, config.world_model_optimizer)
         self.actor_critic_optimizer = adam(actor_critic, config.actor_critic_optimizer)
@@ -173,7 +173,7 @@ class Trainer:
                 real = self.replay.sample(settings.starts, settings.context_length)
                 context = model.context(real.frames, real.actions)
             policy = self.agent.actor_critic.act
-            rollout = model.imagine(policy, context, self.horizon, settings.memory, self.dream_step)
+            rollout = model.imagine(policy, context, self.horizon, settings.memory, self.dreaming)
         rewards, ends = rollout.rewards.mean(), rollout.terminations.mean()
         self.means.add({"reward": rewards, "termination": ends, "horizon": self.horizon}, "imagination")
         return rollout

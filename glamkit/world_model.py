@@ -22,11 +22,11 @@ from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.experience import Batch, Context, Rollout
 from glamkit.functional import free_nats, kl_categorical, one_hot_likeliest, one_hot_sample, two_hot_loss, two_hot_mean
 from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, symlog_bins
+from glamkit.scan import float32
 from glamkit.sequence_model import Memory, SequenceModel
 from glamkit.shapes import Float, Int, UInt8
 
 Policy = Callable[[Tensor], Tensor]
-Step = Callable[[Policy, Memory, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
 LATENTS: dict[str, Callable[[Tensor], Tensor]] = {
     "sampled": one_hot_sample,
@@ -34,6 +34,13 @@ LATENTS: dict[str, Callable[[Tensor], Tensor]] = {
     "probabilities": torch.exp,
 }
 SLICE = 128  # frames encoded at a time on a CPU when nothing is trained: their activations stay in its cache
+
+
+class Dreaming(NamedTuple):
+    """What dreams are made of, `WorldModel.remember` and `WorldModel.step`, for those who have them compiled."""
+
+    remember: Callable[[Context, str], Memory]
+    step: Callable[[Policy, Memory, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 class Observed(NamedTuple):
@@ -109,8 +116,12 @@ class WorldModel(nn.Module):
         return self.decoder(latent.flatten(0, -2)).unflatten(0, latent.shape[:-1])
 
     def tokens(self, latents: Float[Tensor, "*n Z"], actions: Int[Tensor, "*n"]) -> Float[Tensor, "*n D"]:
-        """Latents (..., Z) and the actions taken there (...) -> tokens (..., D)."""
-        return self.stem(torch.cat([latents, F.one_hot(actions, self.actions).to(latents.dtype)], -1))
+        """Latents (..., Z) and the actions taken there (...) -> tokens (..., D), float32.
+
+        GMamba reads differences of tokens and normalises them: rounded tokens that are nearly alike would leave noise.
+        """
+        with float32(latents):
+            return self.stem(torch.cat([latents, F.one_hot(actions, self.actions).to(latents.dtype)], -1))
 
     # What is learned --------------------------------------------------------------------------------------------------
 
@@ -179,7 +190,7 @@ class WorldModel(nn.Module):
         return self.sample(self.prior(hidden)).flatten(-2)
 
     def imagine(
-        self, policy: Policy, context: Context, horizon: int, memory: str = "window", step: Step | None = None
+        self, policy: Policy, context: Context, horizon: int, memory: str = "window", by: Dreaming | None = None
     ) -> Rollout:
         """Dreams of `horizon` steps (paper Algorithm 1, lines of "imagination").
 
@@ -188,10 +199,10 @@ class WorldModel(nn.Module):
             context: N contexts of L steps.
             horizon: H.
             memory: ``window`` or ``recurrent``.
-            step: `step`, if the caller has a compiled one.
+            by: compiled functions, if the caller has them.
         """
-        step = step or self.step
-        past = self.remember(context, memory)
+        remember, step = by or Dreaming(self.remember, self.step)
+        past = remember(context, memory)
         latent = self.predict(past.hidden)
         states, actions, rewards, terminations = [torch.cat([latent, past.hidden], -1)], [], [], []
         for _ in range(horizon):

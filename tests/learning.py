@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -78,7 +79,8 @@ def main() -> None:
             folder = (options.folder or Path(scratch)) / f"seed{seed}"
             learned = learn(folder, options.game, seed, options.cut, options.overrides)
             found[str(seed)] = learned._asdict()
-            print(f"{options.game} seed {seed} {options.cut and f'({options.cut} cut)'}: {learned.line}", flush=True)
+            sys.stdout.write(f"{options.game}, seed {seed}, cut: {options.cut or 'nothing'}: {learned.line}\n")
+            sys.stdout.flush()
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
 

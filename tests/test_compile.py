@@ -1,4 +1,4 @@
-"""`runtime.compile`: chosen sensibly, and the same numbers either way."""
+"""`runtime.precision` and `runtime.compile`: chosen sensibly, and compiled or not the same numbers."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name else None)
+
+
+@pytest.mark.parametrize("has", ["amx_tile", "avx512_bf16", ""])
+def test_auto_takes_bfloat16_on_a_cpu_with_instructions_for_it(has: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("amx_tile", "avx512_bf16"):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name == has, raising=False)
+    assert Machine(Runtime(device="cpu")).precision == (torch.bfloat16 if has else torch.float32)
+    assert Machine(CPU).precision == torch.float32
 
 
 @pytest.mark.usefixtures("a_compiler")

@@ -197,7 +197,8 @@ def test_device() -> None:
     [
         ({"amx_bf16", "avx512_bf16"}, "float32", "note"),
         ({"amx_bf16"}, "bfloat16", "ok"),
-        ({"avx512_bf16"}, "float32", "ok"),
+        ({"avx512_bf16"}, "float32", "note"),
+        ({"bf16"}, "float32", "ok"),
         ({"avx512_bf16"}, "bfloat16", "ok"),
         ({"avx2"}, "bfloat16", "note"),
         ({"avx2"}, "float32", "ok"),
