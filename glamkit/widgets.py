@@ -102,8 +102,7 @@ class Studio(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         """What is saved of it; readers without a kernel take the sentence, JupyterLab with one the widget."""
-        bundle = super()._repr_mimebundle_(include=include, exclude=exclude)
-        return {**bundle, "text/html": f"<i>{ALONE}</i>", "text/plain": ALONE} if isinstance(bundle, dict) else bundle
+        return notebook.alone(super()._repr_mimebundle_(include=include, exclude=exclude), ALONE)
 
     def draw(self, player: Player) -> None:
         """Draws the player's present moment."""
