@@ -50,6 +50,7 @@ class Variation(NamedTuple):
     expected: np.ndarray
     kl: np.ndarray  # (n,) nats, summed over the K variables
     free: float  # nats: a mean KL below this is not trained further
+    first: int = 1  # the number that the first of these steps is shown with
 
 
 @contextlib.contextmanager

@@ -80,31 +80,34 @@ def training(opened: Opened, found: Sequence[Point]) -> Picture:
     """Eight panels against steps: four of the log, four of what the lens shows at moments of the training."""
     log, config = opened.run.log_file, opened.config
     entries = [entry for entry in (metrics.read(log) if log.exists() else []) if entry["step"] <= opened.step]
-    picture, grid = plotting.figure(10, 5, 2, 4)
+    picture, grid = plotting.figure(10, 6, 2, 4)
+    picture.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr,call-arg]
     for axes, (key, title, unit, floor) in zip(grid[0], CURVES, strict=True):
-        plotting.draw_series(axes, entries, key, title, unit, False)
+        plotting.draw_series(axes, entries, key, title, unit, True)
         level = getattr(config.world_model, floor) if floor else 0
         if level:
             axes.axhline(level, color=GREY, ls="--", lw=1, label="free: not trained below")
-            axes.legend(loc="best")
+            axes.legend(loc="upper right")
     foreseen, screen, local, back = grid[1]
     draw(foreseen, found, {"agreement": ("agreement", BLUE), "a constant guess": ("chance", GREY)}, "share")
-    foreseen.set_title("Variation foreseen")
-    draw(screen, found, {"on the screen": ("skill", BLUE), "of the variation's code": ("knows", ORANGE)}, "share")
-    screen.set_title("Change foreseen; 0: blind")
+    foreseen.set_title("Variation's likeliest class:\nknown where over grey")
+    draw(screen, found, {"on the screen": ("skill", BLUE), "in the variation's code": ("knows", ORANGE)}, "share")
+    screen.set_title("Change foreseen: over 0\nit knows something")
+    screen.axhline(0, color=GREY, ls="--", lw=1)
+    screen.set_ylim(-0.5, 1.03)  # an agent that is hardly trained may be worse than blind without a limit
     steps = [one.step for one in found]
     for number, colour in enumerate((GREY, BLUE, ORANGE, GREEN)):
         local.plot(steps, [one.local[number] for one in found], "o-", ms=4, color=colour, label=QUANTITIES[number])
     local.set(ylim=(-0.03, 1.03))
-    local.set_title("LMamba's share")
+    local.set_title("LMamba's share:\nthe rest is GMamba's")
     draw(back, found, {"90 % of its effect": ("memory", BLUE)}, "steps back")
-    back.set_title("GMamba's memory")
+    back.set_title("How far back\nGMamba reaches")
     back.set_ylim(0, 1.3 * max([1.0, *(one.memory for one in found if np.isfinite(one.memory))]))
     for axes in grid.flat:
         axes.set_xlim(0, 1.05 * opened.step)
-    for axes in (local, *grid[1]):
-        plotting.label(axes, axes.get_ylabel() or "share of the effect")
-        axes.legend(loc="best")
+        plotting.label(axes, axes.get_ylabel() or "share of the effect", ticks=3)
+    for axes in grid[1]:  # below: curves may be anywhere
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24))
     seen = plotting.count(len(found), "moment")
     picture.suptitle(
         f"How it changed in training. Above: the log. Below: the same steps, seen by the agent as it was at {seen} of "

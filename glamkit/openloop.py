@@ -98,11 +98,15 @@ class OpenLoop:
         low, high = np.quantile(found, (0.025, 0.975), method="nearest")
         return int(low), int(high)
 
-    def worst(self, count: int = 4) -> list[int]:
-        """Clips whose dreams went wrong most, worst first: error beyond that of the reconstruction."""
+    @property
+    def beyond(self) -> np.ndarray:
+        """(N,): each clip's mean error beyond that of its reconstruction; -inf for one of which nothing is counted."""
         beyond = self.pixels["imagined"].values - self.pixels["reconstructed"].values
-        means = np.array([np.nanmean(row) if (~np.isnan(row)).any() else -np.inf for row in beyond])
-        return np.argsort(-means)[:count].tolist()
+        return np.array([np.nanmean(row) if (~np.isnan(row)).any() else -np.inf for row in beyond])
+
+    def worst(self, count: int = 4) -> list[int]:
+        """Clips whose dreams went wrong most, worst first."""
+        return np.argsort(-self.beyond)[:count].tolist()
 
     def failures(self, count: int = 4) -> list[Start]:
         """The starts of the worst clips, to dream from."""
@@ -110,10 +114,10 @@ class OpenLoop:
         return [Start(step, f"worst clip {rank}, step {step:,}") for rank, step in enumerate(steps, 1)]
 
     def typical(self) -> int:
-        """The clip to show for all: of those counted longest the one with the median error."""
+        """The clip to show for all: of those counted longest the one whose dream went as wrong as the median."""
         counts = self.counted.sum(1)
         longest = np.flatnonzero(counts == counts.max())
-        order = longest[np.argsort(np.nanmean(self.pixels["imagined"].values[longest], 1))]
+        order = longest[np.argsort(self.beyond[longest])]
         return int(order[len(order) // 2])
 
 

@@ -134,9 +134,9 @@ class Player:
         found: dict[str, str] = {}
         for codes, action in self.keymap.items():
             found.setdefault(self.opened.actions[action], "+".join(sign(code) for code in sorted(codes)))
-        keys = [f"{key} {name}" for name, key in found.items()]
-        keys += [". the policy's step", "Enter play or pause", "Backspace back", "B what if?"]
-        return "Click the picture, then use the keyboard: " + ", ".join(keys)
+        keys = [f"[{key}] {name}" for name, key in found.items()]
+        keys += ["[.] the policy's step", "[Enter] play or pause", "[Backspace] back", "[B] what if?"]
+        return "Click the picture, then use the keyboard: " + "  ".join(keys)
 
     # Commands --------------------------------------------------------------------------------------------------------
 

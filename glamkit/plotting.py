@@ -42,6 +42,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.edgecolor": "#999999",
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#e8e8e8",
     "xtick.color": "#555555",
     "ytick.color": "#555555",
@@ -180,11 +181,11 @@ def live(entries: Entries, env_steps: int) -> Picture:
     return picture
 
 
-def label(axes: Axes, unit: str) -> None:
+def label(axes: Axes, unit: str, ticks: int = 5) -> None:
     """Axis labels; a few round steps."""
     axes.set_xlabel(STEPS)
     axes.set_ylabel(unit)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
@@ -268,7 +269,7 @@ def variation(found: Variation, shown: int = 6) -> Picture:
     change = np.abs(found.frames[1:].astype(float) - found.frames[:-1])
     for column, step in zip(grid.T, picks, strict=True):
         column[0].imshow(change[step] / max(change.max(), 1.0))
-        column[0].set_title(f"step {step + 1}: {found.kl[step]:.2g} nats", fontsize=9)
+        column[0].set_title(f"step {found.first + step:,}\n{found.kl[step]:.2g} nats", fontsize=9)
         for axes in column:
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
@@ -288,13 +289,14 @@ def variation(found: Variation, shown: int = 6) -> Picture:
 
 def draw_surprise(axes: Axes, found: Variation, picks: list[int]) -> None:
     """KL at each step, beside that of a guess that knows nothing."""
-    steps, blind = np.arange(1, len(found.kl) + 1), (found.came * np.log(found.came * found.came.shape[-1])).sum((1, 2))
+    steps = found.first + np.arange(len(found.kl))
+    blind = (found.came * np.log(found.came * found.came.shape[-1])).sum((1, 2))
     axes.plot(steps, blind, color=ORANGE, label="a guess that knows nothing")
     axes.plot(steps, found.kl, ".-", color=BLUE, label="GMamba")
     if found.free:
         axes.axhline(found.free, color=GREY, ls="--", lw=1, label="free: a mean below is not trained")
     axes.plot(steps[picks], found.kl[picks], "o", color=BLUE, ms=7, label="shown above")
-    axes.set(xlabel="step of this scene", ylabel="KL, nats", ylim=(0, None))
+    axes.set(xlabel="step of this scene" if found.first == 1 else "step of the run", ylabel="KL, nats", ylim=(0, None))
     axes.set_title("How far off the forecast was at each step; 0 would be perfect")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0)  # above: curves may be anywhere
 

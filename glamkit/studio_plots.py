@@ -67,13 +67,14 @@ def errors(loop: OpenLoop) -> Picture:
     shown = (
         (loop.pixels, ("imagined", "still", "wrong", "reconstructed"), "Pixels: is the picture still right?"),
         (loop.latents, ("imagined", "looking"), "Latents: how surprising is the real frame?"),
-        (loop.rewards, ("imagined", "never"), "Reward: is it foreseen?"),
-        (loop.terminations, ("imagined", "never"), "Termination: is the end foreseen?"),
+        (loop.rewards, ("imagined", "never"), "Reward: is it foreseen? Then blue is below the dashes"),
+        (loop.terminations, ("imagined", "never"), "Termination: is the end foreseen? Then blue is below"),
     )
     for axes, (curves, names, title) in zip(grid.flat, shown, strict=True):
         for name, color in zip(names, (BLUE, GREY, ORANGE, GREEN), strict=False):
             band(axes, curves[name], color, "--" if name in ("still", "never") else "-")
         axes.set(title=title, ylim=(0, None))
+        axes.set_ylim(top=max(axes.get_ylim()[1], 0.01))  # where nothing happens, no error is worth a look
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.legend(loc="best")
     for axes in grid[1]:

@@ -23,6 +23,7 @@ from glamkit.starts import KINDS, Start
 from glamkit.studio import Dream
 from glamkit.studio_plots import futures
 
+NONE_FOUND = (("press Find starts first", None),)
 ALONE = "The dream studio needs a running kernel: run this cell again. The picture shows where the dream stood."
 AHEAD = 2  # frames that may be on their way to the page; newer ones wait, so nothing is ever queued
 SWITCHES = {(True, True): "both", (True, False): "gmamba", (False, True): "lmamba"}
@@ -120,10 +121,10 @@ class Studio(ipywidgets.VBox):
             self.memory.value, self.latents.value = rules.memory, rules.latents
             self.temperature.value = rules.temperature
             self.note.value = f"<b>{html.escape(view.note)}</b>"
-            found = [(start.why, start.step) for start in player.found]
-            if tuple(found) != self.choice.options:
+            found = tuple((start.why, start.step) for start in player.found) or NONE_FOUND
+            if found != self.choice.options:
                 self.choice.options = found
-                self.choice.index = 0 if found else None
+                self.choice.index = 0
         finally:
             self.quiet = False
         if player.futures is not self.asked:
@@ -207,7 +208,7 @@ class Studio(ipywidgets.VBox):
         self.kind.add_class("glamkit-kind")
         look = ipywidgets.Button(description="Find starts", icon="search", layout={"width": "auto"})
         look.on_click(lambda _: self.player.do("find", self.kind.value))
-        self.choice = ipywidgets.Dropdown(options=[], layout={"width": "330px"}).add_class("glamkit-choice")
+        self.choice = ipywidgets.Dropdown(options=NONE_FOUND, layout={"width": "330px"}).add_class("glamkit-choice")
         go = ipywidgets.Button(description="Dream from here", layout={"width": "auto"})
         go.on_click(lambda _: None if self.choice.value is None else self.player.do("begin", self.choice.value))
         parts = [self.kind, look.add_class("glamkit-find"), self.choice, go.add_class("glamkit-begin")]
