@@ -261,8 +261,8 @@ def dream_beside_truth(dream: Dream, per_row: int = 10) -> Picture:
 
 @style
 def variation(found: Variation, shown: int = 6) -> Picture:
-    """The variation GMamba expected beside the one that came, for the least and most surprising steps, and all KLs."""
-    picks, even = pick(found.kl, shown), 1 / found.came.shape[-1]
+    """The variation GMamba expected beside the one that came, for the steps foreseen best and worst, and all KLs."""
+    picks, even = pick(found.kl - blind(found), shown), 1 / found.came.shape[-1]
     picture = Picture(figsize=(10, 7.4), layout="constrained", facecolor="white")
     upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(3, 1.4)))
     grid = upper.subplots(3, len(picks), squeeze=False)
@@ -290,8 +290,7 @@ def variation(found: Variation, shown: int = 6) -> Picture:
 def draw_surprise(axes: Axes, found: Variation, picks: list[int]) -> None:
     """KL at each step, beside that of a guess that knows nothing."""
     steps = found.first + np.arange(len(found.kl))
-    blind = (found.came * np.log(found.came * found.came.shape[-1])).sum((1, 2))
-    axes.plot(steps, blind, color=ORANGE, label="a guess that knows nothing")
+    axes.plot(steps, blind(found), color=ORANGE, label="a guess that knows nothing")
     axes.plot(steps, found.kl, ".-", color=BLUE, label="GMamba")
     if found.free:
         axes.axhline(found.free, color=GREY, ls="--", lw=1, label="free: a mean below is not trained")
@@ -299,6 +298,11 @@ def draw_surprise(axes: Axes, found: Variation, picks: list[int]) -> None:
     axes.set(xlabel="step of this scene" if found.first == 1 else "step of the run", ylabel="KL, nats", ylim=(0, None))
     axes.set_title("How far off the forecast was at each step; 0 would be perfect")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0)  # above: curves may be anywhere
+
+
+def blind(found: Variation) -> np.ndarray:
+    """(n,) nats: the surprise of a guess that knows nothing."""
+    return (found.came * np.log(found.came * found.came.shape[-1])).sum((1, 2))
 
 
 def pick(values: np.ndarray, number: int) -> list[int]:
