@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from glamkit.config import Imagination
-from glamkit.dreams import looking, pictures
+from glamkit.dreams import looking, pictures, replayed
 from glamkit.errors import GlamkitError
 from glamkit.experience import Context
 from glamkit.functional import kl_categorical
@@ -200,9 +200,8 @@ def _clips(opened: Opened, begin: list[int], steps: int, length: int, seed: int)
     real = opened.replay.window(torch.tensor(begin) - length, length + steps)
     with looking(model, opened.machine, seed + begin[0]):
         observed = model.observe(real.frames)
-        taken = iter(real.actions[:, length:].unbind(1))
         context = Context(observed.latent[:, :length], real.actions[:, :length])
-        rollout = model.imagine(lambda _: next(taken), context, steps, settings.memory)
+        rollout = replayed(model, context, real.actions[:, length:], settings.memory)
         latents, hidden = rollout.states.split([model.latent, model.config.width], -1)
         seen = observed.posterior[:, length:]
         kl = kl_categorical(seen, model.prior(hidden[:, :-1]))
