@@ -120,7 +120,8 @@ def coming(found: Sequence[Aligned]) -> Picture:
         draw_aligned(came, one.lags, one.came, ORANGE)
         rise, count = one.rise, len(one.expected.values)
         band = f" ± {rise.reach[0]:.2g}" if np.isfinite(rise.reach[0]) else ""
-        told = f"rose by {rise.mean[0]:+.2g}{band} nats" if np.isfinite(rise.mean[0]) else "too few steps before it"
+        moved = f"{'rose' if rise.mean[0] >= 0 else 'fell'} by {abs(rise.mean[0]):.2g}{band} nats"
+        told = moved if np.isfinite(rise.mean[0]) else "too few steps before it"
         told = told if count >= FEW else f"{told} (too few to tell)"
         expected.set_title(f"{one.kind}: {count} of {one.found}\n{told}", fontsize=9)
         came.set_xlabel("steps from the event")
@@ -136,7 +137,7 @@ def coming(found: Sequence[Aligned]) -> Picture:
         grid[0, 0].text(0, 0.5, "Nothing happened in the stored steps: no reward, no end.", color=GREY)
     said = "Did it see them coming? Then blue rises over the dashed line before the dotted one"
     early = f"{-BEFORE} to {-BEFORE // 2 - 1}"
-    note = f"“rose”: steps -1 and 0 against {early}. Bands: 95 % interval over events. Each panel has its own scale"
+    note = f"“rose”, “fell”: steps -1 and 0 against {early}. Bands: 95 % interval over events. Scales differ"
     picture.suptitle(f"{said}\n{note}", fontsize=10)
     return picture
 

@@ -87,7 +87,7 @@ def training(opened: Opened, found: Sequence[Point]) -> Picture:
         level = getattr(config.world_model, floor) if floor else 0
         if level:
             axes.axhline(level, color=GREY, ls="--", lw=1, label="free: not trained below")
-            axes.legend(loc="upper right")
+            axes.legend(loc="best")
     foreseen, screen, local, back = grid[1]
     draw(foreseen, found, {"agreement": ("agreement", BLUE), "a constant guess": ("chance", GREY)}, "share")
     foreseen.set_title("Variation's likeliest class:\nknown where over grey")

@@ -114,10 +114,10 @@ class OpenLoop:
         return [Start(step, f"worst clip {rank}, step {step:,}") for rank, step in enumerate(steps, 1)]
 
     def typical(self) -> int:
-        """The clip to show for all: of those counted longest the one whose dream went as wrong as the median."""
+        """The clip to show for all: the median by what went wrong, of those that are counted as long as most."""
         counts = self.counted.sum(1)
-        longest = np.flatnonzero(counts == counts.max())
-        order = longest[np.argsort(self.beyond[longest])]
+        long = np.flatnonzero(counts >= np.median(counts))
+        order = long[np.argsort(self.beyond[long])]
         return int(order[len(order) // 2])
 
 

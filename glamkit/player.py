@@ -108,7 +108,7 @@ class Player:
         lines = [
             f"step            {dream.start + now.depth:,}: {now.depth} into the dream",
             f"action before   {came}",
-            f"reward of it    {now.reward:+.3f}   in all {now.total:+.3f}",
+            f"its reward      {now.reward:+.3f}   in all {now.total:+.3f}",
             ended,
             f"value           {now.value:+.3f}",
             f"rules           {rules.modules}, {rules.memory}, {rules.latents}, temperature {rules.temperature:g}",
@@ -136,7 +136,8 @@ class Player:
             found.setdefault(self.opened.actions[action], "+".join(sign(code) for code in sorted(codes)))
         keys = [f"[{key}] {name}" for name, key in found.items()]
         keys += ["[.] the policy's step", "[Enter] play or pause", "[Backspace] back", "[B] what if?"]
-        return "Click the picture, then use the keyboard: " + "  ".join(keys)
+        whole = [key.replace(" ", "\N{NO-BREAK SPACE}") for key in keys]  # lines break between keys only
+        return f"Click the picture, then use the keyboard: {', '.join(whole)}"
 
     # Commands --------------------------------------------------------------------------------------------------------
 

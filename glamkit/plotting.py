@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from glamkit import metrics
 from glamkit.dreams import Dream, Variation
@@ -164,6 +164,9 @@ def draw_series(axes: Axes, entries: Entries, key: str, title: str, unit: str, l
     label(axes, unit)
     if logarithmic and values and max(values) > 5 * min(values) > 0:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) < 200 * min(values) else (1,)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 @style
@@ -262,14 +265,17 @@ def dream_beside_truth(dream: Dream, per_row: int = 10) -> Picture:
 @style
 def variation(found: Variation, shown: int = 6) -> Picture:
     """The variation GMamba expected beside the one that came, for the steps foreseen best and worst, and all KLs."""
-    picks, even = pick(found.kl - blind(found), shown), 1 / found.came.shape[-1]
+    gain, even = blind(found) - found.kl, 1 / found.came.shape[-1]
+    picks = sorted(pick(gain, shown), key=lambda step: -gain[step])
     picture = Picture(figsize=(10, 7.4), layout="constrained", facecolor="white")
     upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(3, 1.4)))
     grid = upper.subplots(3, len(picks), squeeze=False)
     change = np.abs(found.frames[1:].astype(float) - found.frames[:-1])
     for column, step in zip(grid.T, picks, strict=True):
         column[0].imshow(change[step] / max(change.max(), 1.0))
-        column[0].set_title(f"step {found.first + step:,}\n{found.kl[step]:.2g} nats", fontsize=9)
+        column[0].set_title(
+            f"step {found.first + step:,}\n{found.kl[step]:.2g} of {blind(found)[step]:.2g} nats", fontsize=9
+        )
         for axes in column:
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
@@ -282,7 +288,8 @@ def variation(found: Variation, shown: int = 6) -> Picture:
     for axes, name in zip(grid[:, 0], names, strict=True):
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
     title = "Did GMamba foresee the change? Compare the patterns of the two codes (variables down, classes across)"
-    upper.suptitle(f"{title}\nColours: how far a probability is from 1/{found.came.shape[-1]}", fontsize=10)
+    note = "Foreseen best on the left, worst on the right: GMamba's surprise of that of a guess that knows nothing"
+    upper.suptitle(f"{title}\n{note}. Colours: how far from 1/{found.came.shape[-1]}", fontsize=10)
     draw_surprise(lower.subplots(), found, picks)
     return picture
 

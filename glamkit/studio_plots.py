@@ -173,6 +173,8 @@ def moment(dream: Dream) -> Picture:
         panel.plot(steps, values, ".-", color=color)
         panel.set(title=title, xlabel="steps into the dream")
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    low, high = reward.get_ylim()
+    reward.set_ylim(min(low, -0.05), max(high, 0.05))  # what is hardly a reward shall look so
     ended.set_ylim(-0.02, 1.02)
     ended.yaxis.set_major_formatter(PercentFormatter(1))
     chosen = dream.choose(dream.now)

@@ -30,7 +30,7 @@ class Mirror:
     def __init__(self, page: Any, run: Path) -> None:
         opened = open_run(run)
         dream = Dream(opened, starts(opened, "random", 6, 0, None, HORIZON)[0].step)
-        for _ in range(5):
+        for _ in range(3):
             dream.step()
         self.page, self.player = page, Player(opened, dream)
         self.seen: set[bytes] = set()
