@@ -80,9 +80,11 @@ def bounds(opened: Opened, context: int | None = None, ahead: int = 0) -> tuple[
     replay = opened.replay
     first, last = replay.oldest + steps, replay.count - ahead
     if first > last:
+        room = len(replay) - steps
+        most = f"horizon of at most {room}" if room > 0 else f"context of at most {max(len(replay) - ahead, 0)}"
         raise GlamkitError(
             f"{steps} real steps before a dream and {ahead} to compare it with are more than the {len(replay):,} "
-            f"that are stored; use a horizon of at most {max(len(replay) - steps, 0)}."
+            f"that are stored; use a {most}."
         )
     return first, last
 

@@ -160,9 +160,8 @@ def moment(dream: Dream) -> Picture:
     axes = upper.subplots()
     captions = [f"+{place}" + (f"\n{names[way[place].action]}" if place else "\nstart") for place in places]
     film(axes, {"imagined": np.stack([dream.picture(way[place].number) for place in places])}, captions)
-    axes.set_title(
-        f"A dream from step {dream.start:,} ({describe(dream.rules)}), and the action that led to each picture"
-    )
+    told = f"A dream from step {dream.start:,} ({describe(dream.rules)}), and the action that led to each picture"
+    upper.suptitle(told, fontsize=10)  # the row of pictures may be narrower
     reward, ended, value, policy = lower.subplots(1, 4, width_ratios=(1, 1, 1, 1.1))
     steps = np.arange(len(way))
     for panel, values, title, color in (

@@ -83,7 +83,7 @@ def test_a_person_stands_inside_a_dream(lab: Lab, page: Any, root: Path) -> None
         mirror.press("back")
         mirror.player.back()
         mirror.agrees()
-    assert mirror.player.dream.now.depth == 22
+    assert mirror.player.dream.now.depth == 20
     before = mirror.player.dream.branch(1, 1)
     page.click(".glamkit-lmamba input")
     mirror.player.switch(modules="gmamba")
