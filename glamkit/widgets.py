@@ -23,7 +23,7 @@ from glamkit.starts import KINDS, Start
 from glamkit.studio import Dream
 from glamkit.studio_plots import futures
 
-NONE_FOUND = (("press Find starts first", None),)
+NONE_FOUND = (("press Find starts first", -1),)
 ALONE = "The dream studio needs a running kernel: run this cell again. The picture shows where the dream stood."
 AHEAD = 2  # frames that may be on their way to the page; newer ones wait, so nothing is ever queued
 SWITCHES = {(True, True): "both", (True, False): "gmamba", (False, True): "lmamba"}
@@ -210,7 +210,7 @@ class Studio(ipywidgets.VBox):
         look.on_click(lambda _: self.player.do("find", self.kind.value))
         self.choice = ipywidgets.Dropdown(options=NONE_FOUND, layout={"width": "330px"}).add_class("glamkit-choice")
         go = ipywidgets.Button(description="Dream from here", layout={"width": "auto"})
-        go.on_click(lambda _: None if self.choice.value is None else self.player.do("begin", self.choice.value))
+        go.on_click(lambda _: None if self.choice.value < 0 else self.player.do("begin", self.choice.value))
         parts = [self.kind, look.add_class("glamkit-find"), self.choice, go.add_class("glamkit-begin")]
         return ipywidgets.HBox(parts, layout={"flex_flow": "row wrap"})
 
