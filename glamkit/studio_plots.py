@@ -9,7 +9,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from glamkit.moments import Rules
 from glamkit.notebook import Table
 from glamkit.opened import Opened
 from glamkit.openloop import Curve, OpenLoop
@@ -27,20 +26,15 @@ def about(opened: Opened) -> Table:
     config, replay = opened.config, opened.replay
     ends = int(replay.terminations.sum())
     settings = config.imagination
+    young = " (a keepsake)" if opened.step < replay.count else ""
     rows = [
         ("run folder", f"{opened.run.folder}, opened to read only"),
-        ("trained", f"{opened.step:,} of {config.trainer.env_steps:,} agent steps, preset {config.preset}"),
+        ("trained", f"{opened.step:,} of {config.trainer.env_steps:,} agent steps{young}, preset {config.preset}"),
         ("game", f"{config.env.game}: {', '.join(opened.actions)}"),
         ("stored steps", f"{replay.oldest:,} to {replay.count - 1:,}; {count(ends, 'end')} of a life or episode"),
-        ("dreams", f"see {settings.context_length} real steps; {describe(usual(opened))}"),
+        ("dreams", f"see {settings.context_length} real steps; {usual(opened)}"),
     ]
     return Table(rows)
-
-
-def describe(rules: Rules) -> str:
-    """Rules in words."""
-    modules = {"both": "GMamba + LMamba", "gmamba": "GMamba alone", "lmamba": "LMamba alone"}[rules.modules]
-    return f"{modules}, {rules.memory} memory, latents {rules.latents}"
 
 
 @style
@@ -160,7 +154,7 @@ def moment(dream: Dream) -> Picture:
     axes = upper.subplots()
     captions = [f"+{place}" + (f"\n{names[way[place].action]}" if place else "\nstart") for place in places]
     film(axes, {"imagined": np.stack([dream.picture(way[place].number) for place in places])}, captions)
-    told = f"A dream from step {dream.start:,} ({describe(dream.rules)}), and the action that led to each picture"
+    told = f"A dream from step {dream.start:,} ({dream.rules}), and the action that led to each picture"
     upper.suptitle(told, fontsize=10)  # the row of pictures may be narrower
     reward, ended, value, policy = lower.subplots(1, 4, width_ratios=(1, 1, 1, 1.1))
     steps = np.arange(len(way))
