@@ -83,13 +83,13 @@ def dodging(seen: Sequence[State]) -> int:
 def test_catch_is_worth_what_it_says() -> None:
     game, random = Catch(), np.random.default_rng(0)
     assert {game.begin(random) for _ in range(4000)} == set(CATCH)
-    assert len(CATCH) == 192
+    assert len(CATCH) == 176
     assert random_value(game, CATCH, 12) == pytest.approx(-0.75)
-    assert np.mean(value(game, CATCH, lambda seen: toward(seen[-1][1], seen[-1][3]))) == pytest.approx(-1 / 6)
+    assert np.mean(value(game, CATCH, lambda seen: toward(seen[-1][1], seen[-1][3]))) == pytest.approx(-1 / 11)
     for late in range(5):  # steps before the player begins to move
         returns = value(game, CATCH, lambda s, n=late: 1 if len(s) <= n else toward(landing(s[-1]), s[-1][3]))
         assert returns == [1.0] * len(CATCH), "1 is also the most there is"
-    for number in ("-0.75", "-1/6", "optimal 1"):
+    for number in ("-0.75", "-1/11", "optimal 1"):
         assert number in str(Catch.__doc__)
 
 
@@ -97,6 +97,10 @@ def test_one_picture_of_catch_is_not_enough() -> None:
     pictures = {slide: Catch().draw((3, 4, slide, 2)).tobytes() for slide in (-1, 0, 1)}
     assert len(set(pictures.values())) == 1
     assert len({landing((8, 4, slide, 2)) for slide in (-1, 0, 1)}) == 3
+    places: dict[tuple[int, int], set[int]] = defaultdict(set)
+    for start in CATCH:
+        places[start[1], Catch().advance(start, 1)[0][1]].add(landing(start))
+    assert all(len(landings) == 1 for landings in places.values()), "but two are"
 
 
 def test_the_last_picture_of_catch_shows_its_reward() -> None:
@@ -262,7 +266,7 @@ def test_every_documented_number_is_tested_here() -> None:
         for game in (Catch, Memory, Dodge)
     }
     assert {name: [number.rstrip(".") for number in found] for name, found in numbers.items()} == {
-        "Catch": ["-0.75", "-1/6", "1"],
+        "Catch": ["-0.75", "-1/11", "1"],
         "Memory": ["0", "0", "1"],
         "Dodge": ["1.53", "2.99", "20"],
     }
