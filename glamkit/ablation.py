@@ -56,7 +56,7 @@ QUESTIONS: Mapping[str, Question] = {
     "bootstrap": Question("Which value does the return mix in?", choice("actor_critic.bootstrap", "current", "next")),
     "memory": Question("What do dreams remember?", choice("imagination.memory", "window", "recurrent")),
     "contexts": Question("Where do dreams start?", choice("imagination.contexts", "replay", "batch")),
-    "latents": Question("What is a latent?", choice("world_model.latents", "sampled", "probabilities")),
+    "latents": Question("What is a latent?", choice("world_model.latents", "sampled", "likeliest", "probabilities")),
 }
 NOTE = "Mean return: of the evaluation's episodes, then over seeds. Interval: Student's t over the seeds' means."
 

@@ -49,8 +49,8 @@ class WorldModel(Checked):
     variables: int = setting(32, "variables", "K categorical variables in a latent", 1)
     classes: int = setting(32, "classes", "of each categorical variable", 2)
     unimix: float = setting(0.01, "share", "of uniform in every categorical: keeps KL finite", 0, 0.5)
-    latents: Literal["sampled", "probabilities"] = setting(
-        "sampled", "choice", "one-hot draws (as released), or their probabilities: small models see motion far sooner"
+    latents: Literal["sampled", "likeliest", "probabilities"] = setting(
+        "sampled", "choice", "one-hot draws (as released), the likeliest classes, or probabilities: see motion sooner"
     )
     width: int = setting(256, "features", "D, width of tokens and of the hidden state", 8)
     blocks: int = setting(1, "blocks", "Mamba blocks in GMamba and in LMamba, stacked", 1, 32)

@@ -64,12 +64,20 @@ def sample_categorical(log_probabilities: Tensor) -> Tensor:
 
 def one_hot_sample(log_probabilities: Tensor) -> Tensor:
     """A one-hot draw whose gradient is that of the probabilities (straight-through, DreamerV2)."""
-    classes = log_probabilities.shape[-1]
-    draw = F.one_hot(sample_categorical(log_probabilities.detach()), classes).to(log_probabilities.dtype)
+    return _straight_through(sample_categorical(log_probabilities.detach()), log_probabilities)
+
+
+def one_hot_likeliest(log_probabilities: Tensor) -> Tensor:
+    """The likeliest class as a one-hot code, with the gradient of `one_hot_sample`: the same code, without its noise."""
+    return _straight_through(log_probabilities.argmax(-1), log_probabilities)
+
+
+def _straight_through(index: Tensor, log_probabilities: Tensor) -> Tensor:
+    code = F.one_hot(index, log_probabilities.shape[-1]).to(log_probabilities.dtype)
     if not log_probabilities.requires_grad:
-        return draw
+        return code
     probabilities = log_probabilities.exp()
-    return draw + (probabilities - probabilities.detach())
+    return code + (probabilities - probabilities.detach())
 
 
 def kl_categorical(left: Float[Tensor, "*n K C"], right: Float[Tensor, "*n K C"]) -> Float[Tensor, "*n"]:

@@ -125,45 +125,51 @@ class Catch(TinyGame):
 class Memory(TinyGame):
     """A lamp shows for two steps which of two doors is the right one; a walker reaches them long after.
 
-    Tests memory: between lamp and door all pictures are the same for both answers, and the walker walks by itself, so
-    only the last action counts: +1 for the right door, -1 for the wrong one.
+    Tests memory: between lamp and doors all pictures are the same for both answers, and the walker walks by itself, so
+    one action alone counts, the one at the doors. The next picture shows the walker at its door and the right one
+    lit; the step after it brings +1 or -1 and ends the game. So the reward can be read off a picture, but only who
+    remembers the lamp can foresee that picture.
 
     With ``delay`` = 6 (Memory) the lamp is last seen 6 steps before the deciding picture. That is out of reach for
-    LMamba's four tokens, but within the eight that an imagined step looks at: the reward of step t is read off tokens
-    t-7 .. t, and the lamp's last picture is t-6. So this is work for GMamba, in dreams too. With ``delay`` = 12
-    (LongMemory) it is still within the 16 steps that acting looks back, and within a training window, but outside the
-    imagination's: with ``imagination.memory=window`` no dream can tell the doors apart, and only ``recurrent`` can.
+    LMamba's four tokens, but within the eight that an imagined step looks at: the picture after step t is foreseen
+    from tokens t-7 .. t, and the lamp's last picture is t-6. So this is work for GMamba, in dreams too. With ``delay``
+    = 12 (LongMemory) it is still within the 16 steps that acting looks back, and within a training window, but outside
+    the imagination's: with ``imagination.memory=window`` no dream can tell the doors apart, and only ``recurrent`` can.
 
     Mean return: at random 0; any player without memory 0; optimal 1. A player might also remember by its own actions,
     as they are part of what it sees: by naming the right door in every step of the way. Nothing rewards that, but
     whoever compares memories should look for it.
 
-    State: step (0 .. delay + 1), the right door (0 up, 1 down).
+    State: step (0 .. delay + 2), the right door (0 up, 1 down), the door taken (0, 1; -1 before).
     """
 
     actions = ("UP", "DOWN")
-    starts = ((0, 0), (0, 1))
+    starts = ((0, 0, -1), (0, 1, -1))
 
     def __init__(self, render_mode: str | None = None, delay: int = 6) -> None:
         super().__init__(render_mode)
         self.delay = delay
 
     def advance(self, state: State, action: int) -> tuple[State, float, bool]:
-        """One step towards the doors; at them, through one."""
-        step, door = state
-        if step < self.delay + 1:
-            return (step + 1, door), 0.0, False
-        return state, (1.0 if action == door else -1.0), True
+        """One step towards the doors; at them, through one; then it counts."""
+        step, door, taken = state
+        if taken >= 0:
+            return state, (1.0 if taken == door else -1.0), True
+        return (step + 1, door, action if step == self.delay + 1 else -1), 0.0, False
 
     def draw(self, state: State) -> np.ndarray:
-        """Two cyan doors on the right, a white walker between, and at first a yellow lamp on the side of the answer."""
-        step, door = state
+        """Two cyan doors on the right, a white walker between, and at first a yellow lamp on the side of the answer.
+
+        At the end the walker stands before its door, and the right one is yellow.
+        """
+        step, door, taken = state
         picture = canvas()
-        for row in (0, SIZE - 8):
-            paint(picture, row, SIZE - 4, 8, 4, CYAN)
+        for number, row in enumerate((0, SIZE - 8)):
+            paint(picture, row, SIZE - 4, 8, 4, YELLOW if taken >= 0 and number == door else CYAN)
         if step < 2:
             paint(picture, door * (SIZE - 8), 0, 8, 8, YELLOW)
-        paint(picture, SIZE // 2 - 2, round(step * (SIZE - 8) / (self.delay + 1)), 4, 4, WHITE)
+        along = round(min(step, self.delay + 1) * (SIZE - 8) / (self.delay + 1))
+        paint(picture, SIZE // 2 - 2 if taken < 0 else taken * (SIZE - 8) + 2, along, 4, 4, WHITE)
         return picture
 
 

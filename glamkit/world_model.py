@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from glamkit import measures
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.experience import Batch, Context, Rollout
-from glamkit.functional import free_nats, kl_categorical, one_hot_sample, two_hot_loss, two_hot_mean
+from glamkit.functional import free_nats, kl_categorical, one_hot_likeliest, one_hot_sample, two_hot_loss, two_hot_mean
 from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, symlog_bins
 from glamkit.sequence_model import Memory, SequenceModel
 from glamkit.shapes import Float, Int, UInt8
@@ -28,6 +28,11 @@ from glamkit.shapes import Float, Int, UInt8
 Policy = Callable[[Tensor], Tensor]
 Step = Callable[[Policy, Memory, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
+LATENTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sampled": one_hot_sample,
+    "likeliest": one_hot_likeliest,
+    "probabilities": torch.exp,
+}
 SLICE = 128  # frames encoded at a time on a CPU when nothing is trained: their activations stay in its cache
 
 
@@ -74,7 +79,7 @@ class WorldModel(nn.Module):
         self.reward = MLP(width, width, 2, config.bins)
         self.termination = MLP(width, width, 2, 1)
         self.register_buffer("bins", symlog_bins(config.bins, config.bin_limit), persistent=False)
-        self.sample = one_hot_sample if config.latents == "sampled" else torch.exp
+        self.sample = LATENTS[config.latents]
         self.variation_posterior.requires_grad_(config.variation_head == "learned")
 
     def extra_repr(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from glamkit.functional import (
     free_nats,
     kl_categorical,
     lambda_return,
+    one_hot_likeliest,
     one_hot_sample,
     percentile,
     sample_categorical,
@@ -87,12 +89,15 @@ def test_samples_follow_the_probabilities() -> None:
     assert (draws != 3).all()
 
 
-def test_one_hot_sample_has_the_gradient_of_the_probabilities() -> None:
+@pytest.mark.parametrize("code", [one_hot_sample, one_hot_likeliest])
+def test_one_hot_codes_have_the_gradient_of_the_probabilities(code: Callable[[torch.Tensor], torch.Tensor]) -> None:
     torch.manual_seed(0)
     logits = torch.tensor([[0.2, -0.1, 0.5]], requires_grad=True)
     weight = torch.tensor([1.0, 2.0, 4.0])
-    sample = one_hot_sample(logits.log_softmax(-1))
+    sample = code(logits.log_softmax(-1))
     assert sorted(sample[0].tolist()) == pytest.approx([0, 0, 1], abs=1e-6)
+    if code is one_hot_likeliest:
+        assert sample[0].argmax() == 2
     got = torch.autograd.grad((sample * weight).sum(), logits)[0]
     assert torch.allclose(got, torch.autograd.grad((logits.softmax(-1) * weight).sum(), logits)[0], atol=1e-6)
 

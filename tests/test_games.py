@@ -117,13 +117,13 @@ def test_the_last_picture_of_catch_shows_its_reward() -> None:
 def test_memory_needs_memory(delay: int) -> None:
     game, random = Memory(delay=delay), np.random.default_rng(0)
     assert {game.begin(random) for _ in range(100)} == set(DOORS)
-    assert random_value(game, DOORS, delay + 2) == pytest.approx(0)
+    assert random_value(game, DOORS, delay + 3) == pytest.approx(0)
     assert value(game, DOORS, lambda seen: seen[0][1]) == [1.0, 1.0]
     for action in (0, 1):
         assert sorted(value(game, DOORS, lambda _, a=action: a)) == [-1.0, 1.0], "without memory: right once in two"
 
     def pictures(door: int, action: int) -> list[bytes]:
-        state, over, seen = (0, door), False, []
+        state, over, seen = (0, door, -1), False, []
         while not over:
             seen.append(game.draw(state).tobytes())
             state, _, over = game.advance(state, action)
@@ -131,8 +131,10 @@ def test_memory_needs_memory(delay: int) -> None:
 
     up, down = pictures(0, 0), pictures(1, 0)
     same = [one == other for one, other in zip(up, down, strict=True)]
-    assert same == [False, False] + [True] * delay
-    assert up == pictures(0, 1), "actions leave no trace in the pictures"
+    assert same == [False, False] + [True] * delay + [False]
+    assert up[:-1] == pictures(0, 1)[:-1], "actions leave no trace in the pictures before the last"
+    ends = {(door, action): pictures(door, action)[-1] for door in (0, 1) for action in (0, 1)}
+    assert len(set(ends.values())) == 4, "the last one shows its reward"
     assert len(set(up)) == len(up), "the walker shows how far it is"
 
 
@@ -249,10 +251,10 @@ def test_things_are_big_bright_and_where_the_state_says() -> None:
     tops = [np.flatnonzero((Catch().draw((row, 5, 1, 3)) == WHITE).all(-1).any(1))[0] for row in range(12)]
     assert tops[0] == 0 and tops[-1] == 24 and set(np.diff(tops)) == {2, 3}
     for door in (0, 1):
-        picture = Memory().draw((1, door))
+        picture = Memory().draw((1, door, -1))
         assert (size_of(picture, YELLOW), size_of(picture, WHITE)) == ((8, 8), (4, 4))
         assert tuple(picture[31 * door, 0]) == YELLOW
-    assert tuple(Memory().draw((7, 0))[16, 27]) == WHITE, "at the end the walker stands before the doors"
+    assert tuple(Memory().draw((7, 0, -1))[16, 27]) == WHITE, "at the end the walker stands before the doors"
     picture = Dodge().draw((1, 4, 2, *[0] * 23))
     assert (size_of(picture, ORANGE), size_of(picture, WHITE)) == ((4, 12), (4, 6))
     assert tuple(picture[4, 1 + 2 * 6]) == ORANGE

@@ -37,7 +37,9 @@ class Oracle(WorldModel):
 
 def test_all_pictures_are_listed() -> None:
     assert truth.views(Catch()).shape == (12 * 8 * 8, SIZE, SIZE, 3)
-    assert len(truth.views(Memory())) == 8 + 2  # eight places of the walker, and the lamp in two of them on either side
+    assert (
+        len(truth.views(Memory())) == 8 + 2 + 4
+    )  # the walker in eight places, in two with a lamp up or down; four ends
     with pytest.raises(GlamkitError, match="pictures of Dodge cannot be listed"):
         truth.views(Dodge())
 

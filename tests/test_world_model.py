@@ -265,12 +265,14 @@ def test_frames_are_read_as_shares_of_white() -> None:
     assert torch.allclose(net.embed(data.frames), net.encoder(data.frames.flatten(0, 1) / 255).view(B, T, -1))
 
 
-def test_latents_are_draws_or_their_probabilities() -> None:
+def test_latents_are_draws_the_likeliest_classes_or_probabilities() -> None:
     frames = torch.randint(0, 256, (2, 3, 3, 32, 32), dtype=torch.uint8)
-    for choice in ("sampled", "probabilities"):
+    for choice in ("sampled", "likeliest", "probabilities"):
         model = WorldModel(preset("debug", {"world_model.latents": choice}).world_model, 3).eval()
         with torch.no_grad():
             observed = model.observe(frames)
         latents = observed.latent.unflatten(-1, observed.posterior.shape[-2:])
         assert torch.equal(latents, observed.posterior.exp()) == (choice == "probabilities")
-        assert bool((latents.max(-1).values == 1).all()) == (choice == "sampled")
+        assert bool((latents.max(-1).values == 1).all()) == (choice != "probabilities")
+        likeliest = (latents.argmax(-1) == observed.posterior.argmax(-1)).all()
+        assert bool(likeliest) == (choice != "sampled")
