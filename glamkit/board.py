@@ -190,4 +190,5 @@ def html(seen: Mapping[str, Progress], note: str = "") -> str:
     """Bar, summary and table."""
     step, total = (sum(getattr(p, name) for p in seen.values()) for name in ("step", "total"))
     bar = f'<progress value="{step}" max="{total}" style="width:100%"></progress>'
-    return f"<div>{bar}<div>{escape(summary(seen, note))}</div></div>{notebook.Table(rows(seen))._repr_html_()}"
+    said = escape(summary(seen, note)).replace("  ", " &nbsp;·&nbsp; ")
+    return f"<div>{bar}<div>{said}</div></div>{notebook.Table(rows(seen))._repr_html_()}"

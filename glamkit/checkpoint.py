@@ -42,19 +42,24 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
     Later ones are removed too: they turned out to be damaged, or the run would not have come to this step again.
     """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    data = buffer.getbuffer()
     path = folder / f"{step:09d}.pt"
-    replace(path, lambda file: file.write(data))
-    manifest = {"format": FORMAT, "step": step, "sha256": hashlib.sha256(data).hexdigest()}
-    replace(path.with_suffix(".json"), lambda file: file.write(json.dumps(manifest).encode()))
+    write(path, step, state)
     kept = {f"{number:09d}" for number in [number for number in steps(folder) if number <= step][-KEEP:]}
     for old in [*folder.glob("*.json"), *folder.glob("*.pt")]:
         if old.stem not in kept:
             remove(old)
     sweep(folder)
     return path
+
+
+def write(path: Path, step: int, state: dict[str, Any]) -> None:
+    """Writes a state and then its manifest, each at once or not at all."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getbuffer()
+    replace(path, lambda file: file.write(data))
+    manifest = {"format": FORMAT, "step": step, "sha256": hashlib.sha256(data).hexdigest()}
+    replace(path.with_suffix(".json"), lambda file: file.write(json.dumps(manifest).encode()))
 
 
 def steps(folder: Path) -> list[int]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from glamkit.config import Imagination
 from glamkit.errors import GlamkitError
-from glamkit.experience import Batch, Context
+from glamkit.experience import Batch, Context, Rollout
 from glamkit.functional import kl_categorical
 from glamkit.replay import Replay
 from glamkit.runtime import Machine, undisturbed
@@ -50,6 +50,7 @@ class Variation(NamedTuple):
     expected: np.ndarray
     kl: np.ndarray  # (n,) nats, summed over the K variables
     free: float  # nats: a mean KL below this is not trained further
+    first: int = 1  # the number that the first of these steps is shown with
 
 
 @contextlib.contextmanager
@@ -114,9 +115,8 @@ def dream(
     steps = real_steps(replay, start, length + horizon)
     with looking(model, machine, seed):
         observed = model.observe(steps.frames)
-        recorded = iter(steps.actions[:, length:].unbind(1))
         context = Context(observed.latent[:, :length], steps.actions[:, :length])
-        rollout = model.imagine(lambda _: next(recorded), context, horizon, config.memory)
+        rollout = replayed(model, context, steps.actions[:, length:], config.memory)
         imagined = model.decode(rollout.states[:, :-1, : model.latent])
         reconstructed = model.decode(observed.latent[:, length:])
     frames = steps.frames[0].permute(0, 2, 3, 1).cpu().numpy()
@@ -130,6 +130,12 @@ def dream(
         rollout.rewards[0].float().cpu().numpy(),
         steps.terminations[0, length:].cpu().numpy(),
     )
+
+
+def replayed(model: WorldModel, context: Context, actions: Tensor, memory: str) -> Rollout:
+    """Dreams on from contexts with given actions (N, H), whatever a policy would do."""
+    given = iter(actions.unbind(1))
+    return model.imagine(lambda _: next(given), context, actions.shape[1], memory)
 
 
 def variation(model: WorldModel, replay: Replay, machine: Machine, start: int, length: int, seed: int = 0) -> Variation:

@@ -27,7 +27,7 @@ from glamkit.config import Config, Env, Evaluation, override
 from glamkit.envs import VectorEnv, is_atari, make_vector
 from glamkit.errors import GlamkitError
 from glamkit.files import replace_text
-from glamkit.opened import open_run
+from glamkit.opened import kept, open_run
 from glamkit.runtime import DEVICES, Machine, undisturbed
 from glamkit.settings import coerce
 from glamkit.videos import Episode
@@ -188,6 +188,11 @@ def evaluate_run(
     if seed < 0:
         raise GlamkitError(f"seed = {seed} is outside its range: at least 0.")
     opened = open_run(run_dir, checkpoint)
+    if opened.step not in kept(opened.run):
+        raise GlamkitError(
+            f"step {opened.step:,} of {opened.run.folder} is a keepsake, rounded, which is there to be looked at; "
+            f"scores are those of checkpoints: {' and '.join(map(str, kept(opened.run)))}."
+        )
     config = override(opened.config, dict(changes or {}))
     machine = Machine(config.runtime)
     run, complete = opened.run, opened.step == config.trainer.env_steps

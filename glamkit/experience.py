@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from glamkit.shapes import Float, Int, UInt8
@@ -32,3 +33,11 @@ class Rollout(NamedTuple):
     actions: Int[Tensor, "N H"]
     rewards: Float[Tensor, "N H"]
     terminations: Float[Tensor, "N H"]
+
+
+def choose_contexts(batch: Batch, latents: Tensor, count: int, length: int) -> Context:
+    """`count` contexts of `length` steps at random places of a batch just encoded as latents (B, T, Z)."""
+    rows, steps = batch.actions.shape
+    row = torch.randint(rows, (count, 1))
+    place = torch.randint(steps - length + 1, (count, 1)) + torch.arange(length)
+    return Context(latents.detach()[row, place], batch.actions[row, place])

@@ -14,6 +14,7 @@ from glamkit.lens_measures import variation
 from glamkit.notebook import Table
 from glamkit.opened import Opened
 from glamkit.openloop import Curve
+from glamkit.plotting import count
 from glamkit.settings import coerce
 from glamkit.starts import ordered
 
@@ -159,7 +160,10 @@ def overview(opened: Opened, begin: int, length: int, found: Sequence[Event]) ->
         ("checkpoint", f"of step {opened.step:,}"),
         ("replay", f"steps {opened.replay.oldest:,} to {opened.replay.count - 1:,}"),
         ("looked at", f"steps {begin:,} to {begin + length - 1:,}: {', '.join(counts) or 'nothing happens in them'}"),
-        ("hidden state", f"{branches[model.modules]}; window of {model.window} tokens, {model.blocks} Mamba block(s)"),
+        (
+            "hidden state",
+            f"{branches[model.modules]}; window of {model.window} tokens, {count(model.blocks, 'Mamba block')}",
+        ),
         ("variation", f"{model.variables} variables of {model.classes} classes; posterior head {model.variation_head}"),
     ]
     return Table(rows)

@@ -125,7 +125,7 @@ def view(lens: Lens, reading: Reading) -> View:
 def codes(seen: View, free: float) -> Variation:
     """The variation's forecasts as `plotting.variation` draws them; `free` are the nats below which none is trained."""
     found = seen.variation
-    return Variation(seen.screen.frames, found.came, found.expected, found.surprise, free)
+    return Variation(seen.screen.frames, found.came, found.expected, found.surprise, free, int(seen.numbers[0]))
 
 
 def variation(lens: Lens, reading: Reading) -> list[Forecast]:

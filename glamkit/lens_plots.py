@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from glamkit import plotting
 from glamkit.lens import QUANTITIES, UNITS
@@ -19,6 +19,7 @@ from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY,
 # Each kind of event has a colour and a sign of its own, so that either is enough.
 SIGNS = dict(zip(KINDS, ((GREEN, "^"), (RED, "v"), (PURPLE, "X"), (BLACK, "s")), strict=True))
 STEP = "step of the run"
+FEW = 5  # events: with fewer an interval means little
 FAINT = 0.02  # of the largest effect: less is not shared out
 
 
@@ -33,7 +34,8 @@ def timeline(view: View, events: Sequence[Event]) -> Picture:
     surprise.plot(steps, found.surprise, color=BLUE, label="GMamba")
     saved = 1 - found.surprise.sum() / max(found.blind.sum(), 1e-9)
     surprise.set_title(
-        f"How far off was the forecast? Below orange it knows something; over all steps {saved:.0%} less"
+        "How far off was the forecast? Below orange it knows something; "
+        f"over all steps its surprise is {abs(saved):.0%} {'smaller' if saved > 0 else 'larger'}"
     )
     surprise.set(ylabel="surprise: KL, nats", ylim=(0, 1.25 * max(found.blind.max(), found.surprise.max())))
     agreement.plot(steps, found.agreement, ".", ms=3, color=SKY, label="each step")
@@ -43,7 +45,8 @@ def timeline(view: View, events: Sequence[Event]) -> Picture:
     agreement.yaxis.set_major_formatter(PercentFormatter(1))
     rate, chance = found.agreement.mean(), found.chance
     agreement.set_title(
-        f"In how many variables was the likeliest class right? {rate:.0%}; the best constant guess gets {chance:.0%}"
+        f"In how many variables was the likeliest class right? In {rate:.0%}, "
+        f"{'more' if rate > chance else 'no more'} than by always naming the most frequent one ({chance:.0%})"
     )
     for axes in grid[:, 0]:
         mark(axes, view, events)
@@ -78,7 +81,7 @@ def draw_sizes(axes: Axes, view: View) -> None:
 @plotting.style
 def reliability(view: View) -> Picture:
     """Calibration of the two forecasts: the variation's, and the next latent's."""
-    picture, ((left, right),) = plotting.figure(10, 4.2, 1, 2)
+    picture, ((left, right),) = plotting.figure(10, 4.4, 1, 2)
     names = ("GMamba's variation", "next latent")
     for axes, name, forecast in zip((left, right), names, (view.variation, view.latent), strict=True):
         draw_reliability(axes, name, calibration(forecast), forecast)
@@ -95,18 +98,20 @@ def draw_reliability(axes: Axes, name: str, found: Calibration, forecast: Foreca
     if high > 20 * low > 0:
         axes.set(xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g} %"))
     axes.set(xlabel="probability it was expected with", ylabel="probability with which it came")
     classes = forecast.expected.shape[-1]
     axes.axvline(1 / classes, color=ORANGE, ls=":", lw=1, label=f"a guess that knows nothing, 1/{classes}")
-    axes.set_title(f"{name}: off by {found.error:.2g} on average")
+    span = " to ".join(f"{100 * found.expected[place]:.3g}" for place in (0, -1))
+    off = f"{name}: off by {100 * found.error:.2g} points on average"
+    axes.set_title(f"{off}\nIt says {span} %; the wider, the more it knows")
     axes.legend(loc="upper left")
 
 
 @plotting.style
 def coming(found: Sequence[Aligned]) -> Picture:
     """The size of the variation before and after events, averaged over them: expected above, come below."""
-    picture, grid = plotting.figure(10, 5, 2, max(len(found), 2), sharex="col", sharey="row")
+    picture, grid = plotting.figure(10, 5, 2, max(len(found), 2), sharex="col")
     for axes in grid[:, len(found) :].flat:
         axes.set_axis_off()
     for (expected, came), one in zip(grid.T, found, strict=False):
@@ -115,10 +120,15 @@ def coming(found: Sequence[Aligned]) -> Picture:
         draw_aligned(came, one.lags, one.came, ORANGE)
         rise, count = one.rise, len(one.expected.values)
         band = f" ± {rise.reach[0]:.2g}" if np.isfinite(rise.reach[0]) else ""
-        told = f"rose by {rise.mean[0]:+.2g}{band} nats" if np.isfinite(rise.mean[0]) else "too few steps before it"
-        expected.set_title(f"{one.kind}, {count} of {one.found}:\n{told}")
+        moved = f"{'rose' if rise.mean[0] >= 0 else 'fell'} by {abs(rise.mean[0]):.2g}{band} nats"
+        told = moved if np.isfinite(rise.mean[0]) else "too few steps before it"
+        told = told if count >= FEW else f"{told} (too few to tell)"
+        expected.set_title(f"{one.kind}: {count} of {one.found}\n{told}", fontsize=9)
         came.set_xlabel("steps from the event")
         came.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axes in (expected, came):
+            axes.set_ylim(0, None)
+            axes.yaxis.set_major_locator(MaxNLocator(4))
     if found:
         grid[0, 0].set_ylabel("size GMamba expected,\nnats")
         grid[1, 0].set_ylabel("size that came,\nnats")
@@ -127,7 +137,7 @@ def coming(found: Sequence[Aligned]) -> Picture:
         grid[0, 0].text(0, 0.5, "Nothing happened in the stored steps: no reward, no end.", color=GREY)
     said = "Did it see them coming? Then blue rises over the dashed line before the dotted one"
     early = f"{-BEFORE} to {-BEFORE // 2 - 1}"
-    note = f"“rose”: steps -1 and 0 against steps {early}. Bands: 95 % interval over events"
+    note = f"“rose”, “fell”: steps -1 and 0 against {early}. Bands: 95 % interval over events. Scales differ"
     picture.suptitle(f"{said}\n{note}", fontsize=10)
     return picture
 
@@ -136,7 +146,7 @@ def draw_aligned(axes: Axes, lags: np.ndarray, curve: Curve, colour: str) -> Non
     """A mean over events and its interval."""
     mean, reach = curve.mean, np.nan_to_num(curve.reach)
     axes.plot(lags, mean, ".-", color=colour)
-    axes.fill_between(lags, mean - reach, mean + reach, color=colour, alpha=0.2, lw=0)
+    axes.fill_between(lags, np.maximum(mean - reach, 0), mean + reach, color=colour, alpha=0.2, lw=0)
     axes.axvline(0, color=BLACK, ls=":", lw=1)
 
 

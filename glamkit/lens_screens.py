@@ -41,6 +41,7 @@ def where(view: View, events: Sequence[Event], shown: int = 8) -> Picture:
     film.set_title(f"{said}\n{BRIGHTER}", fontsize=10)
     draw_skill(curve, view)
     mark(curve, view, events)
+    lower.legend(*curve.get_legend_handles_labels(), loc="outside lower right", ncols=3, fontsize=8)
     signs(lower, view, events)
     return picture
 
@@ -51,11 +52,10 @@ def draw_skill(axes: Axes, view: View) -> None:
     axes.plot(view.numbers, skill, ".", ms=3, color=BLUE, alpha=0.4)
     axes.plot(view.numbers, running(np.nan_to_num(skill)), color=BLUE, label="mean of 9 steps")
     best = screen.overall("seen")
-    axes.axhline(np.clip(best, -1, 1), color=ORANGE, lw=1, label=f"best its pictures allow: {best:.2g}")
+    axes.axhline(np.clip(best, -1, 1), color=ORANGE, lw=1, label=f"the best its pictures allow: {best:.2g}")
     axes.axhline(0, color=GREY, ls="--", lw=1, label="expecting no change")
     axes.set(xlabel=STEP, ylabel="share of the change\nthat was foreseen", ylim=(-1.2, 1.1), yticks=(-1, 0, 1))
-    axes.set_title(f"1 is perfect, 0 as good as a still picture; over all steps {screen.overall():.2g}")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)
+    axes.set_title(f"How much of the change: 1 is all, 0 no more than a still picture; here {screen.overall():.2g}")
     steps_axis(axes)
 
 

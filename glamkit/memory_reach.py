@@ -6,6 +6,7 @@ follows is compared with what was.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from glamkit.dreams import looking
 from glamkit.lens import Lens, Reading
 from glamkit.lens_measures import plain, ratio
+from glamkit.sequence_model import Entry
 
 SHARE = 0.9  # of the whole effect: what lies within the reach of a memory
 MOMENTS = 16  # at which memories are tried
@@ -74,12 +76,17 @@ def memory(lens: Lens, steps: list[int], seed: int = 0) -> Reach:
 
 def of_tokens(lens: Lens, tokens: Tensor) -> Reach:
     """The same for N sequences of tokens (N, L, D), at their last step."""
-    mean, rows = tokens.mean((0, 1)), []
+    length, mean, rows = tokens.shape[1], tokens.mean((0, 1)), []
+    window = slice(length - lens.model.config.window, None)
     with looking(lens.model, lens.machine, 0):
-        g, l = last(lens, tokens)  # noqa: E741 - the paper's letter
+        changes = prepared(lens, tokens)
+        g, l = last(lens, changes), local(lens, tokens[:, window])  # noqa: E741 - the paper's letter
         hidden = lens.hidden(g, l)
-        for back in range(tokens.shape[1]):
-            g_now, l_now = last(lens, hide(tokens, -1 - back, mean))
+        for place in reversed(range(length)):
+            hid, first = hide(tokens, place, mean), max(place - 1, 0)
+            near = prepared(lens, hid[:, first : place + 2])  # a token takes part in two changes; the others stay
+            g_now = last(lens, [*changes[:first], *near, *changes[first + len(near) :]])
+            l_now = local(lens, hid[:, window]) if place >= window.start else l
             moved = [
                 (now - was).norm(dim=-1) / was.norm(dim=-1).clamp(min=1e-9) for now, was in ((g_now, g), (l_now, l))
             ]
@@ -107,9 +114,16 @@ def hide(tokens: Tensor, place: int, mean: Tensor) -> Tensor:
     return hidden
 
 
-def last(lens: Lens, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """The branches' outputs g and l (N, D) at the last of tokens (N, L, D)."""
-    return lens.model.sequence_model.gmamba(tokens)[:, -1].float(), local(lens, tokens[:, -lens.model.config.window :])
+def prepared(lens: Lens, tokens: Tensor) -> list[Entry]:
+    """The changes between tokens (N, L, D), as GMamba takes them in."""
+    blocks = lens.model.sequence_model.gmamba.blocks
+    return [blocks.prepare(new - old) for old, new in pairwise(tokens.unbind(1))]
+
+
+def last(lens: Lens, changes: list[Entry]) -> Tensor:
+    """GMamba's output g (N, D) after these changes."""
+    gmamba = lens.model.sequence_model.gmamba
+    return gmamba.out(gmamba.blocks.last(changes)).float()
 
 
 def local(lens: Lens, windows: Tensor) -> Tensor:

@@ -41,6 +41,11 @@ class Rules(Checked):
     )
     temperature: float = setting(1.0, "times", "over 1 evens the prior out, under 1 sharpens it", 0.05, 20)
 
+    def __str__(self) -> str:
+        modules = {"both": "GMamba + LMamba", "gmamba": "GMamba alone", "lmamba": "LMamba alone"}[self.modules]
+        warmth = "" if self.temperature == 1 else f", temperature {self.temperature:g}"
+        return f"{modules}, {self.memory} memory, latents {self.latents}{warmth}"
+
 
 class Moment(NamedTuple):
     """One moment of a dream: what the model expects to see, and what it and the policy make of it."""

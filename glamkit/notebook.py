@@ -71,6 +71,12 @@ def assigned(code: str) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
+def alone(bundle: Any, sentence: str) -> Any:
+    """A widget's mimebundle in which readers without a kernel find a sentence, and no empty strip."""
+    told = {"text/html": f"<p><i>{html.escape(sentence)}</i></p>", "text/plain": sentence}
+    return {**bundle, **told} if isinstance(bundle, dict) else bundle
+
+
 class Table:
     """Rows of text that a notebook shows as a table; `folded` rows are shown on a click, below `summary`."""
 

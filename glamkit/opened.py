@@ -96,28 +96,51 @@ def open_run(run_dir: str | Path, checkpoint: int | None = None) -> Opened:
 
     Args:
         run_dir: the folder; a relative one counts from the checkout.
-        checkpoint: the step it was saved at; None takes the newest.
+        checkpoint: the step it was saved at; None takes the newest. That of a keepsake will do too: then the agent
+            is as it was at that step, and the stored steps are those of the newest checkpoint.
 
     Raises:
         GlamkitError: it holds no run, no checkpoint (or not that one), or no stored steps.
     """
     run = Run(resolve(run_dir))
     config = run.config()
-    state = _state(run, checkpoint)
+    wanted = None if checkpoint is None else coerce("checkpoint", checkpoint, int)
+    early = wanted if wanted in checkpoints.steps(run.keepsakes) and wanted not in kept(run) else None
+    state = _state(run, wanted if early is None else None)
     machine = Machine(config.runtime)
     with undisturbed():
         agent = _agent(config, state["agent"], machine, run)
     replay = Recording(run.replay, state["replay"]["count"], config, machine.device)
-    return Opened(run, config, state["step"], agent, machine, replay, _action_names(config, agent.world_model.actions))
+    names = _action_names(config, agent.world_model.actions)
+    opened = Opened(run, config, state["step"], agent, machine, replay, names)
+    return opened if early is None else at(opened, early)
+
+
+def at(opened: Opened, step: int) -> Opened:
+    """The same run with the agent as it was after `step` steps: there is a keepsake or a checkpoint of that moment.
+
+    Raises:
+        GlamkitError: there is neither, or it is damaged.
+    """
+    run = opened.run
+    folder = run.checkpoints if step in kept(run) else run.keepsakes
+    state = checkpoints.read(folder / f"{step:09d}.pt")
+    with undisturbed():
+        agent = _agent(opened.config, state.get("agent"), opened.machine, run)
+    return opened._replace(step=step, agent=agent)
 
 
 def kept(run: Run) -> list[int]:
     """The steps of which the run holds checkpoints, oldest first."""
-    return sorted(int(path.stem) for path in run.checkpoints.glob("*.json"))
+    return checkpoints.steps(run.checkpoints)
 
 
-def _state(run: Run, step: int | None) -> dict[str, Any]:
-    wanted = None if step is None else coerce("checkpoint", step, int)
+def looked_back(run: Run) -> list[int]:
+    """The steps at which the agent can be seen: those of keepsakes and of checkpoints, oldest first."""
+    return sorted({*checkpoints.steps(run.keepsakes), *kept(run)})
+
+
+def _state(run: Run, wanted: int | None) -> dict[str, Any]:
     there = kept(run)
     if not there:
         raise GlamkitError(f"{run.folder} holds no checkpoint yet; training writes one now and then and when it ends.")
@@ -127,19 +150,22 @@ def _state(run: Run, step: int | None) -> dict[str, Any]:
         return state
     if wanted not in there:
         names = " and ".join(map(str, there))
-        raise GlamkitError(f"{run.folder} holds no checkpoint of step {wanted}, but those of {names}.")
+        early = ", ".join(str(step) for step in checkpoints.steps(run.keepsakes) if step not in there)
+        more = f"; keepsakes, to look at, of {early}" if early else ""
+        raise GlamkitError(f"{run.folder} holds no checkpoint of step {wanted}, but those of {names}{more}.")
     return checkpoints.read(run.checkpoints / f"{wanted:09d}.pt")
 
 
-def _agent(config: Config, state: dict[str, Tensor], machine: Machine, run: Run) -> Agent:
+def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
     """The agent of a state; how many actions it has is read off the size of the stem."""
-    actions = state["world_model.stem.0.weight"].shape[1] - config.world_model.variables * config.world_model.classes
+    latent = config.world_model.variables * config.world_model.classes
     try:
+        actions = state["world_model.stem.0.weight"].shape[1] - latent
         world_model = WorldModel(config.world_model, max(actions, 1))
         actor_critic = ActorCritic(config.actor_critic, world_model.features, max(actions, 1))
         agent = Agent(config.agent, world_model, actor_critic)
         agent.load_state_dict(state)
-    except RuntimeError as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip().rstrip(".")
         raise GlamkitError(f"the checkpoint in {run.folder} does not fit its config.json ({reason}).") from None
     agent.to(machine.device).eval().requires_grad_(False)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from glamkit.config import Imagination
-from glamkit.dreams import looking, pictures
+from glamkit.dreams import looking, pictures, replayed
 from glamkit.errors import GlamkitError
 from glamkit.experience import Context
 from glamkit.functional import kl_categorical
@@ -98,11 +98,15 @@ class OpenLoop:
         low, high = np.quantile(found, (0.025, 0.975), method="nearest")
         return int(low), int(high)
 
-    def worst(self, count: int = 4) -> list[int]:
-        """Clips whose dreams went wrong most, worst first: error beyond that of the reconstruction."""
+    @property
+    def beyond(self) -> np.ndarray:
+        """(N,): each clip's mean error beyond that of its reconstruction; -inf for one of which nothing is counted."""
         beyond = self.pixels["imagined"].values - self.pixels["reconstructed"].values
-        means = np.array([np.nanmean(row) if (~np.isnan(row)).any() else -np.inf for row in beyond])
-        return np.argsort(-means)[:count].tolist()
+        return np.array([np.nanmean(row) if (~np.isnan(row)).any() else -np.inf for row in beyond])
+
+    def worst(self, count: int = 4) -> list[int]:
+        """Clips whose dreams went wrong most, worst first."""
+        return np.argsort(-self.beyond)[:count].tolist()
 
     def failures(self, count: int = 4) -> list[Start]:
         """The starts of the worst clips, to dream from."""
@@ -110,10 +114,10 @@ class OpenLoop:
         return [Start(step, f"worst clip {rank}, step {step:,}") for rank, step in enumerate(steps, 1)]
 
     def typical(self) -> int:
-        """The clip to show for all: of those counted longest the one with the median error."""
+        """The clip to show for all: the median by what went wrong, of those that are counted as long as most."""
         counts = self.counted.sum(1)
-        longest = np.flatnonzero(counts == counts.max())
-        order = longest[np.argsort(np.nanmean(self.pixels["imagined"].values[longest], 1))]
+        long = np.flatnonzero(counts >= np.median(counts))
+        order = long[np.argsort(self.beyond[long])]
         return int(order[len(order) // 2])
 
 
@@ -196,9 +200,8 @@ def _clips(opened: Opened, begin: list[int], steps: int, length: int, seed: int)
     real = opened.replay.window(torch.tensor(begin) - length, length + steps)
     with looking(model, opened.machine, seed + begin[0]):
         observed = model.observe(real.frames)
-        taken = iter(real.actions[:, length:].unbind(1))
         context = Context(observed.latent[:, :length], real.actions[:, :length])
-        rollout = model.imagine(lambda _: next(taken), context, steps, settings.memory)
+        rollout = replayed(model, context, real.actions[:, length:], settings.memory)
         latents, hidden = rollout.states.split([model.latent, model.config.width], -1)
         seen = observed.posterior[:, length:]
         kl = kl_categorical(seen, model.prior(hidden[:, :-1]))

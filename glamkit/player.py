@@ -102,16 +102,16 @@ class Player:
     def view(self) -> View:
         """The present moment, to be drawn."""
         dream, now = self.dream, self.dream.now
-        names, rules = self.opened.actions, dream.rules
+        names = self.opened.actions
         came = names[now.action] if now.action >= 0 else "none: the last real step was just seen"
-        ended = f"end             {now.ended:.0%}" + ("   the model takes the episode to be over" if now.over else "")
+        ended = f"chance of end   {now.ended:.0%}" + ("   the model takes the episode to be over" if now.over else "")
         lines = [
             f"step            {dream.start + now.depth:,}: {now.depth} into the dream",
             f"action before   {came}",
-            f"reward of it    {now.reward:+.3f}   in all {now.total:+.3f}",
+            f"its reward      {now.reward:+.3f}   in all {now.total:+.3f}",
             ended,
-            f"value           {now.value:+.3f}",
-            f"rules           {rules.modules}, {rules.memory}, {rules.latents}, temperature {rules.temperature:g}",
+            f"value           {now.value:+.3f}   expected from here",
+            f"rules           {dream.rules}",
             f"speed           {self.speed:.1f} frames/s" if self.playing else "speed           paused",
         ]
         chosen = dream.choose(now)
@@ -134,9 +134,10 @@ class Player:
         found: dict[str, str] = {}
         for codes, action in self.keymap.items():
             found.setdefault(self.opened.actions[action], "+".join(sign(code) for code in sorted(codes)))
-        keys = [f"{key} {name}" for name, key in found.items()]
-        keys += [". the policy's step", "Enter play or pause", "Backspace back", "B what if?"]
-        return "Click the picture, then use the keyboard: " + ", ".join(keys)
+        keys = [f"[{key}] {name}" for name, key in found.items()]
+        keys += ["[.] the policy's step", "[Enter] play or pause", "[Backspace] back", "[B] what if?"]
+        whole = [key.replace(" ", "\N{NO-BREAK SPACE}") for key in keys]  # lines break between keys only
+        return f"Click the picture, then use the keyboard: {', '.join(whole)}"
 
     # Commands --------------------------------------------------------------------------------------------------------
 

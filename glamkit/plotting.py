@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from glamkit import metrics
 from glamkit.dreams import Dream, Variation
@@ -42,6 +42,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.edgecolor": "#999999",
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#e8e8e8",
     "xtick.color": "#555555",
     "ytick.color": "#555555",
@@ -163,6 +164,9 @@ def draw_series(axes: Axes, entries: Entries, key: str, title: str, unit: str, l
     label(axes, unit)
     if logarithmic and values and max(values) > 5 * min(values) > 0:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) < 200 * min(values) else (1,)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 @style
@@ -180,11 +184,11 @@ def live(entries: Entries, env_steps: int) -> Picture:
     return picture
 
 
-def label(axes: Axes, unit: str) -> None:
+def label(axes: Axes, unit: str, ticks: int = 5) -> None:
     """Axis labels; a few round steps."""
     axes.set_xlabel(STEPS)
     axes.set_ylabel(unit)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
@@ -260,15 +264,18 @@ def dream_beside_truth(dream: Dream, per_row: int = 10) -> Picture:
 
 @style
 def variation(found: Variation, shown: int = 6) -> Picture:
-    """The variation GMamba expected beside the one that came, for the least and most surprising steps, and all KLs."""
-    picks, even = pick(found.kl, shown), 1 / found.came.shape[-1]
+    """The variation GMamba expected beside the one that came, for the steps foreseen best and worst, and all KLs."""
+    gain, even = blind(found) - found.kl, 1 / found.came.shape[-1]
+    picks = sorted(pick(gain, shown), key=lambda step: -gain[step])
     picture = Picture(figsize=(10, 7.4), layout="constrained", facecolor="white")
     upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(3, 1.4)))
     grid = upper.subplots(3, len(picks), squeeze=False)
     change = np.abs(found.frames[1:].astype(float) - found.frames[:-1])
     for column, step in zip(grid.T, picks, strict=True):
         column[0].imshow(change[step] / max(change.max(), 1.0))
-        column[0].set_title(f"step {step + 1}: {found.kl[step]:.2g} nats", fontsize=9)
+        column[0].set_title(
+            f"step {found.first + step:,}\n{found.kl[step]:.2g} of {blind(found)[step]:.2g} nats", fontsize=9
+        )
         for axes in column:
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
@@ -281,22 +288,28 @@ def variation(found: Variation, shown: int = 6) -> Picture:
     for axes, name in zip(grid[:, 0], names, strict=True):
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
     title = "Did GMamba foresee the change? Compare the patterns of the two codes (variables down, classes across)"
-    upper.suptitle(f"{title}\nColours: how far a probability is from 1/{found.came.shape[-1]}", fontsize=10)
+    note = "Foreseen best on the left, worst on the right: GMamba's surprise of that of a guess that knows nothing"
+    upper.suptitle(f"{title}\n{note}. Colours: how far from 1/{found.came.shape[-1]}", fontsize=10)
     draw_surprise(lower.subplots(), found, picks)
     return picture
 
 
 def draw_surprise(axes: Axes, found: Variation, picks: list[int]) -> None:
     """KL at each step, beside that of a guess that knows nothing."""
-    steps, blind = np.arange(1, len(found.kl) + 1), (found.came * np.log(found.came * found.came.shape[-1])).sum((1, 2))
-    axes.plot(steps, blind, color=ORANGE, label="a guess that knows nothing")
+    steps = found.first + np.arange(len(found.kl))
+    axes.plot(steps, blind(found), color=ORANGE, label="a guess that knows nothing")
     axes.plot(steps, found.kl, ".-", color=BLUE, label="GMamba")
     if found.free:
         axes.axhline(found.free, color=GREY, ls="--", lw=1, label="free: a mean below is not trained")
     axes.plot(steps[picks], found.kl[picks], "o", color=BLUE, ms=7, label="shown above")
-    axes.set(xlabel="step of this scene", ylabel="KL, nats", ylim=(0, None))
+    axes.set(xlabel="step of this scene" if found.first == 1 else "step of the run", ylabel="KL, nats", ylim=(0, None))
     axes.set_title("How far off the forecast was at each step; 0 would be perfect")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0)  # above: curves may be anywhere
+
+
+def blind(found: Variation) -> np.ndarray:
+    """(n,) nats: the surprise of a guess that knows nothing."""
+    return (found.came * np.log(found.came * found.came.shape[-1])).sum((1, 2))
 
 
 def pick(values: np.ndarray, number: int) -> list[int]:

@@ -32,7 +32,7 @@ def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Te
         (N, T, I), differentiable in all arguments, in deterministic order.
     """
     with float32(u):
-        return _scan(u, dt, A, B, C)[0]
+        return (_scan_plain if _only_looked_at() else _scan)(u, dt, A, B, C)[0]
 
 
 def window_sum(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
@@ -50,8 +50,7 @@ def window_sum(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> T
     """
     with float32(driven):
         if driven.device.type == "cpu" and not torch.compiler.is_compiling():
-            # An operation's first call loads torch's compiler, 1.5 s that a dream to look at need not wait for.
-            return (_window if torch.is_grad_enabled() else _window_plain)(driven, dt, A, B, C)
+            return (_window_plain if _only_looked_at() else _window)(driven, dt, A, B, C)
         # Compilers fuse the formula as it stands, channels innermost, and nothing of it passes through memory.
         y, elapsed = driven[-1] * (C * B[-1]).sum(-1, keepdim=True), torch.zeros_like(C[:, :1])
         decays = transposed(A)
@@ -107,8 +106,12 @@ def _slices(rows: int, size: int, device: torch.device) -> list[slice]:
     return [slice(first, first + step) for first in range(0, rows, step)]
 
 
-@torch.library.custom_op("glamkit::scan", mutates_args=())
-def _scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+def _only_looked_at() -> bool:
+    """Whether nobody wants gradients: an operation's first call loads torch's compiler, which takes 1.5 s."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
+def _scan_plain(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """The scan and all its states (N, T, I, S)."""
     (count, steps, inner), driven = u.shape, dt * u
     y, states = u.new_empty(u.shape), u.new_empty(count, steps, *A.shape)
@@ -119,6 +122,9 @@ def _scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tenso
             h[:, t].addcmul_(decays[:, t], h[:, t - 1])
         y[rows] = decays.copy_(h).mul_(C[rows].unsqueeze(-2)).sum(-1)
     return y, states
+
+
+_scan = torch.library.custom_op("glamkit::scan", _scan_plain, mutates_args=())
 
 
 @_scan.register_fake

@@ -54,6 +54,9 @@ class Moments:
         return min(later, default=step) if forward else max(earlier, default=step)
 
 
+ALONE = "The slider needs a running kernel: run this cell again. Below is the step it began at."
+
+
 class Scrubber(ipywidgets.VBox):
     """The slider, buttons to the events, and the picture."""
 
@@ -68,6 +71,10 @@ class Scrubber(ipywidgets.VBox):
         self.slider.observe(self._moved, "value")
         buttons = [self._button("event before", "before", False), self._button("next event", "next", True)]
         super().__init__([ipywidgets.HBox([self.slider, *buttons]), self.image])
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        """What is saved of it; readers without a kernel take the sentence, JupyterLab with one the widget."""
+        return notebook.alone(super()._repr_mimebundle_(include=include, exclude=exclude), ALONE)
 
     def _button(self, text: str, name: str, forward: bool) -> Any:
         button = ipywidgets.Button(description=text, disabled=not self.moments.events, layout={"width": "auto"})

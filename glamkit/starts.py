@@ -1,4 +1,7 @@
-"""Where a dream may start: the stored steps by episode, reward, termination or surprise, or at random."""
+"""Where a dream may start: the stored steps by episode, reward, termination or surprise, or at random.
+
+How a new game begins cannot be foreseen by anyone, so neither random starts nor surprises are first frames of one.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +54,9 @@ def starts(
         raise GlamkitError(f"by = {by!r} is no way to choose starts; {nearest(by, KINDS)}")
     first, last = bounds(opened, context, ahead)
     if by == "random":
-        rng = np.random.default_rng(seed)
-        number = min(coerce("count", count, int), last - first + 1)
-        picked = np.sort(rng.choice(np.arange(first, last + 1), number, replace=False))
+        rng, steps = np.random.default_rng(seed), np.arange(first, last + 1)
+        steps = steps[~new_game(opened, steps)] if not new_game(opened, steps).all() else steps
+        picked = np.sort(rng.choice(steps, min(coerce("count", count, int), len(steps)), replace=False))
         return [Start(int(step), f"step {step:,}") for step in picked]
     found = {"reward": rewards, "termination": terminations, "surprise": surprises, "episode": episodes}[by](opened)
     kept, taken = [], list[int]()
@@ -77,9 +80,11 @@ def bounds(opened: Opened, context: int | None = None, ahead: int = 0) -> tuple[
     replay = opened.replay
     first, last = replay.oldest + steps, replay.count - ahead
     if first > last:
+        room = len(replay) - steps
+        most = f"horizon of at most {room}" if room > 0 else f"context of at most {max(len(replay) - ahead, 0)}"
         raise GlamkitError(
             f"{steps} real steps before a dream and {ahead} to compare it with are more than the {len(replay):,} "
-            f"that are stored; use a horizon of at most {max(len(replay) - steps, 0)}."
+            f"that are stored; use a {most}."
         )
     return first, last
 
@@ -117,7 +122,7 @@ def episodes(opened: Opened) -> list[Start]:
 def surprises(opened: Opened) -> list[Start]:
     """Starts before the steps whose frames the model foresaw least, worst first, among the newest ones."""
     steps, kl = surprise(opened)
-    order = np.argsort(kl)[::-1]
+    order = [place for place in np.argsort(kl)[::-1] if not new_game(opened, steps[place])]
     return [Start(int(steps[p]) - LEAD, f"{kl[p]:.1f} nats of surprise at step {steps[p]:,}") for p in order]
 
 
@@ -134,6 +139,11 @@ def surprise(opened: Opened) -> tuple[np.ndarray, np.ndarray]:
         hidden, _ = model.sequence_model(model.tokens(observed.latent, steps.actions))
         kl = kl_categorical(observed.posterior[:, first + 1 :], model.prior(hidden[:, :-1]))
     return np.arange(begin + first + 1, replay.count), kl[0].float().cpu().numpy()
+
+
+def new_game(opened: Opened, steps: np.ndarray) -> np.ndarray:
+    """Whether an episode or a life ended right before each of these stored steps, of which none is the oldest."""
+    return ordered(opened, "terminations")[np.asarray(steps) - 1 - opened.replay.oldest] > 0
 
 
 def ordered(opened: Opened, name: str) -> np.ndarray:

@@ -9,7 +9,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from glamkit.moments import Rules
 from glamkit.notebook import Table
 from glamkit.opened import Opened
 from glamkit.openloop import Curve, OpenLoop
@@ -27,20 +26,15 @@ def about(opened: Opened) -> Table:
     config, replay = opened.config, opened.replay
     ends = int(replay.terminations.sum())
     settings = config.imagination
+    young = " (a keepsake)" if opened.step < replay.count else ""
     rows = [
         ("run folder", f"{opened.run.folder}, opened to read only"),
-        ("trained", f"{opened.step:,} of {config.trainer.env_steps:,} agent steps, preset {config.preset}"),
+        ("trained", f"{opened.step:,} of {config.trainer.env_steps:,} agent steps{young}, preset {config.preset}"),
         ("game", f"{config.env.game}: {', '.join(opened.actions)}"),
         ("stored steps", f"{replay.oldest:,} to {replay.count - 1:,}; {count(ends, 'end')} of a life or episode"),
-        ("dreams", f"see {settings.context_length} real steps; {describe(usual(opened))}"),
+        ("dreams", f"see {settings.context_length} real steps; {usual(opened)}"),
     ]
     return Table(rows)
-
-
-def describe(rules: Rules) -> str:
-    """Rules in words."""
-    modules = {"both": "GMamba + LMamba", "gmamba": "GMamba alone", "lmamba": "LMamba alone"}[rules.modules]
-    return f"{modules}, {rules.memory} memory, latents {rules.latents}"
 
 
 @style
@@ -67,13 +61,14 @@ def errors(loop: OpenLoop) -> Picture:
     shown = (
         (loop.pixels, ("imagined", "still", "wrong", "reconstructed"), "Pixels: is the picture still right?"),
         (loop.latents, ("imagined", "looking"), "Latents: how surprising is the real frame?"),
-        (loop.rewards, ("imagined", "never"), "Reward: is it foreseen?"),
-        (loop.terminations, ("imagined", "never"), "Termination: is the end foreseen?"),
+        (loop.rewards, ("imagined", "never"), "Reward: is it foreseen? Then blue is below the dashes"),
+        (loop.terminations, ("imagined", "never"), "Termination: is the end foreseen? Then blue is below"),
     )
     for axes, (curves, names, title) in zip(grid.flat, shown, strict=True):
         for name, color in zip(names, (BLUE, GREY, ORANGE, GREEN), strict=False):
             band(axes, curves[name], color, "--" if name in ("still", "never") else "-")
         axes.set(title=title, ylim=(0, None))
+        axes.set_ylim(top=max(axes.get_ylim()[1], 0.01))  # where nothing happens, no error is worth a look
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.legend(loc="best")
     for axes in grid[1]:
@@ -159,9 +154,8 @@ def moment(dream: Dream) -> Picture:
     axes = upper.subplots()
     captions = [f"+{place}" + (f"\n{names[way[place].action]}" if place else "\nstart") for place in places]
     film(axes, {"imagined": np.stack([dream.picture(way[place].number) for place in places])}, captions)
-    axes.set_title(
-        f"A dream from step {dream.start:,} ({describe(dream.rules)}), and the action that led to each picture"
-    )
+    told = f"A dream from step {dream.start:,} ({dream.rules}), and the action that led to each picture"
+    upper.suptitle(told, fontsize=10)  # the row of pictures may be narrower
     reward, ended, value, policy = lower.subplots(1, 4, width_ratios=(1, 1, 1, 1.1))
     steps = np.arange(len(way))
     for panel, values, title, color in (
@@ -172,6 +166,8 @@ def moment(dream: Dream) -> Picture:
         panel.plot(steps, values, ".-", color=color)
         panel.set(title=title, xlabel="steps into the dream")
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    low, high = reward.get_ylim()
+    reward.set_ylim(min(low, -0.05), max(high, 0.05))  # what is hardly a reward shall look so
     ended.set_ylim(-0.02, 1.02)
     ended.yaxis.set_major_formatter(PercentFormatter(1))
     chosen = dream.choose(dream.now)

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glamkit import checkpoint, diagnostics, evaluation, guard, measures, tensorboard
+from glamkit import checkpoint, diagnostics, evaluation, guard, keepsakes, measures, tensorboard
 from glamkit.actor_critic import ActorCritic
 from glamkit.agent import Agent, Past
 from glamkit.config import Config, Optimizer
 from glamkit.envs import make_env
-from glamkit.experience import Batch, Context, Rollout
+from glamkit.experience import Batch, Rollout, choose_contexts
 from glamkit.files import reason
 from glamkit.mamba import select_kernel
 from glamkit.metrics import Log, Means
@@ -81,7 +81,7 @@ class Trainer:
         self.step, self.saved, self.stored = 0, 0, 0  # agent steps; of the newest checkpoint; in the replay's parts
         self.episode = {"return": 0.0, "length": 0}
         self.frame = np.zeros((image_size, image_size, 3), np.uint8)
-        self.clock = (time.perf_counter(), 0)
+        self.clock, self.moments = (time.perf_counter(), 0), keepsakes.moments(config.trainer)
         self.guard, self.crashes = guard.Guard(self.replay, self.run.folder), guard.Crashes(config.runtime.env_crashes)
         self.session = Session(self.run, config.runtime.max_hours, lambda: (self.step, self.saved))
         described = {**self.machine.describe(), "kernel": self.kernel}
@@ -114,6 +114,8 @@ class Trainer:
             if self.step > self.config.imagination.begin:
                 rollout = self.imagine(batch, observed)
                 self.train_actor_critic(rollout)
+        if self.step in self.moments:
+            keepsakes.keep(self.run.keepsakes, self.step, self.agent)
         if self.step % settings.log_every == 0:
             events.append(self.write_log())
         if self.config.evaluation.every and self.step % self.config.evaluation.every == 0:
@@ -168,7 +170,7 @@ class Trainer:
         settings, model = self.config.imagination, self.agent.world_model
         with self.machine.autocast():
             if settings.contexts == "batch":
-                context = choose_contexts(batch, observed, settings.starts, settings.context_length)
+                context = choose_contexts(batch, observed.latent, settings.starts, settings.context_length)
             else:
                 real = self.replay.sample(settings.starts, settings.context_length)
                 context = model.context(real.frames, real.actions)
@@ -320,11 +322,3 @@ def adam(model: nn.Module, config: Optimizer) -> torch.optim.Adam:
     """Adam over what is trained in `model`."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon, fused=True)
-
-
-def choose_contexts(batch: Batch, observed: Observed, count: int, length: int) -> Context:
-    """`count` contexts of `length` steps at random places of the batch just encoded (contexts = "batch")."""
-    rows, steps = batch.actions.shape
-    row = torch.randint(rows, (count, 1))
-    place = torch.randint(steps - length + 1, (count, 1)) + torch.arange(length)
-    return Context(observed.latent.detach()[row, place], batch.actions[row, place])

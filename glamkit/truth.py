@@ -14,7 +14,7 @@ import torch
 
 from glamkit.config import Config
 from glamkit.config import Replay as ReplayConfig
-from glamkit.dreams import looking, pictures
+from glamkit.dreams import looking, pictures, replayed
 from glamkit.envs import make_env
 from glamkit.errors import GlamkitError
 from glamkit.games import State, TinyGame
@@ -83,8 +83,7 @@ def compare(
     steps = replay.window(starts - length, length + horizon)
     with looking(model, machine, seed):
         context = model.context(steps.frames[:, :length], steps.actions[:, :length])
-        recorded = iter(steps.actions[:, length:].unbind(1))
-        rollout = model.imagine(lambda _: next(recorded), context, horizon, config.imagination.memory)
+        rollout = replayed(model, context, steps.actions[:, length:], config.imagination.memory)
         decoded = model.decode(rollout.states[:, :-1, : model.latent]).float().cpu()
     imagined = pictures(decoded.flatten(0, 1))
     real = steps.frames[:, length:].permute(0, 1, 3, 4, 2).cpu()

@@ -23,6 +23,7 @@ from glamkit.starts import KINDS, Start
 from glamkit.studio import Dream
 from glamkit.studio_plots import futures
 
+NONE_FOUND = (("press Find starts first", -1),)
 ALONE = "The dream studio needs a running kernel: run this cell again. The picture shows where the dream stood."
 AHEAD = 2  # frames that may be on their way to the page; newer ones wait, so nothing is ever queued
 SWITCHES = {(True, True): "both", (True, False): "gmamba", (False, True): "lmamba"}
@@ -102,8 +103,7 @@ class Studio(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         """What is saved of it; readers without a kernel take the sentence, JupyterLab with one the widget."""
-        bundle = super()._repr_mimebundle_(include=include, exclude=exclude)
-        return {**bundle, "text/html": f"<i>{ALONE}</i>", "text/plain": ALONE} if isinstance(bundle, dict) else bundle
+        return notebook.alone(super()._repr_mimebundle_(include=include, exclude=exclude), ALONE)
 
     def draw(self, player: Player) -> None:
         """Draws the player's present moment."""
@@ -121,10 +121,10 @@ class Studio(ipywidgets.VBox):
             self.memory.value, self.latents.value = rules.memory, rules.latents
             self.temperature.value = rules.temperature
             self.note.value = f"<b>{html.escape(view.note)}</b>"
-            found = [(start.why, start.step) for start in player.found]
-            if tuple(found) != self.choice.options:
+            found = tuple((start.why, start.step) for start in player.found) or NONE_FOUND
+            if found != self.choice.options:
                 self.choice.options = found
-                self.choice.index = 0 if found else None
+                self.choice.index = 0
         finally:
             self.quiet = False
         if player.futures is not self.asked:
@@ -208,9 +208,9 @@ class Studio(ipywidgets.VBox):
         self.kind.add_class("glamkit-kind")
         look = ipywidgets.Button(description="Find starts", icon="search", layout={"width": "auto"})
         look.on_click(lambda _: self.player.do("find", self.kind.value))
-        self.choice = ipywidgets.Dropdown(options=[], layout={"width": "330px"}).add_class("glamkit-choice")
+        self.choice = ipywidgets.Dropdown(options=NONE_FOUND, layout={"width": "330px"}).add_class("glamkit-choice")
         go = ipywidgets.Button(description="Dream from here", layout={"width": "auto"})
-        go.on_click(lambda _: None if self.choice.value is None else self.player.do("begin", self.choice.value))
+        go.on_click(lambda _: None if self.choice.value < 0 else self.player.do("begin", self.choice.value))
         parts = [self.kind, look.add_class("glamkit-find"), self.choice, go.add_class("glamkit-begin")]
         return ipywidgets.HBox(parts, layout={"flex_flow": "row wrap"})
 

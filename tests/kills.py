@@ -3,7 +3,8 @@
     python tests/kills.py 200 --seed 1
 
 A run is killed with SIGKILL one to three times and then goes on to its end. It counts as equal if nothing tells it from
-a run that nobody disturbed: the last checkpoint, every stored step, and the log but for what the clock says.
+a run that nobody disturbed: the last checkpoint, every stored step, the keepsakes, and the log but for what the clock
+says.
 """
 
 from __future__ import annotations
@@ -150,7 +151,14 @@ def remains(folder: Path, capacity: int) -> dict[str, Any]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     log = [{key: value for key, value in line.items() if not key.startswith("time")} for line in lines]
     told = status.read(folder / "status.json")
-    return {"state": state, "steps": newest, "log": log, "status": (told.state, told.step, told.saved)}
+    kept = {path.name: path.read_bytes() for path in sorted((folder / "keepsakes").iterdir())}
+    return {
+        "state": state,
+        "steps": newest,
+        "log": log,
+        "status": (told.state, told.step, told.saved),
+        "keepsakes": kept,
+    }
 
 
 def campaign(kills: int, seed: int, place: Path) -> Iterator[tuple[list[Kill], str]]:

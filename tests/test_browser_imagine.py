@@ -30,7 +30,7 @@ class Mirror:
     def __init__(self, page: Any, run: Path) -> None:
         opened = open_run(run)
         dream = Dream(opened, starts(opened, "random", 6, 0, None, HORIZON)[0].step)
-        for _ in range(5):
+        for _ in range(3):
             dream.step()
         self.page, self.player = page, Player(opened, dream)
         self.seen: set[bytes] = set()
@@ -83,7 +83,7 @@ def test_a_person_stands_inside_a_dream(lab: Lab, page: Any, root: Path) -> None
         mirror.press("back")
         mirror.player.back()
         mirror.agrees()
-    assert mirror.player.dream.now.depth == 22
+    assert mirror.player.dream.now.depth == 20
     before = mirror.player.dream.branch(1, 1)
     page.click(".glamkit-lmamba input")
     mirror.player.switch(modules="gmamba")

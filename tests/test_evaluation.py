@@ -282,7 +282,7 @@ def test_a_checkpoint_is_evaluated_from_the_command_line(run: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["--checkpoint", "13"], "holds no checkpoint of step 13, but those of 50 and 64."),
+        (["--checkpoint", "13"], "holds no checkpoint of step 13, but those of 50 and 64"),
         (["--checkpoint", "last"], "checkpoint = 'last' is not a whole number."),
         (["--episodes", "0"], "evaluation.episodes = 0 is outside 1 to 1000."),
         (["--episodes", "many"], "evaluation.episodes = 'many' is not a whole number."),

@@ -35,7 +35,7 @@ ROWS = [
     "sequence_model, measures, videos, passport, tensorboard",
     "world_model, actor_critic",
     "agent",
-    "checkpoint < opened < evaluation, guard, official, dreams < truth",
+    "checkpoint < keepsakes < opened < evaluation, guard, official, dreams < truth",
     "trainer, moments < studio < dream_files, starts < openloop",
     "plotting, widgets, monitor, notebook, tour, sweep, parity, doctor, compare, reference"
     ", benchmark, benchmark_plots, gauges, growth, timing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from glamkit.lens_measures import Forecast, Screen, Shares
 from glamkit.presets import preset
 from glamkit.replay import Replay as Ring
 from glamkit.runtime import Machine
-from glamkit.sequence_model import Memory
+from glamkit.sequence_model import Entry, Memory
 from glamkit.world_model import Observed, WorldModel
 
 MACHINE = Machine(Runtime(device="cpu", precision="float32"))
@@ -41,6 +42,17 @@ class Ago(Call):
     def __init__(self, steps: int, cut: int, times: float = 1.0) -> None:
         self.window = cut + 1
         super().__init__(lambda x: times * torch.cat([torch.zeros_like(x[:, :steps]), x], 1)[:, cut : x.shape[1]])
+
+
+class ChangeAgo(nn.Module):
+    """Reads the change of some steps ago, and nothing else; in the place of GMamba where its memory is measured."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.blocks = SimpleNamespace(
+            prepare=lambda change: Entry(change, None), last=lambda changes: changes[-1 - steps].token
+        )
+        self.out = nn.Identity()
 
 
 class Remembers(Memory):
@@ -276,14 +288,27 @@ def test_lmamba_hangs_on_the_token_it_reads(steps: int) -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 2, 7])
-def test_memory_reaches_back_to_the_token_that_is_read(steps: int) -> None:
+def test_memory_reaches_back_to_the_tokens_of_the_change_that_is_read(steps: int) -> None:
     through = lens(Clock())
-    through.model.sequence_model.gmamba = Ago(steps, 1)
+    through.model.sequence_model.gmamba = ChangeAgo(steps)
     found = memory_reach.memory(through, [30, 40, 50])
     assert found.globally.shape == (3, SPAN)
-    assert np.flatnonzero(found.globally.max(0)).tolist() == [steps]
-    assert found.memory == steps and found.within[0] == steps
+    assert np.flatnonzero(found.globally.max(0)).tolist() == [steps, steps + 1]
+    assert found.memory == steps + 1 and found.within[0] == steps + 1
     assert (found.locally == 0).all()
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_hiding_a_token_is_what_the_whole_sequence_makes_of_it(blocks: int) -> None:
+    through = lens(model(f"world_model.blocks={blocks}"))
+    tokens = through.read([20, 40], SPAN).tokens[:, -SPAN:]
+    found, gmamba = memory_reach.of_tokens(through, tokens), through.model.sequence_model.gmamba
+    with torch.no_grad():
+        was = gmamba(tokens)[:, -1]
+        for back in range(SPAN):
+            now = gmamba(memory_reach.hide(tokens, -1 - back, tokens.mean((0, 1))))[:, -1]
+            expected = (now - was).norm(dim=-1) / was.norm(dim=-1)
+            assert found.globally[:, back] == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-5)
 
 
 def test_lmamba_s_memory_ends_with_its_window() -> None:

@@ -115,15 +115,26 @@ def test_a_stretch_that_is_not_there_gets_a_sentence(opened: Opened, lens: Lens,
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_points_of_a_run_are_its_kept_checkpoints(opened: Opened) -> None:
+def test_the_points_of_a_run_are_its_keepsakes_and_checkpoints(opened: Opened) -> None:
     found = lens_training.points(opened, 110, 20)
-    assert [point.step for point in found] == [200, 220]
+    assert [point.step for point in found] == [51, 59, 72, 91, 115, 145, 180, 200, 220]
     assert all(0 <= point.agreement <= 1 and point.local.shape == (4,) for point in found)
-    # The first of them had not played these steps.
-    assert [point.step for point in lens_training.points(opened, 190, 20)] == [220]
     earlier = open_run(opened.run.folder, 200)
-    assert found[0].skill == lens_training.point(earlier, 110, 20).skill
-    assert [point.step for point in lens_training.points(earlier, 110, 20)] == [200]
+    assert found[-2].skill == lens_training.point(earlier, 110, 20).skill
+    assert found[-1].skill == lens_training.point(opened, 110, 20).skill
+    assert [point.step for point in lens_training.points(earlier, 110, 20)][-2:] == [180, 200]
+
+
+def test_a_long_stretch_is_seen_from_its_end_and_damage_is_passed_over(opened: Opened) -> None:
+    path = opened.run.keepsakes / "000000072.pt"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    try:
+        found = lens_training.points(opened, 110, 100)
+    finally:
+        path.write_bytes(whole)
+    assert [point.step for point in found] == [51, 59, 91, 115, 145, 180, 200, 220]
+    assert found[-1].skill == lens_training.point(opened, 146, 64).skill
 
 
 def test_every_figure_can_be_drawn(opened: Opened, lens: Lens) -> None:
@@ -160,6 +171,8 @@ def test_the_slider_shows_the_step_it_is_at(lens: Lens) -> None:
     moments = Moments(seen, window, events)
     assert (moments.first, moments.last, moments.striking()) == (110, 139, 130)
     shown = Scrubber(moments)
+    saved = shown._repr_mimebundle_()  # an export without a kernel has a sentence and no empty strip
+    assert "needs a running kernel" in saved["text/html"] and "application/vnd.jupyter.widget-view+json" in saved
     assert shown.slider.value == 130 and shown.image.value == moments.png(130)
     shown.slider.value = 112
     assert shown.image.value == moments.png(112) != moments.png(130)

@@ -32,7 +32,7 @@ def test_starts_lie_before_what_they_are_chosen_for(opened: Opened) -> None:
     assert by_reward[0].why == f"reward {rewards[by_reward[0].step + LEAD]:+g} at step {by_reward[0].step + LEAD}"
     steps, kl = surprise(opened)
     worst = starts(opened, "surprise", 1)[0]
-    inside = [place for place, step in enumerate(steps) if step - LEAD >= 8]
+    inside = [place for place, step in enumerate(steps) if step - LEAD >= 8 and not ends[step - 1]]
     assert worst.step + LEAD == steps[max(inside, key=lambda place: kl[place])]
     for by in ("random", "reward", "termination", "surprise", "episode"):
         found = [start.step for start in starts(opened, by, 5, ahead=10)]
@@ -48,6 +48,16 @@ def test_surprise_is_what_training_measures(opened: Opened) -> None:
         _, metrics = model.loss(batch)
     assert kl.mean() == pytest.approx(float(metrics["dynamics_kl"]), rel=1e-4)
     assert steps[-1] == replay.count - 1 and len(steps) == len(kl)
+
+
+def test_what_nobody_could_foresee_is_no_start(opened: Opened) -> None:
+    ends, oldest = ordered(opened, "terminations"), opened.replay.oldest
+    found = [start.step for start in starts(opened, "random", 1000, ahead=10)]
+    first, last = found[0], found[-1]
+    assert found == [step for step in range(first, last + 1) if not ends[step - 1 - oldest]]
+    assert len(found) < last + 1 - first  # some ends lie between them
+    surprising = [start.step + LEAD for start in starts(opened, "surprise", 1000)]
+    assert surprising and not any(ends[step - 1 - oldest] for step in surprising)
 
 
 def test_episodes_are_told_by_their_return(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,10 +105,10 @@ def test_variation_shows_best_and_worst() -> None:
     picture = plotting.variation(Variation(frames(10), shares, shares, kl, 0.1), shown=4)
     titles = [axes.get_title(loc="left") for axes in picture.axes]
     assert [title for title in titles if "nats" in title] == [
-        "step 2: 1 nats",
-        "step 3: 2 nats",
-        "step 4: 9 nats",
-        "step 6: 8 nats",
+        "step 2\n1 of 0 nats",
+        "step 3\n2 of 0 nats",
+        "step 6\n8 of 0 nats",
+        "step 4\n9 of 0 nats",
     ]
     assert plotting.pick(kl[:3], 4) == [0, 1, 2]
     assert image(picture).std() > 0

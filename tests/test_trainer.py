@@ -15,8 +15,9 @@ import torch
 from tiny_runs import SHORT, after_steps, finished, log, short
 
 from glamkit.config import Config, Optimizer
+from glamkit.experience import choose_contexts
 from glamkit.presets import preset
-from glamkit.trainer import Event, Trainer, adam, choose_contexts
+from glamkit.trainer import Event, Trainer, adam
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_a_run_tells_what_happens_and_leaves_its_folder(tmp_path: Path) -> None:
         *[("log", 10), ("log", 20), ("saved", 25), ("log", 30), ("log", 40), ("log", 50), ("saved", 50)],
         *[("log", 60), ("done", 64)],
     ]
-    left = ".trainer.lock checkpoint config.json metrics.jsonl passport.json replay status.json"
+    left = ".trainer.lock checkpoint config.json keepsakes metrics.jsonl passport.json replay status.json"
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == left.split()
     parts = [f"{first:09d}-{last:09d}.npz" for first, last in ((0, 25), (25, 50), (50, 64))]
     assert sorted(p.name for p in (tmp_path / "run" / "replay").iterdir()) == parts  # every step is written once
@@ -194,8 +195,7 @@ def test_contexts_from_the_batch_are_its_steps(tmp_path: Path) -> None:
     trainer = finished(short("trainer.env_steps=49"), tmp_path)
     batch = trainer.replay.sample()
     named = torch.arange(4.0 * 12, requires_grad=True).view(4, 12, 1)  # a latent that says which step it is
-    observed = trainer.agent.world_model.observe(batch.frames)._replace(latent=named)
-    latents, actions = choose_contexts(batch, observed, 300, 8)
+    latents, actions = choose_contexts(batch, named, 300, 8)
     assert latents.shape == (300, 8, 1)
     assert not latents.requires_grad
     steps = latents.squeeze(-1).long()

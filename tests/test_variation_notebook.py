@@ -40,7 +40,7 @@ def test_papermill_leaves_pictures_and_so_does_the_export(run: Path, tmp_path: P
 
 MISTAKES = [
     ({"run_dir": "NOWHERE"}, "holds no run: there is no config.json in it."),
-    ({"checkpoint": 7}, "holds no checkpoint of step 7, but those of 100 and 120."),
+    ({"checkpoint": 7}, "holds no checkpoint of step 7, but those of 100 and 120"),
     ({"seed": -1}, "seed = -1 is outside 0 to"),
     ({"start": 2}, "start = 2 is too close to the beginning"),
     ({"start": 30, "episode": 1}, "exclude each other"),
