@@ -130,21 +130,26 @@ class Memory(TinyGame):
     lit; the step after it brings +1 or -1 and ends the game. So the reward can be read off a picture, but only who
     remembers the lamp can foresee that picture.
 
+    In every fourth episode the right door is lit on arrival too. Nobody knows beforehand, so whoever foresees well has
+    the lamp in mind on the way there. Without it Mamba kept the lamp in its state but out of its output until the step
+    at the doors had been read, and a policy sees outputs alone: it found nothing to choose by.
+
     With ``delay`` = 6 (Memory) the lamp is last seen 6 steps before the deciding picture. That is out of reach for
     LMamba's four tokens, but within the eight that an imagined step looks at: the picture after step t is foreseen
     from tokens t-7 .. t, and the lamp's last picture is t-6. So this is work for GMamba, in dreams too. With ``delay``
     = 12 (LongMemory) it is still within the 16 steps that acting looks back, and within a training window, but outside
     the imagination's: with ``imagination.memory=window`` no dream can tell the doors apart, and only ``recurrent`` can.
 
-    Mean return: at random 0; any player without memory 0; optimal 1. A player might also remember by its own actions,
-    as they are part of what it sees: by naming the right door in every step of the way. Nothing rewards that, but
-    whoever compares memories should look for it.
+    Mean return: at random 0; any player without memory at most 0.25; optimal 1. A player might also remember by its
+    own actions, as they are part of what it sees: by naming the right door in every step of the way. Nothing rewards
+    that, but whoever compares memories should look for it.
 
-    State: step (0 .. delay + 2), the right door (0 up, 1 down), the door taken (0, 1; -1 before).
+    State: step (0 .. delay + 2), the right door (0 up, 1 down), the door taken (0, 1; -1 before), whether the right
+    one is lit on arrival (0, 1).
     """
 
     actions = ("UP", "DOWN")
-    starts = ((0, 0, -1), (0, 1, -1))
+    starts = tuple((0, door, -1, int(draw == 0)) for door in (0, 1) for draw in range(4))
 
     def __init__(self, render_mode: str | None = None, delay: int = 6) -> None:
         super().__init__(render_mode)
@@ -152,20 +157,20 @@ class Memory(TinyGame):
 
     def advance(self, state: State, action: int) -> tuple[State, float, bool]:
         """One step towards the doors; at them, through one; then it counts."""
-        step, door, taken = state
+        step, door, taken, shown = state
         if taken >= 0:
             return state, (1.0 if taken == door else -1.0), True
-        return (step + 1, door, action if step == self.delay + 1 else -1), 0.0, False
+        return (step + 1, door, action if step == self.delay + 1 else -1, shown), 0.0, False
 
     def draw(self, state: State) -> np.ndarray:
         """Two cyan doors on the right, a white walker between, and at first a yellow lamp on the side of the answer.
 
-        At the end the walker stands before its door, and the right one is yellow.
+        At the end the walker stands before its door, and the right one is yellow; in some episodes it is so on arrival.
         """
-        step, door, taken = state
-        picture = canvas()
+        step, door, taken, shown = state
+        picture, lit = canvas(), taken >= 0 or (shown and step == self.delay + 1)
         for number, row in enumerate((0, SIZE - 8)):
-            paint(picture, row, SIZE - 4, 8, 4, YELLOW if taken >= 0 and number == door else CYAN)
+            paint(picture, row, SIZE - 4, 8, 4, YELLOW if lit and number == door else CYAN)
         if step < 2:
             paint(picture, door * (SIZE - 8), 0, 8, 8, YELLOW)
         along = round(min(step, self.delay + 1) * (SIZE - 8) / (self.delay + 1))
