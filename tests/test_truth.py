@@ -37,9 +37,8 @@ class Oracle(WorldModel):
 
 def test_all_pictures_are_listed() -> None:
     assert truth.views(Catch()).shape == (12 * 8 * 8, SIZE, SIZE, 3)
-    assert (
-        len(truth.views(Memory())) == 8 + 2 + 4
-    )  # the walker in eight places, in two with a lamp up or down; four ends
+    # The walker in eight places, in two of them with one of two lamps, in the last with no door lit or one; four ends.
+    assert len(truth.views(Memory())) == 2 * 2 + 6 + 2 + 4
     with pytest.raises(GlamkitError, match="pictures of Dodge cannot be listed"):
         truth.views(Dodge())
 
