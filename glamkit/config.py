@@ -66,6 +66,9 @@ class WorldModel(Checked):
     variation_head: Literal["frozen", "learned"] = setting(
         "frozen", "choice", "posterior of the variation: a fixed random projection (as released), or trained"
     )
+    reward_scale: float = setting(
+        1.0, "weight", "of the reward's loss: more where rewards are few and pictures rich", 0
+    )
     dynamics_scale: float = setting(0.5, "weight", "of the KL that trains the prior", 0)
     representation_scale: float = setting(0.1, "weight", "of the KL that makes latents predictable", 0)
     variation_scale: float = setting(0.1, "weight", "of the KL that makes GMamba predict the variation", 0)

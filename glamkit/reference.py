@@ -129,6 +129,7 @@ class PlainWorldModel(WorldModel):
             pulled = kl_categorical(varied, expected.detach())
             parts["variation_representation"] = free_nats(pulled, config.variation_free_nats)
         weights = {
+            "reward": config.reward_scale,
             "dynamics": config.dynamics_scale,
             "representation": config.representation_scale,
             "variation": config.variation_scale,

@@ -151,6 +151,7 @@ class WorldModel(nn.Module):
             "variation": free_nats(change, config.variation_free_nats),
         }
         scales = {
+            "reward": config.reward_scale,
             "dynamics": config.dynamics_scale,
             "representation": config.representation_scale,
             "variation": config.variation_scale,

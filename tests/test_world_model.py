@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,6 +118,9 @@ def test_the_loss_is_the_paper_s_sum(free: float, variation_free: float) -> None
     summed = sum(weights.get(name, 1.0) * value.item() for name, value in expected.items() if not name.endswith("_kl"))
     assert total.item() == pytest.approx(summed, rel=1e-5)
     assert not any(part.requires_grad for part in parts.values())
+    weighty = WorldModel(replace(net.config, reward_scale=6.0), A)
+    weighty.load_state_dict(net.state_dict())
+    assert weighty.loss(data, observed)[0].item() == pytest.approx(summed + 5 * expected["reward"].item(), rel=1e-5)
 
 
 def test_dynamics_trains_the_prior_and_representation_the_posterior() -> None:
