@@ -62,7 +62,7 @@ def test_variants_are_named_alone_or_by_question() -> None:
     assert read_variants("modules") == ["modules-both", "modules-gmamba", "modules-lmamba"]
     assert read_variants("acting-posterior, modules-gmamba") == ["modules-gmamba", "acting-posterior"]
     assert read_variants(["variation", "variation-off"]) == ["variation-off", "variation-frozen", "variation-learned"]
-    assert len(read_variants("all")) == sum(len(question.choices) for question in QUESTIONS.values()) == 16
+    assert len(read_variants("all")) == sum(len(question.choices) for question in QUESTIONS.values()) == 17
 
 
 def test_seeds_are_read_in_all_their_forms() -> None:
@@ -99,7 +99,7 @@ def test_a_mistake_stops_before_anything_is_written(change: dict[str, Any], mess
 def test_what_the_preset_says_is_run_once(tmp_path: Path) -> None:
     everything = plan(tmp_path, "all", "1 2")
     names = [job.name for job in everything.jobs]
-    assert len(names) == len(set(names)) == 2 * (1 + 16 - len(QUESTIONS))  # one answer of each question is the preset's
+    assert len(names) == len(set(names)) == 2 * (1 + 17 - len(QUESTIONS))  # one answer of each question is the preset's
     assert names[0] == "preset-seed1"
     assert names.index("preset-seed2") == len(names) // 2  # seed by seed
     labels = {f"{v.question}: {v.label}" for v in everything.variants}
