@@ -14,7 +14,7 @@ from learning import learn
 from glamkit.presets import preset
 from glamkit.trainer import Trainer
 
-EARLY = "trainer.env_steps=7600"  # half of the preset's updates in dreams
+EARLY = "trainer.env_steps=7200"  # 1,000 of the preset's 2,300 updates in dreams
 LEARNED = 0.0  # random play returns -0.75
 TINY = "trainer.warmup=64 imagination.begin=66 trainer.env_steps=72 evaluation.episodes=1 evaluation.episode_steps=20"
 
@@ -23,7 +23,7 @@ TINY = "trainer.warmup=64 imagination.begin=66 trainer.env_steps=72 evaluation.e
 def test_catch_is_learned_from_its_pixels(tmp_path: Path) -> None:
     found = learn(tmp_path, overrides=EARLY)
     assert found.evaluated > LEARNED, found.line
-    assert min(found.right[:5]) > 0.9, found.line
+    assert min(found.right[:5]) > 0.8, found.line
 
 
 @pytest.mark.parametrize(("cut", "part"), [("policy", "actor_critic.actor"), ("reward", "world_model.reward")])
