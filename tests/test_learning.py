@@ -20,6 +20,7 @@ TINY = "trainer.warmup=64 imagination.begin=66 trainer.env_steps=72 evaluation.e
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # five minutes on two quiet cores
 def test_catch_is_learned_from_its_pixels(tmp_path: Path) -> None:
     found = learn(tmp_path, overrides=EARLY)
     assert found.evaluated > LEARNED, found.line
