@@ -17,7 +17,7 @@ from glamkit.config import Imagination
 from glamkit.dreams import looking, pictures
 from glamkit.errors import GlamkitError
 from glamkit.experience import Context
-from glamkit.functional import kl_categorical, two_hot_mean
+from glamkit.functional import kl_categorical, one_hot_likeliest, two_hot_mean
 from glamkit.opened import Opened
 from glamkit.replay import Replay
 from glamkit.runtime import Machine
@@ -194,7 +194,7 @@ class Lens:
         """
         if self.model.config.latents == "probabilities":
             return logits.exp().flatten(-2)
-        return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype).flatten(-2)
+        return one_hot_likeliest(logits).flatten(-2)
 
 
 def checked(seed: int) -> int:

@@ -21,7 +21,7 @@ from torch import Tensor
 from glamkit.dreams import looking
 from glamkit.errors import GlamkitError
 from glamkit.experience import Batch
-from glamkit.functional import two_hot_mean
+from glamkit.functional import one_hot_likeliest, two_hot_mean
 from glamkit.opened import Opened
 from glamkit.sequence_model import Memory
 from glamkit.settings import Checked, setting
@@ -179,7 +179,7 @@ class Tree:
     def _draw(self, prior: Tensor, lucks: Sequence[int], depths: Sequence[int]) -> Tensor:
         """Latents (N, K, C) of log-probabilities (N, K, C), as the rules say."""
         if self.rules.latents == "likeliest":
-            return F.one_hot(prior.argmax(-1), prior.shape[-1]).to(prior.dtype)
+            return one_hot_likeliest(prior)
         shares = F.softmax(prior / self.rules.temperature, -1) if self.rules.temperature != 1 else prior.exp()
         if self.rules.latents == "probabilities":
             return shares
