@@ -19,7 +19,7 @@ from glamkit import board, outcomes
 from glamkit.config import Config, WorldModel, override
 from glamkit.crew import Local
 from glamkit.envs import make_env
-from glamkit.errors import GlamkitError, nearest
+from glamkit.errors import GlamkitError, command, nearest
 from glamkit.jobs import Job
 from glamkit.notebook import Table
 from glamkit.outcomes import Outcome
@@ -204,6 +204,7 @@ def read_variants(names: str | Iterable[str]) -> list[str]:
     return [name for name in single if name in chosen]
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -221,22 +222,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--overrides", default="", help="more settings for all runs, as in 'trainer.warmup=300 ...'")
     parser.add_argument("--show", action="store_true", help="run nothing, only show what there is")
     given = vars(parser.parse_args(arguments))
-    workers, show, status = given.pop("workers"), given.pop("show"), 0
-    try:
-        plan = Ablation(**given)
-        sys.stdout.write(f"{plan}\n")
-        try:
-            if not show:
-                plan.run(workers)
-        except GlamkitError as error:  # some of the runs may be finished all the same
-            sys.stderr.write(f"{error}\n")
-            status = 2
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        (plan.folder / "ablation.png").write_bytes(plan.figure().png())
-        sys.stdout.write(f"{plan.table()}\nFigure: {plan.folder / 'ablation.png'}\n")
-    except GlamkitError as error:
-        sys.stderr.write(f"{error}\n")
-        status = 2
+    workers, show = given.pop("workers"), given.pop("show")
+    plan = Ablation(**given)
+    sys.stdout.write(f"{plan}\n")
+    status = 0 if show else command(plan.run)(workers)  # 2: some of the runs may be finished all the same
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    (plan.folder / "ablation.png").write_bytes(plan.figure().png())
+    sys.stdout.write(f"{plan.table()}\nFigure: {plan.folder / 'ablation.png'}\n")
     return status
 
 

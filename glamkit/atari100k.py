@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glamkit import report_page
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, command
 from glamkit.report import AGAINST, REPEATS, Report, published
 from glamkit.run import replace_text
 
@@ -32,8 +32,9 @@ def write_published(path: Path, repeats: int | str) -> None:
         raise GlamkitError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m glamkit.atari100k",
         description="Compares finished runs with published methods; prints Markdown, and writes HTML and LaTeX too.",
@@ -46,26 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--published", action="store_true", help="the published methods alone, without runs")
     parser.add_argument("--json", metavar="FILE", help="with --published: write their recomputed aggregates here")
     given = parser.parse_args(arguments)
-    try:
-        if given.json and not given.published:
-            raise GlamkitError("--json goes with --published; for runs use --output.")
-        if given.published and (given.runs or given.results):
-            raise GlamkitError("--published takes no runs; leave it out to compare runs with the published methods.")
-        if not given.published and not given.runs and not given.results:
-            raise GlamkitError("name run folders, or use --published.")
-        if given.json:
-            write_published(Path(given.json), given.repeats)
-            sys.stdout.write(f"{given.json}\n")
-            return 0
-        report = Report(given.runs, given.results, given.against, given.repeats)
-        sys.stdout.write(report_page.markdown(report))
-        if given.output:
-            written = report_page.write(report, Path(given.output))
-            sys.stdout.write("\n" + "".join(f"{path}\n" for path in written))
-    except GlamkitError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    if given.json and not given.published:
+        raise GlamkitError("--json goes with --published; for runs use --output.")
+    if given.published and (given.runs or given.results):
+        raise GlamkitError("--published takes no runs; leave it out to compare runs with the published methods.")
+    if not given.published and not given.runs and not given.results:
+        raise GlamkitError("name run folders, or use --published.")
+    if given.json:
+        write_published(Path(given.json), given.repeats)
+        sys.stdout.write(f"{given.json}\n")
+        return
+    report = Report(given.runs, given.results, given.against, given.repeats)
+    sys.stdout.write(report_page.markdown(report))
+    if given.output:
+        written = report_page.write(report, Path(given.output))
+        sys.stdout.write("\n" + "".join(f"{path}\n" for path in written))
 
 
 if __name__ == "__main__":

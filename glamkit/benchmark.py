@@ -22,7 +22,7 @@ from typing import Any
 
 from glamkit import gauges, growth, notebook
 from glamkit.config import Config
-from glamkit.errors import GlamkitError, nearest
+from glamkit.errors import GlamkitError, command, nearest
 from glamkit.files import replace_text
 from glamkit.monitor import duration
 from glamkit.plotting import count
@@ -272,8 +272,9 @@ def save(report: dict[str, Any], file: Path | None) -> None:
         replace_text(file, json.dumps(report, indent=1))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(
         "python -m glamkit.benchmark",
         description="Times training beside the plain way of doing the same.",
@@ -288,18 +289,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", default="", metavar="KEY=VALUE", help="more settings, with spaces between")
     parser.add_argument("--json", default="", metavar="FILE", help="where the result is written")
     given = parser.parse_args(arguments)
-    try:
-        changes = parse_overrides(given.set) | ({"runtime.device": given.device} if given.device else {})
-        config, file = preset(given.preset, changes), target(given.json)
-        plan = Plan(given.phases, given.repeats, given.games, given.growth)
-        report = measure(config, plan, Progress())
-    except GlamkitError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    changes = parse_overrides(given.set) | ({"runtime.device": given.device} if given.device else {})
+    config, file = preset(given.preset, changes), target(given.json)
+    plan = Plan(given.phases, given.repeats, given.games, given.growth)
+    report = measure(config, plan, Progress())
     save(report, file)
     sys.stderr.write("\r\033[K" if sys.stderr.isatty() else "")
     sys.stdout.write(f"{facts(report)}\n\n{table(report)}\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 
 from glamkit import passport
 from glamkit.config import Config, differences, override
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, command
 from glamkit.jobs import Job
 from glamkit.notebook import Table
 from glamkit.outcomes import interval, student
@@ -255,20 +255,16 @@ def spread(scores: Sequence[float]) -> str:
     return f"{np.mean(scores):.2f}, 95 % interval {found[0]:.2f} to {found[1]:.2f}, {len(scores)} seeds"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(
         "python -m glamkit.compare", description="What explains the difference between two runs."
     )
     parser.add_argument("one", metavar="RUN_A")
     parser.add_argument("other", metavar="RUN_B")
     given = parser.parse_args(arguments)
-    try:
-        sys.stdout.write(f"{Comparison(given.one, given.other)}\n")
-    except GlamkitError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    sys.stdout.write(f"{Comparison(given.one, given.other)}\n")
 
 
 if __name__ == "__main__":

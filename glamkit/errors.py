@@ -1,9 +1,17 @@
-"""The one kind of error glamkit raises for a person to read: a single sentence that says what to do."""
+"""The one kind of error glamkit raises for a person to read: a single sentence that says what to do.
+
+In a notebook IPython shows that sentence alone, on the command line `command` does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import sys
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from typing import ParamSpec
+
+P = ParamSpec("P")
 
 
 class GlamkitError(Exception):
@@ -12,6 +20,24 @@ class GlamkitError(Exception):
     def _render_traceback_(self) -> list[str]:
         """What IPython shows of it: the sentence alone; the code it came from does not help who can mend it."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def command(main: Callable[P, int | None]) -> Callable[P, int]:
+    """Makes a function the end of a command line: it returns the exit status, 0 where it names none.
+
+    A `GlamkitError` is one sentence on stderr and the status 2, like a mistyped option; any other error is a bug, and
+    keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def ended(*arguments: P.args, **named: P.kwargs) -> int:
+        try:
+            return main(*arguments, **named) or 0
+        except GlamkitError as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
+
+    return ended
 
 
 def nearest(value: object, allowed: Iterable[object], count: int = 3) -> str:

@@ -25,7 +25,7 @@ from glamkit import videos
 from glamkit.agent import Agent, Past
 from glamkit.config import Config, Env, Evaluation, override
 from glamkit.envs import VectorEnv, is_atari, make_vector
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, command
 from glamkit.files import replace_text
 from glamkit.opened import kept, open_run
 from glamkit.runtime import DEVICES, Machine, undisturbed
@@ -215,8 +215,9 @@ def name_of(settings: Evaluation, step: int, seed: int) -> str:
     return "-".join(parts)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m glamkit.evaluation",
         description="Plays whole episodes with a trained agent; what is not given is as in the run's own settings.",
@@ -239,13 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         changes["evaluation.sampled"] = given.actions == "sampled"
     if given.device:
         changes["runtime.device"] = given.device
-    try:
-        report, path = evaluate_run(given.run, given.checkpoint, changes, given.seed, not given.no_videos)
-    except GlamkitError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    report, path = evaluate_run(given.run, given.checkpoint, changes, given.seed, not given.no_videos)
     sys.stdout.write(f"{told(report)}\n{path}\n")
-    return 0
 
 
 def told(report: Mapping[str, Any]) -> str:

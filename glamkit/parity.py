@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from glamkit.config import Config
 from glamkit.config import WorldModel as WorldModelConfig
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, command
 from glamkit.experience import Batch, Rollout
 from glamkit.functional import lambda_return, two_hot_mean
 from glamkit.official import WORLD_MODEL_NAMES, import_official, import_official_agent, official_name
@@ -298,21 +298,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m glamkit.parity", description="Compares glamkit with references.")
     parser.add_argument("files", nargs="+", metavar="FILE", help="a reference file (.npz)")
-    status = 0
-    for path in parser.parse_args(arguments).files:
-        try:
-            rows = check(path)
-        except GlamkitError as error:
-            sys.stderr.write(f"{error}\n")
-            status = 2
-            continue
-        failed, designed = sum(row.fails for row in rows), sum(row.verdict == "differs by design" for row in rows)
-        sys.stdout.write(f"{path}\n{'array':<62} {'absolute':>9} {'relative':>9}  tolerance\n")
-        sys.stdout.writelines(f"{row}\n" for row in rows)
-        agree = len(rows) - failed - designed
-        sys.stdout.write(f"{len(rows)} arrays: {agree} agree, {designed} differ by design, {failed} do not agree.\n\n")
-        status = max(status, int(failed > 0))
-    return status
+    return max(tell(path) for path in parser.parse_args(arguments).files)
+
+
+@command
+def tell(path: str) -> int:
+    """Checks one file and prints the table; 1 if something does not agree."""
+    rows = check(path)
+    failed, designed = sum(row.fails for row in rows), sum(row.verdict == "differs by design" for row in rows)
+    sys.stdout.write(f"{path}\n{'array':<62} {'absolute':>9} {'relative':>9}  tolerance\n")
+    sys.stdout.writelines(f"{row}\n" for row in rows)
+    agree = len(rows) - failed - designed
+    sys.stdout.write(f"{len(rows)} arrays: {agree} agree, {designed} differ by design, {failed} do not agree.\n\n")
+    return int(failed > 0)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 
 from glamkit import board, outcomes, sweep_plan
 from glamkit.crew import Local
-from glamkit.errors import GlamkitError, nearest
+from glamkit.errors import GlamkitError, command, nearest
 from glamkit.jobs import Job, Progress
 from glamkit.notebook import Table
 from glamkit.plotting import Picture
@@ -166,26 +166,22 @@ def agree(cost: Estimate, agreed: bool) -> str:
     return f"{cost}."
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
     given = parser().parse_args(arguments)
-    try:
-        if given.status:
-            sys.stdout.write(f"{Sweep(given.status).status()}\n")
-            return 0
-        batch = Sweep(sweep_plan.make(**chosen(given)))
-        sys.stdout.write(f"{batch}\n")
-        if given.dry_run:
-            return 0
-        engine = batch.engine(given.engine, given.workers, given.runs_per_gpu, given.address, given.cpus)
-        cost = estimate(batch.jobs, engine, given.benchmark)
-        sys.stdout.write(f"{agree(cost, given.yes)}\n")
-        sys.stdout.flush()
-        batch.run(engine, given.retries)
-    except GlamkitError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    if given.status:
+        sys.stdout.write(f"{Sweep(given.status).status()}\n")
+        return
+    batch = Sweep(sweep_plan.make(**chosen(given)))
+    sys.stdout.write(f"{batch}\n")
+    if given.dry_run:
+        return
+    engine = batch.engine(given.engine, given.workers, given.runs_per_gpu, given.address, given.cpus)
+    cost = estimate(batch.jobs, engine, given.benchmark)
+    sys.stdout.write(f"{agree(cost, given.yes)}\n")
+    sys.stdout.flush()
+    batch.run(engine, given.retries)
 
 
 def chosen(given: argparse.Namespace) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, command
 from glamkit.run import Run, resolve
 
 logger = logging.getLogger(__name__)
@@ -144,22 +144,18 @@ def writer_class() -> Any:
     return SummaryWriter
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
     said = "Copies the logs of runs for TensorBoard."
     parser = argparse.ArgumentParser("python -m glamkit.tensorboard", description=said)
     parser.add_argument("runs", nargs="+", help="run folders")
-    try:
-        for name in parser.parse_args(arguments).runs:
-            run = Run(resolve(name))
-            run.config()  # refuses what is no run
-            mirror = Mirror(run)
-            mirror.close()
-            sys.stdout.write(f"tensorboard --logdir {mirror.folder}\n")
-    except GlamkitError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    for name in parser.parse_args(arguments).runs:
+        run = Run(resolve(name))
+        run.config()  # refuses what is no run
+        mirror = Mirror(run)
+        mirror.close()
+        sys.stdout.write(f"tensorboard --logdir {mirror.folder}\n")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from glamkit.config import Config, differences
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, command
 from glamkit.jobs import BEAT, SHOWN, Record
 from glamkit.presets import preset
 
@@ -125,7 +125,8 @@ def parameters(config: Config, folder: Path) -> dict[str, Any]:
     return {**given, "preset": config.preset, "run_dir": str(folder.absolute()), "overrides": overrides}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Its folder is the argument, its order the first line of the standard input, whose end means stop."""
     (name,) = sys.argv[1:] if arguments is None else arguments
     folder, asked = Path(name), threading.Event()
@@ -138,24 +139,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if order["notebook"]:
             stop_file.touch()  # the notebook's trainer looks for it
 
-    try:
-        order, stop_file = json.loads(sys.stdin.readline()), folder / "STOP"
-        config = Config.from_dict(order["config"])
-        with alone(folder), recorded(folder, order["attempt"], asked):
-            stop_file.unlink(missing_ok=True)  # left by a process that was killed while it stopped
-            threading.Thread(target=listen, daemon=True).start()  # here: the file asks whoever is in the folder
-            try:
-                if order["notebook"]:
-                    execute(Path(order["notebook"]), config, folder)
-                else:
-                    train(config, folder, asked)
-            finally:
-                if asked.is_set():
-                    stop_file.unlink(missing_ok=True)
-    except GlamkitError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    order, stop_file = json.loads(sys.stdin.readline()), folder / "STOP"
+    config = Config.from_dict(order["config"])
+    with alone(folder), recorded(folder, order["attempt"], asked):
+        stop_file.unlink(missing_ok=True)  # left by a process that was killed while it stopped
+        threading.Thread(target=listen, daemon=True).start()  # here: the file asks whoever is in the folder
+        try:
+            if order["notebook"]:
+                execute(Path(order["notebook"]), config, folder)
+            else:
+                train(config, folder, asked)
+        finally:
+            if asked.is_set():
+                stop_file.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
