@@ -100,19 +100,19 @@ def open_run(run_dir: str | Path, checkpoint: int | None = None) -> Opened:
             is as it was at that step, and the stored steps are those of the newest checkpoint.
 
     Raises:
-        GlamkitError: it holds no run, no checkpoint (or not that one), or no stored steps.
+        GlamkitError: it holds no run, no checkpoint (or not that one, or a foreign one), or no stored steps.
     """
     run = Run(resolve(run_dir))
     config = run.config()
     wanted = None if checkpoint is None else coerce("checkpoint", checkpoint, int)
     early = wanted if wanted in checkpoints.steps(run.keepsakes) and wanted not in kept(run) else None
-    state = _state(run, wanted if early is None else None)
+    weights, step = _known(_state(run, wanted if early is None else None), run)
     machine = Machine(config.runtime)
     with undisturbed():
-        agent = _agent(config, state["agent"], machine, run)
-    replay = Recording(run.replay, state["replay"]["count"], config, machine.device)
+        agent = _agent(config, weights, machine, run)
+    replay = Recording(run.replay, step, config, machine.device)
     names = _action_names(config, agent.world_model.actions)
-    opened = Opened(run, config, state["step"], agent, machine, replay, names)
+    opened = Opened(run, config, step, agent, machine, replay, names)
     return opened if early is None else at(opened, early)
 
 
@@ -154,6 +154,20 @@ def _state(run: Run, wanted: int | None) -> dict[str, Any]:
         more = f"; keepsakes, to look at, of {early}" if early else ""
         raise GlamkitError(f"{run.folder} holds no checkpoint of step {wanted}, but those of {names}{more}.")
     return checkpoints.read(run.checkpoints / f"{wanted:09d}.pt")
+
+
+def _known(state: dict[str, Any], run: Run) -> tuple[dict[str, Any], int]:
+    """The agent's weights in a state, and its step, which is also how many steps a trainer has stored by then.
+
+    Raises:
+        GlamkitError: it is another program's state.
+    """
+    match state:
+        case {"agent": dict(weights), "step": int(step), "replay": {"count": int(count)}} if 0 <= step == count:
+            return weights, step
+    raise GlamkitError(
+        f"the checkpoint in {run.folder} is no trainer's: it does not hold an agent, its step and as many stored steps."
+    )
 
 
 def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:

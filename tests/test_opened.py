@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from books import contents
 from tiny_runs import finished, short
 
+from glamkit import checkpoint
 from glamkit.errors import GlamkitError
 from glamkit.opened import kept, open_run
 from glamkit.trainer import Trainer
@@ -75,10 +77,10 @@ def test_the_random_numbers_of_others_go_on(trainer: Trainer) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def refused(folder: Path, checkpoint: int | None = None) -> str:
+def refused(folder: Path, step: int | None = None) -> str:
     before = contents(folder)
     with pytest.raises(GlamkitError) as error:
-        open_run(folder, checkpoint)
+        open_run(folder, step)
     assert contents(folder) == before and "\n" not in str(error.value)
     return str(error.value)
 
@@ -98,6 +100,28 @@ def test_a_folder_that_cannot_be_opened_gets_a_sentence(trainer: Trainer, tmp_pa
         path.unlink()
     assert "holds no checkpoint yet" in refused(folder)
     assert "holds no checkpoint yet" in refused(folder, 80)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *[{"agent": None}, {"agent": [1]}, {"step": None}, {"step": "100"}, {"step": 99}, {"replay": None}],
+        *[{"replay": 100}, {"replay": {}}, {"replay": {"count": "100"}}, {"step": -1, "replay": {"count": -1}}],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("wanted", [None, 100])
+def test_a_foreign_checkpoint_gets_a_sentence(
+    change: dict[str, Any], wanted: int | None, trainer: Trainer, tmp_path: Path
+) -> None:
+    """It may lack what a trainer's holds (None here), or hold something else there."""
+    folder = copied(trainer, tmp_path)
+    state = trainer.state_dict() | change
+    state = {name: value for name, value in state.items() if value is not None}
+    checkpoint.write(folder / "checkpoint" / "000000100.pt", 100, state)
+    assert refused(folder, wanted) == (
+        f"the checkpoint in {folder} is no trainer's: it does not hold an agent, its step and as many stored steps."
+    )
 
 
 def test_a_run_without_its_replay_gets_a_sentence(trainer: Trainer, tmp_path: Path) -> None:
