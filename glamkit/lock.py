@@ -29,14 +29,15 @@ class Lock:
 
     Args:
         path: a file that stays; who claimed it is written into it.
+        patience: seconds to wait for another process; None for `PATIENCE`.
     """
 
     _open: dict[Path, IO[str]] = {}  # the files that this process has locked
     _inside: dict[Path, int] = {}  # and how many times over
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float | None = None) -> None:
         self.path = path.parent.resolve() / path.name
-        self.name = ""
+        self.name, self.patience = "", PATIENCE if patience is None else patience
 
     def __enter__(self) -> Lock:
         if not self._inside.get(self.path):
@@ -82,7 +83,7 @@ class Lock:
             file = os.fdopen(os.open(self.path, flags, 0o644), "r+", encoding="utf-8", errors="replace")
         except OSError as error:
             raise GlamkitError(f"{self.path} cannot be written: {error.strerror}.") from None
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

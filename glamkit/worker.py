@@ -11,7 +11,6 @@ import os
 import re
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,36 +18,12 @@ from typing import Any
 from glamkit.config import Config, differences
 from glamkit.errors import GlamkitError, command
 from glamkit.jobs import BEAT, SHOWN, Record
+from glamkit.lock import Lock
 from glamkit.presets import preset
 
 PATIENCE = 90.0  # seconds to wait for another process that works in the same folder and may be about to end
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in the text of an error
 OWN = {"env.game": "game", "trainer.seed": "seed", "trainer.env_steps": "env_steps"}  # settings with their own names
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Makes sure that no other process is at this job; the trainer's own lock protects the run itself.
-
-    Raises:
-        GlamkitError: one still does, after some patience.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with (folder / ".job.lock").open("w") as file:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise GlamkitError(f"another process is at work in {folder}; wait for it or end it.") from None
-                time.sleep(0.1)
-        yield
 
 
 @contextlib.contextmanager
@@ -141,7 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     order, stop_file = json.loads(sys.stdin.readline()), folder / "STOP"
     config = Config.from_dict(order["config"])
-    with alone(folder), recorded(folder, order["attempt"], asked):
+    # The trainer's own lock protects the run; this one, what is written about the job and the notebook.
+    with Lock(folder / ".job.lock", PATIENCE) as lock, recorded(folder, order["attempt"], asked):
+        lock.claim()
         stop_file.unlink(missing_ok=True)  # left by a process that was killed while it stopped
         threading.Thread(target=listen, daemon=True).start()  # here: the file asks whoever is in the folder
         try:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import json
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from tiny_runs import catch_jobs, evaluated
 
-from glamkit import board, crew
+from glamkit import board, crew, worker
 from glamkit.board import Board, run_jobs
 from glamkit.crew import Crew, Local
 from glamkit.errors import GlamkitError
@@ -105,6 +108,25 @@ def test_a_stopped_batch_is_not_a_failed_one(tmp_path: Path, monkeypatch: pytest
         run_jobs(todo, engine, interactive=False)
     assert len(engine.started) == 2
     assert not todo[2].run.started
+
+
+def test_a_run_has_one_process_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job,) = catch_jobs(tmp_path, 1)
+    folder = job.run.folder
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(worker, "PATIENCE", 0.1)
+    order = json.dumps({"config": asdict(job.config), "attempt": 1, "notebook": None})
+    monkeypatch.setattr("sys.stdin", io.StringIO(order + "\n"))
+    with (folder / ".job.lock").open("w") as file:
+        file.write("4321 elsewhere")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert worker.main([str(folder)]) == 2
+    said = "is being trained by another process ('4321' on 'elsewhere'); wait for it or end it, or use another run_dir."
+    assert capsys.readouterr().err == f"{folder} {said}\n"
+    assert Record.read(folder) is None  # only the other writes down where the run is
 
 
 def test_where_a_run_is_from_its_files(tmp_path: Path) -> None:
