@@ -183,7 +183,8 @@ def summary(seen: Mapping[str, Progress], note: str = "") -> str:
     if not known:
         return "  ".join([*parts, "time left: not known yet"])
     speed = sum(known) / len(known) * found["running"]
-    return "  ".join([*parts, f"{speed:.3g} steps/s", f"{duration((total - step) / speed)} left"])
+    work = sum(progress.work for progress in seen.values() if progress.state not in ("done", "failed"))
+    return "  ".join([*parts, f"{speed:.3g} steps/s", f"{duration(work / speed)} left"])
 
 
 def html(seen: Mapping[str, Progress], note: str = "") -> str:

@@ -72,6 +72,7 @@ class Progress(NamedTuple):
         speed: agent steps per second with updates, as it last said; 0 while that is not known.
         score: mean return of the final evaluation, if there is one.
         record: who works on it, or did.
+        work: agent steps with updates that are left, see `Job.work`.
     """
 
     state: str
@@ -80,11 +81,12 @@ class Progress(NamedTuple):
     speed: float
     score: float | None
     record: Record | None
+    work: int
 
     @property
     def left(self) -> float | None:
         """Seconds to its end, without the evaluation."""
-        return (self.total - self.step) / self.speed if self.state == "running" and self.speed else None
+        return self.work / self.speed if self.state == "running" and self.speed else None
 
 
 class Job(NamedTuple):
@@ -107,6 +109,10 @@ class Job(NamedTuple):
     def total(self) -> int:
         """Agent steps of the whole run."""
         return self.config.trainer.env_steps
+
+    def work(self, step: int) -> int:
+        """Agent steps with updates that are left after `step`; beside them the random ones take no time."""
+        return self.total - max(step, self.config.trainer.warmup)
 
     @property
     def errors_file(self) -> Path:
@@ -148,10 +154,9 @@ class Job(NamedTuple):
     def progress(self) -> Progress:
         """Where it is, from its folder."""
         record, score, entries = Record.read(self.run.folder), self.score(), self.last_entries()
-        speeds = [entry["time/steps_per_second"] for entry in entries if entry.get("time/steps_per_second")]
-        settings = self.config.trainer
         # The first line after the warm-up still counts random steps, which say nothing of the speed.
-        trained = bool(entries) and entries[0]["step"] >= settings.warmup + settings.log_every
+        trained = self.config.trainer.warmup + self.config.trainer.log_every
+        speeds = [float(entry.get("time/steps_per_second") or 0) for entry in entries if entry["step"] >= trained]
         if score is not None and (record is None or record.state == "done"):
             state = "done"
         elif record is not None and record.alive:
@@ -161,7 +166,7 @@ class Job(NamedTuple):
         else:
             state = "cut" if self.run.started or record is not None else "queued"
         step = entries[0]["step"] if entries else 0
-        return Progress(state, step, self.total, float(speeds[0]) if speeds and trained else 0.0, score, record)
+        return Progress(state, step, self.total, next(filter(None, speeds), 0.0), score, record, self.work(step))
 
     def fail(self, attempt: int, error: list[str]) -> None:
         """Writes down that its process ended, on behalf of one that was killed before it could."""

@@ -82,7 +82,7 @@ def estimate(jobs: Sequence[Job], engine: Timer, benchmark: str | Path = "") -> 
         if key not in hours:
             hours[key], basis = predict(job.config, engine, known)
             bases.add(basis)
-        total += hours[key] * (1 - job.step() / job.total)
+        total += hours[key] * job.work(job.step()) / job.work(0)
     return Estimate(
         total, engine.at_once, engine.devices, len(left), " and ".join(sorted(bases)) or "nothing is left to do"
     )

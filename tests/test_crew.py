@@ -132,12 +132,12 @@ def test_a_run_has_one_process_at_a_time(
 def test_where_a_run_is_from_its_files(tmp_path: Path) -> None:
     (job,) = catch_jobs(tmp_path, 1)
     folder = job.run.folder
-    assert job.progress().state == "queued"
+    assert (job.progress().state, job.progress().work) == ("queued", 48)  # half of its steps are random
     folder.mkdir(parents=True)
     Record.begin(1).write(folder)
     assert (job.progress().state, job.progress().step, job.progress().left) == ("running", 0, None)
     job.run.log_file.write_text('{"step": 48, "kind": "log", "time/steps_per_second": 900.0}\n')
-    assert job.progress().left is None  # random steps only
+    assert (job.progress().left, job.progress().work) == (None, 48)  # random steps only
     with job.run.log_file.open("a") as file:
         file.write('{"step": 64, "kind": "log", "time/steps_per_second": 4.0}\n{"step": 66, "kind": "episode"}\n{"st')
     assert job.progress()[:4] == ("running", 66, 96, 4.0)
@@ -169,7 +169,8 @@ def test_the_table_puts_trouble_first(tmp_path: Path) -> None:
     assert rows[1][6].startswith("attempt 2  on ")
     assert rows[2][6] == "attempt 3  out of <memory>"
     assert rows[4][5] == "1.50"
-    said = "1 of 4 runs done, 1 running, 1 queued, 1 failed  step 80/384  4 steps/s  1m16s left"
+    # 16 steps of the one at work, and 48 of the one in the queue after as many random ones; none of what failed.
+    said = "1 of 4 runs done, 1 running, 1 queued, 1 failed  step 80/384  4 steps/s  16s left"
     assert board.summary(seen) == said
     assert "out of &lt;memory&gt;" in board.html(seen)
     assert board.summary({name: seen[name] for name in list(seen)[:2]}) == "1 of 2 runs done, 1 failed  step 0/192"

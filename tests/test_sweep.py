@@ -172,6 +172,9 @@ def test_the_cost_is_that_of_what_is_left(tmp_path: Path) -> None:
         job.run.folder.mkdir(parents=True)
     evaluated(todo[0])
     todo[1].run.log_file.write_text('{"step": 48, "kind": "log"}\n')
+    assert sweep_cost.estimate(todo, clock).hours == 30.0  # only its random steps are behind it
+    todo[1].run.log_file.write_text('{"step": 72, "kind": "log"}\n')
+    clock.asked.clear()
     cost = sweep_cost.estimate(todo, clock)
     assert len(clock.asked) == 1  # games and seeds cost the same
     assert (cost.hours, cost.runs) == (25.0, 3)
