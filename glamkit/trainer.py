@@ -24,7 +24,7 @@ from glamkit.metrics import Log, Means
 from glamkit.passport import Passport
 from glamkit.replay import Replay
 from glamkit.run import Run
-from glamkit.runtime import Machine, random_state, seed_everything, set_random_state
+from glamkit.runtime import Machine, memory_kept, random_state, seed_everything, set_random_state
 from glamkit.session import Session
 from glamkit.world_model import Dreaming, Observed, WorldModel
 
@@ -99,7 +99,8 @@ class Trainer:
 
     def __iter__(self) -> Iterator[Event]:
         """Trains until the run is complete or stopped; between two events everything may be looked at or saved."""
-        with self.session.turn(), self.passport, guard.explained(self.config, self.machine):
+        explained, kept = guard.explained(self.config, self.machine), memory_kept(self.machine.device)
+        with self.session.turn(), self.passport, explained, kept:
             self.guard.check()
             while self.step < self.config.trainer.env_steps and not self.session.stops.asked():
                 yield from self.advance()
