@@ -322,4 +322,5 @@ class Trainer:
 def adam(model: nn.Module, config: Optimizer) -> torch.optim.Adam:
     """Adam over what is trained in `model`."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon, fused=True)
+    betas = 0.9, config.beta2
+    return torch.optim.Adam(trained, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=True)
