@@ -133,9 +133,6 @@ class Optimizer(Checked):
     """Adam and its gradient clip."""
 
     learning_rate: float = setting(1e-4, "per update", "Adam's step size", 1e-8, 1)
-    beta2: float = setting(
-        0.999, "-", "Adam's memory of squared gradients: with less, outliers count for less long", 0, 0.99999
-    )
     epsilon: float = setting(1e-8, "-", "Adam's denominator floor", 1e-16, 1)
     clip: float = setting(1000.0, "gradient norm", "larger gradients are scaled down to this", 1e-6)
 

@@ -228,8 +228,7 @@ class PlainTrainer:
 def adam(model: nn.Module, config: Optimizer) -> torch.optim.Adam:
     """Adam as torch has it by default."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    betas = 0.9, config.beta2
-    return torch.optim.Adam(trained, lr=config.learning_rate, betas=betas, eps=config.epsilon)
+    return torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon)
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, model: nn.Module, clip: float) -> None:

@@ -322,5 +322,4 @@ class Trainer:
 def adam(model: nn.Module, config: Optimizer) -> torch.optim.Adam:
     """Adam over what is trained in `model`."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    betas = 0.9, config.beta2
-    return torch.optim.Adam(trained, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=True)
+    return torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon, fused=True)
