@@ -133,8 +133,13 @@ class Optimizer(Checked):
     """Adam and its gradient clip."""
 
     learning_rate: float = setting(1e-4, "per update", "Adam's step size", 1e-8, 1)
+    final_rate: float = setting(1.0, "of learning_rate", "the step size at the run's end; it falls evenly", 0, 1)
     epsilon: float = setting(1e-8, "-", "Adam's denominator floor", 1e-16, 1)
     clip: float = setting(1000.0, "gradient norm", "larger gradients are scaled down to this", 1e-6)
+
+    def rate(self, progress: float) -> float:
+        """Adam's step size when `progress` (0 to 1) of the training is done."""
+        return self.learning_rate * (1 - (1 - self.final_rate) * progress)
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,10 @@ class Trainer(Checked):
     def updates(self) -> int:
         """Updates of everything in the whole run."""
         return max(self.env_steps - self.warmup, 0) // self.update_every
+
+    def progress(self, step: int) -> float:
+        """How much of the training is done after so many agent steps: 0 until the first update, 1 at the end."""
+        return max(step - self.warmup, 0) / (self.env_steps - self.warmup)
 
 
 @dataclass(frozen=True)

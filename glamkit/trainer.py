@@ -197,6 +197,8 @@ class Trainer:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         self.guard.note(self.step, model, loss, norm)
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate(self.config.trainer.progress(self.step))
         optimizer.step()
         return norm
 

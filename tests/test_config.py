@@ -316,3 +316,11 @@ def test_sections_check_themselves() -> None:
         Optimizer(clip=0)
     with pytest.raises(GlamkitError, match="conv = 5 is outside 2 to 4"):
         WorldModel(conv=5)
+
+
+def test_the_step_size_falls_evenly_from_the_first_update_to_the_end() -> None:
+    run, settings = Config().override(**{"trainer.warmup": 2000, "trainer.env_steps": 4000}).trainer, Optimizer()
+    falling = Optimizer(learning_rate=0.5, final_rate=0.2)
+    assert [settings.rate(run.progress(step)) for step in (0, 2000, 4000)] == [settings.learning_rate] * 3
+    rates = [falling.rate(run.progress(step)) for step in (0, 2000, 3000, 4000)]
+    assert rates == pytest.approx([0.5, 0.5, 0.3, 0.1])

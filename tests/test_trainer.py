@@ -125,19 +125,20 @@ def test_dreams_are_as_long_as_the_horizon_and_leave_the_world_model_alone(tmp_p
 
 
 def test_gradients_are_clipped_and_adam_is_the_config_s(tmp_path: Path) -> None:
-    settings = Optimizer(learning_rate=0.5, epsilon=1e-5, clip=2.0)
+    settings = Optimizer(learning_rate=0.5, final_rate=0.2, epsilon=1e-5, clip=2.0)
     model = torch.nn.Linear(4, 1, bias=False)
     model.register_parameter("fixed", torch.nn.Parameter(torch.zeros(1), requires_grad=False))
     optimizer = adam(model, settings)
     assert [len(group["params"]) for group in optimizer.param_groups] == [1]
     assert (optimizer.defaults["lr"], optimizer.defaults["eps"]) == (0.5, 1e-5)
     trainer, before = Trainer(short(), tmp_path), model.weight.detach().clone()
-    for _ in range(2):  # and nothing of the first update's gradient is left in the second
+    # Nothing of an update's gradient is left in the next, and at the end the step is `final_rate` times as large.
+    for trainer.step in (0, 0, trainer.config.trainer.env_steps):
         norm = trainer.descend(optimizer, model(torch.full((1, 4), 3.0)).sum(), model, settings)
         assert norm.item() == pytest.approx(6)  # before it was clipped
         assert model.weight.grad is not None
         assert model.weight.grad.norm().item() == pytest.approx(2, rel=1e-4)
-    assert torch.allclose(model.weight, before - 2 * 0.5, atol=1e-3)
+    assert torch.allclose(model.weight, before - 1.1, atol=1e-3)
 
 
 def test_world_model_updates_use_batch_statistics_and_acting_does_not(tmp_path: Path) -> None:
