@@ -133,7 +133,7 @@ def test_gradients_are_clipped_and_adam_is_the_config_s(tmp_path: Path) -> None:
     assert (optimizer.defaults["lr"], optimizer.defaults["eps"]) == (0.5, 1e-5)
     trainer, before = Trainer(short(), tmp_path), model.weight.detach().clone()
     # Nothing of an update's gradient is left in the next, and at the end the step is `final_rate` times as large.
-    for trainer.step in (0, 0, trainer.config.trainer.env_steps):
+    for trainer.step in [0, 0, short().trainer.env_steps]:
         norm = trainer.descend(optimizer, model(torch.full((1, 4), 3.0)).sum(), model, settings)
         assert norm.item() == pytest.approx(6)  # before it was clipped
         assert model.weight.grad is not None
