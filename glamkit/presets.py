@@ -63,7 +63,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
             "world_model_optimizer.learning_rate": 2e-3,
             # A policy that reads codes must follow as they change: once they hardly do, it catches up in 150 updates.
             # With less than this its dreams are less accurate in the end.
-            "world_model_optimizer.final_rate": 0.3,
+            "world_model_optimizer.final_rate": 0.2,
             # The sequence model's gradients are small: with 1e-6 its steps are large, and now and then it breaks down.
             "world_model_optimizer.epsilon": 1e-4,
             "actor_critic.width": 128,

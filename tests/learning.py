@@ -56,6 +56,7 @@ def learn(folder: Path, game: str = "glamkit/Catch-v0", seed: int = 1, cut: str 
         world_model.reward.requires_grad_(False)
     returns = [event.metrics["episode/return"] for event in trainer if event.kind == "episode"]
     report = evaluation.evaluate(trainer.agent, config, trainer.machine, trainer.step)
+    evaluation.save(report, folder / "evaluation.json")
     seconds = time.perf_counter() - started
     try:
         right = truth.compare(world_model, config, trainer.machine).share.tolist()
