@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
 import re
@@ -18,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from glamkit.envs import make_env, make_vector
-from glamkit.runtime import Machine, device_name
+from glamkit.runtime import Machine, device_name, give_back_memory
 from glamkit.trainer import Trainer
 
 STATUS, REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -79,7 +78,7 @@ class Peak:
             if self.known:
                 self.gpu.reset_peak_memory_stats(self.device)
             return
-        give_back_memory()
+        give_back_memory()  # or the leftovers of one phase count as another's
         with contextlib.suppress(OSError):
             REFERENCES.write_text("5")
             self.known = True
@@ -92,12 +91,6 @@ class Peak:
             return int(self.gpu.max_memory_allocated(self.device))
         found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
         return 1024 * int(found[1]) if found else None
-
-
-def give_back_memory() -> None:
-    """Asks the C library to return what was freed, so that one phase's leftovers are not counted as another's."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 # Games ----------------------------------------------------------------------------------------------------------------
