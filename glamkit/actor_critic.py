@@ -75,11 +75,12 @@ class ActorCritic(nn.Module):
         """Expected return (...) in reward units."""
         return two_hot_mean(self.critic(states).float(), self.bins)
 
-    def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, rollout: Rollout, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
         """REINFORCE with a scaled advantage, entropy, and the critic's two-hot losses (DESIGN section 1).
 
         Args:
             rollout: N dreams of H steps; no gradient flows into the world model.
+            progress: how much of the training is done, 0 to 1.
         """
         states, actions, rewards, terminations = (part.detach() for part in rollout)
         config = self.config
@@ -100,7 +101,8 @@ class ActorCritic(nn.Module):
             "value": two_hot_loss(logits[:, :-1], returns, self.bins).mean(),
             "slow_value": two_hot_loss(logits[:, :-1], slow_returns, self.bins).mean(),
         }
-        total = torch.stack(list(parts.values())).sum() - config.entropy * entropy
+        weight = config.entropy * (1 - (1 - config.final_entropy) * progress)
+        total = torch.stack(list(parts.values())).sum() - weight * entropy
         spread = {"entropy": entropy, "return": returns.mean(), "range": self.range.high - self.range.low}
         spread |= {
             "entropy_share": entropy / math.log(self.actions),

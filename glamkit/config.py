@@ -113,6 +113,7 @@ class ActorCritic(Checked):
     range_decay: float = setting(0.99, "per update", "EMA of the return range that scales advantages", 0, 1)
     range_percentile: float = setting(0.05, "share", "returns cut off at each end when the range is measured", 0, 0.5)
     entropy: float = setting(3e-4, "weight", "of the policy's entropy: keeps exploration alive", 0)
+    final_entropy: float = setting(1.0, "of entropy", "the weight at the run's end; it falls evenly", 0, 1)
 
 
 @dataclass(frozen=True)

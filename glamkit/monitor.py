@@ -56,7 +56,7 @@ class Monitor:
     def __init__(self, trainer: Trainer, interactive: bool | None = None, every: float = 10.0) -> None:
         self.trainer = trainer
         self.total = trainer.config.trainer.env_steps
-        self.pace = Pace(trainer.step, trainer.config.trainer.warmup)
+        self.pace = Pace(trainer.step, trainer.config.trainer.warmup, trainer.config.imagination.begin)
         self.strip = Strip(trainer)
         self.entries = list(metrics.read(trainer.run.log_file)) if trainer.run.log_file.exists() else []
         self.last = Event("start", trainer.step, {})
@@ -97,21 +97,24 @@ class Monitor:
         if self.last.kind in ("done", "stopped"):
             return "  ".join([*parts, self.last.kind])
         parts += [f"{self.pace.speed:.1f} steps/s"] if self.pace.speed else []
-        left = self.pace.left(self.total)
-        return "  ".join([*parts, f"{duration(left)} left" if left is not None else "time left: not known yet"])
+        left, more = self.pace.left(self.total), "more than " if self.pace.slows else ""
+        return "  ".join([*parts, f"{more}{duration(left)} left" if left is not None else "time left: not known yet"])
 
 
 class Pace:
-    """Speed over the last minute, and the time left. Random steps before the first update say nothing about it."""
+    """Speed over the last minute, and the time left.
 
-    def __init__(self, step: int, warmup: int, span: float = 60.0) -> None:
-        self.warmup, self.span = warmup, span
+    Random steps before the first update say nothing about it, and those before the first dream too little.
+    """
+
+    def __init__(self, step: int, warmup: int, dreams: int = 0, span: float = 60.0) -> None:
+        self.warmup, self.dreams, self.span = warmup, dreams, span
         self.marks: deque[tuple[float, int]] = deque([(time.perf_counter(), step)])
 
     def note(self, step: int) -> None:
         """Training is at this step now."""
         now, (_, first) = time.perf_counter(), self.marks[0]
-        if first < self.warmup < step:
+        if any(first < change < step for change in (self.warmup, self.dreams)):
             self.marks.clear()
         elif now - self.marks[-1][0] < 0.1 and len(self.marks) > 1:
             self.marks.pop()
@@ -124,6 +127,11 @@ class Pace:
         """Agent steps per second; 0 while it is not known."""
         (began, first), (now, step) = self.marks[0], self.marks[-1]
         return (step - first) / (now - began) if step > first and now > began else 0.0
+
+    @property
+    def slows(self) -> bool:
+        """Whether dreams are still to come, and make each step take longer."""
+        return self.marks[-1][1] <= self.dreams
 
     def left(self, total: int) -> float | None:
         """Seconds to step `total`, or None while only random steps have been timed."""

@@ -201,7 +201,7 @@ class PlainTrainer:
         """One update of the world model; returns the parts of its loss."""
         self.world_model.train()
         loss, metrics = self.world_model.loss(batch._replace(frames=batch.frames.contiguous()))
-        descend(self.world_model_optimizer, loss, self.world_model, self.trainer.config.world_model_optimizer.clip)
+        self.descend(self.world_model_optimizer, loss, self.world_model, self.trainer.config.world_model_optimizer)
         self.world_model.eval()
         return metrics
 
@@ -219,21 +219,26 @@ class PlainTrainer:
 
     def train_actor_critic(self, rollout: Rollout) -> dict[str, Tensor]:
         """One update of actor and critic; returns the parts of their loss."""
-        loss, metrics = self.actor_critic.loss(rollout)
-        descend(self.actor_critic_optimizer, loss, self.actor_critic, self.trainer.config.actor_critic_optimizer.clip)
+        loss, metrics = self.actor_critic.loss(rollout, self.progress)
+        self.descend(self.actor_critic_optimizer, loss, self.actor_critic, self.trainer.config.actor_critic_optimizer)
         self.actor_critic.move_slow_critic()
         return metrics
+
+    @property
+    def progress(self) -> float:
+        """How much of the trainer's run is done, 0 to 1."""
+        return self.trainer.config.trainer.progress(self.trainer.step)
+
+    def descend(self, optimizer: torch.optim.Optimizer, loss: Tensor, model: nn.Module, config: Optimizer) -> None:
+        """One clipped step down the gradient."""
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.param_groups[0]["lr"] = config.rate(self.progress)
+        optimizer.step()
 
 
 def adam(model: nn.Module, config: Optimizer) -> torch.optim.Adam:
     """Adam as torch has it by default."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon)
-
-
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor, model: nn.Module, clip: float) -> None:
-    """One clipped step down the gradient."""
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()

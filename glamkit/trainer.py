@@ -185,7 +185,7 @@ class Trainer:
         """One update of actor and critic; then the slow critic moves."""
         model = self.agent.actor_critic
         with self.machine.autocast():
-            loss, metrics = model.loss(rollout)
+            loss, metrics = model.loss(rollout, self.config.trainer.progress(self.step))
         norm = self.descend(self.actor_critic_optimizer, loss, model, self.config.actor_critic_optimizer)
         model.move_slow_critic()
         clipped = (norm > self.config.actor_critic_optimizer.clip).float()

@@ -97,6 +97,14 @@ def test_the_policy_s_loss_trains_the_actor_only() -> None:
             assert together[name].abs().sum() > 0
 
 
+@pytest.mark.parametrize(("progress", "weight"), [(0.0, 0.2), (0.5, 0.11), (1.0, 0.02)])
+def test_the_entropy_s_weight_falls_evenly(progress: float, weight: float) -> None:
+    net, rollout = model(entropy=0.2, final_entropy=0.1), dream()
+    total, parts = net.loss(rollout, progress)
+    others = sum(parts[name].item() for name in ("policy", "value", "slow_value"))
+    assert (others - total.item()) / parts["entropy"].item() == pytest.approx(weight, rel=1e-3)
+
+
 def _gradients(net: ActorCritic, loss: Tensor) -> list[Tensor]:
     net.zero_grad()
     loss.backward()

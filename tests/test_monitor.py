@@ -204,6 +204,16 @@ def test_time_left_counts_trained_steps_only(clock: Clock) -> None:
     assert pace.speed < 0.02  # the last minute counts, not the run
 
 
+def test_time_left_is_at_least_that_until_dreams_begin(clock: Clock) -> None:
+    pace, slows = Pace(0, warmup=100, dreams=200), []
+    for step, seconds in ((100, 1), (102, 2), (200, 98), (201, 2), (203, 4)):
+        clock.now += seconds
+        pace.note(step)
+        slows.append(pace.slows)
+    assert slows == [True, True, True, False, False]
+    assert pace.left(1000) == pytest.approx(797 * 2)  # the steps before the first dream are forgotten
+
+
 def test_durations() -> None:
     assert [duration(s) for s in (0.4, 42, 185, 7800, 356_400)] == ["0s", "42s", "3m05s", "2h10m", "4d03h"]
 

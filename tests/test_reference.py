@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_runs import finished, short
+from torch import Tensor
 
 from glamkit.actor_critic import ActorCritic
 from glamkit.experience import Rollout
 from glamkit.presets import preset
-from glamkit.reference import plain_copy
+from glamkit.reference import PlainTrainer, plain_copy
 from glamkit.replay import Batch
 from glamkit.world_model import Context, WorldModel
 
@@ -135,3 +138,24 @@ def test_the_policy_is_asked_for_every_step(model: WorldModel) -> None:
     rollout = model.imagine(critic.act, model.context(data.frames, data.actions), 5)
     assert rollout.states.shape == (4, 6, model.features)
     assert rollout.actions.shape == rollout.rewards.shape == rollout.terminations.shape == (4, 5)
+
+
+def test_both_trainers_know_how_far_the_training_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = finished(short("world_model_optimizer.final_rate=0.5"), tmp_path)
+    told, loss = list[float](), ActorCritic.loss
+
+    def noted(self: ActorCritic, rollout: Rollout, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
+        told.append(progress)
+        return loss(self, rollout, progress)
+
+    monkeypatch.setattr(ActorCritic, "loss", noted)
+    plain = PlainTrainer(trainer)
+    rollout = plain.imagine()
+    for step in (0, trainer.config.trainer.env_steps):
+        trainer.step = step
+        trainer.train_actor_critic(rollout)
+        plain.train_actor_critic(rollout)
+    assert told == [0, 0, 1, 1]
+    plain.train_world_model(trainer.replay.sample())
+    rate = trainer.config.world_model_optimizer.learning_rate
+    assert plain.world_model_optimizer.param_groups[0]["lr"] == rate / 2
