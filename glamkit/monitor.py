@@ -87,6 +87,12 @@ class Monitor:
             why = self.trainer.session.stops.reason
             raise GlamkitError(f"stopped at step {self.last.step} of {self.total} and saved ({why}); {AGAIN}")
 
+    @property
+    def compiling(self) -> bool:
+        """Whether the next step compiles what it runs for the first time; until then nothing can be shown."""
+        begins = self.last.kind in ("start", "step") and self.last.step in self.pace.changes
+        return begins and self.trainer.machine.compiles
+
     def state(self) -> str:
         """Where training is, in one line."""
         _, returns = plotting.series(self.entries, "episode/return")
@@ -96,6 +102,8 @@ class Monitor:
         parts += [f"return {returns[-1]:.1f}"] if returns else []
         if self.last.kind in ("done", "stopped"):
             return "  ".join([*parts, self.last.kind])
+        if self.compiling:
+            return "  ".join([*parts, "compiling what comes next takes about a minute"])
         parts += [f"{self.pace.speed:.1f} steps/s"] if self.pace.speed else []
         left, more = self.pace.left(self.total), "more than " if self.pace.slows else ""
         return "  ".join([*parts, f"{more}{duration(left)} left" if left is not None else "time left: not known yet"])
@@ -109,12 +117,14 @@ class Pace:
 
     def __init__(self, step: int, warmup: int, dreams: int = 0, span: float = 60.0) -> None:
         self.warmup, self.dreams, self.span = warmup, dreams, span
+        # The first update and the first dream of a process take longest, and what follows is slower than before.
+        self.changes = {max(step, warmup), max(step, warmup, dreams)}
         self.marks: deque[tuple[float, int]] = deque([(time.perf_counter(), step)])
 
     def note(self, step: int) -> None:
         """Training is at this step now."""
         now, (_, first) = time.perf_counter(), self.marks[0]
-        if any(first < change < step for change in (self.warmup, self.dreams)):
+        if any(first <= change < step for change in self.changes):
             self.marks.clear()
         elif now - self.marks[-1][0] < 0.1 and len(self.marks) > 1:
             self.marks.pop()
@@ -210,7 +220,7 @@ class Lines:
 
     def tell(self, monitor: Monitor) -> None:
         """Writes a line if it is time."""
-        if time.perf_counter() >= self.next:
+        if time.perf_counter() >= self.next or monitor.compiling:
             self.write(monitor)
 
     def write(self, monitor: Monitor) -> None:
@@ -241,7 +251,7 @@ class Page:
 
     def tell(self, monitor: Monitor) -> None:
         """Updates what it is time for."""
-        if time.perf_counter() >= self.next_bar:
+        if time.perf_counter() >= self.next_bar or monitor.compiling:
             self.put("bar", Bar(monitor))
             self.next_bar = time.perf_counter() + 0.5
         if time.perf_counter() >= self.next_drawing:

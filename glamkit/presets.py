@@ -73,14 +73,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
             "actor_critic.trace": 0.8,
             # Try everything, then decide: with 0.03 all along, policies settled early and never tried the way to a ball
             # that comes back from the wall; with 0.06 or more they stay too random to the end.
-            "actor_critic.entropy": 0.15,
+            "actor_critic.entropy": 0.12,
             "actor_critic.final_entropy": 0.1,
             "actor_critic_optimizer.learning_rate": 2e-3,
             "replay.batch_size": 8,
             "replay.sequence_length": 24,
             "replay.newest_windows": 1,
             # The dreams of an untrained model reward anything, and a policy that believed them does not recover.
-            "imagination.begin": 7_000,
+            "imagination.begin": 6_500,
             "imagination.starts": 96,
             "imagination.contexts": "batch",
             "imagination.memory": "recurrent",
@@ -92,7 +92,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
             "agent.acting": "posterior",
             "trainer.env_steps": 10_000,
             # Random play first: what has not been seen some five times in each place is not foreseen there.
-            "trainer.warmup": 5_500,
+            "trainer.warmup": 4_500,
             "trainer.save_every": 5_000,
             "evaluation.episodes": 100,
             "runtime.precision": "float32",

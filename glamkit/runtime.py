@@ -21,7 +21,7 @@ from glamkit.config import Runtime
 from glamkit.errors import GlamkitError
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
-LONG = 20_000  # updates after which a CPU's two or three minutes of compiling have paid, at a tenth saved
+LONG = 4_000  # updates after which a CPU's minute or two of compiling has paid, with a sixth saved of 160 ms
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -190,6 +190,21 @@ def test_drawing_takes_less_than_three_percent(
     assert len(screen.places) == 3  # the bar, the curves, and the strip that the run folder kept
 
 
+def test_compiling_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for stop, first in ((60, "step 0/96  time left: not known yet"), (96, "step 60/96  compiling ")):
+        trainer = Trainer(preset("debug", "imagination.begin=50"), tmp_path / "run")
+        trainer.machine.compiles = True
+        with Monitor(trainer, every=1e9) as view:
+            view.interactive = True  # or a stopped run would count as an error
+            for event in trainer:
+                view.show(event)
+                trainer.stop_requested = trainer.step >= stop
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith(first)
+        steps = [line.split()[1] for line in lines if "compiling" in line]
+        assert steps == (["48/96", "50/96"] if stop == 60 else ["60/96"])
+
+
 def test_time_left_counts_trained_steps_only(clock: Clock) -> None:
     pace = Pace(0, warmup=100)
     clock.now += 1
