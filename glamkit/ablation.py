@@ -148,8 +148,11 @@ class Ablation:
 
     def figure(self) -> Picture:
         """Learning curves and final scores, a row of panels for each question."""
+        alone = len(self.variants) == 1  # the preset as it is, compared with nothing
         questions = {
-            QUESTIONS[name].text: {v.label: self.outcomes(v) for v in self.variants if v.question == name}
+            "Learning curve" if alone else QUESTIONS[name].text: {
+                "preset" if alone else v.label: self.outcomes(v) for v in self.variants if v.question == name
+            }
             for name in dict.fromkeys(variant.question for variant in self.variants)
         }
         budget = f"{self.base.trainer.env_steps:,} agent steps, preset {self.base.preset}"

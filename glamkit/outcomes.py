@@ -23,7 +23,7 @@ PLACES = 60  # at which a learning curve is drawn
 class Outcome(NamedTuple):
     """One run: its final mean return (None before its evaluation), the episodes of its training, and how long it took.
 
-    `random` are the returns of episodes that ended before the first update.
+    `random` are the returns of episodes that ended while actions were random.
     """
 
     score: float | None
@@ -40,7 +40,8 @@ def read(job: Job) -> Outcome:
     seconds, before = 0.0, 0
     for step, speed in zip(*plotting.series(entries, "time/steps_per_second"), strict=True):
         seconds, before = seconds + (step - before) / max(speed, 1e-9), step
-    return Outcome(job.score(), steps, returns, returns[steps <= job.config.trainer.warmup], seconds)
+    chance = steps <= max(job.config.trainer.warmup, job.config.imagination.begin)
+    return Outcome(job.score(), steps, returns, returns[chance], seconds)
 
 
 def interval(scores: Sequence[float]) -> tuple[float, float] | None:

@@ -38,9 +38,9 @@ def test_curves_are_means_of_recent_episodes() -> None:
     assert outcomes.sparkline(np.array([0, 0, 0.5, 1, np.nan, np.nan]), 0, 1, 3) == "▁▆ "
 
 
-def by_hand(folder: Path) -> Ablation:
-    """Nine runs with known returns; of the last, the evaluation is still to come."""
-    made = plan(folder, "modules", "1-3")
+def by_hand(folder: Path, variants: str = "modules") -> Ablation:
+    """Runs with known returns; of the ninth, the evaluation is still to come."""
+    made = plan(folder, variants, "1-3")
     for number, job in enumerate(made.jobs):
         job.run.folder.mkdir(parents=True)
         job.run.begin(job.config, {})
@@ -83,6 +83,12 @@ def test_figure(tmp_path: Path) -> None:
     assert right.lines[0].get_xdata().tolist() == pytest.approx([1.0, 1.1, 1.2])
     assert right.lines[2].get_xdata().tolist() == pytest.approx([0.8516, 1.3484], abs=1e-3)
     assert len(picture.png()) > 10_000
+
+
+def test_a_preset_alone_answers_no_question(tmp_path: Path) -> None:
+    left, right = by_hand(tmp_path, "modules-both").figure().axes
+    assert left.get_title("left") == "Learning curve"
+    assert [label.get_text() for label in right.get_yticklabels()] == ["preset"]
 
 
 def test_games_of_their_own_have_scales_of_their_own(tmp_path: Path) -> None:
