@@ -61,17 +61,25 @@ def test_what_is_not_compiled_is_left_as_it_is() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_a_compiled_run_makes_the_same_numbers(tmp_path: Path) -> None:
-    """Two seeded runs, three updates each; sampling draws the same random numbers in both."""
+    """Seeded runs, three updates each, that draw the same random numbers; a resumed one is equal to the bit."""
     logs = []
-    for choice in ("off", "on"):
+    for name, choice, stop in (("eager", "off", 0), ("compiled", "on", 0), ("resumed", "on", 50)):
         small = {"runtime.compile": choice, "env.game": "glamkit/Catch-v0", "trainer.log_every": 1}
         config = preset("debug", small | {"world_model.state": 2, "imagination.horizon": 2}, env_steps=51)
-        trainer = Trainer(config, tmp_path / choice)
-        assert [event.step for event in trainer if event.kind == "done"] == [51]
-        logs.append([entry for entry in metrics.read(trainer.run.log_file) if entry["kind"] == "log"][-3:])
-    torch._dynamo.reset()
-    for eager, compiled in zip(*logs, strict=True):
-        assert eager.keys() == compiled.keys()
-        for key, value in eager.items():
-            if isinstance(value, float) and not key.startswith("time"):
-                assert compiled[key] == pytest.approx(value, rel=1e-3, abs=1e-4), (key, eager["step"])
+        trainer = Trainer(config, tmp_path / name)
+        for _ in trainer:
+            trainer.stop_requested = trainer.step == stop
+        if stop:
+            trainer = Trainer(config, tmp_path / name)
+            list(trainer)
+        torch._dynamo.reset()
+        lines = [entry for entry in metrics.read(trainer.run.log_file) if entry["kind"] == "log"][-3:]
+        assert [line["step"] for line in lines] == [49, 50, 51]
+        logs.append([{key: value for key, value in line.items() if not key.startswith("time")} for line in lines])
+    eager, compiled, resumed = logs
+    assert resumed == compiled
+    for one, other in zip(eager, compiled, strict=True):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            if isinstance(value, float):
+                assert other[key] == pytest.approx(value, rel=1e-3, abs=1e-4), (key, one["step"])
