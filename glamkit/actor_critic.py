@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.config import ActorCritic as ActorCriticConfig
+from glamkit.config import falling
 from glamkit.experience import Rollout
 from glamkit.functional import lambda_return, percentile, sample_categorical, two_hot_loss, two_hot_mean
 from glamkit.networks import MLP, symlog_bins
@@ -101,7 +102,7 @@ class ActorCritic(nn.Module):
             "value": two_hot_loss(logits[:, :-1], returns, self.bins).mean(),
             "slow_value": two_hot_loss(logits[:, :-1], slow_returns, self.bins).mean(),
         }
-        weight = config.entropy * (1 - (1 - config.final_entropy) * progress)
+        weight = falling(config.entropy, config.final_entropy, progress)
         total = torch.stack(list(parts.values())).sum() - weight * entropy
         spread = {"entropy": entropy, "return": returns.mean(), "range": self.range.high - self.range.low}
         spread |= {

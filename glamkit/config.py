@@ -140,7 +140,7 @@ class Optimizer(Checked):
 
     def rate(self, progress: float) -> float:
         """Adam's step size when `progress` (0 to 1) of the training is done."""
-        return self.learning_rate * (1 - (1 - self.final_rate) * progress)
+        return falling(self.learning_rate, self.final_rate, progress)
 
 
 @dataclass(frozen=True)
@@ -283,6 +283,11 @@ class Config:
             for key, value in (table.items() if isinstance(table, Mapping) else [("", table)])
         }
         return override(replace(Config(), preset=preset), flat)
+
+
+def falling(value: float, share: float, progress: float) -> float:
+    """A value that falls evenly to that share of itself, after so much (0 to 1) of the training."""
+    return value * (1 - (1 - share) * progress)
 
 
 def override(config: Config, changes: Mapping[str, Any]) -> Config:
