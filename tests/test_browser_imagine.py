@@ -43,7 +43,8 @@ class Mirror:
         width, height, *values = self.page.locator(".glamkit-dream canvas").evaluate(PIXELS)
         shown = np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
         np.testing.assert_array_equal(shown, view.picture)
-        shares = [row.split("\n")[-1] for row in self.page.locator(".glamkit-policy > div").all_inner_texts()]
+        # Not inner texts: those depend on whether JupyterLab has the cell laid out just then.
+        shares = self.page.locator(".glamkit-policy > div > :last-child").all_text_contents()
         assert shares == [f"{round(100 * share)} %" for _, share, _ in view.bars]
         self.seen.add(shown.tobytes())
 
