@@ -226,8 +226,9 @@ def ask(module: str, text: str, environment: dict[str, str]) -> str:
 
 
 def threads(count: int) -> dict[str, str]:
-    """The variables that limit a process to so many threads; what was set by hand counts more."""
-    return {f"{library}_NUM_THREADS": str(count) for library in ("OMP", "MKL", "OPENBLAS")}
+    """The variables that limit a process to so many threads; what was set by hand counts more, for all of them."""
+    number = os.environ.get("OMP_NUM_THREADS") or str(count)
+    return {f"{library}_NUM_THREADS": number for library in ("OMP", "MKL", "OPENBLAS")}
 
 
 def at_least_one(name: str, value: object) -> int:

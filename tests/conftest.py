@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ import torch
 
 if TYPE_CHECKING:
     from lab import Lab
+
+# A shell that starts this in the background has it, and every process it starts, ignore Ctrl+C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The tests' models are tiny: a second thread would only wait for the first.
 torch.set_num_threads(1)

@@ -145,6 +145,6 @@ def open_notebook(page: Any, lab: Lab, name: str) -> None:
 
 
 def wait_for_end(page: Any) -> None:
-    page.wait_for_function("() => window.outcome || document.querySelector('.jp-Dialog')", polling=100)
+    page.wait_for_function("() => window.outcome || document.querySelector('.jp-Dialog')", polling=100, timeout=300_000)
     errors = page.locator("[data-mime-type='application/vnd.jupyter.error']").all_inner_texts()
     assert page.evaluate("window.outcome") == "good", errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import gymnasium
@@ -17,12 +18,14 @@ SQUARE = "glamkit-test/Square-v0"
 class Square(gymnasium.Env):
     """A square that walks at random on a wide frame; `flaw` breaks one promise."""
 
+    seeds = itertools.count()  # of what is hidden: another for each game, the same in every test run
+
     def __init__(self, flaw: str = "", shape: tuple[int, ...] = (20, 40, 3), length: int = 30) -> None:
         self.flaw, self.shape, self.length = flaw, shape, length
         self.observation_space = Box(0, 255, shape, np.uint8)
         self.action_space = Discrete(3, start=1)
         self.frame, self.steps, self.games = np.zeros(shape, np.uint8), 0, 0
-        self.hidden = np.random.default_rng()
+        self.hidden = np.random.default_rng(next(Square.seeds))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed, options=options)
@@ -51,6 +54,7 @@ class Square(gymnasium.Env):
 def square(made: Any = Square, max_episode_steps: int | None = None, **kwargs: Any) -> Env:
     """Registers the square, or another game under its name, and returns the config that plays it."""
     gymnasium.registry.pop(SQUARE, None)
+    Square.seeds = itertools.count()
     gymnasium.register(SQUARE, made, max_episode_steps=max_episode_steps, kwargs=kwargs)
     return Env(game=SQUARE, image_size=16)
 

@@ -20,6 +20,7 @@ ACTIONS, LENGTH, CPU = 5, 8, torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+    np.random.seed(0)
 
 
 def make(**choices: str) -> Agent:

@@ -11,6 +11,8 @@ import pytest
 from lab import RUN, Lab, open_notebook, wait_for_end
 
 pytestmark = pytest.mark.browser
+FULL = "() => { const bar = document.querySelector('.glamkit-bar progress'); return bar && bar.value === bar.max; }"
+DECODED = "() => [...document.querySelectorAll('.jp-OutputArea-output img')].every(i => i.naturalWidth)"
 
 
 def progress(page: Any) -> tuple[float, float]:
@@ -22,8 +24,10 @@ def test_a_person_trains_and_sees(lab: Lab, page: Any, root: Path) -> None:
     open_notebook(page, lab, "whole.ipynb")
     page.evaluate(RUN, "notebook:run-all-cells")
     wait_for_end(page)
+    page.wait_for_function(FULL)
     assert progress(page) == (96, 96)
     assert page.locator(".glamkit-bar").inner_text().count("Done") == 1
+    page.wait_for_function(DECODED)
     sizes = page.locator(".jp-OutputArea-output img").evaluate_all(
         "all => all.map(i => i.naturalWidth * i.naturalHeight)"
     )
@@ -37,19 +41,20 @@ def test_a_person_trains_and_sees(lab: Lab, page: Any, root: Path) -> None:
 
 def test_the_stop_button_saves_and_the_cell_goes_on(lab: Lab, page: Any, root: Path) -> None:
     run = lab.folder / "stop"
-    lab.put(root / "notebooks" / "02_train.ipynb", "stop.ipynb", preset="debug", env_steps=260)
+    lab.put(root / "notebooks" / "02_train.ipynb", "stop.ipynb", preset="debug", env_steps=600)
     open_notebook(page, lab, "stop.ipynb")
     page.evaluate(RUN, "notebook:run-all-cells")
     page.wait_for_function("() => document.querySelector('.glamkit-bar progress')?.value > 60", polling=50)
     page.click("[data-jp-item-name='interrupt'] >> jp-button, [data-jp-item-name='interrupt'] button")
     page.wait_for_selector(".glamkit-bar:has-text('run this cell again to go on')")
     reached, total = progress(page)
-    assert 60 < reached < total == 260
+    assert 60 < reached < total == 600
     wait_for_end(page)  # the cells below it can still be run, and were
     assert max(int(path.stem) for path in (run / "checkpoint").glob("*.pt")) == reached
     page.click(".jp-CodeCell:has(.glamkit-bar) .jp-InputPrompt")
     page.evaluate(RUN, "notebook:run-cell")
     wait_for_end(page)
-    assert progress(page) == (260, 260)
+    page.wait_for_function(FULL)
+    assert progress(page) == (600, 600)
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps) and steps.count(256) == 1  # nothing lost, nothing twice

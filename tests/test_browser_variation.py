@@ -46,7 +46,7 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
             "step => document.querySelector('.glamkit-steps .widget-readout').innerText === step", arg=str(step)
         )
         expected = base64.b64encode(moments.png(step)).decode()
-        for _ in range(100):
+        for _ in range(600):
             shown = page.locator("img.glamkit-moment").evaluate(BYTES)
             if shown == expected:
                 break

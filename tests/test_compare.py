@@ -8,6 +8,7 @@ import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,15 +28,16 @@ CPU = torch.device("cpu")
 # The passport ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_passport_says_what_it_takes_and_what_it_cost(tmp_path: Path) -> None:
-    path = tmp_path / "passport.json"
+def test_a_passport_says_what_it_takes_and_what_it_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, now = tmp_path / "passport.json", [100.0]
+    monkeypatch.setattr(passport, "time", SimpleNamespace(monotonic=lambda: now[0]))
     config = preset("debug", seed=7)
     first = Passport(Run(tmp_path), config, 0, CPU, {"precision": "float32", "kernel": "glamkit"})
     with first:
-        time.sleep(0.02)
+        now[0] += 2
         first.write(10)
-        time.sleep(0.02)
-    time.sleep(0.05)  # nobody trains
+        now[0] += 2
+    now[0] += 5  # nobody trains
     first.write(20)
     second = Passport(Run(tmp_path), config, 20, CPU, {"precision": "bfloat16"})
     with second:
@@ -44,7 +46,7 @@ def test_a_passport_says_what_it_takes_and_what_it_cost(tmp_path: Path) -> None:
     assert (data["format"], data["seed"]) == (1, 7)
     one, two = data["sessions"]
     assert [(s["first_step"], s["step"]) for s in (one, two)] == [(0, 20), (20, 30)]
-    assert 0.04 <= one["seconds"] < 0.09
+    assert one["seconds"] == 4
     assert one["steps_per_second"] == pytest.approx(20 / one["seconds"])
     assert one["peak_bytes"] > 10**7
     assert one["versions"]["torch"] == metadata.version("torch")
@@ -67,7 +69,7 @@ def test_a_passport_is_quick_and_never_in_the_way(tmp_path: Path, monkeypatch: p
     began = time.perf_counter()
     made = Passport(Run(tmp_path), preset("debug"), 0, CPU, {})
     made.write(1)
-    assert time.perf_counter() - began < 1  # 0.2 s on a quiet machine
+    assert time.perf_counter() - began < 10  # 0.2 s on a quiet machine
     (tmp_path / "passport.json").write_text("[" * 5000)
     assert passport.sessions(tmp_path / "passport.json") == []
     Passport(Run(tmp_path / "none"), preset("debug"), 0, CPU, {}).write(1)  # no such folder

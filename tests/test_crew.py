@@ -187,6 +187,9 @@ def test_the_cores_and_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(crew, "cores", lambda: 6)
     threads = {n: Local(todo, n).environment("")["OMP_NUM_THREADS"] for n in (1, 2, 4, 7, None)}
     assert threads == {1: "6", 2: "3", 4: "1", 7: "1", None: "1"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")  # by hand; torch itself goes by MKL's
+    by_hand = Local(todo, 2).environment("")
+    assert {by_hand[f"{library}_NUM_THREADS"] for library in ("OMP", "MKL", "OPENBLAS")} == {"5"}
     assert Local(todo[:2]).room == 2  # no more places than runs
     monkeypatch.setattr(crew, "visible_gpus", lambda: ["0", "3"])
     assert Local(todo).places == [""] * 6  # all of them want the CPU

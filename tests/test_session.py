@@ -156,7 +156,7 @@ def test_a_second_process_is_refused_until_the_first_is_dead(
     with pytest.raises(GlamkitError, match=r"is being trained by another process \('4321' on 'elsewhere'\); wait"):
         Trainer(CONFIG, tmp_path)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before  # lines that a resumed run would cut
-    other.kill()
+    other.kill(), other.wait()
     assert Trainer(CONFIG, tmp_path).step == 20
 
 
