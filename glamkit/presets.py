@@ -30,6 +30,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
             "replay.newest_windows": 1,
             "imagination.starts": 64,
             "imagination.contexts": "batch",
+            "imagination.memory": "recurrent",
             "imagination.horizon": 8,
             "trainer.env_steps": 2_800,
             "trainer.warmup": 256,
