@@ -226,13 +226,14 @@ def collapsed(record: Record) -> Iterator[Finding]:
         stuck = "" if math.isnan(last) else f" while the return went from {first:.2f} at first to {last:.2f}"
         said = f"entropy {share:.1%} of its maximum{stuck}: raise "
         yield Finding("the policy collapsed", said + "actor_critic.entropy or lower its learning_rate.")
-    elif share > 0.95:
+    elif share > 0.85:  # a fresh policy has 0.9 to 1
         scale = record.mean("actor_critic/scale")
         said = (
             f"entropy {share:.1%} of its maximum; advantages are {size:.2g} on average, after division by {scale:.2g}."
         )
-        cure = " Dreams show no difference between actions: look at rewards in dreams, lengthen imagination.horizon."
-        yield Finding("the policy is still random", said + (cure if size < 0.01 else " Train longer."))
+        blind = " Dreams show no difference between actions: look at rewards in dreams, lengthen imagination.horizon."
+        slow = " Dreams do tell actions apart: train longer, or raise actor_critic_optimizer.learning_rate."
+        yield Finding("the policy is still random", said + (blind if size < 0.01 else slow))
 
 
 def clipped(record: Record) -> Iterator[Finding]:

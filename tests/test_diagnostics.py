@@ -146,6 +146,11 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
         "advantages are 0.001 on average, after division by 1. Dreams show no difference between actions",
     ),
     (
+        {"actor_critic__entropy_share": 0.9, "actor_critic__advantage": 0.2},
+        "the policy is still random",
+        "advantages are 0.2 on average, after division by 1. Dreams do tell actions apart: train longer",
+    ),
+    (
         {"world_model__clipped": 1.0, "world_model__gradient_norm": 5000.0},
         "the gradient of world_model is clipped",
         "in 100% of updates; its norm is 5e+03 and world_model_optimizer.clip 1000: raise it.",
