@@ -113,7 +113,7 @@ class Local:
 
     def environment(self, place: str) -> dict[str, str]:
         """The variables of a process: its share of the cores, and its GPU."""
-        return threads(max(1, cores() // self.room)) | os.environ | (only_gpu(place) if place else {})
+        return threads(max(1, cores() // self.room)) | (only_gpu(place) if place else {})
 
     def start(self, job: Job, attempt: int) -> LocalProcess:
         """A process that trains and evaluates a job, on the GPU that has the fewest."""
@@ -226,9 +226,9 @@ def ask(module: str, text: str, environment: dict[str, str]) -> str:
 
 
 def threads(count: int) -> dict[str, str]:
-    """The variables that limit a process to so many threads; what was set by hand counts more, for all of them."""
+    """This process's variables, for one of so many threads; a number set by hand for OpenMP counts more, for all."""
     number = os.environ.get("OMP_NUM_THREADS") or str(count)
-    return {f"{library}_NUM_THREADS": number for library in ("OMP", "MKL", "OPENBLAS")}
+    return {f"{library}_NUM_THREADS": number for library in ("OMP", "MKL", "OPENBLAS")} | os.environ
 
 
 def at_least_one(name: str, value: object) -> int:

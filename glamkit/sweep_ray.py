@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import os
 import socket
 import time
 from collections.abc import Sequence
@@ -121,7 +120,7 @@ def hold(job: Job, attempt: int, cpus: int) -> int:
     """
     if not job.run.folder.is_dir():
         raise GlamkitError(f"{socket.gethostname()} does not see {job.run.folder}; all machines must share the folder.")
-    process: Process = LocalProcess(job, attempt, threads(cpus) | os.environ)
+    process: Process = LocalProcess(job, attempt, threads(cpus))
     try:
         while (status := process.poll()) is None:
             time.sleep(0.2)
@@ -137,7 +136,7 @@ def hold(job: Job, attempt: int, cpus: int) -> int:
 
 def answer(module: str, text: str, cpus: int) -> str:
     """`crew.ask` on the machine where Ray has put this task."""
-    return ask(module, text, threads(cpus) | os.environ)
+    return ask(module, text, threads(cpus))
 
 
 def last_line(error: Exception) -> str:

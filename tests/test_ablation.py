@@ -16,7 +16,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from glamkit import ablation, board
+from glamkit import ablation, board, checkpoint
 from glamkit.ablation import QUESTIONS, Ablation, read_seeds, read_variants
 from glamkit.board import Board, run_jobs
 from glamkit.crew import Crew, Local
@@ -189,8 +189,7 @@ def test_a_killed_ablation_leaves_runs_that_go_on(tmp_path: Path) -> None:
     (job, *_) = plan(tmp_path, env_steps=112).jobs
     run_jobs([job], Local([job], 1), interactive=False)
     assert job.score() is not None
-    saved = sorted(int(path.stem) for path in (folder / "checkpoint").glob("*.pt"))
-    assert saved[-1] == 112
+    assert checkpoint.steps(folder / "checkpoint")[-1] == 112
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
     assert {*range(16, 113, 16)} <= set(steps)
@@ -208,8 +207,7 @@ def test_interrupted_it_saves_and_does_not_look_complete(tmp_path: Path, monkeyp
     with monkeypatch.context() as patched, pytest.raises(GlamkitError, match="stopped with 0 of 2 runs done and saved"):
         patched.setattr(board, "time", type("Time", (), {**vars(time), "sleep": staticmethod(press)}))
         run_jobs(todo, Local(todo, 1), interactive=False)
-    saved = max(int(path.stem) for path in (folder / "checkpoint").glob("*.pt"))
-    assert saved >= 64
+    assert checkpoint.steps(folder / "checkpoint")[-1] >= 64
     assert "stopped at step" in (folder / "errors.txt").read_text()
     assert not todo[1].run.started
 

@@ -96,7 +96,7 @@ def test_a_person_stands_inside_a_dream(lab: Lab, page: Any, root: Path) -> None
 
     mirror.press("play")
     page.wait_for_function(
-        "() => parseFloat(document.querySelector('.glamkit-lines').textContent.split('speed').pop()) > 1"
+        "() => parseFloat(document.querySelector('.glamkit-lines').textContent.split('speed').pop()) > 5"
     )
     mirror.press("play")
     page.wait_for_selector(".glamkit-lines:has-text('paused')")

@@ -66,10 +66,10 @@ def test_sessions_after_the_step_that_is_gone_on_from_are_forgotten(tmp_path: Pa
 
 
 def test_a_passport_is_quick_and_never_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     made = Passport(Run(tmp_path), preset("debug"), 0, CPU, {})
     made.write(1)
-    assert time.perf_counter() - began < 10  # 0.2 s on a quiet machine
+    assert time.process_time() - began < 1  # its own work, whatever else the machine does
     (tmp_path / "passport.json").write_text("[" * 5000)
     assert passport.sessions(tmp_path / "passport.json") == []
     Passport(Run(tmp_path / "none"), preset("debug"), 0, CPU, {}).write(1)  # no such folder
