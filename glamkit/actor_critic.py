@@ -76,12 +76,12 @@ class ActorCritic(nn.Module):
         """Expected return (...) in reward units."""
         return two_hot_mean(self.critic(states).float(), self.bins)
 
-    def loss(self, rollout: Rollout, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, rollout: Rollout, progress: float | Tensor = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
         """REINFORCE with a scaled advantage, entropy, and the critic's two-hot losses (DESIGN section 1).
 
         Args:
             rollout: N dreams of H steps; no gradient flows into the world model.
-            progress: how much of the training is done, 0 to 1.
+            progress: how much of the training is done, 0 to 1; a scalar tensor in recordings.
         """
         states, actions, rewards, terminations = (part.detach() for part in rollout)
         config = self.config

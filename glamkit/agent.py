@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from glamkit.actor_critic import ActorCritic
 from glamkit.config import Agent as AgentConfig
 from glamkit.world_model import WorldModel
+
+Choose = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
 
 
 class Past:
@@ -63,7 +66,7 @@ class Agent(nn.Module):
         self.config, self.world_model, self.actor_critic = config, world_model, actor_critic
 
     @torch.no_grad()
-    def act(self, frames: np.ndarray, past: Past, sampled: bool = True) -> Tensor:
+    def act(self, frames: np.ndarray, past: Past, sampled: bool = True, choose: Choose | None = None) -> Tensor:
         """Actions (N,) for the frames (N, size, size, 3) now on the screens of N games.
 
         A game without a past, as at the very start, gets a uniformly random action: there is nothing to predict from.
@@ -72,23 +75,28 @@ class Agent(nn.Module):
             frames: current frames; looked at only when ``acting`` is ``posterior``.
             past: of the same N games.
             sampled: draw from the policy, or take its most likely action.
+            choose: `choose`, if the caller has it recorded.
         """
-        device = past.frames.device
+        device, choose = past.frames.device, choose or self.choose
         actions = torch.randint(self.world_model.actions, (len(frames),), device=device)
+        now = torch.from_numpy(frames).to(device)
         for length in np.unique(past.lengths[past.lengths > 0]):
             # Games of one length together: all of them, unless contexts are reset at each episode's end.
             games = torch.from_numpy(np.flatnonzero(past.lengths == length)).to(device)
-            states = self.states(frames[past.lengths == length], past, games, int(length))
-            actor = self.actor_critic
-            actions[games] = actor.act(states) if sampled else actor.policy(states).argmax(-1)
+            seen = past.frames[games, -length:], past.actions[games, -length:]
+            actions[games] = choose(now[games], *seen, sampled)
         return actions
 
-    def states(self, frames: np.ndarray, past: Past, games: Tensor, length: int) -> Tensor:
-        """States [z, h] (n, Z + D) of some games whose past is `length` steps long."""
-        seen = past.frames[games, -length:].permute(0, 1, 4, 2, 3)
-        context = self.world_model.context(seen, past.actions[games, -length:])
+    def choose(self, now: Tensor, frames: Tensor, actions: Tensor, sampled: bool) -> Tensor:
+        """Actions (n,) of games with `now` (n, size, size, 3) on their screens after L frames and actions (n, L)."""
+        states, actor = self.states(now, frames, actions), self.actor_critic
+        return actor.act(states) if sampled else actor.policy(states).argmax(-1)
+
+    def states(self, now: Tensor, frames: Tensor, actions: Tensor) -> Tensor:
+        """States [z, h] (n, Z + D) of these games."""
+        context = self.world_model.context(frames.permute(0, 1, 4, 2, 3), actions)
         hidden = self.world_model.remember(context).hidden
         if self.config.acting == "prior":
             return torch.cat([self.world_model.predict(hidden), hidden], -1)
-        now = torch.from_numpy(frames).to(hidden.device).permute(0, 3, 1, 2).unsqueeze(1)
-        return torch.cat([self.world_model.observe(now).latent.squeeze(1), hidden], -1)
+        latent = self.world_model.observe(now.permute(0, 3, 1, 2).unsqueeze(1)).latent
+        return torch.cat([latent.squeeze(1), hidden], -1)

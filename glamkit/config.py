@@ -140,7 +140,7 @@ class Optimizer(Checked):
 
     def rate(self, progress: float) -> float:
         """Adam's step size when `progress` (0 to 1) of the training is done."""
-        return falling(self.learning_rate, self.final_rate, progress)
+        return float(falling(self.learning_rate, self.final_rate, progress))
 
 
 @dataclass(frozen=True)
@@ -285,8 +285,8 @@ class Config:
         return override(replace(Config(), preset=preset), flat)
 
 
-def falling(value: float, share: float, progress: float) -> float:
-    """A value that falls evenly to that share of itself, after so much (0 to 1) of the training."""
+def falling(value: float, share: float, progress: Any) -> Any:
+    """A value that falls evenly to that share of itself, after so much (0 to 1; also a tensor) of the training."""
     return value * (1 - (1 - share) * progress)
 
 

@@ -40,4 +40,5 @@ def choose_contexts(batch: Batch, latents: Tensor, count: int, length: int) -> C
     rows, steps = batch.actions.shape
     row = torch.randint(rows, (count, 1))
     place = torch.randint(steps - length + 1, (count, 1)) + torch.arange(length)
-    return Context(latents.detach()[row, place], batch.actions[row, place])
+    chosen = (row * steps + place).to(latents.device, non_blocking=True)
+    return Context(latents.detach().flatten(0, 1)[chosen], batch.actions.flatten()[chosen])

@@ -112,9 +112,10 @@ def lambda_return(
     """
     mixed = values[:, :-1] if bootstrap == "current" else values[:, 1:]
     live = discount * (1 - terminations.to(values.dtype))
+    known, weight = rewards + live * (1 - trace) * mixed, live * trace
     result, following = [], values[:, -1]
     for t in reversed(range(rewards.shape[1])):
-        following = rewards[:, t] + live[:, t] * ((1 - trace) * mixed[:, t] + trace * following)
+        following = known[:, t] + weight[:, t] * following
         result.append(following)
     return torch.stack(result[::-1], 1)
 

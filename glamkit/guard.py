@@ -60,9 +60,11 @@ class Guard:
         self.pending: list[Update] = []
         self.failure = ""
 
-    def note(self, step: int, model: nn.Module, loss: Tensor, norm: Tensor) -> None:
-        """Takes in an update before it is made. On a CPU it is judged at once, elsewhere at the next `check`."""
-        name = "actor_critic" if isinstance(model, ActorCritic) else "world_model"
+    def note(self, step: int, name: str, loss: Tensor, norm: Tensor) -> None:
+        """Takes in an update of the model of that name before it is made.
+
+        On a CPU it is judged at once, elsewhere at the next `check`.
+        """
         self.pending.append(Update(step, name, loss.detach() + norm, self.replay.drawn))
         if loss.device.type == "cpu" or len(self.pending) >= PENDING:
             self.check()

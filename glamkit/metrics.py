@@ -18,34 +18,45 @@ from glamkit.files import read_bytes, reason
 
 
 class Means:
-    """Running means that never wait for the device: `add` sums there, `take` reads once."""
+    """Running means that never wait for the device: `add` sums there, all values at once, and `take` reads once."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+        self.sums: dict[tuple[str, ...], Tensor] = {}  # of the values that come together
+        self.counts: dict[tuple[str, ...], int] = {}
 
     def add(self, metrics: Mapping[str, Tensor | float], prefix: str) -> None:
         """Adds one value for each name, as ``prefix/name``."""
-        for name, value in metrics.items():
-            key = f"{prefix}/{name}"
-            value = value.detach().float() if isinstance(value, Tensor) else torch.tensor(float(value))
-            self.sums[key] = self.sums[key] + value if key in self.sums else value
-            self.counts[key] = self.counts.get(key, 0) + 1
+        keys = tuple(f"{prefix}/{name}" for name in metrics)
+        device = next((value.device for value in metrics.values() if isinstance(value, Tensor)), None)
+        # A number is written there by a kernel: a copy would wait for the device.
+        parts = [v.detach() if isinstance(v, Tensor) else torch.full((), v, device=device) for v in metrics.values()]
+        values = torch.stack([part.float() for part in parts])
+        self.sums[keys] = self.sums[keys].to(values.device) + values if keys in self.sums else values
+        self.counts[keys] = self.counts.get(keys, 0) + 1
 
     def take(self) -> dict[str, float]:
         """The means since the last call, which starts new ones."""
-        result = {key: float(total) / self.counts[key] for key, total in self.sums.items()}
+        result = {key: total / count for key, (total, count) in self.state_dict().items()}
         self.sums, self.counts = {}, {}
         return result
 
     def state_dict(self) -> dict[str, Any]:
-        """The half-gathered means, for a checkpoint."""
-        return {key: [total.item(), self.counts[key]] for key, total in self.sums.items()}
+        """The half-gathered means, for a checkpoint: for each name the sum so far, and of how many values."""
+        found: dict[str, list[Any]] = {}
+        for keys, totals in self.sums.items():
+            for key, total in zip(keys, totals.tolist(), strict=True):
+                before, count = found.get(key, (0.0, 0))
+                found[key] = [before + total, count + self.counts[keys]]
+        return found
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
-        self.sums = {str(key): torch.tensor(float(total)) for key, (total, _) in state.items()}
-        self.counts = {str(key): max(int(count), 1) for key, (_, count) in state.items()}
+        self.sums, self.counts = {}, {}
+        prefixes = dict.fromkeys(str(key).rpartition("/")[0] for key in state)
+        for prefix in prefixes:
+            keys = tuple(str(key) for key in state if str(key).rpartition("/")[0] == prefix)
+            self.sums[keys] = torch.tensor([float(state[key][0]) for key in keys])
+            self.counts[keys] = max(*(int(state[key][1]) for key in keys), 1)
 
 
 class Log:

@@ -61,7 +61,8 @@ class Replay:
 
     def window(self, starts: Tensor, length: int) -> Batch:
         """The windows that begin at the given step numbers (n,)."""
-        rows = ((starts.unsqueeze(1) + torch.arange(length)) % self.config.capacity).to(self.device)
+        first = starts.to(self.device, non_blocking=True)
+        rows = (first.unsqueeze(1) + torch.arange(length, device=self.device)) % self.config.capacity
         return Batch(
             self.frames[rows].permute(0, 1, 4, 2, 3), self.actions[rows], self.rewards[rows], self.terminations[rows]
         )

@@ -19,9 +19,10 @@ import torch
 
 from glamkit.config import Runtime
 from glamkit.errors import GlamkitError
+from glamkit.graphs import Recorded, Recorder
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
-LONG = 4_000  # updates after which a CPU's minute or two of compiling has paid, with a sixth saved of 160 ms
+LONG = 4_000  # updates after which a minute or two of compiling has paid: on a CPU it saves a sixth of 160 ms
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -82,6 +83,7 @@ class Machine:
         device: torch device of models and replay.
         precision: dtype of convolutions and matrix products under `autocast`.
         compiles: whether `fuse` compiles.
+        recorder: what `record` records with, on GPUs.
         kernel: the setting for GMamba's scan, but for mamba-ssm's where runs must repeat: its gradients do not.
 
     Args:
@@ -103,7 +105,10 @@ class Machine:
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first product
                 torch.backends.cudnn.benchmark = False
                 torch.use_deterministic_algorithms(True, warn_only=True)
+            else:
+                torch.backends.cudnn.benchmark = True  # shapes stay the same: a search pays
         self.compiles = _resolve_compile(config.compile, self.device, updates)
+        self.recorder = Recorder(self.device) if self.device.type == "cuda" and config.compile != "off" else None
         self.kernel = "glamkit" if config.deterministic else config.kernel
 
     def __repr__(self) -> str:
@@ -114,12 +119,20 @@ class Machine:
         enabled = self.precision != torch.float32
         return torch.autocast(self.device.type, dtype=self.precision, enabled=enabled)
 
-    def fuse(self, function: Function) -> Function:
-        """The same function through torch.compile, if that was chosen: same results, same random numbers."""
+    def fuse(self, function: Function, dynamic: bool = False) -> Function:
+        """The same function through torch.compile, if that was chosen: same results, same random numbers.
+
+        Args:
+            function: what is compiled.
+            dynamic: for any sizes of its inputs; otherwise for each set of sizes anew.
+        """
         if not self.compiles:
             return function
-        # No automatic guess at changing shapes: what is fused here always sees the same ones.
-        return cast(Function, torch.compile(function, dynamic=False, options={"fallback_random": True}))
+        return cast(Function, torch.compile(function, dynamic=dynamic, options={"fallback_random": True}))
+
+    def record(self, function: Function) -> Function:
+        """The same function, on a GPU as a recording; see `graphs.Recorded` for what that asks of it."""
+        return function if self.recorder is None else cast(Function, Recorded(function, self.recorder))
 
     def describe(self) -> dict[str, str]:
         """What computes here and with what, for the record."""
@@ -127,6 +140,7 @@ class Machine:
             "device": str(self.device),
             "precision": str(self.precision).removeprefix("torch."),
             "compiled": "yes" if self.compiles else "no",
+            "recorded": "yes" if self.recorder else "no",
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
@@ -164,7 +178,7 @@ def _resolve_compile(choice: str, device: torch.device, updates: int) -> bool:
     missing = _missing_compiler(device)
     if choice == "on" and missing:
         raise GlamkitError(f"runtime.compile = 'on' cannot be used here ({missing}); use auto or off.")
-    return choice == "on" or (choice == "auto" and not missing and (device.type == "cuda" or updates >= LONG))
+    return choice == "on" or (choice == "auto" and not missing and updates >= LONG)
 
 
 def _missing_compiler(device: torch.device) -> str:

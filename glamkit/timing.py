@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 
 from glamkit import gauges
 from glamkit.config import Config
@@ -70,8 +69,8 @@ class Bench:
         """What dreams start from."""
         settings, trainer = self.trainer.config.imagination, self.trainer
         real = trainer.replay.sample(settings.starts, settings.context_length)
-        with torch.no_grad(), trainer.machine.autocast():
-            return trainer.agent.world_model.context(real.frames, real.actions)
+        context = trainer.phases.encode(real.frames, real.actions)
+        return Context(*(part.clone() for part in context))  # a recording's are overwritten by its next call
 
     @cached_property
     def rollout(self) -> Rollout:
@@ -87,7 +86,7 @@ class Bench:
             case "imagination":
                 return partial(trainer.imagine, self.batch, self.observed)
             case "imagination_steps":
-                return partial(dream, trainer, self.context)
+                return partial(trainer.phases.dream, self.context, trainer.horizon)
             case "actor_critic":
                 return partial(trainer.train_actor_critic, self.rollout)
         return partial(update, trainer)
@@ -111,14 +110,6 @@ def update(trainer: Trainer) -> None:
     """One training step of the fast side, as in `Trainer.advance`."""
     batch = trainer.replay.sample()
     trainer.train_actor_critic(trainer.imagine(batch, trainer.train_world_model(batch)))
-
-
-@torch.no_grad()
-def dream(trainer: Trainer, context: Context) -> Rollout:
-    """The imagined steps of the fast side, as in `Trainer.imagine`."""
-    agent, memory = trainer.agent, trainer.config.imagination.memory
-    with trainer.machine.autocast():
-        return agent.world_model.imagine(agent.actor_critic.act, context, trainer.horizon, memory, trainer.dreaming)
 
 
 class Clock:
@@ -217,7 +208,8 @@ def step_costs(trainer: Trainer, repeats: int, tell: Tell) -> dict[int, float]:
         trainer.step = growth * settings.horizon_growth
         tell(f"a step as configured, at horizon {trainer.horizon}")
         with memory_kept(trainer.machine.device):
-            update(trainer)
+            for _ in range(2 if trainer.machine.recorder else 1):  # the second call of a recording records it
+                update(trainer)
             spans = [gauges.seconds(trainer.machine, partial(update, trainer)) for _ in range(min(repeats, 2))]
         costs[trainer.horizon] = median(spans)
     trainer.step = before

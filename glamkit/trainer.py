@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from glamkit import checkpoint, diagnostics, evaluation, guard, keepsakes, measures, tensorboard
+from glamkit import checkpoint, diagnostics, evaluation, guard, keepsakes, tensorboard
 from glamkit.actor_critic import ActorCritic
 from glamkit.agent import Agent, Past
 from glamkit.config import Config, Optimizer
@@ -22,11 +22,12 @@ from glamkit.files import reason
 from glamkit.mamba import select_kernel
 from glamkit.metrics import Log, Means
 from glamkit.passport import Passport
+from glamkit.phases import Gradient, Phases
 from glamkit.replay import Replay
 from glamkit.run import Run
 from glamkit.runtime import Machine, memory_kept, random_state, seed_everything, set_random_state
 from glamkit.session import Session
-from glamkit.world_model import Dreaming, Observed, WorldModel
+from glamkit.world_model import Observed, WorldModel
 
 logger = logging.getLogger(__name__)
 
@@ -69,13 +70,12 @@ class Trainer:
             self.agent = Agent(config.agent, world_model, actor_critic).to(device).eval()
             self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.replay = Replay(config.replay, image_size, device, config.trainer.seed)
-        # Not the actor-critic's loss: its shapes follow the horizon, and each new one would be compiled for itself.
-        fuse = self.machine.fuse
-        self.observe, self.world_model_loss = fuse(world_model.observe), fuse(world_model.loss)
-        self.dreaming = Dreaming(fuse(world_model.remember), fuse(world_model.step))
+        self.phases = Phases(config, self.agent, self.machine)
         self.kernel = select_kernel(self.agent, self.machine.kernel, device)
-        self.world_model_optimizer = adam(world_model, config.world_model_optimizer)
-        self.actor_critic_optimizer = adam(actor_critic, config.actor_critic_optimizer)
+        self.optimizers = {
+            "world_model": adam(world_model, config.world_model_optimizer),
+            "actor_critic": adam(actor_critic, config.actor_critic_optimizer),
+        }
         self.past = Past(config.agent, 1, image_size, device)
         self.means, self.log = Means(), Log(self.run.log_file)
         self.step, self.saved, self.stored = 0, 0, 0  # agent steps; of the newest checkpoint; in the replay's parts
@@ -130,8 +130,7 @@ class Trainer:
         if self.step < max(self.config.trainer.warmup, self.config.imagination.begin):
             actions = torch.randint(self.env.num_actions, (1,), device=self.machine.device)
         else:
-            with torch.no_grad(), self.machine.autocast():
-                actions = self.agent.act(self.frame[None], self.past)
+            actions = self.agent.act(self.frame[None], self.past, choose=self.phases.choose)
         outcome = self.crashes.attempt(self.env, int(actions))
         if outcome is None:
             return [self.restart_game(), *self.collect()]
@@ -153,54 +152,38 @@ class Trainer:
 
     def train_world_model(self, batch: Batch) -> Observed:
         """One update of the world model; returns what it saw."""
-        model = self.agent.world_model
-        model.train()
-        with self.machine.autocast():
-            observed = self.observe(batch.frames)
-            loss, metrics = self.world_model_loss(batch, observed)
-        norm = self.descend(self.world_model_optimizer, loss, model, self.config.world_model_optimizer)
-        model.eval()
-        clipped = (norm > self.config.world_model_optimizer.clip).float()
-        self.means.add({**metrics, "gradient_norm": norm, "clipped": clipped}, "world_model")
-        self.means.add(measures.experience(batch), "replay")
+        observed, gradient, held = self.phases.learn_world(batch)
+        self.descend("world_model", gradient)
+        self.means.add(held, "replay")
         return observed
 
-    @torch.no_grad()
     def imagine(self, batch: Batch, observed: Observed) -> Rollout:
         """Dreams from real contexts, following the policy."""
-        settings, model = self.config.imagination, self.agent.world_model
-        with self.machine.autocast():
-            if settings.contexts == "batch":
-                context = choose_contexts(batch, observed.latent, settings.starts, settings.context_length)
-            else:
-                real = self.replay.sample(settings.starts, settings.context_length)
-                context = model.context(real.frames, real.actions)
-            policy = self.agent.actor_critic.act
-            rollout = model.imagine(policy, context, self.horizon, settings.memory, self.dreaming)
+        settings = self.config.imagination
+        if settings.contexts == "batch":
+            context = choose_contexts(batch, observed.latent, settings.starts, settings.context_length)
+        else:
+            real = self.replay.sample(settings.starts, settings.context_length)
+            context = self.phases.encode(real.frames, real.actions)
+        rollout = self.phases.dream(context, self.horizon)
         rewards, ends = rollout.rewards.mean(), rollout.terminations.mean()
         self.means.add({"reward": rewards, "termination": ends, "horizon": self.horizon}, "imagination")
         return rollout
 
     def train_actor_critic(self, rollout: Rollout) -> None:
         """One update of actor and critic; then the slow critic moves."""
-        model = self.agent.actor_critic
-        with self.machine.autocast():
-            loss, metrics = model.loss(rollout, self.config.trainer.progress(self.step))
-        norm = self.descend(self.actor_critic_optimizer, loss, model, self.config.actor_critic_optimizer)
-        model.move_slow_critic()
-        clipped = (norm > self.config.actor_critic_optimizer.clip).float()
-        self.means.add({**metrics, "gradient_norm": norm, "clipped": clipped}, "actor_critic")
+        progress = torch.full((), self.config.trainer.progress(self.step), device=self.machine.device)
+        self.descend("actor_critic", self.phases.learn_behaviour(rollout, progress))
+        self.agent.actor_critic.move_slow_critic()
 
-    def descend(self, optimizer: torch.optim.Optimizer, loss: Tensor, model: nn.Module, config: Optimizer) -> Tensor:
-        """One clipped step down the gradient; returns the gradient's norm before clipping."""
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        self.guard.note(self.step, model, loss, norm)
+    def descend(self, name: str, gradient: Gradient) -> None:
+        """One step down the gradient that was left in the model of that name."""
+        self.guard.note(self.step, name, gradient.loss, gradient.norm)
+        optimizer, settings = self.optimizers[name], getattr(self.config, f"{name}_optimizer")
         for group in optimizer.param_groups:
-            group["lr"] = config.rate(self.config.trainer.progress(self.step))
+            group["lr"] = settings.rate(self.config.trainer.progress(self.step))
         optimizer.step()
-        return norm
+        self.means.add(gradient.metrics, name)
 
     @property
     def horizon(self) -> int:
@@ -266,8 +249,7 @@ class Trainer:
         return {
             "step": self.step,
             "agent": self.agent.state_dict(),
-            "world_model_optimizer": self.world_model_optimizer.state_dict(),
-            "actor_critic_optimizer": self.actor_critic_optimizer.state_dict(),
+            **{f"{name}_optimizer": optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "replay": self.replay.state_dict(),
             "past": self.past.state_dict(),
             "means": self.means.state_dict(),
@@ -293,8 +275,8 @@ class Trainer:
         if not 0 <= state["step"] == state["replay"]["count"]:
             raise ValueError(f"it has made {state['step']} steps and stored {state['replay']['count']}")
         self.agent.load_state_dict(state["agent"])
-        checkpoint.load_optimizer(self.world_model_optimizer, state["world_model_optimizer"])
-        checkpoint.load_optimizer(self.actor_critic_optimizer, state["actor_critic_optimizer"])
+        for name, optimizer in self.optimizers.items():
+            checkpoint.load_optimizer(optimizer, state[f"{name}_optimizer"])
         self.replay.load_state_dict(state["replay"])
         checkpoint.load_replay(self.run.replay, self.replay)
         self.past.load_state_dict(state["past"])

@@ -37,10 +37,11 @@ SLICE = 128  # frames encoded at a time on a CPU when nothing is trained: their 
 
 
 class Dreaming(NamedTuple):
-    """What dreams are made of, `WorldModel.remember` and `WorldModel.step`, for those who have them compiled."""
+    """What dreams are made of, methods of `WorldModel`, for those who have them compiled."""
 
     remember: Callable[[Context, str], Memory]
-    step: Callable[[Policy, Memory, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
+    step: Callable[[Policy, Memory, Tensor], tuple[Tensor, Tensor]]
+    outcome: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Observed(NamedTuple):
@@ -202,23 +203,23 @@ class WorldModel(nn.Module):
             memory: ``window`` or ``recurrent``.
             by: compiled functions, if the caller has them.
         """
-        remember, step = by or Dreaming(self.remember, self.step)
+        remember, step, outcome = by or Dreaming(self.remember, self.step, self.outcome)
         past = remember(context, memory)
-        latent = self.predict(past.hidden)
-        states, actions, rewards, terminations = [torch.cat([latent, past.hidden], -1)], [], [], []
+        trail, actions = [torch.cat([self.predict(past.hidden), past.hidden], -1)], []
         for _ in range(horizon):
-            latent, action, reward, termination = step(policy, past, latent)
-            states.append(torch.cat([latent, past.hidden], -1))
+            action, state = step(policy, past, trail[-1])
+            trail.append(state)
             actions.append(action)
-            rewards.append(reward)
-            terminations.append(termination)
-        return Rollout(*(torch.stack(parts, 1) for parts in (states, actions, rewards, terminations)))
+        states = torch.stack(trail, 1)
+        # What the actions brought changes no dream: it is read off all of them at once.
+        rewards, terminations = outcome(states[:, 1:, self.latent :])
+        return Rollout(states, torch.stack(actions, 1), rewards, terminations)
 
-    def step(self, policy: Policy, past: Memory, latent: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One imagined step from latents (N, Z): the next ones, and action, reward and termination (N,) before them."""
-        action = policy(torch.cat([latent, past.hidden], -1))
-        hidden = past.read(self.tokens(latent, action))
-        return self.predict(hidden), action, *self.outcome(hidden)
+    def step(self, policy: Policy, past: Memory, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One imagined step from states [z, h] (N, Z + D): the actions (N,) taken there, and the next states."""
+        action = policy(state)
+        hidden = past.read(self.tokens(state[:, : self.latent], action))
+        return action, torch.cat([self.predict(hidden), hidden], -1)
 
     def outcome(self, hidden: Float[Tensor, "*n D"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
         """Expected reward and termination (0 or 1), both (N,), of the action just seen by hidden states (N, D)."""

@@ -63,7 +63,7 @@ def alone(whole: Past, game: int) -> Past:
 def states(agent: Agent, now: np.ndarray, whole: Past) -> Tensor:
     length = int(whole.lengths[0])
     with torch.no_grad():
-        return agent.states(now, whole, torch.arange(len(now)), length)
+        return agent.states(torch.from_numpy(now), whole.frames[:, -length:], whole.actions[:, -length:])
 
 
 @pytest.mark.parametrize("acting", ["prior", "posterior"])
@@ -86,8 +86,9 @@ def test_games_of_different_lengths_are_each_game_alone(acting: str) -> None:
     assert whole.lengths.tolist() == [7, 7, 2, 2, 2, 2, 0, 8, 8]
     compute, seen = agent.states, torch.zeros(9, agent.world_model.features)
 
-    def noted(current: np.ndarray, past: Past, games: Tensor, length: int) -> Tensor:
-        seen[games] = compute(current, past, games, length)
+    def noted(current: Tensor, frames: Tensor, actions: Tensor) -> Tensor:
+        games = torch.from_numpy(whole.lengths == actions.shape[1])
+        seen[games] = compute(current, frames, actions)
         return seen[games]
 
     agent.states = noted  # type: ignore[method-assign]

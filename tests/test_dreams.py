@@ -61,7 +61,7 @@ class Counting(WorldModel):
         return hidden[:, :1] + 1
 
     def outcome(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        return hidden[:, 1] * 10 + hidden[:, 0] / 1000, torch.zeros(len(hidden))
+        return hidden[..., 1] * 10 + hidden[..., 0] / 1000, torch.zeros(hidden.shape[:-1])
 
 
 def ring(steps: int = 60, capacity: int = 100) -> Ring:

@@ -38,7 +38,7 @@ def spoil(trainer: Trainer, model: str, step: int) -> None:
         return lose
 
     if model == "world_model":
-        trainer.world_model_loss = spoilt(trainer.world_model_loss)  # type: ignore[method-assign]
+        trainer.phases.world_model_loss = spoilt(trainer.phases.world_model_loss)  # type: ignore[method-assign]
     else:
         trainer.agent.actor_critic.loss = spoilt(trainer.agent.actor_critic.loss)  # type: ignore[method-assign]
 
@@ -179,7 +179,7 @@ def test_out_of_memory_says_what_to_lower(phase: str, advice: str, error: Except
         raise error
 
     if phase == "train_world_model":
-        trainer.world_model_loss = fail  # type: ignore[method-assign, assignment]
+        trainer.phases.world_model_loss = fail  # type: ignore[method-assign, assignment]
     else:
         setattr(room, "imagine" if phase == "imagine" else "loss", fail)
     with pytest.raises(GlamkitError, match=rf"the memory of cpu \(.* GiB\) ran out; .*{advice}"):

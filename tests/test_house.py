@@ -30,11 +30,12 @@ ROWS = [
     "errors < files < lock, shapes, stops",
     "settings",
     "config",
-    "presets, run < status < session, runtime, functional, scores, aggregates, tables, metrics, builds, diagnostics",
+    "presets, run < status < session, graphs < runtime, functional, scores, aggregates, tables"
+    ", metrics, builds, diagnostics",
     "experience < replay, scan < mamba, networks, pixels < games < envs < conformance",
     "sequence_model, measures, videos, passport, tensorboard",
     "world_model, actor_critic",
-    "agent",
+    "agent < phases",
     "checkpoint < keepsakes < opened < evaluation, guard, official, dreams < truth",
     "trainer, moments < studio < dream_files, starts < openloop",
     "plotting, widgets, monitor, notebook, tour, sweep, parity, doctor, compare, reference"
@@ -52,6 +53,7 @@ LEAVES = {name for name, number in PLACE.items() if number == len(ROWS) - 1}
 CUDA_EXCEPTIONS = {
     "runtime": "decides",
     "config": "the help of runtime.device lists the names that may be asked for",
+    "graphs": "records what one kind of device does, and places nothing",
     "mamba": "mamba-ssm's kernel exists on that one kind of device only",
     "builds": "reads version numbers and library names, and places nothing",
     "doctor": "asks torch which GPUs it sees, and places nothing",

@@ -56,7 +56,7 @@ def test_both_sides_dream_the_same_and_learn_the_same_from_it(bench: Bench, monk
     trainer, plain = bench.trainer, bench.plain
     for critic in (trainer.agent.actor_critic, plain.actor_critic):
         monkeypatch.setattr(critic, "act", lambda states, c=critic: c.policy(states).argmax(-1))
-    fast, slow = timing.dream(trainer, bench.context), plain.imagine(bench.context)
+    fast, slow = trainer.phases.dream(bench.context, trainer.horizon), plain.imagine(bench.context)
     assert fast.actions.shape == (8, trainer.horizon) and torch.equal(fast.actions, slow.actions)
     torch.testing.assert_close(fast.states, slow.states, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(fast.rewards, slow.rewards, rtol=1e-3, atol=1e-3)

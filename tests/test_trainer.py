@@ -14,8 +14,9 @@ import pytest
 import torch
 from tiny_runs import SHORT, after_steps, finished, log, short
 
-from glamkit.config import Config, Optimizer
+from glamkit.config import Config
 from glamkit.experience import choose_contexts
+from glamkit.phases import descent
 from glamkit.presets import preset
 from glamkit.trainer import Event, Trainer, adam
 
@@ -59,8 +60,7 @@ def test_a_run_tells_what_happens_and_leaves_its_folder(tmp_path: Path) -> None:
 
 def test_random_steps_come_before_the_first_update(tmp_path: Path) -> None:
     trainer, updates = counted(short(), tmp_path)
-    for _ in trainer:
-        pass
+    list(trainer)
     due = list(range(49, 65))
     assert updates == {"world_model": due, "imagine": due, "actor_critic": due}
 
@@ -68,8 +68,7 @@ def test_random_steps_come_before_the_first_update(tmp_path: Path) -> None:
 @pytest.mark.parametrize("every", [2, 7])
 def test_update_every(every: int, tmp_path: Path) -> None:
     trainer, updates = counted(short(f"trainer.update_every={every}"), tmp_path)
-    for _ in trainer:
-        pass
+    list(trainer)
     due = [step for step in range(49, 65) if step % every == 0]
     assert updates == {"world_model": due, "imagine": due, "actor_critic": due}
 
@@ -115,7 +114,7 @@ def test_dreams_are_as_long_as_the_horizon_and_leave_the_world_model_alone(tmp_p
     assert rollout.actions.shape == (8, 4 + 3)
     assert not any(part.requires_grad for part in rollout)
     before = {name: value.clone() for name, value in trainer.agent.state_dict().items()}
-    trainer.world_model_optimizer.zero_grad()
+    trainer.optimizers["world_model"].zero_grad()
     trainer.train_actor_critic(rollout)
     assert all(p.grad is None for p in trainer.agent.world_model.parameters())
     after = trainer.agent.state_dict()
@@ -125,17 +124,20 @@ def test_dreams_are_as_long_as_the_horizon_and_leave_the_world_model_alone(tmp_p
 
 
 def test_gradients_are_clipped_and_adam_is_the_config_s(tmp_path: Path) -> None:
-    settings = Optimizer(learning_rate=0.5, final_rate=0.2, epsilon=1e-5, clip=2.0)
+    adams = "world_model_optimizer"
+    config = short(f"{adams}.learning_rate=0.5 {adams}.final_rate=0.2 {adams}.epsilon=1e-5 {adams}.clip=2.0")
     model = torch.nn.Linear(4, 1, bias=False)
     model.register_parameter("fixed", torch.nn.Parameter(torch.zeros(1), requires_grad=False))
-    optimizer = adam(model, settings)
+    optimizer = adam(model, config.world_model_optimizer)
     assert [len(group["params"]) for group in optimizer.param_groups] == [1]
     assert (optimizer.defaults["lr"], optimizer.defaults["eps"]) == (0.5, 1e-5)
-    trainer, before = Trainer(short(), tmp_path), model.weight.detach().clone()
+    trainer, before = Trainer(config, tmp_path), model.weight.detach().clone()
+    trainer.optimizers["world_model"] = optimizer
     # Nothing of an update's gradient is left in the next, and at the end the step is `final_rate` times as large.
-    for trainer.step in [0, 0, short().trainer.env_steps]:
-        norm = trainer.descend(optimizer, model(torch.full((1, 4), 3.0)).sum(), model, settings)
-        assert norm.item() == pytest.approx(6)  # before it was clipped
+    for trainer.step in [0, 0, config.trainer.env_steps]:
+        gradient = descent(model, model(torch.full((1, 4), 3.0)).sum(), {}, 2.0)
+        trainer.descend("world_model", gradient)
+        assert gradient.norm.item() == pytest.approx(6)  # before it was clipped
         assert model.weight.grad is not None
         assert model.weight.grad.norm().item() == pytest.approx(2, rel=1e-4)
     assert torch.allclose(model.weight, before - 1.1, atol=1e-3)
@@ -318,7 +320,7 @@ def test_until_dreams_begin_only_the_model_learns_and_actions_are_random(tmp_pat
     before = {name: value.clone() for name, value in trainer.agent.state_dict().items()}
     asked: list[int] = []
     act = trainer.agent.act
-    trainer.agent.act = lambda *arguments: asked.append(trainer.step) or act(*arguments)
+    trainer.agent.act = lambda *given, **named: asked.append(trainer.step) or act(*given, **named)
     changed: dict[int, set[str]] = {}
     for event in trainer:
         if event.kind == "step":

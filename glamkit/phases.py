@@ -1,0 +1,94 @@
+"""What an update computes, phase by phase: functions of tensors alone, compiled on CPUs and GPUs, recorded on GPUs.
+
+Nothing in here draws steps from the replay, moves weights or waits for the device: that is the trainer's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from glamkit import measures
+from glamkit.agent import Agent
+from glamkit.config import Config
+from glamkit.experience import Batch, Context, Rollout
+from glamkit.runtime import Machine
+from glamkit.world_model import Dreaming, Observed
+
+
+class Gradient(NamedTuple):
+    """What is known of a gradient, which itself is left in the model's parameters, clipped."""
+
+    loss: Tensor
+    norm: Tensor  # before it was clipped
+    metrics: dict[str, Tensor]
+
+
+class Phases:
+    """The phases of `trainer.Trainer.advance`, each `Machine.record`-ed.
+
+    Args:
+        config: the experiment.
+        agent: on the machine's device.
+        machine: where it computes.
+    """
+
+    def __init__(self, config: Config, agent: Agent, machine: Machine) -> None:
+        self.config, self.agent, self.machine = config, agent, machine
+        model, fuse, record = agent.world_model, machine.fuse, machine.record
+        # Not the actor-critic's loss: its shapes follow the horizon, and each new one would be compiled for itself.
+        self.observe, self.world_model_loss = fuse(model.observe), fuse(model.loss)
+        self.dreaming = Dreaming(fuse(model.remember), fuse(model.step), fuse(model.outcome, dynamic=True))
+        # On CPUs contexts are encoded in slices that stay in the cache, which compilers would write out one by one.
+        self.context = model.context if machine.device.type == "cpu" else fuse(model.context)
+        self.learn_world, self.encode = record(self._learn_world), record(self._encode)
+        self.choose = record(self._choose)
+        self.dream, self.learn_behaviour = record(self._dream), record(self._learn_behaviour)
+
+    @torch.no_grad()
+    def _choose(self, now: Tensor, frames: Tensor, actions: Tensor, sampled: bool) -> Tensor:
+        """Actions in the real game, see `Agent.choose`."""
+        with self.machine.autocast():
+            return self.agent.choose(now, frames, actions, sampled)
+
+    def _learn_world(self, batch: Batch) -> tuple[Observed, Gradient, dict[str, Tensor]]:
+        """The gradient of the world model; also what it saw, and what the batch holds."""
+        model = self.agent.world_model
+        model.train()
+        with self.machine.autocast():
+            observed = self.observe(batch.frames)
+            loss, metrics = self.world_model_loss(batch, observed)
+        gradient = descent(model, loss, metrics, self.config.world_model_optimizer.clip)
+        model.eval()
+        return Observed(*(part.detach() for part in observed)), gradient, measures.experience(batch)
+
+    @torch.no_grad()
+    def _encode(self, frames: Tensor, actions: Tensor) -> Context:
+        """Real steps, as contexts of dreams."""
+        with self.machine.autocast():
+            return self.context(frames, actions)
+
+    @torch.no_grad()
+    def _dream(self, context: Context, horizon: int) -> Rollout:
+        """Dreams of `horizon` steps that follow the policy."""
+        model, policy = self.agent.world_model, self.agent.actor_critic.act
+        with self.machine.autocast():
+            return model.imagine(policy, context, horizon, self.config.imagination.memory, self.dreaming)
+
+    def _learn_behaviour(self, rollout: Rollout, progress: Tensor) -> Gradient:
+        """The gradient of actor and critic; `progress` as in `ActorCritic.loss`."""
+        model = self.agent.actor_critic
+        with self.machine.autocast():
+            loss, metrics = model.loss(rollout, progress)
+        return descent(model, loss, metrics, self.config.actor_critic_optimizer.clip)
+
+
+def descent(model: nn.Module, loss: Tensor, metrics: dict[str, Tensor], clip: float) -> Gradient:
+    """Puts the clipped gradient of a loss into the model's parameters."""
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+    told = {**metrics, "gradient_norm": norm, "clipped": (norm > clip).float()}
+    return Gradient(loss.detach(), norm, told)
