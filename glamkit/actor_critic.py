@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,13 @@ from glamkit.experience import Rollout
 from glamkit.functional import lambda_return, percentile, sample_categorical, two_hot_loss, two_hot_mean
 from glamkit.networks import MLP, symlog_bins
 from glamkit.shapes import Float, Int
+
+
+class Judging(NamedTuple):
+    """What `ActorCritic.loss` does before and after the returns, for those who have it compiled."""
+
+    judge: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    weigh: Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 
 class ReturnRange(nn.Module):
@@ -76,41 +85,64 @@ class ActorCritic(nn.Module):
         """Expected return (...) in reward units."""
         return two_hot_mean(self.critic(states).float(), self.bins)
 
-    def loss(self, rollout: Rollout, progress: float | Tensor = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, rollout: Rollout, progress: float | Tensor = 0.0, by: Judging | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """REINFORCE with a scaled advantage, entropy, and the critic's two-hot losses (DESIGN section 1).
 
         Args:
             rollout: N dreams of H steps; no gradient flows into the world model.
             progress: how much of the training is done, 0 to 1; a scalar tensor in recordings.
+            by: compiled functions, if the caller has them.
         """
+        judge, weigh = by or self.judging
         states, actions, rewards, terminations = (part.detach() for part in rollout)
         config = self.config
+        policy, logits, values = judge(states)
+        # Once for the critic's values and once for the slow critic's, below each other.
+        came = rewards.repeat(2, 1), terminations.repeat(2, 1), values.flatten(0, 1)
+        returns = lambda_return(*came, config.discount, config.trace, config.bootstrap).unflatten(0, (2, -1))
+        scale = self.range(returns[0])
+        loss, metrics = weigh(policy, logits, actions, (returns[0] - values[0, :, :-1]) / scale, returns, progress)
+        spread = {"return": returns[0].mean(), "range": self.range.high - self.range.low, "scale": scale}
+        return loss, {name: part.detach() for name, part in (metrics | spread | {"total": loss}).items()}
+
+    @property
+    def judging(self) -> Judging:
+        """The two functions that may be compiled."""
+        return Judging(self.judge, self.weigh)
+
+    def judge(self, states: Float[Tensor, "N T F"]) -> tuple[Tensor, Tensor, Tensor]:
+        """The policy (N, T - 1, A) and the critic's logits (N, T - 1, bins), which are trained, and values (2, N, T).
+
+        The values, the critic's and the slow critic's, have no gradient; the last states have values alone.
+        """
         logits = self.critic(states).float()
-        values = two_hot_mean(logits.detach(), self.bins)
-        slow_values = two_hot_mean(self.slow_critic(states).float(), self.bins)
-        returns, slow_returns = (
-            lambda_return(rewards, terminations, v, config.discount, config.trace, config.bootstrap)
-            for v in (values, slow_values)
-        )
-        scale = self.range(returns)
-        advantages = (returns - values[:, :-1]) / scale
-        policy = self.policy(states[:, :-1])
+        with torch.no_grad():
+            values = [two_hot_mean(found, self.bins) for found in (logits, self.slow_critic(states).float())]
+        return self.policy(states)[:, :-1], logits[:, :-1], torch.stack(values)
+
+    def weigh(
+        self,
+        policy: Float[Tensor, "N H A"],
+        logits: Float[Tensor, "N H bins"],
+        actions: Int[Tensor, "N H"],
+        advantages: Float[Tensor, "N H"],
+        returns: Float[Tensor, "2 N H"],
+        progress: float | Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, once the returns are known, and its parts."""
         chosen = policy.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         entropy = -(policy.exp() * policy).sum(-1).mean()
         parts = {
             "policy": -(advantages * chosen).mean(),
-            "value": two_hot_loss(logits[:, :-1], returns, self.bins).mean(),
-            "slow_value": two_hot_loss(logits[:, :-1], slow_returns, self.bins).mean(),
+            "value": two_hot_loss(logits, returns[0], self.bins).mean(),
+            "slow_value": two_hot_loss(logits, returns[1], self.bins).mean(),
         }
-        weight = falling(config.entropy, config.final_entropy, progress)
-        total = torch.stack(list(parts.values())).sum() - weight * entropy
-        spread = {"entropy": entropy, "return": returns.mean(), "range": self.range.high - self.range.low}
-        spread |= {
-            "entropy_share": entropy / math.log(self.actions),
-            "scale": scale,
-            "advantage": advantages.abs().mean(),
-        }
-        return total, {name: part.detach() for name, part in (parts | spread | {"total": total}).items()}
+        weight = falling(self.config.entropy, self.config.final_entropy, progress)
+        told = {"entropy": entropy, "entropy_share": entropy / math.log(self.actions)}
+        told |= {"advantage": advantages.abs().mean()}
+        return torch.stack(list(parts.values())).sum() - weight * entropy, parts | told
 
     @torch.no_grad()
     def move_slow_critic(self) -> None:

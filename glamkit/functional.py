@@ -29,13 +29,9 @@ def two_hot(x: Float[Tensor, "*n"], bins: Float[Tensor, " bins"]) -> Float[Tenso
     Returns:
         (..., n) weights that sum to one.
     """
-    place = (symlog(x) - bins[0]) / (bins[1] - bins[0])
-    place = place.clamp(0, len(bins) - 1)
-    below = place.floor().clamp(max=len(bins) - 2)
-    above_share = (place - below).unsqueeze(-1)
-    index = below.long().unsqueeze(-1)
-    weights = torch.zeros(*x.shape, len(bins), dtype=place.dtype, device=x.device)
-    return weights.scatter(-1, index, 1 - above_share).scatter(-1, index + 1, above_share)
+    place = ((symlog(x) - bins[0]) / (bins[1] - bins[0])).clamp(0, len(bins) - 1)
+    distance = (place.unsqueeze(-1) - torch.arange(len(bins), device=x.device)).abs()
+    return (1 - distance).clamp(min=0)  # one bin away and further there is nothing
 
 
 def two_hot_loss(logits: Tensor, x: Tensor, bins: Tensor) -> Tensor:
@@ -122,5 +118,5 @@ def lambda_return(
 
 def percentile(x: Tensor, share: float) -> Tensor:
     """The int(share n)-th smallest of all n values, counted from one as the released code does."""
-    flat = x.flatten()
-    return flat.kthvalue(min(max(int(share * flat.numel()), 1), flat.numel())).values
+    ordered = x.flatten().sort().values  # on GPUs several times as fast as looking for one value
+    return ordered[min(max(int(share * len(ordered)), 1), len(ordered)) - 1]

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from glamkit import measures
+from glamkit.actor_critic import Judging
 from glamkit.agent import Agent
 from glamkit.config import Config
 from glamkit.experience import Batch, Context, Rollout
+from glamkit.rounding import Rounded
 from glamkit.runtime import Machine
 from glamkit.world_model import Dreaming, Observed
 
@@ -38,11 +40,17 @@ class Phases:
     def __init__(self, config: Config, agent: Agent, machine: Machine) -> None:
         self.config, self.agent, self.machine = config, agent, machine
         model, fuse, record = agent.world_model, machine.fuse, machine.record
-        # Not the actor-critic's loss: its shapes follow the horizon, and each new one would be compiled for itself.
+        self.dreamer = Rounded(agent, machine.precision, model.stem)
+        dreamt = self.dreamer.twin.world_model
         self.observe, self.world_model_loss = fuse(model.observe), fuse(model.loss)
-        self.dreaming = Dreaming(fuse(model.remember), fuse(model.step), fuse(model.outcome, dynamic=True))
-        # On CPUs contexts are encoded in slices that stay in the cache, which compilers would write out one by one.
-        self.context = model.context if machine.device.type == "cpu" else fuse(model.context)
+        # Dreams get longer as training goes on: what sees whole ones is compiled for any length.
+        self.dreaming = Dreaming(fuse(dreamt.begin), fuse(dreamt.step), fuse(dreamt.outcome, dynamic=True))
+        self.context, self.usual_choice, self.judging = model.context, agent.choose, agent.actor_critic.judging
+        if machine.device.type != "cpu":
+            # On CPUs this saves less than compiling costs; and the slices in which contexts are encoded, so that they
+            # stay in the cache, would be written out one by one.
+            self.context, self.usual_choice = fuse(model.context), fuse(agent.choose)
+            self.judging = Judging(*(fuse(part, dynamic=True) for part in self.judging))
         self.learn_world, self.encode = record(self._learn_world), record(self._encode)
         self.choose = record(self._choose)
         self.dream, self.learn_behaviour = record(self._dream), record(self._learn_behaviour)
@@ -50,8 +58,9 @@ class Phases:
     @torch.no_grad()
     def _choose(self, now: Tensor, frames: Tensor, actions: Tensor, sampled: bool) -> Tensor:
         """Actions in the real game, see `Agent.choose`."""
+        usual = actions.shape == (1, self.config.agent.context_length)
         with self.machine.autocast():
-            return self.agent.choose(now, frames, actions, sampled)
+            return (self.usual_choice if usual else self.agent.choose)(now, frames, actions, sampled)
 
     def _learn_world(self, batch: Batch) -> tuple[Observed, Gradient, dict[str, Tensor]]:
         """The gradient of the world model; also what it saw, and what the batch holds."""
@@ -73,15 +82,16 @@ class Phases:
     @torch.no_grad()
     def _dream(self, context: Context, horizon: int) -> Rollout:
         """Dreams of `horizon` steps that follow the policy."""
-        model, policy = self.agent.world_model, self.agent.actor_critic.act
+        dreamer = self.dreamer.renewed()
         with self.machine.autocast():
-            return model.imagine(policy, context, horizon, self.config.imagination.memory, self.dreaming)
+            memory, policy = self.config.imagination.memory, dreamer.actor_critic.act
+            return dreamer.world_model.imagine(policy, context, horizon, memory, self.dreaming)
 
     def _learn_behaviour(self, rollout: Rollout, progress: Tensor) -> Gradient:
         """The gradient of actor and critic; `progress` as in `ActorCritic.loss`."""
         model = self.agent.actor_critic
         with self.machine.autocast():
-            loss, metrics = model.loss(rollout, progress)
+            loss, metrics = model.loss(rollout, progress, self.judging)
         return descent(model, loss, metrics, self.config.actor_critic_optimizer.clip)
 
 

@@ -6,16 +6,27 @@
 Each is one opaque operation with its own gradient: compilers do not unroll it, nothing but its inputs (and the scan's
 states) is kept for the backward pass, and rows are worked on in slices that stay in a CPU core's cache, which is
 several times faster than passing over memory once for every line of the formula. Sums are taken in a fixed order.
+On CUDA GPUs with Triton the operations are the kernels of `kernels`, see `_fused`; elsewhere what stands here.
 
 Letters: N rows, T steps or P places of a window, I inner channels, S states of each channel.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
+import shutil
+from typing import Any
+
 import torch
 from torch import Tensor
 
 CACHED = 2**19  # float32 numbers in a slice of rows: 2 MB
+# Triton compiles what starts its kernels with a C compiler.
+TRITON = bool(
+    importlib.util.find_spec("triton") and any(map(shutil.which, (os.environ.get("CC", "gcc"), "gcc", "clang")))
+)
 
 
 def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
@@ -32,7 +43,9 @@ def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Te
         (N, T, I), differentiable in all arguments, in deterministic order.
     """
     with float32(u):
-        return (_scan_plain if _only_looked_at() else _scan)(u, dt, A, B, C)[0]
+        if _fused(u):  # the kernels want channels innermost: a compiler writes them so in the first place
+            u, dt, B, C = (part.contiguous() for part in (u, dt, B, C))
+        return (_scan_here if _only_looked_at() else _scan)(u, dt, A, B, C)[0]
 
 
 def window_sum(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
@@ -49,8 +62,8 @@ def window_sum(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> T
         (N, I), differentiable in all arguments.
     """
     with float32(driven):
-        if driven.device.type == "cpu" and not torch.compiler.is_compiling():
-            return (_window_plain if _only_looked_at() else _window)(driven, dt, A, B, C)
+        if _fused(driven) or (driven.device.type == "cpu" and not torch.compiler.is_compiling()):
+            return (_window_here if _only_looked_at() else _window)(driven, dt, A, B, C)
         # Compilers fuse the formula as it stands, channels innermost, and nothing of it passes through memory.
         y, elapsed = driven[-1] * (C * B[-1]).sum(-1, keepdim=True), torch.zeros_like(C[:, :1])
         decays = transposed(A)
@@ -111,6 +124,25 @@ def _only_looked_at() -> bool:
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
+def _fused(x: Tensor) -> bool:
+    """Whether Triton's kernels do the operations on x: the only place that decides it."""
+    return TRITON and x.device.type == "cuda" and x.dtype == torch.float32
+
+
+def _kernels() -> Any:
+    """The room of the kernels, imported where they are used: Triton takes its time."""
+    return importlib.import_module("glamkit.kernels")
+
+
+def _scan_here(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """The scan, and of its states (N, ..., I, S) what its gradient needs."""
+    return (_kernels().scan if _fused(u) else _scan_plain)(u, dt, A, B, C)
+
+
+def _window_here(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    return (_kernels().window if _fused(driven) else _window_plain)(driven, dt, A, B, C)
+
+
 def _scan_plain(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """The scan and all its states (N, T, I, S)."""
     (count, steps, inner), driven = u.shape, dt * u
@@ -124,12 +156,13 @@ def _scan_plain(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple
     return y, states
 
 
-_scan = torch.library.custom_op("glamkit::scan", _scan_plain, mutates_args=())
+_scan = torch.library.custom_op("glamkit::scan", _scan_here, mutates_args=())
 
 
 @_scan.register_fake
 def _(u: Tensor, _: Tensor, A: Tensor, *__: Tensor) -> tuple[Tensor, Tensor]:
-    return u.new_empty(u.shape), u.new_empty(*u.shape[:2], *A.shape)
+    kept = _kernels().kept_shape(u, A) if _fused(u) else (*u.shape[:2], *A.shape)
+    return u.new_empty(u.shape), u.new_empty(kept)
 
 
 @torch.library.custom_op("glamkit::scan_backward", mutates_args=())
@@ -137,6 +170,8 @@ def _scan_backward(
     grad: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of u, dt, A, B, C: the same recurrence run backwards over the states' gradients."""
+    if _fused(u):
+        return _kernels().scan_backward(grad, u, dt, A, B, C, states)
     (count, steps, inner), driven = u.shape, dt * u
     du, ddt, dB, dC = (part.new_empty(part.shape) for part in (u, dt, B, C))
     dA = A.new_zeros(A.shape)
@@ -172,7 +207,7 @@ def _window_plain(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -
     return y
 
 
-_window = torch.library.custom_op("glamkit::window", _window_plain, mutates_args=())
+_window = torch.library.custom_op("glamkit::window", _window_here, mutates_args=())
 
 
 @_window.register_fake
@@ -185,6 +220,8 @@ def _window_backward(
     grad: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of driven, dt, A, B, C; the exponentials are computed again."""
+    if _fused(grad):
+        return _kernels().window_backward(grad, driven, dt, A, B, C)
     ddriven, dpast, dA, dB, dC = (part.new_zeros(part.shape) for part in (driven, dt, A, B, C))
     pull = (grad * driven[-1]).sum(-1, keepdim=True)
     dC += pull * B[-1]

@@ -39,7 +39,7 @@ SLICE = 128  # frames encoded at a time on a CPU when nothing is trained: their 
 class Dreaming(NamedTuple):
     """What dreams are made of, methods of `WorldModel`, for those who have them compiled."""
 
-    remember: Callable[[Context, str], Memory]
+    begin: Callable[[Context, str], tuple[Memory, Tensor]]
     step: Callable[[Policy, Memory, Tensor], tuple[Tensor, Tensor]]
     outcome: Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -203,9 +203,9 @@ class WorldModel(nn.Module):
             memory: ``window`` or ``recurrent``.
             by: compiled functions, if the caller has them.
         """
-        remember, step, outcome = by or Dreaming(self.remember, self.step, self.outcome)
-        past = remember(context, memory)
-        trail, actions = [torch.cat([self.predict(past.hidden), past.hidden], -1)], []
+        begin, step, outcome = by or Dreaming(self.begin, self.step, self.outcome)
+        past, state = begin(context, memory)
+        trail, actions = [state], []
         for _ in range(horizon):
             action, state = step(policy, past, trail[-1])
             trail.append(state)
@@ -215,8 +215,13 @@ class WorldModel(nn.Module):
         rewards, terminations = outcome(states[:, 1:, self.latent :])
         return Rollout(states, torch.stack(actions, 1), rewards, terminations)
 
+    def begin(self, context: Context, kind: str) -> tuple[Memory, Tensor]:
+        """A memory that has read the context, and the first dreamt states [z, h] (N, Z + D)."""
+        past = self.remember(context, kind)
+        return past, torch.cat([self.predict(past.hidden), past.hidden], -1)
+
     def step(self, policy: Policy, past: Memory, state: Tensor) -> tuple[Tensor, Tensor]:
-        """One imagined step from states [z, h] (N, Z + D): the actions (N,) taken there, and the next states."""
+        """One imagined step from states (N, Z + D): the actions (N,) taken there, and the next states."""
         action = policy(state)
         hidden = past.read(self.tokens(state[:, : self.latent], action))
         return action, torch.cat([self.predict(hidden), hidden], -1)

@@ -30,9 +30,9 @@ ROWS = [
     "errors < files < lock, shapes, stops",
     "settings",
     "config",
-    "presets, run < status < session, graphs < runtime, functional, scores, aggregates, tables"
+    "presets, run < status < session, graphs < runtime, rounding, functional, scores, aggregates, tables"
     ", metrics, builds, diagnostics",
-    "experience < replay, scan < mamba, networks, pixels < games < envs < conformance",
+    "experience < replay, kernels < scan < mamba, networks, pixels < games < envs < conformance",
     "sequence_model, measures, videos, passport, tensorboard",
     "world_model, actor_critic",
     "agent < phases",
@@ -55,6 +55,8 @@ CUDA_EXCEPTIONS = {
     "config": "the help of runtime.device lists the names that may be asked for",
     "graphs": "records what one kind of device does, and places nothing",
     "mamba": "mamba-ssm's kernel exists on that one kind of device only",
+    "scan": "Triton's kernels are for that one kind of device only",
+    "kernels": "a kernel is started on the device that its tensors are on",
     "builds": "reads version numbers and library names, and places nothing",
     "doctor": "asks torch which GPUs it sees, and places nothing",
 }

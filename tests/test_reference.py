@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -144,9 +145,9 @@ def test_both_trainers_know_how_far_the_training_is(tmp_path: Path, monkeypatch:
     trainer = finished(short("world_model_optimizer.final_rate=0.5"), tmp_path)
     told, loss = list[float](), ActorCritic.loss
 
-    def noted(self: ActorCritic, rollout: Rollout, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
-        told.append(progress)
-        return loss(self, rollout, progress)
+    def noted(self: ActorCritic, rollout: Rollout, progress: Any, *by: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        told.append(float(progress))
+        return loss(self, rollout, progress, *by)
 
     monkeypatch.setattr(ActorCritic, "loss", noted)
     plain = PlainTrainer(trainer)

@@ -310,9 +310,7 @@ def test_a_run_on_the_gpu(precision: str, tmp_path: Path) -> None:
     trainer = finished(config, tmp_path)
     assert next(trainer.agent.parameters()).is_cuda
     assert trainer.replay.frames.is_cuda
-    lines = log(trainer)
-    assert lines[-1]["step"] == 60
-    assert all(value is not None for value in lines[-1].values())
+    assert (line := log(trainer)[-1])["step"] == 60 and None not in line.values()
 
 
 def test_until_dreams_begin_only_the_model_learns_and_actions_are_random(tmp_path: Path) -> None:
