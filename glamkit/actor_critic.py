@@ -95,7 +95,7 @@ class ActorCritic(nn.Module):
             progress: how much of the training is done, 0 to 1; a scalar tensor in recordings.
             by: compiled functions, if the caller has them.
         """
-        judge, weigh = by or self.judging
+        judge, weigh = by or Judging(self.judge, self.weigh)
         states, actions, rewards, terminations = (part.detach() for part in rollout)
         config = self.config
         policy, logits, values = judge(states)
@@ -106,11 +106,6 @@ class ActorCritic(nn.Module):
         loss, metrics = weigh(policy, logits, actions, (returns[0] - values[0, :, :-1]) / scale, returns, progress)
         spread = {"return": returns[0].mean(), "range": self.range.high - self.range.low, "scale": scale}
         return loss, {name: part.detach() for name, part in (metrics | spread | {"total": loss}).items()}
-
-    @property
-    def judging(self) -> Judging:
-        """The two functions that may be compiled."""
-        return Judging(self.judge, self.weigh)
 
     def judge(self, states: Float[Tensor, "N T F"]) -> tuple[Tensor, Tensor, Tensor]:
         """The policy (N, T - 1, A) and the critic's logits (N, T - 1, bins), which are trained, and values (2, N, T).

@@ -18,6 +18,7 @@ are addresses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -35,6 +36,7 @@ except ImportError:  # this room can be looked at anywhere
         return kernel
 
 
+Places = Tensor | Sequence[Tensor]  # something for each place of a window, stacked or not
 CHUNK = 4  # steps between two kept states of the scan
 
 
@@ -83,16 +85,16 @@ def scan_backward(
     return du, ddt, dA.sum(0), dB.sum(1), dC.sum(1)
 
 
-def window(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """`scan.window_sum`, float32: (N, I)."""
-    driven, dt, A, B, C = (part.contiguous() for part in (driven, dt, A, B, C))
-    (places, count, inner), states = driven.shape, A.shape[1]
-    y = driven.new_empty(count, inner)
-    with torch.cuda.device_of(driven):
+def window(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> Tensor:
+    """`scan.window_sum`, float32: (N, I). Places may lie anywhere: what a window keeps need not be copied together."""
+    inputs = tuple(tuple(part.contiguous() for part in parts) for parts in (driven, dt, B))
+    (count, inner), states = inputs[0][0].shape, A.shape[1]
+    y = A.new_empty(count, inner)
+    with torch.cuda.device_of(A):
         _window_forward[triton.cdiv(count, WINDOW.rows), triton.cdiv(inner, WINDOW.channels)](
-            *(driven, dt, A, B, C, y, count, inner),
+            *(*inputs, A.contiguous(), C.contiguous(), y, count, inner),
             **_constants(states, WINDOW),
-            PLACES=places,
+            PLACES=len(inputs[0]),
             ROWS=WINDOW.rows,
         )
     return y
@@ -209,28 +211,27 @@ def _scan_backward(
 
 @jit
 def _window_forward(
-    driven_at, dt_at, A_at, B_at, C_at, y_at, N, I,  # noqa: E741
+    driven_at, dt_at, B_at, A_at, C_at, y_at, N, I,  # noqa: E741
     S: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, PLACES: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """`ROWS` rows and `BLOCK` channels, from the last place to the first."""
+    """`ROWS` rows and `BLOCK` channels, from the last place to the first; driven, dt and B are tuples of addresses."""
     start = tl.program_id(0).to(tl.int64) * ROWS
     channel, state = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PADDED)
     inside, real = channel < I, state < S
     tile, there = channel[:, None] * S + state[None, :], inside[:, None] & real[None, :]
     A = tl.load(A_at + tile, there, 0.0) * 1.4426950408889634  # log2(e)
     for row in range(start, tl.minimum(start + ROWS, N)):
-        C = tl.load(C_at + row * S + state, real, 0.0)
-        last = (PLACES - 1) * N + row
-        gate = C * tl.load(B_at + last * S + state, real, 0.0)
-        y = tl.load(driven_at + last * I + channel, inside, 0.0) * tl.sum(gate, 0)
+        wide, narrow = row * I + channel, row * S + state
+        C = tl.load(C_at + narrow, real, 0.0)
+        gate = C * tl.load(B_at[PLACES - 1] + narrow, real, 0.0)
+        y = tl.load(driven_at[PLACES - 1] + wide, inside, 0.0) * tl.sum(gate, 0)
         elapsed = tl.zeros((BLOCK,), tl.float32)
         for back in tl.static_range(1, PLACES):
-            at = last - back * N
-            elapsed += tl.load(dt_at + (at + N) * I + channel, inside, 0.0)
-            gate = C * tl.load(B_at + at * S + state, real, 0.0)
+            elapsed += tl.load(dt_at[PLACES - back] + wide, inside, 0.0)
+            gate = C * tl.load(B_at[PLACES - 1 - back] + narrow, real, 0.0)
             reach = tl.exp2(elapsed[:, None] * A)
-            y += tl.load(driven_at + at * I + channel, inside, 0.0) * tl.sum(reach * gate[None, :], 1)
-        tl.store(y_at + row * I + channel, y, inside)
+            y += tl.load(driven_at[PLACES - 1 - back] + wide, inside, 0.0) * tl.sum(reach * gate[None, :], 1)
+        tl.store(y_at + wide, y, inside)
 
 
 @jit

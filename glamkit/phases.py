@@ -45,12 +45,13 @@ class Phases:
         self.observe, self.world_model_loss = fuse(model.observe), fuse(model.loss)
         # Dreams get longer as training goes on: what sees whole ones is compiled for any length.
         self.dreaming = Dreaming(fuse(dreamt.begin), fuse(dreamt.step), fuse(dreamt.outcome, dynamic=True))
-        self.context, self.usual_choice, self.judging = model.context, agent.choose, agent.actor_critic.judging
+        self.context, self.usual_choice, self.judging = model.context, agent.choose, None
         if machine.device.type != "cpu":
             # On CPUs this saves less than compiling costs; and the slices in which contexts are encoded, so that they
             # stay in the cache, would be written out one by one.
             self.context, self.usual_choice = fuse(model.context), fuse(agent.choose)
-            self.judging = Judging(*(fuse(part, dynamic=True) for part in self.judging))
+            critic = agent.actor_critic
+            self.judging = Judging(fuse(critic.judge, dynamic=True), fuse(critic.weigh, dynamic=True))
         self.learn_world, self.encode = record(self._learn_world), record(self._encode)
         self.choose = record(self._choose)
         self.dream, self.learn_behaviour = record(self._dream), record(self._learn_behaviour)
