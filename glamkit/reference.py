@@ -90,11 +90,13 @@ class PlainWindow(Memory):
 
 
 class PlainWorldModel(WorldModel):
-    """`WorldModel` with the plain sequence model, and with its loss and its dreams spelt out."""
+    """`WorldModel` with the plain sequence model and torch's own convolutions, its loss and its dreams spelt out."""
 
     def __init__(self, config: WorldModelConfig, actions: int) -> None:
         super().__init__(config, actions)
         self.sequence_model = PlainSequenceModel(config)
+        self.encoder[0] = nn.Conv2d(3, config.channels[0], 4, stride=2, padding=1, bias=False)
+        self.decoder[-1] = nn.ConvTranspose2d(config.channels[0], 3, 4, stride=2, padding=1)
         if config.latents == "sampled":
             self.sample = plain_sample
 

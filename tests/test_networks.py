@@ -1,0 +1,97 @@
+"""Encoder and decoder: on GPUs the convolutions with 3 channels are computed by blocks, and are the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glamkit.config import WorldModel as WorldModelConfig
+from glamkit.networks import Decoder, DoublingConv2d, Encoder, HalvingConv2d, blocks
+from glamkit.reference import PlainWorldModel
+from glamkit.world_model import WorldModel
+
+KINDS = [HalvingConv2d, DoublingConv2d]
+
+
+def outcome(function: nn.Module, x: Tensor, by_blocks: bool = False) -> list[Tensor]:
+    """What a module says, and the gradients of some function of it by the input and by all weights."""
+    y = function.in_blocks(x) if by_blocks else function(x)
+    weight = torch.linspace(-1, 1, y.numel()).view(y.shape).to(y)
+    return [y, *torch.autograd.grad((y * weight).sum(), [x, *function.parameters()])]
+
+
+def close(mine: list[Tensor], other: list[Tensor], within: float) -> None:
+    for one, two in zip(mine, other, strict=True):
+        assert one.shape == two.shape
+        one, two = one.detach().double().cpu(), two.detach().double().cpu()
+        assert (one - two).norm() <= within * two.norm()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("channels", "out"), [(3, 5), (5, 3), (1, 2), (4, 4)])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (32, 32), (64, 64), (2, 6)])
+def test_blocks_make_no_difference(kind: type, channels: int, out: int, height: int, width: int) -> None:
+    conv = kind(channels, out).double()
+    x = torch.rand(2, channels, height, width, dtype=torch.float64, requires_grad=True)
+    close(outcome(conv, x, by_blocks=True), outcome(conv, x), 1e-12)
+
+
+def test_blocks_are_channels_by_eights() -> None:
+    x = torch.rand(2, 3, 8, 4)
+    small = blocks(x, margin=1)
+    assert small.shape == (2, 16, 5, 3)
+    assert torch.equal(small[:, 2 * 4 + 3, :-1, :-1], x[:, 2, ::2, ::2]), "the margin moves pixels to the next block"
+    assert torch.equal(small[:, 2 * 4, 1:, 1:], x[:, 2, 1::2, 1::2])
+    assert not small[:, :, 0, 0].view(2, 4, 4)[..., :3].any()
+    assert not small[:, 12:].any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cpus_go_the_plain_way_and_others_by_blocks(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    conv, x = kind(3, 3), torch.rand(1, 3, 8, 8)
+    plain = nn.Conv2d.forward if kind is HalvingConv2d else nn.ConvTranspose2d.forward
+    monkeypatch.setattr(kind, "in_blocks", lambda *_: "by blocks")
+    assert torch.equal(conv(x), plain(conv, x))
+    assert conv.to("meta")(x.to("meta")) == "by blocks"
+
+
+@pytest.mark.parametrize("channels", [(4, 8, 8), (4, 6, 8, 8)])
+def test_only_the_convolutions_with_few_channels_are_special(channels: tuple[int, ...]) -> None:
+    encoder, decoder, size = Encoder(channels), Decoder(5, channels), 4 * 2 ** len(channels)
+    assert [isinstance(layer, HalvingConv2d) for layer in encoder].index(True) == 0
+    assert [isinstance(layer, DoublingConv2d) for layer in decoder].index(True) == len(decoder) - 1
+    assert sum(isinstance(layer, (HalvingConv2d, DoublingConv2d)) for layer in [*encoder, *decoder]) == 2
+    for device in ("cpu", "meta"):
+        assert encoder.to(device)(torch.rand(2, 3, size, size, device=device)).shape == (2, encoder.features)
+        assert decoder.to(device)(torch.rand(2, 5, device=device)).shape == (2, 3, size, size)
+
+
+def test_the_reference_has_torch_s_own_convolutions_and_the_same_names() -> None:
+    config = WorldModelConfig(channels=(4, 6, 8), variables=3, classes=3, width=32, state=8, bins=41)
+    fast, plain = WorldModel(config, 3), PlainWorldModel(config, 3)
+    assert type(plain.encoder[0]) is nn.Conv2d and type(plain.decoder[-1]) is nn.ConvTranspose2d
+    shapes = [{name: x.shape for name, x in model.state_dict().items()} for model in (fast, plain)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.cuda
+def test_gpus_see_and_paint_what_cpus_do() -> None:
+    """In float64, as rounding alone switches some ReLU, and with it a gradient, on or off."""
+    channels = (8, 8, 16)
+    for model, size in ((Encoder(channels), (3, 32, 32)), (Decoder(9, channels), (9,))):
+        x = torch.rand(16, *size, dtype=torch.float64, requires_grad=True)
+        here = outcome(model.double(), x)
+        there = outcome(model.to("cuda", memory_format=torch.channels_last), x.detach().cuda().requires_grad_())
+        close(there, here, 1e-8)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_blocks_on_gpus_differ_by_rounding_only(kind: type, dtype: torch.dtype) -> None:
+    conv, x = kind(3, 3), torch.rand(16, 3, 64, 64, requires_grad=True)
+    here = outcome(conv, x)
+    there = conv.to("cuda", dtype, memory_format=torch.channels_last)
+    # TensorFloat32, with which cuDNN multiplies float32, has ten bits, bfloat16 seven.
+    close(outcome(there, x.detach().to("cuda", dtype).requires_grad_()), here, 5e-3 if dtype == torch.float32 else 3e-2)
