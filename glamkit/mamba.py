@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -30,6 +31,14 @@ class State(NamedTuple):
 
     inputs: Tensor
     ssm: Tensor
+
+
+class Place(NamedTuple):
+    """What one place of a window adds to `window_sum`: its driven and dt (N, inner) and its B (N, state)."""
+
+    driven: Tensor
+    dt: Tensor
+    B: Tensor
 
 
 class Mamba(nn.Module):
@@ -87,12 +96,29 @@ class Mamba(nn.Module):
         With A diagonal the recurrence unrolls (DESIGN section 4): the input at place p reaches the last place
         with weight exp(A * time from p to the end), and nothing but the last output is ever formed.
         """
+        return self.slide(places, [])[0]
+
+    def slide(self, places: list[Tensor], kept: list[Place]) -> tuple[Tensor, list[Place]]:
+        """`last` of a window that moves on place by place, and what the next window need not compute again.
+
+        A place with all its taps inside the window adds the same wherever the window begins, so that only the first
+        few and the new last one are computed.
+
+        Args:
+            places: as for `last`.
+            kept: what the window one place before gave; nothing for the first.
+        """
+        edge = self.conv - 1
+        new = [place for place in range(len(places)) if not edge <= place < edge + len(kept)]
         gate = places[-1].chunk(2, -1)[1]
-        u = self.convolve([place.chunk(2, -1)[0] for place in places])
+        u = self.convolve([place.chunk(2, -1)[0] for place in places], new)
         dt, B, C = self.selection(u)
-        driven, dt, B, C = (part.flatten(1, -2) for part in (dt * u, dt, B, C))
-        y = window_sum(driven, dt, self.decay(), B, C[-1]).view(u.shape[1:])
-        return self.finish(y, u[-1], gate)
+        read = [part.flatten(1, -2) for part in (dt * u, dt, B)]
+        window = [Place(*parts) for parts in zip(*read, strict=True)]
+        window[edge:edge] = kept
+        driven, times, gates = zip(*window, strict=True) if kept else read
+        y = window_sum(driven, times, self.decay(), gates, C[-1].flatten(0, -2)).view(u.shape[1:])
+        return self.finish(y, u[-1], gate), window[self.conv :]
 
     def start(self, count: int) -> State:
         """The zero state of `count` sequences."""
@@ -109,11 +135,11 @@ class Mamba(nn.Module):
         y, ssm = scan_step(state.ssm, dt * u, dt, self.decay(), B, C)
         return self.finish(y, u, gate), State(inputs[:, 1:], ssm)
 
-    def convolve(self, inputs: list[Tensor]) -> Tensor:
-        """The causal convolution and SiLU of a window: at place p it sees min(p + 1, conv) taps. (P, ..., inner)."""
+    def convolve(self, inputs: list[Tensor], wanted: Iterable[int]) -> Tensor:
+        """The causal convolution and SiLU at some places (P, ..., inner): at place p it sees min(p + 1, conv) taps."""
         taps, bias = self.taps()
         places = []
-        for place in range(len(inputs)):
+        for place in wanted:
             u = taps[-1] * inputs[place]
             for back in range(1, min(place + 1, self.conv)):
                 u = u + taps[-1 - back] * inputs[place - back]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from glamkit.config import WorldModel as WorldModelConfig
-from glamkit.mamba import Mamba, State
+from glamkit.mamba import Mamba, Place, State
 
 
 class Entry(NamedTuple):
@@ -64,17 +64,22 @@ class Blocks(nn.ModuleList):
 
     def last(self, window: list[Entry]) -> Tensor:
         """The last output (..., D) of a window of entries, read from a zero state."""
+        return self.slide(window, [])[0]
+
+    def slide(self, window: list[Entry], kept: list[Place]) -> tuple[Tensor, list[Place]]:
+        """`last` of a window that moves on entry by entry, see `Mamba.slide`; deeper stacks have nothing to keep."""
         *early, final = self.stack
         shared = [entry.projected for entry in window if entry.projected is not None]
         if shared:
-            return window[-1].token + final.mixer.last(shared)
+            change, kept = final.mixer.slide(shared, kept)
+            return window[-1].token + change, kept
         x = torch.stack([entry.token for entry in window], -2)
         shape, x = x.shape, x.flatten(0, -3)
         for block in early:
             x = block(x)
         x = x.view(shape)
         places = final.mixer.project(final.norm(x)).unbind(-2)
-        return x[..., -1, :] + final.mixer.last(list(places))
+        return x[..., -1, :] + final.mixer.last(list(places)), []
 
     def windows(self, x: Tensor, size: int) -> Tensor:
         """(B, T, D) -> (B, T - size + 1, D): the last output of every window of `size` tokens."""
@@ -172,13 +177,14 @@ class Window(Memory):
 
     def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
         self.model = model
-        steps = tokens.unbind(1)
+        steps = tokens.transpose(0, 1).contiguous().unbind()  # laid out as those to come: compiled once for all
         # A lone token has no predecessor and is read as it is, as the released code does.
         pairs = pairwise(steps)
-        changes = [new - old for old, new in pairs] or [tokens[:, 0]]
+        changes = [new - old for old, new in pairs] or [steps[0]]
         self.token = steps[-1]
         self.changes = [model.gmamba.blocks.prepare(change) for change in changes]
         self.tokens = [model.lmamba.blocks.prepare(token) for token in steps[-model.lmamba.window :]]
+        self.kept = list[Place](), list[Place]()
         self._look()
 
     def read(self, token: Tensor) -> Tensor:
@@ -190,8 +196,10 @@ class Window(Memory):
         return self._look()
 
     def _look(self) -> Tensor:
-        g = self.model.gmamba.blocks.last(self.changes)
-        return self._sum(self.model, g, self.model.lmamba.blocks.last(self.tokens))
+        g, of_changes = self.model.gmamba.blocks.slide(self.changes, self.kept[0])
+        l, of_tokens = self.model.lmamba.blocks.slide(self.tokens, self.kept[1])  # noqa: E741
+        self.kept = of_changes, of_tokens
+        return self._sum(self.model, g, l)
 
 
 class Recurrent(Memory):

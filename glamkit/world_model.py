@@ -21,7 +21,7 @@ from glamkit import measures
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.experience import Batch, Context, Rollout
 from glamkit.functional import free_nats, kl_categorical, one_hot_likeliest, one_hot_sample, two_hot_loss, two_hot_mean
-from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, symlog_bins
+from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, code_product, symlog_bins
 from glamkit.scan import float32
 from glamkit.sequence_model import Memory, SequenceModel
 from glamkit.shapes import Float, Int, UInt8
@@ -122,7 +122,13 @@ class WorldModel(nn.Module):
         GMamba reads differences of tokens and normalises them: rounded tokens that are nearly alike would leave noise.
         """
         with float32(latents):
-            return self.stem(torch.cat([latents, F.one_hot(actions, self.actions).to(latents.dtype)], -1))
+            if torch.is_grad_enabled() or latents.device.type != "cpu":
+                return self.stem(torch.cat([latents, F.one_hot(actions, self.actions).to(latents.dtype)], -1))
+            first = self.stem[0]
+            assert isinstance(first, nn.Linear)
+            of_latents, of_actions = first.weight.split([self.latent, self.actions], -1)
+            product = code_product(latents, of_latents, self.config.classes) + F.embedding(actions, of_actions.T)
+            return self.stem[1:](product)
 
     # What is learned --------------------------------------------------------------------------------------------------
 

@@ -47,6 +47,12 @@ def test_a_window_is_the_end_of_a_scan(places: int) -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9, msg=name)
 
 
+def test_places_may_come_one_by_one() -> None:
+    driven, dt, A, B, C = random_window()
+    one_by_one = scan.window_sum(tuple(driven), tuple(dt), A, tuple(B), C)
+    assert torch.equal(one_by_one, scan.window_sum(driven, dt, A, B, C))
+
+
 def test_steps_are_the_scan_with_and_without_gradients() -> None:
     driven, dt, A, B, _ = random_window()
     C = torch.randn_like(B)
