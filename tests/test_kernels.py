@@ -116,8 +116,11 @@ def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.Monk
         gradients = torch.ops.glamkit.scan_backward(y, u, u, A, B, B, kept)
         assert [part.shape for part in gradients] == [part.shape for part in (u, u, A, B, B)]
         assert torch.compile(scan.selective_scan, backend=look, fullgraph=True)(u, u, A, B, B).shape == u.shape
-        assert torch.compile(scan.window_sum, backend=look, fullgraph=True)(u, u, A, B, C).shape == u.shape[1:]
-    assert seen == ["glamkit.scan.default", "glamkit.window.default"]
+        window = torch.compile(scan.window_sum, backend=look, fullgraph=True)
+        assert window(u, u, A, B, C).shape == u.shape[1:]
+        with torch.no_grad():
+            assert window(tuple(u), tuple(u), A, tuple(B), C).shape == u.shape[1:]
+    assert seen == ["glamkit.scan.default", "glamkit.window.default", "glamkit.window_apart.default"]
 
 
 @pytest.mark.cuda
@@ -141,6 +144,10 @@ def test_the_operations_on_a_gpu_are_the_kernels_and_repeat_to_the_bit() -> None
             assert torch.allclose(one, compiled, rtol=1e-4, atol=1e-4 * float(one.detach().abs().max())), name
         direct = kernels.scan(*inputs)[0] if scanned else kernels.window(*inputs)
         assert torch.equal(results[0][0], direct)
+        if not scanned:
+            driven, dt, A, B, C = (part.detach() for part in inputs)
+            with torch.no_grad():
+                assert torch.equal(scan.window_sum(tuple(driven.clone()), tuple(dt), A, tuple(B), C), direct)
 
 
 @pytest.mark.cuda
