@@ -81,6 +81,36 @@ class Encoder(nn.Sequential):
             layers += [fuse_conv_bn_eval(conv, norm), nn.ReLU(inplace=True)]
         return nn.Sequential(*layers, nn.Flatten())
 
+    def at_once(self, x: Tensor) -> Tensor:
+        """The same function in evaluation, on a GPU: each layer is one kernel, its BatchNorm inside the convolution."""
+        precision = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+        for conv, norm in zip(list(self)[:-1:3], list(self)[1::3], strict=True):
+            assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            assert norm.running_mean is not None and norm.running_var is not None
+            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+            weight, stride, padding = conv.weight * scale.view(-1, 1, 1, 1), 2, 1
+            if isinstance(conv, HalvingConv2d):
+                x, weight, stride, padding = blocks(x, margin=1), blocks(weight), 1, 0
+            parts = (x, weight, norm.bias - norm.running_mean * scale)
+            x = _convolution_relu(*(part.to(precision) for part in parts), stride, padding)
+        return x.flatten(1)
+
+
+@torch.library.custom_op("glamkit::convolution_relu", mutates_args=())
+def _convolution_relu(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
+    """ReLU of a convolution, channels last: cuDNN has that in one kernel."""
+    x, weight = (part.contiguous(memory_format=torch.channels_last) for part in (x, weight))
+    if x.device.type != "cpu" and torch.backends.cudnn.is_available() and torch.version.hip is None:
+        steps, margins = [stride, stride], [padding, padding]
+        return torch.ops.aten.cudnn_convolution_relu(x, weight, bias, steps, margins, [1, 1], 1)
+    return F.conv2d(x, weight, bias, stride, padding).relu_()
+
+
+@_convolution_relu.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
+    y = F.conv2d(x, weight, bias, stride, padding)
+    return torch.empty_like(y, memory_format=torch.channels_last)
+
 
 class Decoder(nn.Sequential):
     """Latents (N, Z) -> frames (N, 3, size, size): the encoder backwards."""

@@ -99,8 +99,10 @@ class WorldModel(nn.Module):
     def embed(self, frames: UInt8[Tensor, "*n 3 size size"]) -> Float[Tensor, "*n E"]:
         """Frames (..., 3, size, size) uint8 -> embeddings (..., E)."""
         flat = frames.flatten(0, -4)
-        if self.training or torch.is_grad_enabled() or len(flat) <= SLICE or flat.device.type != "cpu":
+        if self.training or torch.is_grad_enabled() or (len(flat) <= SLICE and flat.device.type == "cpu"):
             embedding = self.encoder(flat.float() / 255)
+        elif flat.device.type != "cpu":
+            embedding = self.encoder.at_once(flat.float() / 255)
         else:
             encoder = self.encoder.folded()
             embedding = torch.cat([encoder(part.float() / 255) for part in flat.split(SLICE)])

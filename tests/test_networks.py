@@ -37,6 +37,42 @@ def test_blocks_make_no_difference(kind: type, channels: int, out: int, height: 
     close(outcome(conv, x, by_blocks=True), outcome(conv, x), 1e-12)
 
 
+def evaluated() -> tuple[Encoder, Tensor]:
+    """An encoder whose averages are not those it starts with, and frames."""
+    torch.manual_seed(0)
+    encoder, frames = Encoder((8, 16, 24)), torch.rand(5, 3, 32, 32)
+    with torch.no_grad():
+        for norm in (part for part in encoder if isinstance(part, nn.BatchNorm2d)):
+            nn.init.uniform_(norm.weight, 0.5, 2), nn.init.uniform_(norm.bias, -1, 1)
+        for _ in range(3):
+            encoder(frames)
+    return encoder.eval(), frames
+
+
+def test_layers_at_once_make_no_difference() -> None:
+    encoder, frames = evaluated()
+    with torch.no_grad():
+        close([encoder.at_once(frames)], [encoder(frames)], 1e-6)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = encoder.at_once(frames)
+            assert rounded.dtype == torch.bfloat16
+            close([rounded], [encoder(frames)], 2e-2)
+            traced = torch.compile(encoder.at_once, backend="eager", fullgraph=True)
+            assert torch.equal(traced(frames), rounded)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("precision", "within"), [(torch.float32, 2e-3), (torch.bfloat16, 2e-2)])
+def test_layers_at_once_on_a_gpu(precision: torch.dtype, within: float) -> None:
+    encoder, frames = evaluated()
+    with torch.no_grad():
+        expected = encoder(frames)
+        encoder, frames = encoder.cuda(), frames.cuda()
+        with torch.autocast("cuda", precision, enabled=precision != torch.float32):
+            close([encoder.at_once(frames)], [expected], within)
+            close([torch.compile(encoder.at_once)(frames)], [expected], within)
+
+
 def test_blocks_are_channels_by_eights() -> None:
     x = torch.rand(2, 3, 8, 4)
     small = blocks(x, margin=1)
