@@ -5,7 +5,6 @@ Nothing in here draws steps from the replay, moves weights or waits for the devi
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -83,17 +82,11 @@ class Phases:
 
     @torch.no_grad()
     def _dream(self, context: Context, horizon: int) -> Rollout:
-        """Dreams of `horizon` steps that follow the policy, on a GPU in groups side by side."""
-        dreamer, memory = self.dreamer.renewed(), self.config.imagination.memory
-
-        def dream(*some: Tensor) -> Rollout:
-            with self.machine.autocast():
-                policy = dreamer.actor_critic.act
-                return dreamer.world_model.imagine(policy, Context(*some), horizon, memory, self.dreaming)
-
-        groups = zip(*(part.chunk(self.machine.lanes) for part in context), strict=True)
-        dreams = self.machine.side_by_side([partial(dream, *group) for group in groups])
-        return dreams[0] if len(dreams) == 1 else Rollout(*map(torch.cat, zip(*dreams, strict=True)))
+        """Dreams of `horizon` steps that follow the policy."""
+        dreamer = self.dreamer.renewed()
+        with self.machine.autocast():
+            memory, policy = self.config.imagination.memory, dreamer.actor_critic.act
+            return dreamer.world_model.imagine(policy, context, horizon, memory, self.dreaming)
 
     def _learn_behaviour(self, rollout: Rollout, progress: Tensor) -> Gradient:
         """The gradient of actor and critic; `progress` as in `ActorCritic.loss`."""

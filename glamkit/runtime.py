@@ -10,7 +10,7 @@ import platform
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -24,10 +24,7 @@ from glamkit.graphs import Recorded, Recorder
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 LONG = 4_000  # updates after which a minute or two of compiling has paid: on a CPU it saves a sixth of 160 ms
 
-LANES = 2  # groups of dreams that a GPU works on at the same time
-
 Function = TypeVar("Function", bound=Callable[..., Any])
-Result = TypeVar("Result")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -86,7 +83,6 @@ class Machine:
         device: torch device of models and replay.
         precision: dtype of convolutions and matrix products under `autocast`.
         compiles: whether `fuse` compiles.
-        lanes: how many works `side_by_side` does at a time.
         recorder: what `record` records with, on GPUs.
         kernel: the setting for GMamba's scan, but for mamba-ssm's where runs must repeat: its gradients do not.
 
@@ -113,8 +109,6 @@ class Machine:
                 torch.backends.cudnn.benchmark = True  # shapes stay the same: a search pays
         self.compiles = _resolve_compile(config.compile, self.device, updates)
         self.recorder = Recorder(self.device) if self.device.type == "cuda" and config.compile != "off" else None
-        self.lanes = LANES if self.device.type == "cuda" else 1
-        self.streams = [torch.cuda.Stream(self.device) for _ in range(self.lanes)] if self.lanes > 1 else []
         self.kernel = "glamkit" if config.deterministic else config.kernel
 
     def __repr__(self) -> str:
@@ -139,19 +133,6 @@ class Machine:
     def record(self, function: Function) -> Function:
         """The same function, on a GPU as a recording; see `graphs.Recorded` for what that asks of it."""
         return function if self.recorder is None else cast(Function, Recorded(function, self.recorder))
-
-    def side_by_side(self, works: Sequence[Callable[[], Result]]) -> list[Result]:
-        """Does up to `lanes` works: on a GPU at the same time, as small kernels of one leave room for the others'."""
-        if not self.streams:
-            return [work() for work in works]
-        here, results = torch.cuda.current_stream(self.device), []
-        for stream, work in zip(self.streams, works, strict=False):
-            stream.wait_stream(here)
-            with torch.cuda.stream(stream):
-                results.append(work())
-        for stream in self.streams[: len(works)]:
-            here.wait_stream(stream)
-        return results
 
     def describe(self) -> dict[str, str]:
         """What computes here and with what, for the record."""
