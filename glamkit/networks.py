@@ -90,7 +90,8 @@ class Encoder(nn.Sequential):
             scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
             weight, stride, padding = conv.weight * scale.view(-1, 1, 1, 1), 2, 1
             if isinstance(conv, HalvingConv2d):
-                x, weight, stride, padding = blocks(x, margin=1), blocks(weight), 1, 0
+                x = blocks(x, margin=1).contiguous(memory_format=torch.channels_last)
+                weight, stride, padding = blocks(weight), 1, 0
             parts = (x, weight, norm.bias - norm.running_mean * scale)
             x = _convolution_relu(*(part.to(precision) for part in parts), stride, padding)
         return x.flatten(1)
