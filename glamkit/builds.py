@@ -3,6 +3,7 @@
 These kernels are compiled C++ and CUDA: torch, CUDA, the NVIDIA driver, the compiler and Python all have to match what
 they were compiled with, and when one does not, the import error names none of them (the most frequent trouble of
 users of mamba-ssm). Here an error is turned into the mismatch and the command that mends it; nothing here needs a GPU.
+mamba-ssm is optional: glamkit has kernels of its own for the scan.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-# Its installer imports torch, so it cannot be isolated from it.
-INSTALL = "pip install --no-build-isolation mamba-ssm"
+# Its installer imports torch, so it cannot be isolated from it, and what it builds with has to be there before. Of its
+# many dependencies the scan imports einops and transformers alone, and triton, which comes with torch.
+TOOLS = "pip install 'setuptools>=77,<82' wheel packaging ninja einops transformers"  # torch 2.11 wants <82
+PIP = "pip install --no-build-isolation --no-deps"
+INSTALL = f"{TOOLS} && {PIP} mamba-ssm"
 # Without FORCE_BUILD it would fetch a ready-made wheel again, and without the others pip would take its cached one.
-REBUILD = "MAMBA_FORCE_BUILD=TRUE pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps mamba-ssm"
+REBUILD = f"{TOOLS} && MAMBA_FORCE_BUILD=TRUE {PIP} --no-cache-dir --force-reinstall mamba-ssm"
+TOOLKIT = Path("/usr/local/cuda")  # where NVIDIA's installers put CUDA
 # The CUDA versions for which the torch versions that glamkit allows can be had ready-made.
 WHEELS = ("12.6", "12.8", "13.0")
 
@@ -34,6 +39,7 @@ class Build(NamedTuple):
     python: str = ""
     kernels_for: tuple[str, ...] = ()  # Python versions for which a compiled selective_scan_cuda lies there
     compiler: str = ""  # path of the C++ compiler
+    cuda_home: str = ""  # the CUDA toolkit's folder, where torch looks in another that has no headers
 
 
 def explain_import_error(message: str, build: Build) -> tuple[str, str]:
@@ -69,7 +75,8 @@ def explain_import_error(message: str, build: Build) -> tuple[str, str]:
 
 def _explain_missing(module: str, build: Build) -> tuple[str, str]:
     if module == "mamba_ssm":
-        return "it is not installed.", _compile(INSTALL, build)
+        said = "it is not installed (to do it without GitHub: export MAMBA_FORCE_BUILD=TRUE; it compiles for hours)."
+        return said, _compile(INSTALL, build)
     if module == "selective_scan_cuda" and build.kernels_for:
         made = ", ".join(build.kernels_for)
         return f"its kernels were compiled for Python {made}, and this is {build.python}.", _compile(REBUILD, build)
@@ -84,6 +91,8 @@ def _compile(command: str, build: Build) -> str:
     if not build.nvcc or _number(build.nvcc)[0] != _number(build.torch_cuda)[0]:
         found = f"nvcc is {build.nvcc}" if build.nvcc else "nvcc is missing, or CUDA_HOME does not say where it is"
         return f"install the CUDA {build.torch_cuda} toolkit for torch {build.torch} ({found}), then: {command}"
+    if build.cuda_home:
+        command = f"export CUDA_HOME={build.cuda_home} && {command}"
     return command if build.compiler else f"apt-get install -y g++ && {command}"
 
 
@@ -108,7 +117,9 @@ def find_build() -> Build:
         ImportError: torch cannot be imported.
     """
     torch = importlib.import_module("torch")
-    nvcc = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin", "nvcc")
+    home, headers = _torch_cuda_home(), Path("include", "cuda_runtime.h")
+    astray = (TOOLKIT / headers).exists() and not (home / headers).exists()
+    nvcc = (TOOLKIT if astray else home) / "bin" / "nvcc"
     folders = [Path(folder) for folder in sys.path if Path(folder).is_dir()]
     kernels = [path.name for folder in folders for path in folder.glob("selective_scan_cuda*.so")]
     tags = [re.search(r"cpython-(\d)(\d+)", name) for name in kernels]
@@ -120,7 +131,16 @@ def find_build() -> Build:
         python=f"{sys.version_info[0]}.{sys.version_info[1]}",
         kernels_for=tuple(f"{tag[1]}.{tag[2]}" for tag in tags if tag),
         compiler=find_compiler(),
+        cuda_home=str(TOOLKIT) if astray else "",
     )
+
+
+def _torch_cuda_home() -> Path:
+    """Where torch looks for the CUDA toolkit: wrong where the nvcc on the path is a wrapper that lies elsewhere."""
+    named, nvcc = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH"), shutil.which("nvcc")
+    if named or not nvcc:
+        return Path(named or TOOLKIT)
+    return Path(nvcc).parent.parent
 
 
 def find_compiler() -> str:

@@ -23,7 +23,7 @@ from glamkit.builds import Build, driver_too_old, explain_import_error, find_bui
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 INSTALL = "pip install -e ."
-OURS = "GMamba uses glamkit's own scan instead, with the same results."
+OURS = "It is optional: glamkit's own scan gives the same results, on CUDA GPUs by kernels of its own."
 
 
 class Finding(NamedTuple):
@@ -91,7 +91,10 @@ def check_device(build: Build, gpus: list[str], apple: bool = False) -> Finding:
 
 
 def check_mamba(error: str, build: Build) -> Finding:
-    """Whether mamba-ssm's fused kernels load; `error` is what their import, or their first run, said."""
+    """Whether mamba-ssm's fused kernels load; `error` is what their import, or their first run, said.
+
+    They are an alternative to glamkit's own, so nothing is broken without them.
+    """
     if not error:
         return Finding("mamba-ssm", "ok", "its kernels load.")
     said, mend = explain_import_error(error, build)

@@ -21,37 +21,30 @@ UNDEFINED = (
     "ImportError: /v/lib/python3.11/site-packages/selective_scan_cuda.cpython-311-x86_64-linux-gnu.so: "
     "undefined symbol: _ZN3c104cuda9SetDeviceEi"
 )
+ABSENT = "ModuleNotFoundError: No module named 'mamba_ssm'"
+UNCOMPILED = "ModuleNotFoundError: No module named 'selective_scan_cuda'"
 CASES = {
-    "cpu build without a GPU": ("ModuleNotFoundError: No module named 'mamba_ssm'", CPU, "is a CPU build", ""),
-    "cpu build beside a GPU": (
-        "ModuleNotFoundError: No module named 'mamba_ssm'",
-        CPU._replace(driver="12.8"),
-        "is a CPU build",
-        "whl/cu128 && pip install --no-build-isolation mamba-ssm",
-    ),
-    "not installed": (
-        "ModuleNotFoundError: No module named 'mamba_ssm'",
-        GPU,
-        "not installed",
-        "pip install --no-build-isolation mamba-ssm",
-    ),
+    "cpu build without a GPU": (ABSENT, CPU, "is a CPU build", ""),
+    "cpu build beside a GPU": (ABSENT, CPU._replace(driver="12.8"), "is a CPU build", f"whl/cu128 && {builds.INSTALL}"),
+    "not installed": (ABSENT, GPU, "not installed", builds.INSTALL),
     "not installed, no nvcc": (
-        "ModuleNotFoundError: No module named 'mamba_ssm'",
+        ABSENT,
         GPU._replace(nvcc=""),
         "not installed",
         "install the CUDA 13.0 toolkit for torch 2.13.0+cu130 (nvcc is missing",
     ),
-    "not installed, another nvcc": (
-        "ModuleNotFoundError: No module named 'mamba_ssm'",
-        GPU._replace(nvcc="12.4"),
-        "not installed",
-        "(nvcc is 12.4), then: pip install",
-    ),
+    "another nvcc": (ABSENT, GPU._replace(nvcc="12.4"), "not installed", "(nvcc is 12.4), then: pip install"),
     "not installed, no compiler": (
-        "ModuleNotFoundError: No module named 'mamba_ssm'",
+        ABSENT,
         GPU._replace(compiler=""),
         "not installed",
-        "apt-get install -y g++ && pip install --no-build-isolation mamba-ssm",
+        f"apt-get install -y g++ && {builds.INSTALL}",
+    ),
+    "not installed, torch would take another CUDA folder": (
+        ABSENT,
+        GPU._replace(cuda_home="/usr/local/cuda"),
+        "MAMBA_FORCE_BUILD=TRUE",
+        f"export CUDA_HOME=/usr/local/cuda && {builds.INSTALL}",
     ),
     "another torch": (UNDEFINED, GPU, "against another torch than the 2.13.0+cu130", "MAMBA_FORCE_BUILD=TRUE pip"),
     "another CUDA": (
@@ -67,17 +60,12 @@ CASES = {
         "MAMBA_FORCE_BUILD=TRUE pip",
     ),
     "another Python": (
-        "ModuleNotFoundError: No module named 'selective_scan_cuda'",
+        UNCOMPILED,
         GPU._replace(kernels_for=("3.10",)),
         "compiled for Python 3.10, and this is 3.11",
         "MAMBA_FORCE_BUILD=TRUE pip",
     ),
-    "no kernels": (
-        "ModuleNotFoundError: No module named 'selective_scan_cuda'",
-        GPU,
-        "without its compiled kernels",
-        "MAMBA_FORCE_BUILD=TRUE pip",
-    ),
+    "no kernels": (UNCOMPILED, GPU, "without its compiled kernels", "MAMBA_FORCE_BUILD=TRUE pip"),
     "no triton": (
         "ModuleNotFoundError: No module named 'triton.language'",
         GPU,
@@ -158,7 +146,7 @@ def test_python() -> None:
 
 
 def test_packages() -> None:
-    needs = ["torch>=2.8,<2.14", "ale-py>=0.11", 'mamba-ssm>=2.2.5; extra == "cuda"', "opencv_python_headless>=4.9"]
+    needs = ["torch>=2.8,<2.14", "ale-py>=0.11", 'ray>=2.40; extra == "cluster"', "opencv_python_headless>=4.9"]
     here = {"torch": "2.13.0+cpu", "ale-py": "0.12.1", "opencv-python-headless": "5.0.0.93"}
     assert doctor.check_packages(needs, here).state == "ok"
     finding = doctor.check_packages(needs, {**here, "torch": "2.14.1"})
@@ -313,16 +301,26 @@ def test_versions_are_read_from_what_the_tools_print(tmp_path: Path, monkeypatch
         tool.write_text(f"#!/bin/sh\necho '{text}'\n")
         tool.chmod(0o755)
     (tmp_path / "selective_scan_cuda.cpython-310-x86_64-linux-gnu.so").touch()
-    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(builds, "TOOLKIT", tmp_path / "cuda")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.syspath_prepend(str(tmp_path))
     build = builds.find_build()
     assert (build.nvcc, build.driver, build.kernels_for) == ("12.8", "12.8", ("3.10",))
+    assert build.cuda_home == "", "there is no better folder"
+
+    (include := tmp_path / "cuda" / "include").mkdir(parents=True)
+    (include / "cuda_runtime.h").touch()
+    assert builds.find_build().cuda_home == str(tmp_path / "cuda"), "torch takes the folder that nvcc lies in"
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "cuda"))
+    assert builds.find_build().cuda_home == ""
 
 
 def test_missing_tools_are_empty_not_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setattr(builds, "TOOLKIT", tmp_path)
     monkeypatch.setenv("CXX", "nothing")
     build = builds.find_build()
     assert (build.nvcc, build.driver, build.compiler) == ("", "", "")
