@@ -192,7 +192,7 @@ class Runtime(Checked):
         "auto", "choice", "of convolutions and matrix products; losses and scans stay float32"
     )
     kernel: Literal["auto", "glamkit", "mamba-ssm"] = setting(
-        "auto", "choice", "GMamba's training scan: auto takes mamba-ssm's fused kernel where it loads"
+        "auto", "choice", "GMamba's training scan: auto is glamkit's own, as fast and repeatable"
     )
     compile: Literal["auto", "on", "off"] = setting(
         "auto", "choice", "torch.compile: takes minutes at the start; auto does on GPUs, and on CPUs in long runs"

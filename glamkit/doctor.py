@@ -101,10 +101,10 @@ def check_mamba(error: str, build: Build) -> Finding:
     return Finding("mamba-ssm", "note", f"{said} {OURS}", mend)
 
 
-def check_scan(kernel: str, device: str) -> Finding:
-    """Which kernel ``kernel=auto`` takes for GMamba's training scan."""
-    why = "mamba-ssm's fused kernel" if kernel == "mamba-ssm" else "glamkit's own scan"
-    return Finding("scan", "ok", f"on {device}, GMamba trains with {why}.")
+def check_scan(kernels: bool, device: str) -> Finding:
+    """How GMamba's training scan is computed where ``runtime.kernel`` does not name another."""
+    how = "glamkit's Triton kernels" if kernels else "glamkit's own scan in plain PyTorch"
+    return Finding("scan", "ok", f"on {device}, GMamba trains with {how}.")
 
 
 def check_precision(device: str, features: Container[str], chosen: str) -> Finding:
@@ -219,10 +219,10 @@ def probe_mamba() -> Finding:
 
 
 def probe_scan() -> Finding:
-    """`check_scan` by the same function that the trainer uses."""
-    torch, mamba = importlib.import_module("torch"), importlib.import_module("glamkit.mamba")
+    """`check_scan` by the same function that the scan uses."""
+    torch, scan = importlib.import_module("torch"), importlib.import_module("glamkit.scan")
     device = importlib.import_module("glamkit.runtime").resolve_device("auto")
-    return check_scan(mamba.select_kernel(torch.nn.Identity(), "auto", device), str(device))
+    return check_scan(scan.by_kernels(torch.empty(0, device=device)), str(device))
 
 
 def probe_precision() -> Finding:

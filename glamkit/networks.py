@@ -13,12 +13,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from glamkit.functional import unimix
 
 
-def blocks(x: Tensor, margin: int = 0) -> Tensor:
-    """Blocks of 2 x 2 become channels: (N, C, H, W) -> (N, 4 C, H / 2 + margin, W / 2 + margin), the margin zeros.
+def blocks(x: Tensor, spare: int, margin: int = 0) -> Tensor:
+    """Blocks of 2 x 2 become channels: (N, C, H, W) -> (N, 4 (C + spare), H / 2 + margin, W / 2 + margin).
 
-    An odd C gets one more channel of zeros: fast kernels want channels by eights, which are 16 bytes in bfloat16.
+    Spare channels and margin are zeros.
     """
-    return F.pixel_unshuffle(F.pad(x, (margin, margin, margin, margin, 0, x.shape[1] % 2)), 2)
+    return F.pixel_unshuffle(F.pad(x, (margin, margin, margin, margin, 0, spare)), 2)
 
 
 class HalvingConv2d(nn.Conv2d):
@@ -31,14 +31,19 @@ class HalvingConv2d(nn.Conv2d):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
 
+    @property
+    def spare(self) -> int:
+        """How many more channels a GPU wants: it is fast with eights, which are 16 bytes in bfloat16."""
+        return self.in_channels % 2
+
     def forward(self, x: Tensor) -> Tensor:
         """On CPUs the plain way, which is as fast there."""
         return super().forward(x) if x.device.type == "cpu" else self.in_blocks(x)
 
     def in_blocks(self, x: Tensor) -> Tensor:
         """The same by blocks, in the memory format of fast kernels."""
-        inputs = blocks(x, margin=1).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(inputs, blocks(self.weight), self.bias)
+        inputs = blocks(x, self.spare, margin=1).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(inputs, blocks(self.weight, self.spare), self.bias)
 
 
 class DoublingConv2d(nn.ConvTranspose2d):
@@ -48,18 +53,21 @@ class DoublingConv2d(nn.ConvTranspose2d):
         super().__init__(channels, out, 4, stride=2, padding=1)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """On CPUs the plain way, which is as fast there."""
-        plain = x.device.type == "cpu" or output_size is not None
-        return super().forward(x, output_size) if plain else self.in_blocks(x)
+        """On CPUs the plain way, which is as fast there unless blocks are put together by a compiler."""
+        cpu = x.device.type == "cpu"
+        plain = (cpu and not torch.compiler.is_compiling()) or output_size is not None
+        return super().forward(x, output_size) if plain else self.in_blocks(x, 0 if cpu else self.out_channels % 2)
 
-    def in_blocks(self, x: Tensor) -> Tensor:
-        """The same by blocks: in steps of 1, a transposed convolution is one with its kernel turned round."""
+    def in_blocks(self, x: Tensor, spare: int) -> Tensor:
+        """The same by blocks: in steps of 1, a transposed convolution is one with its kernel turned round.
+
+        `spare` channels of zeros are added and taken away, see `HalvingConv2d.spare`.
+        """
         assert self.bias is not None
-        odd = self.out_channels % 2
-        kernel = blocks(self.weight).transpose(0, 1).flip(2, 3)
-        y = F.conv2d(x, kernel, F.pad(self.bias, (0, odd)).repeat_interleave(4), padding=1)
+        kernel = blocks(self.weight, spare).transpose(0, 1).flip(2, 3)
+        y = F.conv2d(x, kernel, F.pad(self.bias, (0, spare)).repeat_interleave(4), padding=1)
         # Not by slices: cropped at once, compilers do this and what follows in one pass, backwards too.
-        return F.pad(F.pixel_shuffle(y, 2), (-1, -1, -1, -1, 0, -odd))
+        return F.pad(F.pixel_shuffle(y, 2), (-1, -1, -1, -1, 0, -spare))
 
 
 class Encoder(nn.Sequential):
@@ -90,8 +98,8 @@ class Encoder(nn.Sequential):
             scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
             weight, stride, padding = conv.weight * scale.view(-1, 1, 1, 1), 2, 1
             if isinstance(conv, HalvingConv2d):
-                x = blocks(x, margin=1).contiguous(memory_format=torch.channels_last)
-                weight, stride, padding = blocks(weight), 1, 0
+                x = blocks(x, conv.spare, margin=1).contiguous(memory_format=torch.channels_last)
+                weight, stride, padding = blocks(weight, conv.spare), 1, 0
             parts = (x, weight, norm.bias - norm.running_mean * scale)
             x = _convolution_relu(*(part.to(precision) for part in parts), stride, padding)
         return x.flatten(1)

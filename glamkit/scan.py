@@ -6,7 +6,7 @@
 Each is one opaque operation with its own gradient: compilers do not unroll it, nothing but its inputs (and the scan's
 states) is kept for the backward pass, and rows are worked on in slices that stay in a CPU core's cache, which is
 several times faster than passing over memory once for every line of the formula. Sums are taken in a fixed order.
-On CUDA GPUs with Triton the operations are the kernels of `kernels`, see `_fused`; elsewhere what stands here.
+On CUDA GPUs with Triton the operations are the kernels of `kernels`, see `by_kernels`; elsewhere what stands here.
 
 Letters: N rows, T steps or P places of a window, I inner channels, S states of each channel.
 """
@@ -47,7 +47,7 @@ def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Te
         (N, T, I), differentiable in all arguments, in deterministic order.
     """
     with float32(u):
-        if _fused(u):  # the kernels want channels innermost: a compiler writes them so in the first place
+        if by_kernels(u):  # the kernels want channels innermost: a compiler writes them so in the first place
             u, dt, B, C = (part.contiguous() for part in (u, dt, B, C))
         return (_scan_here if _only_looked_at() else _scan)(u, dt, A, B, C)[0]
 
@@ -66,9 +66,9 @@ def window_sum(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> T
         (N, I), differentiable in all arguments.
     """
     with float32(A):
-        if _fused(A) and isinstance(driven, tuple) and not torch.is_grad_enabled():
+        if by_kernels(A) and isinstance(driven, tuple) and not torch.is_grad_enabled():
             return _window_apart(driven, dt, A, B, C)
-        if _fused(A) or (A.device.type == "cpu" and not torch.compiler.is_compiling()):
+        if by_kernels(A) or (A.device.type == "cpu" and not torch.compiler.is_compiling()):
             driven, dt, B = (x if isinstance(x, Tensor) else torch.stack(x) for x in (driven, dt, B))
             return (_window_here if _only_looked_at() else _window)(driven, dt, A, B, C)
         # Compilers fuse the formula as it stands, channels innermost, and nothing of it passes through memory. Powers
@@ -132,7 +132,7 @@ def _only_looked_at() -> bool:
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
-def _fused(x: Tensor) -> bool:
+def by_kernels(x: Tensor) -> bool:
     """Whether Triton's kernels do the operations on x: the only place that decides it."""
     return TRITON and x.device.type == "cuda" and x.dtype == torch.float32
 
@@ -144,11 +144,11 @@ def _kernels() -> Any:
 
 def _scan_here(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """The scan, and of its states (N, ..., I, S) what its gradient needs."""
-    return (_kernels().scan if _fused(u) else _scan_plain)(u, dt, A, B, C)
+    return (_kernels().scan if by_kernels(u) else _scan_plain)(u, dt, A, B, C)
 
 
 def _window_here(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    return (_kernels().window if _fused(driven) else _window_plain)(driven, dt, A, B, C)
+    return (_kernels().window if by_kernels(driven) else _window_plain)(driven, dt, A, B, C)
 
 
 def _scan_plain(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,7 +169,7 @@ _scan = torch.library.custom_op("glamkit::scan", _scan_here, mutates_args=())
 
 @_scan.register_fake
 def _(u: Tensor, _: Tensor, A: Tensor, *__: Tensor) -> tuple[Tensor, Tensor]:
-    kept = _kernels().kept_shape(u, A) if _fused(u) else (*u.shape[:2], *A.shape)
+    kept = _kernels().kept_shape(u, A) if by_kernels(u) else (*u.shape[:2], *A.shape)
     return u.new_empty(u.shape), u.new_empty(kept)
 
 
@@ -178,7 +178,7 @@ def _scan_backward(
     grad: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of u, dt, A, B, C: the same recurrence run backwards over the states' gradients."""
-    if _fused(u):
+    if by_kernels(u):
         return _kernels().scan_backward(grad, u, dt, A, B, C, states)
     (count, steps, inner), driven = u.shape, dt * u
     du, ddt, dB, dC = (part.new_empty(part.shape) for part in (u, dt, B, C))
@@ -240,7 +240,7 @@ def _window_backward(
     grad: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of driven, dt, A, B, C; the exponentials are computed again."""
-    if _fused(grad):
+    if by_kernels(grad):
         return _kernels().window_backward(grad, driven, dt, A, B, C)
     ddriven, dpast, dA, dB, dC = (part.new_zeros(part.shape) for part in (driven, dt, A, B, C))
     pull = (grad * driven[-1]).sum(-1, keepdim=True)

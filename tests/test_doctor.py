@@ -221,8 +221,8 @@ def test_atari_browser_scan_and_disk() -> None:
     assert doctor.check_atari("NamespaceNotFound: Namespace ALE not found", "").state == "problem"
     assert doctor.check_browser("").state == "note"
     assert doctor.check_browser("/usr/bin/chromium").state == "ok"
-    assert "fused" in doctor.check_scan("mamba-ssm", "gpu").said
-    assert "own scan" in doctor.check_scan("glamkit", "cpu").said
+    assert "Triton kernels" in doctor.check_scan(True, "gpu").said
+    assert "own scan" in doctor.check_scan(False, "cpu").said
     states = [doctor.check_disk(free, "/").state for free in (10**8, 10**9, 10**10)]
     assert states == ["problem", "note", "ok"]
 
