@@ -194,9 +194,8 @@ class Runtime(Checked):
     kernel: Literal["auto", "glamkit", "mamba-ssm"] = setting(
         "auto", "choice", "GMamba's training scan: auto is glamkit's own, as fast and repeatable"
     )
-    compile: Literal["auto", "on", "off"] = setting(
-        "auto", "choice", "torch.compile: takes minutes at the start; auto does on GPUs, and on CPUs in long runs"
-    )
+    compile: Literal["auto", "on", "off"] = setting("auto", "choice", "torch.compile: slow to begin; auto: long runs")
+    record: bool = setting(True, "yes/no", "on CUDA GPUs a phase's kernels are recorded once and start together")
     tensorboard: bool = setting(False, "yes/no", "also write the log for TensorBoard, into tensorboard/ of the run")
     deterministic: bool = setting(
         False, "yes/no", "on GPUs only kernels that repeat to the bit: slower; torch warns of those that cannot"

@@ -28,7 +28,7 @@ from glamkit.envs import VectorEnv, is_atari, make_vector
 from glamkit.errors import GlamkitError, command
 from glamkit.files import replace_text
 from glamkit.opened import kept, open_run
-from glamkit.runtime import DEVICES, Machine, undisturbed
+from glamkit.runtime import DEVICES, Machine, any_shapes, undisturbed
 from glamkit.settings import coerce
 from glamkit.videos import Episode
 
@@ -97,7 +97,8 @@ def evaluating(agent: Agent) -> Iterator[None]:
     before = {part: part.training for part in agent.modules()}
     agent.eval()
     try:
-        yield
+        with any_shapes():  # games end one by one
+            yield
     finally:
         for part, training in before.items():
             part.training = training

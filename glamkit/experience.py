@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from glamkit.runtime import send
 from glamkit.shapes import Float, Int, UInt8
 
 
@@ -40,5 +41,5 @@ def choose_contexts(batch: Batch, latents: Tensor, count: int, length: int) -> C
     rows, steps = batch.actions.shape
     row = torch.randint(rows, (count, 1))
     place = torch.randint(steps - length + 1, (count, 1)) + torch.arange(length)
-    chosen = (row * steps + place).to(latents.device, non_blocking=True)
+    chosen = send(row * steps + place, latents.device)
     return Context(latents.detach().flatten(0, 1)[chosen], batch.actions.flatten()[chosen])

@@ -62,7 +62,7 @@ def matrix_rates(machine: Machine, size: int = 0, repeats: int = 5) -> dict[str,
 
 
 class Peak:
-    """The most memory in use since `begin`: bytes allocated on a GPU, on a CPU this process's resident set.
+    """The most memory taken since `begin`: a GPU's by torch, recordings' too, on a CPU this process's resident set.
 
     Linux alone lets a process forget its largest resident set so far; elsewhere `read` says None for a CPU.
     """
@@ -76,6 +76,7 @@ class Peak:
         if self.gpu is not None:
             self.known = hasattr(self.gpu, "reset_peak_memory_stats")
             if self.known:
+                self.gpu.empty_cache()
                 self.gpu.reset_peak_memory_stats(self.device)
             return
         give_back_memory()  # or the leftovers of one phase count as another's
@@ -88,7 +89,7 @@ class Peak:
         if not self.known:
             return None
         if self.gpu is not None:
-            return int(self.gpu.max_memory_allocated(self.device))
+            return int(self.gpu.max_memory_reserved(self.device))
         found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
         return 1024 * int(found[1]) if found else None
 
@@ -133,8 +134,9 @@ def game_speeds(trainer: Trainer, span: float = 1.0) -> dict[str, float]:
 
 
 def rate(work: Callable[[], int], span: float) -> float:
-    """What `work` returns, summed per second, over about `span` seconds; the first call is not counted."""
-    work()
+    """What `work` returns, summed per second, over about `span` seconds; the first calls are not counted."""
+    for _ in range(2):  # the second call of a recording records it
+        work()
     start, done = time.perf_counter(), 0
     while time.perf_counter() - start < span:
         done += work()

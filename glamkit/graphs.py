@@ -43,8 +43,8 @@ class Recorded:
     """A function of tensors and constants whose work is replayed from the third call on.
 
     The first call with new shapes or constants is an ordinary one, in which libraries set up what cannot be set up in a
-    recording; the second is recorded. Only the latest shapes' recording is kept. What it returns is overwritten by the
-    next call, and carries no gradients.
+    recording; the second is recorded. Only the latest shapes' recording is kept. What it returns carries no gradients,
+    and lasts until it or another function of the same recorder is called again: what is to be kept has to be copied.
     """
 
     def __init__(self, function: Callable[..., Any], recorder: Recorder) -> None:
@@ -60,8 +60,9 @@ class Recorded:
         kind = (structure, *map(_kind, leaves))
         if kind != self.seen:
             self._forget()
+            outputs = self.recorder.aside(lambda: self.function(*inputs))
             self.seen = kind
-            return tree_map_only(Tensor, Tensor.detach, self.recorder.aside(lambda: self.function(*inputs)))
+            return tree_map_only(Tensor, Tensor.detach, outputs)
         if self.graph is None:
             self._record(leaves, structure)
         assert self.graph is not None
@@ -81,18 +82,19 @@ class Recorded:
             # Other threads may use the GPU meanwhile: a person in a dream beside the training, say.
             with torch.cuda.graph(graph, self.recorder.pool, self.recorder.stream, capture_error_mode="thread_local"):
                 outputs = tree_map_only(Tensor, Tensor.detach, self.function(*given))
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            said = str(error).strip().splitlines()[0]
-            sentence = f"the GPU's work could not be recorded ({said}); go on with runtime.compile=off."
+            cause = error.__context__ or error  # ending a recording that failed fails as well
+            if "out of memory" in str(cause):
+                raise cause from None
+            said = str(cause).strip().splitlines()[0]
+            sentence = f"the GPU's work could not be recorded ({said}); go on with runtime.record=false."
             raise GlamkitError(sentence) from error
         self.graph, self.inputs, self.outputs = graph, inputs, outputs
         lasting |= {id(leaf) for leaf in tree_flatten(outputs)[0]}
 
     def _forget(self) -> None:
         self.recorder.lasting -= {id(leaf) for leaf in tree_flatten(self.outputs)[0]}
-        self.graph, self.inputs, self.outputs = None, [], None
+        self.seen, self.graph, self.inputs, self.outputs = None, None, [], None
 
 
 def _kind(leaf: Any) -> Hashable:

@@ -1,11 +1,12 @@
-"""Mamba (Gu & Dao 2023, arXiv 2312.00752) for every machine: one block, four ways to run it.
+"""Mamba (Gu & Dao 2023, arXiv 2312.00752) for every machine: one block, five ways to run it.
 
-    forward   a whole sequence: the selective scan (mamba-ssm's fused kernel on CUDA where it loads, else ours)
+    forward   a whole sequence: the selective scan (ours, or mamba-ssm's fused kernel where that is asked for)
     windows   the last output of every sliding window, sharing what does not depend on the window
     last      the last output of one sequence that starts from a zero state
+    slide     the same for a window that moves on token by token
     step      one token, carrying the state
 
-All four compute the same numbers; parameter names, shapes and initialisation are mamba-ssm's, so weights move freely.
+All five compute the same numbers; parameter names, shapes and initialisation are mamba-ssm's, so weights move freely.
 Glossary (paper, section 3.2): u input after the convolution, dt step size, A decay, B and C input and output gates,
 D skip.
 The scan, the state and its exponentials are always float32.

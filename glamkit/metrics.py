@@ -18,7 +18,7 @@ from glamkit.files import read_bytes, reason
 
 
 class Means:
-    """Running means that never wait for the device: `add` sums there, all values at once, and `take` reads once."""
+    """Running means that never wait for the device: `add` sums there, all values at once; `take` reads them."""
 
     def __init__(self) -> None:
         self.sums: dict[tuple[str, ...], Tensor] = {}  # of the values that come together
@@ -52,11 +52,12 @@ class Means:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.sums, self.counts = {}, {}
-        prefixes = dict.fromkeys(str(key).rpartition("/")[0] for key in state)
-        for prefix in prefixes:
-            keys = tuple(str(key) for key in state if str(key).rpartition("/")[0] == prefix)
-            self.sums[keys] = torch.tensor([float(state[key][0]) for key in keys])
-            self.counts[keys] = max(*(int(state[key][1]) for key in keys), 1)
+        together: dict[tuple[str, int], list[str]] = {}
+        for key, (_, count) in state.items():
+            together.setdefault((str(key).rpartition("/")[0], max(int(count), 1)), []).append(str(key))
+        for (_, count), keys in together.items():
+            self.sums[tuple(keys)] = torch.tensor([float(state[key][0]) for key in keys])
+            self.counts[tuple(keys)] = count
 
 
 class Log:

@@ -236,7 +236,7 @@ def gathered(pieces: Sequence[tuple[Memory, int]]) -> Memory:
 
 
 def _rows(values: list[Any], rows: list[int]) -> Any:
-    """The given row of each value; values are tensors, or lists and named tuples of such, alike in shape."""
+    """The given row of each value; values are tensors, or lists, tuples and named tuples of such, alike in shape."""
     first = values[0]
     if first is None:
         return None
@@ -245,4 +245,4 @@ def _rows(values: list[Any], rows: list[int]) -> Any:
             return first[rows]
         return torch.cat([value[row : row + 1] for value, row in zip(values, rows, strict=True)])
     parts = [_rows(list(column), rows) for column in zip(*values, strict=True)]
-    return type(first)(*parts) if hasattr(first, "_fields") else parts
+    return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)

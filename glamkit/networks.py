@@ -21,6 +21,11 @@ def blocks(x: Tensor, spare: int, margin: int = 0) -> Tensor:
     return F.pixel_unshuffle(F.pad(x, (margin, margin, margin, margin, 0, spare)), 2)
 
 
+def likes_blocks(device: torch.device) -> bool:
+    """Whether kernels there are slow for few channels; on CPUs they are not, and on Apple's GPUs nobody has tried."""
+    return device.type not in ("cpu", "mps")
+
+
 class HalvingConv2d(nn.Conv2d):
     """A convolution for few channels C: (N, C, H, W) -> (N, out, H / 2, W / 2), H and W even.
 
@@ -37,13 +42,17 @@ class HalvingConv2d(nn.Conv2d):
         return self.in_channels % 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """On CPUs the plain way, which is as fast there."""
-        return super().forward(x) if x.device.type == "cpu" else self.in_blocks(x)
+        """By blocks where that is faster."""
+        return self.in_blocks(x) if likes_blocks(x.device) else super().forward(x)
 
     def in_blocks(self, x: Tensor) -> Tensor:
-        """The same by blocks, in the memory format of fast kernels."""
+        """The same by blocks."""
+        return F.conv2d(*self.as_blocks(x, self.weight), self.bias)
+
+    def as_blocks(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs, in the memory format of fast kernels, and weights for a convolution without padding."""
         inputs = blocks(x, self.spare, margin=1).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(inputs, blocks(self.weight, self.spare), self.bias)
+        return inputs, blocks(weight, self.spare)
 
 
 class DoublingConv2d(nn.ConvTranspose2d):
@@ -53,10 +62,11 @@ class DoublingConv2d(nn.ConvTranspose2d):
         super().__init__(channels, out, 4, stride=2, padding=1)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """On CPUs the plain way, which is as fast there unless blocks are put together by a compiler."""
-        cpu = x.device.type == "cpu"
-        plain = (cpu and not torch.compiler.is_compiling()) or output_size is not None
-        return super().forward(x, output_size) if plain else self.in_blocks(x, 0 if cpu else self.out_channels % 2)
+        """By blocks where that is faster: on CPUs where a compiler puts them together."""
+        cpu, fast = x.device.type == "cpu", likes_blocks(x.device)
+        if output_size is None and (fast or (cpu and torch.compiler.is_compiling())):
+            return self.in_blocks(x, self.out_channels % 2 if fast else 0)
+        return super().forward(x, output_size)
 
     def in_blocks(self, x: Tensor, spare: int) -> Tensor:
         """The same by blocks: in steps of 1, a transposed convolution is one with its kernel turned round.
@@ -98,8 +108,7 @@ class Encoder(nn.Sequential):
             scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
             weight, stride, padding = conv.weight * scale.view(-1, 1, 1, 1), 2, 1
             if isinstance(conv, HalvingConv2d):
-                x = blocks(x, conv.spare, margin=1).contiguous(memory_format=torch.channels_last)
-                weight, stride, padding = blocks(weight, conv.spare), 1, 0
+                (x, weight), stride, padding = conv.as_blocks(x, weight), 1, 0
             parts = (x, weight, norm.bias - norm.running_mean * scale)
             x = _convolution_relu(*(part.to(precision) for part in parts), stride, padding)
         return x.flatten(1)

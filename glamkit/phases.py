@@ -1,18 +1,20 @@
 """What an update computes, phase by phase: functions of tensors alone, compiled on CPUs and GPUs, recorded on GPUs.
 
-Nothing in here draws steps from the replay, moves weights or waits for the device: that is the trainer's.
+Nothing in here draws steps from the replay, moves weights or waits for the device: that is the trainer's. What moves
+along with the batches does so in here, as recordings need it: the averages of BatchNorm and of the return's range.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from glamkit import measures
 from glamkit.actor_critic import Judging
-from glamkit.agent import Agent
+from glamkit.agent import Agent, Choose
 from glamkit.config import Config
 from glamkit.experience import Batch, Context, Rollout
 from glamkit.rounding import Rounded
@@ -45,23 +47,27 @@ class Phases:
         self.observe, self.world_model_loss = fuse(model.observe), fuse(model.loss)
         # Dreams get longer as training goes on: what sees whole ones is compiled for any length.
         self.dreaming = Dreaming(fuse(dreamt.begin), fuse(dreamt.step), fuse(dreamt.outcome, dynamic=True))
-        self.context, self.usual_choice, self.judging = model.context, agent.choose, None
+        self.context, self.judging, choose = model.context, None, agent.choose
         if machine.device.type != "cpu":
             # On CPUs this saves less than compiling costs; and the slices in which contexts are encoded, so that they
             # stay in the cache, would be written out one by one.
-            self.context, self.usual_choice = fuse(model.context), fuse(agent.choose)
+            self.context, choose = fuse(model.context), fuse(agent.choose)
             critic = agent.actor_critic
             self.judging = Judging(fuse(critic.judge, dynamic=True), fuse(critic.weigh, dynamic=True))
         self.learn_world, self.encode = record(self._learn_world), record(self._encode)
-        self.choose = record(self._choose)
+        self.usual_choice = record(partial(self._choose, choose))
         self.dream, self.learn_behaviour = record(self._dream), record(self._learn_behaviour)
 
-    @torch.no_grad()
-    def _choose(self, now: Tensor, frames: Tensor, actions: Tensor, sampled: bool) -> Tensor:
-        """Actions in the real game, see `Agent.choose`."""
+    def choose(self, now: Tensor, frames: Tensor, actions: Tensor, sampled: bool) -> Tensor:
+        """Actions in the real game, see `Agent.choose`; recorded for a past of the full length."""
         usual = actions.shape == (1, self.config.agent.context_length)
+        choose = self.usual_choice if usual else partial(self._choose, self.agent.choose)
+        return choose(now, frames, actions, sampled)
+
+    @torch.no_grad()
+    def _choose(self, choose: Choose, *seen: Any) -> Tensor:
         with self.machine.autocast():
-            return (self.usual_choice if usual else self.agent.choose)(now, frames, actions, sampled)
+            return choose(*seen)
 
     def _learn_world(self, batch: Batch) -> tuple[Observed, Gradient, dict[str, Tensor]]:
         """The gradient of the world model; also what it saw, and what the batch holds."""

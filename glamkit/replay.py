@@ -10,6 +10,7 @@ from torch import Tensor
 
 from glamkit.config import Replay as ReplayConfig
 from glamkit.experience import Batch
+from glamkit.runtime import send
 
 
 class Replay:
@@ -61,7 +62,7 @@ class Replay:
 
     def window(self, starts: Tensor, length: int) -> Batch:
         """The windows that begin at the given step numbers (n,)."""
-        first = starts.to(self.device, non_blocking=True)
+        first = send(starts, self.device)
         rows = (first.unsqueeze(1) + torch.arange(length, device=self.device)) % self.config.capacity
         return Batch(
             self.frames[rows].permute(0, 1, 4, 2, 3), self.actions[rows], self.rewards[rows], self.terminations[rows]

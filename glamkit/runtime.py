@@ -1,4 +1,4 @@
-"""The machine: device, precision, seeding. The only room that says "cuda"."""
+"""The machine: device, precision, seeding, compiling, recording. What computes where is decided here alone."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from glamkit.config import Runtime
 from glamkit.errors import GlamkitError
@@ -108,7 +109,7 @@ class Machine:
             else:
                 torch.backends.cudnn.benchmark = True  # shapes stay the same: a search pays
         self.compiles = _resolve_compile(config.compile, self.device, updates)
-        self.recorder = Recorder(self.device) if self.device.type == "cuda" and config.compile != "off" else None
+        self.recorder = Recorder(self.device) if self.device.type == "cuda" and config.record else None
         self.kernel = "glamkit" if config.deterministic else config.kernel
 
     def __repr__(self) -> str:
@@ -189,6 +190,21 @@ def _missing_compiler(device: torch.device) -> str:
         return "it is not tried on Apple GPUs"
     found = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
     return "" if found else "no C++ compiler was found: g++ or clang++"
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A CPU's tensor on a device, without waiting for what a GPU has still to do."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+@contextlib.contextmanager
+def any_shapes() -> Iterator[None]:
+    """Context for work whose shapes change from call to call: no search for each one's fastest convolutions."""
+    searches, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = searches
 
 
 def seed_everything(seed: int) -> None:

@@ -27,9 +27,11 @@ from torch import Tensor
 Places = Tensor | tuple[Tensor, ...]  # something for each place of a window, stacked or not
 LOG2_E = math.log2(math.e)
 CACHED = 2**19  # float32 numbers in a slice of rows: 2 MB
-# Triton compiles what starts its kernels with a C compiler.
+# Triton compiles what starts its kernels with a C compiler; the kernels were tried on NVIDIA's GPUs alone.
 TRITON = bool(
-    importlib.util.find_spec("triton") and any(map(shutil.which, (os.environ.get("CC", "gcc"), "gcc", "clang")))
+    importlib.util.find_spec("triton")
+    and any(map(shutil.which, (os.environ.get("CC", "gcc"), "gcc", "clang")))
+    and torch.version.hip is None
 )
 
 

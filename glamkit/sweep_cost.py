@@ -21,7 +21,7 @@ from glamkit.timing import Bench, run_hours, step_costs
 
 SPAN = 0.3  # seconds over which playing is timed
 DAY = 24.0  # hours of machine time that nobody has to agree to
-EAGER = {"runtime.compile": "off"}  # compiling takes longer than the timing is worth
+QUICK = {"runtime.compile": "off"}  # compiling takes longer than the timing is worth
 SAME_COST = {"env.game": "Pong", "trainer.seed": 1}  # what does not change the cost of a run
 
 
@@ -126,7 +126,7 @@ def read_benchmark(path: str | Path) -> dict[str, Any] | None:
 def time_run(config: Config) -> float:
     """Hours of a whole run, from a few steps of it: seconds for small models, minutes for large ones on a CPU."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        trainer = Bench(config.override(**EAGER), folder).trainer
+        trainer = Bench(config.override(**QUICK), folder).trainer
         costs = step_costs(trainer, 1, lambda _: None)
         return run_hours(config, costs, gauges.game_speeds(trainer, SPAN))
 

@@ -30,7 +30,7 @@ PHASES = {
     "actor_critic": "one update of actor and critic",
     "step": "a whole training step: sample, update, imagine, update",
 }
-EAGER = {"runtime.compile": "off", "runtime.kernel": "glamkit"}
+EAGER = {"runtime.compile": "off", "runtime.record": False, "runtime.kernel": "glamkit"}
 Work = Callable[[], Any]
 Works = Mapping[tuple[str, str], Work]
 Tell = Callable[[str], None]

@@ -70,8 +70,8 @@ class Trainer:
             self.agent = Agent(config.agent, world_model, actor_critic).to(device).eval()
             self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.replay = Replay(config.replay, image_size, device, config.trainer.seed)
-        self.phases = Phases(config, self.agent, self.machine)
         self.kernel = select_kernel(self.agent, self.machine.kernel, device)
+        self.phases = Phases(config, self.agent, self.machine)
         self.optimizers = {
             "world_model": adam(world_model, config.world_model_optimizer),
             "actor_critic": adam(actor_critic, config.actor_critic_optimizer),

@@ -21,7 +21,7 @@ from glamkit import measures
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.experience import Batch, Context, Rollout
 from glamkit.functional import free_nats, kl_categorical, one_hot_likeliest, one_hot_sample, two_hot_loss, two_hot_mean
-from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, code_product, symlog_bins
+from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, code_product, likes_blocks, symlog_bins
 from glamkit.scan import float32
 from glamkit.sequence_model import Memory, SequenceModel
 from glamkit.shapes import Float, Int, UInt8
@@ -99,13 +99,14 @@ class WorldModel(nn.Module):
     def embed(self, frames: UInt8[Tensor, "*n 3 size size"]) -> Float[Tensor, "*n E"]:
         """Frames (..., 3, size, size) uint8 -> embeddings (..., E)."""
         flat = frames.flatten(0, -4)
-        if self.training or torch.is_grad_enabled() or (len(flat) <= SLICE and flat.device.type == "cpu"):
-            embedding = self.encoder(flat.float() / 255)
-        elif flat.device.type != "cpu":
+        looking = not (self.training or torch.is_grad_enabled())
+        if looking and likes_blocks(flat.device):
             embedding = self.encoder.at_once(flat.float() / 255)
-        else:
+        elif looking and flat.device.type == "cpu" and len(flat) > SLICE:
             encoder = self.encoder.folded()
             embedding = torch.cat([encoder(part.float() / 255) for part in flat.split(SLICE)])
+        else:
+            embedding = self.encoder(flat.float() / 255)
         return embedding.unflatten(0, frames.shape[:-3])
 
     def observe(self, frames: UInt8[Tensor, "B T 3 size size"]) -> Observed:
@@ -235,6 +236,6 @@ class WorldModel(nn.Module):
         return action, torch.cat([self.predict(hidden), hidden], -1)
 
     def outcome(self, hidden: Float[Tensor, "*n D"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
-        """Expected reward and termination (0 or 1), both (N,), of the action just seen by hidden states (N, D)."""
+        """Expected reward and termination (0 or 1), both (...), of the action just seen by hidden states (..., D)."""
         reward = two_hot_mean(self.reward(hidden).float(), self.bins)
         return reward, (self.termination(hidden).squeeze(-1) > 0).float()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from glamkit.actor_critic import ActorCritic, ReturnRange
+from glamkit.actor_critic import ActorCritic, Judging, ReturnRange
 from glamkit.config import ActorCritic as ActorCriticConfig
 from glamkit.experience import Context, Rollout
 from glamkit.functional import lambda_return, two_hot_loss
@@ -80,6 +82,22 @@ def test_the_loss_by_hand(bootstrap: str) -> None:
         assert parts[name].item() == pytest.approx(value.item(), rel=1e-4), name
     sum_of_parts = expected["policy"] + expected["value"] + expected["slow_value"] - 3e-4 * entropy
     assert total.item() == pytest.approx(sum_of_parts.item(), rel=1e-5)
+
+
+def test_the_loss_s_two_parts_may_be_somebody_else_s_and_progress_a_tensor() -> None:
+    net, rollout, called = model(final_entropy=0.1), dream(), list[str]()
+    other = copy.deepcopy(net)
+
+    def noted(name: str) -> Callable[..., Any]:
+        return lambda *given: called.append(name) or getattr(other, name)(*given)
+
+    plain, parts = net.loss(rollout, 0.25)
+    loss, same = other.loss(rollout, torch.tensor(0.25), Judging(noted("judge"), noted("weigh")))
+    assert called == ["judge", "weigh"]
+    assert loss.item() == pytest.approx(plain.item(), rel=1e-6)
+    assert {name: value.item() for name, value in same.items()} == pytest.approx(
+        {name: value.item() for name, value in parts.items()}, rel=1e-6
+    )
 
 
 def test_the_policy_s_loss_trains_the_actor_only() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from glamkit import metrics
+from glamkit import metrics, runtime
 from glamkit.config import Runtime
 from glamkit.errors import GlamkitError
 from glamkit.presets import preset
@@ -44,6 +44,16 @@ def test_auto_compiles_on_a_cpu_only_what_takes_long() -> None:
     assert (
         min(preset(name).trainer.updates for name in ("atari100k", "learn")) >= LONG > preset("quick").trainer.updates
     )
+
+
+def test_auto_compiles_on_a_gpu_only_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    for there in ("triton", ""):
+        monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name, there=there: name == there or None)
+        assert not runtime._resolve_compile("auto", gpu, LONG - 1)
+        assert runtime._resolve_compile("auto", gpu, LONG) == bool(there)
+    with pytest.raises(GlamkitError, match="triton is not installed"):
+        runtime._resolve_compile("on", gpu, LONG)
 
 
 @pytest.mark.usefixtures("no_compiler")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from glamkit.config import Runtime
+from glamkit.errors import GlamkitError
 from glamkit.graphs import Recorded, Recorder
 from glamkit.metrics import read
 from glamkit.presets import preset
@@ -25,6 +29,62 @@ def test_a_cpu_records_nothing() -> None:
     machine = Machine(Runtime(device="cpu"))
     assert machine.record(read) is read
     assert machine.describe()["recorded"] == "no"
+
+
+class Nearby:
+    """A recorder without a GPU: what it does aside is done at once."""
+
+    lasting, pool, stream = set[int](), None, None
+
+    def aside(self, work: Callable[[], Any]) -> Any:
+        return work()
+
+
+def test_a_first_call_that_fails_does_not_count() -> None:
+    calls = []
+
+    def work(x: Tensor) -> Tensor:
+        calls.append(len(calls))
+        if len(calls) == 1:
+            raise RuntimeError("full")
+        return x + 1
+
+    recorded = Recorded(work, Nearby())  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="full"):
+        recorded(torch.ones(2))
+    assert recorded(torch.ones(2)).tolist() == [2, 2] and calls == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("cause", "error", "said"),
+    [
+        ("CUDA out of memory. Tried to allocate", RuntimeError, "CUDA out of memory"),
+        ("not permitted\nmore", GlamkitError, r"recorded \(not permitted\); go on with runtime.record=false"),
+    ],
+)
+def test_what_kept_a_recording_from_being_made_is_named(
+    cause: str, error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def graph(*_: Any, **__: Any) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError:
+            raise RuntimeError("operation failed due to a previous error") from None  # as ending it does
+
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    answers = iter([torch.ones(1)])
+
+    def work(_: Tensor) -> Tensor:
+        for answer in answers:
+            return answer
+        raise RuntimeError(cause)
+
+    recorded = Recorded(work, Nearby())  # type: ignore[arg-type]
+    recorded(torch.ones(2))
+    with pytest.raises(error, match=said):
+        recorded(torch.ones(2))
 
 
 @pytest.mark.cuda
@@ -71,8 +131,8 @@ def test_one_recording_reads_where_another_writes(recorder: Recorder) -> None:
 @pytest.mark.cuda
 def test_a_recorded_run_is_the_run_without(tmp_path: Path) -> None:
     logs = []
-    for number, compiled in enumerate(["off", "auto"]):
-        config = preset("debug", f"env.game=glamkit/Catch-v0 runtime.device=cuda runtime.compile={compiled}")
+    for number, recorded in enumerate(["false", "true"]):
+        config = preset("debug", f"env.game=glamkit/Catch-v0 runtime.device=cuda runtime.record={recorded}")
         # Dreams get longer on the way, so that recordings are made anew.
         config = config.override(**{"imagination.horizon_growth": 70, "runtime.deterministic": True})
         trainer = Trainer(config, tmp_path / str(number))

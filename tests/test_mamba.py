@@ -170,9 +170,13 @@ def test_all_paths_agree_under_autocast_and_keep_the_scan_in_float32() -> None:
         assert (path.float() - exact[:, -1]).abs().max() < 0.05 * exact.abs().max()
 
 
-def test_kernels_are_chosen_in_one_place() -> None:
+def test_kernels_are_chosen_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     block = Mamba(16)
     assert select_kernel(block, "auto", torch.device("cpu")) == block.kernel == "glamkit"
+    with monkeypatch.context() as patch:
+        patch.setattr("glamkit.mamba.available_kernels", lambda: {"glamkit": "", "mamba-ssm": ""})
+        assert select_kernel(block, "auto", torch.device("cuda")) == block.kernel == "glamkit"
+        assert select_kernel(block, "mamba-ssm", torch.device("cuda")) == block.kernel == "mamba-ssm"
     with pytest.raises(GlamkitError, match=r"runtime\.kernel = 'mamba-ssm' cannot be used"):
         select_kernel(block, "mamba-ssm", torch.device("cpu"))
 
