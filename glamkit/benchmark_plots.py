@@ -59,18 +59,21 @@ def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
     if "step_opt_in" in phases:
         sides["glamkit,\nopt-in"] = {"whole step": phases["step_opt_in"]["fast_s"]}
     longest = max(sum(found.values()) for found in sides.values())
+    scale, unit, units = (1, "s", "seconds") if longest >= 1 else (1000, "ms", "milliseconds")
+    longest *= scale
     for row, found in enumerate(sides.values()):
         start = 0.0
         for name, seconds in found.items():
-            axes.barh(row, seconds, 0.62, start, color=COLORS[name], edgecolor="white")
-            if seconds > 0.07 * longest:
-                axes.text(start + seconds / 2, row, amount(seconds), ha="center", va="center", color="white")
-            start += seconds
-        axes.text(start + 0.01 * longest, row, f"{amount(start)} s", va="center", color="#333333")
+            width = scale * seconds
+            axes.barh(row, width, 0.62, start, color=COLORS[name], edgecolor="white")
+            if width > 0.07 * longest:
+                axes.text(start + width / 2, row, amount(width), ha="center", va="center", color="white")
+            start += width
+        axes.text(start + 0.01 * longest, row, f"{amount(start)} {unit}", va="center", color="#333333")
     for name in dict.fromkeys(name for found in sides.values() for name in found):
         axes.barh(0, 0, color=COLORS[name], label=name)
     axes.set_yticks(range(len(sides)), list(sides))
-    axes.set(xlabel="seconds, added up from the phases (medians)", xlim=(0, 1.12 * longest))
+    axes.set(xlabel=f"{units}, added up from the phases (medians)", xlim=(0, 1.12 * longest))
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_axisbelow(True)
@@ -139,6 +142,6 @@ def growth_curves(report: Mapping[str, Any]) -> Picture:
     return picture
 
 
-def amount(seconds: float) -> str:
+def amount(number: float) -> str:
     """A few digits: ``22.7``, ``0.045``."""
-    return f"{seconds:.3g}"
+    return f"{number:.3g}"

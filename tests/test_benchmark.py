@@ -141,7 +141,9 @@ def test_where_time_goes(report: dict[str, Any]) -> None:
     widths = [bar.get_width() for bar in left.patches[:4]]
     slow = {name: row["reference_s"] for name, row in phases.items()}
     encoding = max(0.0, slow["imagination"] - slow["imagination_steps"])
-    assert widths == [slow["world_model"], encoding, slow["imagination_steps"], slow["actor_critic"]]
+    shown = [slow["world_model"], encoding, slow["imagination_steps"], slow["actor_critic"]]
+    scale, unit = (1, "seconds") if sum(shown) >= 1 else (1000, "milliseconds")
+    assert widths == pytest.approx([scale * seconds for seconds in shown]) and left.get_xlabel().startswith(unit)
     assert [bar.get_width() for bar in right.patches] == [row["ratio"] for row in phases.values()]
     assert [f"{row['ratio']:.1f} x" for row in phases.values()] == [text.get_text() for text in right.texts]
     for some in (["step"], ["imagination"], ["world_model", "actor_critic"]):

@@ -207,10 +207,10 @@ def test_the_peak_is_forgotten_between_phases() -> None:
     assert readings[1] - readings[0] > 380e6 and readings[1] - readings[2] > 380e6
 
 
-def test_a_rate_does_not_count_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_does_not_count_the_first_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 10.0, 11.0, 12.0, 12.0])
     monkeypatch.setattr(gauges.time, "perf_counter", lambda: next(clock))
-    work = iter([100, 3, 5])
+    work = iter([100, 50, 3, 5])
     assert gauges.rate(lambda: next(work), 2.0) == 4.0
 
 
