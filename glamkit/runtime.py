@@ -169,7 +169,7 @@ def _fast_bfloat16(device: torch.device) -> bool:
     On a CPU with AVX-512's alone (Zen 4) products and convolutions take half the time, on one with matrix units less.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     probes = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
     return device.type == "cpu" and any(probe is not None and probe() for probe in probes)
 

@@ -131,10 +131,11 @@ class Trainer:
             actions = torch.randint(self.env.num_actions, (1,), device=self.machine.device)
         else:
             actions = self.agent.act(self.frame[None], self.past, choose=self.phases.choose)
-        outcome = self.crashes.attempt(self.env, int(actions))
+        action = int(actions)
+        outcome = self.crashes.attempt(self.env, action)
         if outcome is None:
             return [self.restart_game(), *self.collect()]
-        self.replay.add(self.frame, int(actions), outcome.reward, outcome.terminated)
+        self.replay.add(self.frame, action, outcome.reward, outcome.terminated)
         self.past.add(self.frame[None], actions, np.array([outcome.ended]))
         self.step += 1
         self.episode["return"] += outcome.reward

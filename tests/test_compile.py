@@ -36,6 +36,13 @@ def test_auto_takes_bfloat16_on_a_cpu_with_instructions_for_it(has: str, monkeyp
     assert Machine(CPU).precision == torch.float32
 
 
+@pytest.mark.parametrize("real", [True, False])
+def test_auto_takes_bfloat16_on_a_gpu_that_has_it(real: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older GPUs only pretend to, and take longer for it."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: real or including_emulation)
+    assert runtime._fast_bfloat16(torch.device("cuda")) == real
+
+
 @pytest.mark.usefixtures("a_compiler")
 def test_auto_compiles_on_a_cpu_only_what_takes_long() -> None:
     assert not Machine(CPU).compiles
