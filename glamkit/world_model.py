@@ -200,6 +200,10 @@ class WorldModel(nn.Module):
         """A latent (N, Z) drawn from the prior of hidden states (N, D)."""
         return self.sample(self.prior(hidden)).flatten(-2)
 
+    def foresee(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N F"]:
+        """States [z, h] (N, Z + D) whose latents are predicted from their hidden states (N, D)."""
+        return torch.cat([self.predict(hidden), hidden], -1)
+
     def imagine(
         self, policy: Policy, context: Context, horizon: int, memory: str = "window", by: Dreaming | None = None
     ) -> Rollout:
@@ -216,7 +220,7 @@ class WorldModel(nn.Module):
         past, state = begin(context, memory)
         trail, actions = [state], []
         for _ in range(horizon):
-            action, state = step(policy, past, trail[-1])
+            action, state = step(policy, past, state)
             trail.append(state)
             actions.append(action)
         states = torch.stack(trail, 1)
@@ -227,13 +231,13 @@ class WorldModel(nn.Module):
     def begin(self, context: Context, kind: str) -> tuple[Memory, Tensor]:
         """A memory that has read the context, and the first dreamt states [z, h] (N, Z + D)."""
         past = self.remember(context, kind)
-        return past, torch.cat([self.predict(past.hidden), past.hidden], -1)
+        return past, self.foresee(past.hidden)
 
     def step(self, policy: Policy, past: Memory, state: Tensor) -> tuple[Tensor, Tensor]:
         """One imagined step from states (N, Z + D): the actions (N,) taken there, and the next states."""
         action = policy(state)
         hidden = past.read(self.tokens(state[:, : self.latent], action))
-        return action, torch.cat([self.predict(hidden), hidden], -1)
+        return action, self.foresee(hidden)
 
     def outcome(self, hidden: Float[Tensor, "*n D"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
         """Expected reward and termination (0 or 1), both (...), of the action just seen by hidden states (..., D)."""
