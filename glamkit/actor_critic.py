@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glamkit.codes import Codes, Inputs
 from glamkit.config import ActorCritic as ActorCriticConfig
 from glamkit.config import falling
 from glamkit.experience import Rollout
@@ -56,15 +57,16 @@ class ActorCritic(nn.Module):
         config: the section `config.ActorCritic`.
         features: Z + D of the world model.
         actions: number of actions A.
+        codes: shape of the codes that states begin with, if they do.
     """
 
     bins: Tensor
 
-    def __init__(self, config: ActorCriticConfig, features: int, actions: int) -> None:
+    def __init__(self, config: ActorCriticConfig, features: int, actions: int, codes: Codes | None = None) -> None:
         super().__init__()
         self.config, self.features, self.actions = config, features, actions
-        self.actor = MLP(features, config.width, config.layers, actions)
-        self.critic = MLP(features, config.width, config.layers, config.bins)
+        self.actor = MLP(features, config.width, config.layers, actions, codes)
+        self.critic = MLP(features, config.width, config.layers, config.bins, codes)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.range = ReturnRange(config.range_percentile, config.range_decay)
         self.register_buffer("bins", symlog_bins(config.bins, config.bin_limit), persistent=False)
@@ -73,7 +75,7 @@ class ActorCritic(nn.Module):
         """Parameter count, shown by repr beside the architecture."""
         return f"{sum(p.numel() for p in self.parameters() if p.requires_grad):,} trained parameters"
 
-    def policy(self, states: Float[Tensor, "*n F"]) -> Float[Tensor, "*n A"]:
+    def policy(self, states: Float[Tensor, "*n F"] | Inputs) -> Float[Tensor, "*n A"]:
         """Log-probabilities (..., A) of the actions."""
         return F.log_softmax(self.actor(states).float(), -1)
 
@@ -112,10 +114,11 @@ class ActorCritic(nn.Module):
 
         The values, the critic's and the slow critic's, have no gradient; the last states have values alone.
         """
-        logits = self.critic(states).float()
+        inputs = self.actor.inputs(states)
+        logits = self.critic(inputs).float()
         with torch.no_grad():
-            values = [two_hot_mean(found, self.bins) for found in (logits, self.slow_critic(states).float())]
-        return self.policy(states)[:, :-1], logits[:, :-1], torch.stack(values)
+            values = [two_hot_mean(found, self.bins) for found in (logits, self.slow_critic(inputs).float())]
+        return self.policy(inputs)[:, :-1], logits[:, :-1], torch.stack(values)
 
     def weigh(
         self,

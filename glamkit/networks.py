@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from glamkit.codes import CodeLinear, Codes, Inputs
 from glamkit.functional import unimix
 
 
@@ -62,10 +63,9 @@ class DoublingConv2d(nn.ConvTranspose2d):
         super().__init__(channels, out, 4, stride=2, padding=1)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """By blocks where that is faster: on CPUs where a compiler puts them together."""
-        cpu, fast = x.device.type == "cpu", likes_blocks(x.device)
-        if output_size is None and (fast or (cpu and torch.compiler.is_compiling())):
-            return self.in_blocks(x, self.out_channels % 2 if fast else 0)
+        """By blocks where that is faster."""
+        if output_size is None and likes_blocks(x.device):
+            return self.in_blocks(x, self.out_channels % 2)
         return super().forward(x, output_size)
 
     def in_blocks(self, x: Tensor, spare: int) -> Tensor:
@@ -78,6 +78,36 @@ class DoublingConv2d(nn.ConvTranspose2d):
         y = F.conv2d(x, kernel, F.pad(self.bias, (0, spare)).repeat_interleave(4), padding=1)
         # Not by slices: cropped at once, compilers do this and what follows in one pass, backwards too.
         return F.pad(F.pixel_shuffle(y, 2), (-1, -1, -1, -1, 0, -spare))
+
+    def error(self, x: Tensor, frames: Tensor) -> Tensor:
+        """Squared differences between its outputs and frames / 255, (N, out, 2 H, 2 W) in uint8, summed up: (N,)."""
+        if x.device.type == "cpu" and torch.compiler.is_compiling():
+            return self.error_in_blocks(x, frames)
+        return F.mse_loss(self(x).float(), frames.float() / 255, reduction="none").sum((-3, -2, -1))
+
+    def error_in_blocks(self, x: Tensor, frames: Tensor) -> Tensor:
+        """The same for compilers on CPUs, which pick the pixels of blocks one by one: here they come row by row."""
+        assert self.bias is not None
+        _, out, height, width = frames.shape
+        kernel = blocks(self.weight, 0).transpose(0, 1).flip(2, 3).unflatten(0, (out, 4)).transpose(0, 1).flatten(0, 1)
+        y = F.conv2d(x, kernel, self.bias.repeat(4), padding=1)
+        rows = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2 * out))  # of each block
+        real, inside = (
+            part.view(-1, height // 2 + 1, 2, width // 2 + 1, 2 * out).transpose(2, 3).float()
+            for part in (_bordered(frames), _bordered(torch.ones_like(frames[:1])))
+        )
+        return (rows.float() * inside - real / 255).square().sum((-4, -3, -2, -1))
+
+
+@torch.library.custom_op("glamkit::bordered", mutates_args=())
+def _bordered(frames: Tensor) -> Tensor:
+    """Frames (N, C, H, W) in a border of zeros, channels last: (N, H + 2, W + 2, C)."""
+    return F.pad(frames.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
+
+
+@_bordered.register_fake
+def _(frames: Tensor) -> Tensor:
+    return F.pad(frames.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
 
 
 class Encoder(nn.Sequential):
@@ -133,10 +163,10 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Ten
 class Decoder(nn.Sequential):
     """Latents (N, Z) -> frames (N, 3, size, size): the encoder backwards."""
 
-    def __init__(self, latent: int, channels: Sequence[int]) -> None:
+    def __init__(self, codes: Codes, channels: Sequence[int]) -> None:
         last = channels[-1]
         layers: list[nn.Module] = [
-            nn.Linear(latent, 16 * last, bias=False),
+            CodeLinear(codes, 0, 16 * last),
             nn.Unflatten(1, (last, 4, 4)),
             nn.BatchNorm2d(last),
             nn.ReLU(inplace=True),
@@ -147,15 +177,39 @@ class Decoder(nn.Sequential):
             layers += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
         super().__init__(*layers, DoublingConv2d(channels[0], 3))
 
+    def error(self, latents: Tensor, frames: Tensor) -> Tensor:
+        """How far its pictures of latents (N, Z) are from frames (N, 3, size, size) uint8: squares summed up, (N,)."""
+        *layers, last = self
+        for layer in layers:
+            latents = layer(latents)
+        assert isinstance(last, DoublingConv2d)
+        return last.error(latents, frames)
+
 
 class MLP(nn.Sequential):
-    """`layers` x [Linear without bias, LayerNorm, ReLU] of `width`, then a Linear to `out`."""
+    """`layers` x [Linear without bias, LayerNorm, ReLU] of `width`, then a Linear to `out`.
 
-    def __init__(self, features: int, width: int, layers: int, out: int) -> None:
+    Args:
+        features: number of inputs.
+        width: units of each hidden layer.
+        layers: number of hidden layers.
+        out: number of outputs.
+        codes: shape of the codes that the inputs begin with, if they do.
+    """
+
+    def __init__(self, features: int, width: int, layers: int, out: int, codes: Codes | None = None) -> None:
         parts: list[nn.Module] = []
         for before in [features] + [width] * (layers - 1):
-            parts += [nn.Linear(before, width, bias=False), nn.LayerNorm(width), nn.ReLU()]
+            linear = nn.Linear(before, width, bias=False)
+            if codes and not parts:
+                linear = CodeLinear(codes, features - codes.size, width)
+            parts += [linear, nn.LayerNorm(width), nn.ReLU()]
         super().__init__(*parts, nn.Linear(width, out))
+
+    def inputs(self, x: Tensor) -> Tensor | Inputs:
+        """Inputs (..., features), for several MLPs that read the same: what each would look up is, once."""
+        first = self[0]
+        return first.inputs(x) if isinstance(first, CodeLinear) else x
 
 
 class CategoricalHead(nn.Linear):
@@ -174,37 +228,3 @@ class CategoricalHead(nn.Linear):
 def symlog_bins(count: int, limit: float) -> Tensor:
     """`count` bin positions from -limit to limit, in symlog units."""
     return torch.linspace(-limit, limit, count)
-
-
-def code_product(codes: Tensor, weight: Tensor, classes: int) -> Tensor:
-    """On a CPU, without gradients, codes @ weight.T: of one-hot codes by adding up the columns that they pick.
-
-    That takes a third of the time. Whether they are one-hot is looked at each time, for others may come as well.
-
-    Args:
-        codes: (..., K * C).
-        weight: (out, K * C).
-        classes: C.
-
-    Returns:
-        (..., out).
-    """
-    return (_code_product if torch.compiler.is_compiling() else _code_product_plain)(codes, weight, classes)
-
-
-def _code_product_plain(codes: Tensor, weight: Tensor, classes: int) -> Tensor:
-    flat, numbers = codes.reshape(-1, classes), torch.arange(classes, dtype=codes.dtype)
-    index = (flat @ numbers).long().clamp_(0, classes - 1)
-    picked, total = flat.gather(1, index.unsqueeze(1)), flat.abs() @ torch.ones_like(numbers)
-    if not bool((picked == 1).all() & (total == 1).all()):
-        return codes @ weight.T
-    columns = index.view(-1, codes.shape[-1] // classes) + torch.arange(0, codes.shape[-1], classes)
-    return F.embedding_bag(columns, weight.T.contiguous(), mode="sum").view(*codes.shape[:-1], len(weight))
-
-
-_code_product = torch.library.custom_op("glamkit::code_product", _code_product_plain, mutates_args=())
-
-
-@_code_product.register_fake
-def _(codes: Tensor, weight: Tensor, _: int) -> Tensor:
-    return codes.new_empty(*codes.shape[:-1], len(weight))

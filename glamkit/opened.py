@@ -176,7 +176,7 @@ def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
     try:
         actions = state["world_model.stem.0.weight"].shape[1] - latent
         world_model = WorldModel(config.world_model, max(actions, 1))
-        actor_critic = ActorCritic(config.actor_critic, world_model.features, max(actions, 1))
+        actor_critic = ActorCritic(config.actor_critic, world_model.features, max(actions, 1), world_model.codes)
         agent = Agent(config.agent, world_model, actor_critic)
         agent.load_state_dict(state)
     except (AttributeError, LookupError, RuntimeError, TypeError) as error:

@@ -96,6 +96,8 @@ class PlainWorldModel(WorldModel):
         super().__init__(config, actions)
         self.sequence_model = PlainSequenceModel(config)
         self.encoder[0] = nn.Conv2d(3, config.channels[0], 4, stride=2, padding=1, bias=False)
+        self.decoder[0] = nn.Linear(self.latent, 16 * config.channels[-1], bias=False)
+        self.stem[0] = nn.Linear(self.latent + actions, config.width, bias=False)
         self.decoder[-1] = nn.ConvTranspose2d(config.channels[0], 3, 4, stride=2, padding=1)
         if config.latents == "sampled":
             self.sample = plain_sample

@@ -62,11 +62,11 @@ class Trainer:
         self.run.check(config, resume)
         self.machine = Machine(config.runtime, config.trainer.updates)
         guard.check_memory(config, self.env.num_actions, self.machine)
-        device, image_size = self.machine.device, config.env.image_size
+        device, image_size, actions = self.machine.device, config.env.image_size, self.env.num_actions
         seed_everything(config.trainer.seed)
         with guard.explained(config, self.machine):
-            world_model = WorldModel(config.world_model, self.env.num_actions)
-            actor_critic = ActorCritic(config.actor_critic, world_model.features, self.env.num_actions)
+            world_model = WorldModel(config.world_model, actions)
+            actor_critic = ActorCritic(config.actor_critic, world_model.features, actions, world_model.codes)
             self.agent = Agent(config.agent, world_model, actor_critic).to(device).eval()
             self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.replay = Replay(config.replay, image_size, device, config.trainer.seed)

@@ -11,17 +11,18 @@ Letters, as in the paper and in shapes below:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit import measures
+from glamkit.codes import CodeLinear, Codes
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.experience import Batch, Context, Rollout
 from glamkit.functional import free_nats, kl_categorical, one_hot_likeliest, one_hot_sample, two_hot_loss, two_hot_mean
-from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, code_product, likes_blocks, symlog_bins
+from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, likes_blocks, symlog_bins
 from glamkit.scan import float32
 from glamkit.sequence_model import Memory, SequenceModel
 from glamkit.shapes import Float, Int, UInt8
@@ -65,7 +66,8 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig, actions: int) -> None:
         super().__init__()
         self.config, self.actions, width = config, actions, config.width
-        self.latent = config.variables * config.classes
+        self.codes = Codes(config.variables, config.classes)
+        self.latent = self.codes.size
         self.features = self.latent + width
 
         def head(inputs: int) -> CategoricalHead:
@@ -73,9 +75,9 @@ class WorldModel(nn.Module):
 
         self.encoder = Encoder(config.channels)
         self.posterior = head(self.encoder.features)
-        self.decoder = Decoder(self.latent, config.channels)
+        self.decoder = Decoder(self.codes, config.channels)
         self.stem = nn.Sequential(
-            nn.Linear(self.latent + actions, width, bias=False),
+            CodeLinear(self.codes, actions, width),
             nn.LayerNorm(width),
             nn.ReLU(),
             nn.Linear(width, width, bias=False),
@@ -125,13 +127,8 @@ class WorldModel(nn.Module):
         GMamba reads differences of tokens and normalises them: rounded tokens that are nearly alike would leave noise.
         """
         with float32(latents):
-            if torch.is_grad_enabled() or latents.device.type != "cpu":
-                return self.stem(torch.cat([latents, F.one_hot(actions, self.actions).to(latents.dtype)], -1))
-            first = self.stem[0]
-            assert isinstance(first, nn.Linear)
-            of_latents, of_actions = first.weight.split([self.latent, self.actions], -1)
-            product = code_product(latents, of_latents, self.config.classes) + F.embedding(actions, of_actions.T)
-            return self.stem[1:](product)
+            first = cast(CodeLinear, self.stem[0])
+            return self.stem(first.look(latents, F.one_hot(actions, self.actions).to(latents.dtype)))
 
     # What is learned --------------------------------------------------------------------------------------------------
 
@@ -145,7 +142,6 @@ class WorldModel(nn.Module):
         config, first = self.config, self.config.window  # h exists from step S on
         embedding, posterior, latents = observed or self.observe(batch.frames)
         hidden, variation = self.sequence_model(self.tokens(latents, batch.actions))
-        pictures, frames = self.decode(latents), batch.frames.float() / 255
         seen, predicted = posterior[:, first + 1 :], self.prior(hidden[:, :-1])
         varied = self.varied(embedding[:, first:])
         expected = self.variation_prior(variation[:, :-1])
@@ -153,7 +149,7 @@ class WorldModel(nn.Module):
         change = kl_categorical(varied.detach(), expected)
         rewards, ends = self.reward(hidden).float(), self.termination(hidden).squeeze(-1).float()
         parts = {
-            "reconstruction": F.mse_loss(pictures.float(), frames, reduction="none").sum((-3, -2, -1)).mean(),
+            "reconstruction": self.decoder.error(latents.flatten(0, 1), batch.frames.flatten(0, 1)).mean(),
             "reward": two_hot_loss(rewards, batch.rewards[:, first:], self.bins).mean(),
             "termination": F.binary_cross_entropy_with_logits(ends, batch.terminations[:, first:]),
             "dynamics": free_nats(dynamics, config.free_nats),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from glamkit.codes import Codes
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.networks import Decoder, DoublingConv2d, Encoder, HalvingConv2d, blocks
 from glamkit.reference import PlainWorldModel
@@ -36,6 +37,29 @@ def test_blocks_make_no_difference(kind: type, channels: int, out: int, height: 
     x = torch.rand(2, channels, height, width, dtype=torch.float64, requires_grad=True)
     for spare in [()] if kind is HalvingConv2d else [(0,), (1,)]:
         close(outcome(conv, x, *spare, by_blocks=True), outcome(conv, x), 1e-12)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("out", "height", "width"), [(3, 16, 16), (1, 8, 12), (4, 2, 6)])
+def test_errors_by_blocks_make_no_difference(channels_last: bool, out: int, height: int, width: int) -> None:
+    conv = DoublingConv2d(5, out)
+    x = torch.rand(4, 5, height // 2, width // 2, requires_grad=True)
+    frames = torch.randint(256, (4, out, height, width), dtype=torch.uint8)
+    frames = frames.contiguous(memory_format=torch.channels_last) if channels_last else frames
+    weight, parts = torch.linspace(-1, 2, 4), [x, *conv.parameters()]
+    plain, by_blocks = conv.error(x, frames), conv.error_in_blocks(x, frames)
+    expected = (conv(x) - frames / 255).square().sum((1, 2, 3))
+    close([plain, by_blocks], [expected, expected], 1e-6)
+    gradients = [torch.autograd.grad((error * weight).sum(), parts) for error in (by_blocks, expected)]
+    close(*gradients, 1e-5)
+
+
+def test_compilers_on_cpus_compare_blocks() -> None:
+    conv, x = DoublingConv2d(5, 3), torch.rand(2, 5, 4, 4)
+    frames = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+    compiled = torch.compile(conv.error, backend="eager", fullgraph=True)(x, frames)
+    assert torch.equal(compiled, conv.error_in_blocks(x, frames))
+    torch.library.opcheck(torch.ops.glamkit.bordered.default, (frames,), test_utils=("test_schema", "test_faketensor"))
 
 
 def evaluated() -> tuple[Encoder, Tensor]:
@@ -95,7 +119,7 @@ def test_cpus_go_the_plain_way_and_others_by_blocks(kind: type, monkeypatch: pyt
 
 @pytest.mark.parametrize("channels", [(4, 8, 8), (4, 6, 8, 8)])
 def test_only_the_convolutions_with_few_channels_are_special(channels: tuple[int, ...]) -> None:
-    encoder, decoder, size = Encoder(channels), Decoder(5, channels), 4 * 2 ** len(channels)
+    encoder, decoder, size = Encoder(channels), Decoder(Codes(5, 1), channels), 4 * 2 ** len(channels)
     assert [isinstance(layer, HalvingConv2d) for layer in encoder].index(True) == 0
     assert [isinstance(layer, DoublingConv2d) for layer in decoder].index(True) == len(decoder) - 1
     assert sum(isinstance(layer, (HalvingConv2d, DoublingConv2d)) for layer in [*encoder, *decoder]) == 2
@@ -116,7 +140,7 @@ def test_the_reference_has_torch_s_own_convolutions_and_the_same_names() -> None
 def test_gpus_see_and_paint_what_cpus_do() -> None:
     """In float64, as rounding alone switches some ReLU, and with it a gradient, on or off."""
     channels = (8, 8, 16)
-    for model, size in ((Encoder(channels), (3, 32, 32)), (Decoder(9, channels), (9,))):
+    for model, size in ((Encoder(channels), (3, 32, 32)), (Decoder(Codes(3, 3), channels), (9,))):
         x = torch.rand(16, *size, dtype=torch.float64, requires_grad=True)
         here = outcome(model.double(), x)
         there = outcome(model.to("cuda", memory_format=torch.channels_last), x.detach().cuda().requires_grad_())

@@ -82,7 +82,7 @@ def test_bfloat16_stays_near(model: WorldModel) -> None:
 
 def test_bfloat16_goes_the_same_way(model: WorldModel) -> None:
     """Each parameter's gradient has a cosine of 0.9 with the plain one, all together 0.999 and the same size."""
-    plain, data = plain_copy(model), batch(3, 14)
+    plain, data = plain_copy(model), batch(8, 14)
     model.sample = plain.sample = torch.exp
     with torch.autocast("cpu", dtype=torch.bfloat16):
         fast_loss, _ = model.loss(data)

@@ -81,24 +81,6 @@ def test_tokens_tell_latents_and_actions_apart() -> None:
     assert torch.equal(net.stem(with_action), token)
 
 
-@pytest.mark.parametrize(
-    "odd", [[1, 0, 0, 0], [0.2, 0.3, 0.1, 0.4], [0, 0, 0, 0], [1, 1, 0, -1], [2, 0, 0, 0], [0, 1, 0.5, 0]]
-)
-def test_tokens_are_the_same_without_gradients_one_hot_or_not(odd: list[float]) -> None:
-    net, (latents, actions) = model(), context()
-    latents[2, 3, 4:8] = torch.tensor(odd)
-    expected = net.tokens(latents, actions)
-    with torch.no_grad():
-        torch.testing.assert_close(net.tokens(latents, actions), expected)
-        assert net.tokens(latents[:0], actions[:0]).shape == (0, 6, 16)
-
-
-def test_compilers_are_told_the_truth_about_products_with_codes() -> None:
-    latents, weight = context().latents, torch.randn(8, 16)
-    inputs = (latents, weight, 4)
-    torch.library.opcheck(torch.ops.glamkit.code_product.default, inputs, test_utils=("test_schema", "test_faketensor"))
-
-
 @pytest.mark.parametrize(("free", "variation_free"), [(1.0, 0.1), (0.0, 0.0)])
 def test_the_loss_is_the_paper_s_sum(free: float, variation_free: float) -> None:
     """Written out again from DESIGN section 1, with the places in time counted one by one."""
