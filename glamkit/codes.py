@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glamkit.rounding import precision
+
 TABLE = 512  # outputs of a product at a time: with 1,024 columns in bfloat16 they fill a second-level cache of 1 MB
 STRIPE = 128  # outputs of a gradient at a time: of many thousand rows they stay in a third-level cache
 
@@ -70,8 +72,7 @@ class CodeLinear(nn.Linear):
         if codes.device.type != "cpu":
             return torch.cat([codes, others], -1)
         read = _read if torch.compiler.is_compiling() else _read_here
-        cast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else codes.dtype
-        return Inputs(codes, read(codes.detach(), self.codes.classes), others.to(cast))
+        return Inputs(codes, read(codes.detach(), self.codes.classes), others.to(precision(codes)))
 
 
 def product(codes: Tensor, columns: Tensor, weight: Tensor) -> Tensor:

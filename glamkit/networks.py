@@ -11,112 +11,19 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from glamkit.codes import CodeLinear, Codes, Inputs
+from glamkit.convolutions import DoublingConv2d, FirstConvTranspose2d, HalvingConv2d, LastConv2d
 from glamkit.functional import unimix
-
-
-def blocks(x: Tensor, spare: int, margin: int = 0) -> Tensor:
-    """Blocks of 2 x 2 become channels: (N, C, H, W) -> (N, 4 (C + spare), H / 2 + margin, W / 2 + margin).
-
-    Spare channels and margin are zeros.
-    """
-    return F.pixel_unshuffle(F.pad(x, (margin, margin, margin, margin, 0, spare)), 2)
-
-
-def likes_blocks(device: torch.device) -> bool:
-    """Whether kernels there are slow for few channels; on CPUs they are not, and on Apple's GPUs nobody has tried."""
-    return device.type not in ("cpu", "mps")
-
-
-class HalvingConv2d(nn.Conv2d):
-    """A convolution for few channels C: (N, C, H, W) -> (N, out, H / 2, W / 2), H and W even.
-
-    For 3 channels GPUs have slow kernels only. There a kernel of 4 x 4 in steps of 2 is computed as one of 2 x 2 in
-    steps of 1 over blocks of 2 x 2 pixels: the same products, of four times the channels.
-    """
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
-
-    @property
-    def spare(self) -> int:
-        """How many more channels a GPU wants: it is fast with eights, which are 16 bytes in bfloat16."""
-        return self.in_channels % 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """By blocks where that is faster."""
-        return self.in_blocks(x) if likes_blocks(x.device) else super().forward(x)
-
-    def in_blocks(self, x: Tensor) -> Tensor:
-        """The same by blocks."""
-        return F.conv2d(*self.as_blocks(x, self.weight), self.bias)
-
-    def as_blocks(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs, in the memory format of fast kernels, and weights for a convolution without padding."""
-        inputs = blocks(x, self.spare, margin=1).contiguous(memory_format=torch.channels_last)
-        return inputs, blocks(weight, self.spare)
-
-
-class DoublingConv2d(nn.ConvTranspose2d):
-    """`HalvingConv2d` backwards, for few channels out: (N, C, H, W) -> (N, out, 2 H, 2 W)."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__(channels, out, 4, stride=2, padding=1)
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """By blocks where that is faster."""
-        if output_size is None and likes_blocks(x.device):
-            return self.in_blocks(x, self.out_channels % 2)
-        return super().forward(x, output_size)
-
-    def in_blocks(self, x: Tensor, spare: int) -> Tensor:
-        """The same by blocks: in steps of 1, a transposed convolution is one with its kernel turned round.
-
-        `spare` channels of zeros are added and taken away, see `HalvingConv2d.spare`.
-        """
-        assert self.bias is not None
-        kernel = blocks(self.weight, spare).transpose(0, 1).flip(2, 3)
-        y = F.conv2d(x, kernel, F.pad(self.bias, (0, spare)).repeat_interleave(4), padding=1)
-        # Not by slices: cropped at once, compilers do this and what follows in one pass, backwards too.
-        return F.pad(F.pixel_shuffle(y, 2), (-1, -1, -1, -1, 0, -spare))
-
-    def error(self, x: Tensor, frames: Tensor) -> Tensor:
-        """Squared differences between its outputs and frames / 255, (N, out, 2 H, 2 W) in uint8, summed up: (N,)."""
-        if x.device.type == "cpu" and torch.compiler.is_compiling():
-            return self.error_in_blocks(x, frames)
-        return F.mse_loss(self(x).float(), frames.float() / 255, reduction="none").sum((-3, -2, -1))
-
-    def error_in_blocks(self, x: Tensor, frames: Tensor) -> Tensor:
-        """The same for compilers on CPUs, which pick the pixels of blocks one by one: here they come row by row."""
-        assert self.bias is not None
-        _, out, height, width = frames.shape
-        kernel = blocks(self.weight, 0).transpose(0, 1).flip(2, 3).unflatten(0, (out, 4)).transpose(0, 1).flatten(0, 1)
-        y = F.conv2d(x, kernel, self.bias.repeat(4), padding=1)
-        rows = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2 * out))  # of each block
-        real, inside = (
-            part.view(-1, height // 2 + 1, 2, width // 2 + 1, 2 * out).transpose(2, 3).float()
-            for part in (_bordered(frames), _bordered(torch.ones_like(frames[:1])))
-        )
-        return (rows.float() * inside - real / 255).square().sum((-4, -3, -2, -1))
-
-
-@torch.library.custom_op("glamkit::bordered", mutates_args=())
-def _bordered(frames: Tensor) -> Tensor:
-    """Frames (N, C, H, W) in a border of zeros, channels last: (N, H + 2, W + 2, C)."""
-    return F.pad(frames.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
-
-
-@_bordered.register_fake
-def _(frames: Tensor) -> Tensor:
-    return F.pad(frames.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
+from glamkit.rounding import precision
 
 
 class Encoder(nn.Sequential):
     """Frames (N, 3, size, size) in [0, 1] -> embeddings (N, E = 16 x channels[-1]); each layer halves the side."""
 
     def __init__(self, channels: Sequence[int]) -> None:
-        layers: list[nn.Module] = []
-        for before, after in zip([3, *channels], channels, strict=False):
-            conv = nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False) if layers else HalvingConv2d(3, after)
+        layers: list[nn.Module] = [HalvingConv2d(3, channels[0]), nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True)]
+        for number, (before, after) in enumerate(pairwise(channels), 2):
+            last = number == len(channels)
+            conv = LastConv2d(before, after) if last else nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)
             layers += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
         super().__init__(*layers, nn.Flatten())
         self.features = 16 * channels[-1]
@@ -131,7 +38,7 @@ class Encoder(nn.Sequential):
 
     def at_once(self, x: Tensor) -> Tensor:
         """The same function in evaluation, on a GPU: each layer is one kernel, its BatchNorm inside the convolution."""
-        precision = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+        computed = precision(x)
         for conv, norm in zip(list(self)[:-1:3], list(self)[1::3], strict=True):
             assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
             assert norm.running_mean is not None and norm.running_var is not None
@@ -140,7 +47,7 @@ class Encoder(nn.Sequential):
             if isinstance(conv, HalvingConv2d):
                 (x, weight), stride, padding = conv.as_blocks(x, weight), 1, 0
             parts = (x, weight, norm.bias - norm.running_mean * scale)
-            x = _convolution_relu(*(part.to(precision) for part in parts), stride, padding)
+            x = _convolution_relu(*(part.to(computed) for part in parts), stride, padding)
         return x.flatten(1)
 
 
@@ -172,8 +79,9 @@ class Decoder(nn.Sequential):
             nn.ReLU(inplace=True),
         ]
         backwards = list(reversed(channels))
-        for before, after in pairwise(backwards):
+        for number, (before, after) in enumerate(pairwise(backwards)):
             conv = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)
+            conv = conv if number else FirstConvTranspose2d(before, after)
             layers += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
         super().__init__(*layers, DoublingConv2d(channels[0], 3))
 

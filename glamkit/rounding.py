@@ -11,6 +11,12 @@ from torch import Tensor, nn
 Module = TypeVar("Module", bound=nn.Module)
 
 
+def precision(x: Tensor) -> torch.dtype:
+    """What products with x are computed in: what autocast rounds to, if it is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
 class Rounded(Generic[Module]):
     """A twin of a module for use under autocast: same results, less work.
 

@@ -177,7 +177,7 @@ class Window(Memory):
 
     def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
         self.model = model
-        steps = tokens.transpose(0, 1).contiguous().unbind()  # laid out as those to come: compiled once for all
+        steps = laid_out(tokens)
         # A lone token has no predecessor and is read as it is, as the released code does.
         pairs = pairwise(steps)
         changes = [new - old for old, new in pairs] or [steps[0]]
@@ -207,7 +207,7 @@ class Recurrent(Memory):
 
     def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
         self.model, blocks = model, model.gmamba.blocks
-        steps = tokens.unbind(1)
+        steps = laid_out(tokens)
         self.token = steps[-1]
         self.tokens = [model.lmamba.blocks.prepare(token) for token in steps[-model.lmamba.window :]]
         self.states = [block.mixer.start(len(tokens)) for block in blocks.stack]
@@ -223,3 +223,8 @@ class Recurrent(Memory):
         self.token = token
         self.tokens = [*self.tokens, self.model.lmamba.blocks.prepare(token)][-self.model.lmamba.window :]
         return self._sum(self.model, g, self.model.lmamba.blocks.last(self.tokens))
+
+
+def laid_out(tokens: Tensor) -> tuple[Tensor, ...]:
+    """The steps (B, D) of tokens (B, T, D), in memory as those to come: what reads them is compiled once for all."""
+    return tokens.transpose(0, 1).contiguous().unbind()

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from glamkit import measures
 from glamkit.codes import CodeLinear, Codes
 from glamkit.config import WorldModel as WorldModelConfig
+from glamkit.convolutions import likes_blocks
 from glamkit.experience import Batch, Context, Rollout
 from glamkit.functional import free_nats, kl_categorical, one_hot_likeliest, one_hot_sample, two_hot_loss, two_hot_mean
-from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, likes_blocks, symlog_bins
+from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, symlog_bins
 from glamkit.scan import float32
 from glamkit.sequence_model import Memory, SequenceModel
 from glamkit.shapes import Float, Int, UInt8

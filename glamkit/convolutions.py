@@ -1,0 +1,182 @@
+"""Convolutions that halve or double the side, with kernels of 4 x 4 pixels in steps of 2, as is fast where they run.
+
+Few channels are slow on GPUs, and few pixels on CPUs; the results are torch's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glamkit.rounding import precision
+
+PATCHED = 256  # images at a time whose patches are written out: 17 MB of them at the published size
+
+
+def blocks(x: Tensor, spare: int, margin: int = 0) -> Tensor:
+    """Blocks of 2 x 2 become channels: (N, C, H, W) -> (N, 4 (C + spare), H / 2 + margin, W / 2 + margin).
+
+    Spare channels and margin are zeros.
+    """
+    return F.pixel_unshuffle(F.pad(x, (margin, margin, margin, margin, 0, spare)), 2)
+
+
+def likes_blocks(device: torch.device) -> bool:
+    """Whether kernels there are slow for few channels; on CPUs they are not, and on Apple's GPUs nobody has tried."""
+    return device.type not in ("cpu", "mps")
+
+
+class HalvingConv2d(nn.Conv2d):
+    """A convolution for few channels C: (N, C, H, W) -> (N, out, H / 2, W / 2), H and W even.
+
+    For 3 channels GPUs have slow kernels only. There a kernel of 4 x 4 in steps of 2 is computed as one of 2 x 2 in
+    steps of 1 over blocks of 2 x 2 pixels: the same products, of four times the channels.
+    """
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
+
+    @property
+    def spare(self) -> int:
+        """How many more channels a GPU wants: it is fast with eights, which are 16 bytes in bfloat16."""
+        return self.in_channels % 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """By blocks where that is faster."""
+        return self.in_blocks(x) if likes_blocks(x.device) else super().forward(x)
+
+    def in_blocks(self, x: Tensor) -> Tensor:
+        """The same by blocks."""
+        return F.conv2d(*self.as_blocks(x, self.weight), self.bias)
+
+    def as_blocks(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs, in the memory format of fast kernels, and weights for a convolution without padding."""
+        inputs = blocks(x, self.spare, margin=1).contiguous(memory_format=torch.channels_last)
+        return inputs, blocks(weight, self.spare)
+
+
+class DoublingConv2d(nn.ConvTranspose2d):
+    """`HalvingConv2d` backwards, for few channels out: (N, C, H, W) -> (N, out, 2 H, 2 W)."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 4, stride=2, padding=1)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """By blocks where that is faster."""
+        if output_size is None and likes_blocks(x.device):
+            return self.in_blocks(x, self.out_channels % 2)
+        return super().forward(x, output_size)
+
+    def in_blocks(self, x: Tensor, spare: int) -> Tensor:
+        """The same by blocks: in steps of 1, a transposed convolution is one with its kernel turned round.
+
+        `spare` channels of zeros are added and taken away, see `HalvingConv2d.spare`.
+        """
+        assert self.bias is not None
+        kernel = blocks(self.weight, spare).transpose(0, 1).flip(2, 3)
+        y = F.conv2d(x, kernel, F.pad(self.bias, (0, spare)).repeat_interleave(4), padding=1)
+        # Not by slices: cropped at once, compilers do this and what follows in one pass, backwards too.
+        return F.pad(F.pixel_shuffle(y, 2), (-1, -1, -1, -1, 0, -spare))
+
+    def error(self, x: Tensor, frames: Tensor) -> Tensor:
+        """Squared differences between its outputs and frames / 255, (N, out, 2 H, 2 W) in uint8, summed up: (N,)."""
+        if x.device.type == "cpu" and torch.compiler.is_compiling():
+            return self.error_in_blocks(x, frames)
+        return F.mse_loss(self(x).float(), frames.float() / 255, reduction="none").sum((-3, -2, -1))
+
+    def error_in_blocks(self, x: Tensor, frames: Tensor) -> Tensor:
+        """The same for compilers on CPUs, which pick the pixels of blocks one by one: here they come row by row."""
+        assert self.bias is not None
+        _, out, height, width = frames.shape
+        kernel = blocks(self.weight, 0).transpose(0, 1).flip(2, 3).unflatten(0, (out, 4)).transpose(0, 1).flatten(0, 1)
+        y = F.conv2d(x, kernel, self.bias.repeat(4), padding=1)
+        rows = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2 * out))  # of each block
+        real, inside = (
+            part.view(-1, height // 2 + 1, 2, width // 2 + 1, 2 * out).transpose(2, 3).float()
+            for part in (_bordered(frames), _bordered(torch.ones_like(frames[:1])))
+        )
+        return (rows.float() * inside - real / 255).square().sum((-4, -3, -2, -1))
+
+
+@torch.library.custom_op("glamkit::bordered", mutates_args=())
+def _bordered(frames: Tensor) -> Tensor:
+    """Frames (N, C, H, W) in a border of zeros, channels last: (N, H + 2, W + 2, C)."""
+    return F.pad(frames.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
+
+
+@_bordered.register_fake
+def _(frames: Tensor) -> Tensor:
+    return F.pad(frames.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
+
+
+class LastConv2d(nn.Conv2d):
+    """A convolution to few pixels: (N, C, H, W) -> (N, out, H / 2, W / 2)."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """With gradients by patches where that is faster."""
+        return _by_patches(self.weight, x, False) if likes_patches(self.weight) else super().forward(x)
+
+
+class FirstConvTranspose2d(nn.ConvTranspose2d):
+    """`LastConv2d` backwards, from few pixels: (N, C, H, W) -> (N, out, 2 H, 2 W)."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """With gradients by patches where that is faster."""
+        if output_size is None and likes_patches(self.weight):
+            return _by_patches(self.weight, x, True)
+        return super().forward(x, output_size)
+
+
+def likes_patches(weight: Tensor) -> bool:
+    """Whether a CPU's own gradient is slow: for few pixels in bfloat16, where oneDNN takes 1.6 times as long."""
+    return weight.device.type == "cpu" and torch.is_grad_enabled() and precision(weight) == torch.bfloat16
+
+
+def _by_patches(weight: Tensor, x: Tensor, doubles: bool) -> Tensor:
+    return _ByPatches.apply(x.bfloat16(), weight.bfloat16(), doubles)
+
+
+class _ByPatches(torch.autograd.Function):
+    """A convolution without bias, or one transposed; each is what leads the other's gradient back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, doubles: bool) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.doubles = doubles
+        return (F.conv_transpose2d if doubles else F.conv2d)(x, weight, stride=2, padding=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        large, small = (grad, x) if ctx.doubles else (x, grad)
+        return (
+            (F.conv2d if ctx.doubles else F.conv_transpose2d)(grad, weight, stride=2, padding=1),
+            _kernel(large, small),
+            None,
+        )
+
+
+@torch.library.custom_op("glamkit::kernel", mutates_args=())
+def _kernel(large: Tensor, small: Tensor) -> Tensor:
+    """The kernel's gradient (c, C, 4, 4) of images (N, C, 2 H, 2 W) and (N, c, H, W), as a product of all patches."""
+    large, small = (x.permute(0, 2, 3, 1) for x in (large, small))
+    total = torch.zeros(small.shape[-1], 16 * large.shape[-1])
+    for images, pixels in zip(large.split(PATCHED), small.split(PATCHED), strict=True):
+        patches = F.pad(images, (0, 0, 1, 1, 1, 1)).unfold(1, 4, 2).unfold(2, 4, 2).permute(0, 1, 2, 4, 5, 3)
+        total += pixels.flatten(0, 2).T @ patches.reshape(-1, total.shape[1])
+    return total.view(-1, 4, 4, large.shape[-1]).permute(0, 3, 1, 2).to(large.dtype)
+
+
+@_kernel.register_fake
+def _(large: Tensor, small: Tensor) -> Tensor:
+    shape = small.shape[1], 4, 4, large.shape[1]
+    return large.new_empty(shape).permute(0, 3, 1, 2)
