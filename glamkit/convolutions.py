@@ -142,27 +142,17 @@ def likes_patches(weight: Tensor) -> bool:
 
 
 def _by_patches(weight: Tensor, x: Tensor, doubles: bool) -> Tensor:
-    return _ByPatches.apply(x.bfloat16(), weight.bfloat16(), doubles)
+    return _convolution(x.bfloat16(), weight.bfloat16(), doubles)
 
 
-class _ByPatches(torch.autograd.Function):
-    """A convolution without bias, or one transposed; each is what leads the other's gradient back."""
+def _convolution_here(x: Tensor, weight: Tensor, doubles: bool) -> Tensor:
+    """A convolution without bias, or one transposed, channels last."""
+    y = (F.conv_transpose2d if doubles else F.conv2d)(x, weight, stride=2, padding=1)
+    return y.contiguous(memory_format=torch.channels_last)
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, doubles: bool) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.doubles = doubles
-        return (F.conv_transpose2d if doubles else F.conv2d)(x, weight, stride=2, padding=1)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, weight = ctx.saved_tensors
-        large, small = (grad, x) if ctx.doubles else (x, grad)
-        return (
-            (F.conv2d if ctx.doubles else F.conv_transpose2d)(grad, weight, stride=2, padding=1),
-            _kernel(large, small),
-            None,
-        )
+_convolution = torch.library.custom_op("glamkit::convolution", _convolution_here, mutates_args=())
+_convolution.register_fake(_convolution_here)
 
 
 @torch.library.custom_op("glamkit::kernel", mutates_args=())
@@ -180,3 +170,18 @@ def _kernel(large: Tensor, small: Tensor) -> Tensor:
 def _(large: Tensor, small: Tensor) -> Tensor:
     shape = small.shape[1], 4, 4, large.shape[1]
     return large.new_empty(shape).permute(0, 3, 1, 2)
+
+
+def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:  # noqa: ARG001 - torch calls it so
+    x, weight, ctx.doubles = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    x, weight = ctx.saved_tensors
+    large, small = (grad, x) if ctx.doubles else (x, grad)
+    # Convolutions and transposed ones lead each other's gradients back.
+    return _convolution(grad, weight, not ctx.doubles), _kernel(large, small), None
+
+
+_convolution.register_autograd(_differentiate, setup_context=_remember)

@@ -30,7 +30,7 @@ ROWS = [
     "errors < files < lock, shapes, stops",
     "settings",
     "config",
-    "presets, run < status < session, graphs < runtime, rounding < codes, convolutions, functional, scores"
+    "presets, run < status < session, graphs < runtime, rounding < codes < convolutions, functional, scores"
     ", aggregates, tables, metrics, builds, diagnostics",
     "experience < replay, kernels < scan < mamba, networks, pixels < games < envs < conformance",
     "sequence_model, measures, videos, passport, tensorboard",

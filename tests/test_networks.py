@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from glamkit.codes import Codes
 from glamkit.config import WorldModel as WorldModelConfig
-from glamkit.networks import Decoder, DoublingConv2d, Encoder, HalvingConv2d, blocks
+from glamkit.convolutions import DoublingConv2d, HalvingConv2d, blocks
+from glamkit.networks import Decoder, Encoder
 from glamkit.reference import PlainWorldModel
 from glamkit.world_model import WorldModel
 
