@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from glamkit.rounding import precision
 
 TABLE = 512  # outputs of a product at a time: with 1,024 columns in bfloat16 they fill a second-level cache of 1 MB
+LARGE = 2**18  # numbers in the codes' part of a weight from which looking up pays
 STRIPE = 128  # outputs of a gradient at a time: of many thousand rows they stay in a third-level cache
 
 
@@ -64,12 +65,16 @@ class CodeLinear(nn.Linear):
         return y.view(*x.codes.shape[:-1], self.out_features)
 
     def inputs(self, x: Tensor) -> Tensor | Inputs:
-        """Inputs (..., Z + others) as `forward` reads them; on other devices as they are."""
-        return x if x.device.type != "cpu" else self.look(*x.split([self.codes.size, self.others], -1))
+        """Inputs (..., Z + others) as `forward` reads them: as they are where nothing is looked up."""
+        return self.look(*x.split([self.codes.size, self.others], -1)) if self.looks_up(x.device) else x
+
+    def looks_up(self, device: torch.device) -> bool:
+        """Whether that is faster there than a product."""
+        return device.type == "cpu" and self.codes.size * self.out_features >= LARGE
 
     def look(self, codes: Tensor, others: Tensor) -> Tensor | Inputs:
         """The same from codes (..., Z) and others (..., H)."""
-        if codes.device.type != "cpu":
+        if not self.looks_up(codes.device):
             return torch.cat([codes, others], -1)
         read = _read if torch.compiler.is_compiling() else _read_here
         return Inputs(codes, read(codes.detach(), self.codes.classes), others.to(precision(codes)))

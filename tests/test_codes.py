@@ -17,6 +17,12 @@ SHAPE, OTHERS, OUT = Codes(3, 4), 5, 7
 LOOKS = ("test_schema", "test_faketensor")
 
 
+@pytest.fixture(autouse=True)
+def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise products as small as these are not looked up."""
+    monkeypatch.setattr(codes, "LARGE", 0)
+
+
 def inputs(*count: int, kind: torch.dtype = torch.float64) -> Tensor:
     """Codes and others, (*count, 12 + 5), which want a gradient."""
     torch.manual_seed(1)
@@ -142,6 +148,16 @@ def test_other_devices_multiply() -> None:
     assert mine.inputs(x) is x
     assert mine.look(x[..., :12], x[..., 12:]).shape == x.shape
     assert mine(x).shape == (2, 3, OUT)
+
+
+def test_small_products_are_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, x = layer()[0], inputs(2, 3)
+    monkeypatch.setattr(codes, "LARGE", 12 * OUT)
+    assert isinstance(mine.inputs(x), Inputs)
+    monkeypatch.setattr(codes, "LARGE", 12 * OUT + 1)
+    assert mine.inputs(x) is x
+    assert torch.equal(mine.look(x[..., :12], x[..., 12:]), x)
+    assert torch.equal(mine(x), nn.functional.linear(x, mine.weight))
 
 
 def test_actor_and_critic_learn_the_same_by_codes() -> None:
