@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from glamkit.rounding import precision
 
 TABLE = 512  # outputs of a product at a time: with 1,024 columns in bfloat16 they fill a second-level cache of 1 MB
-LARGE = 2**18  # numbers in the codes' part of a weight from which looking up pays
+LARGE, MANY = 2**18, 64  # from as many numbers in the codes' part of a weight, and as many rows, looking up pays
 STRIPE = 128  # outputs of a gradient at a time: of many thousand rows they stay in a third-level cache
 
 
@@ -66,15 +66,16 @@ class CodeLinear(nn.Linear):
 
     def inputs(self, x: Tensor) -> Tensor | Inputs:
         """Inputs (..., Z + others) as `forward` reads them: as they are where nothing is looked up."""
-        return self.look(*x.split([self.codes.size, self.others], -1)) if self.looks_up(x.device) else x
+        return self.look(*x.split([self.codes.size, self.others], -1)) if self.looks_up(x) else x
 
-    def looks_up(self, device: torch.device) -> bool:
-        """Whether that is faster there than a product."""
-        return device.type == "cpu" and self.codes.size * self.out_features >= LARGE
+    def looks_up(self, x: Tensor) -> bool:
+        """Whether that is faster than a product for x (..., any)."""
+        size, rows = self.codes.size * self.out_features, x.shape[:-1].numel()
+        return x.device.type == "cpu" and size >= LARGE and rows >= MANY
 
     def look(self, codes: Tensor, others: Tensor) -> Tensor | Inputs:
         """The same from codes (..., Z) and others (..., H)."""
-        if not self.looks_up(codes.device):
+        if not self.looks_up(codes):
             return torch.cat([codes, others], -1)
         read = _read if torch.compiler.is_compiling() else _read_here
         return Inputs(codes, read(codes.detach(), self.codes.classes), others.to(precision(codes)))

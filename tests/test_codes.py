@@ -21,6 +21,7 @@ LOOKS = ("test_schema", "test_faketensor")
 def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise products as small as these are not looked up."""
     monkeypatch.setattr(codes, "LARGE", 0)
+    monkeypatch.setattr(codes, "MANY", 0)
 
 
 def inputs(*count: int, kind: torch.dtype = torch.float64) -> Tensor:
@@ -152,10 +153,10 @@ def test_other_devices_multiply() -> None:
 
 def test_small_products_are_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     mine, x = layer()[0], inputs(2, 3)
-    monkeypatch.setattr(codes, "LARGE", 12 * OUT)
-    assert isinstance(mine.inputs(x), Inputs)
-    monkeypatch.setattr(codes, "LARGE", 12 * OUT + 1)
-    assert mine.inputs(x) is x
+    for size, rows, looks in ((12 * OUT, 6, True), (12 * OUT + 1, 6, False), (12 * OUT, 7, False)):
+        monkeypatch.setattr(codes, "LARGE", size)
+        monkeypatch.setattr(codes, "MANY", rows)
+        assert isinstance(mine.inputs(x), Inputs) == looks
     assert torch.equal(mine.look(x[..., :12], x[..., 12:]), x)
     assert torch.equal(mine(x), nn.functional.linear(x, mine.weight))
 
