@@ -47,7 +47,7 @@ def where_time_goes(report: Mapping[str, Any]) -> Picture:
         report: of `benchmark.measure`.
     """
     phases = report["phases"]
-    picture, ((left, right),) = figure(11, 3.4, 1, 2, width_ratios=(1.5, 1))
+    picture, ((left, right),) = figure(11, 3.6, 1, 2, width_ratios=(1.5, 1))
     draw_parts(left, phases)
     draw_ratios(right, phases)
     return picture
@@ -77,7 +77,7 @@ def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_axisbelow(True)
-    axes.legend(loc="lower right", frameon=True, facecolor="white", framealpha=0.9, edgecolor="none")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=5)
     axes.set_title("Where the time of one training step goes: shorter is faster")
 
 
