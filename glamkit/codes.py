@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.rounding import precision
+from glamkit.scan import only_looked_at
 
 TABLE = 512  # outputs of a product at a time: with 1,024 columns in bfloat16 they fill a second-level cache of 1 MB
 LARGE, MANY = 2**18, 64  # from as many numbers in the codes' part of a weight, and as many rows, looking up pays
@@ -35,7 +36,7 @@ class Codes(NamedTuple):
 class Inputs(NamedTuple):
     """What a `CodeLinear` reads on a CPU, looked up once for all that read the same."""
 
-    codes: Tensor  # (..., Z), none of it negative
+    codes: Tensor  # (..., Z)
     columns: Tensor  # (..., K), what the codes pick; -1 everywhere if a single one is not one-hot
     others: Tensor  # (..., H)
 
@@ -89,17 +90,17 @@ def product(codes: Tensor, columns: Tensor, weight: Tensor) -> Tensor:
         columns: as in `Inputs`.
         weight: (out, Z).
     """
-    # An operation's first call loads torch's compiler, which takes 1.5 s.
-    looking = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-    return (_product_here if looking else _product)(codes, columns, weight)
+    return (_product_here if only_looked_at() else _product)(codes, columns, weight)
 
 
 def _read_here(codes: Tensor, classes: int) -> Tensor:
     flat, reader = codes.flatten(0, -2), _reader(codes.shape[-1] // classes, classes, codes.dtype)
-    # Its classes added up say which is picked, if it is one-hot; that it is say the picked number, 1, and the total.
+    # Its classes added up say which is picked, if it is one-hot; that it is say the picked number, 1, and the total
+    # of numbers that are not negative.
     index, total = (flat @ reader).split([reader.shape[1] - 1, 1], -1)
     columns = index.long().clamp_(0, classes - 1) + torch.arange(0, codes.shape[-1], classes)
-    if not bool((flat.gather(1, columns) == 1).all() & (total == columns.shape[1]).all()):
+    one, sole = (flat.gather(1, columns) == 1).all(), (total == columns.shape[1]).all() & (flat >= 0).all()
+    if not bool(one & sole):
         columns.fill_(-1)
     return columns.view(*codes.shape[:-1], columns.shape[1])
 

@@ -76,10 +76,13 @@ class DoublingConv2d(nn.ConvTranspose2d):
         `spare` channels of zeros are added and taken away, see `HalvingConv2d.spare`.
         """
         assert self.bias is not None
-        kernel = blocks(self.weight, spare).transpose(0, 1).flip(2, 3)
-        y = F.conv2d(x, kernel, F.pad(self.bias, (0, spare)).repeat_interleave(4), padding=1)
+        y = F.conv2d(x, self.turned(spare), F.pad(self.bias, (0, spare)).repeat_interleave(4), padding=1)
         # Not by slices: cropped at once, compilers do this and what follows in one pass, backwards too.
         return F.pad(F.pixel_shuffle(y, 2), (-1, -1, -1, -1, 0, -spare))
+
+    def turned(self, spare: int) -> Tensor:
+        """The kernel of `in_blocks`: (4 (out + spare), C, 2, 2)."""
+        return blocks(self.weight, spare).transpose(0, 1).flip(2, 3)
 
     def error(self, x: Tensor, frames: Tensor) -> Tensor:
         """Squared differences between its outputs and frames / 255, (N, out, 2 H, 2 W) in uint8, summed up: (N,)."""
@@ -91,7 +94,7 @@ class DoublingConv2d(nn.ConvTranspose2d):
         """The same for compilers on CPUs, which pick the pixels of blocks one by one: here they come row by row."""
         assert self.bias is not None
         _, out, height, width = frames.shape
-        kernel = blocks(self.weight, 0).transpose(0, 1).flip(2, 3).unflatten(0, (out, 4)).transpose(0, 1).flatten(0, 1)
+        kernel = self.turned(0).unflatten(0, (out, 4)).transpose(0, 1).flatten(0, 1)
         y = F.conv2d(x, kernel, self.bias.repeat(4), padding=1)
         rows = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2 * out))  # of each block
         real, inside = (

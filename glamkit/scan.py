@@ -51,7 +51,7 @@ def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Te
     with float32(u):
         if by_kernels(u):  # the kernels want channels innermost: a compiler writes them so in the first place
             u, dt, B, C = (part.contiguous() for part in (u, dt, B, C))
-        return (_scan_here if _only_looked_at() else _scan)(u, dt, A, B, C)[0]
+        return (_scan_here if only_looked_at() else _scan)(u, dt, A, B, C)[0]
 
 
 def window_sum(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def window_sum(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> T
             return _window_apart(driven, dt, A, B, C)
         if by_kernels(A) or (A.device.type == "cpu" and not torch.compiler.is_compiling()):
             driven, dt, B = (x if isinstance(x, Tensor) else torch.stack(x) for x in (driven, dt, B))
-            return (_window_here if _only_looked_at() else _window)(driven, dt, A, B, C)
+            return (_window_here if only_looked_at() else _window)(driven, dt, A, B, C)
         # Compilers fuse the formula as it stands, channels innermost, and nothing of it passes through memory. Powers
         # of two are what machines have exponentials of: to bring the base to e costs a sixth more.
         y, elapsed = driven[-1] * (C * B[-1]).sum(-1, keepdim=True), torch.zeros_like(C[:, :1])
@@ -129,7 +129,7 @@ def _slices(rows: int, size: int, device: torch.device) -> list[slice]:
     return [slice(first, first + step) for first in range(0, rows, step)]
 
 
-def _only_looked_at() -> bool:
+def only_looked_at() -> bool:
     """Whether nobody wants gradients: an operation's first call loads torch's compiler, which takes 1.5 s."""
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 

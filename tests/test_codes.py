@@ -72,7 +72,15 @@ def test_tables_and_stripes_make_no_difference(tables: tuple[int, int], monkeypa
     alike(outcome(mine, inputs(40)), outcome(plain, inputs(40)))
 
 
-ODD = [[0.2, 0.3, 0.1, 0.4], [0, 0, 0, 0], [2, 0, 0, 0], [0, 1, 0.5, 0], [1, 1, 0, 0], [0, 0, 0, float("nan")]]
+ODD = [
+    [0.2, 0.3, 0.1, 0.4],
+    [0, 0, 0, 0],
+    [2, 0, 0, 0],
+    [0, 1, 0.5, 0],
+    [1, 1, 0, 0],
+    [1, 1, 0, -1],
+    [0, 0, 0, float("nan")],
+]
 
 
 @pytest.mark.parametrize("odd", ODD)

@@ -30,9 +30,10 @@ ROWS = [
     "errors < files < lock, shapes, stops",
     "settings",
     "config",
-    "presets, run < status < session, graphs < runtime, rounding < codes < convolutions, functional, scores"
+    "presets, run < status < session, graphs < runtime, rounding, functional, scores"
     ", aggregates, tables, metrics, builds, diagnostics",
-    "experience < replay, kernels < scan < mamba, networks, pixels < games < envs < conformance",
+    "experience < replay, kernels < scan < mamba < codes < convolutions < networks"
+    ", pixels < games < envs < conformance",
     "sequence_model, measures, videos, passport, tensorboard",
     "world_model, actor_critic",
     "agent < phases",

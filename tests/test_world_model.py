@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glamkit import codes
 from glamkit.config import Config
 from glamkit.experience import Batch, Context
 from glamkit.functional import free_nats, kl_categorical, two_hot_loss
@@ -79,6 +80,21 @@ def test_tokens_tell_latents_and_actions_apart() -> None:
     assert not torch.allclose(net.tokens(latents.roll(1, -1), actions), token)
     with_action = torch.cat([latents, F.one_hot(actions, A).float()], -1)
     assert torch.equal(net.stem(with_action), token)
+
+
+@pytest.mark.parametrize(
+    "odd", [[1, 0, 0, 0], [0.2, 0.3, 0.1, 0.4], [0, 0, 0, 0], [1, 1, 0, -1], [2, 0, 0, 0], [0, 1, 0.5, 0]]
+)
+def test_tokens_are_the_same_one_hot_or_not(odd: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    net, (latents, actions) = model(), context()
+    latents[2, 3, 4:8] = torch.tensor(odd)
+    expected = net.tokens(latents, actions)  # a product, as it is small
+    monkeypatch.setattr(codes, "LARGE", 0)
+    monkeypatch.setattr(codes, "MANY", 0)
+    torch.testing.assert_close(net.tokens(latents, actions), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(net.tokens(latents, actions), expected)
+        assert net.tokens(latents[:0], actions[:0]).shape == (0, 6, 16)
 
 
 @pytest.mark.parametrize(("free", "variation_free"), [(1.0, 0.1), (0.0, 0.0)])
