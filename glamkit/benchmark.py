@@ -13,7 +13,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,8 +35,13 @@ from glamkit.trainer import Trainer
 SAME = {"imagination.contexts": "replay", "imagination.memory": "window"}  # what the released code does
 OPT_IN = {"imagination.contexts": "batch", "imagination.memory": "recurrent"}
 QUIET = "Other programs that run at the same time spoil such timings: trust them from a quiet machine only."
-RATE = "Of the machine's rate: the fast side's matrix products and convolutions alone; scans are not counted."
+RATE = (
+    "Of the machine's rate: the fast side's matrix products and convolutions alone, as many operations as their plain "
+    "forms have; scans are not counted."
+)
 BASIS = "from the step's cost at the horizons of the run and from acting; without evaluation and saving"
+
+Keep = Callable[[dict[str, Any]], None]
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +67,9 @@ class Plan(Checked):
         object.__setattr__(self, "phases", tuple(name for name in PHASES if name in self.phases))
 
 
-def measure(config: Config, plan: Plan | None = None, tell: Tell = lambda _: None) -> dict[str, Any]:
+def measure(
+    config: Config, plan: Plan | None = None, tell: Tell = lambda _: None, keep: Keep = lambda _: None
+) -> dict[str, Any]:
     """Measures everything; the result is plain values, ready for JSON.
 
     The fast side of the phases does the same work as the reference: `imagination.contexts` and `.memory` are set as in
@@ -73,6 +80,7 @@ def measure(config: Config, plan: Plan | None = None, tell: Tell = lambda _: Non
         config: the experiment whose sizes are used.
         plan: what is measured.
         tell: is told how far it is.
+        keep: is given the result when all is timed and memory, which takes minutes more, is not measured yet.
 
     Returns:
         ``phases`` (a table for each phase and, with ``step``, for ``step_opt_in``), ``machine``, ``environment``,
@@ -86,11 +94,13 @@ def measure(config: Config, plan: Plan | None = None, tell: Tell = lambda _: Non
     with undisturbed(config.trainer.seed):
         report = timed(config, plan, tell)
         report["machine"]["busy_before"] = busy
+        report["settings"] = {**asdict(plan), "config": asdict(config)}
         add_flops(report, config, tell)
+        keep(report)
         add_memory(report, config, tell)
         if plan.growth:
             report["growth"] = growth.measure(config.override(**SAME), plan.repeats, tell)
-    return report | {"settings": {**asdict(plan), "config": asdict(config)}}
+    return report
 
 
 def timed(config: Config, plan: Plan, tell: Tell) -> dict[str, Any]:
@@ -189,7 +199,7 @@ def table(report: dict[str, Any]) -> notebook.Table:
     rows = [("phase", "fast", "reference", "ratio", "of the machine's rate", "peak memory, fast", "reference")]
     for name, row in report["phases"].items():
         times = (span(row["fast_s"]), span(row["reference_s"]), f"{row['ratio']:.2f} x")
-        memory = (size(row["fast_peak_bytes"]), size(row["reference_peak_bytes"]))
+        memory = (size(row.get("fast_peak_bytes")), size(row.get("reference_peak_bytes")))
         rows.append((name, *times, f"{row['share_of_peak']:.0%}", *memory))
     return notebook.Table(rows, f"{RATE} {QUIET}")
 
@@ -292,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     changes = parse_overrides(given.set) | ({"runtime.device": given.device} if given.device else {})
     config, file = preset(given.preset, changes), target(given.json)
     plan = Plan(given.phases, given.repeats, given.games, given.growth)
-    report = measure(config, plan, Progress())
+    report = measure(config, plan, Progress(), lambda report: save(report, file))
     save(report, file)
     sys.stderr.write("\r\033[K" if sys.stderr.isatty() else "")
     sys.stdout.write(f"{facts(report)}\n\n{table(report)}\n")

@@ -1,19 +1,15 @@
 """Convolutions that halve or double the side, with kernels of 4 x 4 pixels in steps of 2, as is fast where they run.
 
-Few channels are slow on GPUs, and few pixels on CPUs; the results are torch's own.
+Few channels are slow on GPUs, and many on CPUs; the results are torch's own.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glamkit.rounding import precision
-
-PATCHED = 256  # images at a time whose patches are written out: 17 MB of them at the published size
+from glamkit import winograd
 
 
 def blocks(x: Tensor, spare: int, margin: int = 0) -> Tensor:
@@ -115,76 +111,25 @@ def _(frames: Tensor) -> Tensor:
     return F.pad(frames.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
 
 
-class LastConv2d(nn.Conv2d):
-    """A convolution to few pixels: (N, C, H, W) -> (N, out, H / 2, W / 2)."""
+class LargeConv2d(nn.Conv2d):
+    """A convolution of many channels: (N, C, H, W) -> (N, out, H / 2, W / 2), H and W in fours."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """With gradients by patches where that is faster."""
-        return _by_patches(self.weight, x, False) if likes_patches(self.weight) else super().forward(x)
+        """With fewer products where that is faster."""
+        return winograd.halved(x, self.weight) if winograd.pays(self.weight) else super().forward(x)
 
 
-class FirstConvTranspose2d(nn.ConvTranspose2d):
-    """`LastConv2d` backwards, from few pixels: (N, C, H, W) -> (N, out, 2 H, 2 W)."""
+class LargeConvTranspose2d(nn.ConvTranspose2d):
+    """`LargeConv2d` backwards: (N, C, H, W) -> (N, out, 2 H, 2 W), H and W even."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """With gradients by patches where that is faster."""
-        if output_size is None and likes_patches(self.weight):
-            return _by_patches(self.weight, x, True)
+        """With fewer products where that is faster."""
+        if output_size is None and winograd.pays(self.weight):
+            return winograd.doubled(x, self.weight)
         return super().forward(x, output_size)
-
-
-def likes_patches(weight: Tensor) -> bool:
-    """Whether a CPU's own gradient is slow: for few pixels in bfloat16, where oneDNN takes 1.6 times as long."""
-    return weight.device.type == "cpu" and torch.is_grad_enabled() and precision(weight) == torch.bfloat16
-
-
-def _by_patches(weight: Tensor, x: Tensor, doubles: bool) -> Tensor:
-    return _convolution(x.bfloat16(), weight.bfloat16(), doubles)
-
-
-def _convolution_here(x: Tensor, weight: Tensor, doubles: bool) -> Tensor:
-    """A convolution without bias, or one transposed, channels last."""
-    y = (F.conv_transpose2d if doubles else F.conv2d)(x, weight, stride=2, padding=1)
-    return y.contiguous(memory_format=torch.channels_last)
-
-
-_convolution = torch.library.custom_op("glamkit::convolution", _convolution_here, mutates_args=())
-_convolution.register_fake(_convolution_here)
-
-
-@torch.library.custom_op("glamkit::kernel", mutates_args=())
-def _kernel(large: Tensor, small: Tensor) -> Tensor:
-    """The kernel's gradient (c, C, 4, 4) of images (N, C, 2 H, 2 W) and (N, c, H, W), as a product of all patches."""
-    large, small = (x.permute(0, 2, 3, 1) for x in (large, small))
-    total = torch.zeros(small.shape[-1], 16 * large.shape[-1])
-    for images, pixels in zip(large.split(PATCHED), small.split(PATCHED), strict=True):
-        patches = F.pad(images, (0, 0, 1, 1, 1, 1)).unfold(1, 4, 2).unfold(2, 4, 2).permute(0, 1, 2, 4, 5, 3)
-        total += pixels.flatten(0, 2).T @ patches.reshape(-1, total.shape[1])
-    return total.view(-1, 4, 4, large.shape[-1]).permute(0, 3, 1, 2).to(large.dtype)
-
-
-@_kernel.register_fake
-def _(large: Tensor, small: Tensor) -> Tensor:
-    shape = small.shape[1], 4, 4, large.shape[1]
-    return large.new_empty(shape).permute(0, 3, 1, 2)
-
-
-def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:  # noqa: ARG001 - torch calls it so
-    x, weight, ctx.doubles = inputs
-    ctx.save_for_backward(x, weight)
-
-
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    x, weight = ctx.saved_tensors
-    large, small = (grad, x) if ctx.doubles else (x, grad)
-    # Convolutions and transposed ones lead each other's gradients back.
-    return _convolution(grad, weight, not ctx.doubles), _kernel(large, small), None
-
-
-_convolution.register_autograd(_differentiate, setup_context=_remember)

@@ -14,13 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, register_flop_formula
+from torch.utils.flop_counter import FlopCounterMode
 
 from glamkit.envs import make_env, make_vector
 from glamkit.runtime import Machine, device_name, give_back_memory
 from glamkit.trainer import Trainer
-
-Sizes = list[int]
 
 STATUS, REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -42,16 +40,6 @@ def flops(work: Callable[[], Any]) -> int:
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
-
-
-@register_flop_formula(torch.ops.glamkit.convolution)
-def _convolution_flops(x: Sizes, weight: Sizes, doubles: bool, *_: Any, out_shape: Sizes, **__: Any) -> int:
-    return conv_flop_count(x, weight, out_shape, transposed=doubles)
-
-
-@register_flop_formula(torch.ops.glamkit.kernel)
-def _kernel_flops(large: Sizes, small: Sizes, *_: Any, out_shape: Sizes, **__: Any) -> int:
-    return conv_flop_count(large, out_shape, small)
 
 
 def matrix_rates(machine: Machine, size: int = 0, repeats: int = 5) -> dict[str, float]:

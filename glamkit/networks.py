@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from glamkit.codes import CodeLinear, Codes, Inputs
-from glamkit.convolutions import DoublingConv2d, FirstConvTranspose2d, HalvingConv2d, LastConv2d
+from glamkit.convolutions import DoublingConv2d, HalvingConv2d, LargeConv2d, LargeConvTranspose2d
 from glamkit.functional import unimix
 from glamkit.rounding import precision
 
@@ -21,10 +21,8 @@ class Encoder(nn.Sequential):
 
     def __init__(self, channels: Sequence[int]) -> None:
         layers: list[nn.Module] = [HalvingConv2d(3, channels[0]), nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True)]
-        for number, (before, after) in enumerate(pairwise(channels), 2):
-            last = number == len(channels)
-            conv = LastConv2d(before, after) if last else nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)
-            layers += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        for before, after in pairwise(channels):
+            layers += [LargeConv2d(before, after), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
         super().__init__(*layers, nn.Flatten())
         self.features = 16 * channels[-1]
 
@@ -78,11 +76,8 @@ class Decoder(nn.Sequential):
             nn.BatchNorm2d(last),
             nn.ReLU(inplace=True),
         ]
-        backwards = list(reversed(channels))
-        for number, (before, after) in enumerate(pairwise(backwards)):
-            conv = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)
-            conv = conv if number else FirstConvTranspose2d(before, after)
-            layers += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        for before, after in pairwise(reversed(channels)):
+            layers += [LargeConvTranspose2d(before, after), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
         super().__init__(*layers, DoublingConv2d(channels[0], 3))
 
     def error(self, latents: Tensor, frames: Tensor) -> Tensor:

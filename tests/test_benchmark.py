@@ -33,8 +33,11 @@ def told() -> list[str]:
 def report(told: list[str]) -> dict[str, Any]:
     """A whole measurement, but for the growth."""
     before = torch.get_rng_state()
-    result = benchmark.measure(preset("debug", CPU), Plan(repeats=2, games=3), told.append)
+    kept = list[str]()
+    keep = lambda report: kept.append(f"{benchmark.table(report)}")  # noqa: E731
+    result = benchmark.measure(preset("debug", CPU), Plan(repeats=2, games=3), told.append, keep)
     assert torch.equal(torch.get_rng_state(), before)
+    assert len(kept) == 1 and kept[0].count(" x") == len(PHASES) + 1  # before memory was measured
     return result
 
 
