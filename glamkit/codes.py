@@ -99,7 +99,7 @@ def _read_here(codes: Tensor, classes: int) -> Tensor:
     # of numbers that are not negative.
     index, total = (flat @ reader).split([reader.shape[1] - 1, 1], -1)
     columns = index.long().clamp_(0, classes - 1) + torch.arange(0, codes.shape[-1], classes)
-    one, sole = (flat.gather(1, columns) == 1).all(), (total == columns.shape[1]).all() & (flat.min() >= 0)
+    one, sole = (flat.gather(1, columns) == 1).all(), (total == columns.shape[1]).all() & (flat >= 0).all()
     if not bool(one & sole):
         columns.fill_(-1)
     return columns.view(*codes.shape[:-1], columns.shape[1])

@@ -198,10 +198,12 @@ def test_the_command_writes_what_it_measured(
         "--preset quick --device cpu --phases step,world_model --repeats 4 --games 26 --growth --set trainer.seed=7"
     )
     assert benchmark.main([*arguments.split(), "--json", str(file)]) == 0
-    config, plan, _ = asked
+    config, plan, _, keep = asked
     assert config == preset("quick", "runtime.device=cpu trainer.seed=7")
     assert plan == Plan(("world_model", "step"), 4, 26, True)
     assert json.loads(file.read_text())["phases"] == report["phases"]
+    keep({"phases": {}})  # what is timed so far
+    assert json.loads(file.read_text()) == {"phases": {}}
     shown = capsys.readouterr().out
     assert repr(benchmark.table(report)) in shown and repr(benchmark.facts(report)) in shown
 
