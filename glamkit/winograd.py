@@ -48,7 +48,7 @@ def doubled(x: Tensor, weight: Tensor) -> Tensor:
     return _doubled(x.to(precision(x)), weight.to(precision(x)))
 
 
-# Sums along one axis: the first two are the last two backwards -------------------------------------------------------
+# Sums along one axis -------------------------------------------------------------------------------------------------
 
 
 def _differences(x: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,13 +59,8 @@ def _differences(x: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
     return a - b, b, c - b
 
 
-def _outputs(first: Tensor, middle: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-    """Three products -> two outputs."""
-    return first + middle, middle + last
-
-
 def _merged(parts: Sequence[Tensor] | Tensor, axis: int) -> Tensor:
-    """3 times (n, 2) pixels -> 4 n along the axis, without the margin."""
+    """`_differences` backwards, without the margin: 3 times (n, 2) pixels -> 4 n along the axis."""
     first, middle, last = parts
     margin = [0, 0] * (first.dim() - axis - 2)
     tiles = F.pad(first, [*margin, 0, 2]) + F.pad(middle - first - last, [*margin, 2, 0])
@@ -75,7 +70,14 @@ def _merged(parts: Sequence[Tensor] | Tensor, axis: int) -> Tensor:
 
 
 def _sums(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What is multiplied of a kernel's halves j and k, and of two outputs' gradients."""
     return first, first + second, second
+
+
+def _pairs(parts: Tensor) -> Tensor:
+    """`_sums` backwards, along both axes: (3, 3, ...) -> (2, 2, ...)."""
+    parts = parts[:2] + parts[1:]
+    return parts[:, :2] + parts[:, 1:]
 
 
 # Along both -----------------------------------------------------------------------------------------------------------
@@ -104,9 +106,7 @@ def _collect_large(g: Tensor, out: Tensor) -> None:
 def _collect_small(v: Tensor, out: Tensor) -> None:
     """`_spread_small` backwards: products (9, tiles, c) -> smaller pictures (N, H / 2, W / 2, c)."""
     count, height, width, channels = out.shape
-    parts = v.view(3, 3, count, height // 2, width // 2, channels)
-    parts = parts[:2] + parts[1:]
-    parts = parts[:, :2] + parts[:, 1:]
+    parts = _pairs(v.view(3, 3, count, height // 2, width // 2, channels))
     out.copy_(parts.permute(2, 3, 0, 4, 1, 5).reshape(out.shape))
 
 
@@ -118,9 +118,7 @@ def _spread_kernel(weight: Tensor) -> Tensor:
 
 def _collect_kernel(u: Tensor, like: Tensor) -> Tensor:
     """`_spread_kernel` backwards, as a kernel `like` another."""
-    quarters = u.view(3, 3, 2, 2, like.shape[1], like.shape[0])
-    quarters = quarters[:2] + quarters[1:]
-    quarters = quarters[:, :2] + quarters[:, 1:]
+    quarters = _pairs(u.view(3, 3, 2, 2, like.shape[1], like.shape[0]))
     return quarters.permute(5, 4, 0, 2, 1, 3).reshape(like.shape).to(like.dtype)
 
 

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from glamkit import winograd
+from glamkit.codes import Codes
 from glamkit.convolutions import LargeConv2d, LargeConvTranspose2d
+from glamkit.networks import Decoder, Encoder
 
 Outcome = list[Tensor]
 KINDS = {
@@ -129,3 +131,12 @@ def test_compilers_are_told_the_truth() -> None:
     torch.library.opcheck(torch.ops.glamkit.doubled.default, (small, weight), test_utils=looks)
     for grad, x, doubles in ((small, large, False), (large, small, True)):
         torch.library.opcheck(torch.ops.glamkit.gradients.default, (grad, x, weight, doubles), test_utils=looks)
+
+
+@pytest.mark.parametrize("channels", [(4, 8), (4, 8, 8, 8), (4,)])
+def test_they_stand_between_few_channels(channels: tuple[int, ...]) -> None:
+    encoder, decoder = Encoder(channels), Decoder(Codes(2, 2), channels)
+    down = [isinstance(layer, LargeConv2d) for layer in encoder if isinstance(layer, nn.Conv2d)]
+    up = [isinstance(layer, LargeConvTranspose2d) for layer in decoder if isinstance(layer, nn.ConvTranspose2d)]
+    assert down == [False] + [True] * (len(channels) - 1)
+    assert up == [True] * (len(channels) - 1) + [False]
