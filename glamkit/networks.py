@@ -13,16 +13,22 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from glamkit.codes import CodeLinear, Codes, Inputs
 from glamkit.convolutions import DoublingConv2d, HalvingConv2d, LargeConv2d, LargeConvTranspose2d
 from glamkit.functional import unimix
+from glamkit.norms import BatchNormReLU
 from glamkit.rounding import precision
+
+
+def _norm(channels: int) -> tuple[nn.Module, nn.Module]:
+    """BatchNorm with its ReLU; the names of parameters count ReLU as a layer of its own, as the released code does."""
+    return BatchNormReLU(channels), nn.Identity()
 
 
 class Encoder(nn.Sequential):
     """Frames (N, 3, size, size) in [0, 1] -> embeddings (N, E = 16 x channels[-1]); each layer halves the side."""
 
     def __init__(self, channels: Sequence[int]) -> None:
-        layers: list[nn.Module] = [HalvingConv2d(3, channels[0]), nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [HalvingConv2d(3, channels[0]), *_norm(channels[0])]
         for before, after in pairwise(channels):
-            layers += [LargeConv2d(before, after), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+            layers += [LargeConv2d(before, after), *_norm(after)]
         super().__init__(*layers, nn.Flatten())
         self.features = 16 * channels[-1]
 
@@ -73,11 +79,10 @@ class Decoder(nn.Sequential):
         layers: list[nn.Module] = [
             CodeLinear(codes, 0, 16 * last),
             nn.Unflatten(1, (last, 4, 4)),
-            nn.BatchNorm2d(last),
-            nn.ReLU(inplace=True),
+            *_norm(last),
         ]
         for before, after in pairwise(reversed(channels)):
-            layers += [LargeConvTranspose2d(before, after), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+            layers += [LargeConvTranspose2d(before, after), *_norm(after)]
         super().__init__(*layers, DoublingConv2d(channels[0], 3))
 
     def error(self, latents: Tensor, frames: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ ROWS = [
     "config",
     "presets, run < status < session, graphs < runtime, rounding, functional, scores"
     ", aggregates, tables, metrics, builds, diagnostics",
-    "experience < replay, kernels < scan < mamba < codes < winograd < convolutions < networks"
+    "experience < replay, kernels < scan < mamba < codes < winograd < convolutions < norms < networks"
     ", pixels < games < envs < conformance",
     "sequence_model, measures, videos, passport, tensorboard",
     "world_model, actor_critic",

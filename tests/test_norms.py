@@ -1,0 +1,145 @@
+"""BatchNorm and ReLU in one: in few passes on CPUs, and the same as torch's own."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glamkit import norms
+from glamkit.codes import Codes
+from glamkit.networks import Decoder, Encoder
+from glamkit.norms import BatchNormReLU
+
+SIZES = [(20, 8, 12), (1, 4, 4), (7, 1, 2)]
+LOOKS = ("test_schema", "test_faketensor")
+
+
+@pytest.fixture
+def plain_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes seconds; one test does it."""
+    monkeypatch.setattr(norms, "_compiled", lambda function: function)
+
+
+@pytest.fixture
+def few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes them wherever layers train, by plain functions."""
+    monkeypatch.setattr(norms, "_compiled", lambda function: function)
+    monkeypatch.setattr(norms, "pays", lambda _: True)
+
+
+def pair() -> tuple[BatchNormReLU, nn.Sequential]:
+    """The layer, and torch's own two with the same weights."""
+    torch.manual_seed(0)
+    mine, plain = BatchNormReLU(5), nn.BatchNorm2d(5)
+    with torch.no_grad():
+        for parameter in mine.parameters():
+            parameter.normal_()
+        mine.running_mean.normal_()
+    plain.load_state_dict(mine.state_dict())
+    return mine, nn.Sequential(plain, nn.ReLU())
+
+
+def images(count: int = 20, height: int = 8, width: int = 12, last: bool = True) -> Tensor:
+    torch.manual_seed(1)
+    kind = torch.channels_last if last else torch.contiguous_format
+    return (3 * torch.randn(count, 5, height, width) + 1).contiguous(memory_format=kind).requires_grad_()
+
+
+def outcome(layer: nn.Module, x: Tensor, compiled: bool = False) -> list[Tensor]:
+    """What it says for the first time, the gradients of some function of it, and what it remembers then."""
+    layer = copy.deepcopy(layer)
+    y = (torch.compile(layer, backend="aot_eager", fullgraph=True) if compiled else layer)(x)
+    weight = torch.linspace(-1, 1, y.numel()).view(y.shape)
+    return [y.detach(), *torch.autograd.grad((y.float() * weight).sum(), [x, *layer.parameters()]), *layer.buffers()]
+
+
+@pytest.mark.usefixtures("few_passes")
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize(("count", "height", "width"), SIZES)
+def test_few_passes_say_the_same(count: int, height: int, width: int, last: bool) -> None:
+    (mine, plain), x = pair(), images(count, height, width, last)
+    for one, two in zip(outcome(mine, x), outcome(plain, x), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4 * float(two.abs().max()), rtol=0)
+
+
+@pytest.mark.usefixtures("few_passes")
+def test_rounded_pictures_give_what_torch_gives() -> None:
+    (mine, plain), x = pair(), images()
+    exact, rounded = outcome(plain, x), x.detach().bfloat16().requires_grad_()
+    for one, two, three in zip(outcome(mine, rounded), outcome(plain, rounded), exact, strict=True):
+        assert one.dtype == two.dtype
+        one, two, three = (part.detach().double() for part in (one, two, three))
+        assert (one - three).norm() <= 1.5 * (two - three).norm() + 1e-4 * three.norm()
+
+
+@pytest.mark.usefixtures("few_passes")
+def test_small_differences_far_from_zero_are_not_lost() -> None:
+    mine, _ = pair()
+    x = images().detach() + 3000
+    exact = x.double().var((0, 2, 3), unbiased=False)
+    torch.testing.assert_close(norms._normalized(x, mine.weight, mine.bias, x.mean((0, 2, 3)), 0.0)[2].double(), exact)
+    # From zero it is off by far: squares of thousands leave no room for it.
+    lost = norms._normalized(x, mine.weight, mine.bias, torch.zeros(5), 0.0)[2].double()
+    assert ((lost / exact - 1).abs() > 0.01).any()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_compiled_functions_pass_over_the_same(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(norms, "LARGE", 0)
+    (mine, plain), x = pair(), images().detach().to(kind).requires_grad_()
+    within = 1e-4 if kind == torch.float32 else 0.02
+    for one, two in zip(outcome(mine, x, compiled=True), outcome(plain, x), strict=True):
+        torch.testing.assert_close(one, two, atol=within * float(two.abs().max()), rtol=0)
+
+
+def test_few_passes_are_for_training_on_large_pictures_where_things_are_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = images().detach()
+    monkeypatch.setattr(norms, "LARGE", x.numel())
+    asked = torch.compile(lambda x: torch.zeros(()) + norms.pays(x), backend="eager", fullgraph=True)
+    assert asked(x) == 1
+    assert asked(x[1:]) == 0
+    assert asked(x.to("meta")) == 0
+    with torch.no_grad():
+        assert asked(x) == 0
+    assert not norms.pays(x)
+
+
+@pytest.mark.usefixtures("few_passes")
+def test_evaluation_reads_what_training_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    (mine, plain), x, taken = pair(), images(), list[Tensor]()
+    normalized = norms._normalized
+    monkeypatch.setattr(norms, "_normalized", lambda *inputs: taken.append(inputs[0]) or normalized(*inputs))
+    mine(x)
+    plain(x)
+    assert taken == [x]
+    torch.testing.assert_close(mine.eval()(x), plain.eval()(x), atol=1e-4, rtol=0)
+    assert len(taken) == 1
+    assert not torch.equal(mine(x), mine.train()(x))
+
+
+@pytest.mark.usefixtures("plain_functions")
+def test_compilers_are_told_the_truth() -> None:
+    x, grad = (torch.rand(3, 5, 2, 4).contiguous(memory_format=torch.channels_last) for _ in range(2))
+    vectors = [torch.rand(5) for _ in range(4)]
+    torch.library.opcheck(torch.ops.glamkit.normalized.default, (x, *vectors[:3], 1e-5), test_utils=LOOKS)
+    gradients = torch.ops.glamkit.normalized_gradients.default
+    torch.library.opcheck(gradients, (grad, x, *vectors, 1e-5), test_utils=LOOKS)
+
+
+def test_names_of_parameters_count_relu_as_a_layer() -> None:
+    encoder, decoder = Encoder((4, 8)), Decoder(Codes(2, 2), (4, 8))
+    assert [name for name, _ in encoder.named_parameters()] == [
+        "0.weight", "1.weight", "1.bias", "3.weight", "4.weight", "4.bias",
+    ]  # fmt: skip
+    assert [name for name, _ in decoder.named_parameters()] == [
+        "0.weight", "2.weight", "2.bias", "4.weight", "5.weight", "5.bias", "7.weight", "7.bias",
+    ]  # fmt: skip
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.equal(encoder[2](encoder[1](encoder[0](x))), F.relu(nn.BatchNorm2d(4)(encoder[0](x))))
