@@ -78,7 +78,7 @@ class CodeLinear(nn.Linear):
         """The same from codes (..., Z) and others (..., H)."""
         if not self.looks_up(codes):
             return torch.cat([codes, others], -1)
-        read = _read if torch.compiler.is_compiling() else _read_here
+        read = _read if torch.compiler.is_compiling() else _read_by_product
         return Inputs(codes, read(codes.detach(), self.codes.classes), others.to(precision(codes)))
 
 
@@ -93,7 +93,18 @@ def product(codes: Tensor, columns: Tensor, weight: Tensor) -> Tensor:
     return (_product_here if only_looked_at() else _product)(codes, columns, weight)
 
 
-def _read_here(codes: Tensor, classes: int) -> Tensor:
+def _read(codes: Tensor, classes: int) -> Tensor:
+    """`Inputs.columns` of codes (..., Z), for compilers, which read the codes once for all of it."""
+    parts = codes.unflatten(-1, (-1, classes))
+    index = (parts * torch.arange(classes, dtype=codes.dtype, device=codes.device)).sum(-1)
+    # Numbers that are their own squares are 0 or 1.
+    one_hot = (parts.sum(-1) == 1) & ((parts.square() - parts).abs().sum(-1) == 0)
+    columns = index.long() + torch.arange(0, codes.shape[-1], classes, device=codes.device)
+    return torch.where(one_hot.all(), columns, -1)
+
+
+def _read_by_product(codes: Tensor, classes: int) -> Tensor:
+    """The same where nothing is compiled."""
     flat, reader = codes.flatten(0, -2), _reader(codes.shape[-1] // classes, classes, codes.dtype)
     # Its classes added up say which is picked, if it is one-hot; that it is say the picked number, 1, and the total
     # of numbers that are not negative.
@@ -110,14 +121,6 @@ def _reader(variables: int, classes: int, dtype: torch.dtype) -> Tensor:
     """A matrix (Z, K + 1): times it, codes give the sum of each one's classes, from 0, and how many there are."""
     numbers = torch.arange(classes, dtype=dtype).view(1, classes, 1).expand(variables, -1, -1)
     return torch.cat([torch.block_diag(*numbers), torch.ones(variables * classes, 1, dtype=dtype)], -1)
-
-
-_read = torch.library.custom_op("glamkit::code_columns", _read_here, mutates_args=())
-
-
-@_read.register_fake
-def _(codes: Tensor, classes: int) -> Tensor:
-    return codes.new_empty(*codes.shape[:-1], codes.shape[-1] // classes, dtype=torch.int64)
 
 
 def _product_here(codes: Tensor, columns: Tensor, weight: Tensor) -> Tensor:

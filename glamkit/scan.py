@@ -90,11 +90,15 @@ def scan_step(h: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Te
     `driven` and `dt` are (N, I), `B` and `C` (N, S). Differentiable, but sliced only where no gradient is wanted.
     """
     with float32(h):
+        if torch.compiler.is_compiling() and h.device.type == "cpu":
+            B, C = transposed(B.T), transposed(C.T)  # rounded numbers would be read half a register at a time
         whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
         slices = [slice(None)] if whole else _slices(len(h), A.numel(), h.device)
-        parts = []
+        parts, decays = [], A * LOG2_E
         for rows in slices:
-            after = torch.exp(dt[rows].unsqueeze(-1) * A) * h[rows] + driven[rows].unsqueeze(-1) * B[rows].unsqueeze(-2)
+            after = torch.exp2(dt[rows].unsqueeze(-1) * decays) * h[rows] + driven[rows].unsqueeze(-1) * B[
+                rows
+            ].unsqueeze(-2)
             parts.append(((after * C[rows].unsqueeze(-2)).sum(-1), after))
         y, states = zip(*parts, strict=True)
         return torch.cat(y), torch.cat(states)
@@ -107,7 +111,7 @@ def transposed(x: Tensor) -> Tensor:
 
 @torch.library.custom_op("glamkit::transposed", mutates_args=())
 def _transposed(x: Tensor) -> Tensor:
-    return x.T.contiguous()
+    return x.T.clone(memory_format=torch.contiguous_format)
 
 
 @_transposed.register_fake

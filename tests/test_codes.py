@@ -92,6 +92,7 @@ def test_a_single_odd_code_is_noticed(odd: list[float]) -> None:
     looked = mine.inputs(x)
     assert isinstance(looked, Inputs)
     assert (looked.columns == -1).all()
+    assert (codes._read(x[..., :12], 4) == -1).all()
     torch.testing.assert_close(outcome(mine, x), outcome(plain, x), equal_nan=True)
 
 
@@ -101,7 +102,8 @@ def test_twos_and_zeros_do_not_make_up_for_each_other() -> None:
     with torch.no_grad():
         x[3, :12] = torch.tensor([0.0, 1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0])
         x[4, :12] = torch.tensor([1.0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0])
-    assert (mine.inputs(x).columns == -1).all()
+    for columns in (mine.inputs(x).columns, codes._read(x[..., :12], 4)):
+        assert (columns == -1).all()
     alike(outcome(mine, x), outcome(plain, x))
 
 
@@ -109,7 +111,8 @@ def test_columns_are_those_of_the_ones() -> None:
     x = inputs(2, 3)
     looked = layer()[0].inputs(x)
     assert isinstance(looked, Inputs)
-    assert torch.equal(looked.columns, x[..., :12].nonzero()[:, -1].view(2, 3, 3))
+    for columns in (looked.columns, codes._read(x[..., :12], 4)):
+        assert torch.equal(columns, x[..., :12].nonzero()[:, -1].view(2, 3, 3))
     assert torch.equal(looked.others, x[..., 12:])
 
 
@@ -145,7 +148,6 @@ def test_compilers_are_told_the_truth() -> None:
     assert isinstance(looked, Inputs)
     code, weight = looked.codes, mine.weight[:, :12].detach().clone()
     operations = torch.ops.glamkit
-    torch.library.opcheck(operations.code_columns.default, (code, 4), test_utils=LOOKS)
     torch.library.opcheck(operations.code_product.default, (code, looked.columns, weight), test_utils=LOOKS)
     grad = torch.randn(6, OUT)
     torch.library.opcheck(operations.code_gradient.default, (grad, code, looked.columns), test_utils=LOOKS)
