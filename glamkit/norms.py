@@ -2,9 +2,9 @@
 
 The statistics are two sums that one pass takes, of differences from the running mean, so that they lose no digits;
 normalising and ReLU are the second. Backwards the pictures' gradient needs two passes likewise. A compiler that is
-shown the formula amid a network spends twice as long: it finds the variance value by value (Welford), keeps a mask for
-ReLU, and reads channels in groups, each from the beginning. Hence small compiled functions inside of operations that
-compilers do not look into, as in `winograd`; here they are compiled once for all sizes.
+shown the formula amid a network takes twice as long: it finds the variance value by value (Welford's way), and reads
+the channels in groups, for each from the first picture to the last. Hence small compiled functions inside of operations
+that compilers do not look into, as in `winograd`; here they are compiled once for all sizes.
 
 Letters: N pictures of H x W pixels and C channels; inside the operations P = H x W pixels, channels innermost.
 """
