@@ -96,9 +96,8 @@ def scan_step(h: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Te
         slices = [slice(None)] if whole else _slices(len(h), A.numel(), h.device)
         parts, decays = [], A * LOG2_E
         for rows in slices:
-            after = torch.exp2(dt[rows].unsqueeze(-1) * decays) * h[rows] + driven[rows].unsqueeze(-1) * B[
-                rows
-            ].unsqueeze(-2)
+            came = driven[rows].unsqueeze(-1) * B[rows].unsqueeze(-2)
+            after = torch.exp2(dt[rows].unsqueeze(-1) * decays) * h[rows] + came
             parts.append(((after * C[rows].unsqueeze(-2)).sum(-1), after))
         y, states = zip(*parts, strict=True)
         return torch.cat(y), torch.cat(states)
