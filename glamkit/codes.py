@@ -6,7 +6,6 @@ of the product, and the gradient of the weights, which adds up rows of the outpu
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -78,8 +77,7 @@ class CodeLinear(nn.Linear):
         """The same from codes (..., Z) and others (..., H)."""
         if not self.looks_up(codes):
             return torch.cat([codes, others], -1)
-        read = _read if torch.compiler.is_compiling() else _read_by_product
-        return Inputs(codes, read(codes.detach(), self.codes.classes), others.to(precision(codes)))
+        return Inputs(codes, _read(codes.detach(), self.codes.classes), others.to(precision(codes)))
 
 
 def product(codes: Tensor, columns: Tensor, weight: Tensor) -> Tensor:
@@ -94,33 +92,13 @@ def product(codes: Tensor, columns: Tensor, weight: Tensor) -> Tensor:
 
 
 def _read(codes: Tensor, classes: int) -> Tensor:
-    """`Inputs.columns` of codes (..., Z), for compilers, which read the codes once for all of it."""
+    """`Inputs.columns` of codes (..., Z); compilers read the codes once for all of it."""
     parts = codes.unflatten(-1, (-1, classes))
     index = (parts * torch.arange(classes, dtype=codes.dtype, device=codes.device)).sum(-1)
     # Numbers that are their own squares are 0 or 1.
     one_hot = (parts.sum(-1) == 1) & ((parts.square() - parts).abs().sum(-1) == 0)
     columns = index.long() + torch.arange(0, codes.shape[-1], classes, device=codes.device)
     return torch.where(one_hot.all(), columns, -1)
-
-
-def _read_by_product(codes: Tensor, classes: int) -> Tensor:
-    """The same where nothing is compiled."""
-    flat, reader = codes.flatten(0, -2), _reader(codes.shape[-1] // classes, classes, codes.dtype)
-    # Its classes added up say which is picked, if it is one-hot; that it is say the picked number, 1, and the total
-    # of numbers that are not negative.
-    index, total = (flat @ reader).split([reader.shape[1] - 1, 1], -1)
-    columns = index.long().clamp_(0, classes - 1) + torch.arange(0, codes.shape[-1], classes)
-    one, sole = (flat.gather(1, columns) == 1).all(), (total == columns.shape[1]).all() & (flat >= 0).all()
-    if not bool(one & sole):
-        columns.fill_(-1)
-    return columns.view(*codes.shape[:-1], columns.shape[1])
-
-
-@lru_cache
-def _reader(variables: int, classes: int, dtype: torch.dtype) -> Tensor:
-    """A matrix (Z, K + 1): times it, codes give the sum of each one's classes, from 0, and how many there are."""
-    numbers = torch.arange(classes, dtype=dtype).view(1, classes, 1).expand(variables, -1, -1)
-    return torch.cat([torch.block_diag(*numbers), torch.ones(variables * classes, 1, dtype=dtype)], -1)
 
 
 def _product_here(codes: Tensor, columns: Tensor, weight: Tensor) -> Tensor:

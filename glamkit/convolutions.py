@@ -1,6 +1,6 @@
 """Convolutions that halve or double the side, with kernels of 4 x 4 pixels in steps of 2, as is fast where they run.
 
-Few channels are slow on GPUs, and many on CPUs; the results are torch's own.
+Few channels are slow on GPUs, and many on CPUs; the results are torch's own, up to rounding.
 """
 
 from __future__ import annotations

@@ -90,8 +90,8 @@ def scan_step(h: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Te
     `driven` and `dt` are (N, I), `B` and `C` (N, S). Differentiable, but sliced only where no gradient is wanted.
     """
     with float32(h):
-        if torch.compiler.is_compiling() and h.device.type == "cpu":
-            B, C = transposed(B.T), transposed(C.T)  # rounded numbers would be read half a register at a time
+        # Laid out anew for compilers: rounded numbers would be read half a register at a time.
+        B, C = transposed(B.T), transposed(C.T)
         whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
         slices = [slice(None)] if whole else _slices(len(h), A.numel(), h.device)
         parts, decays = [], A * LOG2_E
