@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.mamba import Mamba, Place, State
+from glamkit.pair import Pair, fits
+from glamkit.scan import by_kernels
 
 
 class Entry(NamedTuple):
@@ -153,7 +155,22 @@ class SequenceModel(nn.Module):
 
     def memory(self, tokens: Tensor, kind: str = "window") -> Memory:
         """A memory that has read the tokens (N, L, D); see `config.Imagination.memory`."""
-        return (Window if kind == "window" else Recurrent)(self, tokens)
+        window = Paired if by_kernels(tokens) and self.pairs(tokens.shape[1]) else Window
+        return (window if kind == "window" else Recurrent)(self, tokens)
+
+    def pairs(self, length: int) -> bool:
+        """Whether windows over contexts of `length` steps can be read by both modules together, without gradients."""
+        lone = len(self.gmamba.blocks) == 1
+        return lone and not torch.is_grad_enabled() and fits(*self.mixers, self.spans(length))
+
+    @property
+    def mixers(self) -> tuple[Mamba, Mamba]:
+        """The first Mamba of each module."""
+        return self.gmamba.blocks.stack[0].mixer, self.lmamba.blocks.stack[0].mixer
+
+    def spans(self, length: int) -> tuple[int, int]:
+        """How many places each module's window has over a context of `length` steps."""
+        return max(length - 1, 1), min(length, self.lmamba.window)
 
 
 class Memory:
@@ -200,6 +217,37 @@ class Window(Memory):
         l, of_tokens = self.model.lmamba.blocks.slide(self.tokens, self.kept[1])  # noqa: E741
         self.kept = of_changes, of_tokens
         return self._sum(self.model, g, l)
+
+
+class Paired(Memory):
+    """`Window` by half as many kernels, for GPUs: both modules do their work together, see `pair`."""
+
+    def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
+        self.model, steps = model, laid_out(tokens)
+        norms = model.gmamba.blocks.stack[0].norm, model.lmamba.blocks.stack[0].norm
+        self.pair = Pair(norms, model.mixers, model.spans(len(steps)))
+        self.out = torch.stack([cast(nn.Linear, model.gmamba.out[0]).weight, model.lmamba.out.weight])
+        # As in `Window`, a lone token is its own change; that of the first of several lies in no window.
+        changes = [steps[0], *(new - old for old, new in pairwise(steps))]
+        both = [torch.stack(parts) for parts in zip(changes, steps, strict=True)]
+        self.token, self.entries = steps[-1], [self.pair.project(latest) for latest in both]
+        self.kept = self.pair.begin(model.mixers, self.entries)
+        self._look(both[-1])
+
+    def read(self, token: Tensor) -> Tensor:
+        """Slides both windows by one token."""
+        latest = torch.stack([token - self.token, token])
+        self.token = token
+        self.entries = [*self.entries[1:], self.pair.project(latest)]
+        return self._look(latest)
+
+    def _look(self, latest: Tensor) -> Tensor:
+        change, self.kept = self.pair.slide(self.entries, self.kept)
+        g, l = ((latest + change) @ self.out.mT).unbind()  # noqa: E741
+        _, norm, activation = self.model.gmamba.out
+        self.variation = activation(norm(g)).float()
+        self.hidden = self.model.hidden(self.variation, l.float())
+        return self.hidden
 
 
 class Recurrent(Memory):

@@ -34,7 +34,7 @@ ROWS = [
     ", aggregates, tables, metrics, builds, diagnostics",
     "experience < replay, kernels < scan < mamba < codes < winograd < convolutions < norms < networks"
     ", pixels < games < envs < conformance",
-    "sequence_model, measures, videos, passport, tensorboard",
+    "pair_kernels < pair < sequence_model, measures, videos, passport, tensorboard",
     "world_model, actor_critic",
     "agent < phases",
     "checkpoint < keepsakes < opened < evaluation, guard, official, dreams < truth",
@@ -58,6 +58,7 @@ CUDA_EXCEPTIONS = {
     "mamba": "mamba-ssm's kernel exists on that one kind of device only",
     "scan": "Triton's kernels are for that one kind of device only",
     "kernels": "a kernel is started on the device that its tensors are on",
+    "pair_kernels": "as kernels",
     "builds": "reads version numbers and library names, and places nothing",
     "doctor": "asks torch which GPUs it sees, and places nothing",
 }

@@ -67,11 +67,11 @@ def compare_all(device: str, scans: list[tuple[int, ...]], windows: list[tuple[i
         compare(window_by_kernels(grad, inputs), by_autograd("window_sum", grad, inputs), tolerance)
 
 
-def test_the_interpreter_computes_the_plain_sums() -> None:
+def interpret(program: str) -> None:
+    """Runs a program whose kernels are interpreted; it can import what is here."""
     triton = importlib.metadata.version("triton") if importlib.util.find_spec("triton") else "0.0"
     if tuple(map(int, triton.split(".")[:2])) < (3, 7):  # before, NumPy 2.4 stops the interpreter at every loop
         pytest.skip("needs triton 3.7 or newer, which torch brings along for GPUs alone: pip install triton")
-    program = "from test_kernels import *; compare_all('cpu', SCANS, WINDOWS, 1e-6)"
     environment = {
         **os.environ,
         "TRITON_INTERPRET": "1",
@@ -79,6 +79,10 @@ def test_the_interpreter_computes_the_plain_sums() -> None:
     }
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_interpreter_computes_the_plain_sums() -> None:
+    interpret("from test_kernels import *; compare_all('cpu', SCANS, WINDOWS, 1e-6)")
 
 
 def test_nothing_here_needs_the_kernels() -> None:

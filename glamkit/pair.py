@@ -1,0 +1,181 @@
+"""GMamba's and LMamba's block as one, a batch of two, for windows that slide on GPUs.
+
+A dreamt step is some fifty kernels, most of them so small that starting them takes as long as they do. Both blocks have
+the same sizes, so that one kernel can do the same part of both: `project`, the convolution at those places of the
+windows that are new, what is selected of them, the windows' sums with all that stands around them, and the output.
+The numbers are those of `Mamba.slide`; the convolution and the sums are the kernels of `pair_kernels`, or what stands
+here where there are none.
+
+Letters: M = 2 blocks, N rows, I inner channels, S states, R rank of the step sizes, P places of a window, of which K
+are new: the first few, and the last one. An entry is what `Pair.project` gives for one token: (M, N, 2 I).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glamkit.mamba import Mamba
+from glamkit.scan import LOG2_E, by_kernels
+
+
+class Seen(NamedTuple):
+    """A place of a window, as the next window needs it: u (N, I) and what is selected from it (N, R + 2 S)."""
+
+    u: Tensor
+    selected: Tensor
+
+
+class Weights(NamedTuple):
+    """Those of both blocks; what products read as the layers have it, the rest float32 with channels innermost."""
+
+    norm: Tensor  # (M, 2, 1, D), weight and bias
+    into: Tensor  # (M, 2 I, D)
+    taps: Tensor  # (M, conv + 1, I), oldest first, the bias last
+    select: Tensor  # (M, R + 2 S, I)
+    steps: Tensor  # (M, R + 1, I), the bias last
+    decays: Tensor  # (M, S + 1, I), for powers of two; the skip last
+    out: Tensor  # (M, D, I)
+
+
+def fits(first: Mamba, second: Mamba, sizes: tuple[int, int]) -> bool:
+    """Whether the two can be a pair, for windows of these sizes: both have as many new places."""
+    alike = first.in_proj.weight.shape == second.in_proj.weight.shape and first.sizes == second.sizes
+    return alike and len({min(size, first.conv) for size in sizes}) == 1
+
+
+class Pair:
+    """Two blocks and their windows, which slide together.
+
+    Args:
+        norms: what normalises the tokens, of both blocks.
+        mixers: both blocks.
+        sizes: P of both windows.
+    """
+
+    def __init__(self, norms: tuple[nn.LayerNorm, nn.LayerNorm], mixers: tuple[Mamba, Mamba], sizes: Sequence[int]):
+        self.sizes, self.eps, self.conv = list(sizes), norms[0].eps, mixers[0].conv
+        taps = [torch.cat([taps, bias.unsqueeze(0)]) for taps, bias in (mixer.taps() for mixer in mixers)]
+        steps = [torch.cat([mixer.dt_proj.weight.T, mixer.dt_proj.bias.unsqueeze(0)]) for mixer in mixers]
+        decays = [torch.cat([mixer.decay().T * LOG2_E, mixer.D.unsqueeze(0)]) for mixer in mixers]
+        self.weights = Weights(
+            torch.stack([torch.stack([norm.weight, norm.bias]) for norm in norms]).unsqueeze(2),
+            torch.stack([mixer.in_proj.weight for mixer in mixers]),
+            torch.stack(taps).float(),
+            torch.stack([mixer.x_proj.weight for mixer in mixers]),
+            torch.stack(steps).float(),
+            torch.stack(decays).float(),
+            torch.stack([mixer.out_proj.weight for mixer in mixers]),
+        )
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """The entry of tokens (M, N, D), one for each block."""
+        weight, bias = self.weights.norm.unbind(1)
+        normed = F.layer_norm(tokens, tokens.shape[-1:], eps=self.eps) * weight + bias
+        return normed @ self.weights.into.mT
+
+    def begin(self, mixers: tuple[Mamba, Mamba], entries: list[Tensor]) -> list[list[Seen]]:
+        """What the windows before would have kept: places with all their taps inside, but for the last one."""
+        kept = []
+        for part, (mixer, size) in enumerate(zip(mixers, self.sizes, strict=True)):
+            inputs = [entry[part, :, : mixer.inner] for entry in entries[-size:]]
+            places = range(self.conv - 1, size - 1)
+            us = mixer.convolve(inputs, places).unbind() if places else ()
+            kept.append([Seen(u, mixer.x_proj(u)) for u in us])
+        return kept
+
+    def slide(self, entries: list[Tensor], kept: list[list[Seen]]) -> tuple[Tensor, list[list[Seen]]]:
+        """The blocks' outputs (M, N, D) at the windows' last place, without the residual; and what the next can keep.
+
+        Args:
+            entries: those of the longer window, and maybe some before.
+            kept: for each block, what the windows one place before gave.
+        """
+        weights, edge = self.weights, self.conv - 1
+        u, rounded = _convolved(entries, self.sizes, weights.taps)
+        selected = (rounded.flatten(1, 2) @ weights.select.mT).view(*u.shape[:3], -1)
+        new = [[Seen(*place) for place in zip(*parts, strict=True)] for parts in zip(u, selected, strict=True)]
+        windows = [places[:edge] + old + places[edge:] for places, old in zip(new, kept, strict=True)]
+        us, picked = zip(*(place for window in windows for place in window), strict=True)
+        y = _summed(us, picked, self.sizes, entries[-1], weights.steps, weights.decays)
+        return y @ weights.out.mT, [window[self.conv :] for window in windows]
+
+
+# As operations of torch: without gradients, and compilers do not look into them ---------------------------------------
+
+
+@torch.library.custom_op("glamkit::pair_convolved", mutates_args=())
+def _convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> tuple[Tensor, Tensor]:
+    """Convolution and SiLU at the new places: (M, K, N, I) in float32, and in the entries' kind of numbers."""
+    if by_kernels(taps):
+        convolved: tuple[Tensor, Tensor] = _kernels().convolved(entries, sizes, taps)
+        return convolved
+    conv, inner = taps.shape[1] - 1, taps.shape[2]
+    blocks = []
+    for part, (size, (*weights, bias)) in enumerate(zip(sizes, taps, strict=True)):
+        inputs = [entry[part, :, :inner] for entry in entries[-size:]]
+        places = []
+        for place in new_places(size, conv):
+            seen = zip(reversed(inputs[: place + 1]), reversed(weights), strict=False)
+            places.append(F.silu(sum((x * weight for x, weight in seen), bias)))
+        blocks.append(torch.stack(places))
+    u = torch.stack(blocks)
+    return u, u.to(entries[0].dtype, copy=True)
+
+
+@_convolved.register_fake
+def _(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> tuple[Tensor, Tensor]:
+    shape = len(sizes), min(sizes[0], taps.shape[1] - 1), entries[0].shape[1], taps.shape[2]
+    return taps.new_empty(shape), entries[0].new_empty(shape)
+
+
+@torch.library.custom_op("glamkit::pair_summed", mutates_args=())
+def _summed(
+    us: Sequence[Tensor], selected: Sequence[Tensor], sizes: Sequence[int], last: Tensor, steps: Tensor, decays: Tensor
+) -> Tensor:
+    """`window_sum` of both windows, with their step sizes, skip and gate: (M, N, I), in the kind of numbers of `last`.
+
+    Args:
+        us: u of each place of the first window, then of the second; `selected` alike.
+        selected: see `Seen`.
+        sizes: P of both.
+        last: the last entry, whose second half are the gates.
+        steps: as in `Weights`.
+        decays: as in `Weights`.
+    """
+    if by_kernels(steps):
+        summed: Tensor = _kernels().summed(us, selected, sizes, last, steps, decays)
+        return summed
+    states, rank, first = decays.shape[1] - 1, steps.shape[1] - 1, 0
+    y = last.new_empty(len(sizes), *us[0].shape)
+    for part, size in enumerate(sizes):
+        parts = [x.to(steps.dtype).split([rank, states, states], -1) for x in selected[first : first + size]]
+        elapsed, total = torch.zeros_like(us[0]), us[first + size - 1] * decays[part, -1]
+        for u, (time, B, _) in zip(reversed(us[first : first + size]), reversed(parts), strict=True):
+            dt, gates = F.softplus(time @ steps[part, :-1] + steps[part, -1]), B * parts[-1][2]
+            reach = torch.exp2(elapsed.unsqueeze(1) * decays[part, :-1])
+            total = total + dt * u * (reach * gates.unsqueeze(-1)).sum(1)
+            elapsed = elapsed + dt
+        y[part] = total * F.silu(last[part].chunk(2, -1)[1].to(steps.dtype))
+        first += size
+    return y
+
+
+@_summed.register_fake
+def _(us: Sequence[Tensor], _: object, sizes: Sequence[int], last: Tensor, *__: object) -> Tensor:
+    return last.new_empty(len(sizes), *us[0].shape)
+
+
+def new_places(size: int, conv: int) -> list[int]:
+    """The places of a window of `size` that a window one place before has not computed: the first few, and the last."""
+    return [*range(min(size, conv) - 1), size - 1]
+
+
+def _kernels() -> Any:
+    """The room of the kernels, imported where they are used: Triton takes its time."""
+    return importlib.import_module("glamkit.pair_kernels")
