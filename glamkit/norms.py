@@ -1,25 +1,31 @@
-"""BatchNorm and ReLU in one: as few passes over memory as the formula needs, on CPUs where things are compiled.
+"""BatchNorm and ReLU in one: as few passes over memory as the formula needs, where things are compiled.
 
 The statistics are two sums that one pass takes, of differences from the running mean, so that they lose no digits;
-normalising and ReLU are the second. Backwards the pictures' gradient needs two passes likewise. A compiler that is
-shown the formula amid a network takes twice as long: it finds the variance value by value (Welford's way), and reads
-the channels in groups, for each from the first picture to the last. Hence small compiled functions inside of operations
-that compilers do not look into, as in `winograd`; here they are compiled once for all sizes.
+normalising and ReLU are the second. Backwards the pictures' gradient needs two passes likewise, which find out from the
+inputs what ReLU let through. A compiler that is shown torch's own layers takes twice as long: it finds the variance
+value by value (Welford's way), and reads the outputs as well to see what ReLU let through.
+
+On CPUs it also reads the channels in groups, for each from the first picture to the last. Hence there small compiled
+functions inside of operations that compilers do not look into, as in `winograd`, but compiled once for all sizes. On
+GPUs compilers are shown how outputs are made and how the passes hang together; the rest are `norm_kernels`.
 
 Letters: N pictures of H x W pixels and C channels; inside the operations P = H x W pixels, channels innermost.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LARGE = 2**22  # numbers in the pictures of a batch, from which a pass takes longer than calling for it
+from glamkit.scan import has_kernels
+
+LARGE = 2**22  # numbers in the pictures of a batch, from which a pass takes a CPU longer than calling for it
 
 
 class BatchNormReLU(nn.BatchNorm2d):
@@ -32,7 +38,8 @@ class BatchNormReLU(nn.BatchNorm2d):
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         assert self.momentum is not None
         x = x.contiguous(memory_format=torch.channels_last)
-        y, mean, variance = _normalized(x, self.weight, self.bias, self.running_mean, self.eps)
+        normalized = _normalized if x.device.type == "cpu" else _normalized_shown
+        y, mean, variance = normalized(x, self.weight, self.bias, self.running_mean, self.eps)
         count = x.numel() // x.shape[1]
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
@@ -42,9 +49,10 @@ class BatchNormReLU(nn.BatchNorm2d):
 
 
 def pays(x: Tensor) -> bool:
-    """Whether training on these pictures is faster so: on CPUs, where things are compiled, from some size on."""
+    """Whether training on these pictures is faster so: where things are compiled, from some size on."""
     compiled = torch.compiler.is_compiling() and torch.is_grad_enabled()
-    return compiled and x.device.type == "cpu" and x.numel() >= LARGE
+    on_cpu = x.device.type == "cpu" and x.numel() >= LARGE
+    return compiled and (on_cpu or (has_kernels(x.device) and x.numel() >= 4 * LARGE))
 
 
 # Passes over pictures (N, P, C) ---------------------------------------------------------------------------------------
@@ -75,12 +83,16 @@ def _gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tens
     return (_through(grad, x, scale, shift) * scale + x.float() * slope + offset).to(x.dtype)
 
 
-@lru_cache
-def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torch.compile(function, dynamic=True)
+class Passes(NamedTuple):
+    """What goes through all pixels."""
+
+    moments: Callable[..., Tensor]
+    rectified: Callable[..., Tensor]
+    pulls: Callable[..., Tensor]
+    gradient: Callable[..., Tensor]
 
 
-# As operations of torch -----------------------------------------------------------------------------------------------
+# From passes to the layer ---------------------------------------------------------------------------------------------
 
 
 def _pixels(x: Tensor) -> Tensor:
@@ -99,14 +111,47 @@ def _affine(weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: f
     return scale, bias.detach() - mean * scale, inverse
 
 
+def _statistics(by: Passes, x: Tensor, pivot: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (C,)."""
+    first, second = by.moments(_pixels(x), pivot) / (x.numel() // x.shape[1])
+    return first + pivot, (second - first.square()).clamp(min=0)
+
+
+def _outputs(by: Passes, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
+    scale, shift, _ = _affine(weight, bias, mean, variance, eps)
+    return _pictures(by.rectified(_pixels(x), scale, shift), x)
+
+
+def _gradients(
+    by: Passes, grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias."""
+    pixels, grad = _pixels(x), _pixels(grad)
+    scale, shift, inverse = _affine(weight, bias, mean, variance, eps)
+    pull, turn = by.pulls(grad, pixels, scale, shift, mean)
+    count = x.numel() // x.shape[1]
+    slope = -scale * inverse.square() * turn / count
+    of_x = by.gradient(grad, pixels, scale, shift, slope, -scale * pull / count - mean * slope)
+    return _pictures(of_x, x), turn * inverse, pull
+
+
+# On CPUs: operations of torch, the passes compiled by themselves ------------------------------------------------------
+
+
+@lru_cache
+def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torch.compile(function, dynamic=True)
+
+
+def _apart() -> Passes:
+    return Passes(*map(_compiled, (_moments, _rectified, _pulls, _gradient)))
+
+
 @torch.library.custom_op("glamkit::normalized", mutates_args=())
 def _normalized(x: Tensor, weight: Tensor, bias: Tensor, pivot: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """ReLU of the normalised pictures, their mean and variance (C,)."""
-    pixels = _pixels(x)
-    first, second = _compiled(_moments)(pixels, pivot) / (x.numel() // x.shape[1])
-    mean, variance = first + pivot, (second - first.square()).clamp(min=0)
-    scale, shift, _ = _affine(weight, bias, mean, variance, eps)
-    return _pictures(_compiled(_rectified)(pixels, scale, shift), x), mean, variance
+    mean, variance = _statistics(_apart(), x, pivot)
+    return _outputs(_apart(), x, weight, bias, mean, variance, eps), mean, variance
 
 
 @_normalized.register_fake
@@ -118,14 +163,7 @@ def _(x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
 def _normalized_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight and bias."""
-    pixels, grad = _pixels(x), _pixels(grad)
-    scale, shift, inverse = _affine(weight, bias, mean, variance, eps)
-    pull, turn = _compiled(_pulls)(grad, pixels, scale, shift, mean)
-    count = x.numel() // x.shape[1]
-    slope = -scale * inverse.square() * turn / count
-    of_x = _compiled(_gradient)(grad, pixels, scale, shift, slope, -scale * pull / count - mean * slope)
-    return _pictures(of_x, x), turn * inverse, pull
+    return _gradients(_apart(), grad, x, weight, bias, mean, variance, eps)
 
 
 @_normalized_gradients.register_fake
@@ -144,3 +182,67 @@ def _differentiate(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]
 
 
 _normalized.register_autograd(_differentiate, setup_context=_remember)
+
+
+# On GPUs: formulas that compilers see, with operations in between -----------------------------------------------------
+
+
+@torch.library.custom_op("glamkit::moments", mutates_args=())
+def _moments_whole(x: Tensor, pivot: Tensor) -> Tensor:
+    return _by_kernel("moments", x)(x, pivot)
+
+
+@torch.library.custom_op("glamkit::pulls", mutates_args=())
+def _pulls_whole(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor) -> Tensor:
+    return _by_kernel("pulls", x)(grad, x, scale, shift, mean)
+
+
+@_moments_whole.register_fake
+@_pulls_whole.register_fake
+def _(*inputs: Tensor) -> Tensor:
+    return inputs[-1].new_empty(2, len(inputs[-1]))
+
+
+@torch.library.custom_op("glamkit::pixels_gradient", mutates_args=())
+def _gradient_whole(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
+    return _by_kernel("gradient", x)(grad, x, scale, shift, slope, offset)
+
+
+@_gradient_whole.register_fake
+def _(_: Tensor, x: Tensor, *__: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _by_kernel(name: str, x: Tensor) -> Callable[..., Tensor]:
+    """A pass as a kernel, or what is here; the kernels' room is imported where it is used, as Triton takes its time."""
+    plain: dict[str, Callable[..., Tensor]] = {"moments": _moments, "pulls": _pulls, "gradient": _gradient}
+    if not has_kernels(x.device):
+        return plain[name]
+    kernel: Callable[..., Tensor] = getattr(importlib.import_module("glamkit.norm_kernels"), name)
+    return kernel
+
+
+SHOWN = Passes(_moments_whole, _rectified, _pulls_whole, _gradient_whole)
+
+
+class _Outputs(torch.autograd.Function):
+    """`_outputs`, with the gradient of the whole layer: mean and variance are the pictures' own."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        *tensors, ctx.eps = inputs
+        ctx.save_for_backward(*tensors)
+        return _outputs(SHOWN, *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        x, weight, bias, mean, variance = ctx.saved_tensors
+        return (*_gradients(SHOWN, grad, x, weight, bias, mean, variance, ctx.eps), None, None, None)
+
+
+def _normalized_shown(
+    x: Tensor, weight: Tensor, bias: Tensor, pivot: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    mean, variance = _statistics(SHOWN, x, pivot)
+    return _Outputs.apply(x, weight, bias, mean, variance, eps), mean, variance

@@ -138,8 +138,13 @@ def only_looked_at() -> bool:
 
 
 def by_kernels(x: Tensor) -> bool:
-    """Whether Triton's kernels do the operations on x: the only place that decides it."""
-    return TRITON and x.device.type == "cuda" and x.dtype == torch.float32
+    """Whether Triton's kernels do the operations on x."""
+    return has_kernels(x.device) and x.dtype == torch.float32
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether Triton's kernels run there: the only place that decides it."""
+    return TRITON and device.type == "cuda"
 
 
 def _kernels() -> Any:

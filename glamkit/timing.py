@@ -102,7 +102,8 @@ class Bench:
             case "imagination_steps":
                 return partial(plain.imagine, Context(self.context.latents.float(), self.context.actions))
             case "actor_critic":
-                return partial(plain.train_actor_critic, Rollout(*(part.clone() for part in self.rollout)))
+                states, *others = (part.clone() for part in self.rollout)
+                return partial(plain.train_actor_critic, Rollout(states.float(), *others))
         return plain.update
 
 

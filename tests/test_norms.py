@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
+from test_kernels import interpret
 from torch import Tensor, nn
 
-from glamkit import norms
+from glamkit import norm_kernels, norms, scan
 from glamkit.codes import Codes
 from glamkit.networks import Decoder, Encoder
 from glamkit.norms import BatchNormReLU
@@ -29,6 +31,13 @@ def few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes them wherever layers train, by plain functions."""
     monkeypatch.setattr(norms, "_compiled", lambda function: function)
     monkeypatch.setattr(norms, "pays", lambda _: True)
+
+
+@pytest.fixture(params=["on a CPU", "on a GPU"])
+def everywhere(request: pytest.FixtureRequest, few_passes: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    """The same for both kinds of machines; that of GPUs without its kernel."""
+    if request.param == "on a GPU":
+        monkeypatch.setattr(norms, "_normalized", norms._normalized_shown)
 
 
 def pair() -> tuple[BatchNormReLU, nn.Sequential]:
@@ -57,7 +66,7 @@ def outcome(layer: nn.Module, x: Tensor, compiled: bool = False) -> list[Tensor]
     return [y.detach(), *torch.autograd.grad((y.float() * weight).sum(), [x, *layer.parameters()]), *layer.buffers()]
 
 
-@pytest.mark.usefixtures("few_passes")
+@pytest.mark.usefixtures("everywhere")
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize(("count", "height", "width"), SIZES)
 def test_few_passes_say_the_same(count: int, height: int, width: int, last: bool) -> None:
@@ -66,7 +75,7 @@ def test_few_passes_say_the_same(count: int, height: int, width: int, last: bool
         torch.testing.assert_close(one, two, atol=1e-4 * float(two.abs().max()), rtol=0)
 
 
-@pytest.mark.usefixtures("few_passes")
+@pytest.mark.usefixtures("everywhere")
 def test_rounded_pictures_give_what_torch_gives() -> None:
     (mine, plain), x = pair(), images()
     exact, rounded = outcome(plain, x), x.detach().bfloat16().requires_grad_()
@@ -88,9 +97,13 @@ def test_small_differences_far_from_zero_are_not_lost() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("function", [norms._normalized, norms._normalized_shown])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_compiled_functions_pass_over_the_same(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_functions_pass_over_the_same(
+    kind: torch.dtype, function: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(norms, "LARGE", 0)
+    monkeypatch.setattr(norms, "_normalized", function)
     (mine, plain), x = pair(), images().detach().to(kind).requires_grad_()
     within = 1e-4 if kind == torch.float32 else 0.02
     for one, two in zip(outcome(mine, x, compiled=True), outcome(plain, x), strict=True):
@@ -131,6 +144,10 @@ def test_compilers_are_told_the_truth() -> None:
     torch.library.opcheck(torch.ops.glamkit.normalized.default, (x, *vectors[:3], 1e-5), test_utils=LOOKS)
     gradients = torch.ops.glamkit.normalized_gradients.default
     torch.library.opcheck(gradients, (grad, x, *vectors, 1e-5), test_utils=LOOKS)
+    x, grad = (part.permute(0, 2, 3, 1).flatten(1, 2) for part in (x, grad))
+    torch.library.opcheck(torch.ops.glamkit.moments.default, (x, vectors[0]), test_utils=LOOKS)
+    torch.library.opcheck(torch.ops.glamkit.pulls.default, (grad, x, *vectors[:3]), test_utils=LOOKS)
+    torch.library.opcheck(torch.ops.glamkit.pixels_gradient.default, (grad, x, *vectors), test_utils=LOOKS)
 
 
 def test_names_of_parameters_count_relu_as_a_layer() -> None:
@@ -143,3 +160,40 @@ def test_names_of_parameters_count_relu_as_a_layer() -> None:
     ]  # fmt: skip
     x = torch.rand(2, 3, 16, 16)
     assert torch.equal(encoder[2](encoder[1](encoder[0](x))), F.relu(nn.BatchNorm2d(4)(encoder[0](x))))
+
+
+def compare(device: str, shapes: list[tuple[int, ...]]) -> None:
+    """The kernels' passes over pixels (N, P, C) against the plain ones in float64."""
+    for shape in shapes:
+        for kind in (torch.float32, torch.bfloat16):
+            torch.manual_seed(0)
+            x, grad = (torch.randn(shape).to(kind) + 1 for _ in range(2))
+            vectors = [torch.randn(shape[-1]) for _ in range(4)]
+            passes = {
+                "moments": [x, vectors[0]],
+                "pulls": [grad, x, *vectors[:3]],
+                "gradient": [grad, x, *vectors],
+            }
+            for name, inputs in passes.items():
+                exact = getattr(norms, f"_{name}")(*(part.double() for part in inputs)).double()
+                found = getattr(norm_kernels, name)(*(part.to(device) for part in inputs))
+                within = (1e-2 if found.dtype == torch.bfloat16 else 1e-5) * float(exact.abs().max())
+                torch.testing.assert_close(found.double().cpu(), exact, atol=within, rtol=0)
+
+
+def test_the_interpreter_computes_the_plain_passes() -> None:
+    interpret("from test_norms import *; compare('cpu', [(5, 7, 32), (2, 3, 5), (3, 4000, 8)])")
+
+
+@pytest.mark.cuda
+def test_a_gpu_normalises_as_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scan.TRITON, "this GPU has no Triton, so it uses torch's own layers"
+    compare("cuda", [(5, 7, 32), (2, 3, 5), (272, 1024, 32), (272, 64, 128)])
+    monkeypatch.setattr(norms, "LARGE", 0)
+    (mine, plain), x = pair(), images().detach().cuda().requires_grad_()
+    wanted, layer = outcome(plain.cuda(), x), torch.compile(mine.cuda(), fullgraph=True)
+    y = layer(x)
+    weight = torch.linspace(-1, 1, y.numel(), device="cuda").view(y.shape)
+    got = [y.detach(), *torch.autograd.grad((y * weight).sum(), [x, *mine.parameters()]), *mine.buffers()]
+    for one, two in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one.cpu(), two.cpu(), atol=1e-4 * float(two.abs().max()), rtol=0)
