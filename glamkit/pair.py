@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.mamba import Mamba
+from glamkit.rounding import precision
 from glamkit.scan import LOG2_E, by_kernels
 
 
@@ -68,7 +69,7 @@ class Pair:
             torch.stack([mixer.in_proj.weight for mixer in mixers]),
             torch.stack(taps).float(),
             torch.stack([mixer.x_proj.weight for mixer in mixers]),
-            torch.stack(steps).float(),
+            torch.stack(steps).to(precision(steps[0])).float(),  # rounded, as in a product
             torch.stack(decays).float(),
             torch.stack([mixer.out_proj.weight for mixer in mixers]),
         )

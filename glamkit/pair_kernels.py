@@ -24,14 +24,15 @@ CONVOLVED, SUMMED = Cut(512, warps=4), Cut(128, rows=8)
 
 
 def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> tuple[Tensor, Tensor]:
-    """`pair._convolved` of contiguous tensors."""
+    """`pair._convolved`."""
+    entries, taps = tuple(entry.contiguous() for entry in entries), taps.contiguous()
     (_, count, _), (parts, conv, inner) = entries[0].shape, taps.shape
     new = min(sizes[0], conv - 1)
     u = taps.new_empty(parts, new, count, inner)
     rounded = torch.empty_like(u, dtype=entries[0].dtype)
     with torch.cuda.device_of(taps):
         _convolved[count, triton.cdiv(inner, CONVOLVED.channels), parts](
-            *(tuple(entries), taps, u, rounded, count, inner),
+            *(entries, taps, u, rounded, count, inner),
             *(sizes[0], sizes[1], len(entries), conv - 1, new, CONVOLVED.channels),
             num_warps=CONVOLVED.warps,
         )
@@ -41,13 +42,14 @@ def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> 
 def summed(
     us: Sequence[Tensor], selected: Sequence[Tensor], sizes: Sequence[int], last: Tensor, steps: Tensor, decays: Tensor
 ) -> Tensor:
-    """`pair._summed` of contiguous tensors."""
+    """`pair._summed`."""
+    us, selected = (tuple(part.contiguous() for part in parts) for parts in (us, selected))
+    last, steps, decays = (part.contiguous() for part in (last, steps, decays))
     (count, inner), (parts, rank, _), first = us[0].shape, steps.shape, sizes[0]
     y = torch.empty(parts, count, inner, dtype=last.dtype, device=last.device)
-    places = (tuple(us[:first]), tuple(selected[:first]), tuple(us[first:]), tuple(selected[first:]))
     with torch.cuda.device_of(last):
         _summed[triton.cdiv(count, SUMMED.rows), triton.cdiv(inner, SUMMED.channels), parts](
-            *(*places, last, steps, decays, y, count, inner),
+            *(us[:first], selected[:first], us[first:], selected[first:], last, steps, decays, y, count, inner),
             *(first, sizes[1], rank - 1, decays.shape[1] - 1, SUMMED.rows, SUMMED.channels),
             num_warps=SUMMED.warps,
         )

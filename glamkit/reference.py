@@ -66,8 +66,8 @@ class PlainSequenceModel(SequenceModel):
         last = plain_blocks(self.lmamba.blocks, windows)[:, -1]
         return self.hidden(g, self.lmamba.out(last).unflatten(0, (len(tokens), count))), g
 
-    def memory(self, tokens: Tensor, kind: str = "window") -> Memory:  # noqa: ARG002 - there is one plain way only
-        """As `SequenceModel.memory`, for windows."""
+    def memory(self, tokens: Tensor, kind: str = "window", apart: bool = False) -> Memory:  # noqa: ARG002
+        """As `SequenceModel.memory`, for windows: there is one plain way only."""
         return PlainWindow(self, tokens)
 
 

@@ -153,10 +153,16 @@ class SequenceModel(nn.Module):
         """The hidden state h of the two parts, of any one shape."""
         return g + l if self.added == "both" else g if self.added == "gmamba" else l
 
-    def memory(self, tokens: Tensor, kind: str = "window") -> Memory:
-        """A memory that has read the tokens (N, L, D); see `config.Imagination.memory`."""
-        window = Paired if by_kernels(tokens) and self.pairs(tokens.shape[1]) else Window
-        return (window if kind == "window" else Recurrent)(self, tokens)
+    def memory(self, tokens: Tensor, kind: str = "window", apart: bool = False) -> Memory:
+        """A memory that has read the tokens (N, L, D).
+
+        Args:
+            tokens: of real steps.
+            kind: see `config.Imagination.memory`.
+            apart: its tensors are to have a row for each of the N first, so that rows can be picked.
+        """
+        pairs = by_kernels(tokens) and not apart and self.pairs(tokens.shape[1])
+        return (Recurrent if kind == "recurrent" else Paired if pairs else Window)(self, tokens)
 
     def pairs(self, length: int) -> bool:
         """Whether windows over contexts of `length` steps can be read by both modules together, without gradients."""

@@ -87,6 +87,7 @@ def test_what_cannot_be_a_pair_is_read_as_before() -> None:
     with torch.enable_grad():
         assert type(made().memory(tokens)) is Window
     assert type(made().memory(tokens, "recurrent")) is sequence_model.Recurrent
+    assert type(made().memory(tokens, apart=True)) is Window
 
 
 def test_without_kernels_there_are_no_pairs() -> None:
