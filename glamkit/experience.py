@@ -28,7 +28,10 @@ class Context(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """A dream: states [z, h], and for each of its H actions the reward and termination."""
+    """A dream: states [z, h], and for each of its H actions the reward and termination.
+
+    Under autocast states may be rounded, see `WorldModel.foresee`.
+    """
 
     states: Float[Tensor, "N H+1 Z+D"]
     actions: Int[Tensor, "N H"]

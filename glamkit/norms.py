@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from glamkit.scan import has_kernels
 
-LARGE = 2**22  # numbers in the pictures of a batch, from which a pass takes a CPU longer than calling for it
+# Numbers in the pictures of a batch, from which a pass takes longer than calling for it.
+LARGE, LARGE_FOR_GPUS = 2**22, 2**24
 
 
 class BatchNormReLU(nn.BatchNorm2d):
@@ -52,7 +53,7 @@ def pays(x: Tensor) -> bool:
     """Whether training on these pictures is faster so: where things are compiled, from some size on."""
     compiled = torch.compiler.is_compiling() and torch.is_grad_enabled()
     on_cpu = x.device.type == "cpu" and x.numel() >= LARGE
-    return compiled and (on_cpu or (has_kernels(x.device) and x.numel() >= 4 * LARGE))
+    return compiled and (on_cpu or (has_kernels(x.device) and x.numel() >= LARGE_FOR_GPUS))
 
 
 # Passes over pictures (N, P, C) ---------------------------------------------------------------------------------------

@@ -190,8 +190,11 @@ class Memory:
         raise NotImplementedError
 
     def _sum(self, model: SequenceModel, g: Tensor, l: Tensor) -> Tensor:  # noqa: E741
-        self.variation = model.gmamba.out(g).float()
-        self.hidden = model.hidden(self.variation, model.lmamba.out(l).float())
+        return self._add(model, model.gmamba.out(g), model.lmamba.out(l))
+
+    def _add(self, model: SequenceModel, g: Tensor, l: Tensor) -> Tensor:  # noqa: E741
+        self.variation = g.float()
+        self.hidden = model.hidden(self.variation, l.float())
         return self.hidden
 
 
@@ -251,9 +254,7 @@ class Paired(Memory):
         change, self.kept = self.pair.slide(self.entries, self.kept)
         g, l = ((latest + change) @ self.out.mT).unbind()  # noqa: E741
         _, norm, activation = self.model.gmamba.out
-        self.variation = activation(norm(g)).float()
-        self.hidden = self.model.hidden(self.variation, l.float())
-        return self.hidden
+        return self._add(self.model, activation(norm(g)), l)
 
 
 class Recurrent(Memory):

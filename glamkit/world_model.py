@@ -24,7 +24,7 @@ from glamkit.convolutions import likes_blocks
 from glamkit.experience import Batch, Context, Rollout
 from glamkit.functional import free_nats, kl_categorical, one_hot_likeliest, one_hot_sample, two_hot_loss, two_hot_mean
 from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, symlog_bins
-from glamkit.rounding import precision
+from glamkit.rounding import likes_rounded, precision
 from glamkit.scan import float32
 from glamkit.sequence_model import Memory, SequenceModel
 from glamkit.shapes import Float, Int, UInt8
@@ -201,12 +201,11 @@ class WorldModel(nn.Module):
     def foresee(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N F"]:
         """States [z, h] (N, Z + D) whose latents are predicted from their hidden states (N, D).
 
-        On a GPU they are rounded as all products that read them would do, once for all; codes lose nothing by it. CPUs
-        read rounded numbers half a register at a time.
+        Where that is faster they are rounded once, as all products that read them would do; codes lose nothing by it.
         """
         states = torch.cat([self.predict(hidden), hidden], -1)
-        exact = self.config.latents == "probabilities" or states.device.type == "cpu"
-        return states if exact else states.to(precision(states))
+        rounded = self.config.latents != "probabilities" and likes_rounded(states.device)
+        return states.to(precision(states)) if rounded else states
 
     def imagine(
         self, policy: Policy, context: Context, horizon: int, memory: str = "window", by: Dreaming | None = None

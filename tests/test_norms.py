@@ -58,11 +58,11 @@ def images(count: int = 20, height: int = 8, width: int = 12, last: bool = True)
     return (3 * torch.randn(count, 5, height, width) + 1).contiguous(memory_format=kind).requires_grad_()
 
 
-def outcome(layer: nn.Module, x: Tensor, compiled: bool = False) -> list[Tensor]:
+def outcome(layer: nn.Module, x: Tensor, compiler: str = "") -> list[Tensor]:
     """What it says for the first time, the gradients of some function of it, and what it remembers then."""
     layer = copy.deepcopy(layer)
-    y = (torch.compile(layer, backend="aot_eager", fullgraph=True) if compiled else layer)(x)
-    weight = torch.linspace(-1, 1, y.numel()).view(y.shape)
+    y = (torch.compile(layer, backend=compiler, fullgraph=True) if compiler else layer)(x)
+    weight = torch.linspace(-1, 1, y.numel(), device=y.device).view(y.shape)
     return [y.detach(), *torch.autograd.grad((y.float() * weight).sum(), [x, *layer.parameters()]), *layer.buffers()]
 
 
@@ -106,7 +106,7 @@ def test_compiled_functions_pass_over_the_same(
     monkeypatch.setattr(norms, "_normalized", function)
     (mine, plain), x = pair(), images().detach().to(kind).requires_grad_()
     within = 1e-4 if kind == torch.float32 else 0.02
-    for one, two in zip(outcome(mine, x, compiled=True), outcome(plain, x), strict=True):
+    for one, two in zip(outcome(mine, x, "aot_eager"), outcome(plain, x), strict=True):
         torch.testing.assert_close(one, two, atol=within * float(two.abs().max()), rtol=0)
 
 
@@ -119,6 +119,11 @@ def test_few_passes_are_for_training_on_large_pictures_where_things_are_compiled
     assert asked(x) == 1
     assert asked(x[1:]) == 0
     assert asked(x.to("meta")) == 0
+    monkeypatch.setattr(norms, "has_kernels", lambda device: device.type == "meta")  # as GPUs have
+    for large, pays in ((x.numel(), 1), (x.numel() + 1, 0)):
+        torch.compiler.reset()
+        monkeypatch.setattr(norms, "LARGE_FOR_GPUS", large)
+        assert asked(x.to("meta")) == pays
     with torch.no_grad():
         assert asked(x) == 0
     assert not norms.pays(x)
@@ -189,11 +194,7 @@ def test_the_interpreter_computes_the_plain_passes() -> None:
 def test_a_gpu_normalises_as_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scan.TRITON, "this GPU has no Triton, so it uses torch's own layers"
     compare("cuda", [(5, 7, 32), (2, 3, 5), (272, 1024, 32), (272, 64, 128)])
-    monkeypatch.setattr(norms, "LARGE", 0)
+    monkeypatch.setattr(norms, "LARGE_FOR_GPUS", 0)
     (mine, plain), x = pair(), images().detach().cuda().requires_grad_()
-    wanted, layer = outcome(plain.cuda(), x), torch.compile(mine.cuda(), fullgraph=True)
-    y = layer(x)
-    weight = torch.linspace(-1, 1, y.numel(), device="cuda").view(y.shape)
-    got = [y.detach(), *torch.autograd.grad((y * weight).sum(), [x, *mine.parameters()]), *mine.buffers()]
-    for one, two in zip(got, wanted, strict=True):
-        torch.testing.assert_close(one.cpu(), two.cpu(), atol=1e-4 * float(two.abs().max()), rtol=0)
+    for one, two in zip(outcome(mine.cuda(), x, "inductor"), outcome(plain.cuda(), x), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4 * float(two.abs().max()), rtol=0)

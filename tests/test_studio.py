@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny_runs import finished, short
 
-from glamkit import dream_files, dreams, moments
+from glamkit import dream_files, dreams, moments, sequence_model
 from glamkit.errors import GlamkitError
 from glamkit.moments import Rules
 from glamkit.opened import Opened, open_run
@@ -74,7 +74,12 @@ def test_going_back_and_acting_as_before_leads_to_the_same_moment(opened: Opened
     assert numbers(again) == before and not np.array_equal(again.picture(), Dream(opened, 40, 1).picture())
 
 
-def test_chance_belongs_to_the_moment_and_its_luck(opened: Opened) -> None:
+@pytest.mark.parametrize("kernels", [False, True])
+def test_chance_belongs_to_the_moment_and_its_luck(
+    opened: Opened, kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On GPUs memories have shapes of their own, but for dreams that branch.
+    monkeypatch.setattr(sequence_model, "by_kernels", lambda _: kernels)
     dream = sampled(opened)
     one, two, other = dream.uniforms(0, 3), dream.uniforms(0, 3), dream.uniforms(1, 3)
     assert np.array_equal(one, two) and not np.array_equal(one, other)

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glamkit import codes
+from glamkit import codes, world_model
+from glamkit.actor_critic import ActorCritic
 from glamkit.config import Config
 from glamkit.experience import Batch, Context
 from glamkit.functional import free_nats, kl_categorical, two_hot_loss
@@ -254,6 +255,25 @@ def test_dreams_have_their_shapes_and_policies_see_z_and_h(memory: str) -> None:
         reward, end = net.outcome(past.hidden)
         assert torch.equal(rollout.rewards[:, t], reward)
         assert torch.equal(rollout.terminations[:, t], end)
+
+
+@torch.no_grad()
+def test_states_that_are_rounded_change_no_dream(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, start, found = model().eval(), context(), []
+    actor = ActorCritic(preset("debug").actor_critic, net.features, A, net.codes)
+    for rounds in (False, True):
+        monkeypatch.setattr(world_model, "likes_rounded", lambda _, rounds=rounds: rounds)
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16):
+            rollout = net.imagine(actor.act, start, 7)
+            found.append((rollout, actor.loss(rollout)[0]))
+    (exact, loss), (rounded, same) = found
+    assert exact.states.dtype == torch.float32
+    assert torch.equal(rounded.states, exact.states.bfloat16())
+    assert all(torch.equal(one, two) for one, two in zip(rounded[1:], exact[1:], strict=True)) and loss == same
+    assert net.imagine(actor.act, start, 2).states.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):  # probabilities would be others
+        assert model(latents="probabilities").eval().imagine(actor.act, start, 2).states.dtype == torch.float32
 
 
 def test_dreams_draw_latents_from_the_prior() -> None:
