@@ -18,7 +18,6 @@ are addresses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -37,7 +36,6 @@ except ImportError:  # this room can be looked at anywhere
         return kernel
 
 
-Places = Tensor | Sequence[Tensor]  # something for each place of a window, stacked or not
 CHUNK = 4  # steps between two kept states of the scan
 
 
@@ -86,16 +84,16 @@ def scan_backward(
     return du, ddt, dA.sum(0), dB.sum(1), dC.sum(1)
 
 
-def window(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> Tensor:
-    """`scan.window_sum`, float32: (N, I). Places may lie anywhere: what a window keeps need not be copied together."""
-    inputs = tuple(tuple(part.contiguous() for part in parts) for parts in (driven, dt, B))
-    (count, inner), states = inputs[0][0].shape, A.shape[1]
+def window(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """`scan.window_sum`, float32: (N, I)."""
+    inputs = tuple(part.contiguous().unbind() for part in (driven, dt, B))
+    (places, count, inner), states = driven.shape, A.shape[1]
     y = A.new_empty(count, inner)
     with torch.cuda.device_of(A):
         _window_forward[triton.cdiv(count, WINDOW.rows), triton.cdiv(inner, WINDOW.channels)](
             *(*inputs, A.contiguous(), C.contiguous(), y, count, inner),
             **_constants(states, WINDOW),
-            PLACES=len(inputs[0]),
+            PLACES=places,
             ROWS=WINDOW.rows,
         )
     return y

@@ -18,7 +18,6 @@ import importlib.util
 import math
 import os
 import shutil
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -68,8 +67,6 @@ def window_sum(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> T
         (N, I), differentiable in all arguments.
     """
     with float32(A):
-        if by_kernels(A) and isinstance(driven, tuple) and not torch.is_grad_enabled():
-            return _window_apart(driven, dt, A, B, C)
         if by_kernels(A) or (A.device.type == "cpu" and not torch.compiler.is_compiling()):
             driven, dt, B = (x if isinstance(x, Tensor) else torch.stack(x) for x in (driven, dt, B))
             return (_window_here if only_looked_at() else _window)(driven, dt, A, B, C)
@@ -231,18 +228,6 @@ _window = torch.library.custom_op("glamkit::window", _window_here, mutates_args=
 @_window.register_fake
 def _(driven: Tensor, *_: Tensor) -> Tensor:
     return driven.new_empty(driven.shape[1:])
-
-
-@torch.library.custom_op("glamkit::window_apart", mutates_args=())
-def _window_apart(driven: Sequence[Tensor], dt: Sequence[Tensor], A: Tensor, B: Sequence[Tensor], C: Tensor) -> Tensor:
-    """`window_sum` on a GPU, without gradients: its kernel reads places wherever they lie."""
-    y: Tensor = _kernels().window(driven, dt, A, B, C)
-    return y
-
-
-@_window_apart.register_fake
-def _(driven: Sequence[Tensor], *_: object) -> Tensor:
-    return driven[0].new_empty(driven[0].shape)
 
 
 @torch.library.custom_op("glamkit::window_backward", mutates_args=())

@@ -124,7 +124,7 @@ def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.Monk
         assert window(u, u, A, B, C).shape == u.shape[1:]
         with torch.no_grad():
             assert window(tuple(u), tuple(u), A, tuple(B), C).shape == u.shape[1:]
-    assert seen == ["glamkit.scan.default", "glamkit.window.default", "glamkit.window_apart.default"]
+    assert seen == ["glamkit.scan.default", *2 * ["glamkit.window.default"]]
 
 
 @pytest.mark.cuda
