@@ -2,8 +2,8 @@
 
 The statistics are two sums that one pass takes, of differences from the running mean, so that they lose no digits;
 normalising and ReLU are the second. Backwards the pictures' gradient needs two passes likewise, which find out from the
-inputs what ReLU let through. A compiler that is shown torch's own layers takes twice as long: it finds the variance
-value by value (Welford's way), and reads the outputs as well to see what ReLU let through.
+inputs what ReLU let through. A compiler that is shown torch's own layers does more: it finds the variance value by
+value (Welford's way), and reads the outputs as well to see what ReLU let through.
 
 On CPUs it also reads the channels in groups, for each from the first picture to the last. Hence there small compiled
 functions inside of operations that compilers do not look into, as in `winograd`, but compiled once for all sizes. On
