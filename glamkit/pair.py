@@ -1,8 +1,9 @@
 """GMamba's and LMamba's block as one, a batch of two, for windows that slide on GPUs.
 
-A dreamt step is some fifty kernels, most of them so small that starting them takes as long as they do. Both blocks have
-the same sizes, so that one kernel can do the same part of both: `project`, the convolution at those places of the
-windows that are new, what is selected of them, the windows' sums with all that stands around them, and the output.
+With each block on its own a dreamt step is some fifty kernels, most of them so small that starting them takes as long
+as they do. Both have the same sizes, so that one kernel can do the same part of both: `project`, the convolution at
+those places of the windows that are new, what is selected of them, the windows' sums with all that stands around them,
+and the output.
 The numbers are those of `Mamba.slide`; the convolution and the sums are the kernels of `pair_kernels`, or what stands
 here where there are none.
 
