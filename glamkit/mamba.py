@@ -137,15 +137,8 @@ class Mamba(nn.Module):
         return self.finish(y, u, gate), State(inputs[:, 1:], ssm)
 
     def convolve(self, inputs: list[Tensor], wanted: Iterable[int]) -> Tensor:
-        """The causal convolution and SiLU at some places (P, ..., inner): at place p it sees min(p + 1, conv) taps."""
-        taps, bias = self.taps()
-        places = []
-        for place in wanted:
-            u = taps[-1] * inputs[place]
-            for back in range(1, min(place + 1, self.conv)):
-                u = u + taps[-1 - back] * inputs[place - back]
-            places.append(F.silu((u + bias).float()))
-        return torch.stack(places)
+        """The causal convolution and SiLU at some places, see `convolved`."""
+        return convolved(inputs, *self.taps(), wanted)
 
     def taps(self) -> tuple[Tensor, Tensor]:
         """The convolution's weights (conv, inner), oldest first, and its bias (inner,)."""
@@ -164,6 +157,24 @@ class Mamba(nn.Module):
     def finish(self, y: Tensor, u: Tensor, gate: Tensor) -> Tensor:
         """Skip, gate and output projection."""
         return self.out_proj((y + self.D * u) * F.silu(gate.float()))
+
+
+def convolved(inputs: list[Tensor], taps: Tensor, bias: Tensor, wanted: Iterable[int]) -> Tensor:
+    """The causal convolution and SiLU at some places (P, ..., inner): at place p it sees min(p + 1, conv) taps.
+
+    Args:
+        inputs: one (..., inner) tensor for each place of a window.
+        taps: (conv, inner), oldest first.
+        bias: (inner,).
+        wanted: the places.
+    """
+    places = []
+    for place in wanted:
+        u = taps[-1] * inputs[place]
+        for back in range(1, min(place + 1, len(taps))):
+            u = u + taps[-1 - back] * inputs[place - back]
+        places.append(F.silu((u + bias).float()))
+    return torch.stack(places)
 
 
 def available_kernels() -> dict[str, str]:

@@ -151,8 +151,9 @@ def _apart() -> Passes:
 @torch.library.custom_op("glamkit::normalized", mutates_args=())
 def _normalized(x: Tensor, weight: Tensor, bias: Tensor, pivot: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """ReLU of the normalised pictures, their mean and variance (C,)."""
-    mean, variance = _statistics(_apart(), x, pivot)
-    return _outputs(_apart(), x, weight, bias, mean, variance, eps), mean, variance
+    passes = _apart()
+    mean, variance = _statistics(passes, x, pivot)
+    return _outputs(passes, x, weight, bias, mean, variance, eps), mean, variance
 
 
 @_normalized.register_fake

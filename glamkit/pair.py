@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glamkit.mamba import Mamba
+from glamkit.mamba import Mamba, convolved
 from glamkit.rounding import precision
-from glamkit.scan import LOG2_E, by_kernels
+from glamkit.scan import LOG2_E, by_kernels, window_sum
 
 
 class Seen(NamedTuple):
@@ -115,17 +115,14 @@ class Pair:
 def _convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> tuple[Tensor, Tensor]:
     """Convolution and SiLU at the new places: (M, K, N, I) in float32, and in the entries' kind of numbers."""
     if by_kernels(taps):
-        convolved: tuple[Tensor, Tensor] = _kernels().convolved(entries, sizes, taps)
-        return convolved
+        by_kernel: tuple[Tensor, Tensor] = _kernels().convolved(entries, sizes, taps)
+        return by_kernel
     conv, inner = taps.shape[1] - 1, taps.shape[2]
     blocks = []
-    for part, (size, (*weights, bias)) in enumerate(zip(sizes, taps, strict=True)):
+    for part, size in enumerate(sizes):
         inputs = [entry[part, :, :inner] for entry in entries[-size:]]
-        places = []
-        for place in new_places(size, conv):
-            seen = zip(reversed(inputs[: place + 1]), reversed(weights), strict=False)
-            places.append(F.silu(sum((x * weight for x, weight in seen), bias)))
-        blocks.append(torch.stack(places))
+        new = [*range(min(size, conv) - 1), size - 1]
+        blocks.append(convolved(inputs, taps[part, :-1], taps[part, -1], new))
     u = torch.stack(blocks)
     return u, u.to(entries[0].dtype, copy=True)
 
@@ -156,14 +153,11 @@ def _summed(
     states, rank, first = decays.shape[1] - 1, steps.shape[1] - 1, 0
     y = last.new_empty(len(sizes), *us[0].shape)
     for part, size in enumerate(sizes):
-        parts = [x.to(steps.dtype).split([rank, states, states], -1) for x in selected[first : first + size]]
-        elapsed, total = torch.zeros_like(us[0]), us[first + size - 1] * decays[part, -1]
-        for u, (time, B, _) in zip(reversed(us[first : first + size]), reversed(parts), strict=True):
-            dt, gates = F.softplus(time @ steps[part, :-1] + steps[part, -1]), B * parts[-1][2]
-            reach = torch.exp2(elapsed.unsqueeze(1) * decays[part, :-1])
-            total = total + dt * u * (reach * gates.unsqueeze(-1)).sum(1)
-            elapsed = elapsed + dt
-        y[part] = total * F.silu(last[part].chunk(2, -1)[1].to(steps.dtype))
+        u, picked = (torch.stack(list(parts[first : first + size])) for parts in (us, selected))
+        time, B, C = picked.to(steps.dtype).split([rank, states, states], -1)
+        dt = F.softplus(time @ steps[part, :-1] + steps[part, -1])
+        sums = window_sum(dt * u, dt, decays[part, :-1].T / LOG2_E, B, C[-1])
+        y[part] = (sums + u[-1] * decays[part, -1]) * F.silu(last[part].chunk(2, -1)[1].to(steps.dtype))
         first += size
     return y
 
@@ -171,11 +165,6 @@ def _summed(
 @_summed.register_fake
 def _(us: Sequence[Tensor], _: object, sizes: Sequence[int], last: Tensor, *__: object) -> Tensor:
     return last.new_empty(len(sizes), *us[0].shape)
-
-
-def new_places(size: int, conv: int) -> list[int]:
-    """The places of a window of `size` that a window one place before has not computed: the first few, and the last."""
-    return [*range(min(size, conv) - 1), size - 1]
 
 
 def _kernels() -> Any:

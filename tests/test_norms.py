@@ -27,9 +27,8 @@ def plain_functions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_passes(plain_functions: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
     """Takes them wherever layers train, by plain functions."""
-    monkeypatch.setattr(norms, "_compiled", lambda function: function)
     monkeypatch.setattr(norms, "pays", lambda _: True)
 
 

@@ -174,14 +174,17 @@ def test_the_interpreter_computes_the_plain_operations() -> None:
     interpret("from test_pair import *; compare('cpu', CASES)")
 
 
+def check_what_compilers_are_told(device: str) -> None:
+    for operation, arguments in zip(
+        (torch.ops.glamkit.pair_convolved, torch.ops.glamkit.pair_summed),
+        inputs(**CASES[0], dtype=torch.bfloat16, device=device),
+        strict=True,
+    ):
+        torch.library.opcheck(operation.default, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
 def test_compilers_are_told_the_truth() -> None:
-    for operation, arguments in zip(("pair_convolved", "pair_summed"), given("cpu"), strict=True):
-        told = ("test_schema", "test_faketensor")
-        torch.library.opcheck(getattr(torch.ops.glamkit, operation).default, arguments, test_utils=told)
-
-
-def given(device: str) -> tuple[list[Any], list[Any]]:
-    return inputs(**CASES[0], dtype=torch.bfloat16, device=device)
+    check_what_compilers_are_told("cpu")
 
 
 def test_a_gpu_is_given_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,9 +206,7 @@ def test_a_gpu_is_given_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_gpu_computes_the_plain_operations() -> None:
     assert scan.TRITON, "this GPU has no Triton, so it uses the plain code"
     compare("cuda", [*CASES, PUBLISHED])
-    for operation, arguments in zip(("pair_convolved", "pair_summed"), given("cuda"), strict=True):
-        told = ("test_schema", "test_faketensor")
-        torch.library.opcheck(getattr(torch.ops.glamkit, operation).default, arguments, test_utils=told)
+    check_what_compilers_are_told("cuda")
 
 
 @pytest.mark.cuda
