@@ -1,8 +1,7 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
 """Three of the passes over all pixels of `norms` as Triton kernels for CUDA GPUs.
 
-    moments, pulls    programs share the pixels out, each taking every so-many-th stretch; what each has summed up is
-                      added by torch, in the same order each time
+    moments, pulls    programs share the pixels out, each taking every so-many-th stretch, and each writes its part
     gradient          the formula as it stands; a compiler that sees it keeps the inputs twice for it, rounded and not
 
 Letters: M pixels of C channels. In kernels, names that end in `_at` are addresses.
@@ -15,18 +14,18 @@ from torch import Tensor
 
 from glamkit.kernels import jit, tl, triton
 
-PROGRAMS, TILE, WARPS = 512, 4096, 4  # a tile is what a program reads at a time, in numbers
+TILE, WARPS = 4096, 4  # a tile is what a program reads at a time, in numbers
 
 
-def moments(x: Tensor, pivot: Tensor) -> Tensor:
-    """`norms._moments` of pixels (N, P, C)."""
+def moments(x: Tensor, pivot: Tensor, parts: int) -> Tensor:
+    """`norms._moments` of pixels (N, P, C), in so many parts."""
     x = x.contiguous()
-    return _sums(x, x, pivot, pivot, pivot, gradient=False)
+    return _sums(x, x, pivot, pivot, pivot, parts, gradient=False)
 
 
-def pulls(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor) -> Tensor:
-    """`norms._pulls` of pixels (N, P, C)."""
-    return _sums(grad.contiguous(), x.contiguous(), scale, shift, mean, gradient=True)
+def pulls(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, parts: int) -> Tensor:
+    """`norms._pulls` likewise."""
+    return _sums(grad.contiguous(), x.contiguous(), scale, shift, mean, parts, gradient=True)
 
 
 def gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
@@ -41,16 +40,15 @@ def gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tenso
     return of_x
 
 
-def _sums(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, pivot: Tensor, gradient: bool) -> Tensor:
+def _sums(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, pivot: Tensor, parts: int, gradient: bool) -> Tensor:
     pixels, channels, padded, rows = _shape(x)
-    programs = min(PROGRAMS, triton.cdiv(pixels, rows))
-    sums = pivot.new_empty(programs, 2, channels)
+    sums = pivot.new_empty(parts, 2, channels)
     with torch.cuda.device_of(x):
-        _sum[(programs,)](
+        _sum[(parts,)](
             *(grad, x, scale, shift, pivot, sums, pixels, channels, padded, rows, gradient),
             num_warps=WARPS,
         )
-    return sums.sum(0)
+    return sums
 
 
 def _shape(x: Tensor) -> tuple[int, int, int, int]:

@@ -26,7 +26,9 @@ from torch import Tensor, nn
 from glamkit.scan import has_kernels
 
 # Numbers in the pictures of a batch, from which a pass takes longer than calling for it.
-LARGE, LARGE_FOR_GPUS = 2**22, 2**24
+LARGE, LARGE_FOR_GPUS = 2**22, 2**23
+
+PARTS = 512  # in which GPUs take sums: as many programs as keep the memory busy
 
 
 class BatchNormReLU(nn.BatchNorm2d):
@@ -190,19 +192,23 @@ _normalized.register_autograd(_differentiate, setup_context=_remember)
 
 
 @torch.library.custom_op("glamkit::moments", mutates_args=())
-def _moments_whole(x: Tensor, pivot: Tensor) -> Tensor:
-    return _by_kernel("moments", x)(x, pivot)
+def _moments_shared(x: Tensor, pivot: Tensor, parts: int) -> Tensor:
+    """`_moments` in parts (parts, 2, C): compilers add them up in one kernel with what is made of them."""
+    return _by_kernel("moments", x)(x, pivot, parts)
 
 
 @torch.library.custom_op("glamkit::pulls", mutates_args=())
-def _pulls_whole(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor) -> Tensor:
-    return _by_kernel("pulls", x)(grad, x, scale, shift, mean)
+def _pulls_shared(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, parts: int) -> Tensor:
+    """`_pulls` likewise."""
+    return _by_kernel("pulls", x)(grad, x, scale, shift, mean, parts)
 
 
-@_moments_whole.register_fake
-@_pulls_whole.register_fake
-def _(*inputs: Tensor) -> Tensor:
-    return inputs[-1].new_empty(2, len(inputs[-1]))
+@_moments_shared.register_fake
+@_pulls_shared.register_fake
+def _(*inputs: Any) -> Tensor:
+    *_, mean, parts = inputs
+    empty: Tensor = mean.new_empty(parts, 2, len(mean))
+    return empty
 
 
 @torch.library.custom_op("glamkit::pixels_gradient", mutates_args=())
@@ -215,16 +221,31 @@ def _(_: Tensor, x: Tensor, *__: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
+def _in_parts(sums: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same sums as one part, and others that are zero."""
+
+    def shared(*inputs: Any) -> Tensor:
+        *tensors, parts = inputs
+        return F.pad(sums(*tensors).unsqueeze(0), (0, 0, 0, 0, 0, parts - 1))
+
+    return shared
+
+
 def _by_kernel(name: str, x: Tensor) -> Callable[..., Tensor]:
     """A pass as a kernel, or what is here; the kernels' room is imported where it is used, as Triton takes its time."""
-    plain: dict[str, Callable[..., Tensor]] = {"moments": _moments, "pulls": _pulls, "gradient": _gradient}
+    plain = {"moments": _in_parts(_moments), "pulls": _in_parts(_pulls), "gradient": _gradient}
     if not has_kernels(x.device):
         return plain[name]
     kernel: Callable[..., Tensor] = getattr(importlib.import_module("glamkit.norm_kernels"), name)
     return kernel
 
 
-SHOWN = Passes(_moments_whole, _rectified, _pulls_whole, _gradient_whole)
+SHOWN = Passes(
+    lambda *inputs: _moments_shared(*inputs, PARTS).sum(0),
+    _rectified,
+    lambda *inputs: _pulls_shared(*inputs, PARTS).sum(0),
+    _gradient_whole,
+)
 
 
 class _Outputs(torch.autograd.Function):

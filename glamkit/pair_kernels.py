@@ -20,7 +20,7 @@ from torch import Tensor
 
 from glamkit.kernels import Cut, jit, tl, triton
 
-CONVOLVED, SUMMED = Cut(512, warps=4), Cut(128, rows=8)
+CONVOLVED, SUMMED = Cut(512, warps=4), Cut(128, rows=2)
 
 
 def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,8 +97,8 @@ def _convolve(
 
 @jit
 def _summed(
-    first_u_at, first_selected_at, second_u_at, second_selected_at, last_at, steps_at, decays_at, y_at, N, I,  # noqa: E741
-    FIRST: tl.constexpr, SECOND: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
+    first_u_at, first_selected_at, second_u_at, second_selected_at, last_at, steps_at, decays_at, y_at, N,
+    I: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr, R: tl.constexpr, S: tl.constexpr,  # noqa: E741
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """As `_convolved`."""
@@ -110,12 +110,12 @@ def _summed(
 
 @jit
 def _sum(
-    u_at, selected_at, last_at, steps_at, decays_at, y_at, N, I,  # noqa: E741
-    PART: tl.constexpr, PLACES: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
+    u_at, selected_at, last_at, steps_at, decays_at, y_at, N,
+    I: tl.constexpr, PART: tl.constexpr, PLACES: tl.constexpr, R: tl.constexpr, S: tl.constexpr,  # noqa: E741
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     start, channel = tl.program_id(0).to(tl.int64) * ROWS, tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = channel < I
+    inside = channel < I if I % BLOCK else tl.full((BLOCK,), True, tl.int1)
     steps_at, decays_at = steps_at + PART * (R + 1) * I + channel, decays_at + PART * (S + 1) * I + channel
     skip, bias, decays = tl.load(decays_at + S * I, inside, 0.0), tl.load(steps_at + R * I, inside, 0.0), ()
     for n in tl.static_range(S):
@@ -124,7 +124,7 @@ def _sum(
         wide, narrow = row * I + channel, row * (R + 2 * S)
         y, elapsed = tl.load(u_at[PLACES - 1] + wide, inside, 0.0) * skip, tl.zeros((BLOCK,), tl.float32)
         for back in tl.static_range(PLACES):
-            from_at, time, came = selected_at[PLACES - 1 - back] + narrow, bias, tl.zeros((BLOCK,), tl.float32)
+            from_at, time, came = selected_at[PLACES - 1 - back] + narrow, bias, 0.0
             for r in tl.static_range(R):
                 time += tl.load(from_at + r).to(tl.float32) * tl.load(steps_at + r * I, inside, 0.0)
             for n in tl.static_range(S):
@@ -132,6 +132,8 @@ def _sum(
                 gate *= tl.load(selected_at[PLACES - 1] + narrow + R + S + n).to(tl.float32)
                 if back == 0:  # reached in no time
                     came += gate
+                elif n == 0:
+                    came = gate * tl.exp2(elapsed * decays[n])
                 else:
                     came += gate * tl.exp2(elapsed * decays[n])
             dt = _softplus(time)

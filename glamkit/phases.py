@@ -47,11 +47,11 @@ class Phases:
         self.observe, self.world_model_loss = fuse(model.observe), fuse(model.loss)
         # Dreams get longer as training goes on: what sees whole ones is compiled for any length.
         self.dreaming = Dreaming(fuse(dreamt.begin), fuse(dreamt.step), fuse(dreamt.outcome, dynamic=True))
-        self.context, self.judging, choose = model.context, None, agent.choose
+        self.context, self.held, self.judging, choose = model.context, measures.experience, None, agent.choose
         if machine.device.type != "cpu":
             # On CPUs this saves less than compiling costs; and the slices in which contexts are encoded, so that they
             # stay in the cache, would be written out one by one.
-            self.context, choose = fuse(model.context), fuse(agent.choose)
+            self.context, self.held, choose = fuse(model.context), fuse(self.held), fuse(agent.choose)
             critic = agent.actor_critic
             self.judging = Judging(fuse(critic.judge, dynamic=True), fuse(critic.weigh, dynamic=True))
         self.learn_world, self.encode = record(self._learn_world), record(self._encode)
@@ -78,7 +78,7 @@ class Phases:
             loss, metrics = self.world_model_loss(batch, observed)
         gradient = descent(model, loss, metrics, self.config.world_model_optimizer.clip)
         model.eval()
-        return Observed(*(part.detach() for part in observed)), gradient, measures.experience(batch)
+        return Observed(*(part.detach() for part in observed)), gradient, self.held(batch)
 
     @torch.no_grad()
     def _encode(self, frames: Tensor, actions: Tensor) -> Context:

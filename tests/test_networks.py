@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from glamkit.codes import Codes
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.convolutions import DoublingConv2d, HalvingConv2d, blocks
-from glamkit.networks import Decoder, Encoder
+from glamkit.networks import Decoder, Encoder, OutputLinear
 from glamkit.reference import PlainWorldModel
 from glamkit.world_model import WorldModel
 
@@ -157,3 +157,23 @@ def test_blocks_on_gpus_differ_by_rounding_only(kind: type, dtype: torch.dtype) 
     there = conv.to("cuda", dtype, memory_format=torch.channels_last)
     # TensorFloat32, with which cuDNN multiplies float32, has ten bits, bfloat16 seven.
     close(outcome(there, x.detach().to("cuda", dtype).requires_grad_()), here, 5e-3 if dtype == torch.float32 else 3e-2)
+
+
+@pytest.mark.parametrize("out", [255, 6, 1])
+def test_spare_outputs_make_no_difference(out: int) -> None:
+    linear, x = OutputLinear(12, out).double(), torch.randn(3, 5, 12, dtype=torch.float64, requires_grad=True)
+
+    def gradients(y: Tensor) -> list[Tensor]:
+        return [y, *torch.autograd.grad((y * torch.linspace(-1, 1, out)).sum(), [x, *linear.parameters()])]
+
+    close(gradients(linear.padded(x, -out % 8)), gradients(nn.functional.linear(x, linear.weight, linear.bias)), 1e-12)
+
+
+@pytest.mark.cuda
+def test_spare_outputs_on_a_gpu_differ_by_rounding_only() -> None:
+    linear, x = OutputLinear(512, 255).cuda(), torch.randn(64, 512, device="cuda")
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        y = linear(x)
+        assert y.shape == (64, 255) and y.stride(0) == 256, "its rows are no multiple of 16 bytes"
+    exact = nn.functional.linear(x.double(), linear.weight.double(), linear.bias.double())
+    assert (y.double() - exact).norm() < 1e-2 * exact.norm()
