@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from glamkit.codes import CodeLinear, Codes, Inputs
 from glamkit.convolutions import DoublingConv2d, HalvingConv2d, LargeConv2d, LargeConvTranspose2d
 from glamkit.functional import unimix
+from glamkit.layer_norms import rectified
 from glamkit.norms import BatchNormReLU
 from glamkit.rounding import precision
 
@@ -130,6 +132,13 @@ class MLP(nn.Sequential):
                 linear = CodeLinear(codes, features - codes.size, width)
             parts += [linear, nn.LayerNorm(width), nn.ReLU()]
         super().__init__(*parts, OutputLinear(width, out))
+
+    def forward(self, x: Tensor | Inputs) -> Tensor:
+        """(..., features) -> (..., out)."""
+        *hidden, out = self
+        for linear, norm in zip(hidden[::3], hidden[1::3], strict=True):
+            x = rectified(cast(nn.LayerNorm, norm), linear(x))
+        return cast(Tensor, out(x))
 
     def inputs(self, x: Tensor) -> Tensor | Inputs:
         """Inputs (..., features), for several MLPs that read the same: what each would look up is, once."""

@@ -1,10 +1,11 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
-"""Three of the passes over all pixels of `norms` as Triton kernels for CUDA GPUs.
+"""Three of the passes over all pixels of `norms`, and that of `layer_norms`, as Triton kernels for CUDA GPUs.
 
     moments, pulls    programs share the pixels out, each taking every so-many-th stretch, and each writes its part
     gradient          the formula as it stands; a compiler that sees it keeps the inputs twice for it, rounded and not
+    rectified_gradient    some rows at a time by each program, which adds up what it finds for the parameters
 
-Letters: M pixels of C channels. In kernels, names that end in `_at` are addresses.
+Letters: M pixels of C channels, or rows of W features. In kernels, names that end in `_at` are addresses.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 from glamkit.kernels import jit, tl, triton
 
 TILE, WARPS = 4096, 4  # a tile is what a program reads at a time, in numbers
+ROW_TILE, ROW_WARPS = 2048, 4  # the same for rows
 
 
 def moments(x: Tensor, pivot: Tensor, parts: int) -> Tensor:
@@ -38,6 +40,21 @@ def gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tenso
             num_warps=WARPS,
         )
     return of_x
+
+
+def rectified_gradient(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float, parts: int
+) -> tuple[Tensor, Tensor]:
+    """`layer_norms._gradient`."""
+    grad, x = grad.contiguous(), x.contiguous()
+    (count, width), padded = x.shape, triton.next_power_of_2(x.shape[1])
+    of_x, sums = torch.empty_like(x), weight.new_empty(parts, 2, width)
+    with torch.cuda.device_of(x):
+        _rectified_gradient[(parts,)](
+            *(grad, x, weight, bias, of_x, sums, count, eps, width, padded, max(1, ROW_TILE // padded)),
+            num_warps=ROW_WARPS,
+        )
+    return of_x, sums
 
 
 def _sums(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, pivot: Tensor, parts: int, gradient: bool) -> Tensor:
@@ -101,3 +118,32 @@ def _gradient(
     grad, x = tl.load(grad_at + at, there, 0.0).to(tl.float32), tl.load(x_at + at, there, 0.0).to(tl.float32)
     of_x = tl.where(x * scale + shift > 0, grad, 0.0) * scale + x * slope + offset
     tl.store(of_x_at + at, of_x.to(of_x_at.dtype.element_ty), there)
+
+
+@jit
+def _rectified_gradient(
+    grad_at, x_at, weight_at, bias_at, of_x_at, sums_at, M, eps,
+    W: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Every so-many-th stretch of rows."""
+    feature, program = tl.arange(0, PADDED), tl.program_id(0)
+    inside = feature < W
+    weight = tl.load(weight_at + feature, inside, 0.0)[None, :]
+    bias = tl.load(bias_at + feature, inside, 0.0)[None, :]
+    of_weight, of_bias = tl.zeros((ROWS, PADDED), tl.float32), tl.zeros((ROWS, PADDED), tl.float32)
+    for start in range(program * ROWS, M, tl.num_programs(0) * ROWS):
+        row = start + tl.arange(0, ROWS)
+        at, there = row.to(tl.int64)[:, None] * W + feature[None, :], (row < M)[:, None] & inside[None, :]
+        grad, x = tl.load(grad_at + at, there, 0.0).to(tl.float32), tl.load(x_at + at, there, 0.0).to(tl.float32)
+        away = tl.where(there, x - (tl.sum(x, 1) / W)[:, None], 0.0)
+        inverse = (1 / tl.sqrt(tl.sum(away * away, 1) / W + eps))[:, None]
+        normed = away * inverse
+        grad = tl.where(normed * weight + bias > 0, grad, 0.0)
+        of_weight += grad * normed
+        of_bias += grad
+        pull = grad * weight
+        of_x = pull - (tl.sum(pull, 1) / W)[:, None] - normed * (tl.sum(pull * normed, 1) / W)[:, None]
+        tl.store(of_x_at + at, (of_x * inverse).to(of_x_at.dtype.element_ty), there)
+    sums_at += program * 2 * W + feature
+    tl.store(sums_at, tl.sum(of_weight, 0), inside)
+    tl.store(sums_at + W, tl.sum(of_bias, 0), inside)

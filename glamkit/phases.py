@@ -6,6 +6,7 @@ along with the batches does so in here, as recordings need it: the averages of B
 
 from __future__ import annotations
 
+import importlib
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,8 +18,10 @@ from glamkit.actor_critic import Judging
 from glamkit.agent import Agent, Choose
 from glamkit.config import Config
 from glamkit.experience import Batch, Context, Rollout
+from glamkit.functional import lambda_return
 from glamkit.rounding import Rounded
 from glamkit.runtime import Machine
+from glamkit.scan import has_kernels
 from glamkit.world_model import Dreaming, Observed
 
 
@@ -52,8 +55,10 @@ class Phases:
             # On CPUs this saves less than compiling costs; and the slices in which contexts are encoded, so that they
             # stay in the cache, would be written out one by one.
             self.context, self.held, choose = fuse(model.context), fuse(self.held), fuse(agent.choose)
-            critic = agent.actor_critic
-            self.judging = Judging(fuse(critic.judge, dynamic=True), fuse(critic.weigh, dynamic=True))
+            critic, returns = agent.actor_critic, lambda_return
+            if has_kernels(machine.device):
+                returns = importlib.import_module("glamkit.return_kernels").lambda_return
+            self.judging = Judging(fuse(critic.judge, dynamic=True), fuse(critic.weigh, dynamic=True), returns)
         self.learn_world, self.encode = record(self._learn_world), record(self._encode)
         self.usual_choice = record(partial(self._choose, choose))
         self.dream, self.learn_behaviour = record(self._dream), record(self._learn_behaviour)

@@ -32,8 +32,8 @@ ROWS = [
     "config",
     "presets, run < status < session, graphs < runtime, rounding, functional, scores"
     ", aggregates, tables, metrics, builds, diagnostics",
-    "experience < replay, kernels < norm_kernels < scan < mamba < codes < winograd < convolutions < norms < networks"
-    ", pixels < games < envs < conformance",
+    "experience < replay, kernels < norm_kernels < return_kernels < scan < mamba < codes < winograd < convolutions"
+    " < norms < layer_norms < networks, pixels < games < envs < conformance",
     "pair_kernels < pair < sequence_model, measures, videos, passport, tensorboard",
     "world_model, actor_critic",
     "agent < phases",
@@ -60,6 +60,7 @@ CUDA_EXCEPTIONS = {
     "kernels": "a kernel is started on the device that its tensors are on",
     "pair_kernels": "as kernels",
     "norm_kernels": "as kernels",
+    "return_kernels": "as kernels",
     "builds": "reads version numbers and library names, and places nothing",
     "doctor": "asks torch which GPUs it sees, and places nothing",
 }
