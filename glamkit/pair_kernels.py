@@ -52,6 +52,7 @@ def summed(
             *(us[:first], selected[:first], us[first:], selected[first:], last, steps, decays, y, count, inner),
             *(first, sizes[1], rank - 1, decays.shape[1] - 1, SUMMED.rows, SUMMED.channels),
             num_warps=SUMMED.warps,
+            maxnreg=SUMMED.registers,
         )
     return y
 
