@@ -7,7 +7,7 @@ along with the batches does so in here, as recordings need it: the averages of B
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from glamkit.config import Config
 from glamkit.experience import Batch, Context, Rollout
 from glamkit.rounding import Rounded
 from glamkit.runtime import Machine
+from glamkit.scan import has_kernels
 from glamkit.world_model import Dreaming, Observed
 
 
@@ -42,7 +43,8 @@ class Phases:
     def __init__(self, config: Config, agent: Agent, machine: Machine) -> None:
         self.config, self.agent, self.machine = config, agent, machine
         model, fuse, record = agent.world_model, machine.fuse, machine.record
-        self.dreamer = Rounded(agent, machine.precision, model.stem)
+        looked_up = cast(nn.Linear, model.stem[0]) if has_kernels(machine.device) else None
+        self.dreamer = Rounded(agent, machine.precision, model.stem, looked_up)
         dreamt = self.dreamer.twin.world_model
         self.observe, self.world_model_loss = fuse(model.observe), fuse(model.loss)
         # Dreams get longer as training goes on: what sees whole ones is compiled for any length.

@@ -16,7 +16,7 @@ from glamkit.actor_critic import ActorCritic
 from glamkit.config import Optimizer
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.experience import Batch, Context, Rollout
-from glamkit.functional import free_nats, kl_categorical, two_hot_loss
+from glamkit.functional import free_nats, kl_categorical, sample_categorical, two_hot_loss
 from glamkit.mamba import Mamba
 from glamkit.sequence_model import Blocks, Memory, SequenceModel
 from glamkit.trainer import Trainer
@@ -219,7 +219,11 @@ class PlainTrainer:
     @torch.no_grad()
     def imagine(self, context: Context | None = None) -> Rollout:
         """Dreams from the given contexts, or from fresh ones."""
-        return self.world_model.imagine(self.actor_critic.act, context or self.contexts(), self.trainer.horizon)
+        return self.world_model.imagine(self.act, context or self.contexts(), self.trainer.horizon)
+
+    def act(self, states: Tensor) -> Tensor:
+        """As `ActorCritic.act`."""
+        return sample_categorical(self.actor_critic.policy(states))
 
     def train_actor_critic(self, rollout: Rollout) -> dict[str, Tensor]:
         """One update of actor and critic; returns the parts of their loss."""
