@@ -169,6 +169,14 @@ class PlainWorldModel(WorldModel):
         return Rollout(*(torch.stack(parts, 1) for parts in (states, taken, rewards, terminations)))
 
 
+class PlainActorCritic(ActorCritic):
+    """`ActorCritic` whose actions are drawn from probabilities that are written out."""
+
+    def act(self, states: Tensor) -> Tensor:
+        """As `ActorCritic.act`."""
+        return sample_categorical(self.policy(states))
+
+
 def plain_copy(world_model: WorldModel) -> PlainWorldModel:
     """A world model with the same weights that does everything the plain way."""
     plain = PlainWorldModel(world_model.config, world_model.actions)
@@ -191,7 +199,7 @@ class PlainTrainer:
         self.trainer, config = trainer, trainer.config
         self.world_model = plain_copy(trainer.agent.world_model).eval()
         fast = trainer.agent.actor_critic
-        self.actor_critic = ActorCritic(fast.config, fast.features, fast.actions).to(trainer.machine.device).eval()
+        self.actor_critic = PlainActorCritic(fast.config, fast.features, fast.actions).to(trainer.machine.device).eval()
         self.actor_critic.load_state_dict(fast.state_dict())
         self.world_model_optimizer = adam(self.world_model, config.world_model_optimizer)
         self.actor_critic_optimizer = adam(self.actor_critic, config.actor_critic_optimizer)
@@ -219,11 +227,7 @@ class PlainTrainer:
     @torch.no_grad()
     def imagine(self, context: Context | None = None) -> Rollout:
         """Dreams from the given contexts, or from fresh ones."""
-        return self.world_model.imagine(self.act, context or self.contexts(), self.trainer.horizon)
-
-    def act(self, states: Tensor) -> Tensor:
-        """As `ActorCritic.act`."""
-        return sample_categorical(self.actor_critic.policy(states))
+        return self.world_model.imagine(self.actor_critic.act, context or self.contexts(), self.trainer.horizon)
 
     def train_actor_critic(self, rollout: Rollout) -> dict[str, Tensor]:
         """One update of actor and critic; returns the parts of their loss."""
