@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glamkit import choices
 from glamkit.codes import Codes, Inputs
 from glamkit.config import ActorCritic as ActorCriticConfig
 from glamkit.config import falling
@@ -82,6 +83,8 @@ class ActorCritic(nn.Module):
 
     def act(self, states: Float[Tensor, "*n F"]) -> Int[Tensor, "*n"]:
         """Sampled actions (...)."""
+        if choices.pays(states):
+            return choices.actions(self.actor, states)
         return sample_categorical(self.policy(states))
 
     def value(self, states: Float[Tensor, "*n F"]) -> Float[Tensor, "*n"]:

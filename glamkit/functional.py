@@ -52,9 +52,14 @@ def unimix(logits: Tensor, share: float) -> Tensor:
 
 def sample_categorical(log_probabilities: Tensor) -> Tensor:
     """Indices (...) drawn from normalised log-probabilities (..., n)."""
-    # Where one uniform number falls among the cumulated probabilities: n times fewer numbers than noise per class.
+    # One uniform number for each: n times fewer than noise per class.
+    return picked(log_probabilities, torch.rand_like(log_probabilities[..., :1], dtype=torch.float32))
+
+
+def picked(log_probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Indices (...): where uniform numbers (..., 1) fall among the cumulated probabilities (..., n)."""
     cumulated = log_probabilities.float().exp().cumsum(-1)
-    draw = torch.rand_like(cumulated[..., :1]) * cumulated[..., -1:]
+    draw = uniform * cumulated[..., -1:]
     return (cumulated <= draw).sum(-1).clamp(max=log_probabilities.shape[-1] - 1)
 
 

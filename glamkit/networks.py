@@ -155,8 +155,11 @@ class CategoricalHead(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Computes the log-probabilities in float32."""
-        logits = super().forward(x).float().unflatten(-1, self.shape)
-        return unimix(logits, self.share)
+        return unimix(self.logits(x).float().unflatten(-1, self.shape), self.share)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """What they are the softmax of (..., K * C), as the product gives it."""
+        return super().forward(x)
 
 
 def symlog_bins(count: int, limit: float) -> Tensor:

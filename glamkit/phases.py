@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,8 @@ class Phases:
     def __init__(self, config: Config, agent: Agent, machine: Machine) -> None:
         self.config, self.agent, self.machine = config, agent, machine
         model, fuse, record = agent.world_model, machine.fuse, machine.record
-        self.dreamer = Rounded(agent, machine.precision, model.stem)
+        looked_up = cast(nn.Linear, model.stem[0]) if has_kernels(machine.device) else None
+        self.dreamer = Rounded(agent, machine.precision, model.stem, looked_up)
         dreamt = self.dreamer.twin.world_model
         self.observe, self.world_model_loss = fuse(model.observe), fuse(model.loss)
         # Dreams get longer as training goes on: what sees whole ones is compiled for any length.

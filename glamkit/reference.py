@@ -16,7 +16,7 @@ from glamkit.actor_critic import ActorCritic
 from glamkit.config import Optimizer
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.experience import Batch, Context, Rollout
-from glamkit.functional import free_nats, kl_categorical, two_hot_loss
+from glamkit.functional import free_nats, kl_categorical, sample_categorical, two_hot_loss
 from glamkit.mamba import Mamba
 from glamkit.sequence_model import Blocks, Memory, SequenceModel
 from glamkit.trainer import Trainer
@@ -169,6 +169,14 @@ class PlainWorldModel(WorldModel):
         return Rollout(*(torch.stack(parts, 1) for parts in (states, taken, rewards, terminations)))
 
 
+class PlainActorCritic(ActorCritic):
+    """`ActorCritic` whose actions are drawn from probabilities that are written out."""
+
+    def act(self, states: Tensor) -> Tensor:
+        """As `ActorCritic.act`."""
+        return sample_categorical(self.policy(states))
+
+
 def plain_copy(world_model: WorldModel) -> PlainWorldModel:
     """A world model with the same weights that does everything the plain way."""
     plain = PlainWorldModel(world_model.config, world_model.actions)
@@ -191,7 +199,7 @@ class PlainTrainer:
         self.trainer, config = trainer, trainer.config
         self.world_model = plain_copy(trainer.agent.world_model).eval()
         fast = trainer.agent.actor_critic
-        self.actor_critic = ActorCritic(fast.config, fast.features, fast.actions).to(trainer.machine.device).eval()
+        self.actor_critic = PlainActorCritic(fast.config, fast.features, fast.actions).to(trainer.machine.device).eval()
         self.actor_critic.load_state_dict(fast.state_dict())
         self.world_model_optimizer = adam(self.world_model, config.world_model_optimizer)
         self.actor_critic_optimizer = adam(self.actor_critic, config.actor_critic_optimizer)

@@ -32,11 +32,15 @@ class Rounded(Generic[Module]):
         module: the original.
         precision: what autocast rounds to.
         exact: a part whose layers are not rounded, as it is used without autocast.
+        by_columns: a layer of that part of whose weight single columns are read: each lies in one piece in the twin.
     """
 
-    def __init__(self, module: Module, precision: torch.dtype, exact: nn.Module) -> None:
+    def __init__(
+        self, module: Module, precision: torch.dtype, exact: nn.Module, by_columns: nn.Linear | None = None
+    ) -> None:
         self.copies: list[Tensor] = []
         self.originals: list[Tensor] = []
+        self.columns: list[tuple[Tensor, Tensor]] = []
         self.twin = module
         if precision == torch.float32:
             return
@@ -49,10 +53,16 @@ class Rounded(Generic[Module]):
                     setattr(other, name, rounded)
                     self.copies.append(rounded)
                     self.originals.append(weight)
+            elif own is by_columns:
+                copied = nn.Parameter(own.weight.detach().T.contiguous().T, requires_grad=False)
+                self.columns.append((copied, own.weight))
+                other.weight = copied
 
     @torch.no_grad()
     def renewed(self) -> Module:
         """The twin, with the weights as they are now."""
         if self.copies:
             torch._foreach_copy_(self.copies, self.originals)
+        for copied, weight in self.columns:  # apart: in one list with others, all would be copied one by one
+            copied.copy_(weight)
         return self.twin

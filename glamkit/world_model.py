@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glamkit import measures
+from glamkit import choices, measures
 from glamkit.codes import CodeLinear, Codes
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.convolutions import likes_blocks
@@ -129,6 +129,8 @@ class WorldModel(nn.Module):
         GMamba reads differences of tokens and normalises them: rounded tokens that are nearly alike would leave noise.
         """
         with float32(latents):
+            if choices.pays(latents) and self.config.latents != "probabilities":
+                return choices.tokens(self.stem, latents, actions)
             first = cast(CodeLinear, self.stem[0])
             return self.stem(first.look(latents.float(), F.one_hot(actions, self.actions).float()))
 
@@ -203,6 +205,8 @@ class WorldModel(nn.Module):
 
         Where that is faster they are rounded once, as all products that read them would do; codes lose nothing by it.
         """
+        if choices.pays(hidden) and self.sample is one_hot_sample:
+            return choices.states(self.prior, hidden)
         states = torch.cat([self.predict(hidden), hidden], -1)
         rounded = self.config.latents != "probabilities" and likes_rounded(states.device)
         return states.to(precision(states)) if rounded else states

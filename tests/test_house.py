@@ -34,7 +34,7 @@ ROWS = [
     ", aggregates, tables, metrics, builds, diagnostics",
     "experience < replay, kernels < norm_kernels < return_kernels < scan < mamba < codes < winograd < convolutions"
     " < norms < layer_norms < networks, pixels < games < envs < conformance",
-    "pair_kernels < pair < sequence_model, measures, videos, passport, tensorboard",
+    "pair_kernels < pair < sequence_model, choice_kernels < choices, measures, videos, passport, tensorboard",
     "world_model, actor_critic",
     "agent < phases",
     "checkpoint < keepsakes < opened < evaluation, guard, official, dreams < truth",
@@ -59,6 +59,7 @@ CUDA_EXCEPTIONS = {
     "scan": "Triton's kernels are for that one kind of device only",
     "kernels": "a kernel is started on the device that its tensors are on",
     "pair_kernels": "as kernels",
+    "choice_kernels": "as kernels",
     "norm_kernels": "as kernels",
     "return_kernels": "as kernels",
     "builds": "reads version numbers and library names, and places nothing",
