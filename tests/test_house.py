@@ -32,7 +32,8 @@ ROWS = [
     "config",
     "presets, run < status < session, graphs < runtime, rounding, functional, scores"
     ", aggregates, tables, metrics, builds, diagnostics",
-    "experience < replay, kernels < norm_kernels < scan < mamba < codes < winograd < convolutions < norms < networks"
+    "experience < replay, kernels < norm_kernels < picture_kernels < scan < mamba < codes < winograd < pictures"
+    " < convolutions < norms < networks"
     ", pixels < games < envs < conformance",
     "pair_kernels < pair < sequence_model, measures, videos, passport, tensorboard",
     "world_model, actor_critic",
@@ -60,6 +61,7 @@ CUDA_EXCEPTIONS = {
     "kernels": "a kernel is started on the device that its tensors are on",
     "pair_kernels": "as kernels",
     "norm_kernels": "as kernels",
+    "picture_kernels": "as kernels",
     "builds": "reads version numbers and library names, and places nothing",
     "doctor": "asks torch which GPUs it sees, and places nothing",
 }
