@@ -30,7 +30,8 @@ WIDEST = 128  # channels: a program keeps all sums of a tile in registers
 
 def pays(frames: Tensor, weight: Tensor) -> bool:
     """Whether the kernels are for these frames, and weights that map them to channels or channels to them."""
-    known = frames.dtype == torch.uint8 and frames.shape[1] == 3 and not any(side % 2 for side in frames.shape[2:])
+    (_, colours, height, width), bytes = frames.shape, frames.dtype == torch.uint8
+    known = bytes and colours == 3 and height % 2 == 0 and width % 4 == 0  # pixels are read four at a time
     if not (known and has_kernels(frames.device) and max(weight.shape[:2]) <= WIDEST):
         return False
     return precision(weight) in (torch.bfloat16, torch.float16)
@@ -145,8 +146,8 @@ def _(x: Tensor, taps: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
 def errors_gradients(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of x and, in float32, of taps, from that by the sums (N,) and from the differences."""
     if has_kernels(x.device):
-        of_x, of_taps = _kernels().errors_gradients(grad, x, taps, differences)
-        return of_x, of_taps
+        kernels, inputs = _kernels(), (grad, x, taps, differences)
+        return kernels.inputs_gradient(*inputs), kernels.taps_gradient(*inputs)
     kernel, _ = _as_convolution(taps)
     pull = (2 * grad.view(-1, 1, 1) * differences).to(taps.dtype).transpose(1, 2)
     pull = pull.unflatten(2, (x.shape[2] + 1, x.shape[3] + 1))
