@@ -261,11 +261,8 @@ def _levels(word_at, shift, left, right, kind):
     """Levels of what pixels see of one colour, zero outside of frames: (pixels, 16)."""
     first, second = tl.load(word_at, left, 0), tl.load(word_at + 1, right, 0)
     four = (first >> shift) | (second << (32 - shift))
-    levels = ()
-    for place in tl.static_range(4):
-        levels += (((four >> 8 * place) & 255).to(tl.float32).to(kind),)
-    levels = tl.join(tl.join(levels[0], levels[2]), tl.join(levels[1], levels[3]))
-    return tl.reshape(levels, (four.shape[0], 16))
+    levels = tl.join(tl.join(four, four >> 16), tl.join(four >> 8, four >> 24)) & 255
+    return tl.reshape(levels.to(tl.float32).to(kind), (four.shape[0], 16))
 
 
 @jit

@@ -25,16 +25,16 @@ from torch.nn.grad import conv2d_weight
 from glamkit.rounding import precision
 from glamkit.scan import has_kernels
 
-WIDEST = 128  # channels: a program keeps all sums of a tile in registers
+WIDEST = 32  # channels that the kernels' tiles are made for; more would not fit every GPU's shared memory
 
 
 def pays(frames: Tensor, weight: Tensor) -> bool:
     """Whether the kernels are for these frames, and weights that map them to channels or channels to them."""
-    (_, colours, height, width), bytes = frames.shape, frames.dtype == torch.uint8
-    known = bytes and colours == 3 and height % 2 == 0 and width % 4 == 0  # pixels are read four at a time
-    if not (known and has_kernels(frames.device) and max(weight.shape[:2]) <= WIDEST):
+    if not has_kernels(frames.device) or frames.dtype != torch.uint8 or max(weight.shape[:2]) > WIDEST:
         return False
-    return precision(weight) in (torch.bfloat16, torch.float16)
+    _, colours, height, width = frames.shape
+    fitting = colours == 3 and height % 2 == 0 and width % 4 == 0  # pixels are read four at a time
+    return fitting and precision(weight) in (torch.bfloat16, torch.float16)
 
 
 def halves(frames: Tensor, channels: int, kind: torch.dtype) -> Tensor:
