@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -12,14 +13,14 @@ from test_kernels import interpret
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
-from glamkit import picture_kernels, pictures, scan
+from glamkit import convolutions, networks, picture_kernels, pictures, scan
 from glamkit.codes import Codes
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.convolutions import DoublingConv2d, HalvingConv2d
 from glamkit.networks import Decoder, Encoder
 from glamkit.world_model import WorldModel
 
-SIZES = [(3, 5, 4, 4), (2, 7, 6, 4), (2, 20, 1, 2)]  # (N, C, H, W); frames are (N, 3, 2 H, 2 W)
+SIZES = [(3, 5, 4, 4), (5, 7, 12, 16), (2, 20, 1, 2)]  # (N, C, H, W); frames are (N, 3, 2 H, 2 W)
 PUBLISHED = (64, 32, 32, 32)
 LOOKS = ("test_schema", "test_faketensor")
 KINDS = (torch.bfloat16, torch.float16)
@@ -107,9 +108,16 @@ def test_operations_say_what_plain_layers_do() -> None:
     compare("cpu", SIZES, pictures, torch.bfloat16, 1e-2)
 
 
+def make_few_programs() -> None:
+    """Has each take several pictures, and makes more tiles than one."""
+    for name in ("HALVED", "HALVED_GRADIENT", "ERRORS", "INPUTS_GRADIENT", "TAPS_GRADIENT"):
+        setattr(picture_kernels, name, getattr(picture_kernels, name)._replace(tile=64, programs=8))
+
+
 def test_the_interpreter_computes_the_plain_formulas() -> None:
     """In float16, as it cannot multiply matrices of bfloat16."""
-    interpret("from test_pictures import *; compare('cpu', SIZES, picture_kernels, torch.float16, 2e-3)")
+    program = "from test_pictures import *; make_few_programs()\n"
+    interpret(program + "compare('cpu', SIZES, picture_kernels, torch.float16, 2e-3)")
 
 
 def look(device: str) -> None:
@@ -199,6 +207,28 @@ def test_operations_are_for_rounded_products_with_frames_in_colour(monkeypatch: 
         assert not pictures.pays(frames, weight.repeat(5, 1, 1, 1))
     assert not pictures.pays(frames, weight)
     assert pictures.pays(frames, weight.half())
+
+
+def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device that knows shapes alone, as if it had kernels; nothing is compiled in the end."""
+    monkeypatch.setattr(pictures, "has_kernels", lambda device: device.type == "meta")
+    for room in (pictures, convolutions, networks):
+        monkeypatch.setattr(room, "precision", lambda weight: weight.dtype)
+    seen: list[str] = []
+
+    def look(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        seen.extend(str(node.target) for node in graph.graph.nodes if "glamkit.picture" in str(node.target))
+        return graph.forward
+
+    with torch.device("meta"):
+        frames, latents = torch.empty(2, 3, 16, 16, dtype=torch.uint8), torch.empty(2, 4, dtype=torch.bfloat16)
+        encoder, decoder = Encoder((4, 8)).bfloat16(), Decoder(Codes(2, 2), (4, 8)).bfloat16()
+    compiled = functools.partial(torch.compile, backend=look, fullgraph=True)
+    assert compiled(encoder)(frames).shape == (2, encoder.features)
+    assert compiled(decoder.error)(latents, frames).shape == (2,)
+    with torch.no_grad():
+        assert compiled(encoder.eval().at_once)(frames).shape == (2, encoder.features)
+    assert seen == [f"glamkit.picture_{name}.default" for name in ("halved", "errors", "halved_relu")]
 
 
 @pytest.mark.cuda
