@@ -32,8 +32,8 @@ class Cut(NamedTuple):
     stages: int = 3
 
 
-HALVED, HALVED_GRADIENT = Cut(128, 1056), Cut(64, 1056, 2)
-ERRORS, INPUTS_GRADIENT, TAPS_GRADIENT = Cut(64, 1056), Cut(128, 1056), Cut(64, 528)
+HALVED, HALVED_GRADIENT = Cut(128, 5280), Cut(64, 1056, 2)
+ERRORS, INPUTS_GRADIENT, TAPS_GRADIENT = Cut(64, 4224), Cut(128, 4224), Cut(64, 528)
 
 
 def halved(frames: Tensor, weight: Tensor, bias: Tensor | None, kind: torch.dtype) -> Tensor:
