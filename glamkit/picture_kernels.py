@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
-"""The operations of `pictures` as Triton kernels for CUDA GPUs: pixels are read as bytes, each about once.
+"""The operations of `pictures` as Triton kernels for CUDA GPUs, which read pixels as bytes.
 
     halved, halved_gradient                   a convolution from frames, and its weights' gradient
     errors, inputs_gradient, taps_gradient    the squared errors of painted pictures, which are never written
@@ -246,9 +246,8 @@ def _taps_gradient(
 
 @jit
 def _seen(pixel, H: tl.constexpr, W: tl.constexpr):
-    """The 4 x 4 places that pixels see, of a row two words: where the first is, its first places' bits, what is there.
-
-    Both words of a row that is outside of the frame are not there.
+    """Words that four rows of what pixels see lie in, two each: where the first is, how many of its bits are others',
+    and which of the two are inside of the frame.
     """
     row, column = (pixel // W * 2 - 1)[:, None] + tl.arange(0, 4)[None, :], (pixel % W * 2 - 1)[:, None]
     word, inside = (column + 4) // 4 - 1, (row >= 0) & (row < 2 * H)

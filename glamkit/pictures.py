@@ -39,7 +39,7 @@ def pays(frames: Tensor, weight: Tensor) -> bool:
 
 def halves(frames: Tensor, channels: int, kind: torch.dtype) -> Tensor:
     """Room for pictures (N, C, H, W), channels innermost."""
-    shape = len(frames), channels, frames.shape[2] // 2, frames.shape[3] // 2
+    shape = frames.shape[0], channels, frames.shape[2] // 2, frames.shape[3] // 2
     return torch.empty(shape, dtype=kind, device=frames.device, memory_format=torch.channels_last)
 
 
@@ -74,7 +74,7 @@ def halved_relu(frames: Tensor, weight: Tensor, bias: Tensor, kind: torch.dtype)
 @halved.register_fake
 @halved_relu.register_fake
 def _(frames: Tensor, weight: Tensor, *others: Any) -> Tensor:
-    return halves(frames, len(weight), others[-1])
+    return halves(frames, weight.shape[0], others[-1])
 
 
 @torch.library.custom_op("glamkit::picture_halved_gradient", mutates_args=())
