@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glamkit import winograd
+from glamkit import pictures, winograd
+from glamkit.rounding import precision
 
 
 def blocks(x: Tensor, spare: int, margin: int = 0) -> Tensor:
@@ -25,11 +26,17 @@ def likes_blocks(device: torch.device) -> bool:
     return device.type not in ("cpu", "mps")
 
 
+def shades(x: Tensor) -> Tensor:
+    """Pictures in [0, 1] from frames in uint8, or as they are."""
+    return x.float() / 255 if x.dtype == torch.uint8 else x
+
+
 class HalvingConv2d(nn.Conv2d):
-    """A convolution for few channels C: (N, C, H, W) -> (N, out, H / 2, W / 2), H and W even.
+    """A convolution for few channels C: (N, C, H, W) -> (N, out, H / 2, W / 2), H and W even; of frames in uint8 / 255.
 
     For 3 channels GPUs have slow kernels only. There a kernel of 4 x 4 in steps of 2 is computed as one of 2 x 2 in
-    steps of 1 over blocks of 2 x 2 pixels: the same products, of four times the channels.
+    steps of 1 over blocks of 2 x 2 pixels: the same products, of four times the channels. For frames in uint8
+    `pictures` has a kernel of its own.
     """
 
     def __init__(self, channels: int, out: int) -> None:
@@ -41,8 +48,10 @@ class HalvingConv2d(nn.Conv2d):
         return self.in_channels % 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """By blocks where that is faster."""
-        return self.in_blocks(x) if likes_blocks(x.device) else super().forward(x)
+        """By a kernel of its own or by blocks where that is faster."""
+        if pictures.pays(x, self.weight) and self.bias is None:
+            return pictures.halved(x, self.weight, precision(self.weight))
+        return self.in_blocks(x) if likes_blocks(x.device) else super().forward(shades(x))
 
     def in_blocks(self, x: Tensor) -> Tensor:
         """The same by blocks."""
@@ -50,7 +59,7 @@ class HalvingConv2d(nn.Conv2d):
 
     def as_blocks(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs, in the memory format of fast kernels, and weights for a convolution without padding."""
-        inputs = blocks(x, self.spare, margin=1).contiguous(memory_format=torch.channels_last)
+        inputs = blocks(shades(x), self.spare, margin=1).contiguous(memory_format=torch.channels_last)
         return inputs, blocks(weight, self.spare)
 
 
@@ -82,9 +91,18 @@ class DoublingConv2d(nn.ConvTranspose2d):
 
     def error(self, x: Tensor, frames: Tensor) -> Tensor:
         """Squared differences between its outputs and frames / 255, (N, out, 2 H, 2 W) in uint8, summed up: (N,)."""
+        if pictures.pays(frames, self.weight):
+            x = x.to(precision(self.weight), memory_format=torch.channels_last)
+            return pictures.errors(x, self.taps(), frames)[0]
         if x.device.type == "cpu" and torch.compiler.is_compiling():
             return self.error_in_blocks(x, frames)
         return F.mse_loss(self(x).float(), frames.float() / 255, reduction="none").sum((-3, -2, -1))
+
+    def taps(self) -> Tensor:
+        """Weights and bias as `pictures.errors` wants them: (4 C + 1, 4 (out + 1))."""
+        assert self.bias is not None
+        bias = F.pad(self.bias, (0, 1)).repeat_interleave(4)
+        return torch.cat([self.turned(1).permute(2, 3, 1, 0).flatten(0, 2), bias.unsqueeze(0)])
 
     def error_in_blocks(self, x: Tensor, frames: Tensor) -> Tensor:
         """The same for compilers on CPUs, which pick the pixels of blocks one by one: here they come row by row."""

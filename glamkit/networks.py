@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from glamkit import pictures
 from glamkit.codes import CodeLinear, Codes, Inputs
 from glamkit.convolutions import DoublingConv2d, HalvingConv2d, LargeConv2d, LargeConvTranspose2d
 from glamkit.functional import unimix
@@ -25,7 +26,10 @@ def _norm(channels: int) -> tuple[nn.Module, nn.Module]:
 
 
 class Encoder(nn.Sequential):
-    """Frames (N, 3, size, size) in [0, 1] -> embeddings (N, E = 16 x channels[-1]); each layer halves the side."""
+    """Frames (N, 3, size, size) -> embeddings (N, E = 16 x channels[-1]); each layer halves the side.
+
+    Frames are in uint8, or pictures in [0, 1].
+    """
 
     def __init__(self, channels: Sequence[int]) -> None:
         layers: list[nn.Module] = [HalvingConv2d(3, channels[0]), *_norm(channels[0])]
@@ -44,16 +48,19 @@ class Encoder(nn.Sequential):
 
     def at_once(self, x: Tensor) -> Tensor:
         """The same function in evaluation, on a GPU: each layer is one kernel, its BatchNorm inside the convolution."""
-        computed = precision(x)
+        computed = precision(cast(HalvingConv2d, self[0]).weight)
         for conv, norm in zip(list(self)[:-1:3], list(self)[1::3], strict=True):
             assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
             assert norm.running_mean is not None and norm.running_var is not None
             scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-            weight, stride, padding = conv.weight * scale.view(-1, 1, 1, 1), 2, 1
+            weight, bias = conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
+            stride, padding = 2, 1
             if isinstance(conv, HalvingConv2d):
+                if pictures.pays(x, weight):
+                    x = pictures.halved_relu(x, weight, bias, computed)
+                    continue
                 (x, weight), stride, padding = conv.as_blocks(x, weight), 1, 0
-            parts = (x, weight, norm.bias - norm.running_mean * scale)
-            x = _convolution_relu(*(part.to(computed) for part in parts), stride, padding)
+            x = _convolution_relu(*(part.to(computed) for part in (x, weight, bias)), stride, padding)
         return x.flatten(1)
 
 

@@ -105,12 +105,12 @@ class WorldModel(nn.Module):
         flat = frames.flatten(0, -4)
         looking = not (self.training or torch.is_grad_enabled())
         if looking and likes_blocks(flat.device):
-            embedding = self.encoder.at_once(flat.float() / 255)
+            embedding = self.encoder.at_once(flat)
         elif looking and flat.device.type == "cpu" and len(flat) > SLICE:
             encoder = self.encoder.folded()
-            embedding = torch.cat([encoder(part.float() / 255) for part in flat.split(SLICE)])
+            embedding = torch.cat([encoder(part) for part in flat.split(SLICE)])
         else:
-            embedding = self.encoder(flat.float() / 255)
+            embedding = self.encoder(flat)
         return embedding.unflatten(0, frames.shape[:-3])
 
     def observe(self, frames: UInt8[Tensor, "B T 3 size size"]) -> Observed:

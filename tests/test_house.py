@@ -32,8 +32,8 @@ ROWS = [
     "config",
     "presets, run < status < session, graphs < runtime, rounding, functional, scores"
     ", aggregates, tables, metrics, builds, diagnostics",
-    "experience < replay, kernels < norm_kernels < return_kernels < scan < mamba < codes < winograd < convolutions"
-    " < norms < layer_norms < networks, pixels < games < envs < conformance",
+    "experience < replay, kernels < norm_kernels < return_kernels < picture_kernels < scan < mamba < codes < winograd"
+    " < pictures < convolutions < norms < layer_norms < networks, pixels < games < envs < conformance",
     "pair_kernels < pair < sequence_model, choice_kernels < choices, measures, videos, passport, tensorboard",
     "world_model, actor_critic",
     "agent < phases",
@@ -61,7 +61,11 @@ CUDA_EXCEPTIONS = {
     "pair_kernels": "as kernels",
     "choice_kernels": "as kernels",
     "norm_kernels": "as kernels",
+<<<<<<< HEAD
     "return_kernels": "as kernels",
+=======
+    "picture_kernels": "as kernels",
+>>>>>>> pictures
     "builds": "reads version numbers and library names, and places nothing",
     "doctor": "asks torch which GPUs it sees, and places nothing",
 }
