@@ -9,7 +9,8 @@ are what these see; where in a picture that lies is found once. Levels 0 to 255 
 by 1 / 255 are the sums. Each program's part of the weights' gradients is written out, and torch adds the parts up, in
 the same order each time.
 
-Letters: N frames of 2 H x 2 W pixels, beside them H x W pixels of C channels. In kernels, names that end in `_at` are
+Letters: N frames of 2 H x 2 W pixels with their three levels side by side, as the replay has them, beside them H x W
+pixels of C channels. In kernels, names that end in `_at` are
 addresses; a picture's address has 64 bits, what is counted from there 32.
 """
 
@@ -54,25 +55,25 @@ def halved_gradient(frames: Tensor, grad: Tensor) -> Tensor:
     grad = grad.contiguous(memory_format=torch.channels_last)
     count, channels, height, width = grad.shape
     programs = _programs(count, height * width, HALVED_GRADIENT)
-    parts = grad.new_empty((*programs, 3, 4, 4, channels), dtype=torch.float32)
+    parts = grad.new_empty((*programs, 4, 4, 3, channels), dtype=torch.float32)
     with torch.cuda.device_of(grad):
         _halved_gradient[programs](
             *(_words(frames), grad, parts, count),
             **_constants(height, width, channels, HALVED_GRADIENT),
         )
-    return parts.sum((0, 1)).permute(3, 0, 1, 2).contiguous()
+    return parts.sum((0, 1)).permute(3, 2, 0, 1).contiguous()
 
 
 def errors(x: Tensor, taps: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     """`pictures.errors`."""
-    x, taps, frames = x.contiguous(memory_format=torch.channels_last), taps.contiguous(), frames.contiguous()
+    x, frames = (part.contiguous(memory_format=torch.channels_last) for part in (x, frames))
     (count, channels, height, width), blocks = x.shape, (x.shape[2] + 1) * (x.shape[3] + 1)
     programs = _programs(count, blocks, ERRORS)
     parts = taps.new_empty((count, programs[0]), dtype=torch.float32)
     differences = x.new_empty(count, blocks, taps.shape[1])
     with torch.cuda.device_of(x):
         _errors[programs](
-            *(x, taps, frames, parts, differences, count, taps.shape[1]),
+            *(x, taps.contiguous(), frames, parts, differences, count, taps.shape[1]),
             **_constants(height, width, channels, ERRORS),
         )
     return parts.sum(1), differences
@@ -105,8 +106,8 @@ def taps_gradient(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) ->
 
 
 def _words(frames: Tensor) -> Tensor:
-    """Frames by four pixels of a row: (N, 3, 2 H, W / 2)."""
-    return frames.contiguous().view(torch.uint32)
+    """Frames by four levels of a row: (N, 2 H, 3 W / 2)."""
+    return frames.permute(0, 2, 3, 1).contiguous().flatten(2).view(torch.uint32)
 
 
 def _programs(count: int, pixels: int, cut: Cut) -> tuple[int, int]:
@@ -126,23 +127,18 @@ def _halved(
     words_at, weight_at, bias_at, y_at, N, RECTIFIED: tl.constexpr,
     H: tl.constexpr, W: tl.constexpr, C: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """What the tile's pixels see of one colour at a time."""
+    """What the tile's pixels see, once."""
     pixel = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    place, channel = tl.arange(0, 16), tl.arange(0, PADDED)
+    level, channel = tl.arange(0, 64), tl.arange(0, PADDED)
     kind: tl.constexpr = y_at.dtype.element_ty
     at, shift, left, right = _seen(pixel, H, W)
     outs, real = pixel[:, None] * C + channel[None, :], (pixel < H * W)[:, None] & (channel < C)[None, :]
-    weight_at += channel[None, :] * 48 + place[:, None]
-    weights = ()
-    for colour in tl.static_range(3):
-        weights += (tl.load(weight_at + colour * 16, (channel < C)[None, :], 0.0).to(kind),)
+    weight_at += channel[None, :] * 48 + (level % 16 % 3 * 16 + level // 16 * 4 + level % 16 // 3)[:, None]
+    weight = tl.load(weight_at, (level % 16 < 12)[:, None] & (channel < C)[None, :], 0.0).to(kind)
     for picture in range(tl.program_id(1), N, tl.num_programs(1)):
         picture = tl.cast(picture, tl.int64)
-        y = tl.zeros((TILE, PADDED), tl.float32)
-        for colour in tl.static_range(3):
-            levels = _levels(words_at + (3 * picture + colour) * H * W + at, shift, left, right, kind)
-            y = tl.dot(levels, weights[colour], y)
-        y *= 1 / 255
+        levels = _levels(words_at + picture * 3 * H * W + at, shift, left, right, kind)
+        y = tl.dot(levels, weight) * (1 / 255)
         if RECTIFIED:
             y = tl.maximum(y + tl.load(bias_at + channel, channel < C, 0.0)[None, :], 0.0)
         tl.store(y_at + picture * H * W * C + outs, y.to(kind), real)
@@ -153,24 +149,20 @@ def _halved_gradient(
     words_at, grad_at, parts_at, N,
     H: tl.constexpr, W: tl.constexpr, C: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """A sum for each of three colours."""
+    """Sums over what the tile's pixels see."""
     pixel = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    place, channel = tl.arange(0, 16), tl.arange(0, PADDED)
+    level, channel = tl.arange(0, 64), tl.arange(0, PADDED)
     at, shift, left, right = _seen(pixel, H, W)
     grads, real = pixel[:, None] * C + channel[None, :], (pixel < H * W)[:, None] & (channel < C)[None, :]
-    red, green = tl.zeros((16, PADDED), tl.float32), tl.zeros((16, PADDED), tl.float32)
-    blue = tl.zeros((16, PADDED), tl.float32)
+    sums = tl.zeros((64, PADDED), tl.float32)
     for picture in range(tl.program_id(1), N, tl.num_programs(1)):
         picture = tl.cast(picture, tl.int64)
-        grad, red_at = tl.load(grad_at + picture * H * W * C + grads, real, 0.0), words_at + picture * 3 * H * W + at
-        red = tl.dot(tl.trans(_levels(red_at, shift, left, right, grad.dtype)), grad, red)
-        green = tl.dot(tl.trans(_levels(red_at + H * W, shift, left, right, grad.dtype)), grad, green)
-        blue = tl.dot(tl.trans(_levels(red_at + 2 * H * W, shift, left, right, grad.dtype)), grad, blue)
+        grad = tl.load(grad_at + picture * H * W * C + grads, real, 0.0)
+        levels = _levels(words_at + picture * 3 * H * W + at, shift, left, right, grad.dtype)
+        sums = tl.dot(tl.trans(levels), grad, sums)
     parts_at += (tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)) * 48 * C
-    parts_at += place[:, None] * C + channel[None, :]
-    tl.store(parts_at, red * (1 / 255), (channel < C)[None, :])
-    tl.store(parts_at + 16 * C, green * (1 / 255), (channel < C)[None, :])
-    tl.store(parts_at + 32 * C, blue * (1 / 255), (channel < C)[None, :])
+    parts_at += (level // 16 * 12 + level % 16)[:, None] * C + channel[None, :]
+    tl.store(parts_at, sums * (1 / 255), (level % 16 < 12)[:, None] & (channel < C)[None, :])
 
 
 @jit
@@ -188,7 +180,7 @@ def _errors(
     row = (block // (W + 1) * 2 - 1)[:, None] + (out % 4 // 2)[None, :]
     column = (block % (W + 1) * 2 - 1)[:, None] + (out % 2)[None, :]
     there = (row >= 0) & (row < 2 * H) & (column >= 0) & (column < 2 * W) & (out < 12)[None, :]
-    seen = row * 2 * W + column + (out // 4 * 4 * H * W)[None, :]
+    seen = (row * 2 * W + column) * 3 + (out // 4)[None, :]
     missed, real = block[:, None] * OUTS + out[None, :], (block < (H + 1) * (W + 1))[:, None]
     for picture in range(tl.program_id(1), N, tl.num_programs(1)):
         picture = tl.cast(picture, tl.int64)
@@ -246,22 +238,23 @@ def _taps_gradient(
 
 @jit
 def _seen(pixel, H: tl.constexpr, W: tl.constexpr):
-    """Words that four rows of what pixels see lie in, two each: where the first is, how many of its bits are others',
-    and which of the two are inside of the frame.
+    """What pixels see are four rows of twelve levels, which lie in four words each: where three of those are, the last
+    of three for nothing; how many of a word's bits are others'; and which words and which next ones are inside.
     """
-    row, column = (pixel // W * 2 - 1)[:, None] + tl.arange(0, 4)[None, :], (pixel % W * 2 - 1)[:, None]
-    word, inside = (column + 4) // 4 - 1, (row >= 0) & (row < 2 * H)
-    shift = ((column + 4) % 4 * 8).to(tl.uint32)
-    return row * (W // 2) + word, shift, inside & (word >= 0), inside & (word + 1 < W // 2)
+    place = tl.arange(0, 16)
+    row, first = (pixel // W * 2 - 1)[:, None] + (place // 4)[None, :], (pixel % W * 6 - 3)[:, None]
+    word, inside = (first + 4) // 4 - 1 + (place % 4)[None, :], (row >= 0) & (row < 2 * H) & (place % 4 < 3)[None, :]
+    shift = ((first + 4) % 4 * 8).to(tl.uint32)
+    return row * (3 * W // 2) + word, shift, inside & (word >= 0), inside & (word + 1 < 3 * W // 2)
 
 
 @jit
 def _levels(word_at, shift, left, right, kind):
-    """Levels of what pixels see of one colour, zero outside of frames: (pixels, 16)."""
+    """Levels of what pixels see, zero outside of frames: (pixels, 64), of each row twelve and four zeros."""
     first, second = tl.load(word_at, left, 0), tl.load(word_at + 1, right, 0)
     four = (first >> shift) | (second << (32 - shift))
     levels = tl.join(tl.join(four, four >> 16), tl.join(four >> 8, four >> 24)) & 255
-    return tl.reshape(levels.to(tl.float32).to(kind), (four.shape[0], 16))
+    return tl.reshape(levels.to(tl.float32).to(kind), (four.shape[0], 64))
 
 
 @jit

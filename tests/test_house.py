@@ -61,11 +61,8 @@ CUDA_EXCEPTIONS = {
     "pair_kernels": "as kernels",
     "choice_kernels": "as kernels",
     "norm_kernels": "as kernels",
-<<<<<<< HEAD
     "return_kernels": "as kernels",
-=======
     "picture_kernels": "as kernels",
->>>>>>> pictures
     "builds": "reads version numbers and library names, and places nothing",
     "doctor": "asks torch which GPUs it sees, and places nothing",
 }
