@@ -136,6 +136,8 @@ def _halved(
     weights = ()
     for colour in tl.static_range(3):
         weights += (tl.load(weight_at + colour * 16, (channel < C)[None, :], 0.0).to(kind),)
+    if RECTIFIED:
+        bias = tl.load(bias_at + channel, channel < C, 0.0)[None, :]
     for picture in range(tl.program_id(1), N, tl.num_programs(1)):
         picture = tl.cast(picture, tl.int64)
         y = tl.zeros((TILE, PADDED), tl.float32)
@@ -144,7 +146,7 @@ def _halved(
             y = tl.dot(levels, weights[colour], y)
         y *= 1 / 255
         if RECTIFIED:
-            y = tl.maximum(y + tl.load(bias_at + channel, channel < C, 0.0)[None, :], 0.0)
+            y = tl.maximum(y + bias, 0.0)
         tl.store(y_at + picture * H * W * C + outs, y.to(kind), real)
 
 
