@@ -135,12 +135,14 @@ def _halved(
     outs, real = pixel[:, None] * C + channel[None, :], (pixel < H * W)[:, None] & (channel < C)[None, :]
     weight_at += channel[None, :] * 48 + (level % 16 % 3 * 16 + level // 16 * 4 + level % 16 // 3)[:, None]
     weight = tl.load(weight_at, (level % 16 < 12)[:, None] & (channel < C)[None, :], 0.0).to(kind)
+    if RECTIFIED:
+        bias = tl.load(bias_at + channel, channel < C, 0.0)[None, :]
     for picture in range(tl.program_id(1), N, tl.num_programs(1)):
         picture = tl.cast(picture, tl.int64)
         levels = _levels(words_at + picture * 3 * H * W + at, shift, left, right, kind)
         y = tl.dot(levels, weight) * (1 / 255)
         if RECTIFIED:
-            y = tl.maximum(y + tl.load(bias_at + channel, channel < C, 0.0)[None, :], 0.0)
+            y = tl.maximum(y + bias, 0.0)
         tl.store(y_at + picture * H * W * C + outs, y.to(kind), real)
 
 
