@@ -16,7 +16,7 @@ from glamkit.codes import Codes, Inputs
 from glamkit.config import ActorCritic as ActorCriticConfig
 from glamkit.config import falling
 from glamkit.experience import Rollout
-from glamkit.functional import lambda_return, percentile, sample_categorical, two_hot_loss, two_hot_mean
+from glamkit.functional import lambda_return, percentiles, sample_categorical, two_hot_loss, two_hot_mean
 from glamkit.networks import MLP, symlog_bins
 from glamkit.shapes import Float, Int
 
@@ -47,8 +47,8 @@ class ReturnRange(nn.Module):
 
     def forward(self, returns: Tensor) -> Tensor:
         """Takes in returns (any shape) and gives the scale, a scalar."""
-        for average, share in ((self.low, self.share), (self.high, 1 - self.share)):
-            average.lerp_(percentile(returns, share), 1 - self.decay)
+        for average, now in zip((self.low, self.high), percentiles(returns, self.share, 1 - self.share), strict=True):
+            average.lerp_(now, 1 - self.decay)
         return (self.high - self.low).clamp(min=1.0)
 
 

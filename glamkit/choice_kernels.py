@@ -17,7 +17,7 @@ from torch import Tensor
 
 from glamkit.kernels import jit, tl, triton
 
-TOKENS_WARPS, STATES_WARPS, ACTIONS_WARPS, ACTIONS_ROWS = 4, 4, 4, 2
+TOKENS_WARPS, STATES_WARPS, ACTIONS_WARPS, ACTIONS_ROWS = 2, 4, 2, 1
 
 
 def tokens(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from glamkit.scan import has_kernels
 
-PARTS = 528  # in which a GPU sums up the parameters' gradients: as many programs as keep the memory busy
+PARTS = 1056  # in which a GPU sums up the parameters' gradients: as many programs as keep the memory busy
 
 
 def rectified(norm: nn.LayerNorm, x: Tensor) -> Tensor:

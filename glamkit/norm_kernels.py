@@ -16,7 +16,7 @@ from torch import Tensor
 from glamkit.kernels import jit, tl, triton
 
 TILE, WARPS = 4096, 4  # a tile is what a program reads at a time, in numbers
-ROW_TILE, ROW_WARPS = 2048, 4  # the same for rows
+ROW_TILE, ROW_WARPS = 1024, 2  # the same for rows
 
 
 def moments(x: Tensor, pivot: Tensor, parts: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from glamkit.kernels import Cut, jit, tl, triton
 
-CONVOLVED, SUMMED = Cut(512, warps=4), Cut(128, rows=2)
+CONVOLVED, SUMMED = Cut(512, warps=2), Cut(64)
 
 
 def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> tuple[Tensor, Tensor]:
