@@ -27,7 +27,10 @@ from glamkit.scan import LOG2_E, by_kernels, window_sum
 
 
 class Seen(NamedTuple):
-    """A place of a window, as the next window needs it: u (N, I) and what is selected from it (N, R + 2 S)."""
+    """A place of a window, as the next window needs it: u (N, I) and what is selected from it (N, R + 2 S).
+
+    Both are in the kind of numbers of the entries, as products read and give them.
+    """
 
     u: Tensor
     selected: Tensor
@@ -87,7 +90,7 @@ class Pair:
         for part, (mixer, size) in enumerate(zip(mixers, self.sizes, strict=True)):
             inputs = [entry[part, :, : mixer.inner] for entry in entries[-size:]]
             places = range(self.conv - 1, size - 1)
-            us = mixer.convolve(inputs, places).unbind() if places else ()
+            us = mixer.convolve(inputs, places).to(entries[0].dtype).unbind() if places else ()
             kept.append([Seen(u, mixer.x_proj(u)) for u in us])
         return kept
 
@@ -99,8 +102,8 @@ class Pair:
             kept: for each block, what the windows one place before gave.
         """
         weights, edge = self.weights, self.conv - 1
-        u, rounded = _convolved(entries, self.sizes, weights.taps)
-        selected = (rounded.flatten(1, 2) @ weights.select.mT).view(*u.shape[:3], -1)
+        u = _convolved(entries, self.sizes, weights.taps)
+        selected = (u.flatten(1, 2) @ weights.select.mT).view(*u.shape[:3], -1)
         new = [[Seen(*place) for place in zip(*parts, strict=True)] for parts in zip(u, selected, strict=True)]
         windows = [places[:edge] + old + places[edge:] for places, old in zip(new, kept, strict=True)]
         us, picked = zip(*(place for window in windows for place in window), strict=True)
@@ -112,10 +115,10 @@ class Pair:
 
 
 @torch.library.custom_op("glamkit::pair_convolved", mutates_args=())
-def _convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> tuple[Tensor, Tensor]:
-    """Convolution and SiLU at the new places: (M, K, N, I) in float32, and in the entries' kind of numbers."""
+def _convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> Tensor:
+    """Convolution and SiLU at the new places: (M, K, N, I)."""
     if by_kernels(taps):
-        by_kernel: tuple[Tensor, Tensor] = _kernels().convolved(entries, sizes, taps)
+        by_kernel: Tensor = _kernels().convolved(entries, sizes, taps)
         return by_kernel
     conv, inner = taps.shape[1] - 1, taps.shape[2]
     blocks = []
@@ -123,14 +126,12 @@ def _convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) ->
         inputs = [entry[part, :, :inner] for entry in entries[-size:]]
         new = [*range(min(size, conv) - 1), size - 1]
         blocks.append(convolved(inputs, taps[part, :-1], taps[part, -1], new))
-    u = torch.stack(blocks)
-    return u, u.to(entries[0].dtype, copy=True)
+    return torch.stack(blocks).to(entries[0].dtype)
 
 
 @_convolved.register_fake
-def _(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> tuple[Tensor, Tensor]:
-    shape = len(sizes), min(sizes[0], taps.shape[1] - 1), entries[0].shape[1], taps.shape[2]
-    return taps.new_empty(shape), entries[0].new_empty(shape)
+def _(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> Tensor:
+    return entries[0].new_empty(len(sizes), min(sizes[0], taps.shape[1] - 1), entries[0].shape[1], taps.shape[2])
 
 
 @torch.library.custom_op("glamkit::pair_summed", mutates_args=())
@@ -154,7 +155,8 @@ def _summed(
     y = last.new_empty(len(sizes), *us[0].shape)
     for part, size in enumerate(sizes):
         u, picked = (torch.stack(list(parts[first : first + size])) for parts in (us, selected))
-        time, B, C = picked.to(steps.dtype).split([rank, states, states], -1)
+        u, picked = u.to(steps.dtype), picked.to(steps.dtype)
+        time, B, C = picked.split([rank, states, states], -1)
         dt = F.softplus(time @ steps[part, :-1] + steps[part, -1])
         sums = window_sum(dt * u, dt, decays[part, :-1].T / LOG2_E, B, C[-1])
         y[part] = (sums + u[-1] * decays[part, -1]) * F.silu(last[part].chunk(2, -1)[1].to(steps.dtype))

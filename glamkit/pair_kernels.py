@@ -23,20 +23,19 @@ from glamkit.kernels import Cut, jit, tl, triton
 CONVOLVED, SUMMED = Cut(512, warps=2), Cut(64)
 
 
-def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> tuple[Tensor, Tensor]:
+def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> Tensor:
     """`pair._convolved`."""
     entries, taps = tuple(entry.contiguous() for entry in entries), taps.contiguous()
     (_, count, _), (parts, conv, inner) = entries[0].shape, taps.shape
     new = min(sizes[0], conv - 1)
-    u = taps.new_empty(parts, new, count, inner)
-    rounded = torch.empty_like(u, dtype=entries[0].dtype)
+    u = entries[0].new_empty(parts, new, count, inner)
     with torch.cuda.device_of(taps):
         _convolved[count, triton.cdiv(inner, CONVOLVED.channels), parts](
-            *(entries, taps, u, rounded, count, inner),
+            *(entries, taps, u, count, inner),
             *(sizes[0], sizes[1], len(entries), conv - 1, new, CONVOLVED.channels),
             num_warps=CONVOLVED.warps,
         )
-    return u, rounded
+    return u
 
 
 def summed(
@@ -59,20 +58,20 @@ def summed(
 
 @jit
 def _convolved(
-    entries_at, taps_at, u_at, rounded_at, N, I,  # noqa: E741
+    entries_at, taps_at, u_at, N, I,  # noqa: E741
     FIRST: tl.constexpr, SECOND: tl.constexpr, TOTAL: tl.constexpr, CONV: tl.constexpr, NEW: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Every block has its own number of places, which has to be known when this is compiled."""
     if tl.program_id(2) == 0:
-        _convolve(entries_at, taps_at, u_at, rounded_at, N, I, 0, FIRST, TOTAL, CONV, NEW, BLOCK)
+        _convolve(entries_at, taps_at, u_at, N, I, 0, FIRST, TOTAL, CONV, NEW, BLOCK)
     else:
-        _convolve(entries_at, taps_at, u_at, rounded_at, N, I, 1, SECOND, TOTAL, CONV, NEW, BLOCK)
+        _convolve(entries_at, taps_at, u_at, N, I, 1, SECOND, TOTAL, CONV, NEW, BLOCK)
 
 
 @jit
 def _convolve(
-    entries_at, taps_at, u_at, rounded_at, N, I,  # noqa: E741
+    entries_at, taps_at, u_at, N, I,  # noqa: E741
     PART: tl.constexpr, PLACES: tl.constexpr, TOTAL: tl.constexpr, CONV: tl.constexpr, NEW: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -92,8 +91,7 @@ def _convolve(
                 u += x.to(tl.float32) * tl.load(taps_at + (CONV - 1 - back) * I, inside, 0.0)
         u *= tl.sigmoid(u)
         at = ((PART * NEW + number) * N + row) * I + channel
-        tl.store(u_at + at, u, inside)
-        tl.store(rounded_at + at, u.to(rounded_at.dtype.element_ty), inside)
+        tl.store(u_at + at, u.to(u_at.dtype.element_ty), inside)
 
 
 @jit
@@ -123,7 +121,7 @@ def _sum(
         decays += (tl.load(decays_at + n * I, inside, 0.0),)
     for row in range(start, tl.minimum(start + ROWS, N)):
         wide, narrow = row * I + channel, row * (R + 2 * S)
-        y, elapsed = tl.load(u_at[PLACES - 1] + wide, inside, 0.0) * skip, tl.zeros((BLOCK,), tl.float32)
+        y, elapsed = tl.load(u_at[PLACES - 1] + wide, inside, 0.0).to(tl.float32) * skip, tl.zeros((BLOCK,), tl.float32)
         for back in tl.static_range(PLACES):
             from_at, time, came = selected_at[PLACES - 1 - back] + narrow, bias, 0.0
             for r in tl.static_range(R):
@@ -138,7 +136,7 @@ def _sum(
                 else:
                     came += gate * tl.exp2(elapsed * decays[n])
             dt = _softplus(time)
-            y += dt * tl.load(u_at[PLACES - 1 - back] + wide, inside, 0.0) * came
+            y += dt * tl.load(u_at[PLACES - 1 - back] + wide, inside, 0.0).to(tl.float32) * came
             elapsed += dt
         at = PART * N + row
         gate = tl.load(last_at + at * 2 * I + I + channel, inside, 0.0).to(tl.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 import torch
@@ -31,12 +32,12 @@ class Rounded(Generic[Module]):
     Args:
         module: the original.
         precision: what autocast rounds to.
-        exact: a part whose layers are not rounded, as it is used without autocast.
-        by_columns: a layer of that part of whose weight single columns are read: each lies in one piece in the twin.
+        exact: parts whose layers are not rounded, as they are used without autocast, or not at all.
+        by_columns: a layer of these of whose weight single columns are read: each lies in one piece in the twin.
     """
 
     def __init__(
-        self, module: Module, precision: torch.dtype, exact: nn.Module, by_columns: nn.Linear | None = None
+        self, module: Module, precision: torch.dtype, exact: Iterable[nn.Module], by_columns: nn.Linear | None = None
     ) -> None:
         self.copies: list[Tensor] = []
         self.originals: list[Tensor] = []
@@ -45,7 +46,7 @@ class Rounded(Generic[Module]):
         if precision == torch.float32:
             return
         shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-        self.twin, kept = copy.deepcopy(module, shared), set(exact.modules())
+        self.twin, kept = copy.deepcopy(module, shared), {layer for part in exact for layer in part.modules()}
         for own, other in zip(module.modules(), self.twin.modules(), strict=True):
             if isinstance(own, nn.Linear) and own not in kept:
                 for name, weight in own.named_parameters(recurse=False):

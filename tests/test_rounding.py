@@ -26,7 +26,7 @@ def run(net: nn.ModuleDict, x: torch.Tensor) -> torch.Tensor:
 def test_the_twin_gives_the_same_bits_and_follows() -> None:
     net, x = made(), torch.randn(11, 5)
     before = copy.deepcopy(net.state_dict())
-    rounded = Rounded(net, torch.bfloat16, net["stem"])
+    rounded = Rounded(net, torch.bfloat16, [net["stem"]])
     assert torch.equal(run(rounded.renewed(), x), run(net, x))
     first = run(net, x)
     with torch.no_grad():
@@ -40,7 +40,7 @@ def test_the_twin_gives_the_same_bits_and_follows() -> None:
 
 def test_only_what_is_rounded_is_held_twice() -> None:
     net = made()
-    rounded = Rounded(net, torch.bfloat16, net["stem"])
+    rounded = Rounded(net, torch.bfloat16, [net["stem"]])
     own, other = dict(net.named_parameters()), dict(rounded.twin.named_parameters())
     shared = {name for name in own if other[name] is own[name]}
     assert shared == {"stem.weight", "stem.bias", "head.1.weight", "head.1.bias"}
@@ -50,13 +50,13 @@ def test_only_what_is_rounded_is_held_twice() -> None:
 
 def test_in_float32_the_twin_is_the_module() -> None:
     net = made()
-    assert Rounded(net, torch.float32, net["stem"]).renewed() is net
+    assert Rounded(net, torch.float32, [net["stem"]]).renewed() is net
 
 
 def test_a_layer_read_by_columns_is_exact_and_follows() -> None:
     net = made()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    rounded = Rounded(net, torch.bfloat16, net["stem"], net["stem"])
+    rounded = Rounded(net, torch.bfloat16, [net["stem"]], net["stem"])
     own, other = net["stem"].weight, rounded.twin["stem"].weight
     assert own.is_contiguous() and other.T.is_contiguous() and torch.equal(own, other)
     assert other.dtype == torch.float32 and not other.requires_grad and rounded.twin["stem"].bias is net["stem"].bias
