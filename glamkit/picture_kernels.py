@@ -129,20 +129,25 @@ def _halved(
     words_at, weight_at, bias_at, y_at, N, RECTIFIED: tl.constexpr,
     H: tl.constexpr, W: tl.constexpr, C: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """What the tile's pixels see, once."""
+    """What the tile's pixels see, a third at a time."""
     pixel = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    level, channel = tl.arange(0, 64), tl.arange(0, PADDED)
+    place, channel = tl.arange(0, 16), tl.arange(0, PADDED)
     kind: tl.constexpr = y_at.dtype.element_ty
-    at, shift, left, right = _seen(pixel, H, W)
+    at, shift, inside, left, right = _seen(pixel, H, W)
     outs, real = pixel[:, None] * C + channel[None, :], (pixel < H * W)[:, None] & (channel < C)[None, :]
-    weight_at += channel[None, :] * 48 + (level % 16 % 3 * 16 + level // 16 * 4 + level % 16 // 3)[:, None]
-    weight = tl.load(weight_at, (level % 16 < 12)[:, None] & (channel < C)[None, :], 0.0).to(kind)
+    weights = ()
+    for third in tl.static_range(3):
+        level = 4 * third + place % 4
+        level_at = weight_at + channel[None, :] * 48 + (level % 3 * 16 + place // 4 * 4 + level // 3)[:, None]
+        weights += (tl.load(level_at, (channel < C)[None, :], 0.0).to(kind),)
     if RECTIFIED:
         bias = tl.load(bias_at + channel, channel < C, 0.0)[None, :]
     for picture in range(tl.program_id(1), N, tl.num_programs(1)):
         picture = tl.cast(picture, tl.int64)
-        levels = _levels(words_at + picture * 3 * H * W + at, shift, left, right, kind)
-        y = tl.dot(levels, weight) * (1 / 255)
+        levels = _levels(words_at + picture * 3 * H * W + at, shift, inside, left, right, kind)
+        y = tl.dot(levels[0], weights[0])
+        y = tl.dot(levels[1], weights[1], y)
+        y = tl.dot(levels[2], weights[2], y) * (1 / 255)
         if RECTIFIED:
             y = tl.maximum(y + bias, 0.0)
         tl.store(y_at + picture * H * W * C + outs, y.to(kind), real)
@@ -153,20 +158,25 @@ def _halved_gradient(
     words_at, grad_at, parts_at, N,
     H: tl.constexpr, W: tl.constexpr, C: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Sums over what the tile's pixels see."""
+    """Sums over what the tile's pixels see, by thirds."""
     pixel = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    level, channel = tl.arange(0, 64), tl.arange(0, PADDED)
-    at, shift, left, right = _seen(pixel, H, W)
+    place, channel = tl.arange(0, 16), tl.arange(0, PADDED)
+    at, shift, inside, left, right = _seen(pixel, H, W)
     grads, real = pixel[:, None] * C + channel[None, :], (pixel < H * W)[:, None] & (channel < C)[None, :]
-    sums = tl.zeros((64, PADDED), tl.float32)
+    first, second = tl.zeros((16, PADDED), tl.float32), tl.zeros((16, PADDED), tl.float32)
+    last = tl.zeros((16, PADDED), tl.float32)
     for picture in range(tl.program_id(1), N, tl.num_programs(1)):
         picture = tl.cast(picture, tl.int64)
         grad = tl.load(grad_at + picture * H * W * C + grads, real, 0.0)
-        levels = _levels(words_at + picture * 3 * H * W + at, shift, left, right, grad.dtype)
-        sums = tl.dot(tl.trans(levels), grad, sums)
+        levels = _levels(words_at + picture * 3 * H * W + at, shift, inside, left, right, grad.dtype)
+        first = tl.dot(tl.trans(levels[0]), grad, first)
+        second = tl.dot(tl.trans(levels[1]), grad, second)
+        last = tl.dot(tl.trans(levels[2]), grad, last)
     parts_at += (tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)) * 48 * C
-    parts_at += (level // 16 * 12 + level % 16)[:, None] * C + channel[None, :]
-    tl.store(parts_at, sums * (1 / 255), (level % 16 < 12)[:, None] & (channel < C)[None, :])
+    parts_at += (place // 4 * 12 + place % 4)[:, None] * C + channel[None, :]
+    tl.store(parts_at, first * (1 / 255), (channel < C)[None, :])
+    tl.store(parts_at + 4 * C, second * (1 / 255), (channel < C)[None, :])
+    tl.store(parts_at + 8 * C, last * (1 / 255), (channel < C)[None, :])
 
 
 @jit
@@ -242,23 +252,32 @@ def _taps_gradient(
 
 @jit
 def _seen(pixel, H: tl.constexpr, W: tl.constexpr):
-    """What pixels see are four rows of twelve levels, which lie in four words each: where three of those are, the last
-    of three for nothing; how many of a word's bits are others'; and which words and which next ones are inside.
+    """What pixels see are four rows of twelve levels, which lie in four words each: where the first of these is, how
+    many of its bits are others', which rows are inside of the frame, and whether the first and the last word are.
     """
-    place = tl.arange(0, 16)
-    row, first = (pixel // W * 2 - 1)[:, None] + (place // 4)[None, :], (pixel % W * 6 - 3)[:, None]
-    word, inside = (first + 4) // 4 - 1 + (place % 4)[None, :], (row >= 0) & (row < 2 * H) & (place % 4 < 3)[None, :]
+    row, first = (pixel // W * 2 - 1)[:, None] + tl.arange(0, 4)[None, :], (pixel % W * 6 - 3)[:, None]
+    word, inside = (first + 4) // 4 - 1, (row >= 0) & (row < 2 * H)
     shift = ((first + 4) % 4 * 8).to(tl.uint32)
-    return row * (3 * W // 2) + word, shift, inside & (word >= 0), inside & (word + 1 < 3 * W // 2)
+    return row * (3 * W // 2) + word, shift, inside, inside & (word >= 0), inside & (word + 3 < 3 * W // 2)
 
 
 @jit
-def _levels(word_at, shift, left, right, kind):
-    """Levels of what pixels see, zero outside of frames: (pixels, 64), of each row twelve and four zeros."""
-    first, second = tl.load(word_at, left, 0), tl.load(word_at + 1, right, 0)
-    four = (first >> shift) | (second << (32 - shift))
-    levels = tl.join(tl.join(four, four >> 16), tl.join(four >> 8, four >> 24)) & 255
-    return tl.reshape(levels.to(tl.float32).to(kind), (four.shape[0], 64))
+def _levels(word_at, shift, inside, left, right, kind):
+    """Thirds of what pixels see, zero outside of frames: three times (pixels, 16), four levels of each row."""
+    one, two = tl.load(word_at, left, 0), tl.load(word_at + 1, inside, 0)
+    three, four = tl.load(word_at + 2, inside, 0), tl.load(word_at + 3, right, 0)
+    return (
+        _spread((one >> shift) | (two << (32 - shift)), kind),
+        _spread((two >> shift) | (three << (32 - shift)), kind),
+        _spread((three >> shift) | (four << (32 - shift)), kind),
+    )
+
+
+@jit
+def _spread(word, kind):
+    """The four levels of each word (pixels, 4): (pixels, 16)."""
+    levels = tl.join(tl.join(word, word >> 16), tl.join(word >> 8, word >> 24)) & 255
+    return tl.reshape(levels.to(tl.float32).to(kind), (word.shape[0], 16))
 
 
 @jit
