@@ -83,7 +83,7 @@ class ActorCritic(nn.Module):
 
     def act(self, states: Float[Tensor, "*n F"]) -> Int[Tensor, "*n"]:
         """Sampled actions (...)."""
-        if choices.pays(states):
+        if choices.pays(states, self.actions * self.config.width):
             return choices.actions(self.actor, states)
         return sample_categorical(self.policy(states))
 

@@ -5,8 +5,9 @@
     actions    the policy from its last hidden layer on: normalised, multiplied and drawn from
 
 Written out these are a dozen kernels of a dreamt step, of which most take as long to start as they do. The numbers are
-those of the formulas, and random ones are drawn as `functional.sample_categorical` draws them; without gradients alone.
-The operations are the kernels of `choice_kernels`, or what stands here where there are none.
+those of the formulas, tokens in all of float32's digits, and random ones are drawn as `functional.sample_categorical`
+draws them. There are no gradients. The operations are the kernels of `choice_kernels`, or what stands here where there
+are none.
 
 Letters as in `world_model`; W units of the last hidden layer.
 """
@@ -26,10 +27,12 @@ from glamkit.networks import MLP, CategoricalHead
 from glamkit.rounding import precision
 from glamkit.scan import float32, has_kernels
 
+MOST = 2**14  # numbers of a row or a layer that a program keeps in registers
 
-def pays(x: Tensor) -> bool:
-    """Whether that is for x: where there are kernels, and nobody wants gradients."""
-    return has_kernels(x.device) and not torch.is_grad_enabled()
+
+def pays(x: Tensor, size: int) -> bool:
+    """Whether that is for x, and as many numbers at a time: where kernels are, and nobody wants gradients."""
+    return has_kernels(x.device) and not torch.is_grad_enabled() and size <= MOST
 
 
 def tokens(stem: nn.Sequential, latents: Tensor, actions: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def blocks(x: Tensor, spare: int, margin: int = 0) -> Tensor:
 
 
 def likes_blocks(device: torch.device) -> bool:
-    """Whether kernels there are slow for few channels; on CPUs they are not, and on Apple's GPUs nobody has tried."""
+    """Whether kernels there want channels by eights; CPUs do not, and on Apple's GPUs nobody has tried."""
     return device.type not in ("cpu", "mps")
 
 

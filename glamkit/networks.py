@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from glamkit import pictures
 from glamkit.codes import CodeLinear, Codes, Inputs
-from glamkit.convolutions import DoublingConv2d, HalvingConv2d, LargeConv2d, LargeConvTranspose2d
+from glamkit.convolutions import DoublingConv2d, HalvingConv2d, LargeConv2d, LargeConvTranspose2d, likes_blocks
 from glamkit.functional import unimix
 from glamkit.layer_norms import rectified
 from glamkit.norms import BatchNormReLU
@@ -111,7 +111,7 @@ class OutputLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """With spare outputs where that is faster."""
-        wanted = x.device.type != "cpu" and precision(x).itemsize == 2 and self.out_features % 8
+        wanted = likes_blocks(x.device) and precision(x).itemsize == 2 and self.out_features % 8
         return self.padded(x, -self.out_features % 8) if wanted else super().forward(x)
 
     def padded(self, x: Tensor, spare: int) -> Tensor:

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
 """Three of the passes over all pixels of `norms`, and that of `layer_norms`, as Triton kernels for CUDA GPUs.
 
-    moments, pulls    programs share the pixels out, each taking every so-many-th stretch, and each writes its part
-    gradient          the formula as it stands; a compiler that sees it keeps the inputs twice for it, rounded and not
+    moments, pulls        programs share the pixels out, each taking every so-many-th stretch, and each writes its part
+    gradient              the formula as it stands; a compiler that sees it keeps the inputs twice, rounded and not
     rectified_gradient    some rows at a time by each program, which adds up what it finds for the parameters
 
 Letters: M pixels of C channels, or rows of W features. In kernels, names that end in `_at` are addresses.

@@ -4,8 +4,9 @@ With each block on its own a dreamt step is some fifty kernels, most of them so 
 as they do. Both have the same sizes, so that one kernel can do the same part of both: `project`, the convolution at
 those places of the windows that are new, what is selected of them, the windows' sums with all that stands around them,
 and the output.
-The numbers are those of `Mamba.slide`; the convolution and the sums are the kernels of `pair_kernels`, or what stands
-here where there are none.
+The numbers are those of `Mamba.slide`, but for u, which is kept in the kind of numbers that products read it in; errors
+of 16 bits are no larger for it. The convolution and the sums are the kernels of `pair_kernels`, or what stands here
+where there are none.
 
 Letters: M = 2 blocks, N rows, I inner channels, S states, R rank of the step sizes, P places of a window, of which K
 are new: the first few, and the last one. An entry is what `Pair.project` gives for one token: (M, N, 2 I).

@@ -37,12 +37,6 @@ def pays(frames: Tensor, weight: Tensor) -> bool:
     return fitting and precision(weight) in (torch.bfloat16, torch.float16)
 
 
-def halves(frames: Tensor, channels: int, kind: torch.dtype) -> Tensor:
-    """Room for pictures (N, C, H, W), channels innermost."""
-    shape = frames.shape[0], channels, frames.shape[2] // 2, frames.shape[3] // 2
-    return torch.empty(shape, dtype=kind, device=frames.device, memory_format=torch.channels_last)
-
-
 def _kernels() -> Any:
     """The kernels' room, imported where it is used, as Triton takes its time."""
     return importlib.import_module("glamkit.picture_kernels")
@@ -74,7 +68,8 @@ def halved_relu(frames: Tensor, weight: Tensor, bias: Tensor, kind: torch.dtype)
 @halved.register_fake
 @halved_relu.register_fake
 def _(frames: Tensor, weight: Tensor, *others: Any) -> Tensor:
-    return halves(frames, weight.shape[0], others[-1])
+    shape = frames.shape[0], weight.shape[0], frames.shape[2] // 2, frames.shape[3] // 2
+    return torch.empty(shape, dtype=others[-1], device=frames.device, memory_format=torch.channels_last)
 
 
 @torch.library.custom_op("glamkit::picture_halved_gradient", mutates_args=())

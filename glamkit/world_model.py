@@ -129,7 +129,8 @@ class WorldModel(nn.Module):
         GMamba reads differences of tokens and normalises them: rounded tokens that are nearly alike would leave noise.
         """
         with float32(latents):
-            if choices.pays(latents) and self.config.latents != "probabilities":
+            one_hot = self.config.latents != "probabilities"
+            if one_hot and choices.pays(latents, self.codes.variables * self.config.width):
                 return choices.tokens(self.stem, latents, actions)
             first = cast(CodeLinear, self.stem[0])
             return self.stem(first.look(latents.float(), F.one_hot(actions, self.actions).float()))
@@ -205,7 +206,7 @@ class WorldModel(nn.Module):
 
         Where that is faster they are rounded once, as all products that read them would do; codes lose nothing by it.
         """
-        if choices.pays(hidden) and self.sample is one_hot_sample:
+        if self.sample is one_hot_sample and choices.pays(hidden, self.features):
             return choices.states(self.prior, hidden)
         states = torch.cat([self.predict(hidden), hidden], -1)
         rounded = self.config.latents != "probabilities" and likes_rounded(states.device)

@@ -39,7 +39,7 @@ def _seed() -> None:
 @pytest.fixture
 def as_on_gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From its call on the operations are used here too, without their kernels."""
-    return lambda: monkeypatch.setattr(choices, "pays", lambda _: not torch.is_grad_enabled())
+    return lambda: monkeypatch.setattr(choices, "pays", lambda *_: not torch.is_grad_enabled())
 
 
 def models(layers: int = 2, **changes: Any) -> tuple[WorldModel, ActorCritic]:
@@ -128,11 +128,13 @@ def seeded(function: Callable[..., Tensor], *given: Any) -> Tensor:
 
 
 def test_they_are_for_gpus_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not choices.pays(torch.empty(0))
+    assert not choices.pays(torch.empty(0), 1)
     monkeypatch.setattr(choices, "has_kernels", lambda device: device.type == "meta")  # as GPUs have
-    assert not choices.pays(torch.empty(0, device="meta"))
+    there = torch.empty(0, device="meta")
+    assert not choices.pays(there, 1)
     with torch.no_grad():
-        assert choices.pays(torch.empty(0, device="meta")) and not choices.pays(torch.empty(0))
+        assert choices.pays(there, choices.MOST) and not choices.pays(there, choices.MOST + 1)
+        assert not choices.pays(torch.empty(0), 1)
 
 
 @torch.no_grad()
@@ -242,7 +244,7 @@ def test_a_gpu_is_given_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "TRITON", True)
     with FakeTensorMode(), torch.no_grad():
         hidden, latents = torch.empty(7, 20, device="cuda"), torch.empty(7, 15, device="cuda")
-        assert choices.pays(hidden)
+        assert choices.pays(hidden, 1)
         assert choices._states(latents, latents, hidden, 5, 0.01, torch.bfloat16).dtype == torch.bfloat16
         weight, vector = torch.empty(20, 18, device="cuda"), torch.empty(20, device="cuda")
         actions = torch.empty(7, dtype=torch.long, device="cuda")

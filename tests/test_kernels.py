@@ -1,4 +1,4 @@
-"""Triton's kernels are the two sums of `scan`: checked by Triton's interpreter where it is installed, and on a GPU.
+"""Triton's kernels of the two sums of `scan`: checked by Triton's interpreter where it is installed, and on a GPU.
 
 The interpreter has to be chosen before triton is first imported, so it runs in a process of its own.
 """

@@ -53,6 +53,16 @@ def test_elsewhere_nothing_is_changed() -> None:
     assert not layer_norms.pays(x)
 
 
+def test_it_is_for_what_is_compiled_and_trained_in_16_bits_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_norms, "has_kernels", lambda device: device.type == "meta")  # as GPUs have
+    there, here = torch.empty(1, device="meta", dtype=torch.bfloat16), torch.empty(1, dtype=torch.bfloat16)
+    assert not layer_norms.pays(there)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert layer_norms.pays(there) and not layer_norms.pays(here) and not layer_norms.pays(there.float())
+    with torch.no_grad():
+        assert not layer_norms.pays(there)
+
+
 def test_compilers_are_told_the_truth() -> None:
     grad, x = torch.randn(2, 7, 5), torch.randn(7, 5)
     for given in (grad[0], torch.randn(5, 7).T):

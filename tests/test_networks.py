@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from glamkit import networks
 from glamkit.codes import Codes
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.convolutions import DoublingConv2d, HalvingConv2d, blocks
@@ -167,6 +168,13 @@ def test_spare_outputs_make_no_difference(out: int) -> None:
         return [y, *torch.autograd.grad((y * torch.linspace(-1, 1, out)).sum(), [x, *linear.parameters()])]
 
     close(gradients(linear.padded(x, -out % 8)), gradients(nn.functional.linear(x, linear.weight, linear.bias)), 1e-12)
+
+
+def test_spare_outputs_are_for_gpus_and_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "precision", lambda x: x.dtype)  # nobody asks this device about autocast
+    linear, x = OutputLinear(12, 255).to("meta", torch.bfloat16), torch.empty(4, 12, device="meta")
+    assert linear(x.bfloat16()).stride() == (256, 1)
+    assert linear.float()(x).stride() == (255, 1)
 
 
 @pytest.mark.cuda

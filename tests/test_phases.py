@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from glamkit import trainer as trainer_room
-from glamkit.experience import Context
+from glamkit.experience import Context, Rollout
 from glamkit.mamba import Mamba
 from glamkit.runtime import Machine, seed_everything
 from glamkit.trainer import Trainer
@@ -97,3 +97,15 @@ def test_only_a_past_of_full_length_is_recorded(tmp_path: Path, monkeypatch: pyt
     list(trainer)
     assert set(seen["lengths"]) == {trainer.config.agent.context_length}
     assert len(seen["lengths"]) < 30  # of 30 steps the policy chose
+
+
+@pytest.mark.cuda
+def test_on_a_gpu_losses_are_the_plain_ones(tmp_path: Path) -> None:
+    phases = Trainer(short("runtime.device=cuda", **CATCH), tmp_path).phases
+    model, by = phases.agent.actor_critic, phases.judging
+    assert by is not None and by.returns.__module__ == "glamkit.return_kernels"
+    draw = [torch.randn(6, steps, device="cuda") for steps in (5, 5)]
+    states, actions = torch.randn(6, 6, model.features, device="cuda"), torch.randint(3, (6, 5), device="cuda")
+    rollout = Rollout(states, actions, draw[0], (draw[1] > 1).float())
+    (plain, _), (loss, _) = model.loss(rollout), model.loss(rollout, by=by)
+    assert loss.item() == pytest.approx(plain.item(), rel=1e-3)
