@@ -20,7 +20,7 @@ from torch import Tensor
 
 from glamkit.kernels import Cut, jit, tl, triton
 
-CONVOLVED, SUMMED = Cut(512, warps=2), Cut(64)
+CONVOLVED, SUMMED = Cut(512, warps=2), Cut(256, warps=4)
 
 
 def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Cut(NamedTuple):
 
 # The fastest of those tried on an H100. With more than one stage Triton loads frames by way of the memory that threads
 # share, word by word: five times as slow.
-HALVED, HALVED_GRADIENT = Cut(64, 10560, stages=1), Cut(64, 1056, 2, stages=1)
+HALVED, HALVED_GRADIENT = Cut(128, 5280, stages=1), Cut(32, 2112, 1, stages=1)
 ERRORS, INPUTS_GRADIENT, TAPS_GRADIENT = Cut(64, 528), Cut(128, 4224), Cut(128, 264)
 
 
