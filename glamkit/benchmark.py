@@ -37,7 +37,7 @@ OPT_IN = {"imagination.contexts": "batch", "imagination.memory": "recurrent"}
 QUIET = "Other programs that run at the same time spoil such timings: trust them from a quiet machine only."
 RATE = (
     "Of the machine's rate: the fast side's matrix products and convolutions alone, as many operations as their plain "
-    "forms have; scans are not counted."
+    "forms have; scans, what is looked up, and what kernels of its own multiply are not counted."
 )
 BASIS = "from the step's cost at the horizons of the run and from acting; without evaluation and saving"
 
