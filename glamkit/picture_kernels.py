@@ -33,7 +33,7 @@ class Cut(NamedTuple):
     stages: int = 3
 
 
-# The fastest of those tried on an H100 that fit into the 100 KB of memory which threads share on smaller GPUs. With more
+# The fastest of those tried on an H100 that fit into the 100 KB of memory that threads share on smaller GPUs. With more
 # than one stage Triton loads frames by way of that memory, word by word: five times as slow.
 HALVED, HALVED_GRADIENT = Cut(128, 5280, stages=1), Cut(32, 2112, 1, stages=1)
 ERRORS, INPUTS_GRADIENT, TAPS_GRADIENT = Cut(64, 528), Cut(128, 4224), Cut(64, 528)
