@@ -46,9 +46,9 @@ class Phases:
         self.config, self.agent, self.machine = config, agent, machine
         model, fuse, record = agent.world_model, machine.fuse, machine.record
         looked_up = cast(nn.Linear, model.stem[0]) if has_kernels(machine.device) else None
-        exact: list[nn.Module] = [model.stem, model.decoder, agent.actor_critic.critic, agent.actor_critic.slow_critic]
-        exact += [model.posterior, model.variation_posterior, model.variation_prior]
-        self.dreamer = Rounded(agent, machine.precision, exact, looked_up)
+        unread = model.decoder, model.posterior, model.variation_posterior, model.variation_prior
+        critics = agent.actor_critic.critic, agent.actor_critic.slow_critic
+        self.dreamer = Rounded(agent, machine.precision, (model.stem, *unread, *critics), looked_up)
         dreamt = self.dreamer.twin.world_model
         self.observe, self.world_model_loss = fuse(model.observe), fuse(model.loss)
         # Dreams get longer as training goes on: what sees whole ones is compiled for any length.
