@@ -19,7 +19,8 @@ CASES: list[dict[str, Any]] = [  # rows, inner channels, states, rank, taps, siz
     {"rows": 5, "inner": 20, "states": 4, "rank": 2, "conv": 4, "sizes": [7, 4], "total": 8},
     {"rows": 9, "inner": 140, "states": 5, "rank": 3, "conv": 4, "sizes": [2, 2], "total": 3},
     {"rows": 3, "inner": 33, "states": 16, "rank": 1, "conv": 3, "sizes": [3, 5], "total": 5},
-    {"rows": 2, "inner": 128, "states": 3, "rank": 2, "conv": 4, "sizes": [4, 4], "total": 4},
+    # As published, the channels fill the programs.
+    {"rows": 2, "inner": 512, "states": 3, "rank": 2, "conv": 4, "sizes": [4, 4], "total": 4},
 ]
 PUBLISHED = {"rows": 1024, "inner": 512, "states": 16, "rank": 16, "conv": 4, "sizes": [7, 4], "total": 8}
 
