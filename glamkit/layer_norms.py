@@ -8,13 +8,13 @@ Letters: M rows of W features.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glamkit.norms import in_parts, kernels
 from glamkit.scan import has_kernels
 
 PARTS = 1056  # in which a GPU sums up the parameters' gradients: as many programs as keep the memory busy
@@ -52,15 +52,14 @@ class _Rectified(torch.autograd.Function):
 def _gradient(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float, parts: int) -> tuple[Tensor, Tensor]:
     """Gradients of x (M, W), and of weight and bias in parts (parts, 2, W) that are to be added up."""
     if has_kernels(x.device):
-        room: Any = importlib.import_module("glamkit.norm_kernels")  # where it is used: Triton takes its time
-        by_kernel: tuple[Tensor, Tensor] = room.rectified_gradient(grad, x, weight, bias, eps, parts)
+        by_kernel: tuple[Tensor, Tensor] = kernels().rectified_gradient(grad, x, weight, bias, eps, parts)
         return by_kernel
     wide, width = x.to(weight.dtype), x.shape[-1:]
     y, mean, inverse = torch.native_layer_norm(wide, width, weight, bias, eps)
     through = torch.where(y > 0, grad.to(weight.dtype), 0.0)
     backward = torch.ops.aten.native_layer_norm_backward
     of_x, *others = backward(through, wide, width, mean, inverse, weight, bias, [True, True, True])
-    return of_x.to(x.dtype), F.pad(torch.stack(others).unsqueeze(0), (0, 0, 0, 0, 0, parts - 1))
+    return of_x.to(x.dtype), in_parts(torch.stack(others), parts)
 
 
 @_gradient.register_fake

@@ -194,13 +194,19 @@ _normalized.register_autograd(_differentiate, setup_context=_remember)
 @torch.library.custom_op("glamkit::moments", mutates_args=())
 def _moments_shared(x: Tensor, pivot: Tensor, parts: int) -> Tensor:
     """`_moments` in parts (parts, 2, C): compilers add them up in one kernel with what is made of them."""
-    return _by_kernel("moments", x)(x, pivot, parts)
+    if has_kernels(x.device):
+        by_kernel: Tensor = kernels().moments(x, pivot, parts)
+        return by_kernel
+    return in_parts(_moments(x, pivot), parts)
 
 
 @torch.library.custom_op("glamkit::pulls", mutates_args=())
 def _pulls_shared(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, parts: int) -> Tensor:
     """`_pulls` likewise."""
-    return _by_kernel("pulls", x)(grad, x, scale, shift, mean, parts)
+    if has_kernels(x.device):
+        by_kernel: Tensor = kernels().pulls(grad, x, scale, shift, mean, parts)
+        return by_kernel
+    return in_parts(_pulls(grad, x, scale, shift, mean), parts)
 
 
 @_moments_shared.register_fake
@@ -213,7 +219,10 @@ def _(*inputs: Any) -> Tensor:
 
 @torch.library.custom_op("glamkit::pixels_gradient", mutates_args=())
 def _gradient_whole(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
-    return _by_kernel("gradient", x)(grad, x, scale, shift, slope, offset)
+    if has_kernels(x.device):
+        by_kernel: Tensor = kernels().gradient(grad, x, scale, shift, slope, offset)
+        return by_kernel
+    return _gradient(grad, x, scale, shift, slope, offset)
 
 
 @_gradient_whole.register_fake
@@ -221,23 +230,14 @@ def _(_: Tensor, x: Tensor, *__: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
-def _in_parts(sums: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The same sums as one part, and others that are zero."""
-
-    def shared(*inputs: Any) -> Tensor:
-        *tensors, parts = inputs
-        return F.pad(sums(*tensors).unsqueeze(0), (0, 0, 0, 0, 0, parts - 1))
-
-    return shared
+def in_parts(sums: Tensor, parts: int) -> Tensor:
+    """Sums (2, C) as one of so many parts (parts, 2, C), of which the others are zero."""
+    return F.pad(sums.unsqueeze(0), (0, 0, 0, 0, 0, parts - 1))
 
 
-def _by_kernel(name: str, x: Tensor) -> Callable[..., Tensor]:
-    """A pass as a kernel, or what is here; the kernels' room is imported where it is used, as Triton takes its time."""
-    plain = {"moments": _in_parts(_moments), "pulls": _in_parts(_pulls), "gradient": _gradient}
-    if not has_kernels(x.device):
-        return plain[name]
-    kernel: Callable[..., Tensor] = getattr(importlib.import_module("glamkit.norm_kernels"), name)
-    return kernel
+def kernels() -> Any:
+    """The room of the kernels, imported where they are used: Triton takes its time."""
+    return importlib.import_module("glamkit.norm_kernels")
 
 
 SHOWN = Passes(

@@ -2,7 +2,7 @@
 """The two operations of `pair` as Triton kernels for CUDA GPUs: both blocks in one start, each number read once.
 
     convolved   one row and many channels of one block, at all its new places
-    summed      some rows, one after the other, and a block of channels, by one warp: a whole window, from its end on
+    summed      some rows, one after the other, and a block of channels: a whole window, from its end on
 
 States come one after the other, so that nothing is summed up across threads, and what depends on the row alone is read
 once for several channels. Step sizes are products of a few numbers and are made where they are needed. Masked channels
@@ -51,7 +51,6 @@ def summed(
             *(us[:first], selected[:first], us[first:], selected[first:], last, steps, decays, y, count, inner),
             *(first, sizes[1], rank - 1, decays.shape[1] - 1, SUMMED.rows, SUMMED.channels),
             num_warps=SUMMED.warps,
-            maxnreg=SUMMED.registers,
         )
     return y
 

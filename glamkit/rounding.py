@@ -27,7 +27,8 @@ class Rounded(Generic[Module]):
     """A twin of a module for use under autocast: same results, less work.
 
     Attributes:
-        twin: shares all tensors with the module but those of its linear layers; the module itself for float32.
+        twin: shares all tensors with the module but those of its linear layers that are rounded or read by columns;
+            the module itself for float32.
 
     Args:
         module: the original.
