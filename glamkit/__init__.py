@@ -15,68 +15,62 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 if TYPE_CHECKING:
-    from glamkit.actor_critic import ActorCritic
-    from glamkit.agent import Agent
-    from glamkit.config import Config
+    from glamkit import analysis, models, notebook, plotting, report, sweeps
+    from glamkit.config import PRESETS, Config, preset
+    from glamkit.envs import check_env, make_env
     from glamkit.errors import GlamkitError
-    from glamkit.evaluation import evaluate
-    from glamkit.experience import Batch, Context, Rollout
-    from glamkit.mamba import Mamba
-    from glamkit.official import export_official, import_official
-    from glamkit.presets import PRESETS, preset
-    from glamkit.replay import Replay
-    from glamkit.run import Run
-    from glamkit.sequence_model import GMamba, LMamba, SequenceModel
-    from glamkit.trainer import Event, Trainer
-    from glamkit.world_model import WorldModel
+    from glamkit.models import export_released, import_released
+    from glamkit.runs import Run
+    from glamkit.training import Event, Trainer, evaluate, open_run
+
+__version__ = "0.1.0"
+
+# Where the public names live. A package is imported when a name of it is first used: so `import glamkit` is quick, and
+# `glamkit doctor` runs even where torch itself is broken.
+_HOMES = {
+    "config": ["PRESETS", "Config", "preset"],
+    "envs": ["check_env", "make_env"],
+    "errors": ["GlamkitError"],
+    "models": ["export_released", "import_released"],
+    "runs": ["Run"],
+    "training": ["Event", "Trainer", "evaluate", "open_run"],
+}
+_PACKAGES = ["analysis", "models", "notebook", "plotting", "report", "sweeps"]
 
 __all__ = [
     "PRESETS",
-    "ActorCritic",
-    "Agent",
-    "Batch",
     "Config",
-    "Context",
     "Event",
-    "GMamba",
     "GlamkitError",
-    "LMamba",
-    "Mamba",
-    "Replay",
-    "Rollout",
     "Run",
-    "SequenceModel",
     "Trainer",
-    "WorldModel",
+    "__version__",
+    "analysis",
+    "check_env",
     "evaluate",
-    "export_official",
-    "import_official",
+    "export_released",
+    "import_released",
+    "make_env",
+    "models",
+    "notebook",
+    "open_run",
+    "plotting",
     "preset",
+    "report",
+    "sweeps",
 ]
-
-# Where the public names live. A room is imported when a name of it is first used: so `import glamkit` is quick, and
-# `python -m glamkit.doctor` runs even where torch itself is broken.
-_ROOMS = {
-    "actor_critic": ["ActorCritic"],
-    "agent": ["Agent"],
-    "config": ["Config"],
-    "errors": ["GlamkitError"],
-    "evaluation": ["evaluate"],
-    "experience": ["Batch", "Context", "Rollout"],
-    "mamba": ["Mamba"],
-    "official": ["export_official", "import_official"],
-    "presets": ["PRESETS", "preset"],
-    "replay": ["Replay"],
-    "run": ["Run"],
-    "sequence_model": ["GMamba", "LMamba", "SequenceModel"],
-    "trainer": ["Event", "Trainer"],
-    "world_model": ["WorldModel"],
-}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the room of a public name when the name is first used."""
-    for room, names in _ROOMS.items():
+    """Imports the package of a public name when the name is first used."""
+    if name in _PACKAGES:
+        return importlib.import_module(f"glamkit.{name}")
+    for home, names in _HOMES.items():
         if name in names:
-            return getattr(importlib.import_module(f"glamkit.{room}"), name)
+            return getattr(importlib.import_module(f"glamkit.{home}"), name)
     raise AttributeError(f"module 'glamkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, for tab completion."""
+    return sorted(__all__)

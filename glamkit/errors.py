@@ -40,6 +40,13 @@ def command(main: Callable[P, int | None]) -> Callable[P, int]:
     return ended
 
 
+def reason(error: BaseException) -> str:
+    """What an error says, in one line without its full stop."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    lines = said.strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).strip().rstrip(".")
+
+
 def nearest(value: object, allowed: Iterable[object], count: int = 3) -> str:
     """A hint such as ``did you mean 'Pong'?``; without a near match, the allowed names themselves.
 

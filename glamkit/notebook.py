@@ -6,13 +6,9 @@ import ast
 import html
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from glamkit.config import Config, describe, differences
 from glamkit.errors import GlamkitError, nearest
-
-if TYPE_CHECKING:
-    from glamkit.trainer import Trainer
 
 INJECTED = "# Parameters"  # the first line of the cell that papermill adds after ours
 OWN = "PAPERMILL_"  # papermill's own parameters, as with --inject-paths
@@ -101,29 +97,6 @@ class Table:
         if self.folded:
             return f"{text}<details><summary>{summary}</summary>{_html_table(self.folded, self.header)}</details>"
         return text + (f"<div>{summary}</div>" if summary else "")
-
-
-def overview(trainer: Trainer) -> Table:
-    """What is about to run, in a few rows, and everything in which it differs from the published setting."""
-    config, settings, model = trainer.config, trainer.config.trainer, trainer.agent.world_model
-    updates = (settings.env_steps - settings.warmup) // settings.update_every
-    sizes = [sum(p.numel() for p in part.parameters()) for part in (model, trainer.agent.actor_critic)]
-    changed = differences(Config(), config)
-    rows = [
-        (
-            "game",
-            f"{config.env.game}: {model.actions} actions, {config.env.image_size} x {config.env.image_size} pixels",
-        ),
-        ("preset", f"{config.preset}, seed {settings.seed}"),
-        ("length", f"{settings.env_steps:,} agent steps, the first {settings.warmup:,} at random; {updates:,} updates"),
-        ("size", f"world model {sizes[0]:,} parameters, actor-critic {sizes[1]:,}"),
-        ("machine", f"{trainer.machine}; GMamba's scan: {trainer.kernel}"),
-        ("run folder", trainer.run.folder),
-        ("start", f"goes on after step {trainer.step:,}" if trainer.step else "new run"),
-    ]
-    table = [(key, value, changed[key][0], unit, why) for key, value, unit, why in describe(config) if key in changed]
-    summary = f"{len(table)} of {sum(1 for _ in describe(config))} settings differ from the published ones"
-    return Table(rows, summary, ("setting", "here", "published", "unit", "what it is"), table)
 
 
 def _html_table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -41,18 +42,19 @@ class CheckOutsideCompilers(type(jaxtyping.config)):  # type: ignore[misc]
         del value
 
 
-def shaped_rooms() -> list[str]:
-    """The modules that annotate shapes: those that import `glamkit.shapes`."""
-    rooms = sorted((ROOT / "glamkit").glob("*.py"))
-    return [f"glamkit.{room.stem}" for room in rooms if "from glamkit.shapes import" in room.read_text()]
+def shaped_modules() -> list[str]:
+    """The modules that annotate shapes: those that import a type with a shape from `glamkit.types`, and that one."""
+    names = re.compile(r"from glamkit\.types import .*\b(Bool|Float|Int|Shaped|UInt8)\b")
+    paths = [path for path in sorted((ROOT / "glamkit").rglob("*.py")) if names.search(path.read_text())]
+    return ["glamkit.types", *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths)]
 
 
-# Only those rooms are checked: elsewhere, wrong types are the user's, and glamkit's own sentences are what is tested.
+# Only those modules are checked: elsewhere, wrong types are the user's, and glamkit's own sentences are what is tested.
 if "glamkit" in sys.modules:
     raise RuntimeError("glamkit was imported before its shapes could be checked")
 jaxtyping.config.__class__ = CheckOutsideCompilers
 TOWER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # an int is a float, as type checkers say
-jaxtyping.install_import_hook(shaped_rooms(), TOWER)
+jaxtyping.install_import_hook(shaped_modules(), TOWER)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -60,7 +62,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA GPU, and torch sees none here")
     if item.get_closest_marker("browser"):
-        from glamkit.doctor import find_browser
+        from glamkit.bench.doctor import find_browser
 
         if not find_browser():
             pytest.skip("needs chromium on the PATH: apt-get install -y chromium")

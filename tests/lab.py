@@ -22,7 +22,7 @@ from typing import Any
 
 import nbformat
 
-from glamkit.doctor import find_browser
+from glamkit.bench.doctor import find_browser
 
 PATIENCE = 90.0  # seconds any single wait may take on a busy machine
 BROWSER = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]

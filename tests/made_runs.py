@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from glamkit.config import Config
-from glamkit.evaluation import card
-from glamkit.presets import preset
-from glamkit.run import Run
+from glamkit.config import Config, preset
+from glamkit.runs.folder import Run
+from glamkit.training.evaluation import card
 
 
 def report_of(config: Config, returns: list[float], **changes: Any) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from glamkit.config import Env
-from glamkit.envs import Outcome, PixelEnv
+from glamkit.config import EnvConfig
+from glamkit.envs.registry import Outcome, PixelEnv
 
 SQUARE = "glamkit-test/Square-v0"
 
@@ -51,12 +51,12 @@ class Square(gymnasium.Env):
         return frame
 
 
-def square(made: Any = Square, max_episode_steps: int | None = None, **kwargs: Any) -> Env:
+def square(made: Any = Square, max_episode_steps: int | None = None, **kwargs: Any) -> EnvConfig:
     """Registers the square, or another game under its name, and returns the config that plays it."""
     gymnasium.registry.pop(SQUARE, None)
     Square.seeds = itertools.count()
     gymnasium.register(SQUARE, made, max_episode_steps=max_episode_steps, kwargs=kwargs)
-    return Env(game=SQUARE, image_size=16)
+    return EnvConfig(game=SQUARE, image_size=16)
 
 
 def equal(one: Outcome, other: Outcome) -> bool:

@@ -10,7 +10,7 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from glamkit import builds
+from glamkit.bench import builds
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TEXT = (ROOT / "environment.yml").read_text()

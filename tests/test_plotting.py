@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from glamkit import plotting
-from glamkit.dreams import Dream, Variation
-from glamkit.presets import preset
-from glamkit.run import Run
+from glamkit.analysis import rollout_plots
+from glamkit.analysis.rollouts import RolloutComparison, VariationForecast
+from glamkit.config import preset
+from glamkit.runs.folder import Run
 
 LINES: list[dict[str, Any]] = [
     {"step": 50, "kind": "log", "world_model/reconstruction": 900.0, "world_model/dynamics_kl": 3.0},
@@ -92,8 +93,8 @@ def frames(*shape: int) -> np.ndarray:
 
 def test_dream_says_both_rewards() -> None:
     zeros = np.zeros(20)
-    dream = Dream(frames(), frames(20), frames(20), frames(20), zeros, zeros + 1, zeros - 0.25, zeros)
-    picture = plotting.dream_beside_truth(dream)
+    dream = RolloutComparison(frames(), frames(20), frames(20), frames(20), zeros, zeros + 1, zeros - 0.25, zeros)
+    picture = rollout_plots.dream_beside_truth(dream)
     captions = [label.get_text() for axes in picture.axes for label in axes.get_xticklabels()]
     assert captions[0] == "+1\n+1\n-0.25" and captions[-1] == "+20\n+1\n-0.25" and len(captions) == 20
     assert image(picture).std() > 0
@@ -102,7 +103,7 @@ def test_dream_says_both_rewards() -> None:
 def test_variation_shows_best_and_worst() -> None:
     shares = np.full((9, 4, 4), 0.25)
     kl = np.array([5.0, 1, 2, 9, 3, 8, 4, 7, 6])
-    picture = plotting.variation(Variation(frames(10), shares, shares, kl, 0.1), shown=4)
+    picture = rollout_plots.variation(VariationForecast(frames(10), shares, shares, kl, 0.1), shown=4)
     titles = [axes.get_title(loc="left") for axes in picture.axes]
     assert [title for title in titles if "nats" in title] == [
         "step 2\n1 of 0 nats",
@@ -110,7 +111,7 @@ def test_variation_shows_best_and_worst() -> None:
         "step 6\n8 of 0 nats",
         "step 4\n9 of 0 nats",
     ]
-    assert plotting.pick(kl[:3], 4) == [0, 1, 2]
+    assert rollout_plots.pick(kl[:3], 4) == [0, 1, 2]
     assert image(picture).std() > 0
 
 

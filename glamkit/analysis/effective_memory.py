@@ -1,0 +1,131 @@
+"""How far back: which of its four tokens LMamba hangs on, and how many steps GMamba's memory reaches.
+
+By occlusion: a token is replaced by the mean token of what is looked at, as if nothing special had been there, and what
+follows is compared with what was.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glamkit.analysis.rollouts import looking
+from glamkit.analysis.variation import Lens, Reading
+from glamkit.analysis.variation_metrics import plain, ratio
+from glamkit.models.sequence_model import ProjectedToken
+
+SHARE = 0.9  # of the whole effect: what lies within the reach of a memory
+MOMENTS = 16  # at which memories are tried
+
+
+class WindowEffect(NamedTuple):
+    """Effects (n, S, 4) of hiding one of the S tokens from LMamba alone, the newest last; see `lens.QUANTITIES`."""
+
+    effects: np.ndarray
+
+    @property
+    def shares(self) -> np.ndarray:
+        """(S, 4): of the effects of all tokens, effects added over steps before they are divided."""
+        total = self.effects.sum(0)
+        return ratio(total, np.broadcast_to(total.sum(0), total.shape))
+
+
+class Reach(NamedTuple):
+    """Effects of hiding the token k steps back, for k = 0 .. L - 1, at N moments."""
+
+    effects: np.ndarray  # (N, L, 4), on `lens.QUANTITIES`
+    globally: np.ndarray  # (N, L): change of g over the length of g
+    locally: np.ndarray  # (N, L): change of l over the length of l
+
+    @property
+    def within(self) -> np.ndarray:
+        """(4,) steps back within which 90 % of the effect on each quantity lies; NaN where there is none."""
+        return np.array([reach(effect) for effect in self.effects.mean(0).T])
+
+    @property
+    def memory(self) -> float:
+        """The same for g, GMamba's output: its effective memory in steps."""
+        return reach(self.globally.mean(0))
+
+
+def window(lens: Lens, reading: Reading) -> list[WindowEffect]:
+    """Which of its tokens LMamba hangs on, at every step of each stretch."""
+    size, count = lens.model.config.window, reading.variation.shape[1]
+    mean = reading.tokens.mean((0, 1))
+    effects = []
+    with looking(lens.model, lens.machine, 0):
+        seen = reading.tokens.unfold(1, size, 1)[:, -count:].transpose(2, 3)  # (B, n, S, D)
+        for place in range(size):
+            l = local(lens, hide(seen.flatten(0, 1), place, mean))  # noqa: E741 - the paper's letter
+            _, locally = lens.added(l, l.unflatten(0, seen.shape[:2]))
+            effects.append((reading.globally + locally).float())
+    return [WindowEffect(found) for found in plain(torch.stack([lens.effect(reading.hidden, h) for h in effects], 2))]
+
+
+def memory(lens: Lens, steps: list[int], seed: int = 0) -> Reach:
+    """How far back the hidden state of each of these steps reaches, in sequences as long as in training."""
+    with looking(lens.model, lens.machine, seed):
+        batch = lens.replay.window(torch.tensor(steps) - lens.span + 1, lens.span)
+        tokens = lens.model.tokens(lens.model.observe(batch.frames).latent, batch.actions)
+    return of_tokens(lens, tokens)
+
+
+def of_tokens(lens: Lens, tokens: Tensor) -> Reach:
+    """The same for N sequences of tokens (N, L, D), at their last step."""
+    length, mean, rows = tokens.shape[1], tokens.mean((0, 1)), []
+    window = slice(length - lens.model.config.window, None)
+    with looking(lens.model, lens.machine, 0):
+        changes = prepared(lens, tokens)
+        g, l = last(lens, changes), local(lens, tokens[:, window])  # noqa: E741 - the paper's letter
+        hidden = lens.hidden(g, l)
+        for place in reversed(range(length)):
+            hid, first = hide(tokens, place, mean), max(place - 1, 0)
+            near = prepared(lens, hid[:, first : place + 2])  # a token takes part in two changes; the others stay
+            g_now = last(lens, [*changes[:first], *near, *changes[first + len(near) :]])
+            l_now = local(lens, hid[:, window]) if place >= window.start else l
+            moved = [
+                (now - was).norm(dim=-1) / was.norm(dim=-1).clamp(min=1e-9) for now, was in ((g_now, g), (l_now, l))
+            ]
+            rows.append((lens.effect(hidden, lens.hidden(g_now, l_now)), *moved))
+    return Reach(*(plain(torch.stack(part, 1)) for part in zip(*rows, strict=True)))
+
+
+def moments(lens: Lens, first: int, length: int, count: int = MOMENTS) -> list[int]:
+    """Up to `count` steps of a stretch, evenly, that have a full training sequence behind them."""
+    earliest = max(first, lens.replay.oldest + lens.span - 1)
+    places = np.linspace(earliest, max(first + length - 1, earliest), count).round().astype(int)
+    return sorted({int(place) for place in places})
+
+
+def reach(effect: np.ndarray) -> float:
+    """Steps back within which 90 % of an effect (L,) lies; NaN where there is none."""
+    shares = ratio(effect.cumsum(), np.full(len(effect), effect.sum()))
+    return float("nan") if np.isnan(shares).any() else float(np.argmax(shares >= SHARE))
+
+
+def hide(tokens: Tensor, place: int, mean: Tensor) -> Tensor:
+    """Sequences (N, L, D) with the token at one place replaced."""
+    hidden = tokens.clone()
+    hidden[:, place] = mean
+    return hidden
+
+
+def prepared(lens: Lens, tokens: Tensor) -> list[ProjectedToken]:
+    """The changes between tokens (N, L, D), as GMamba takes them in."""
+    blocks = lens.model.sequence_model.gmamba.blocks
+    return [blocks.prepare(new - old) for old, new in pairwise(tokens.unbind(1))]
+
+
+def last(lens: Lens, changes: list[ProjectedToken]) -> Tensor:
+    """GMamba's output g (N, D) after these changes."""
+    gmamba = lens.model.sequence_model.gmamba
+    return gmamba.out(gmamba.blocks.last(changes)).float()
+
+
+def local(lens: Lens, windows: Tensor) -> Tensor:
+    """LMamba's output (N, D) for windows (N, S, D)."""
+    return lens.model.sequence_model.lmamba(windows)[:, -1].float()

@@ -1,0 +1,151 @@
+"""A tour of a game without any training: what the agent sees of it, and what is stored. Notebook 01 follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from glamkit.config import Checked, EnvConfig, TrainerConfig, setting
+from glamkit.envs.registry import Outcome
+from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, RED, STEPS, Picture, count, figure, film, style
+from glamkit.types import Batch
+
+FLASH = 0.25  # of the pixels changing at once is the whole screen flashing, not things that flicker
+
+
+@dataclass(frozen=True)
+class RandomTour(Checked):
+    """Which game is shown, and for how long."""
+
+    game: str = setting(EnvConfig.game, "name", "an Atari game such as Pong, or a gymnasium id with image observations")
+    seed: int = setting(TrainerConfig.seed, "-", "of the game and of the random player", 0, 2**31 - 1)
+    steps: int = setting(800, "agent steps", "to play; at most what fits in memory", 64, 100_000)
+
+
+@style
+def view(screen: np.ndarray, frame: np.ndarray) -> Picture:
+    """The game's own picture (H, W, 3) beside the agent's square frame, both uint8."""
+    picture, ((left, right),) = figure(9, 4.4, 1, 2)
+    for axes, image, name in ((left, screen, "The game draws"), (right, frame, "The agent gets")):
+        height, width, channels = image.shape
+        show(axes, image)
+        axes.set_title(f"{name} {width} x {height} pixels: {width * height * channels:,} numbers")
+    return picture
+
+
+@style
+def frame_skip(moments: Sequence[np.ndarray], frames: Sequence[np.ndarray]) -> Picture:
+    """The pictures of one agent step and the frame the agent gets of them; the half of them that changes most.
+
+    Args:
+        moments: for several agent steps what `screens()` gave (n, H, W, 3); the one is shown whose last two pictures
+            differ in the most pixels.
+        frames: the agent's frame after each of these steps.
+    """
+    changes = [np.any(moment[-1] != moment[max(-2, -len(moment))], axis=-1) for moment in moments]
+    shares = [change.mean() for change in changes]
+    pick = int(np.argmax([share if share < FLASH else 0 for share in shares]))
+    shown, number = moments[pick], len(moments[pick])
+    images = [*shown, shown[-2:].max(axis=0), frames[pick]]
+    names = [f"frame {i}" + ("" if i > number - 2 else ": skipped") for i in range(1, number + 1)]
+    names += [f"brighter of {number - 1} and {number}" if number > 1 else "the same", "the agent's frame"]
+    picture, (grid,) = figure(2 * len(images), 2.9, 1, len(images))
+    for axes, image, name in zip(grid, images, names, strict=True):
+        show(axes, cut(image, changes[pick]))
+        axes.set(title=name, anchor="N")
+    said = "of the last two frames the agent gets the brighter" if number > 1 else "one picture of the game"
+    picture.suptitle(f"Agent step {pick + 1} in detail: {said}{', pixel by pixel' if number > 1 else ''}", fontsize=10)
+    return picture
+
+
+def cut(image: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Half the height and width of an image, so that most of what changed in the game's picture (H, W) is inside."""
+    if not change.any():
+        return image
+    (height, width), (rows, columns) = change.shape, (change.shape[0] // 2, change.shape[1] // 2)
+    sums = np.pad(change.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    inside = sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
+    top, left = np.median(np.argwhere(inside == inside.max()), axis=0) / (height, width)
+    high, wide, _ = image.shape
+    return image[round(top * high) :, round(left * wide) :][: high // 2, : wide // 2]
+
+
+@style
+def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
+    """Rewards and lives of games played one after the other, with the terminations that are stored.
+
+    Args:
+        outcomes: of the agent steps, in order.
+        lives: left after each of them.
+    """
+    steps, rewards = np.arange(len(outcomes)), np.array([outcome.reward for outcome in outcomes])
+    over = [step for step, outcome in enumerate(outcomes) if outcome.ended]
+    lost = [step for step, outcome in enumerate(outcomes) if outcome.terminated and not outcome.ended]
+    picture, ((upper,), (lower,)) = figure(11, 4.2, 2, 1, sharex=True, height_ratios=(2, 1))
+    upper.axhline(0, color=GREY, lw=0.8)
+    upper.vlines(steps[rewards != 0], 0, rewards[rewards != 0], color=BLUE, lw=1.2, zorder=3)
+    upper.plot(steps[rewards != 0], rewards[rewards != 0], "o", ms=4, color=BLUE, label="reward", zorder=3)
+    lower.step(steps, lives, where="post", color=GREEN)
+    for places, color, dashes, name in (
+        (lost, ORANGE, "--", "life lost: a termination is stored, the game goes on"),
+        (over, RED, "-", "game over or cut off: it is reset"),
+    ):
+        for axes in (upper, lower):
+            for place in places:
+                axes.axvline(place, color=color, ls=dashes, lw=1.2, label=name if place == places[0] else None)
+    upper.set(ylabel="reward of the step")
+    lower.set(ylabel="lives left", xlabel=STEPS, ylim=(0, max(1, *lives) + 0.3))
+    lower.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
+    if not any(lives):
+        said, box = "this game counts no lives", {"facecolor": "white", "edgecolor": "none"}
+        lower.text(0.5, 0.5, said, transform=lower.transAxes, ha="center", va="center", color=GREY, bbox=box)
+    stored = count(sum(outcome.terminated for outcome in outcomes), "stored termination")
+    upper.set_title(
+        f"{count(len(outcomes), 'step')} of a random player: {count(int(np.count_nonzero(rewards)), 'reward')}, "
+        f"{stored}, {count(len(over), 'game')} ended"
+    )
+    picture.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return picture
+
+
+@style
+def window(batch: Batch, action_names: Sequence[str], first: int = 0) -> Picture:
+    """One window as it is stored, a column per step: frame seen, action taken, its reward, its termination.
+
+    Args:
+        batch: the window is its first one.
+        action_names: of the game.
+        first: number of the window's first step.
+    """
+    frames = batch.frames[0].permute(0, 2, 3, 1).cpu().numpy()
+    actions = [action_names[action] for action in batch.actions[0].tolist()]
+    terminations = ["YES" if flag else "no" for flag in batch.terminations[0].tolist()]
+    rows = {
+        "action taken": actions,
+        "its reward": [f"{reward:g}" for reward in batch.rewards[0].tolist()],
+        "its termination": terminations,
+    }
+    picture, ((axes,),) = figure(1.15 * len(frames) + 1, 2.3)
+    film(axes, {"frame seen": frames}, [f"step {first + index}" for index in range(len(frames))])
+    for line, (name, cells) in enumerate(rows.items(), 1):
+        where: dict[str, Any] = {"textcoords": "offset points", "va": "top", "annotation_clip": False}
+        height = -6 - 14 * line
+        axes.annotate(name, (0, 0), (-8, height), "axes fraction", ha="right", color="#333333", **where)
+        for place, cell in zip(axes.get_xticks(), cells, strict=True):
+            color = RED if cell == "YES" else "#333333"
+            axes.annotate(cell, (place, 0), (0, height), ("data", "axes fraction"), ha="center", color=color, **where)
+    axes.set_title("What the replay stores: each column is one step")
+    return picture
+
+
+def show(axes: Axes, image: np.ndarray) -> None:
+    """A picture without ticks."""
+    axes.imshow(image, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,260 @@
+"""A training loop made visible: speed, time left, live curves, and pictures that sharpen as the model learns.
+
+    with Monitor(trainer) as monitor:
+        for event in trainer:
+            monitor.show(event)
+
+In JupyterLab the display updates in place; under papermill and in a terminal it is one plain line now and then, and the
+pictures come once, at the end. What is shown is ordinary HTML and PNG, so a saved notebook keeps it without a kernel.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import deque
+from html import escape
+from types import TracebackType
+from typing import Any
+
+from glamkit import notebook, plotting
+from glamkit.analysis.strip import Strip
+from glamkit.config import Config, describe, differences
+from glamkit.errors import GlamkitError
+from glamkit.runs import log
+from glamkit.training import diagnostics
+from glamkit.training.trainer import Event, Trainer
+
+DRAWING = 40  # a drawing is repeated only after this many times what it took: under 3 % of the time
+AGAIN = "run it again with the same run_dir to go on."
+STOPPED = "Stopped, and everything is saved: run this cell again to go on from here."
+logger = logging.getLogger(__name__)
+
+
+class Monitor:
+    """Shows the events of a trainer; a context, so that the last state is shown however the loop ends.
+
+    Args:
+        trainer: the run.
+        interactive: whether somebody watches; None finds out (see `notebook.is_interactive`).
+        every: seconds between two plain lines where nobody does.
+    """
+
+    def __init__(self, trainer: Trainer, interactive: bool | None = None, every: float = 10.0) -> None:
+        self.trainer = trainer
+        self.total = trainer.config.trainer.env_steps
+        self.pace = Pace(trainer.step, trainer.config.trainer.warmup, trainer.config.imagination.begin)
+        self.strip = Strip(trainer)
+        self.entries = list(log.read(trainer.run.log_file)) if trainer.run.log_file.exists() else []
+        self.last = Event("start", trainer.step, {})
+        watched = notebook.is_interactive(interactive) and notebook.shell() is not None
+        self.front: Page | Lines = Page() if watched else Lines(every)
+        self.interactive = watched
+
+    def __enter__(self) -> Monitor:
+        self.front.tell(self)
+        return self
+
+    def show(self, event: Event) -> None:
+        """Takes in one event, and draws if it is time."""
+        self.last = event
+        self.pace.note(event.step)
+        if event.kind in ("log", "episode"):
+            self.entries.append({"step": event.step, "kind": event.kind, **event.metrics})
+        self.strip.extend(event.step)
+        self.front.tell(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.front.finish(self)
+        self.strip.finish()
+        if error is None and self.last.kind == "stopped" and not self.interactive:
+            # A run cut short must not look complete to whoever started it and left.
+            why = self.trainer.session.stops.reason
+            raise GlamkitError(f"stopped at step {self.last.step} of {self.total} and saved ({why}); {AGAIN}")
+
+    @property
+    def compiling(self) -> bool:
+        """Whether the next step compiles what it runs for the first time; until then nothing can be shown."""
+        begins = self.last.kind in ("start", "step") and self.last.step in self.pace.changes
+        return begins and self.trainer.machine.compiles
+
+    def state(self) -> str:
+        """Where training is, in one line."""
+        _, returns = plotting.series(self.entries, "episode/return")
+        _, totals = plotting.series(self.entries, "world_model/total")
+        parts = [f"step {self.last.step}/{self.total}"]
+        parts += [f"world_model {totals[-1]:.1f}"] if totals else []
+        parts += [f"return {returns[-1]:.1f}"] if returns else []
+        if self.last.kind in ("done", "stopped"):
+            return "  ".join([*parts, self.last.kind])
+        if self.compiling:
+            return "  ".join([*parts, "compiling what comes next takes about a minute"])
+        parts += [f"{self.pace.speed:.1f} steps/s"] if self.pace.speed else []
+        left, more = self.pace.left(self.total), "more than " if self.pace.slows else ""
+        return "  ".join([*parts, f"{more}{duration(left)} left" if left is not None else "time left: not known yet"])
+
+
+class Pace:
+    """Speed over the last minute, and the time left.
+
+    Random steps before the first update say nothing about it, and those before the first dream too little.
+    """
+
+    def __init__(self, step: int, warmup: int, dreams: int = 0, span: float = 60.0) -> None:
+        self.warmup, self.dreams, self.span = warmup, dreams, span
+        # The first update and the first dream of a process take longest, and what follows is slower than before.
+        self.changes = {max(step, warmup), max(step, warmup, dreams)}
+        self.marks: deque[tuple[float, int]] = deque([(time.perf_counter(), step)])
+
+    def note(self, step: int) -> None:
+        """Training is at this step now."""
+        now, (_, first) = time.perf_counter(), self.marks[0]
+        if any(first <= change < step for change in self.changes):
+            self.marks.clear()
+        elif now - self.marks[-1][0] < 0.1 and len(self.marks) > 1:
+            self.marks.pop()
+        while len(self.marks) > 2 and now - self.marks[0][0] > self.span:
+            self.marks.popleft()
+        self.marks.append((now, step))
+
+    @property
+    def speed(self) -> float:
+        """Agent steps per second; 0 while it is not known."""
+        (began, first), (now, step) = self.marks[0], self.marks[-1]
+        return (step - first) / (now - began) if step > first and now > began else 0.0
+
+    @property
+    def slows(self) -> bool:
+        """Whether dreams are still to come, and make each step take longer."""
+        return self.marks[-1][1] <= self.dreams
+
+    def left(self, total: int) -> float | None:
+        """Seconds to step `total`, or None while only random steps have been timed."""
+        step = self.marks[-1][1]
+        return (total - step) / self.speed if self.speed and step > self.warmup else None
+
+
+class Lines:
+    """Plain lines for logs: one every so many seconds, whatever happens; pictures once, at the end."""
+
+    def __init__(self, every: float) -> None:
+        self.every, self.next = every, 0.0
+
+    def tell(self, monitor: Monitor) -> None:
+        """Writes a line if it is time."""
+        if time.perf_counter() >= self.next or monitor.compiling:
+            self.write(monitor)
+
+    def write(self, monitor: Monitor) -> None:
+        """Writes a line."""
+        sys.stdout.write(monitor.state() + "\n")
+        sys.stdout.flush()  # or it would sit in a buffer while people wonder
+        self.next = time.perf_counter() + self.every
+
+    def finish(self, monitor: Monitor) -> None:
+        """The last line and, of a complete run, the verdict; in a notebook also the strip."""
+        self.write(monitor)
+        if monitor.last.kind == "done":
+            found = diagnostics.verdict(monitor.entries, monitor.trainer.config)
+            sys.stdout.writelines(f"{finding}\n" for finding in found)
+        if monitor.strip.columns and notebook.shell() is not None:
+            from IPython.display import display
+
+            display(plotting.strip(monitor.strip.columns))
+
+
+class Page:
+    """Three places in the notebook that are updated: the bar, the curves and the strip."""
+
+    def __init__(self) -> None:
+        self.handles: dict[str, Any] = {}
+        self.drawn: dict[str, int] = {}
+        self.next_bar, self.next_drawing = 0.0, 0.0
+
+    def tell(self, monitor: Monitor) -> None:
+        """Updates what it is time for."""
+        if time.perf_counter() >= self.next_bar or monitor.compiling:
+            self.put("bar", Bar(monitor))
+            self.next_bar = time.perf_counter() + 0.5
+        if time.perf_counter() >= self.next_drawing:
+            self.draw(monitor)
+
+    def draw(self, monitor: Monitor) -> None:
+        """The curves and the strip, where there is something new; then a pause in keeping with what it took."""
+        began = time.perf_counter()
+        for name, parts in (("curves", monitor.entries), ("strip", monitor.strip.columns)):
+            if parts and self.drawn.get(name) != len(parts):
+                self.put(name, plotting.live(parts, monitor.total) if name == "curves" else plotting.strip(parts))
+                self.drawn[name] = len(parts)
+        now = time.perf_counter()
+        self.next_drawing = now + max(2.0, DRAWING * (now - began))
+
+    def put(self, name: str, shown: Any) -> None:
+        """Shows something in its place."""
+        from IPython.display import display
+
+        if name in self.handles:
+            self.handles[name].update(shown)
+        else:
+            self.handles[name] = display(shown, display_id=True)
+
+    def finish(self, monitor: Monitor) -> None:
+        """The last state of all three."""
+        self.put("bar", Bar(monitor))
+        self.draw(monitor)
+
+
+class Bar:
+    """The progress bar at one moment: HTML, so that a saved notebook shows it without a kernel or any widget."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.text, self.step, self.total = monitor.state(), monitor.last.step, monitor.total
+        self.note = {"stopped": STOPPED, "done": f"Done; all of it is in {monitor.trainer.run.folder}"}.get(
+            monitor.last.kind
+        )
+
+    def __repr__(self) -> str:
+        return self.text + (f"\n{self.note}" if self.note else "")
+
+    def _repr_html_(self) -> str:
+        note = f"<div><b>{escape(self.note)}</b></div>" if self.note else ""
+        bar = f'<progress value="{self.step}" max="{self.total}" style="width:100%"></progress>'
+        return (
+            f'<div class="glamkit-bar">{bar}<div>{escape(self.text).replace("  ", " &nbsp;·&nbsp; ")}</div>{note}</div>'
+        )
+
+
+def duration(seconds: float) -> str:
+    """``42s``, ``3m05s``, ``2h10m`` or ``4d03h``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02d}h"
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def overview(trainer: Trainer) -> notebook.Table:
+    """What is about to run, in a few rows, and everything in which it differs from the published setting."""
+    config, settings, model = trainer.config, trainer.config.trainer, trainer.agent.world_model
+    updates = (settings.env_steps - settings.warmup) // settings.update_every
+    sizes = [sum(p.numel() for p in part.parameters()) for part in (model, trainer.agent.actor_critic)]
+    changed = differences(Config(), config)
+    rows = [
+        (
+            "game",
+            f"{config.env.game}: {model.actions} actions, {config.env.image_size} x {config.env.image_size} pixels",
+        ),
+        ("preset", f"{config.preset}, seed {settings.seed}"),
+        ("length", f"{settings.env_steps:,} agent steps, the first {settings.warmup:,} at random; {updates:,} updates"),
+        ("size", f"world model {sizes[0]:,} parameters, actor-critic {sizes[1]:,}"),
+        ("machine", f"{trainer.machine}; GMamba's scan: {trainer.kernel}"),
+        ("run folder", trainer.run.folder),
+        ("start", f"goes on after step {trainer.step:,}" if trainer.step else "new run"),
+    ]
+    table = [(key, value, changed[key][0], unit, why) for key, value, unit, why in describe(config) if key in changed]
+    summary = f"{len(table)} of {sum(1 for _ in describe(config))} settings differ from the published ones"
+    return notebook.Table(rows, summary, ("setting", "here", "published", "unit", "what it is"), table)

@@ -1,0 +1,178 @@
+"""Looking into a world model: reconstructions, dreams beside what really happened, the variation it expected.
+
+Nothing here trains or disturbs training: BatchNorm only reads its statistics, no gradient is kept, and the random
+numbers drawn here leave those of the run as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glamkit.config import ImaginationConfig
+from glamkit.errors import GlamkitError
+from glamkit.models.world_model import WorldModel
+from glamkit.ops.functional import kl_categorical
+from glamkit.runtime import Machine, undisturbed
+from glamkit.training.replay import Replay
+from glamkit.types import Batch, Context, Rollout
+
+RECENT = 2000  # steps searched for a busy scene: enough to find one, and quick
+
+
+class RolloutComparison(NamedTuple):
+    """H real steps, and the same steps as the model sees and as it dreams them; pictures are (H, size, size, 3) uint8.
+
+    `imagined` comes from the real steps before the first one and from the actions really taken, nothing else;
+    `reconstructed` is what the autoencoder keeps of each real frame. Rewards are those of the action at each frame.
+    """
+
+    before: np.ndarray  # (size, size, 3): the last frame the dream had seen
+    real: np.ndarray
+    reconstructed: np.ndarray
+    imagined: np.ndarray
+    actions: np.ndarray  # (H,)
+    rewards: np.ndarray  # (H,) real
+    predicted: np.ndarray  # (H,) the model's, in the dream
+    terminations: np.ndarray  # (H,) of 0 and 1, real
+
+
+class VariationForecast(NamedTuple):
+    """For each of n steps the change that came and the one GMamba expected before it: (n, K, C) probabilities."""
+
+    frames: np.ndarray  # (n + 1, size, size, 3) uint8: step i leads from frame i to frame i + 1
+    came: np.ndarray
+    expected: np.ndarray
+    kl: np.ndarray  # (n,) nats, summed over the K variables
+    free: float  # nats: a mean KL below this is not trained further
+    first: int = 1  # the number that the first of these steps is shown with
+
+
+@contextlib.contextmanager
+def looking(model: WorldModel, machine: Machine, seed: int) -> Iterator[None]:
+    """Context in which a model in training may be looked at."""
+    training = model.training
+    model.eval()
+    try:
+        with undisturbed(seed), torch.no_grad(), machine.autocast():
+            yield
+    finally:
+        model.train(training)
+
+
+def busiest(replay: Replay, length: int, recent: int = RECENT) -> int:
+    """First step of the recent window of `length` steps (at least two) in which something moves all the time.
+
+    The window's calmest step counts, not its sum: one flash, as when a new game starts, must not win. Windows with an
+    end of an episode before their last step are taken only when there is no other.
+
+    Raises:
+        GlamkitError: the replay holds fewer than `length` steps.
+    """
+    count = min(len(replay), recent)
+    if count < length:
+        raise GlamkitError(f"the replay holds {len(replay)} steps, but {length} are needed for this picture.")
+    first = replay.count - count
+    steps = replay.window(torch.tensor([first]), count)
+    frames = steps.frames[0].float()
+    moving = (frames[1:] - frames[:-1]).abs().mean((1, 2, 3))
+    # More than is usual when something moves is no better: it is flicker, or the whole screen changing.
+    usual = moving[moving > 0].median() if moving.any() else moving.new_tensor(0.0)
+    windows = moving.clamp(max=float(usual)).unfold(0, length - 1, 1)
+    ended = steps.terminations[0, : count - 1].unfold(0, length - 1, 1).amax(1)
+    return first + int((windows.amin(1) + 0.1 * windows.mean(1) - 1e6 * ended).argmax())
+
+
+def dream(
+    model: WorldModel,
+    replay: Replay,
+    machine: Machine,
+    config: ImaginationConfig,
+    start: int,
+    horizon: int,
+    seed: int = 0,
+) -> RolloutComparison:
+    """Dreams `horizon` steps from the real ones `start` .. `start + context_length - 1`, with the recorded actions.
+
+    The first dreamt latent is the prior's guess of the frame right after the context, so picture k of the dream stands
+    beside the real frame of step `start + context_length + k`.
+
+    Args:
+        model: the world model.
+        replay: where the real steps are.
+        machine: where the model computes.
+        config: how it imagines: context length and memory.
+        start: number of the context's first step.
+        horizon: H.
+        seed: of the draws from the prior.
+    """
+    length = config.context_length
+    steps = real_steps(replay, start, length + horizon)
+    with looking(model, machine, seed):
+        observed = model.observe(steps.frames)
+        context = Context(observed.latent[:, :length], steps.actions[:, :length])
+        rollout = replayed(model, context, steps.actions[:, length:], config.memory)
+        imagined = model.decode(rollout.states[:, :-1, : model.latent])
+        reconstructed = model.decode(observed.latent[:, length:])
+    frames = steps.frames[0].permute(0, 2, 3, 1).cpu().numpy()
+    return RolloutComparison(
+        frames[length - 1],
+        frames[length:],
+        pictures(reconstructed[0]),
+        pictures(imagined[0]),
+        steps.actions[0, length:].cpu().numpy(),
+        steps.rewards[0, length:].cpu().numpy(),
+        rollout.rewards[0].float().cpu().numpy(),
+        steps.terminations[0, length:].cpu().numpy(),
+    )
+
+
+def replayed(model: WorldModel, context: Context, actions: Tensor, memory: str) -> Rollout:
+    """Dreams on from contexts with given actions (N, H), whatever a policy would do."""
+    given = iter(actions.unbind(1))
+    return model.imagine(lambda _: next(given), context, actions.shape[1], memory)
+
+
+def variation(
+    model: WorldModel, replay: Replay, machine: Machine, start: int, length: int, seed: int = 0
+) -> VariationForecast:
+    """What GMamba expected to change at each of `length` real steps from `start` on, beside what did change.
+
+    The first S steps are read only, as in training.
+    """
+    first = model.config.window
+    steps = real_steps(replay, start, length)
+    with looking(model, machine, seed):
+        observed = model.observe(steps.frames)
+        _, globally = model.sequence_model(model.tokens(observed.latent, steps.actions))
+        came = model.varied(observed.embedding[:, first:]).float()
+        expected = model.variation_prior(globally[:, :-1]).float()
+        kl = kl_categorical(came, expected)
+    frames = steps.frames[0, first:].permute(0, 2, 3, 1).cpu().numpy()
+    came, expected = came[0].exp(), expected[0].exp()
+    free = model.config.variation_free_nats
+    return VariationForecast(frames, came.cpu().numpy(), expected.cpu().numpy(), kl[0].cpu().numpy(), free)
+
+
+def real_steps(replay: Replay, start: int, length: int) -> Batch:
+    """One window (1, length, ...) of the replay.
+
+    Raises:
+        GlamkitError: some of these steps are not stored, or no longer.
+    """
+    if not replay.oldest <= start <= replay.count - length:
+        raise GlamkitError(
+            f"steps {start} to {start + length - 1} are not in the replay, "
+            f"which holds {replay.oldest} to {replay.count - 1}."
+        )
+    return replay.window(torch.tensor([start]), length)
+
+
+def pictures(decoded: Tensor) -> np.ndarray:
+    """Decoded pictures (n, 3, size, size), about [0, 1] -> (n, size, size, 3) uint8."""
+    return (decoded.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,153 @@
+"""Where a dream may start: the stored steps by episode, reward, termination or surprise, or at random.
+
+How a new game begins cannot be foreseen by anyone, so neither random starts nor surprises are first frames of one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from glamkit.analysis.rollouts import looking
+from glamkit.config import coerce
+from glamkit.errors import GlamkitError, nearest
+from glamkit.ops.functional import kl_categorical
+from glamkit.training.load import LoadedRun
+
+KINDS = {
+    "random": "anywhere, evenly",
+    "reward": "shortly before a reward, the largest first",
+    "termination": "shortly before a life or an episode ends, the latest first",
+    "surprise": "shortly before what the model foresaw least, among the newest steps",
+    "episode": "at the beginnings of episodes (or lives), the best return first",
+}
+LEAD = 4  # steps between a start and what it is chosen for: a dream has to foresee it
+RECENT = 2000  # steps searched for surprises: a second or two of encoding with the full-size model
+
+
+class Start(NamedTuple):
+    """A step to dream from: the dream's first picture foretells this step's frame."""
+
+    step: int
+    why: str
+
+
+def find_starts(
+    opened: LoadedRun, by: str = "random", count: int = 8, seed: int = 0, context: int | None = None, ahead: int = 0
+) -> list[Start]:
+    """Up to `count` starts, all with `context` real steps before them.
+
+    Args:
+        opened: the run.
+        by: one of `KINDS`.
+        count: how many at most.
+        seed: of the random ones.
+        context: None takes as many steps as in training.
+        ahead: real steps wanted from the start on, to compare with.
+
+    Raises:
+        GlamkitError: an unknown kind, too few stored steps, or none of this kind.
+    """
+    if by not in KINDS:
+        raise GlamkitError(f"by = {by!r} is no way to choose starts; {nearest(by, KINDS)}")
+    first, last = bounds(opened, context, ahead)
+    if by == "random":
+        rng, steps = np.random.default_rng(seed), np.arange(first, last + 1)
+        steps = steps[~new_game(opened, steps)] if not new_game(opened, steps).all() else steps
+        picked = np.sort(rng.choice(steps, min(coerce("count", count, int), len(steps)), replace=False))
+        return [Start(int(step), f"step {step:,}") for step in picked]
+    found = {"reward": rewards, "termination": terminations, "surprise": surprises, "episode": episodes}[by](opened)
+    kept, taken = [], list[int]()
+    for start in found:
+        # Two starts of nearly the same scene are one to look at.
+        if first <= start.step <= last and all(abs(start.step - other) > LEAD for other in taken):
+            kept.append(start)
+            taken.append(start.step)
+    if not kept:
+        raise GlamkitError(f"no stored step is a start by {by!r}; choose starts by 'random' or 'surprise'.")
+    return kept[:count]
+
+
+def bounds(opened: LoadedRun, context: int | None = None, ahead: int = 0) -> tuple[int, int]:
+    """The first and the last step a dream may start from."""
+    steps = opened.config.imagination.context_length if context is None else coerce("context", context, int)
+    ahead = coerce("horizon", ahead, int)
+    if ahead < 0 or steps < 2:
+        name, value, least = ("horizon", ahead, 0) if ahead < 0 else ("context", steps, 2)
+        raise GlamkitError(f"{name} = {value} is outside its range: at least {least}.")
+    replay = opened.replay
+    first, last = replay.oldest + steps, replay.count - ahead
+    if first > last:
+        room = len(replay) - steps
+        most = f"horizon of at most {room}" if room > 0 else f"context of at most {max(len(replay) - ahead, 0)}"
+        raise GlamkitError(
+            f"{steps} real steps before a dream and {ahead} to compare it with are more than the {len(replay):,} "
+            f"that are stored; use a {most}."
+        )
+    return first, last
+
+
+def rewards(opened: LoadedRun) -> list[Start]:
+    """Starts before rewards, the largest first; among equal ones the newest first."""
+    values, oldest = ordered(opened, "rewards"), opened.replay.oldest
+    steps = sorted(np.flatnonzero(values), key=lambda place: (-abs(values[place]), -place))
+    return [Start(oldest + int(p) - LEAD, f"reward {values[p]:+g} at step {oldest + p:,}") for p in steps]
+
+
+def terminations(opened: LoadedRun) -> list[Start]:
+    """Starts before stored terminations, the latest first."""
+    ends, oldest = np.flatnonzero(ordered(opened, "terminations")), opened.replay.oldest
+    return [Start(oldest + int(place) - LEAD, f"an end at step {oldest + place:,}") for place in ends[::-1]]
+
+
+def episodes(opened: LoadedRun) -> list[Start]:
+    """Beginnings of the stretches between stored terminations, the best return first.
+
+    A dream needs real steps before it; so it starts as many steps into the episode as it sees.
+    """
+    oldest, values = opened.replay.oldest, ordered(opened, "rewards")
+    edges = [0, *(np.flatnonzero(ordered(opened, "terminations")) + 1).tolist()]
+    context = opened.config.imagination.context_length
+    found = []
+    for first, last in zip(edges, [*edges[1:], len(values)], strict=True):
+        if last > first:
+            gain = float(values[first:last].sum())
+            step = oldest + first + min(context, max(last - first - 1, 0))
+            found.append((gain, Start(step, f"return {gain:+g}, steps {oldest + first:,} to {oldest + last - 1:,}")))
+    return [start for _, start in sorted(found, key=lambda pair: -pair[0])]
+
+
+def surprises(opened: LoadedRun) -> list[Start]:
+    """Starts before the steps whose frames the model foresaw least, worst first, among the newest ones."""
+    steps, kl = surprise(opened)
+    order = [place for place in np.argsort(kl)[::-1] if not new_game(opened, steps[place])]
+    return [Start(int(steps[p]) - LEAD, f"{kl[p]:.1f} nats of surprise at step {steps[p]:,}") for p in order]
+
+
+def surprise(opened: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
+    """For the newest steps their numbers, and KL(seen || foreseen) in nats of each frame, knowing all before it."""
+    model, replay = opened.agent.world_model, opened.replay
+    count, first = min(RECENT, len(replay)), model.config.window
+    if count < first + 2:
+        raise GlamkitError(f"the replay holds {count} steps, but {first + 2} are needed to find surprises.")
+    begin = replay.count - count
+    steps = replay.window(torch.tensor([begin]), count)
+    with looking(model, opened.machine, 0):
+        observed = model.observe(steps.frames)
+        hidden, _ = model.sequence_model(model.tokens(observed.latent, steps.actions))
+        kl = kl_categorical(observed.posterior[:, first + 1 :], model.prior(hidden[:, :-1]))
+    return np.arange(begin + first + 1, replay.count), kl[0].float().cpu().numpy()
+
+
+def new_game(opened: LoadedRun, steps: np.ndarray) -> np.ndarray:
+    """Whether an episode or a life ended right before each of these stored steps, of which none is the oldest."""
+    return ordered(opened, "terminations")[np.asarray(steps) - 1 - opened.replay.oldest] > 0
+
+
+def ordered(opened: LoadedRun, name: str) -> np.ndarray:
+    """All stored ``actions``, ``rewards`` or ``terminations``, oldest first."""
+    replay = opened.replay
+    rows = torch.arange(replay.oldest, replay.count) % replay.config.capacity
+    return getattr(replay, name)[rows.to(replay.device)].cpu().numpy()

@@ -1,0 +1,99 @@
+"""A slider over the steps of a stretch, with the picture of the chosen one: for JupyterLab; the pictures are plain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets
+
+from glamkit import notebook
+from glamkit.analysis.effective_memory import WindowEffect
+from glamkit.analysis.events import GameEvent
+from glamkit.analysis.frame_plots import moment
+from glamkit.analysis.variation_metrics import VariationView
+from glamkit.plotting import Picture
+
+
+class StepViews:
+    """The steps of a stretch, and the picture of each; a picture is drawn when it is first asked for.
+
+    Args:
+        view: the stretch.
+        window: LMamba's tokens at each of its steps.
+        events: of the run.
+    """
+
+    def __init__(self, view: VariationView, window: WindowEffect, events: Sequence[GameEvent]) -> None:
+        self.view, self.window = view, window
+        self.first, self.last = int(view.numbers[0]), int(view.numbers[-1])
+        self.events = [event for event in events if self.first <= event.step <= self.last]
+        self.drawn: dict[int, bytes] = {}
+
+    def picture(self, step: int) -> Picture:
+        """The picture of a step."""
+        kinds = [event.kind for event in self.events if event.step == step]
+        return moment(self.view, self.window, step - self.first, f" ({' and '.join(kinds)})" if kinds else "")
+
+    def png(self, step: int) -> bytes:
+        """The same as a PNG file, drawn once."""
+        if step not in self.drawn:
+            self.drawn[step] = self.picture(step).png()
+        return self.drawn[step]
+
+    def striking(self) -> int:
+        """The step worth a first look: the last event, or where the most was expected to change."""
+        if self.events:
+            return self.events[-1].step
+        return self.first + int(self.view.variation.size_expected.argmax())
+
+    def beside(self, step: int, forward: bool) -> int:
+        """The next event after a step, or the one before it; the step itself if there is none."""
+        later = [event.step for event in self.events if event.step > step]
+        earlier = [event.step for event in self.events if event.step < step]
+        return min(later, default=step) if forward else max(earlier, default=step)
+
+
+ALONE = "The slider needs a running kernel: run this cell again. Below is the step it began at."
+
+
+class StepSlider(ipywidgets.VBox):
+    """The slider, buttons to the events, and the picture."""
+
+    def __init__(self, moments: StepViews) -> None:
+        self.moments = moments
+        # A page sends the newest place only, once the one before it is drawn: dragging never falls behind.
+        self.slider = ipywidgets.IntSlider(
+            moments.striking(), moments.first, moments.last, description="step", layout={"width": "60%"}
+        ).add_class("glamkit-steps")
+        self.image = ipywidgets.Image(value=moments.png(self.slider.value), format="png").add_class("glamkit-moment")
+        self.image.layout.max_width, self.image.layout.align_self = "100%", "flex-start"  # enlarged it would blur
+        self.slider.observe(self._moved, "value")
+        buttons = [self._button("event before", "before", False), self._button("next event", "next", True)]
+        super().__init__([ipywidgets.HBox([self.slider, *buttons]), self.image])
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        """What is saved of it; readers without a kernel take the sentence, JupyterLab with one the widget."""
+        return notebook.alone(super()._repr_mimebundle_(include=include, exclude=exclude), ALONE)
+
+    def _button(self, text: str, name: str, forward: bool) -> Any:
+        button = ipywidgets.Button(description=text, disabled=not self.moments.events, layout={"width": "auto"})
+        button.on_click(lambda _: self._jump(forward))
+        return button.add_class(f"glamkit-{name}")
+
+    def _jump(self, forward: bool) -> None:
+        self.slider.value = self.moments.beside(self.slider.value, forward)
+
+    def _moved(self, change: dict[str, Any]) -> None:
+        self.image.value = self.moments.png(change["new"])
+
+
+def show(moments: StepViews) -> StepSlider | None:
+    """Shows the slider where somebody watches; None elsewhere, where a static picture is all there is."""
+    if not notebook.is_interactive() or notebook.shell() is None:
+        return None
+    from IPython.display import display
+
+    shown = StepSlider(moments)
+    display(shown)
+    return shown

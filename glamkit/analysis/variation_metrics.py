@@ -1,0 +1,193 @@
+"""What is measured on a reading: forecasts beside what came, pictures of the expected change, and the branches' shares.
+
+Everything here is plain NumPy, for one stretch of n steps; pictures of it are in `lens_plots`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glamkit.analysis.open_loop import Curve
+from glamkit.analysis.rollouts import VariationForecast, looking
+from glamkit.analysis.variation import Lens, Reading
+
+TINY = 1e-6  # an effect below this is none: nothing to divide into shares
+BINS = 10
+
+
+class Forecast(NamedTuple):
+    """n forecasts of K categoricals and what came, both (n, K, C) probabilities."""
+
+    expected: np.ndarray
+    came: np.ndarray
+    resting: np.ndarray  # (K, C): what stands for nothing at all happening
+
+    @property
+    def surprise(self) -> np.ndarray:
+        """(n,) nats: KL(came || expected), summed over the variables."""
+        return divergence(self.came, self.expected)
+
+    @property
+    def blind(self) -> np.ndarray:
+        """(n,) nats: the surprise of a guess that knows nothing, the same for every class."""
+        return divergence(self.came, np.full_like(self.came, 1 / self.came.shape[-1]))
+
+    @property
+    def agreement(self) -> np.ndarray:
+        """(n,) share of the variables whose likeliest class is the one that was the likeliest to be expected."""
+        return (self.expected.argmax(-1) == self.came.argmax(-1)).mean(-1)
+
+    @property
+    def chance(self) -> float:
+        """Agreement of the best constant guess: for each variable the class that came most often."""
+        winners = np.eye(self.came.shape[-1])[self.came.argmax(-1)]
+        return float(winners.mean(0).max(-1).mean())
+
+    @property
+    def size_expected(self) -> np.ndarray:
+        """(n,) nats: how far the forecast is from nothing happening."""
+        return divergence(self.expected, self.resting)
+
+    @property
+    def size_came(self) -> np.ndarray:
+        """(n,) nats: how far what came is from nothing happening."""
+        return divergence(self.came, self.resting)
+
+
+class Calibration(NamedTuple):
+    """Of all classes that were expected with about the probability `expected`, the share `came` did come (bins,)."""
+
+    expected: np.ndarray
+    came: np.ndarray
+    reach: np.ndarray  # half the width of a 95 % interval over steps
+    error: float  # mean |expected - came|, every class counted once
+
+
+class Shares(NamedTuple):
+    """Effects (n, 2, 4) of switching off GMamba or LMamba on each of `lens.QUANTITIES`, in `lens.UNITS`."""
+
+    effects: np.ndarray
+
+    @property
+    def local(self) -> np.ndarray:
+        """(n, 4): LMamba's effect as a share of both; NaN where neither has one."""
+        return ratio(self.effects[:, 1], self.effects.sum(1))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(4,): LMamba's share over all steps, effects added before they are divided."""
+        return ratio(self.effects[:, 1].sum(0), self.effects.sum((0, 1)))
+
+
+class ScreenForecast(NamedTuple):
+    """Changes from frame to frame, (n, size, size) in shares of a pixel's range, brighter is positive."""
+
+    frames: np.ndarray  # (n + 1, size, size, 3) uint8
+    true: np.ndarray  # of the real frames
+    seen: np.ndarray  # of their reconstructions: what the model could foresee at best
+    expected: np.ndarray  # the reconstruction of the expected next frame, less that of the present one
+
+    @property
+    def skill(self) -> np.ndarray:
+        """(n,): share of the true change (squared) that was foreseen; 0 is as good as a still picture, 1 perfect."""
+        wrong, total = ((self.true - self.expected) ** 2).sum((1, 2)), (self.true**2).sum((1, 2))
+        return 1 - ratio(wrong, total)
+
+    def overall(self, which: str = "expected") -> float:
+        """The skill over all steps, of the `expected` or of the `seen` change; squares are added, then divided."""
+        wrong = ((self.true - getattr(self, which)) ** 2).sum()
+        return float(1 - ratio(wrong, (self.true**2).sum()))
+
+
+class VariationView(NamedTuple):
+    """A stretch of n steps through the lens."""
+
+    numbers: np.ndarray  # (n,) of the steps
+    rewards: np.ndarray  # (n,)
+    terminations: np.ndarray  # (n,)
+    variation: Forecast
+    latent: Forecast
+    shares: Shares
+    screen: ScreenForecast
+
+
+def view(lens: Lens, reading: Reading) -> VariationView:
+    """All of it for a reading of one stretch."""
+    numbers, rewards, terminations = (plain(reading[i][0]) for i in (0, 2, 3))
+    forecasts = variation(lens, reading)[0], latent(lens, reading)[0]
+    return VariationView(numbers, rewards, terminations, *forecasts, shares(lens, reading)[0], screen(lens, reading)[0])
+
+
+def codes(seen: VariationView, free: float) -> VariationForecast:
+    """The variation's forecasts as `plotting.variation` draws them; `free` are the nats below which none is trained."""
+    found = seen.variation
+    return VariationForecast(seen.screen.frames, found.came, found.expected, found.surprise, free, int(seen.numbers[0]))
+
+
+def variation(lens: Lens, reading: Reading) -> list[Forecast]:
+    """The variation that GMamba expected and the one that came, for each stretch."""
+    model, embedding = lens.model, reading.embedding
+    with looking(model, lens.machine, 0):
+        came = model.varied(embedding).float().exp()
+        expected = model.variation_prior(reading.variation).float().exp()
+        resting = model.varied(torch.zeros_like(embedding[:1, :2])).float().exp()
+    return [Forecast(*pair, plain(resting[0, 0])) for pair in zip(plain(expected), plain(came), strict=True)]
+
+
+def latent(lens: Lens, reading: Reading) -> list[Forecast]:
+    """The same for the next frame's latent; nothing happening is that the present one stays, on the average."""
+    expected, came = plain(lens.predict(reading.hidden).latent.exp()), plain(reading.posterior.exp())
+    return [Forecast(e, c[1:], c.mean(0)) for e, c in zip(expected, came, strict=True)]
+
+
+def shares(lens: Lens, reading: Reading) -> list[Shares]:
+    """What switching off a branch does to h and to each prediction, step by step."""
+    off = [lens.effect(reading.hidden, rest) for rest in (reading.locally, reading.globally)]
+    return [Shares(effects) for effects in plain(torch.stack(off, 2))]
+
+
+def screen(lens: Lens, reading: Reading) -> list[ScreenForecast]:
+    """Where on the screen a change was expected, and where it came."""
+    expected = lens.predict(reading.hidden).latent
+    with looking(lens.model, lens.machine, 0):
+        now = lens.model.decode(lens.likely(reading.posterior)).float().mean(2)
+        then = lens.model.decode(lens.likely(expected)).float().mean(2)
+    real, frames = reading.frames.float().mean(2) / 255, reading.frames.permute(0, 1, 3, 4, 2)
+    parts = (frames, real[:, 1:] - real[:, :-1], now[:, 1:] - now[:, :-1], then - now[:, :-1])
+    return [ScreenForecast(*found) for found in zip(*map(plain, parts), strict=True)]
+
+
+def calibration(forecast: Forecast, bins: int = BINS) -> Calibration:
+    """A reliability diagram over all classes of all variables, in bins that hold equally many."""
+    expected, came = (part.reshape(len(part), -1) for part in (forecast.expected, forecast.came))
+    edges = np.unique(np.quantile(expected, np.linspace(0, 1, bins + 1)))
+    places = np.searchsorted(edges[1:-1], expected, side="right")
+    rows = []
+    for place in range(max(len(edges) - 1, 1)):
+        inside = places == place
+        gaps = Curve("", "", ratio(((came - expected) * inside).sum(1), inside.sum(1))[:, None])
+        rows.append((expected[inside].mean(), came[inside].mean(), gaps.reach[0], inside.mean()))
+    said, true, reach, weight = np.array(rows).T
+    return Calibration(said, true, reach, float((np.abs(said - true) * weight).sum()))
+
+
+def divergence(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """KL(left || right) in nats between probabilities (..., K, C), summed over K."""
+    floor = 1e-12  # without unimix a class may have no probability at all
+    left, right = left.astype(np.float64), right.astype(np.float64)
+    return (left * (np.log(left + floor) - np.log(right + floor))).sum((-2, -1))
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The part over the whole, NaN where there is no whole."""
+    part, whole = np.asarray(part, float), np.asarray(whole, float)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > TINY)
+
+
+def plain(x: Tensor) -> np.ndarray:
+    """A tensor as an array."""
+    return x.detach().cpu().numpy()

@@ -1,0 +1,317 @@
+"""How fast this machine trains, beside the plain way of doing the same: ``python -m glamkit.bench.benchmark``.
+
+The fast side is a `Trainer`. The reference side, `reference.PlainTrainer`, does what the released code does: float32,
+every window read again in full, nothing shared. Both start from the same weights and share one replay; they take turns
+in one process, so that whatever slows the machine slows both, and a ratio is formed round by round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from glamkit import notebook
+from glamkit.analysis.monitor import duration
+from glamkit.bench import growth, hardware
+from glamkit.bench.timing import EAGER, PHASES, Clock, Tell, TimedTrainer, Work, count_fast, run_hours, step_costs
+from glamkit.config import Checked, Config, parse_overrides, preset, setting
+from glamkit.errors import GlamkitError, command, nearest
+from glamkit.plotting import count
+from glamkit.runs.files import replace_text
+from glamkit.runtime import DEVICES, resolve_device, undisturbed
+from glamkit.training.trainer import Trainer
+
+SAME = {"imagination.contexts": "replay", "imagination.memory": "window"}  # what the released code does
+OPT_IN = {"imagination.contexts": "batch", "imagination.memory": "recurrent"}
+QUIET = "Other programs that run at the same time spoil such timings: trust them from a quiet machine only."
+RATE = (
+    "Of the machine's rate: the fast side's matrix products and convolutions alone, as many operations as their plain "
+    "forms have; scans, what is looked up, and what kernels of its own multiply are not counted."
+)
+BASIS = "from the step's cost at the horizons of the run and from acting; without evaluation and saving"
+
+Keep = Callable[[dict[str, Any]], None]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BenchmarkPlan(Checked):
+    """What is measured, and how often; `phases` may be given as text with commas."""
+
+    phases: tuple[str, ...] = setting(tuple(PHASES), "names", "the phases that are timed")
+    repeats: int = setting(3, "rounds", "in each of which every side of every phase is timed once", 1, 1000)
+    games: int = setting(1, "games", "that the predicted hours are for, one after the other", 1, 100_000)
+    growth: bool = setting(False, "yes/no", "also time how cost grows with horizon, batch, length and width")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.phases, str):
+            object.__setattr__(self, "phases", tuple(self.phases.replace(",", " ").split()))
+        if not self.phases:
+            raise GlamkitError(f"phases names none; allowed: {', '.join(PHASES)}.")
+        super().__post_init__()
+        for name in self.phases:
+            if name not in PHASES:
+                raise GlamkitError(f"unknown phase {name!r}; {nearest(name, PHASES)}")
+        object.__setattr__(self, "phases", tuple(name for name in PHASES if name in self.phases))
+
+
+def measure(
+    config: Config, plan: BenchmarkPlan | None = None, tell: Tell = lambda _: None, keep: Keep = lambda _: None
+) -> dict[str, Any]:
+    """Measures everything; the result is plain values, ready for JSON.
+
+    The fast side of the phases does the same work as the reference: `imagination.contexts` and `.memory` are set as in
+    the released code. ``step_opt_in`` says what the other settings bring; the predicted hours are for the config as it
+    is given. Random numbers drawn here leave those outside as they were.
+
+    Args:
+        config: the experiment whose sizes are used.
+        plan: what is measured.
+        tell: is told how far it is.
+        keep: is given the result when all is timed and memory, which takes minutes more, is not measured yet.
+
+    Returns:
+        ``phases`` (a table for each phase and, with ``step``, for ``step_opt_in``), ``machine``, ``environment``,
+        ``predicted_hours`` (with ``step``), ``growth`` (if planned) and ``settings``.
+
+    Raises:
+        GlamkitError: the device is not there, or the game cannot be opened.
+    """
+    plan, busy = plan or BenchmarkPlan(), hardware.busy()
+    resolve_device(config.runtime.device)
+    with undisturbed(config.trainer.seed):
+        report = timed(config, plan, tell)
+        report["machine"]["busy_before"] = busy
+        report["settings"] = {**asdict(plan), "config": asdict(config)}
+        add_flops(report, config, tell)
+        keep(report)
+        add_memory(report, config, tell)
+        if plan.growth:
+            report["growth"] = growth.measure(config.override(**SAME), plan.repeats, tell)
+    return report
+
+
+def timed(config: Config, plan: BenchmarkPlan, tell: Tell) -> dict[str, Any]:
+    """Phases, machine, games and predicted hours, from trainers that live in one process."""
+    with ExitStack() as stack:
+        benches: dict[Config, TimedTrainer] = {}
+
+        def bench(changed: Config) -> TimedTrainer:
+            # One for each way of dreaming, since a trainer may have compiled its own.
+            if changed not in benches:
+                tell(f"playing {changed.env.game} for {changed.trainer.warmup:,} steps")
+                benches[changed] = TimedTrainer(
+                    changed, stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))
+                )
+            return benches[changed]
+
+        main, works = bench(config.override(**SAME)), dict[tuple[str, str], Work]()
+        tell("preparing what the phases start from; compiling, where it is done, takes minutes")
+        for name in plan.phases:
+            works[name, "fast"] = main.fast(name)
+            if name == "step":
+                works[name, "opt_in"] = bench(config.override(**OPT_IN)).fast(name)
+            works[name, "reference"] = main.reference(name)
+        clock = Clock(main.trainer, works, tell)
+        clock.warm_up("reference")
+        clock.run(plan.repeats)
+        phases = {name: clock.compare(name, "fast") for name in plan.phases}
+        for name in plan.phases:
+            phases[name]["reference_flops"] = clock.flops[name, "reference"]
+        if "step" in phases:
+            phases["step_opt_in"] = clock.compare("step", "opt_in")
+        tell("playing")
+        usual = bench(config).trainer
+        report = {
+            "phases": phases,
+            "machine": hardware.describe(main.trainer),
+            "environment": hardware.game_speeds(usual),
+        }
+        if "step" in phases:
+            report["predicted_hours"] = predict(usual, plan, report, step_costs(usual, plan.repeats, tell))
+        return report
+
+
+def predict(trainer: Trainer, plan: BenchmarkPlan, report: dict[str, Any], costs: dict[int, float]) -> dict[str, Any]:
+    """Hours of whole runs, from what a step costs at a few horizons and from what acting costs."""
+    config, speeds, phases = trainer.config, report["environment"], report["phases"]
+    hours = run_hours(config, costs, speeds)
+    first, updates = min(costs), 1 / config.trainer.update_every
+    speeds["training"] = 1 / (1 / speeds["acting_and_game"] + updates * costs[first])
+    predicted: dict[str, Any] = {"per_game": hours, "games": plan.games, "all_games": plan.games * hours}
+    predicted |= {"step_s_at_horizon": {str(horizon): cost for horizon, cost in costs.items()}, "basis": BASIS}
+    if set(PHASES) <= set(phases):
+        slow = {name: phases[name]["reference_s"] for name in PHASES}
+        fixed = slow["world_model"] + slow["imagination"] - slow["imagination_steps"]
+        per_step = (slow["imagination_steps"] + slow["actor_critic"]) / config.imagination.horizon
+        hours = run_hours(config, {horizon: fixed + per_step * horizon for horizon in costs}, speeds)
+        predicted["reference_per_game"] = hours
+    return predicted
+
+
+def add_flops(report: dict[str, Any], config: Config, tell: Tell) -> None:
+    """What each phase's products and convolutions add up to, and how near they come to the machine's own rate."""
+    phases, machine = report["phases"], report["machine"]
+    tell("counting operations")
+    counted = count_fast(config.override(**SAME), [name for name in phases if name in PHASES])
+    if "step" in phases:
+        counted["step_opt_in"] = count_fast(config.override(**OPT_IN), ["step"])["step"]
+    rates = machine["matrix_flops_per_s"]
+    for name, row in phases.items():
+        row["flops"] = counted[name]
+        row["share_of_peak"] = row["flops"] / row["fast_s"] / rates[machine["precision"]]
+        if "reference_flops" in row:
+            row["reference_share_of_peak"] = row["reference_flops"] / row["reference_s"] / rates["float32"]
+
+
+def add_memory(report: dict[str, Any], config: Config, tell: Tell) -> None:
+    """Peak memory of each side, in a process of its own, so that neither sees what the other left."""
+    phases, same = report["phases"], config.override(**SAME)
+    sides = {"fast": (same, "fast"), "reference": (same.override(**EAGER), "reference")}
+    if "step" in phases:
+        sides["opt_in"] = (config.override(**OPT_IN), "fast")
+    found = {}
+    for name, (changed, side) in sides.items():
+        tell(f"memory of the {name.replace('_', '-')} side, in a process of its own")
+        command = [sys.executable, "-m", "glamkit.bench.timing", side]
+        done = subprocess.run(command, input=changed.to_json(), capture_output=True, text=True, check=False)
+        if done.returncode:  # killed, most likely for want of memory: the timings are still good
+            said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+            logger.warning("The memory of the %s side could not be measured (%s).", name, said)
+        found[name] = {} if done.returncode else json.loads(done.stdout.splitlines()[-1])
+    for name, row in phases.items():
+        fast, phase = ("opt_in", "step") if name == "step_opt_in" else ("fast", name)
+        row["fast_peak_bytes"] = found[fast].get(phase)
+        row["reference_peak_bytes"] = found["reference"].get(phase)
+
+
+# Reading it -----------------------------------------------------------------------------------------------------------
+
+
+def table(report: dict[str, Any]) -> notebook.Table:
+    """The phases in rows."""
+    rows = [("phase", "fast", "reference", "ratio", "of the machine's rate", "peak memory, fast", "reference")]
+    for name, row in report["phases"].items():
+        times = (span(row["fast_s"]), span(row["reference_s"]), f"{row['ratio']:.2f} x")
+        memory = (size(row.get("fast_peak_bytes")), size(row.get("reference_peak_bytes")))
+        rows.append((name, *times, f"{row['share_of_peak']:.0%}", *memory))
+    return notebook.Table(rows, f"{RATE} {QUIET}")
+
+
+def facts(report: dict[str, Any]) -> notebook.Table:
+    """The machine, the games and the hours to expect, in rows."""
+    machine, games, hours = report["machine"], report["environment"], report.get("predicted_hours")
+    rates = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in machine["matrix_flops_per_s"].items())
+    kind = f"{machine['precision']} on {machine['device']}"
+    rows = [
+        ("machine", f"{machine['name']}, {machine['threads']} threads, torch {machine['torch']}"),
+        ("fast side", f"{kind}, scan: {machine['kernel']}, compiled: {machine['compiled']}"),
+        ("matrix products", rates),
+        ("one game", f"{games['game_alone']:,.0f} steps/s alone, {games['acting_and_game']:,.0f} steps/s with acting"),
+        ("evaluation", f"{games['evaluation']:,.0f} steps/s of all its games together"),
+    ]
+    if machine["busy_before"] is not None:
+        rows.insert(1, ("busy before", f"{machine['busy_before']:.1f} programs on {machine['cores']} cores"))
+    if hours:
+        rows.append(("training", f"{games['training']:.3g} steps/s with its updates, at the first horizon"))
+        predicted = f"{duration(3600 * hours['all_games'])} predicted, {hours['basis']}"
+        rows.append((count(hours["games"], "whole run"), predicted))
+    return notebook.Table(rows)
+
+
+def span(seconds: float) -> str:
+    """``12.3 s``, ``45.6 ms``."""
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+def size(count: int | None) -> str:
+    """``1.24 GiB``, or nothing where it is not known."""
+    return "" if count is None else f"{count / 2**30:.2f} GiB"
+
+
+class BenchmarkProgress:
+    """Tells how far it is: in one line that is renewed where somebody watches, elsewhere in a line now and then."""
+
+    def __init__(self, every: float = 10.0) -> None:
+        self.every, self.next = every, 0.0
+        self.watched = notebook.is_interactive() and notebook.shell() is not None
+        self.handle: Any = None
+
+    def __call__(self, text: str) -> None:
+        """Shows it."""
+        stream = sys.stdout if notebook.shell() is not None else sys.stderr
+        if self.watched:
+            from IPython.display import display
+
+            shown = {"text/plain": text}
+            if self.handle is None:
+                self.handle = display(shown, raw=True, display_id=True)
+            else:
+                self.handle.update(shown, raw=True)
+        elif stream.isatty():
+            stream.write(f"\r\033[K{text}")
+        elif time.perf_counter() >= self.next:
+            stream.write(text + "\n")
+            self.next = time.perf_counter() + self.every
+        stream.flush()
+
+
+def target(path: str | Path) -> Path | None:
+    """Where the JSON is to go, or None for no path; checked before hours of work.
+
+    Raises:
+        GlamkitError: nothing can be written there.
+    """
+    if not path:
+        return None
+    file = Path(path).expanduser()
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        raise GlamkitError(f"{str(path)!r} is no file that can be written; name one in a folder that is there.")
+    return file
+
+
+def save(report: dict[str, Any], file: Path | None) -> None:
+    """Writes the report as JSON, at once or not at all; nothing where there is no path."""
+    if file is not None:
+        replace_text(file, json.dumps(report, indent=1))
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        "python -m glamkit.bench.benchmark",
+        description="Times training beside the plain way of doing the same.",
+        epilog=QUIET,
+    )
+    parser.add_argument("--preset", default="atari100k", help="whose sizes are used: atari100k, quick or debug")
+    parser.add_argument("--device", help=DEVICES)
+    parser.add_argument("--phases", default=",".join(PHASES), help="with commas between; all: %(default)s")
+    parser.add_argument("--repeats", default=3, help="rounds in which each side is timed once; %(default)s")
+    parser.add_argument("--games", default=1, help="games that the predicted hours are for; %(default)s")
+    parser.add_argument("--growth", action="store_true", help="also how cost grows with the sizes; takes minutes")
+    parser.add_argument("--set", default="", metavar="KEY=VALUE", help="more settings, with spaces between")
+    parser.add_argument("--json", default="", metavar="FILE", help="where the result is written")
+    given = parser.parse_args(arguments)
+    changes = parse_overrides(given.set) | ({"runtime.device": given.device} if given.device else {})
+    config, file = preset(given.preset, changes), target(given.json)
+    plan = BenchmarkPlan(given.phases, given.repeats, given.games, given.growth)
+    report = measure(config, plan, BenchmarkProgress(), lambda report: save(report, file))
+    save(report, file)
+    sys.stderr.write("\r\033[K" if sys.stderr.isatty() else "")
+    sys.stdout.write(f"{facts(report)}\n\n{table(report)}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,318 @@
+"""Does the kit compute what the released model computes?
+
+    python -m glamkit.bench.parity FILE...
+
+A reference file holds outputs of the released code on made-up weights and inputs that both sides can build from a seed
+(DESIGN section 1, "Reference data"). This room builds them again, computes ours and prints one line per array. The
+exit status is 0 when all agree, 1 when an array is beyond its tolerance, 2 when a file cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glamkit.config import Config, WorldModelConfig
+from glamkit.errors import GlamkitError, command
+from glamkit.models.released import WORLD_MODEL_NAMES, import_released, import_released_agent, released_name
+from glamkit.models.world_model import WorldModel
+from glamkit.ops.functional import lambda_return, two_hot_mean
+from glamkit.training.trainer import adam
+from glamkit.types import Batch, Rollout
+
+Values = dict[str, Tensor]
+
+# First match wins: pattern of an array's name, how its difference is measured, and the most that is allowed.
+# `scaled` is the absolute difference over the array's largest value, or over 1 where all are smaller.
+# Weights move by some 3e-5 per update, so what is left `after` three of them is held to about a hundredth of that.
+TOLERANCES = [
+    (r"eval/(train_forward|inference_forward)\..*", "absolute", 1e-3),
+    (r"eval/(embedding|reconstruction|posterior_logits|variation_posterior_logits)", "scaled", 1e-4),
+    (r"eval/.*", "scaled", 1e-3),
+    (r"train/loss\..*", "relative", 1e-5),
+    (r"train/grad_norm/.*", "relative", 1e-2),
+    (r"three_updates/.*", "relative", 1e-4),
+    (r"after/.*", "absolute", 1e-6),
+    (r".*", "scaled", 1e-4),
+]
+
+
+class Reference(NamedTuple):
+    """A reference file: where it is, how its weights and inputs were made, and what the released code computed."""
+
+    path: Path
+    meta: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+class Row(NamedTuple):
+    """One array compared; `verdict` is ``ok``, ``differs by design`` or what is wrong."""
+
+    name: str
+    absolute: float
+    relative: float
+    tolerance: str
+    verdict: str
+
+    @property
+    def fails(self) -> bool:
+        """Whether this array speaks against parity."""
+        return self.verdict not in ("ok", "differs by design")
+
+    def __str__(self) -> str:
+        return f"{self.name:<62} {self.absolute:9.2e} {self.relative:9.2e}  {self.tolerance:<14} {self.verdict}"
+
+
+# Reading and rebuilding ---------------------------------------------------------------------------------------------
+
+
+def read(path: str | Path) -> Reference:
+    """A reference file.
+
+    Raises:
+        GlamkitError: it cannot be read, or is something else.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            meta = json.loads(stored["meta"].tobytes())
+            arrays = {name: stored[name].astype(np.float64) for name in stored.files if name != "meta"}
+        agent = "actor.0.weight" in meta["shapes"]
+        sizes = [meta[name] for name in ("seed", "actions", "batch", "length", *(["feat"] if agent else []))]
+        sizes += [size for shape in meta["shapes"].values() for size in shape]
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "it is damaged or not an .npz file"
+        raise GlamkitError(f"{path} cannot be read: {reason}.") from None
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        raise GlamkitError(f"{path} is not a reference file: it lacks arrays, or its `meta` is incomplete.") from None
+    if not arrays or any(type(size) is not int or size < 0 for size in sizes):
+        raise GlamkitError(f"{path} is not a reference file: it has no arrays, or sizes that are not whole numbers.")
+    return Reference(path, meta, arrays)
+
+
+def parameters(meta: dict[str, Any]) -> Values:
+    """The made-up weights, by the released code's names; each depends on the seed and on its own name only."""
+    shapes, seed = meta["shapes"], meta["seed"]
+    heads = [int(name.split(".")[1]) for name in shapes if re.fullmatch(r"critic\.\d+\.weight", name)]
+    scaled = tuple(f"{critic}.{max(heads)}." for critic in ("critic", "slow_critic")) if heads else ()
+    result = {}
+    for name, shape in shapes.items():
+        random = np.random.RandomState(zlib.crc32(f"{seed}:{name}".encode()))
+        noise = np.asarray(random.standard_normal(shape)).astype(np.float32)
+        value = _made_up(name, shape, noise)
+        if scaled and name.startswith(scaled):
+            value = value * meta.get("head_scale", 1.0)
+        kind = np.int64 if name.endswith("num_batches_tracked") else np.float32
+        result[name] = torch.from_numpy(np.asarray(value, dtype=kind))
+    return result
+
+
+def _made_up(name: str, shape: list[int], noise: np.ndarray) -> Any:
+    """One weight: noise around values like those of a trained network."""
+    if name.endswith("running_var"):
+        return 1 + 0.1 * np.abs(noise)
+    if name.endswith("num_batches_tracked"):
+        return 100
+    if name.endswith("A_log"):
+        return np.log(np.arange(1, shape[1] + 1)) + 0.05 * noise
+    if name.endswith("dt_proj.bias"):
+        return -4 + 0.5 * noise
+    if name.endswith(".D") or (len(shape) == 1 and name.endswith("weight")):
+        return 1 + 0.1 * noise
+    if len(shape) == 1:  # biases and running means
+        return 0.1 * noise
+    return noise / np.sqrt(np.prod(shape[1:]))
+
+
+def frames_and_steps(meta: dict[str, Any], size: int) -> Batch:
+    """The world model's made-up input: noise of which four fifths of the pixels stay from frame to frame."""
+    random, shape = np.random.RandomState(meta["seed"] + 1000), (meta["batch"], meta["length"])
+    frames = random.randint(0, 256, (*shape, 3, size, size)).astype(np.uint8)
+    for t in range(1, shape[1]):
+        keep = random.rand(shape[0], 1, size, size) < 0.8
+        frames[:, t] = np.where(keep, frames[:, t - 1], frames[:, t])
+    actions = random.randint(0, meta["actions"], shape)
+    rewards = random.choice([0, 0, 0, 1, -1, 3], shape)
+    ends = random.rand(*shape) < 0.05
+    return Batch(torch.from_numpy(frames), torch.from_numpy(actions), _float(rewards), _float(ends))
+
+
+def dream(meta: dict[str, Any]) -> Rollout:
+    """The actor-critic's made-up input."""
+    random, (count, steps) = np.random.RandomState(meta["seed"] + 1000), (meta["batch"], meta["length"])
+    states = random.standard_normal((count, steps + 1, meta["feat"]))
+    actions = random.randint(0, meta["actions"], (count, steps))
+    rewards = 2 * random.standard_normal((count, steps))
+    return Rollout(_float(states), torch.from_numpy(actions), _float(rewards), _float(random.rand(count, steps) < 0.1))
+
+
+def _float(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.astype(np.float32))
+
+
+# Ours ---------------------------------------------------------------------------------------------------------------
+
+
+def world_model_values(reference: Reference) -> Values:
+    """What our world model computes, whole, by the arrays' names without their slices."""
+    model, _ = import_released(parameters(reference.meta))
+    # Probabilities instead of samples, as in the reference: no random numbers, and gradients flow.
+    model.sample = torch.exp
+    batch = frames_and_steps(reference.meta, 4 * 2 ** len(model.config.channels))
+    lasts = {int(found[1]) for name in reference.arrays if (found := re.match(r"eval/inference.*\.last(\d+)", name))}
+    values = _seen_by(model.eval(), batch, sorted(lasts & set(range(1, batch.actions.shape[1] + 1))))
+    model.train()
+    loss, parts = model.loss(batch)
+    loss.backward()
+    values |= {f"train/loss.{name}": part for name, part in parts.items()}
+    for name, parameter in model.named_parameters():
+        norm = torch.zeros(()) if parameter.grad is None else parameter.grad.norm()
+        values[f"train/grad_norm/{released_name(name, WORLD_MODEL_NAMES)}"] = norm
+    return values
+
+
+@torch.no_grad()
+def _seen_by(model: WorldModel, batch: Batch, lasts: list[int]) -> Values:
+    """Everything before the loss, with BatchNorm's running statistics."""
+    embedding, posterior, latent = model.observe(batch.frames)
+    tokens = model.tokens(latent, batch.actions)
+    hidden, variation = model.sequence_model(tokens)
+    memories = {f"eval/inference_forward.last{n}": model.sequence_model.memory(tokens[:, -n:]) for n in lasts}
+    return {
+        "eval/embedding": embedding,
+        "eval/posterior_logits": posterior,
+        "eval/variation_posterior_logits": model.varied(embedding[:, model.config.window :]),
+        "eval/reconstruction": model.decode(latent),
+        "eval/train_forward.latent": hidden,
+        "eval/train_forward.global": variation,
+        "eval/prior_logits": model.prior(hidden),
+        "eval/variation_prior_logits": model.variation_prior(variation),
+        "eval/reward_logits": model.reward(hidden),
+        "eval/reward": model.outcome(hidden)[0],
+        "eval/termination_logit": model.termination(hidden).squeeze(-1),
+        **{name: memory.hidden.unsqueeze(1) for name, memory in memories.items()},
+    }
+
+
+def agent_values(reference: Reference) -> Values:
+    """What our actor-critic computes: values at first, three updates, and the weights after them."""
+    model, rollout = import_released_agent(parameters(reference.meta)), dream(reference.meta)
+    config, states = model.config, rollout.states
+    values: Values = {}
+    with torch.no_grad():
+        slow = two_hot_mean(model.slow_critic(states), model.bins)
+        values |= {"value": model.value(states), "slow_value": slow, "logits": model.actor(states)}
+        values["lambda_return"] = lambda_return(
+            rollout.rewards, rollout.terminations, values["value"], config.discount, config.trace, config.bootstrap
+        )
+    settings, updates = Config().actor_critic_optimizer, []
+    optimizer = adam(model, settings)
+    for _ in range(3):
+        loss, parts = model.loss(rollout)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        optimizer.step()
+        model.move_slow_critic()
+        updates.append(parts | {"norm_ratio": parts["range"].clamp(min=1.0)})
+    theirs = {"policy": "policy_loss", "value": "value_loss", "slow_value": "slow_value_loss", "total": "total_loss"}
+    theirs |= {"entropy": "entropy_loss", "range": "S", "norm_ratio": "norm_ratio"}
+    values |= {f"three_updates/{name}": torch.stack([u[ours] for u in updates]) for ours, name in theirs.items()}
+    return values | {f"after/{name}": value for name, value in model.state_dict().items()}
+
+
+# Comparing ----------------------------------------------------------------------------------------------------------
+
+
+def compare(name: str, theirs: np.ndarray, values: Values) -> Row:
+    """One line. Relative: to each reference value or, near zero, to a hundredth of the array's largest."""
+    plain, bracket, part = name.removesuffix("]").partition("[")
+    kind, allowed = next((kind, most) for pattern, kind, most in TOLERANCES if re.fullmatch(pattern, plain))
+    tolerance, unknown = f"{kind} {allowed:.0e}", float("nan")
+    if plain not in values:
+        return Row(name, unknown, unknown, tolerance, "not known to glamkit")
+    ours = fit(values[plain].detach().double().numpy(), part if bracket else None, theirs.shape)
+    if ours is None or not theirs.size:
+        shapes = f"{tuple(values[plain].shape)} and {theirs.shape}"
+        return Row(name, unknown, unknown, tolerance, f"shapes {shapes} do not fit")
+    difference, largest = np.abs(ours - theirs), np.abs(theirs).max()
+    scale = np.maximum(np.abs(theirs), 0.01 * largest)
+    relative = np.divide(difference, scale, out=np.where(difference == 0, 0.0, np.inf), where=scale > 0)
+    worst = {"absolute": difference.max(), "scaled": difference.max() / max(largest, 1.0), "relative": relative.max()}
+    verdict = "ok" if worst[kind] <= allowed else "BEYOND"  # written so that nan is beyond
+    last = re.fullmatch(r"eval/inference_forward\.last(\d+)", plain)
+    if last and 1 < int(last[1]) < WorldModelConfig().window:
+        # The released code reads only the last token of a context shorter than S; we read all (table of choices).
+        verdict = "differs by design"
+    return Row(name, float(worst["absolute"]), float(worst["relative"]), tolerance, verdict)
+
+
+def fit(whole: np.ndarray, part: str | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The part of our array that a reference file kept, or None where no reading of its name gives that shape.
+
+    The text of a slice counts axes from the first (``:,:,:4``) or, if that does not fit, to the last (``::64``). A name
+    without one stands for the whole array or, where the shape says so, for the first values of the flattened one.
+    """
+    if part is None:
+        result = whole.ravel()[: shape[0]] if len(shape) == 1 and whole.ndim > 1 else whole
+        return result if result.shape == shape else None
+    slices = [re.fullmatch(r"(-?\d{1,9})?:(-?\d{1,9})?(?::([1-9]\d{0,8})?)?", text) for text in part.split(",")]
+    if not all(slices) or len(slices) > whole.ndim:
+        return None
+    axes = [slice(*(int(number) if number else None for number in found.groups())) for found in slices if found]
+    spare = [slice(None)] * (whole.ndim - len(axes))
+    readings = [whole[(*axes, *spare)], whole[(*spare, *axes)]]
+    return next((result for result in readings if result.shape == shape), None)
+
+
+def check(path: str | Path) -> list[Row]:
+    """All arrays of one reference file, compared with ours.
+
+    Raises:
+        GlamkitError: the file cannot be read, or its weights are not those of a released model.
+    """
+    reference = read(path)
+    compute: Callable[[Reference], Values] = world_model_values
+    if "actor.0.weight" in reference.meta["shapes"]:
+        compute = agent_values
+    try:
+        values = compute(reference)
+    except (MemoryError, RuntimeError, ValueError, OverflowError, IndexError):
+        raise GlamkitError(f"{path} cannot be computed: the sizes in its `meta` do not fit each other.") from None
+    return [compare(name, theirs, values) for name, theirs in reference.arrays.items()]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m glamkit.bench.parity", description="Compares glamkit with references."
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a reference file (.npz)")
+    return max(tell(path) for path in parser.parse_args(arguments).files)
+
+
+@command
+def tell(path: str) -> int:
+    """Checks one file and prints the table; 1 if something does not agree."""
+    rows = check(path)
+    failed, designed = sum(row.fails for row in rows), sum(row.verdict == "differs by design" for row in rows)
+    sys.stdout.write(f"{path}\n{'array':<62} {'absolute':>9} {'relative':>9}  tolerance\n")
+    sys.stdout.writelines(f"{row}\n" for row in rows)
+    agree = len(rows) - failed - designed
+    sys.stdout.write(f"{len(rows)} arrays: {agree} agree, {designed} differ by design, {failed} do not agree.\n\n")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

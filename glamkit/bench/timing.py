@@ -1,0 +1,232 @@
+"""Both sides of a training step, taking turns at the clock. For `benchmark`, which says what the sides are."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
+from functools import cached_property, partial
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from glamkit.analysis.monitor import duration
+from glamkit.bench import hardware
+from glamkit.bench.plain import PlainTrainer
+from glamkit.config import Config
+from glamkit.models.world_model import Observed
+from glamkit.runtime import memory_kept
+from glamkit.training.trainer import Trainer
+from glamkit.types import Batch, Context, Rollout
+
+PHASES = {
+    "world_model": "one update of the world model, with backward pass and optimiser step",
+    "imagination": "dreams, with the encoding of the real steps they start from",
+    "imagination_steps": "the dreams alone, from real steps already encoded",
+    "actor_critic": "one update of actor and critic",
+    "step": "a whole training step: sample, update, imagine, update",
+}
+EAGER = {"runtime.compile": "off", "runtime.record": False, "runtime.kernel": "glamkit"}
+Work = Callable[[], Any]
+Works = Mapping[tuple[str, str], Work]
+Tell = Callable[[str], None]
+
+
+class TimedTrainer:
+    """A trainer that has played its random steps, its plain counterpart, and what their phases start from.
+
+    Args:
+        config: the experiment.
+        folder: an empty one, for the trainer's run.
+    """
+
+    def __init__(self, config: Config, folder: str | Path) -> None:
+        self.trainer = Trainer(config, folder)
+        while self.trainer.step < config.trainer.warmup:
+            self.trainer.collect()
+
+    @cached_property
+    def plain(self) -> PlainTrainer:
+        """The reference side, with the weights as they are when it is first asked for."""
+        return PlainTrainer(self.trainer)
+
+    @cached_property
+    def batch(self) -> Batch:
+        """Windows for the world model."""
+        return self.trainer.replay.sample()
+
+    @cached_property
+    def observed(self) -> Observed:
+        """The batch, encoded."""
+        return self.trainer.train_world_model(self.batch)
+
+    @cached_property
+    def context(self) -> Context:
+        """What dreams start from."""
+        settings, trainer = self.trainer.config.imagination, self.trainer
+        real = trainer.replay.sample(settings.starts, settings.context_length)
+        context = trainer.phases.encode(real.frames, real.actions)
+        return Context(*(part.clone() for part in context))  # a recording's are overwritten by its next call
+
+    @cached_property
+    def rollout(self) -> Rollout:
+        """Dreams for the actor-critic."""
+        return self.trainer.imagine(self.batch, self.observed)
+
+    def fast(self, phase: str) -> Work:
+        """The phase as glamkit does it; what it starts from is prepared here, outside the clock."""
+        trainer = self.trainer
+        match phase:
+            case "world_model":
+                return partial(trainer.train_world_model, self.batch)
+            case "imagination":
+                return partial(trainer.imagine, self.batch, self.observed)
+            case "imagination_steps":
+                return partial(trainer.phases.dream, self.context, trainer.horizon)
+            case "actor_critic":
+                return partial(trainer.train_actor_critic, self.rollout)
+        return partial(update, trainer)
+
+    def reference(self, phase: str) -> Work:
+        """The phase as the released code does it, from the same batch, contexts and dreams."""
+        plain = self.plain
+        match phase:
+            case "world_model":
+                return partial(plain.train_world_model, self.batch)
+            case "imagination":
+                return plain.imagine
+            case "imagination_steps":
+                return partial(plain.imagine, Context(self.context.latents.float(), self.context.actions))
+            case "actor_critic":
+                states, *others = (part.clone() for part in self.rollout)
+                return partial(plain.train_actor_critic, Rollout(states.float(), *others))
+        return plain.update
+
+
+def update(trainer: Trainer) -> None:
+    """One training step of the fast side, as in `Trainer.advance`."""
+    batch = trainer.replay.sample()
+    trainer.train_actor_critic(trainer.imagine(batch, trainer.train_world_model(batch)))
+
+
+class Clock:
+    """Times some works in turns, again and again, and says how long it will take.
+
+    Attributes:
+        spans: seconds of every work, one number a round.
+        flops: of those works whose side was to be counted.
+    """
+
+    def __init__(self, trainer: Trainer, works: Works, tell: Tell) -> None:
+        self.machine, self.works, self.tell = trainer.machine, works, tell
+        self.spans: dict[tuple[str, str], list[float]] = {key: [] for key in works}
+        self.flops: dict[tuple[str, str], int] = {}
+        self.best: dict[tuple[str, str], float] = {}
+
+    def warm_up(self, counted: str) -> None:
+        """Every work once, which is not kept: the first time is slower. On side `counted`, operations are counted."""
+        for number, (key, work) in enumerate(self.works.items(), 1):
+            self.tell(f"warming up, {number} of {len(self.works)}: {' '.join(key)}")
+            if key[1] == counted:
+                self.best[key] = hardware.seconds(self.machine, partial(self.count, key, work))
+            else:
+                self.best[key] = hardware.seconds(self.machine, work)
+
+    def count(self, key: tuple[str, str], work: Work) -> None:
+        """Counts a work's operations."""
+        self.flops[key] = hardware.flops(work)
+
+    def run(self, repeats: int) -> None:
+        """All works one after the other, `repeats` times over."""
+        for turn in range(1, repeats + 1):
+            rest = dict(self.best)
+            for key, work in self.works.items():
+                left = sum(rest.values()) + (repeats - turn) * sum(self.best.values())
+                self.tell(f"round {turn} of {repeats}: {' '.join(key)}; about {duration(left)} left of these")
+                self.spans[key].append(self.time(key[1], work))
+                self.best[key] = min(self.best[key], self.spans[key][-1])
+                del rest[key]
+
+    def time(self, side: str, work: Work) -> float:
+        """Seconds of a work. As in training, the fast sides have their memory from the step before."""
+        if side == "reference":
+            return hardware.seconds(self.machine, work)
+        with memory_kept(self.machine.device):
+            work()
+            return hardware.seconds(self.machine, work)
+
+    def compare(self, phase: str, side: str) -> dict[str, Any]:
+        """One row of the result: medians, and the median of the ratios formed round by round."""
+        fast, reference = self.spans[phase, side], self.spans[phase, "reference"]
+        ratios = [slow / quick for quick, slow in zip(fast, reference, strict=True)]
+        return {
+            "fast_s": median(fast),
+            "reference_s": median(reference),
+            "ratio": median(ratios),
+            "fast_each_s": fast,
+            "reference_each_s": reference,
+            "ratios": ratios,
+        }
+
+
+def count_fast(config: Config, phases: Collection[str]) -> dict[str, int]:
+    """Operations of the fast side's phases. What is compiled cannot be counted, so this is the same without it."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        bench = TimedTrainer(config.override(**EAGER), folder)
+        return {phase: hardware.flops(bench.fast(phase)) for phase in phases}
+
+
+def peaks(config: Config, side: str) -> dict[str, int | None]:
+    """Most memory in use during each phase of one side (``fast`` or ``reference``), in bytes; for a process of its own.
+
+    Every phase has run once before, so that optimisers have their moments and compilers are done.
+    """
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        bench = TimedTrainer(config, folder)
+        peak, found = hardware.PeakMemory(bench.trainer.machine.device), dict[str, int | None]()
+        works = {p: getattr(bench, side)(p) for p in ("world_model", "imagination", "actor_critic")}
+        with nullcontext() if side == "reference" else memory_kept(bench.trainer.machine.device):
+            for work in works.values():
+                work()
+            for phase, work in works.items():
+                peak.begin()
+                work()
+                found[phase] = peak.read()
+    known = [value for value in found.values() if value is not None]
+    return found | {"step": max(known) if known else None}
+
+
+def step_costs(trainer: Trainer, repeats: int, tell: Tell) -> dict[int, float]:
+    """Seconds of a training step at the first, a middle and the last horizon of the run, as it is configured."""
+    settings, before = trainer.config.imagination, trainer.step
+    growths = min(trainer.config.trainer.env_steps // settings.horizon_growth, settings.horizon_growth_limit)
+    costs = {}
+    for growth in sorted({0, growths // 2, growths}):
+        trainer.step = growth * settings.horizon_growth
+        tell(f"a step as configured, at horizon {trainer.horizon}")
+        with memory_kept(trainer.machine.device):
+            for _ in range(2 if trainer.machine.recorder else 1):  # the second call of a recording records it
+                update(trainer)
+            spans = [hardware.seconds(trainer.machine, partial(update, trainer)) for _ in range(min(repeats, 2))]
+        costs[trainer.horizon] = median(spans)
+    trainer.step = before
+    return costs
+
+
+def run_hours(config: Config, costs: Mapping[int, float], speeds: Mapping[str, float]) -> float:
+    """Hours of one whole run: games, acting, and updates at the cost of the horizon they are at."""
+    settings, run = config.imagination, config.trainer
+    steps = np.arange(run.warmup + 1, run.env_steps + 1)
+    steps = steps[steps % run.update_every == 0]
+    horizons = settings.horizon + np.minimum(steps // settings.horizon_growth, settings.horizon_growth_limit)
+    updates = np.interp(horizons, list(costs), list(costs.values())).sum()
+    acting = (run.env_steps - run.warmup) / speeds["acting_and_game"] + run.warmup / speeds["game_alone"]
+    return float(updates + acting) / 3600
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(peaks(Config.from_dict(json.load(sys.stdin)), sys.argv[1])) + "\n")

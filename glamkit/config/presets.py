@@ -1,0 +1,150 @@
+"""The named experiments, and how they are changed by hand."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from glamkit.config.fields import parse_overrides
+from glamkit.config.sections import Config, keys, override
+from glamkit.errors import GlamkitError, nearest
+
+PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
+    {
+        # The published setting: a GPU's work. The defaults above.
+        "atari100k": {},
+        # A small model that learns what a game looks like in minutes on two CPU cores.
+        "quick": {
+            "world_model.channels": (16, 32, 64, 64),
+            "world_model.variables": 16,
+            "world_model.classes": 16,
+            "world_model.width": 128,
+            "world_model.latents": "probabilities",
+            # All that moves in Pong fits below the published free nats, where nothing would be predicted.
+            "world_model.free_nats": 0.1,
+            "world_model.variation_free_nats": 0.0,
+            "actor_critic.width": 128,
+            "replay.batch_size": 4,
+            "replay.sequence_length": 24,
+            "replay.newest_windows": 1,
+            "imagination.starts": 64,
+            "imagination.contexts": "batch",
+            "imagination.memory": "recurrent",
+            "imagination.horizon": 8,
+            "trainer.env_steps": 2_800,
+            "trainer.warmup": 256,
+            "trainer.update_every": 2,
+            "trainer.log_every": 50,
+            "trainer.save_every": 500,
+            "evaluation.episodes": 2,
+            "evaluation.episode_steps": 500,
+            "world_model_optimizer.learning_rate": 1e-3,
+            "world_model_optimizer.epsilon": 1e-4,
+            "actor_critic_optimizer.learning_rate": 1e-4,
+        },
+        # The built-in games, from their pixels, in minutes on two CPU cores.
+        "learn": {
+            "env.image_size": 32,
+            "world_model.channels": (16, 32, 64),
+            "world_model.variables": 16,
+            "world_model.classes": 16,
+            "world_model.width": 128,
+            "world_model.state": 8,
+            # The games are deterministic but for their beginnings: draws would only add noise to what must be learned.
+            # Probabilities learn a little sooner, but blur: from one-hot codes the policy learns twice as fast.
+            "world_model.latents": "likeliest",
+            "world_model.bins": 63,
+            "world_model.bin_limit": 3.0,
+            # One step in twelve brings a reward: with weight 1 a catch is foreseen after twice as many updates.
+            "world_model.reward_scale": 6.0,
+            # A nat of free error a step is enough to lose the ball; a tenth, to forget the lamp of Memory.
+            "world_model.free_nats": 0.0,
+            "world_model.variation_free_nats": 0.0,
+            "world_model_optimizer.learning_rate": 2e-3,
+            # A policy that reads codes must follow as they change: once they hardly do, it catches up in 150 updates.
+            # With less than this its dreams are less accurate in the end.
+            "world_model_optimizer.final_rate": 0.2,
+            # The sequence model's gradients are small: with 1e-6 its steps are large, and now and then it breaks down.
+            "world_model_optimizer.epsilon": 1e-4,
+            "actor_critic.width": 128,
+            "actor_critic.bins": 63,
+            "actor_critic.bin_limit": 3.0,
+            "actor_critic.bootstrap": "next",
+            "actor_critic.trace": 0.8,
+            # Try everything, then decide: with 0.03 all along, policies settled early and never tried the way to a ball
+            # that comes back from the wall; with 0.06 or more they stay too random to the end.
+            "actor_critic.entropy": 0.12,
+            "actor_critic.final_entropy": 0.1,
+            "actor_critic_optimizer.learning_rate": 2e-3,
+            "replay.batch_size": 8,
+            "replay.sequence_length": 24,
+            "replay.newest_windows": 1,
+            # The dreams of an untrained model reward anything, and a policy that believed them does not recover.
+            "imagination.begin": 6_500,
+            "imagination.starts": 96,
+            "imagination.contexts": "batch",
+            "imagination.memory": "recurrent",
+            "imagination.context_length": 6,
+            # As long as an episode: with 8 steps few dreams hold both a decision and what it brought, and the policy
+            # needs four times the updates, even in dreams that are true.
+            "imagination.horizon": 12,
+            "imagination.horizon_growth_limit": 0,
+            "agent.acting": "posterior",
+            "trainer.env_steps": 10_000,
+            # Random play first: what has not been seen some five times in each place is not foreseen there.
+            "trainer.warmup": 4_500,
+            "trainer.save_every": 5_000,
+            "evaluation.episodes": 100,
+            "runtime.precision": "float32",
+        },
+        # Seconds: for tests, and to see that an installation works. It learns nothing.
+        "debug": {
+            "env.image_size": 32,
+            "world_model.channels": (4, 8, 8),
+            "world_model.variables": 4,
+            "world_model.classes": 4,
+            "world_model.width": 16,
+            "world_model.state": 4,
+            "actor_critic.width": 16,
+            "replay.capacity": 512,
+            "replay.batch_size": 4,
+            "replay.sequence_length": 12,
+            "replay.newest_windows": 1,
+            "imagination.starts": 8,
+            "imagination.horizon": 4,
+            "agent.context_length": 8,
+            "trainer.env_steps": 96,
+            "trainer.warmup": 48,
+            "trainer.log_every": 16,
+            "trainer.save_every": 32,
+            "evaluation.episodes": 2,
+            "evaluation.episode_steps": 40,
+            "runtime.precision": "float32",
+        },
+    }
+)
+
+
+def preset(name: str = "atari100k", overrides: str | Mapping[str, Any] | None = None, **shorthand: Any) -> Config:
+    """The named preset with what you change.
+
+    Args:
+        name: one of `PRESETS`.
+        overrides: dotted keys, as ``"trainer.warmup=300 env.sticky=0"`` or as a mapping.
+        shorthand: ``game``, ``seed``, ``env_steps`` without their section; None leaves the preset's value.
+
+    Raises:
+        GlamkitError: unknown preset, unknown key, wrong type or a value out of range.
+    """
+    if not isinstance(name, str) or name not in PRESETS:
+        raise GlamkitError(f"unknown preset {name!r}; {nearest(name, PRESETS)}")
+    changes = dict(PRESETS[name])
+    changes.update(parse_overrides(overrides))
+    sections = {"game": "env", "seed": "trainer", "env_steps": "trainer"}
+    for key, value in shorthand.items():
+        if key not in sections:
+            raise GlamkitError(f"unknown setting {key!r}; {nearest(key, [*sections, *keys()])}")
+        if value is not None:
+            changes[f"{sections[key]}.{key}"] = value
+    return override(Config(preset=name), changes)

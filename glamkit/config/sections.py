@@ -1,0 +1,329 @@
+"""Every number of an experiment on one screen.
+
+Each field carries its unit, the reason it is there and its allowed range; `describe` prints them as a table.
+A config is frozen, checks itself when it is made and survives a round trip through JSON. The published setting
+is the field's default; presets and overrides say what they change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, TypeVar
+
+from glamkit.config.fields import Checked, coerce, setting
+from glamkit.errors import GlamkitError, nearest
+
+Section = TypeVar("Section", bound="Checked")
+
+
+@dataclass(frozen=True)
+class EnvConfig(Checked):
+    """The game and how it is seen (paper: Atari 100k protocol)."""
+
+    game: str = setting("Pong", "name", "an Atari game such as Pong, or a gymnasium id with image observations")
+    image_size: int = setting(64, "pixels", "side of the square frame; 2 ** (2 + number of encoder layers)", 8, 256)
+    frame_skip: int = setting(4, "frames", "one agent step; the last two frames are max-pooled against flicker", 1, 16)
+    sticky: float = setting(
+        0.25, "probability", "repeat the last action: keeps games from being replayed blindly", 0, 1
+    )
+    life_loss: bool = setting(True, "yes/no", "store a lost life as a termination; the game goes on until it is over")
+
+
+@dataclass(frozen=True)
+class ReplayConfig(Checked):
+    """The ring of stored steps and how training windows are drawn from it."""
+
+    capacity: int = setting(100_000, "steps", "the ring's size; older steps are overwritten", 64)
+    batch_size: int = setting(32, "windows", "windows per world-model update", 1)
+    sequence_length: int = setting(68, "steps", "length T of a window: S burn-in steps and 64 trained ones", 6)
+    newest_windows: int = setting(5, "windows", "of each batch are the newest, so the present is always learned", 0)
+
+
+@dataclass(frozen=True)
+class WorldModelConfig(Checked):
+    """Categorical autoencoder, GMamba + LMamba, heads and loss weights (paper section 3)."""
+
+    channels: tuple[int, ...] = setting((32, 64, 128, 256), "channels", "of the encoder's stride-2 layers", 1)
+    variables: int = setting(32, "variables", "K categorical variables in a latent", 1)
+    classes: int = setting(32, "classes", "of each categorical variable", 2)
+    unimix: float = setting(0.01, "share", "of uniform in every categorical: keeps KL finite", 0, 0.5)
+    latents: Literal["sampled", "likeliest", "probabilities"] = setting(
+        "sampled", "choice", "one-hot draws (as released), the likeliest classes, or probabilities: see motion sooner"
+    )
+    width: int = setting(256, "features", "D, width of tokens and of the hidden state", 8)
+    blocks: int = setting(1, "blocks", "Mamba blocks in GMamba and in LMamba, stacked", 1, 32)
+    state: int = setting(16, "states", "per channel of the selective state space", 1, 256)
+    conv: int = setting(4, "taps", "of Mamba's causal convolution", 2, 4)
+    expand: int = setting(2, "times", "inner width of a Mamba block over D", 1, 8)
+    window: int = setting(4, "tokens", "S, what LMamba sees: the local variation", 1, 64)
+    modules: Literal["both", "gmamba", "lmamba"] = setting(
+        "both", "choice", "which modules add to the hidden state: both is the paper, the others are for ablation"
+    )
+    bins: int = setting(255, "bins", "of the two-hot reward distribution", 3)
+    bin_limit: float = setting(20.0, "symlog units", "the bins span +- this", 1, 50)
+    variation_head: Literal["frozen", "learned"] = setting(
+        "frozen", "choice", "posterior of the variation: a fixed random projection (as released), or trained"
+    )
+    reward_scale: float = setting(
+        1.0, "weight", "of the reward's loss: more where rewards are few and pictures rich", 0
+    )
+    dynamics_scale: float = setting(0.5, "weight", "of the KL that trains the prior", 0)
+    representation_scale: float = setting(0.1, "weight", "of the KL that makes latents predictable", 0)
+    variation_scale: float = setting(0.1, "weight", "of the KL that makes GMamba predict the variation", 0)
+    free_nats: float = setting(1.0, "nats", "KL below this is not trained further", 0)
+    variation_free_nats: float = setting(0.1, "nats", "the same for the variation", 0)
+
+
+@dataclass(frozen=True)
+class ImaginationConfig(Checked):
+    """Where dreams start, how long they last and what they remember."""
+
+    contexts: Literal["replay", "batch"] = setting(
+        "replay", "choice", "encode fresh random windows (as released), or reuse the model update's latents"
+    )
+    memory: Literal["window", "recurrent"] = setting(
+        "window", "choice", "re-read the last tokens at each step (as released), or carry the Mamba state"
+    )
+    begin: int = setting(
+        0, "agent steps", "until then only the model learns and actions are random: its first dreams mislead", 0
+    )
+    starts: int = setting(1024, "dreams", "imagined in parallel", 1)
+    context_length: int = setting(8, "steps", "of real experience before a dream; also the window it reads", 2, 64)
+    horizon: int = setting(16, "steps", "H at the start of training", 1, 1024)
+    horizon_growth: int = setting(3125, "agent steps", "for each, dreams get one step longer: the model improves", 1)
+    horizon_growth_limit: int = setting(32, "steps", "most that is added to the horizon", 0, 1024)
+
+
+@dataclass(frozen=True)
+class ActorCriticConfig(Checked):
+    """Actor and critic on the imagined states (paper section 3; STORM's settings)."""
+
+    layers: int = setting(2, "layers", "hidden layers of actor and critic", 1, 16)
+    width: int = setting(512, "features", "of each hidden layer", 8)
+    bins: int = setting(255, "bins", "of the two-hot value distribution", 3)
+    bin_limit: float = setting(20.0, "symlog units", "the bins span +- this", 1, 50)
+    discount: float = setting(0.985, "per step", "gamma: how much the next step counts", 0, 1)
+    trace: float = setting(0.95, "per step", "lambda of the lambda-return: bias against variance", 0, 1)
+    bootstrap: Literal["current", "next"] = setting(
+        "current", "choice", "the lambda-return mixes in V(s_t) (as released) or V(s_t+1) (the textbook)"
+    )
+    slow_decay: float = setting(0.98, "per update", "EMA of the slow critic", 0, 1)
+    range_decay: float = setting(0.99, "per update", "EMA of the return range that scales advantages", 0, 1)
+    range_percentile: float = setting(0.05, "share", "returns cut off at each end when the range is measured", 0, 0.5)
+    entropy: float = setting(3e-4, "weight", "of the policy's entropy: keeps exploration alive", 0)
+    final_entropy: float = setting(1.0, "of entropy", "the weight at the run's end; it falls evenly", 0, 1)
+
+
+@dataclass(frozen=True)
+class AgentConfig(Checked):
+    """How the agent acts in the real game."""
+
+    acting: Literal["prior", "posterior"] = setting(
+        "prior", "choice", "act on the predicted latent (as released) or on the one seen in the current frame"
+    )
+    context: Literal["carried", "reset"] = setting(
+        "carried", "choice", "at an episode's end keep the context (as released) or empty it"
+    )
+    context_length: int = setting(16, "steps", "of past frames and actions that acting looks at", 2, 256)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Checked):
+    """Adam and its gradient clip."""
+
+    learning_rate: float = setting(1e-4, "per update", "Adam's step size", 1e-8, 1)
+    final_rate: float = setting(1.0, "of learning_rate", "the step size at the run's end; it falls evenly", 0, 1)
+    epsilon: float = setting(1e-8, "-", "Adam's denominator floor", 1e-16, 1)
+    clip: float = setting(1000.0, "gradient norm", "larger gradients are scaled down to this", 1e-6)
+
+    def rate(self, progress: float) -> float:
+        """Adam's step size when `progress` (0 to 1) of the training is done."""
+        return float(falling(self.learning_rate, self.final_rate, progress))
+
+
+@dataclass(frozen=True)
+class TrainerConfig(Checked):
+    """The loop: how long, how often."""
+
+    seed: int = setting(1, "-", "everything random in a run derives from it", 0, 2**31 - 1)
+    env_steps: int = setting(102_000, "agent steps", "length of the run; one step is frame_skip game frames", 1)
+    warmup: int = setting(1024, "agent steps", "random actions before the first update", 1)
+    update_every: int = setting(1, "agent steps", "between two updates of world model and actor-critic", 1)
+    log_every: int = setting(100, "agent steps", "metrics are averaged over this and written as one line", 1)
+    save_every: int = setting(2500, "agent steps", "between two checkpoints", 1)
+
+    @property
+    def updates(self) -> int:
+        """Updates of everything in the whole run."""
+        return max(self.env_steps - self.warmup, 0) // self.update_every
+
+    def progress(self, step: int) -> float:
+        """How much of the training is done after so many agent steps: 0 until the first update, 1 at the end."""
+        return max(step - self.warmup, 0) / (self.env_steps - self.warmup)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig(Checked):
+    """The protocol of the final score."""
+
+    episodes: int = setting(20, "episodes", "played with the final policy (published: 20)", 1, 1000)
+    sampled: bool = setting(True, "yes/no", "sample actions as published; no = the most likely action")
+    episode_steps: int = setting(27_000, "agent steps", "an episode is cut here (108,000 frames, ALE's rule)", 1)
+    games: int = setting(
+        20, "games", "side by side; each episode has its own seed, so this changes no average", 1, 1000
+    )
+    sticky: Literal["env", "on", "off"] = setting(
+        "env", "choice", "sticky actions as in env.sticky, or on (0.25) or off whatever that is"
+    )
+    no_ops: int = setting(
+        0, "frames", "up to so many idle ones start an episode (0 as released, 30 elsewhere)", 0, 1000
+    )
+    every: int = setting(0, "agent steps", "between two evaluations during training; 0: at its end only", 0)
+
+
+@dataclass(frozen=True)
+class RuntimeConfig(Checked):
+    """The machine, never the result."""
+
+    device: str = setting("auto", "name", "auto takes a GPU when there is one; or cpu, cuda, cuda:1, mps")
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "choice", "of convolutions and matrix products; losses and scans stay float32"
+    )
+    kernel: Literal["auto", "glamkit", "mamba-ssm"] = setting(
+        "auto", "choice", "GMamba's training scan: auto is glamkit's own, as fast and repeatable"
+    )
+    compile: Literal["auto", "on", "off"] = setting("auto", "choice", "torch.compile: slow to begin; auto: long runs")
+    record: bool = setting(True, "yes/no", "on CUDA GPUs a phase's kernels are recorded once and start together")
+    tensorboard: bool = setting(False, "yes/no", "also write the log for TensorBoard, into tensorboard/ of the run")
+    deterministic: bool = setting(
+        False, "yes/no", "on GPUs only kernels that repeat to the bit: slower; torch warns of those that cannot"
+    )
+    max_hours: float = setting(0.0, "hours", "then the run saves and stops; start it again to go on; 0 = no limit", 0)
+    env_crashes: int = setting(10, "crashes", "of the game, answered by starting it anew; after more the run stops", 0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment. `preset` is the name it was made from; it changes nothing by itself."""
+
+    preset: str = "atari100k"
+    env: EnvConfig = EnvConfig()
+    replay: ReplayConfig = ReplayConfig()
+    world_model: WorldModelConfig = WorldModelConfig()
+    imagination: ImaginationConfig = ImaginationConfig()
+    actor_critic: ActorCriticConfig = ActorCriticConfig()
+    agent: AgentConfig = AgentConfig()
+    world_model_optimizer: OptimizerConfig = OptimizerConfig()
+    actor_critic_optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-5, epsilon=1e-5, clip=100.0)
+    trainer: TrainerConfig = TrainerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    def __post_init__(self) -> None:
+        """Checks what only two fields together can get wrong."""
+        layers, size, replay, trainer = len(self.world_model.channels), self.env.image_size, self.replay, self.trainer
+        if size != 4 * 2**layers:
+            raise GlamkitError(
+                f"env.image_size = {size} does not fit {layers} encoder layers; use {4 * 2**layers}, "
+                f"or as many world_model.channels as halvings from {size} to 4."
+            )
+        if replay.sequence_length < self.world_model.window + 2:
+            raise GlamkitError(
+                f"replay.sequence_length = {replay.sequence_length} is too short; "
+                f"with world_model.window = {self.world_model.window} at least {self.world_model.window + 2} is needed."
+            )
+        if replay.newest_windows > replay.batch_size:
+            raise GlamkitError(
+                f"replay.newest_windows = {replay.newest_windows} is more than "
+                f"replay.batch_size = {replay.batch_size}; use at most that."
+            )
+        longest = max(replay.sequence_length, self.imagination.context_length)
+        shortest = longest + max(replay.newest_windows, 1) - 1
+        if trainer.warmup < shortest:
+            raise GlamkitError(
+                f"trainer.warmup = {trainer.warmup} is too short to fill one batch of windows; use at least {shortest}."
+            )
+        if trainer.env_steps <= trainer.warmup:
+            raise GlamkitError(
+                f"env_steps = {trainer.env_steps} leaves nothing to train after the {trainer.warmup} random steps "
+                f"of trainer.warmup; use at least {trainer.warmup + 1}."
+            )
+        if self.imagination.begin >= trainer.env_steps:
+            raise GlamkitError(
+                f"imagination.begin = {self.imagination.begin} leaves nothing to dream in env_steps = "
+                f"{trainer.env_steps}; use at most {trainer.env_steps - 1}."
+            )
+        if replay.capacity < trainer.warmup:
+            raise GlamkitError(
+                f"replay.capacity = {replay.capacity} cannot hold the {trainer.warmup} steps of trainer.warmup; "
+                f"use at least {trainer.warmup}."
+            )
+
+    def override(self, **overrides: Any) -> Config:
+        """A copy with dotted keys replaced, as in ``config.override(**{"trainer.seed": 2})``."""
+        return override(self, overrides)
+
+    def to_json(self) -> str:
+        """The whole config as indented JSON."""
+        return json.dumps(asdict(self), indent=1)
+
+    @staticmethod
+    def from_dict(data: Any) -> Config:
+        """Inverse of `dataclasses.asdict`; unknown or misspelt keys are refused by name."""
+        if not isinstance(data, Mapping):
+            raise GlamkitError(f"a config is a table of sections, not {type(data).__name__}.")
+        preset = coerce("preset", data.get("preset", "atari100k"), str)
+        flat = {
+            f"{section}.{key}": value
+            for section, table in data.items()
+            if section != "preset"
+            for key, value in (table.items() if isinstance(table, Mapping) else [("", table)])
+        }
+        return override(replace(Config(), preset=preset), flat)
+
+
+def falling(value: float, share: float, progress: Any) -> Any:
+    """A value that falls evenly to that share of itself, after so much (0 to 1; also a tensor) of the training."""
+    return value * (1 - (1 - share) * progress)
+
+
+def override(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Replaces dotted keys; all at once, so that two fields that must agree can change together."""
+    tables: dict[str, dict[str, Any]] = {}
+    for key, value in changes.items():
+        if key not in keys():
+            raise GlamkitError(f"unknown setting {key!r}; {nearest(key, keys())}")
+        section, name = key.split(".")
+        tables.setdefault(section, {})[name] = value
+    sections = {name: _replace(name, getattr(config, name), table) for name, table in tables.items()}
+    return replace(config, **sections)
+
+
+def _replace(name: str, section: Section, table: Mapping[str, Any]) -> Section:
+    try:
+        return replace(section, **table)  # type: ignore[type-var]
+    except GlamkitError as error:
+        raise GlamkitError(f"{name}.{error}") from None
+
+
+def keys() -> list[str]:
+    """All dotted keys, in the order of the file."""
+    return [key for key, *_ in describe(Config())]
+
+
+def describe(config: Config) -> Iterator[tuple[str, Any, str, str]]:
+    """Rows (dotted key, value, unit, why): the whole experiment as a table."""
+    for section in fields(config):
+        table = getattr(config, section.name)
+        if section.name != "preset":
+            for item in fields(table):
+                unit, why = item.metadata["unit"], item.metadata["why"]
+                yield f"{section.name}.{item.name}", getattr(table, item.name), unit, why
+
+
+def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ, with both values."""
+    pairs = zip(describe(one), describe(other), strict=True)
+    return {key: (value, theirs) for (key, value, *_), (_, theirs, *_) in pairs if value != theirs}

@@ -1,0 +1,213 @@
+"""Does an environment keep the promises the agent relies on? A short examination of any game by random play.
+
+Each promise has cost somebody their results: seeds that change nothing, frames out of range, transitions invented
+between two episodes, lost lives that end or hide an episode, saved games that go on differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from glamkit.config import EnvConfig
+from glamkit.envs.pixel_env import Atari, Outcome, PixelEnv
+from glamkit.envs.registry import make_env
+from glamkit.errors import GlamkitError
+
+EPISODES = 2  # ends of episodes to wait for
+REPLAYED = 200  # steps compared between two copies of a game
+
+
+class Check(NamedTuple):
+    """One promise: its name, whether it was kept, and what was seen."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass
+class RandomPlay:
+    """What random play has shown, gathered step by step so that no frames pile up."""
+
+    steps: int = 0
+    looks: set[str] = field(default_factory=set)  # kinds of frames: type and shape
+    low: int = 255
+    high: int = 0
+    bad_rewards: int = 0
+    terminated: int = 0  # stored terminations
+    ended: int = 0
+    unstored: int = 0  # lost lives or ends of games whose stored termination is not what the config asks for
+    lost_lives: int = 0  # in the midst of a game
+    most_lives: int = 0
+    played_past_end: int = 0  # steps accepted between an end and its reset
+    stale: int = 0  # resets whose frame is that of the step before
+
+    def see(self, frame: np.ndarray) -> None:
+        """Notes a frame."""
+        self.looks.add(f"{frame.dtype} {frame.shape}")
+        self.low, self.high = min(self.low, int(frame.min())), max(self.high, int(frame.max()))
+
+
+def check_env(config: EnvConfig, seed: int = 0, steps: int = 5000) -> list[Check]:
+    """Examines the game of a config; a few seconds for most games.
+
+    Args:
+        config: the game and how it is seen.
+        seed: of the games and of the random actions.
+        steps: agent steps after which waiting for the ends of two episodes is given up.
+
+    Returns:
+        One `Check` per promise. What did not come up in that time passes, and its detail says so.
+
+    Raises:
+        GlamkitError: the game cannot be played at all, see `envs.resolve_game`.
+    """
+    one, two = make_env(config), make_env(config)
+    checks = [
+        _guarded("the same seed gives the same game", _same_seed, one, two, seed),
+        _guarded("another seed gives another game", _other_seed, one, two, seed),
+        _guarded("actions out of range are refused", _refusal, one, two, seed),
+        _guarded("a saved game goes on to the bit", _saving, one, two, seed),
+    ]
+    try:
+        checks += _judge(_walk(one, config, seed, steps), config)
+    except Exception as error:  # a stranger's environment may raise anything; the table is where it belongs
+        checks.append(Check("random play raises no error", False, _reason(error)))
+    one.close()
+    two.close()
+    return checks
+
+
+def _guarded(
+    name: str, check: Callable[[PixelEnv, PixelEnv, int], tuple[bool, str]], one: PixelEnv, two: PixelEnv, seed: int
+) -> Check:
+    try:
+        return Check(name, *check(one, two, seed))
+    except Exception as error:  # as above
+        return Check(name, False, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, GlamkitError) else f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _play(env: PixelEnv, frame: np.ndarray, steps: int, action_seed: int) -> list[Outcome]:
+    """Random play from `frame` on; a reset counts as a step without reward."""
+    random = np.random.default_rng(action_seed)
+    seen = [Outcome(frame, 0.0, False, False)]
+    for _ in range(steps):
+        if seen[-1].ended:
+            seen.append(Outcome(env.reset(), 0.0, False, False))
+        else:
+            seen.append(env.step(int(random.integers(env.num_actions))))
+    return seen
+
+
+def _difference(one: list[Outcome], other: list[Outcome]) -> int | None:
+    """The first step at which two games differ."""
+    for step, (a, b) in enumerate(zip(one, other, strict=True)):
+        if not (np.array_equal(a[1:], b[1:], equal_nan=True) and np.array_equal(a.observation, b.observation)):
+            return step
+    return None
+
+
+def _same_seed(one: PixelEnv, two: PixelEnv, seed: int) -> tuple[bool, str]:
+    step = _difference(_play(one, one.reset(seed), REPLAYED, seed), _play(two, two.reset(seed), REPLAYED, seed))
+    return step is None, f"equal for {REPLAYED} steps" if step is None else f"differs from step {step} on"
+
+
+def _other_seed(one: PixelEnv, two: PixelEnv, seed: int) -> tuple[bool, str]:
+    step = _difference(_play(one, one.reset(seed), REPLAYED, seed), _play(two, two.reset(seed + 1), REPLAYED, seed))
+    if step is not None:
+        return True, f"differs from step {step} on"
+    if isinstance(one, Atari) and one.config.sticky == 0:
+        return True, "equal, as Atari games are without sticky actions: nothing in them is random"
+    return False, f"equal for {REPLAYED} steps: nothing in the game is random, or it ignores its seed"
+
+
+def _refusal(one: PixelEnv, two: PixelEnv, seed: int) -> tuple[bool, str]:
+    one.reset(seed)
+    two.reset(seed)
+    accepted = [action for env, action in ((one, -1), (two, two.num_actions)) if not _refused(env, action)]
+    return not accepted, f"{accepted} were played" if accepted else f"-1 and {one.num_actions} are refused"
+
+
+def _saving(one: PixelEnv, two: PixelEnv, seed: int) -> tuple[bool, str]:
+    now = _play(one, one.reset(seed), REPLAYED, seed)[-1]
+    if now.ended:
+        now = Outcome(one.reset(), 0.0, False, False)
+    restored = two.restore(one.clone())
+    step = _difference(_play(one, now.observation, REPLAYED, seed + 1), _play(two, restored, REPLAYED, seed + 1))
+    return step is None, f"equal for {REPLAYED} steps" if step is None else f"differs {step} steps later"
+
+
+def _refused(env: PixelEnv, action: int) -> bool:
+    try:
+        env.step(action)
+    except GlamkitError:
+        return True
+    return False
+
+
+def _walk(env: PixelEnv, config: EnvConfig, seed: int, steps: int) -> RandomPlay:
+    """Random play until `EPISODES` have ended, or `steps` are over."""
+    walk, random = RandomPlay(), np.random.default_rng(seed)
+    walk.see(env.reset(seed))
+    while walk.ended < EPISODES and walk.steps < steps:
+        lives = env.lives
+        outcome = env.step(int(random.integers(env.num_actions)))
+        walk.see(outcome.observation)
+        walk.steps += 1
+        walk.bad_rewards += not np.isfinite(outcome.reward)
+        walk.terminated += outcome.terminated
+        walk.most_lives = max(walk.most_lives, lives)
+        if env.lives < lives and not outcome.ended:
+            walk.lost_lives += 1
+            walk.unstored += outcome.terminated != config.life_loss
+        elif not outcome.ended:
+            walk.unstored += outcome.terminated
+        if outcome.ended:
+            walk.ended += 1
+            walk.played_past_end += not _refused(env, 0)
+            first = env.reset()
+            walk.stale += np.array_equal(first, outcome.observation)
+            walk.see(first)
+    return walk
+
+
+def _judge(walk: RandomPlay, config: EnvConfig) -> list[Check]:
+    """The promises that one long walk can show."""
+    size, played = config.image_size, f"in {walk.steps} steps"
+    fits = walk.looks == {f"uint8 ({size}, {size}, 3)"}
+    contrast = walk.high > 1 and walk.high > walk.low
+    range_detail = f"{', '.join(sorted(walk.looks))}, values {walk.low} to {walk.high}"
+    unseen = f"no episode ended {played}"
+    ends = f"{walk.ended} episodes ended {played}"
+    lives = (
+        f"{walk.lost_lives} lives lost before the end, {walk.terminated} terminations and {walk.ended} ends {played}"
+    )
+    if walk.most_lives == 0:
+        lives = "the game has no lives"
+    return [
+        Check("frames are square RGB, bytes of 0 to 255", fits and contrast, range_detail),
+        Check("rewards are finite", not walk.bad_rewards, f"{walk.bad_rewards} of {walk.steps} are not"),
+        Check(
+            "an ended game takes no step before its reset",
+            not walk.played_past_end,
+            f"{ends}; {walk.played_past_end} were played on" if walk.ended else unseen,
+        ),
+        Check(
+            "a new game does not begin with the old one's last frame",
+            not walk.stale,
+            f"{ends}; {walk.stale} resets brought the old frame" if walk.ended else unseen,
+        ),
+        Check(
+            f"a lost life is {'stored as a termination' if config.life_loss else 'not stored'}, and the game goes on",
+            not walk.unstored,
+            lives,
+        ),
+    ]

@@ -1,0 +1,196 @@
+"""One game as the agent meets it: square uint8 RGB frames, whole-number actions, one outcome a step.
+
+Two promises. Nothing here resets by itself: the caller does, when `Outcome.ended` says so, and so the invented
+transition that gymnasium's automatic resets put between two episodes cannot come into being. And every episode is
+fixed by a seed and its actions, so that a game is saved as just these and goes on to the bit when they are replayed.
+(ALE's own saved states are not used: they lack the action that may be repeated, and in games such as Q*bert and
+Yars' Revenge part of the picture's timing.)
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any, NamedTuple
+
+import ale_py
+import cv2
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.wrappers import AtariPreprocessing
+
+from glamkit.config import EnvConfig
+from glamkit.errors import GlamkitError
+
+
+class Outcome(NamedTuple):
+    """What one agent step brings."""
+
+    observation: np.ndarray  # (H, W, 3) uint8, the frame after the step
+    reward: float  # raw, summed over the skipped frames
+    terminated: bool  # as stored: the game is over or, with config.life_loss, a life is lost
+    ended: bool  # the game is over or cut off by its time limit: reset before the next step
+
+
+class PixelEnv:
+    """One game, made by `make_env`.
+
+    Frames that are not `image_size` square are resized by area (squeezed, not cropped), grey ones repeated to RGB.
+    `frame_skip`, `sticky` and `life_loss` are Atari's and do not touch other games.
+
+    Attributes:
+        config: as given.
+        num_actions: actions are 0 .. num_actions - 1.
+        action_names: one name for each.
+        lives: what is left of the present game's; 0 for games that count none.
+    """
+
+    def __init__(self, config: EnvConfig, env: gymnasium.Env) -> None:
+        self.config, self._env = config, env
+        self._game: Any = env.unwrapped
+        self._frame: np.ndarray = np.zeros((config.image_size, config.image_size, 3), np.uint8)
+        self._screen = self._frame
+        self._random = np.random.default_rng()  # draws one seed per episode
+        self._seed, self._actions, self._running = -1, list[int](), False
+        self._trace = 0  # checksum over the episode's frames, to know a replayed game from another
+        self.lives = 0
+        space: Any = env.action_space
+        self.num_actions, self._first_action = int(space.n), int(space.start)
+        names = self._game.get_action_meanings() if hasattr(self._game, "get_action_meanings") else []
+        fallback = [f"action {index}" for index in range(self.num_actions)]
+        self.action_names = [str(name) for name in names] if len(names) == self.num_actions else fallback
+
+    def reset(self, seed: int | None = None) -> np.ndarray:
+        """Starts a game and returns its first frame (H, W, 3).
+
+        Args:
+            seed: begins a new sequence of episodes; without one the present sequence goes on.
+        """
+        if seed is not None:
+            self._random = np.random.default_rng(seed)
+        return self._begin(int(self._random.integers(2**31)))
+
+    def step(self, action: int) -> Outcome:
+        """Plays one agent step.
+
+        Raises:
+            GlamkitError: the action is not in 0 .. num_actions - 1, or the game is over and was not reset.
+        """
+        if not self._running:
+            raise GlamkitError(f"{self.config.game} is over or was never started; call reset() before step().")
+        if action not in range(self.num_actions):
+            raise GlamkitError(f"action {action} is not one of 0 to {self.num_actions - 1} of {self.config.game}.")
+        self._actions.append(int(action))
+        observation, reward, terminated, truncated, _ = self._advance(self._first_action + int(action))
+        self._running = not (terminated or truncated)
+        before, self.lives = self.lives, self._count_lives()
+        stored = bool(terminated) or (self.lives < before and self.config.life_loss)
+        return Outcome(self._see(observation), float(reward), stored, not self._running)
+
+    def screens(self) -> np.ndarray:
+        """Every picture the game drew in the last step (n, H, W, 3) uint8, before pooling and resizing."""
+        return self._screen[None].copy()
+
+    def clone(self) -> dict[str, Any]:
+        """The present state in plain numbers, text and tensors, a few bytes per step of the episode."""
+        if self._seed < 0:
+            raise GlamkitError(f"{self.config.game} was never started; call reset() before clone().")
+        return {
+            "game": self.config.game,
+            "seed": self._seed,
+            "actions": torch.tensor(self._actions, dtype=torch.int32),
+            "trace": self._trace,
+            # Text, because these 128-bit numbers are more than many readers of saved tables accept.
+            "random": json.dumps(self._random.bit_generator.state),
+        }
+
+    def restore(self, state: dict[str, Any]) -> np.ndarray:
+        """Puts a state from `clone` back, here or in a fresh environment of the same config.
+
+        The episode is played again from its start (about 0.5 ms a step of Atari), and what follows is the same to
+        the bit as if it had never stopped. Returns the current frame (H, W, 3).
+
+        Raises:
+            GlamkitError: the state is another game's, or the game did not replay to the same frames.
+        """
+        if state["game"] != self.config.game:
+            raise GlamkitError(f"a saved game of {state['game']} cannot go on in {self.config.game}.")
+        self._begin(state["seed"])
+        for action in state["actions"].tolist():
+            if self._running:
+                self.step(int(action))
+        if self._trace != state["trace"]:
+            raise GlamkitError(
+                f"the saved episode of {self.config.game} cannot go on: replaying it from its seed gave another game."
+            )
+        self._random.bit_generator.state = json.loads(state["random"])
+        return self._frame.copy()
+
+    def close(self) -> None:
+        """Frees the game; call nothing afterwards."""
+        self._env.close()
+
+    def _begin(self, seed: int) -> np.ndarray:
+        observation, _ = self._env.reset(seed=seed)
+        self._seed, self._actions, self._running, self._trace = seed, [], True, 0
+        self.lives = self._count_lives()
+        return self._see(observation)
+
+    def _advance(self, action: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        return self._env.step(action)
+
+    def _see(self, observation: np.ndarray) -> np.ndarray:
+        image = np.atleast_3d(observation)
+        self._screen = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image)
+        self._frame, size = self._screen, self.config.image_size
+        if self._screen.shape[:2] != (size, size):
+            self._frame = cv2.resize(self._screen, (size, size), interpolation=cv2.INTER_AREA)
+        self._trace = zlib.crc32(self._frame.tobytes(), self._trace)
+        return self._frame.copy()
+
+    def _count_lives(self) -> int:
+        return 0
+
+
+class Atari(PixelEnv):
+    """An Atari game: frame skip with the maximum of the last two frames, sticky actions, lives; no no-op start."""
+
+    def __init__(self, config: EnvConfig, game_id: str) -> None:
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+        raw = gymnasium.make(game_id, frameskip=1, repeat_action_probability=config.sticky, disable_env_checker=True)
+        self._film = Film(raw)
+        size, skip = config.image_size, config.frame_skip
+        pooled = AtariPreprocessing(self._film, noop_max=0, frame_skip=skip, screen_size=size, grayscale_obs=False)
+        super().__init__(config, pooled)
+
+    def screens(self) -> np.ndarray:
+        """The last step's frames (frame_skip, 210, 160, 3) uint8 as the console drew them; one after a reset."""
+        return np.stack(self._film.frames)
+
+    def _advance(self, action: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self._film.frames.clear()
+        return super()._advance(action)
+
+    def _count_lives(self) -> int:
+        return int(self._game.ale.lives())
+
+
+class Film(gymnasium.Wrapper):
+    """Keeps the frames that pass, which pooling and skipping would throw away."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self.frames: list[np.ndarray] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begins with the first frame."""
+        frame, info = self.env.reset(seed=seed, options=options)
+        self.frames = [frame]
+        return frame, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Adds a frame."""
+        frame, *rest = self.env.step(action)
+        self.frames.append(frame)
+        return frame, *rest

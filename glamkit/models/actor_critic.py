@@ -1,0 +1,152 @@
+"""Actor and critic that learn from imagined states alone (GLAM section 3.4, STORM's settings)."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glamkit.config import ActorCriticConfig, falling
+from glamkit.models.networks import MLP, symlog_bins
+from glamkit.ops import sampling
+from glamkit.ops.functional import lambda_return, percentiles, sample_categorical, two_hot_loss, two_hot_mean
+from glamkit.ops.onehot_linear import Codes, Inputs
+from glamkit.types import Float, Int, Rollout
+
+
+class Judging(NamedTuple):
+    """What `ActorCritic.loss` does before and after the returns, for those who have it compiled, and the returns."""
+
+    judge: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    weigh: Callable[..., tuple[Tensor, dict[str, Tensor]]]
+    returns: Callable[..., Tensor] = lambda_return
+
+
+class ReturnRange(nn.Module):
+    """Scale of advantages: the spread between a low and a high percentile of returns, averaged over updates.
+
+    The averages start at 0 and take in the present batch before they are used; the scale is never below 1, so that
+    small returns are not blown up into noise.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, share: float, decay: float) -> None:
+        super().__init__()
+        self.share, self.decay = share, decay
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+
+    def forward(self, returns: Tensor) -> Tensor:
+        """Takes in returns (any shape) and gives the scale, a scalar."""
+        for average, now in zip((self.low, self.high), percentiles(returns, self.share, 1 - self.share), strict=True):
+            average.lerp_(now, 1 - self.decay)
+        return (self.high - self.low).clamp(min=1.0)
+
+
+class ActorCritic(nn.Module):
+    """Actor, critic, slow critic and return range on states (..., features).
+
+    Args:
+        config: the section `ActorCriticConfig`.
+        features: Z + D of the world model.
+        actions: number of actions A.
+        codes: shape of the codes that states begin with, if they do.
+    """
+
+    bins: Tensor
+
+    def __init__(self, config: ActorCriticConfig, features: int, actions: int, codes: Codes | None = None) -> None:
+        super().__init__()
+        self.config, self.features, self.actions = config, features, actions
+        self.actor = MLP(features, config.width, config.layers, actions, codes)
+        self.critic = MLP(features, config.width, config.layers, config.bins, codes)
+        self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.range = ReturnRange(config.range_percentile, config.range_decay)
+        self.register_buffer("bins", symlog_bins(config.bins, config.bin_limit), persistent=False)
+
+    def extra_repr(self) -> str:
+        """Parameter count, shown by repr beside the architecture."""
+        return f"{sum(p.numel() for p in self.parameters() if p.requires_grad):,} trained parameters"
+
+    def policy(self, states: Float[Tensor, "*n F"] | Inputs) -> Float[Tensor, "*n A"]:
+        """Log-probabilities (..., A) of the actions."""
+        return F.log_softmax(self.actor(states).float(), -1)
+
+    def act(self, states: Float[Tensor, "*n F"]) -> Int[Tensor, "*n"]:
+        """Sampled actions (...)."""
+        if sampling.pays(states, self.actions * self.config.width):
+            return sampling.actions(self.actor, states)
+        return sample_categorical(self.policy(states))
+
+    def value(self, states: Float[Tensor, "*n F"]) -> Float[Tensor, "*n"]:
+        """Expected return (...) in reward units."""
+        return two_hot_mean(self.critic(states).float(), self.bins)
+
+    def loss(
+        self, rollout: Rollout, progress: float | Tensor = 0.0, by: Judging | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """REINFORCE with a scaled advantage, entropy, and the critic's two-hot losses (DESIGN section 1).
+
+        Args:
+            rollout: N dreams of H steps; no gradient flows into the world model.
+            progress: how much of the training is done, 0 to 1; a scalar tensor in recordings.
+            by: compiled functions, if the caller has them.
+        """
+        judge, weigh, returned = by or Judging(self.judge, self.weigh)
+        states, actions, rewards, terminations = (part.detach() for part in rollout)
+        config = self.config
+        policy, logits, values = judge(states)
+        # Once for the critic's values and once for the slow critic's, below each other.
+        came = rewards.repeat(2, 1), terminations.repeat(2, 1), values.flatten(0, 1)
+        returns = returned(*came, config.discount, config.trace, config.bootstrap).unflatten(0, (2, -1))
+        scale = self.range(returns[0])
+        loss, metrics = weigh(policy, logits, actions, (returns[0] - values[0, :, :-1]) / scale, returns, progress)
+        spread = {"return": returns[0].mean(), "range": self.range.high - self.range.low, "scale": scale}
+        return loss, {name: part.detach() for name, part in (metrics | spread | {"total": loss}).items()}
+
+    def judge(self, states: Float[Tensor, "N T F"]) -> tuple[Tensor, Tensor, Tensor]:
+        """The policy (N, T - 1, A) and the critic's logits (N, T - 1, bins), which are trained, and values (2, N, T).
+
+        The values, the critic's and the slow critic's, have no gradient; the last states have values alone.
+        """
+        inputs = self.actor.inputs(states)
+        logits = self.critic(inputs).float()
+        with torch.no_grad():
+            values = [two_hot_mean(found, self.bins) for found in (logits, self.slow_critic(inputs).float())]
+        return self.policy(inputs)[:, :-1], logits[:, :-1], torch.stack(values)
+
+    def weigh(
+        self,
+        policy: Float[Tensor, "N H A"],
+        logits: Float[Tensor, "N H bins"],
+        actions: Int[Tensor, "N H"],
+        advantages: Float[Tensor, "N H"],
+        returns: Float[Tensor, "2 N H"],
+        progress: float | Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, once the returns are known, and its parts."""
+        chosen = policy.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        entropy = -(policy.exp() * policy).sum(-1).mean()
+        parts = {
+            "policy": -(advantages * chosen).mean(),
+            "value": two_hot_loss(logits, returns[0], self.bins).mean(),
+            "slow_value": two_hot_loss(logits, returns[1], self.bins).mean(),
+        }
+        weight = falling(self.config.entropy, self.config.final_entropy, progress)
+        told = {"entropy": entropy, "entropy_share": entropy / math.log(self.actions)}
+        told |= {"advantage": advantages.abs().mean()}
+        return torch.stack(list(parts.values())).sum() - weight * entropy, parts | told
+
+    @torch.no_grad()
+    def move_slow_critic(self) -> None:
+        """One step of the slow critic towards the critic; after each optimiser step."""
+        slow: list[Tensor] = list(self.slow_critic.parameters())
+        fast: list[Tensor] = list(self.critic.parameters())
+        torch._foreach_lerp_(slow, fast, 1 - self.config.slow_decay)

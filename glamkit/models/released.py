@@ -1,0 +1,179 @@
+"""Weights of the released code, in and out: names and shapes both ways, sizes inferred."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from glamkit.config import ActorCriticConfig, WorldModelConfig
+from glamkit.errors import GlamkitError, reason
+from glamkit.models.actor_critic import ActorCritic
+from glamkit.models.world_model import WorldModel
+
+# Our name -> theirs, by prefix. Layers inside a sequence are numbered alike in both.
+WORLD_MODEL_NAMES = {
+    "encoder": "encoder.backbone",
+    "decoder": "image_decoder.backbone",
+    "stem": "storm_mamba.stem",
+    "sequence_model.gmamba.blocks": "storm_mamba.longlayers",
+    "sequence_model.gmamba.out": "storm_mamba.output_proj",
+    "sequence_model.lmamba.blocks": "storm_mamba.shortlayers",
+    "sequence_model.lmamba.out": "storm_mamba.short_output_proj.0",
+    "posterior": "dist_head.post_head",
+    "prior": "dist_head.prior_head",
+    "variation_posterior": "delta_dist_head.post_head",
+    "variation_prior": "delta_dist_head.prior_head",
+    "reward.6": "reward_decoder.head",
+    "reward": "reward_decoder.backbone",
+    "termination.6": "termination_decoder.head.0",
+    "termination": "termination_decoder.backbone",
+}
+AGENT_NAMES = {"actor": "actor", "critic": "critic", "slow_critic": "slow_critic"}
+
+State = Mapping[str, Tensor]
+Sizes = TypeVar("Sizes", WorldModelConfig, ActorCriticConfig)
+Model = TypeVar("Model", WorldModel, ActorCritic)
+KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)  # numbers that weights are stored in
+
+
+def import_released(
+    world_model_state: State, agent_state: State | None = None
+) -> tuple[WorldModel, ActorCritic | None]:
+    """Our models with the released code's weights.
+
+    Args:
+        world_model_state: state dict of the released world model.
+        agent_state: state dict of the released actor-critic, if wanted.
+
+    Returns:
+        The world model, and the actor-critic or None.
+
+    Raises:
+        GlamkitError: an entry is missing, surplus or misshapen; it is named.
+    """
+    _require_tensors(world_model_state)
+    world_sizes = _world_model_sizes(world_model_state)
+    world_model = _build(lambda: WorldModel(*world_sizes), world_model_state, WORLD_MODEL_NAMES, "world model")
+    if agent_state is None:
+        return world_model, None
+    actor_critic = import_released_agent(agent_state)
+    if actor_critic.features != world_model.features:
+        raise GlamkitError(
+            f"the agent reads {actor_critic.features} features, "
+            f"but the world model's states have {world_model.features}; are they from one run?"
+        )
+    return world_model, actor_critic
+
+
+def import_released_agent(agent_state: State) -> ActorCritic:
+    """The actor-critic alone; see `import_released`."""
+    _require_tensors(agent_state)
+    sizes = _agent_sizes(agent_state)
+    return _build(lambda: ActorCritic(*sizes), agent_state, AGENT_NAMES, "agent")
+
+
+def export_released(
+    world_model: WorldModel, actor_critic: ActorCritic | None = None
+) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """Inverse of `import_released`: state dicts under the released code's names."""
+    exported = {released_name(name, WORLD_MODEL_NAMES): v for name, v in world_model.state_dict().items()}
+    if actor_critic is None:
+        return exported, None
+    agent = {name: v for name, v in actor_critic.state_dict().items() if name.split(".")[0] in AGENT_NAMES}
+    return exported, agent
+
+
+def released_name(name: str, names: Mapping[str, str]) -> str:
+    """The released code's name of one of our parameters."""
+    ours = max((prefix for prefix in names if name.startswith(prefix + ".")), key=len)
+    return names[ours] + name.removeprefix(ours)
+
+
+def _require_tensors(state: State) -> None:
+    """Refuses what is no table of ordinary tensors: one that claims to be large must take the room for it."""
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise GlamkitError("the released weights are no table of tensors by name.")
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.dtype not in KINDS:
+            raise GlamkitError(f"{name!r} of the released weights is no tensor of ordinary numbers.")
+        if value.is_meta or value.nbytes > value.untyped_storage().nbytes():
+            raise GlamkitError(f"{name!r} of the released weights claims {value.nbytes:,} bytes that it does not have.")
+
+
+def _build(make: Callable[[], Model], state: State, names: Mapping[str, str], what: str) -> Model:
+    """The model with the weights of a state, once all of them fit."""
+    try:
+        with torch.device("meta"):  # takes no room, so that wrong sizes cannot ask for any
+            shapes = make().state_dict()
+    except (RuntimeError, OverflowError, ValueError, TypeError) as error:
+        raise GlamkitError(f"these are not weights of the released {what}: {reason(error)}.") from None
+    own = {name: tensor for name, tensor in shapes.items() if not name.startswith("range.")}
+    wanted = {released_name(name, names): name for name in own}
+    problems = [f"{name} is missing" for name in wanted if name not in state]
+    problems += [f"{name if name.isprintable() else repr(name)} is surplus" for name in state if name not in wanted]
+    for theirs, ours in wanted.items():
+        if theirs in state and tuple(state[theirs].shape) != tuple(own[ours].shape):
+            problems.append(f"{theirs} has shape {tuple(state[theirs].shape)}, not {tuple(own[ours].shape)}")
+    if problems:
+        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+        raise GlamkitError(f"these are not weights of the released {what}: {'; '.join(problems[:5])}{more}.")
+    model = make()
+    model.load_state_dict({ours: state[theirs] for theirs, ours in wanted.items()}, strict=False)
+    return model
+
+
+def _world_model_sizes(state: State) -> tuple[WorldModelConfig, int]:
+    """Config and number of actions that fit the shapes."""
+    convs = range(0, _highest(state, "encoder.backbone") + 1, 3)
+    latent, width = _shape(state, "dist_head.prior_head.weight", 2)
+    variables = math.isqrt(latent)
+    if variables**2 != latent:
+        raise GlamkitError(f"dist_head.prior_head.weight has {latent} rows, which is not a square number of classes.")
+    mixer = "storm_mamba.longlayers.0.mixer"
+    inner, states = _shape(state, f"{mixer}.A_log", 2)
+    sizes = {
+        "channels": tuple(_shape(state, f"encoder.backbone.{i}.weight", 4)[0] for i in convs),
+        "variables": variables,
+        "classes": variables,
+        "width": width,
+        "blocks": _highest(state, "storm_mamba.longlayers") + 1,
+        "state": states,
+        "conv": _shape(state, f"{mixer}.conv1d.weight", 3)[2],
+        "expand": inner // width,
+        "bins": _shape(state, "reward_decoder.head.weight", 2)[0],
+    }
+    return _config(WorldModelConfig, sizes, "world model"), _shape(state, "storm_mamba.stem.0.weight", 2)[1] - latent
+
+
+def _agent_sizes(state: State) -> tuple[ActorCriticConfig, int, int]:
+    """Config, features and number of actions that fit the shapes."""
+    last = _highest(state, "actor")
+    width, features = _shape(state, "actor.0.weight", 2)
+    actions, bins = (_shape(state, f"{name}.{last}.weight", 2)[0] for name in ("actor", "critic"))
+    return _config(ActorCriticConfig, {"layers": last // 3, "width": width, "bins": bins}, "agent"), features, actions
+
+
+def _config(kind: type[Sizes], sizes: Mapping[str, Any], what: str) -> Sizes:
+    try:
+        return kind(**sizes)
+    except GlamkitError as error:
+        raise GlamkitError(f"these are not weights of the released {what}: their shapes mean {error}") from None
+
+
+def _highest(state: State, prefix: str) -> int:
+    """The highest number of a layer under a prefix, whichever of its entries are there."""
+    found = (re.match(rf"{re.escape(prefix)}\.(\d{{1,4}})\.", name) for name in state)
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def _shape(state: State, name: str, dimensions: int) -> tuple[int, ...]:
+    if name not in state:
+        raise GlamkitError(f"these are not weights of the released code: {name} is missing.")
+    if state[name].dim() != dimensions or 0 in state[name].shape:
+        raise GlamkitError(f"{name} has shape {tuple(state[name].shape)}; it should have {dimensions} axes.")
+    return tuple(state[name].shape)

@@ -1,0 +1,260 @@
+"""The world model: encode, loss, imagine (GLAM, section 3).
+
+Letters, as in the paper and in shapes below:
+
+    B batch of windows, N dreams or contexts, T steps of a window, L steps of a context, H horizon, S LMamba's window
+    K categorical variables with C classes each, Z = K * C latent, E embedding, D hidden state, A actions
+    x_t frame, z_t latent (posterior: seen; prior: predicted), a_t action, e_t token of (z_t, a_t)
+    h_t hidden state, has seen frame and action t; g_t its global part; r_t reward and c_t termination of action t
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glamkit.config import WorldModelConfig
+from glamkit.models import head_metrics
+from glamkit.models.networks import MLP, CategoricalHead, Decoder, Encoder, symlog_bins
+from glamkit.models.sequence_model import ImaginationMemory, SequenceModel
+from glamkit.ops import sampling
+from glamkit.ops.conv import likes_blocks
+from glamkit.ops.functional import (
+    free_nats,
+    kl_categorical,
+    one_hot_likeliest,
+    one_hot_sample,
+    two_hot_loss,
+    two_hot_mean,
+)
+from glamkit.ops.onehot_linear import CodeLinear, Codes
+from glamkit.ops.precision import likes_rounded, precision
+from glamkit.ops.scan import float32
+from glamkit.types import Batch, Context, Float, Int, Rollout, UInt8
+
+Policy = Callable[[Tensor], Tensor]
+
+LATENTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sampled": one_hot_sample,
+    "likeliest": one_hot_likeliest,
+    "probabilities": torch.exp,
+}
+SLICE = 128  # frames encoded at a time on a CPU when nothing is trained: their activations stay in its cache
+
+
+class Dreaming(NamedTuple):
+    """What dreams are made of, methods of `WorldModel`, for those who have them compiled."""
+
+    begin: Callable[[Context, str], tuple[ImaginationMemory, Tensor]]
+    step: Callable[[Policy, ImaginationMemory, Tensor], tuple[Tensor, Tensor]]
+    outcome: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class Observed(NamedTuple):
+    """Encoded frames: embedding (B, T, E), posterior log-probabilities (B, T, K, C), latent (B, T, Z)."""
+
+    embedding: Tensor
+    posterior: Tensor
+    latent: Tensor
+
+
+class WorldModel(nn.Module):
+    """Categorical autoencoder, GMamba + LMamba, and heads for latent, variation, reward and termination.
+
+    Args:
+        config: the section `WorldModelConfig`.
+        actions: number of actions A.
+    """
+
+    bins: Tensor
+
+    def __init__(self, config: WorldModelConfig, actions: int) -> None:
+        super().__init__()
+        self.config, self.actions, width = config, actions, config.width
+        self.codes = Codes(config.variables, config.classes)
+        self.latent = self.codes.size
+        self.features = self.latent + width
+
+        def head(inputs: int) -> CategoricalHead:
+            return CategoricalHead(inputs, config.variables, config.classes, config.unimix)
+
+        self.encoder = Encoder(config.channels)
+        self.posterior = head(self.encoder.features)
+        self.decoder = Decoder(self.codes, config.channels)
+        self.stem = nn.Sequential(
+            CodeLinear(self.codes, actions, width),
+            nn.LayerNorm(width),
+            nn.ReLU(),
+            nn.Linear(width, width, bias=False),
+        )
+        self.sequence_model = SequenceModel(config)
+        self.prior = head(width)
+        self.variation_posterior = head(self.encoder.features)
+        self.variation_prior = head(width)
+        self.reward = MLP(width, width, 2, config.bins)
+        self.termination = MLP(width, width, 2, 1)
+        self.register_buffer("bins", symlog_bins(config.bins, config.bin_limit), persistent=False)
+        self.sample = LATENTS[config.latents]
+        self.variation_posterior.requires_grad_(config.variation_head == "learned")
+
+    def extra_repr(self) -> str:
+        """Parameter count, shown by repr beside the architecture."""
+        return f"{sum(p.numel() for p in self.parameters()):,} parameters, latent {self.latent}, actions {self.actions}"
+
+    # What is seen -----------------------------------------------------------------------------------------------------
+
+    def embed(self, frames: UInt8[Tensor, "*n 3 size size"]) -> Float[Tensor, "*n E"]:
+        """Frames (..., 3, size, size) uint8 -> embeddings (..., E)."""
+        flat = frames.flatten(0, -4)
+        looking = not (self.training or torch.is_grad_enabled())
+        if looking and likes_blocks(flat.device):
+            embedding = self.encoder.at_once(flat)
+        elif looking and flat.device.type == "cpu" and len(flat) > SLICE:
+            encoder = self.encoder.folded()
+            embedding = torch.cat([encoder(part) for part in flat.split(SLICE)])
+        else:
+            embedding = self.encoder(flat)
+        return embedding.unflatten(0, frames.shape[:-3])
+
+    def observe(self, frames: UInt8[Tensor, "B T 3 size size"]) -> Observed:
+        """Encodes frames (B, T, 3, size, size) and samples their latents."""
+        embedding = self.embed(frames)
+        posterior = self.posterior(embedding)
+        return Observed(embedding, posterior, self.sample(posterior).flatten(-2))
+
+    def decode(self, latent: Float[Tensor, "*n Z"]) -> Float[Tensor, "*n 3 size size"]:
+        """Latents (..., Z) -> pictures (..., 3, size, size), about [0, 1]."""
+        return self.decoder(latent.flatten(0, -2)).unflatten(0, latent.shape[:-1])
+
+    def tokens(self, latents: Float[Tensor, "*n Z"], actions: Int[Tensor, "*n"]) -> Float[Tensor, "*n D"]:
+        """Latents (..., Z) and the actions taken there (...) -> tokens (..., D), float32.
+
+        GMamba reads differences of tokens and normalises them: rounded tokens that are nearly alike would leave noise.
+        """
+        with float32(latents):
+            one_hot = self.config.latents != "probabilities"
+            if one_hot and sampling.pays(latents, self.codes.variables * self.config.width):
+                return sampling.tokens(self.stem, latents, actions)
+            first = cast(CodeLinear, self.stem[0])
+            return self.stem(first.look(latents.float(), F.one_hot(actions, self.actions).float()))
+
+    # What is learned --------------------------------------------------------------------------------------------------
+
+    def loss(self, batch: Batch, observed: Observed | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The world-model loss of a batch, and its parts (paper eq. 10; weights from the config).
+
+        Args:
+            batch: B windows of T steps.
+            observed: `observe` of the batch's frames, if the caller needs it as well.
+        """
+        config, first = self.config, self.config.window  # h exists from step S on
+        embedding, posterior, latents = observed or self.observe(batch.frames)
+        hidden, variation = self.sequence_model(self.tokens(latents, batch.actions))
+        seen, predicted = posterior[:, first + 1 :], self.prior(hidden[:, :-1])
+        varied = self.varied(embedding[:, first:])
+        expected = self.variation_prior(variation[:, :-1])
+        dynamics = kl_categorical(seen.detach(), predicted)
+        change = kl_categorical(varied.detach(), expected)
+        rewards, ends = self.reward(hidden).float(), self.termination(hidden).squeeze(-1).float()
+        parts = {
+            "reconstruction": self.decoder.error(latents.flatten(0, 1), batch.frames.flatten(0, 1)).mean(),
+            "reward": two_hot_loss(rewards, batch.rewards[:, first:], self.bins).mean(),
+            "termination": F.binary_cross_entropy_with_logits(ends, batch.terminations[:, first:]),
+            "dynamics": free_nats(dynamics, config.free_nats),
+            "representation": free_nats(kl_categorical(seen, predicted.detach()), config.free_nats),
+            "variation": free_nats(change, config.variation_free_nats),
+        }
+        scales = {
+            "reward": config.reward_scale,
+            "dynamics": config.dynamics_scale,
+            "representation": config.representation_scale,
+            "variation": config.variation_scale,
+        }
+        if config.variation_head == "learned":
+            parts["variation_representation"] = free_nats(
+                kl_categorical(varied, expected.detach()), config.variation_free_nats
+            )
+            scales["variation_representation"] = config.representation_scale
+        total = torch.stack([scales.get(name, 1.0) * part for name, part in parts.items()]).sum()
+        parts |= {"total": total, "dynamics_kl": dynamics.mean(), "variation_kl": change.mean()}
+        parts |= {"dynamics_free": (dynamics.mean() < config.free_nats).float()}
+        parts |= head_metrics.heads(rewards, batch.rewards[:, first:], self.bins, ends, batch.terminations[:, first:])
+        return total, {name: part.detach() for name, part in parts.items()}
+
+    def varied(self, embedding: Float[Tensor, "B T E"]) -> Float[Tensor, "B T-1 K C"]:
+        """The variation that came, embedding_{t+1} - embedding_t: (B, T, E) -> log-probabilities (B, T - 1, K, C).
+
+        With a frozen head nothing here is trained, so the encoder is not either (DESIGN, table of choices).
+        """
+        if self.config.variation_head == "frozen":
+            embedding = embedding.detach()
+        return self.variation_posterior(embedding[:, 1:] - embedding[:, :-1])
+
+    # What is imagined -------------------------------------------------------------------------------------------------
+
+    def context(self, frames: Tensor, actions: Tensor) -> Context:
+        """Real frames (N, L, 3, size, size) and actions (N, L), encoded."""
+        return Context(self.observe(frames).latent, actions)
+
+    def remember(self, context: Context, kind: str = "window") -> ImaginationMemory:
+        """A memory that has read the context; its `hidden` is h of the last real step."""
+        return self.sequence_model.memory(self.tokens(*context), kind)
+
+    def predict(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N Z"]:
+        """A latent (N, Z) drawn from the prior of hidden states (N, D)."""
+        return self.sample(self.prior(hidden)).flatten(-2)
+
+    def foresee(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N F"]:
+        """States [z, h] (N, Z + D) whose latents are predicted from their hidden states (N, D).
+
+        Where that is faster they are rounded once, as all products that read them would do; codes lose nothing by it.
+        """
+        if self.sample is one_hot_sample and sampling.pays(hidden, self.features):
+            return sampling.states(self.prior.logits(hidden), hidden, self.prior.shape, self.prior.share)
+        states = torch.cat([self.predict(hidden), hidden], -1)
+        rounded = self.config.latents != "probabilities" and likes_rounded(states.device)
+        return states.to(precision(states)) if rounded else states
+
+    def imagine(
+        self, policy: Policy, context: Context, horizon: int, memory: str = "window", by: Dreaming | None = None
+    ) -> Rollout:
+        """Dreams of `horizon` steps (paper Algorithm 1, lines of "imagination").
+
+        Args:
+            policy: states [z, h] (N, Z + D) -> actions (N,).
+            context: N contexts of L steps.
+            horizon: H.
+            memory: ``window`` or ``recurrent``.
+            by: compiled functions, if the caller has them.
+        """
+        begin, step, outcome = by or Dreaming(self.begin, self.step, self.outcome)
+        past, state = begin(context, memory)
+        trail, actions = [state], []
+        for _ in range(horizon):
+            action, state = step(policy, past, state)
+            trail.append(state)
+            actions.append(action)
+        states = torch.stack(trail, 1)
+        # What the actions brought changes no dream: it is read off all of them at once.
+        rewards, terminations = outcome(states[:, 1:, self.latent :])
+        return Rollout(states, torch.stack(actions, 1), rewards, terminations)
+
+    def begin(self, context: Context, kind: str) -> tuple[ImaginationMemory, Tensor]:
+        """A memory that has read the context, and the first dreamt states [z, h] (N, Z + D)."""
+        past = self.remember(context, kind)
+        return past, self.foresee(past.hidden)
+
+    def step(self, policy: Policy, past: ImaginationMemory, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One imagined step from states (N, Z + D): the actions (N,) taken there, and the next states."""
+        action = policy(state)
+        hidden = past.read(self.tokens(state[:, : self.latent], action))
+        return action, self.foresee(hidden)
+
+    def outcome(self, hidden: Float[Tensor, "*n D"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
+        """Expected reward and termination (0 or 1), both (...), of the action just seen by hidden states (..., D)."""
+        reward = two_hot_mean(self.reward(hidden).float(), self.bins)
+        return reward, (self.termination(hidden).squeeze(-1) > 0).float()

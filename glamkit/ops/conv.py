@@ -1,0 +1,153 @@
+"""Convolutions that halve or double the side, with kernels of 4 x 4 pixels in steps of 2, as is fast where they run.
+
+Few channels are slow on GPUs, and many on CPUs; the results are torch's own, up to rounding.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glamkit.ops import image_conv, winograd
+from glamkit.ops.precision import precision
+
+
+def blocks(x: Tensor, spare: int, margin: int = 0) -> Tensor:
+    """Blocks of 2 x 2 become channels: (N, C, H, W) -> (N, 4 (C + spare), H / 2 + margin, W / 2 + margin).
+
+    Spare channels and margin are zeros.
+    """
+    return F.pixel_unshuffle(F.pad(x, (margin, margin, margin, margin, 0, spare)), 2)
+
+
+def likes_blocks(device: torch.device) -> bool:
+    """Whether kernels there want channels by eights; CPUs do not, and on Apple's GPUs nobody has tried."""
+    return device.type not in ("cpu", "mps")
+
+
+def shades(x: Tensor) -> Tensor:
+    """Pictures in [0, 1] from frames in uint8, or as they are."""
+    return x.float() / 255 if x.dtype == torch.uint8 else x
+
+
+class HalvingConv2d(nn.Conv2d):
+    """A convolution for few channels C: (N, C, H, W) -> (N, out, H / 2, W / 2), H and W even; of frames in uint8 / 255.
+
+    For 3 channels GPUs have slow kernels only. There a kernel of 4 x 4 in steps of 2 is computed as one of 2 x 2 in
+    steps of 1 over blocks of 2 x 2 pixels: the same products, of four times the channels. For frames in uint8
+    `pictures` has a kernel of its own.
+    """
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
+
+    @property
+    def spare(self) -> int:
+        """How many more channels a GPU wants: it is fast with eights, which are 16 bytes in bfloat16."""
+        return self.in_channels % 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """By a kernel of its own or by blocks where that is faster."""
+        if image_conv.pays(x, self.weight) and self.bias is None:
+            return image_conv.halved(x, self.weight, precision(self.weight))
+        return self.in_blocks(x) if likes_blocks(x.device) else super().forward(shades(x))
+
+    def in_blocks(self, x: Tensor) -> Tensor:
+        """The same by blocks."""
+        return F.conv2d(*self.as_blocks(x, self.weight), self.bias)
+
+    def as_blocks(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs, in the memory format of fast kernels, and weights for a convolution without padding."""
+        inputs = blocks(shades(x), self.spare, margin=1).contiguous(memory_format=torch.channels_last)
+        return inputs, blocks(weight, self.spare)
+
+
+class DoublingConv2d(nn.ConvTranspose2d):
+    """`HalvingConv2d` backwards, for few channels out: (N, C, H, W) -> (N, out, 2 H, 2 W)."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 4, stride=2, padding=1)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """By blocks where that is faster."""
+        if output_size is None and likes_blocks(x.device):
+            return self.in_blocks(x, self.out_channels % 2)
+        return super().forward(x, output_size)
+
+    def in_blocks(self, x: Tensor, spare: int) -> Tensor:
+        """The same by blocks: in steps of 1, a transposed convolution is one with its kernel turned round.
+
+        `spare` channels of zeros are added and taken away, see `HalvingConv2d.spare`.
+        """
+        assert self.bias is not None
+        y = F.conv2d(x, self.turned(spare), F.pad(self.bias, (0, spare)).repeat_interleave(4), padding=1)
+        # Not by slices: cropped at once, compilers do this and what follows in one pass, backwards too.
+        return F.pad(F.pixel_shuffle(y, 2), (-1, -1, -1, -1, 0, -spare))
+
+    def turned(self, spare: int) -> Tensor:
+        """The kernel of `in_blocks`: (4 (out + spare), C, 2, 2)."""
+        return blocks(self.weight, spare).transpose(0, 1).flip(2, 3)
+
+    def error(self, x: Tensor, frames: Tensor) -> Tensor:
+        """Squared differences between its outputs and frames / 255, (N, out, 2 H, 2 W) in uint8, summed up: (N,)."""
+        if image_conv.pays(frames, self.weight):
+            x = x.to(precision(self.weight), memory_format=torch.channels_last)
+            return image_conv.errors(x, self.taps(), frames)[0]
+        if x.device.type == "cpu" and torch.compiler.is_compiling():
+            return self.error_in_blocks(x, frames)
+        return F.mse_loss(self(x).float(), frames.float() / 255, reduction="none").sum((-3, -2, -1))
+
+    def taps(self) -> Tensor:
+        """Weights and bias as `pictures.errors` wants them: (4 C + 1, 4 (out + 1))."""
+        assert self.bias is not None
+        bias = F.pad(self.bias, (0, 1)).repeat_interleave(4)
+        return torch.cat([self.turned(1).permute(2, 3, 1, 0).flatten(0, 2), bias.unsqueeze(0)])
+
+    def error_in_blocks(self, x: Tensor, frames: Tensor) -> Tensor:
+        """The same for compilers on CPUs, which pick the pixels of blocks one by one: here they come row by row."""
+        assert self.bias is not None
+        _, out, height, width = frames.shape
+        kernel = self.turned(0).unflatten(0, (out, 4)).transpose(0, 1).flatten(0, 1)
+        y = F.conv2d(x, kernel, self.bias.repeat(4), padding=1)
+        rows = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2 * out))  # of each block
+        real, inside = (
+            part.view(-1, height // 2 + 1, 2, width // 2 + 1, 2 * out).transpose(2, 3).float()
+            for part in (_bordered(frames), _bordered(torch.ones_like(frames[:1])))
+        )
+        return (rows.float() * inside - real / 255).square().sum((-4, -3, -2, -1))
+
+
+@torch.library.custom_op("glamkit::bordered", mutates_args=())
+def _bordered(frames: Tensor) -> Tensor:
+    """Frames (N, C, H, W) in a border of zeros, channels last: (N, H + 2, W + 2, C)."""
+    return F.pad(frames.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
+
+
+@_bordered.register_fake
+def _(frames: Tensor) -> Tensor:
+    return F.pad(frames.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
+
+
+class LargeConv2d(nn.Conv2d):
+    """A convolution of many channels: (N, C, H, W) -> (N, out, H / 2, W / 2), H and W in fours."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """With fewer products where that is faster."""
+        return winograd.halved(x, self.weight) if winograd.pays(self.weight) else super().forward(x)
+
+
+class LargeConvTranspose2d(nn.ConvTranspose2d):
+    """`LargeConv2d` backwards: (N, C, H, W) -> (N, out, 2 H, 2 W), H and W even."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """With fewer products where that is faster."""
+        if output_size is None and winograd.pays(self.weight):
+            return winograd.doubled(x, self.weight)
+        return super().forward(x, output_size)

@@ -1,0 +1,286 @@
+"""The state space's two sums (Gu & Dao 2023, section 3.2), written for a CPU's caches and for torch.compile.
+
+    selective_scan  all outputs of a sequence, step after step; `scan_step` is one of its steps
+    window_sum      the last output of a short window, with A diagonal and a zero state before it (DESIGN section 4)
+
+Each is one opaque operation with its own gradient: compilers do not unroll it, nothing but its inputs (and the scan's
+states) is kept for the backward pass, and rows are worked on in slices that stay in a CPU core's cache, which is
+several times faster than passing over memory once for every line of the formula. Sums are taken in a fixed order.
+On CUDA GPUs with Triton the operations are the kernels of `kernels`, see `by_kernels`; elsewhere what stands here.
+
+Letters: N rows, T steps or P places of a window, I inner channels, S states of each channel.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import os
+import shutil
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Places = Tensor | tuple[Tensor, ...]  # something for each place of a window, stacked or not
+LOG2_E = math.log2(math.e)
+CACHED = 2**19  # float32 numbers in a slice of rows: 2 MB
+# Triton compiles what starts its kernels with a C compiler; the kernels were tried on NVIDIA's GPUs alone.
+TRITON = bool(
+    importlib.util.find_spec("triton")
+    and any(map(shutil.which, (os.environ.get("CC", "gcc"), "gcc", "clang")))
+    and torch.version.hip is None
+)
+
+
+def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """y_t = C_t h_t with h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t and h before the first token zero.
+
+    Args:
+        u: (N, T, I) inputs.
+        dt: (N, T, I) positive step sizes.
+        A: (I, S) decays.
+        B: (N, T, S) input gates.
+        C: (N, T, S) output gates.
+
+    Returns:
+        (N, T, I), differentiable in all arguments, in deterministic order.
+    """
+    with float32(u):
+        if by_kernels(u):  # the kernels want channels innermost: a compiler writes them so in the first place
+            u, dt, B, C = (part.contiguous() for part in (u, dt, B, C))
+        return (_scan_here if only_looked_at() else _scan)(u, dt, A, B, C)[0]
+
+
+def window_sum(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> Tensor:
+    """The last of the scan's outputs over P places: sum_p driven_p (sum_n C_n B_pn exp(A_n sum_{q>p} dt_q)).
+
+    Args:
+        driven: P x (N, I) inputs times step sizes.
+        dt: P x (N, I) positive step sizes.
+        A: (I, S) decays.
+        B: P x (N, S) input gates.
+        C: (N, S) output gates of the last place.
+
+    Returns:
+        (N, I), differentiable in all arguments.
+    """
+    with float32(A):
+        if by_kernels(A) or (A.device.type == "cpu" and not torch.compiler.is_compiling()):
+            driven, dt, B = (x if isinstance(x, Tensor) else torch.stack(x) for x in (driven, dt, B))
+            return (_window_here if only_looked_at() else _window)(driven, dt, A, B, C)
+        # Compilers fuse the formula as it stands, channels innermost, and nothing of it passes through memory. Powers
+        # of two are what machines have exponentials of: to bring the base to e costs a sixth more.
+        y, elapsed = driven[-1] * (C * B[-1]).sum(-1, keepdim=True), torch.zeros_like(C[:, :1])
+        decays = transposed(A) * LOG2_E
+        for place in reversed(range(len(driven) - 1)):
+            elapsed = elapsed + dt[place + 1]
+            reach = torch.exp2(elapsed.unsqueeze(1) * decays)
+            y = y + driven[place] * (reach * (C * B[place]).unsqueeze(-1)).sum(1)
+        return y
+
+
+def scan_step(h: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """One step of the scan from states h (N, I, S): output (N, I) and the states after it.
+
+    `driven` and `dt` are (N, I), `B` and `C` (N, S). Differentiable, but sliced only where no gradient is wanted.
+    """
+    with float32(h):
+        # Laid out anew for compilers: rounded numbers would be read half a register at a time.
+        B, C = transposed(B.T), transposed(C.T)
+        whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        slices = [slice(None)] if whole else _slices(len(h), A.numel(), h.device)
+        parts, decays = [], A * LOG2_E
+        for rows in slices:
+            came = driven[rows].unsqueeze(-1) * B[rows].unsqueeze(-2)
+            after = torch.exp2(dt[rows].unsqueeze(-1) * decays) * h[rows] + came
+            parts.append(((after * C[rows].unsqueeze(-2)).sum(-1), after))
+        y, states = zip(*parts, strict=True)
+        return torch.cat(y), torch.cat(states)
+
+
+def transposed(x: Tensor) -> Tensor:
+    """x.T for x (I, S); laid out anew for compilers, which would otherwise read it a number at a time on CPUs."""
+    return _transposed(x) if torch.compiler.is_compiling() and x.device.type == "cpu" else x.T
+
+
+@torch.library.custom_op("glamkit::transposed", mutates_args=())
+def _transposed(x: Tensor) -> Tensor:
+    return x.T.clone(memory_format=torch.contiguous_format)
+
+
+@_transposed.register_fake
+def _(x: Tensor) -> Tensor:
+    return x.new_empty(x.shape[::-1])
+
+
+_transposed.register_autograd(lambda _, grad: _transposed(grad))
+
+
+def float32(x: Tensor) -> torch.autocast:
+    """Context that keeps autocast away from the state's products."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def _slices(rows: int, size: int, device: torch.device) -> list[slice]:
+    """Slices of the rows, of `size` numbers each, that fit a CPU's cache; all rows at once elsewhere."""
+    step = max(1, CACHED // size) if device.type == "cpu" else rows
+    return [slice(first, first + step) for first in range(0, rows, step)]
+
+
+def only_looked_at() -> bool:
+    """Whether nobody wants gradients: an operation's first call loads torch's compiler, which takes 1.5 s."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
+def by_kernels(x: Tensor) -> bool:
+    """Whether Triton's kernels do the operations on x."""
+    return has_kernels(x.device) and x.dtype == torch.float32
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether Triton's kernels run there: the only place that decides it."""
+    return TRITON and device.type == "cuda"
+
+
+def _kernels() -> Any:
+    """The room of the kernels, imported where they are used: Triton takes its time."""
+    return importlib.import_module("glamkit.ops.triton.scan")
+
+
+def _scan_here(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """The scan, and of its states (N, ..., I, S) what its gradient needs."""
+    return (_kernels().scan if by_kernels(u) else _scan_plain)(u, dt, A, B, C)
+
+
+def _window_here(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    return (_kernels().window if by_kernels(driven) else _window_plain)(driven, dt, A, B, C)
+
+
+def _scan_plain(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """The scan and all its states (N, T, I, S)."""
+    (count, steps, inner), driven = u.shape, dt * u
+    y, states = u.new_empty(u.shape), u.new_empty(count, steps, *A.shape)
+    for rows in _slices(count, steps * inner * A.shape[1], u.device):
+        h, decays = states[rows], (dt[rows].unsqueeze(-1) * A).exp_()
+        torch.mul(driven[rows].unsqueeze(-1), B[rows].unsqueeze(-2), out=h)
+        for t in range(1, steps):
+            h[:, t].addcmul_(decays[:, t], h[:, t - 1])
+        y[rows] = decays.copy_(h).mul_(C[rows].unsqueeze(-2)).sum(-1)
+    return y, states
+
+
+_scan = torch.library.custom_op("glamkit::scan", _scan_here, mutates_args=())
+
+
+@_scan.register_fake
+def _(u: Tensor, _: Tensor, A: Tensor, *__: Tensor) -> tuple[Tensor, Tensor]:
+    kept = _kernels().kept_shape(u, A) if by_kernels(u) else (*u.shape[:2], *A.shape)
+    return u.new_empty(u.shape), u.new_empty(kept)
+
+
+@torch.library.custom_op("glamkit::scan_backward", mutates_args=())
+def _scan_backward(
+    grad: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, states: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of u, dt, A, B, C: the same recurrence run backwards over the states' gradients."""
+    if by_kernels(u):
+        return _kernels().scan_backward(grad, u, dt, A, B, C, states)
+    (count, steps, inner), driven = u.shape, dt * u
+    du, ddt, dB, dC = (part.new_empty(part.shape) for part in (u, dt, B, C))
+    dA = A.new_zeros(A.shape)
+    for rows in _slices(count, steps * inner * A.shape[1], u.device):
+        h, decays = states[rows], (dt[rows].unsqueeze(-1) * A).exp_()
+        dh = grad[rows].unsqueeze(-1) * C[rows].unsqueeze(-2)
+        for t in reversed(range(steps - 1)):
+            dh[:, t].addcmul_(decays[:, t + 1], dh[:, t + 1])
+        dC[rows] = (grad[rows].unsqueeze(-2) @ h).squeeze(-2)
+        dB[rows] = (driven[rows].unsqueeze(-2) @ dh).squeeze(-2)
+        ddriven = (dh * B[rows].unsqueeze(-2)).sum(-1)
+        du[rows], ddt[rows] = dt[rows] * ddriven, u[rows] * ddriven
+        exponent = dh[:, 1:].mul_(h[:, :-1]).mul_(decays[:, 1:])  # gradient of dt_t A; the first token has none
+        ddt[rows, 1:] += torch.mul(exponent, A, out=decays[:, 1:]).sum(-1)
+        dA += exponent.mul_(dt[rows, 1:].unsqueeze(-1)).sum((0, 1))
+    return du, ddt, dA, dB, dC
+
+
+@_scan_backward.register_fake
+def _(_: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(part.new_empty(part.shape) for part in inputs[:5])
+
+
+def _window_plain(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """`window_sum`, channels innermost: sums over the few states are then products of matrices."""
+    y, decays = driven[-1] * (C * B[-1]).sum(-1, keepdim=True), A.T.contiguous()
+    for rows in _slices(len(C), A.numel(), C.device):
+        elapsed = torch.zeros_like(y[rows])
+        for place in reversed(range(len(driven) - 1)):
+            elapsed += dt[place + 1, rows]
+            reach, gate = (elapsed.unsqueeze(1) * decays).exp_(), C[rows] * B[place, rows]
+            y[rows] += driven[place, rows] * (gate.unsqueeze(1) @ reach).squeeze(1)
+    return y
+
+
+_window = torch.library.custom_op("glamkit::window", _window_here, mutates_args=())
+
+
+@_window.register_fake
+def _(driven: Tensor, *_: Tensor) -> Tensor:
+    return driven.new_empty(driven.shape[1:])
+
+
+@torch.library.custom_op("glamkit::window_backward", mutates_args=())
+def _window_backward(
+    grad: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of driven, dt, A, B, C; the exponentials are computed again."""
+    if by_kernels(grad):
+        return _kernels().window_backward(grad, driven, dt, A, B, C)
+    ddriven, dpast, dA, dB, dC = (part.new_zeros(part.shape) for part in (driven, dt, A, B, C))
+    pull = (grad * driven[-1]).sum(-1, keepdim=True)
+    dC += pull * B[-1]
+    dB[-1], ddriven[-1] = pull * C, grad * (C * B[-1]).sum(-1, keepdim=True)
+    for rows in _slices(len(C), A.numel(), C.device):
+        elapsed, gate = torch.zeros_like(grad[rows]), C[rows]
+        for place in reversed(range(len(driven) - 1)):
+            elapsed += dt[place + 1, rows]
+            reach, pulled = (elapsed.unsqueeze(-1) * A).exp_(), (grad * driven[place])[rows]
+            dgates = (pulled.unsqueeze(-2) @ reach).squeeze(-2)
+            dC[rows] += dgates * B[place, rows]
+            dB[place, rows] = dgates * gate
+            reach.mul_((gate * B[place, rows]).unsqueeze(-2))
+            ddriven[place, rows] = grad[rows] * reach.sum(-1)
+            exponent = reach.mul_(pulled.unsqueeze(-1))
+            dpast[place, rows] = (exponent * A).sum(-1)
+            dA += exponent.mul_(elapsed.unsqueeze(-1)).sum(0)
+    # The time from place p to the end is the sum of all later steps, so step q takes part in every earlier place.
+    ddt = torch.cat([torch.zeros_like(dpast[:1]), dpast[:-1].cumsum(0)])
+    return ddriven, ddt, dA, dB, dC
+
+
+@_window_backward.register_fake
+def _(_: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(part.new_empty(part.shape) for part in inputs)
+
+
+def _remember_scan(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    ctx.save_for_backward(*inputs, output[1])
+
+
+def _differentiate_scan(ctx, grad, _):  # type: ignore[no-untyped-def]
+    with float32(grad):
+        return _scan_backward(grad.contiguous(), *ctx.saved_tensors)
+
+
+def _remember_window(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]  # noqa: ARG001
+    ctx.save_for_backward(*inputs)
+
+
+def _differentiate_window(ctx, grad):  # type: ignore[no-untyped-def]
+    with float32(grad):
+        return _window_backward(grad.contiguous(), *ctx.saved_tensors)
+
+
+_scan.register_autograd(_differentiate_scan, setup_context=_remember_scan)
+_window.register_autograd(_differentiate_window, setup_context=_remember_window)

@@ -1,0 +1,1 @@
+"""Triton kernels for CUDA GPUs, imported by `glamkit.ops` when they are first used."""

@@ -1,0 +1,149 @@
+# mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
+"""Three of the passes over all pixels of `norms`, and that of `layer_norms`, as Triton kernels for CUDA GPUs.
+
+    moments, pulls        programs share the pixels out, each taking every so-many-th stretch, and each writes its part
+    gradient              the formula as it stands; a compiler that sees it keeps the inputs twice, rounded and not
+    rectified_gradient    some rows at a time by each program, which adds up what it finds for the parameters
+
+Letters: M pixels of C channels, or rows of W features. In kernels, names that end in `_at` are addresses.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from glamkit.ops.triton.scan import jit, tl, triton
+
+TILE, WARPS = 4096, 4  # a tile is what a program reads at a time, in numbers
+ROW_TILE, ROW_WARPS = 1024, 2  # the same for rows
+
+
+def moments(x: Tensor, pivot: Tensor, parts: int) -> Tensor:
+    """`norms._moments` of pixels (N, P, C), in so many parts."""
+    x = x.contiguous()
+    return _sums(x, x, pivot, pivot, pivot, parts, gradient=False)
+
+
+def pulls(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, parts: int) -> Tensor:
+    """`norms._pulls` likewise."""
+    return _sums(grad.contiguous(), x.contiguous(), scale, shift, mean, parts, gradient=True)
+
+
+def gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
+    """`norms._gradient` of pixels (N, P, C)."""
+    grad, x = grad.contiguous(), x.contiguous()
+    (pixels, *shape), of_x = _shape(x), torch.empty_like(x)
+    with torch.cuda.device_of(x):
+        _gradient[(triton.cdiv(pixels, shape[-1]),)](
+            *(grad, x, scale, shift, slope, offset, of_x, pixels, *shape),
+            num_warps=WARPS,
+        )
+    return of_x
+
+
+def rectified_gradient(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float, parts: int
+) -> tuple[Tensor, Tensor]:
+    """`layer_norms._gradient`."""
+    grad, x = grad.contiguous(), x.contiguous()
+    (count, width), padded = x.shape, triton.next_power_of_2(x.shape[1])
+    of_x, sums = torch.empty_like(x), weight.new_empty(parts, 2, width)
+    with torch.cuda.device_of(x):
+        _rectified_gradient[(parts,)](
+            *(grad, x, weight, bias, of_x, sums, count, eps, width, padded, max(1, ROW_TILE // padded)),
+            num_warps=ROW_WARPS,
+        )
+    return of_x, sums
+
+
+def _sums(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, pivot: Tensor, parts: int, gradient: bool) -> Tensor:
+    pixels, channels, padded, rows = _shape(x)
+    sums = pivot.new_empty(parts, 2, channels)
+    with torch.cuda.device_of(x):
+        _sum[(parts,)](
+            *(grad, x, scale, shift, pivot, sums, pixels, channels, padded, rows, gradient),
+            num_warps=WARPS,
+        )
+    return sums
+
+
+def _shape(x: Tensor) -> tuple[int, int, int, int]:
+    """M, C, C rounded up to a power of two, and the pixels of a tile."""
+    padded = triton.next_power_of_2(x.shape[-1])
+    return x.shape[:-1].numel(), x.shape[-1], padded, max(1, TILE // padded)
+
+
+@jit
+def _sum(
+    grad_at, x_at, scale_at, shift_at, pivot_at, sums_at, M,
+    C: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr, GRADIENT: tl.constexpr,
+):  # fmt: skip
+    """Of differences from the pivot and their squares, or of what ReLU lets through and its products with them."""
+    channel, program = tl.arange(0, PADDED), tl.program_id(0)
+    inside = channel < C
+    pivot = tl.load(pivot_at + channel, inside, 0.0)[None, :]
+    scale, shift = tl.load(scale_at + channel, inside, 0.0)[None, :], tl.load(shift_at + channel, inside, 0.0)[None, :]
+    first, second = tl.zeros((ROWS, PADDED), tl.float32), tl.zeros((ROWS, PADDED), tl.float32)
+    for start in range(program * ROWS, M, tl.num_programs(0) * ROWS):
+        row = start + tl.arange(0, ROWS)
+        at, there = row.to(tl.int64)[:, None] * C + channel[None, :], (row < M)[:, None] & inside[None, :]
+        x = tl.load(x_at + at, there, 0.0).to(tl.float32)
+        away = tl.where(there, x - pivot, 0.0)
+        if GRADIENT:
+            grad = tl.load(grad_at + at, there, 0.0).to(tl.float32)
+            grad = tl.where(x * scale + shift > 0, grad, 0.0)
+            first += grad
+            second += grad * away
+        else:
+            first += away
+            second += away * away
+    sums_at += program * 2 * C + channel
+    tl.store(sums_at, tl.sum(first, 0), inside)
+    tl.store(sums_at + C, tl.sum(second, 0), inside)
+
+
+@jit
+def _gradient(
+    grad_at, x_at, scale_at, shift_at, slope_at, offset_at, of_x_at, M,
+    C: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """One tile."""
+    channel, row = tl.arange(0, PADDED), tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    inside = channel < C
+    at, there = row.to(tl.int64)[:, None] * C + channel[None, :], (row < M)[:, None] & inside[None, :]
+    scale, shift = tl.load(scale_at + channel, inside, 0.0)[None, :], tl.load(shift_at + channel, inside, 0.0)[None, :]
+    slope = tl.load(slope_at + channel, inside, 0.0)[None, :]
+    offset = tl.load(offset_at + channel, inside, 0.0)[None, :]
+    grad, x = tl.load(grad_at + at, there, 0.0).to(tl.float32), tl.load(x_at + at, there, 0.0).to(tl.float32)
+    of_x = tl.where(x * scale + shift > 0, grad, 0.0) * scale + x * slope + offset
+    tl.store(of_x_at + at, of_x.to(of_x_at.dtype.element_ty), there)
+
+
+@jit
+def _rectified_gradient(
+    grad_at, x_at, weight_at, bias_at, of_x_at, sums_at, M, eps,
+    W: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Every so-many-th stretch of rows."""
+    feature, program = tl.arange(0, PADDED), tl.program_id(0)
+    inside = feature < W
+    weight = tl.load(weight_at + feature, inside, 0.0)[None, :]
+    bias = tl.load(bias_at + feature, inside, 0.0)[None, :]
+    of_weight, of_bias = tl.zeros((ROWS, PADDED), tl.float32), tl.zeros((ROWS, PADDED), tl.float32)
+    for start in range(program * ROWS, M, tl.num_programs(0) * ROWS):
+        row = start + tl.arange(0, ROWS)
+        at, there = row.to(tl.int64)[:, None] * W + feature[None, :], (row < M)[:, None] & inside[None, :]
+        grad, x = tl.load(grad_at + at, there, 0.0).to(tl.float32), tl.load(x_at + at, there, 0.0).to(tl.float32)
+        away = tl.where(there, x - (tl.sum(x, 1) / W)[:, None], 0.0)
+        inverse = (1 / tl.sqrt(tl.sum(away * away, 1) / W + eps))[:, None]
+        normed = away * inverse
+        grad = tl.where(normed * weight + bias > 0, grad, 0.0)
+        of_weight += grad * normed
+        of_bias += grad
+        pull = grad * weight
+        of_x = pull - (tl.sum(pull, 1) / W)[:, None] - normed * (tl.sum(pull * normed, 1) / W)[:, None]
+        tl.store(of_x_at + at, (of_x * inverse).to(of_x_at.dtype.element_ty), there)
+    sums_at += program * 2 * W + feature
+    tl.store(sums_at, tl.sum(of_weight, 0), inside)
+    tl.store(sums_at + W, tl.sum(of_bias, 0), inside)

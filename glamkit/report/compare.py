@@ -1,0 +1,271 @@
+"""What explains the difference between two runs: ``python -m glamkit.report.compare RUN_A RUN_B``.
+
+Settings, versions, git state and machine that differ; then the scores, with the spread between seeds where runs of the
+same config lie beside them, and whether the difference is beyond that spread. Runs beside them that differ in one of
+the settings alone tell which of several it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from glamkit.config import Config, differences, override
+from glamkit.errors import GlamkitError, command
+from glamkit.notebook import Table
+from glamkit.plotting import count
+from glamkit.runs import provenance
+from glamkit.runs.folder import Run, resolve
+from glamkit.sweeps.job import Job
+from glamkit.sweeps.summary import interval, student
+
+SEED = "trainer.seed"
+HEADER = ("", "what", "A", "B")
+MANY = 500  # run folders beside a run that are looked at
+
+
+class Side(NamedTuple):
+    """One of the two runs: its folder, config and score, the facts of its passport, and the scores of its seeds."""
+
+    run: Run
+    config: Config
+    score: float | None
+    facts: dict[str, str]
+    scores: dict[int, float]
+
+    @property
+    def peers(self) -> list[float]:
+        """Scores of all its seeds."""
+        return list(self.scores.values())
+
+
+class PeerRun(NamedTuple):
+    """A finished run beside one of the two."""
+
+    config: Config
+    score: float
+
+
+class Comparison:
+    """Two runs, side by side.
+
+    Args:
+        one: a run folder; a relative path counts from the checkout.
+        other: another.
+
+    Raises:
+        GlamkitError: one of them holds no run or cannot be read, or they are the same.
+    """
+
+    def __init__(self, one: str | Path, other: str | Path) -> None:
+        folders = [resolve(one).absolute(), resolve(other).absolute()]
+        if folders[0].resolve() == folders[1].resolve():
+            raise GlamkitError(f"{one} and {other} are the same run; name two.")
+        self.neighbours = {run.folder: PeerRun(run.config(), score) for run, score in beside(folders)}
+        self.a, self.b = (side(Run(folder), self.neighbours) for folder in folders)
+        changed = differences(self.a.config, self.b.config)
+        self.settings = changes_of(changed)
+        names = [*self.a.facts, *(name for name in self.b.facts if name not in self.a.facts)]
+        pairs = {name: (self.a.facts.get(name, "unknown"), self.b.facts.get(name, "unknown")) for name in names}
+        self.facts = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    def table(self) -> Table:
+        """What differs, and what came out."""
+        rows: list[tuple[object, ...]] = [HEADER, ("run", "folder", *(s.run.folder for s in (self.a, self.b)))]
+        rows.append(("", "game, preset", *(f"{s.config.env.game}, {s.config.preset}" for s in (self.a, self.b))))
+        rows.append(("", "seed", self.a.config.trainer.seed, self.b.config.trainer.seed))
+        for title, found in (("settings", self.settings), ("versions and machine", self.facts)):
+            for place, (name, (ours, theirs)) in enumerate(found.items()):
+                rows.append(("" if place else title, name, ours, theirs))
+            if not found:
+                rows.append((title, "no difference", "", ""))
+        rows.append(("result", "mean return", *(number(s.score) for s in (self.a, self.b))))
+        rows.append(("", "over seeds", *(spread(s.peers) for s in (self.a, self.b))))
+        return Table(rows, self.verdict())
+
+    def verdict(self) -> str:
+        """Whether the scores differ beyond what seeds do, and what is to blame."""
+        if self.a.score is None or self.b.score is None:
+            missing = self.a if self.a.score is None else self.b
+            return f"{missing.run.folder} has no final evaluation yet, so there is nothing to explain."
+        return " ".join(filter(None, [self.chance(), self.blame()]))
+
+    def chance(self) -> str:
+        """Whether the scores differ beyond the spread between seeds."""
+        if not self.settings and self.a.config == self.b.config:
+            return self.repeated()
+        if not self.settings:
+            return "But for the seed they are the same experiment: such a difference is the spread between seeds."
+        found = welch(self.a.peers, self.b.peers)
+        if found is None:
+            return "Whether they differ beyond the spread between seeds cannot be said: each needs two seeds or more."
+        low, high = found
+        said = f"B minus A is {np.mean(self.b.peers) - np.mean(self.a.peers):+.2f} over seeds, 95 % interval"
+        clear = "beyond" if low > 0 or high < 0 else "within"
+        return f"{said} {low:.2f} to {high:.2f}: {clear} the spread between seeds."
+
+    def repeated(self) -> str:
+        """Of the same experiment made twice: whether it came out the same."""
+        at = parting(self.a.run, self.b.run)
+        if at is None:
+            return "Settings and seed are the same, and so is every line of their logs."
+        cause = "versions or machine" if self.facts else "something that is not recorded, such as a GPU's order of sums"
+        return f"Settings and seed are the same, but their logs part at step {at:,}: by {cause}."
+
+    def blame(self) -> str:
+        """Which setting it was, as far as that can be told."""
+        if not self.settings:
+            return ""
+        if len(self.settings) == 1:
+            (name,) = self.settings
+            also = " or one of the versions" if any(not n.startswith("machine") for n in self.facts) else ""
+            return f"Only {name} differs among the settings{also}."
+        alone = self.one_at_a_time()
+        base = np.mean(self.a.peers)
+        parts = [f"{name} alone: {mean - base:+.2f} ({count(seeds, 'seed')})" for name, (mean, seeds) in alone.items()]
+        rest = [name for name in self.settings if name not in alone]
+        said = [f"From A, {'; '.join(parts)}." if parts else f"{len(rest)} settings differ at once."]
+        if rest:
+            said.append(f"No run beside them changes {' or '.join(rest[:3])} alone.")
+        return " ".join(said)
+
+    def one_at_a_time(self) -> dict[str, tuple[float, int]]:
+        """Settings for which finished runs differ from A in that one alone: their mean score and how many they are."""
+        found = {}
+        for name in self.settings:
+            section, key = name.split(".")
+            config = override(self.a.config, {name: getattr(getattr(self.b.config, section), key)})
+            scores = list(seeds_of(config, self.neighbours).values())
+            if scores:
+                found[name] = (float(np.mean(scores)), len(scores))
+        return found
+
+    def __repr__(self) -> str:
+        return repr(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def changes_of(found: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Differences of the experiment: not the seed, and not what names the machine only."""
+    return {k: v for k, v in found.items() if k != SEED and not k.startswith("runtime.")}
+
+
+def same_experiment(one: Config, other: Config) -> bool:
+    """Whether two configs are the same but for the seed and the machine."""
+    return not changes_of(differences(one, other))
+
+
+def seeds_of(config: Config, neighbours: dict[Path, PeerRun]) -> dict[int, float]:
+    """Scores of the runs of one experiment by their seeds."""
+    return {n.config.trainer.seed: n.score for n in neighbours.values() if same_experiment(n.config, config)}
+
+
+def beside(folders: Sequence[Path]) -> Iterator[tuple[Run, float]]:
+    """The two runs and the finished ones in the folders around them; what cannot be read there is no neighbour."""
+    for folder in folders:
+        Run(folder).config()  # these two have to be runs
+    around = {path.parent for folder in folders for path in sorted(folder.parent.glob("*/config.json"))[:MANY]}
+    for place in sorted(around):
+        try:
+            run = Run(place)
+            score = Job(run, run.config()).score()
+        except GlamkitError:
+            continue
+        if score is not None and math.isfinite(score):
+            yield run, score
+
+
+def side(run: Run, neighbours: dict[Path, PeerRun]) -> Side:
+    """One of the two runs, with all that is known of it."""
+    config = run.config()
+    seeds = seeds_of(config, neighbours)
+    own = neighbours.get(run.folder)
+    if own is not None:
+        seeds[config.trainer.seed] = own.score
+    return Side(run, config, own.score if own else None, facts(run), seeds)
+
+
+def facts(run: Run) -> dict[str, str]:
+    """Versions, git state and machine of a run, from its passport; what changed at a resume is joined by an arrow."""
+    joined: dict[str, list[str]] = {}
+    for session in provenance.sessions(run.folder / "passport.json"):
+        for part in ("git", "versions", "machine"):
+            table = session.get(part)
+            for name, value in table.items() if isinstance(table, dict) else ():
+                values = joined.setdefault(f"{part} {name}", [])
+                if not values or values[-1] != str(value):
+                    values.append(str(value))
+    return {name: " -> ".join(values) for name, values in joined.items() if name != "git branch"}
+
+
+def welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of mean(other) - mean(one) for unequal variances; None with fewer than two of either."""
+    if min(len(one), len(other)) < 2:
+        return None
+    parts = [float(np.var(scores, ddof=1)) / len(scores) for scores in (one, other)]
+    middle, total = float(np.mean(other) - np.mean(one)), sum(parts)
+    if not total:
+        return middle, middle
+    degrees = total**2 / sum(p**2 / (len(s) - 1) for p, s in zip(parts, (one, other), strict=True))
+    half = student(max(1, math.floor(degrees))) * math.sqrt(total)
+    return middle - half, middle + half
+
+
+def parting(one: Run, other: Run) -> int | None:
+    """The step of the first line at which two logs differ but for times; None where they do not."""
+    for ours, theirs in zip_longest(lines(one), lines(other)):
+        if ours != theirs:
+            return int((ours or theirs)["step"])
+    return None
+
+
+def lines(run: Run) -> list[dict[str, Any]]:
+    """A log's lines without what the clock says; none of a damaged or missing log."""
+    try:
+        entries = [json.loads(line) for line in run.log_file.read_text(encoding="utf-8").splitlines()]
+        return [
+            {"step": entry["step"], **{k: entry[k] for k in entry if not k.startswith("time")}} for entry in entries
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+
+
+def number(score: float | None) -> str:
+    """A score, or that there is none."""
+    return "not evaluated" if score is None else f"{score:.2f}"
+
+
+def spread(scores: Sequence[float]) -> str:
+    """Mean, interval and number of the seeds' scores."""
+    found = interval(scores)
+    if not scores:
+        return "-"
+    if found is None:
+        return "one seed only"
+    return f"{np.mean(scores):.2f}, 95 % interval {found[0]:.2f} to {found[1]:.2f}, {len(scores)} seeds"
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        "python -m glamkit.report.compare", description="What explains the difference between two runs."
+    )
+    parser.add_argument("one", metavar="RUN_A")
+    parser.add_argument("other", metavar="RUN_B")
+    given = parser.parse_args(arguments)
+    sys.stdout.write(f"{Comparison(given.one, given.other)}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

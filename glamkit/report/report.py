@@ -1,0 +1,236 @@
+"""Finished runs and published methods side by side, and everything that stands in the way of comparing them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from glamkit.config import coerce
+from glamkit.envs import atari100k
+from glamkit.envs.atari100k import Method
+from glamkit.errors import GlamkitError, nearest
+from glamkit.report import aggregates, results
+from glamkit.report.aggregates import Improvement, Interval
+from glamkit.report.results import Result
+from glamkit.runs.folder import resolve
+
+AGAINST = ("SimPLe", "TWM", "IRIS", "DreamerV3 (Nature, 2024 code)", "STORM", "DIAMOND")
+REPEATS = 2000
+
+
+class ScoredMethod(NamedTuple):
+    """A method on the games that are compared.
+
+    Attributes:
+        ours: whether it comes from run folders.
+        normal: game -> (runs,) human-normalised scores.
+        values: every aggregate; None where it needs single runs that are not known.
+        intervals: 95 %, of the aggregates; empty where there is one run per game.
+    """
+
+    name: str
+    method: Method
+    ours: bool
+    normal: Mapping[str, np.ndarray]
+    values: Mapping[str, float | None]
+    intervals: Mapping[str, Interval]
+
+    @property
+    def sample(self) -> list[np.ndarray]:
+        """Its scores without the games' names."""
+        return list(self.normal.values())
+
+    @property
+    def sticky(self) -> bool | None:
+        """Whether actions were sticky; None where nobody says."""
+        known = self.method.protocol.get("sticky")
+        return known if isinstance(known, bool) else None
+
+    @property
+    def episodes(self) -> str:
+        """How many evaluation episodes are behind a run's score, as its protocol has it."""
+        return str(self.method.protocol.get("episodes") or self.method.protocol.get("eval_episodes") or "")
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The fewest and the most runs of a game."""
+        lengths = [len(values) for values in self.sample]
+        return min(lengths), max(lengths)
+
+
+class Report:
+    """Everything the tables, figures and notes are made of.
+
+    Args:
+        runs: run folders, or folders that hold some.
+        files: result files of others, in the form of atari100k_scores.json.
+        against: published methods to be shown game by game; names of `scores.published`, or ``all``.
+        repeats: of the bootstrap.
+
+    Raises:
+        GlamkitError: a folder or file is not there, or a method is unknown.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[str | Path] = (),
+        files: Sequence[str | Path] = (),
+        against: str | Sequence[str] = AGAINST,
+        repeats: int | str = REPEATS,
+    ) -> None:
+        self.repeats = coerce("repeats", repeats, int)
+        if not 1 <= self.repeats <= 1_000_000:
+            raise GlamkitError(f"repeats = {self.repeats} is outside 1 to 1000000.")
+        self.against = read_methods(against)
+        self.results, self.left_out = results.collect(runs)
+        self.groups = results.group(self.results)
+        self.published = dict(atari100k.published())
+        self.others: dict[str, Method] = {}
+        for file in map(Path, files):
+            for name, method in atari100k.read(file).items():
+                taken = {*self.published, *self.groups, *self.others}
+                candidates = (name, f"{name} ({file.name})", f"{name} ({file})")
+                self.others[next((new for new in candidates if new not in taken), candidates[-1])] = method
+        own = {name: own_method(group) for name, group in self.groups.items() if any(r.atari for r in group)}
+        self.games = compared([*own.values(), *self.others.values()])
+        tables = ((own, True), (self.others, False), (self.published, False))
+        self.entries = {
+            name: self.entry(name, method, ours) for table, ours in tables for name, method in table.items()
+        }
+
+    def entry(self, name: str, method: Method, ours: bool) -> ScoredMethod:
+        """A method on the compared games."""
+        raw = {game: values for game, values in method.scores.items() if game in self.games}
+        normal = atari100k.normalise(raw)
+        sample = list(normal.values())
+        values = {key: float(f(sample)) for key, f in aggregates.AGGREGATES.items()}
+        known = {key: v if method.single or key in ("mean", "median") else None for key, v in values.items()}
+        several = method.single and max(map(len, sample)) > 1
+        return ScoredMethod(
+            name, method, ours, normal, known, aggregates.intervals(sample, self.repeats) if several else {}
+        )
+
+    @property
+    def new(self) -> list[ScoredMethod]:
+        """What is to be compared with the published methods: own runs and files of others."""
+        return [entry for entry in self.entries.values() if self.is_new(entry)]
+
+    def is_new(self, entry: ScoredMethod) -> bool:
+        """Whether an entry is among `new`."""
+        return entry.ours or entry.name in self.others
+
+    @property
+    def shown(self) -> list[ScoredMethod]:
+        """What is shown game by game."""
+        return [*self.new, *(self.entries[name] for name in self.against)]
+
+    @cached_property
+    def improvements(self) -> dict[str, dict[str, Improvement]]:
+        """Probability of improvement of the new entries (without any, of the last of `against`) over all others."""
+        left = self.new or self.shown[-1:]
+        names = [entry.name for entry in left]
+        found: dict[str, dict[str, Improvement]] = {}
+        for ours in left:
+            for theirs in self.entries.values():
+                shared = set(ours.normal) & set(theirs.normal)
+                if ours.method.single and theirs.method.single and theirs.name not in names and shared:
+                    value = aggregates.improvement(ours.normal, theirs.normal, self.repeats)
+                    found.setdefault(ours.name, {})[theirs.name] = value
+        return {name: dict(sorted(row.items(), key=lambda pair: -pair[1].value)) for name, row in found.items()}
+
+    @cached_property
+    def sensitivity(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Aggregates of what is shown with each game left out; of single runs, and of two games or more."""
+        several = [entry for entry in self.shown if len(entry.normal) > 1 and entry.method.single]
+        return {entry.name: aggregates.without(entry.normal) for entry in several}
+
+
+def own_method(group: Sequence[Result]) -> Method:
+    """Runs of one experiment on the 26 games as a method."""
+    first = next(result for result in group if result.atari)
+    card, sticky = dict(first.protocol), first.protocol.get("sticky")
+    card["sticky"] = None if not isinstance(sticky, (int, float)) else sticky > 0
+    return Method(results.scores(group, True), True, card, {}, None, "", "", "run folders", "", ())
+
+
+def compared(methods: Sequence[Method]) -> list[str]:
+    """The games on which a comparison is fair: those that all new methods have, or all 26 if they share none."""
+    shared = [game for game in atari100k.games() if all(game in method.scores for method in methods)]
+    return shared or list(atari100k.games())
+
+
+def read_methods(names: str | Sequence[str]) -> list[str]:
+    """Names of published methods, also as one text with commas; the comma in a name counts as part of it.
+
+    Raises:
+        GlamkitError: an unknown name, with the nearest right one, or none at all.
+    """
+    known = list(atari100k.published())
+    if isinstance(names, str):
+        text, found = names.strip(" ,"), []
+        while text:
+            fitting = [name for name in known if f"{text},".startswith(f"{name},")]
+            whole = max(fitting, key=len, default=text.split(",")[0].strip())
+            found.append(whole)
+            text = text[len(whole) :].strip(" ,")
+        names = known if found == ["all"] else found
+    for name in names:
+        if name not in known:
+            raise GlamkitError(f"unknown method {name!r}; {nearest(name, known)}")
+    if not names:
+        raise GlamkitError(f"against is empty; name a method, such as {AGAINST[-2]}, or all.")
+    return list(dict.fromkeys(names))
+
+
+def read_paths(text: str) -> list[Path]:
+    """Paths with commas between; relative ones count from the checkout."""
+    return [resolve(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def runs(count: int) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{count} run" + ("" if count == 1 else "s")
+
+
+def published(repeats: int | str = REPEATS) -> dict[str, dict[str, Any]]:
+    """Every shipped method's aggregates, recomputed: the table behind ``--published --json``.
+
+    Returns:
+        For each method ``mean``, ``median``, ``iqm`` and ``optimality_gap`` (None where single runs are not known),
+        ``intervals``, ``superhuman_games``, ``games``, ``runs_per_game`` (fewest, most), ``published`` (as printed),
+        ``matches_published`` and ``without`` (the aggregates with each game left out).
+    """
+    report = Report(against="all", repeats=repeats)
+    return {name: described(entry, report.sensitivity.get(name, {})) for name, entry in report.entries.items()}
+
+
+def described(entry: ScoredMethod, without: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """An entry as plain values."""
+    return {
+        **entry.values,
+        "intervals": {key: list(ends) for key, ends in entry.intervals.items()},
+        "superhuman_games": aggregates.superhuman(entry.sample),
+        "games": len(entry.normal),
+        "runs_per_game": list(entry.counts) if entry.method.single else None,
+        "published": dict(entry.method.printed) or None,
+        "matches_published": agrees(entry),
+        "without": {game: dict(values) for game, values in without.items()},
+    }
+
+
+def agrees(entry: ScoredMethod) -> bool | None:
+    """Whether all printed aggregates come out to their printed digits; None where none is recorded."""
+    own = {**entry.values, "superhuman_games": float(aggregates.superhuman(entry.sample))}
+    printed = {key: value for key, value in entry.method.printed.items() if key in own}
+    if not printed:
+        return None
+    return all(round(own[key] or 0.0, digits(value)) == value for key, value in printed.items())
+
+
+def digits(value: float) -> int:
+    """Digits after the point that a number is printed with."""
+    return len(str(value).partition(".")[2])

@@ -1,0 +1,186 @@
+"""Finished runs read from their folders, grouped by experiment; what cannot count is left out with its reason."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from glamkit.config import PRESETS, Config, differences, override, preset
+from glamkit.envs.atari100k import game_of
+from glamkit.errors import GlamkitError
+from glamkit.runs.folder import Run
+
+NAMED = 3  # settings in which a group's name says how it differs; of more, their number
+
+
+class Result(NamedTuple):
+    """A run with its final score.
+
+    Attributes:
+        game: among the 26 by its plain name, else as in the config.
+        atari: whether it is among the 26, so that a human's score is known.
+        returns: of the evaluation's episodes.
+        protocol: as saved with the score.
+    """
+
+    run: Run
+    config: Config
+    game: str
+    atari: bool
+    score: float
+    returns: list[float]
+    cut: int
+    protocol: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """Of the run."""
+        return self.config.trainer.seed
+
+
+class LeftOut(NamedTuple):
+    """A run that does not count, and why."""
+
+    folder: Path
+    reason: str
+
+
+def find(paths: Sequence[str | Path]) -> list[Path]:
+    """The run folders at or below some paths, each once.
+
+    Raises:
+        GlamkitError: there is no such folder.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise GlamkitError(f"{path} is not a folder; name run folders, or a folder that holds some.")
+        here = [path] if (path / "config.json").exists() else sorted(file.parent for file in path.rglob("config.json"))
+        # A folder that looks like a run but lacks its config is half a run, and is named as such.
+        halves = {file.parent for name in ("metrics.jsonl", "evaluation.json") for file in path.rglob(name)}
+        found |= dict.fromkeys([*here, *sorted(half for half in halves if not (half / "config.json").exists())])
+    return list(found)
+
+
+def collect(paths: Sequence[str | Path]) -> tuple[list[Result], list[LeftOut]]:
+    """All runs at or below some paths: those that count, and the others with the reason."""
+    results: list[Result] = []
+    left: list[LeftOut] = []
+    taken: dict[Any, Path] = {}
+    for folder in find(paths):
+        try:
+            result = read(folder)
+            key = (experiment(result.config), result.game, result.seed)
+            if key in taken:
+                raise GlamkitError(f"the same game, seed and settings as {taken[key]}, which counts.")
+        except GlamkitError as error:
+            left.append(LeftOut(folder, str(error)))
+            continue
+        taken[key] = folder
+        results.append(result)
+    return results, left
+
+
+def read(folder: Path) -> Result:
+    """The final score of a run.
+
+    Raises:
+        GlamkitError: it has none that counts, with the reason.
+    """
+    run = Run(folder)
+    config = run.config()
+    report = _report(run, config)
+    try:
+        returns = [float(episode["return"]) for episode in report["episodes"]]
+        cut = sum(bool(episode.get("cut")) for episode in report["episodes"])
+        protocol = dict(report["protocol"])
+        score, step = float(report["mean_return"]), int(report["step"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise GlamkitError(f"evaluation.json is not of the known form ({type(error).__name__}: {error}).") from None
+    if not returns:
+        raise GlamkitError("evaluation.json holds no episodes.")
+    if not all(map(math.isfinite, [score, *returns])):
+        bad = sum(not math.isfinite(value) for value in returns)
+        raise GlamkitError(f"{bad} of its {len(returns)} returns are not finite numbers.")
+    if not math.isclose(score, float(np.mean(returns)), rel_tol=1e-6, abs_tol=1e-6):
+        raise GlamkitError(f"its mean return {score:g} is not the mean of its episodes, {np.mean(returns):g}.")
+    if step != config.trainer.env_steps:
+        raise GlamkitError(f"it was evaluated at step {step:,} of {config.trainer.env_steps:,}, before its end.")
+    plain = game_of(config.env.game)
+    return Result(run, config, plain or config.env.game, plain is not None, score, returns, cut, protocol)
+
+
+def _report(run: Run, config: Config) -> Any:
+    try:
+        return json.loads(run.evaluation_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        step = last_step(run)
+        raise GlamkitError(f"not finished: at step {step:,} of {config.trainer.env_steps:,}, no evaluation.") from None
+    except (OSError, ValueError) as error:
+        raise GlamkitError(f"evaluation.json cannot be read ({error}).") from None
+
+
+def last_step(run: Run) -> int:
+    """Agent steps that the log has reached; 0 if it says nothing."""
+    try:
+        lines = run.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        return int(json.loads(next(line for line in reversed(lines) if line.endswith("}")))["step"])
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return 0
+
+
+def experiment(config: Config) -> Config:
+    """What runs that may be averaged have in common: all but game, seed, machine, and what changes no score."""
+    plain = Config()
+    own = {"env.game": plain.env.game, "trainer.seed": plain.trainer.seed}
+    idle = {"evaluation.every": plain.evaluation.every, "evaluation.games": plain.evaluation.games}
+    return replace(override(config, own | idle), runtime=plain.runtime)
+
+
+def group(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Runs by experiment: unequal settings are never averaged. The name says how a group differs from its preset."""
+    groups: dict[Config, list[Result]] = {}
+    for result in results:
+        groups.setdefault(experiment(result.config), []).append(result)
+    names = Counter[str]()
+    named: dict[str, list[Result]] = {}
+    for config, members in sorted(groups.items(), key=lambda pair: -len(pair[1])):
+        name = name_of(config)
+        names[name] += 1
+        unique = name if names[name] == 1 else f"{name} ({names[name]})"
+        named[unique] = sorted(members, key=lambda result: (result.game, result.seed))
+    return named
+
+
+def name_of(config: Config) -> str:
+    """``glamkit quick, trainer.env_steps=300``."""
+    if config.preset not in PRESETS:
+        return f"glamkit {config.preset}"
+    changed = list(differences(experiment(preset(config.preset)), config).items())
+    said = [f"{key}={ours}" for key, (_, ours) in changed[:NAMED]]
+    more = [f"{len(changed) - NAMED} more"] if len(changed) > NAMED else []
+    return ", ".join([f"glamkit {config.preset}", *said, *more])
+
+
+def scores(results: Sequence[Result], atari: bool) -> dict[str, np.ndarray]:
+    """Game -> (seeds,) scores, of the 26 games or of all others."""
+    table: dict[str, list[float]] = {}
+    for result in results:
+        if result.atari == atari:
+            table.setdefault(result.game, []).append(result.score)
+    return {game: np.array(values) for game, values in sorted(table.items())}
+
+
+def protocols(results: Sequence[Result]) -> Iterator[tuple[str, list[Any]]]:
+    """Entries of the protocol cards in which runs differ, with their values; not the game."""
+    for key in dict.fromkeys(key for result in results for key in result.protocol):
+        values = list(dict.fromkeys(json.dumps(result.protocol.get(key), sort_keys=True) for result in results))
+        if key != "game" and len(values) > 1:
+            yield key, values

@@ -1,0 +1,197 @@
+"""The tables of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from glamkit.envs import atari100k
+from glamkit.report import aggregates, results
+from glamkit.report.aggregates import AGGREGATES, Interval
+from glamkit.report.markup import MarkupTable
+from glamkit.report.notes import notes
+from glamkit.report.report import Report, ScoredMethod, agrees
+from glamkit.sweeps import summary
+
+NAMES = {"mean": "mean", "median": "median", "iqm": "IQM", "optimality_gap": "optimality gap"}
+NONE = "-"
+WORDS = {True: "on", False: "off", None: "not known"}
+
+
+def number(value: float | None, interval: Interval | None = None) -> str:
+    """``0.561 [0.50, 0.61]``; a dash for what is not known."""
+    if value is None:
+        return NONE
+    return f"{value:.3f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
+
+
+def raw(value: float) -> str:
+    """A score of a game: three significant digits are enough, but all those before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
+
+
+def counts(entry: ScoredMethod) -> str:
+    """Runs per game: ``5``, ``1-5`` or a dash."""
+    low, high = entry.counts
+    return NONE if not entry.method.single else str(high) if low == high else f"{low}-{high}"
+
+
+def ordered(report: Report) -> list[ScoredMethod]:
+    """New ones first, then the published by IQM, those without one by median."""
+    new = [entry.name for entry in report.new]
+    rest = [entry for entry in report.entries.values() if entry.name not in new]
+    return [*report.new, *sorted(rest, key=lambda e: (-(e.values["iqm"] or 0.0), -(e.values["median"] or 0.0)))]
+
+
+def aggregate_table(report: Report) -> MarkupTable:
+    """Every method's aggregates with intervals, and whether the printed ones come out."""
+    whole = len(report.games) == len(atari100k.games())
+    printing = "printed mean / median" + ("" if whole else " (of 26 games)")
+    header = ["method", *NAMES.values(), "games ≥ human", "games", "runs", printing, "comes out"]
+    rows = []
+    for entry in ordered(report):
+        printed = [entry.method.printed.get(key) for key in ("mean", "median")]
+        said = " / ".join(NONE if value is None else f"{value:g}" for value in printed)
+        same = {True: "yes", False: "NO", None: NONE}[agrees(entry) if whole else None]
+        cells = [number(entry.values[key], entry.intervals.get(key)) for key in AGGREGATES]
+        above = str(aggregates.superhuman(entry.sample))
+        rows.append([entry.name, *cells, above, str(len(entry.normal)), counts(entry), said, same])
+    caption = f"Human-normalised scores on {len(report.games)} games (0 random play, 1 human); of the optimality gap, "
+    caption += f"less is better. In brackets 95 % stratified bootstrap intervals ({report.repeats:,} repeats)."
+    return MarkupTable(header, rows, caption)
+
+
+def game_table(report: Report) -> MarkupTable:
+    """Raw scores game by game; of new entries the human-normalised score too."""
+    table, new = atari100k.games(), [entry.name for entry in report.new]
+    header = ["game", "random", "human"]
+    for entry in report.shown:
+        header += [entry.name, "HNS"] if entry.name in new else [entry.name]
+    rows = []
+    for game in report.games:
+        row = [game, raw(table[game].random), raw(table[game].human)]
+        for entry in report.shown:
+            values = entry.method.scores.get(game)
+            row.append(NONE if values is None else raw(float(values.mean())))
+            if entry.name in new:
+                row.append(NONE if values is None else f"{entry.normal[game].mean():.2f}")
+        rows.append(row)
+    return MarkupTable(header, rows, "Mean raw scores over runs. HNS: (score - random) / (human - random).")
+
+
+def sensitivity_table(report: Report) -> MarkupTable:
+    """How far each aggregate moves when a single game is left out."""
+    header = ["method", "aggregate", "all games", "lowest without", "", "highest without", ""]
+    rows = []
+    for name, table in report.sensitivity.items():
+        for key in ("mean", "median", "iqm"):
+            left = {game: values[key] for game, values in table.items()}
+            low, high = min(left.values()), max(left.values())
+            ends = [who(left, low), number(low), who(left, high), number(high)]
+            rows.append([name, NAMES[key], number(report.entries[name].values[key]), *ends])
+    return MarkupTable(header, rows, "Aggregates with one game left out: the two games that matter most to each.", 2)
+
+
+def who(left: Mapping[str, float], value: float) -> str:
+    """The game without which an aggregate is this; ``any of 13`` where they are many."""
+    names = [game for game, other in left.items() if np.isclose(other, value, rtol=0, atol=1e-9)]
+    return names[0] if len(names) == 1 else f"any of {len(names)}"
+
+
+def suspect_table() -> MarkupTable | None:
+    """Methods whose printed aggregates do not come out: with and without the game that seems to be the reason.
+
+    The last row asks which score of that game would give the printed mean, and what the median would be then.
+    """
+    header, rows = ["method", "games", "mean", "median", "IQM"], []
+    for name, method in atari100k.published().items():
+        if not method.suspect:
+            continue
+        game, normal = method.suspect, atari100k.normalise(method.scores)
+        rest = {other: values for other, values in normal.items() if other != game}
+        needed = len(normal) * method.printed["mean"] - sum(float(values.mean()) for values in rest.values())
+        unit = atari100k.games()[game]
+        score = unit.random + needed * (unit.human - unit.random)
+        made = {**rest, game: np.full(len(normal[game]), needed)}
+        printed = [f"{method.printed[key]:g}" if key in method.printed else NONE for key in ("mean", "median", "iqm")]
+        rows.append([name, "as printed", *printed])
+        own = float(method.scores[game].mean())
+        cases = {f"all {len(normal)}, {game} = {own:g}": normal, f"{len(rest)}, without {game}": rest}
+        cases[f"all {len(normal)}, if {game} were {score:.1f}"] = made
+        for title, case in cases.items():
+            values = [AGGREGATES[key](list(case.values())) for key in ("mean", "median", "iqm")]
+            rows.append([name, title, *(number(float(value)) for value in values)])
+    return (
+        MarkupTable(header, rows, "Printed aggregates that the method's own score file does not give.", 2)
+        if rows
+        else None
+    )
+
+
+def improvement_table(report: Report) -> MarkupTable | None:
+    """Probability of improvement with intervals."""
+    rows = [
+        [ours, theirs, number(found.value, found.interval), str(found.games)]
+        for ours, table in report.improvements.items()
+        for theirs, found in table.items()
+    ]
+    caption = "Probability that a run of the first beats a run of the second on a random game; 0.5 is no difference."
+    return MarkupTable(["method", "over", "probability", "games"], rows, caption, 2) if rows else None
+
+
+def protocol_table(report: Report) -> MarkupTable:
+    """How each method's scores were measured, as far as known."""
+    rows = []
+    for entry in report.shown:
+        card = entry.method.protocol
+        loss = card.get("life_loss", "not known")
+        loss = {True: "stored as termination", False: "ignored"}.get(loss, loss) if isinstance(loss, bool) else loss
+        episodes = entry.episodes or "not known"
+        rows.append([entry.name, WORDS[entry.sticky], str(loss), episodes, counts(entry), entry.method.source])
+    caption = "Protocols. Where they differ, scores are not of the same thing."
+    header = ["method", "sticky actions", "a lost life", "evaluation episodes", "runs", "source"]
+    return MarkupTable(header, rows, caption, len(header))
+
+
+def return_table(report: Report) -> MarkupTable | None:
+    """Raw returns of all own runs: seeds, mean and Student's t interval of their mean."""
+    rows = []
+    for name, group in report.groups.items():
+        table = {**results.scores(group, True), **results.scores(group, False)}
+        for game, values in sorted(table.items()):
+            spread = summary.interval(values.tolist())
+            said = f"{spread[0]:.2f} to {spread[1]:.2f}" if spread else "one seed: none"
+            seeds = ", ".join(f"{r.seed}: {r.score:.2f}" for r in group if r.game == game)
+            rows.append([name, game, str(len(values)), f"{values.mean():.2f}", said, seeds])
+    header = ["runs", "game", "seeds", "mean return", "95 % interval", "each seed's"]
+    caption = "Raw returns of the final evaluations. Interval: Student's t over the seeds' means."
+    return MarkupTable(header, rows, caption, 2) if rows else None
+
+
+def note_table(report: Report) -> MarkupTable:
+    """What a reader must know, as a table of one column."""
+    return MarkupTable(
+        ["before you believe a number"], [[note] for note in notes(report) or ["Nothing stands in the way."]]
+    )
+
+
+def left_out_table(report: Report) -> MarkupTable | None:
+    """Runs that do not count, with the reason."""
+    rows = [[str(left.folder), left.reason] for left in report.left_out]
+    return MarkupTable(["run folder", "reason"], rows, "Runs that do not count.", 2) if rows else None
+
+
+def all_tables(report: Report) -> Mapping[str, MarkupTable]:
+    """Every table that has something to say, by its key."""
+    found = {
+        "aggregates": aggregate_table(report),
+        "suspect": suspect_table(),
+        "games": game_table(report),
+        "returns": return_table(report),
+        "improvement": improvement_table(report),
+        "sensitivity": sensitivity_table(report),
+        "protocols": protocol_table(report),
+        "left_out": left_out_table(report),
+    }
+    return {name: grid for name, grid in found.items() if grid is not None}

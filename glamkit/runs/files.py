@@ -1,0 +1,112 @@
+"""Files written whole or not at all, and read with suspicion: a run folder may come from a stranger or a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from glamkit.errors import GlamkitError, reason
+
+SMALL = 16 * 2**20  # bytes; no JSON file of a run comes near
+
+
+def replace(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    """Writes a file at once or not at all: temporary name, sync, rename.
+
+    Args:
+        path: of the file; what was there before stays until the new one is whole and on the disk.
+        fill: writes the contents into the open file.
+
+    Raises:
+        GlamkitError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.unlink(missing_ok=True)  # what a killed process left, or a link to somewhere else
+        with temporary.open("xb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        remove(temporary)
+        raise GlamkitError(f"{path} cannot be written: {error.strerror}; what was saved before is intact.") from None
+    _sync_folder(path.parent)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a small file at once or not at all; errors as in `replace`."""
+    replace(path, lambda file: file.write(text.encode()))
+
+
+def sweep(folder: Path) -> None:
+    """Removes what processes that were killed while they wrote have left behind."""
+    for path in folder.glob("*.tmp"):
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Removes a file that is of no use any more; where that cannot be done it stays, which does no harm."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """The contents of a plain file; a pipe or device, from which reading might never end, is none.
+
+    Raises:
+        GlamkitError: it is no plain file, cannot be read or is larger than `most` bytes.
+    """
+    try:
+        kind = path.lstat()
+        if not stat.S_ISREG(kind.st_mode):
+            raise GlamkitError(f"{str(path)!r} is not a plain file.")
+        if most is not None and kind.st_size > most:
+            raise GlamkitError(f"{path} has {kind.st_size:,} bytes, and no such file of a run has more than {most:,}.")
+        return path.read_bytes()
+    except (OSError, ValueError, MemoryError) as error:
+        raise GlamkitError(f"{str(path)!r} cannot be read: {reason(error)}.") from None
+
+
+def read_json(path: Path) -> Any:
+    """What a small JSON file says; errors as in `read_bytes`, and one for text that is no JSON."""
+    data = read_bytes(path, SMALL)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise GlamkitError(f"{path} cannot be read: {reason(error)}.") from None
+
+
+def inspect(folder: Path) -> None:
+    """Makes sure that a folder holds plain files and folders only, all the way down.
+
+    Then what is written into it stays in it, and reading from it ends.
+
+    Raises:
+        GlamkitError: there is a link, a pipe or a device in it.
+    """
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            with contextlib.suppress(FileNotFoundError):  # another process's temporary file
+                path = Path(place, name)
+                kind = path.lstat().st_mode
+                if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+                    raise GlamkitError(
+                        f"{str(path)!r} is {'a link' if stat.S_ISLNK(kind) else 'no plain file'}, and a run folder "
+                        f"holds plain files and folders only, so that nothing is written outside it; remove it."
+                    )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename last through a power cut, where the system can do that."""
+    with contextlib.suppress(OSError, AttributeError):
+        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

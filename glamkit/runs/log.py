@@ -1,0 +1,122 @@
+"""The run's log: means gathered on the device, one JSON line each time they are written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from glamkit.errors import GlamkitError, reason
+from glamkit.runs.files import read_bytes
+
+
+class Means:
+    """Running means that never wait for the device: `add` sums there, all values at once; `take` reads them."""
+
+    def __init__(self) -> None:
+        self.sums: dict[tuple[str, ...], Tensor] = {}  # of the values that come together
+        self.counts: dict[tuple[str, ...], int] = {}
+
+    def add(self, metrics: Mapping[str, Tensor | float], prefix: str) -> None:
+        """Adds one value for each name, as ``prefix/name``."""
+        keys = tuple(f"{prefix}/{name}" for name in metrics)
+        device = next((value.device for value in metrics.values() if isinstance(value, Tensor)), None)
+        # A number is written there by a kernel: a copy would wait for the device.
+        parts = [v.detach() if isinstance(v, Tensor) else torch.full((), v, device=device) for v in metrics.values()]
+        values = torch.stack([part.float() for part in parts])
+        self.sums[keys] = self.sums[keys].to(values.device) + values if keys in self.sums else values
+        self.counts[keys] = self.counts.get(keys, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call, which starts new ones."""
+        result = {key: total / count for key, (total, count) in self.state_dict().items()}
+        self.sums, self.counts = {}, {}
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """The half-gathered means, for a checkpoint: for each name the sum so far, and of how many values."""
+        found: dict[str, list[Any]] = {}
+        for keys, totals in self.sums.items():
+            for key, total in zip(keys, totals.tolist(), strict=True):
+                before, count = found.get(key, (0.0, 0))
+                found[key] = [before + total, count + self.counts[keys]]
+        return found
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.sums, self.counts = {}, {}
+        together: dict[tuple[str, int], list[str]] = {}
+        for key, (_, count) in state.items():
+            together.setdefault((str(key).rpartition("/")[0], max(int(count), 1)), []).append(str(key))
+        for (_, count), keys in together.items():
+            self.sums[tuple(keys)] = torch.tensor([float(state[key][0]) for key in keys])
+            self.counts[tuple(keys)] = count
+
+
+class Log:
+    """``metrics.jsonl`` of a run: appended line by line, cut back to a checkpoint's length on resume."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def cut(self, size: int) -> None:
+        """Forgets what was written after `size` bytes: lines that a resumed run will write again."""
+        if self.size > size:
+            with self._open("r+b") as file:
+                file.truncate(size)
+
+    def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
+        """Appends one line; numbers that are not finite become null, as JSON has no word for them."""
+        plain = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+        with self._open("ab") as file:
+            file.write(json.dumps({"step": step, "kind": kind, **plain}).encode() + b"\n")
+
+    def sync(self) -> None:
+        """Has what was written put on the disk, before a checkpoint counts on it."""
+        if self.path.exists():
+            with self._open("ab") as file:
+                os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def _open(self, mode: str) -> Iterator[IO[bytes]]:
+        try:
+            with self.path.open(mode) as file:
+                yield file
+        except OSError as error:
+            raise GlamkitError(
+                f"{self.path} cannot be written: {reason(error)}; what was saved before is intact."
+            ) from None
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a log; a half-written last line, as a killed process leaves, is passed over.
+
+    Raises:
+        GlamkitError: there is no such file, or a line before the last is damaged.
+    """
+    try:
+        lines = read_bytes(path).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise GlamkitError(f"the log {path} cannot be read: {error}.") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            if type(entry["step"]) is not int or type(entry["kind"]) is not str:
+                raise ValueError
+        except (ValueError, LookupError, TypeError, RecursionError):
+            if number == len(lines):
+                return
+            raise GlamkitError(f"line {number} of {path} is damaged; is it a glamkit log?") from None
+        yield entry

@@ -1,0 +1,62 @@
+"""status.json: where a run is and why it does not go on, for people and for other programs.
+
+A run that says ``running`` although nobody works on it was killed; running it again goes on from `saved`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from glamkit.errors import GlamkitError
+from glamkit.runs.files import read_json, replace_text
+
+FORMAT = 1
+STATES = ("running", "stopped", "done", "failed")
+logger = logging.getLogger(__name__)
+
+
+class Status(NamedTuple):
+    """One state of a run."""
+
+    state: str  # one of STATES
+    step: int  # agent steps made when this was written
+    saved: int  # of which the newest checkpoint holds so many
+    reason: str  # why it stopped or failed; empty otherwise
+    host: str
+    pid: int
+    time: str  # UTC, ISO 8601
+
+
+def write(path: Path, state: str, step: int, saved: int, reason: str = "") -> None:
+    """Writes it at once or not at all; a full disk is only reported, since it fails the next checkpoint anyway."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    status = Status(state, step, saved, reason, socket.gethostname(), os.getpid(), now)
+    try:
+        replace_text(path, json.dumps({"format": FORMAT, **status._asdict()}, indent=1))
+    except GlamkitError as error:
+        logger.warning("%s", error)
+
+
+def read(path: Path) -> Status:
+    """The status in a run folder.
+
+    Raises:
+        GlamkitError: there is none, it is damaged, or was written by a newer glamkit.
+    """
+    data = read_json(path)
+    number = data.get("format") if isinstance(data, dict) else None
+    if type(number) is not int:
+        raise GlamkitError(f"{path} is not the status of a glamkit run.")
+    if number > FORMAT:
+        raise GlamkitError(f"{path} was written by a newer glamkit; update glamkit to read it.")
+    kinds = {"state": str, "step": int, "saved": int, "reason": str, "host": str, "pid": int, "time": str}
+    wrong = [name for name, kind in kinds.items() if type(data.get(name)) is not kind]
+    if wrong or data["state"] not in STATES or min(data["step"], data["saved"]) < 0:
+        raise GlamkitError(f"{path} is damaged: {wrong[0] if wrong else 'its state or a number of steps'} is wrong.")
+    return Status(**{name: data[name] for name in kinds})

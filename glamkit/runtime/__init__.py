@@ -1,0 +1,36 @@
+"""The machine a run computes on: which device, in which precision, compiled and recorded or not, seeded how.
+
+Nothing outside this package names a kind of device.
+"""
+
+from glamkit.runtime.machine import (
+    DEVICES,
+    LONG,
+    Machine,
+    any_shapes,
+    device_name,
+    only_gpu,
+    resolve_device,
+    send,
+    visible_gpus,
+)
+from glamkit.runtime.memory import give_back_memory, memory_kept
+from glamkit.runtime.randomness import random_state, seed_everything, set_random_state, undisturbed
+
+__all__ = [
+    "DEVICES",
+    "LONG",
+    "Machine",
+    "any_shapes",
+    "device_name",
+    "give_back_memory",
+    "memory_kept",
+    "only_gpu",
+    "random_state",
+    "resolve_device",
+    "seed_everything",
+    "send",
+    "set_random_state",
+    "undisturbed",
+    "visible_gpus",
+]

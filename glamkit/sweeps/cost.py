@@ -1,0 +1,146 @@
+"""What a batch will cost, before it starts: hours of each run, from a benchmark or from a quick timing.
+
+As a program it times one run whose config it reads from its standard input; so it gets a GPU and threads as runs do.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, Protocol
+
+from glamkit.analysis.monitor import duration
+from glamkit.bench import hardware
+from glamkit.bench.timing import TimedTrainer, run_hours, step_costs
+from glamkit.config import Config, differences
+from glamkit.errors import GlamkitError
+from glamkit.sweeps.job import Job
+
+SPAN = 0.3  # seconds over which playing is timed
+DAY = 24.0  # hours of machine time that nobody has to agree to
+QUICK = {"runtime.compile": "off"}  # compiling takes longer than the timing is worth
+SAME_COST = {"env.game": "Pong", "trainer.seed": 1}  # what does not change the cost of a run
+
+
+class Timer(Protocol):
+    """An engine, as far as it is needed here."""
+
+    devices: int
+
+    @property
+    def at_once(self) -> int:
+        """Runs that will be at work together."""
+
+    def ask(self, module: str, text: str) -> str:
+        """What a module of glamkit prints when it is given `text`, run where runs are."""
+
+
+class Estimate(NamedTuple):
+    """Hours that all unfinished runs will take: one after the other, and as they will be run."""
+
+    hours: float
+    at_once: int
+    devices: int
+    runs: int
+    basis: str
+
+    @property
+    def wall(self) -> float:
+        """Hours until all are done."""
+        return self.hours / max(1, min(self.at_once, self.runs))
+
+    @property
+    def machine(self) -> float:
+        """Hours of machine time: of the CPU that runs share, or of all GPUs or nodes together."""
+        return self.wall * min(self.devices, max(1, self.runs))
+
+    def __str__(self) -> str:
+        many = f"{self.runs} run{'s' if self.runs > 1 else ''}"
+        share = f"{self.at_once} at once" if self.at_once > 1 else "one after the other"
+        return f"{many} to make, {share}: about {duration(3600 * self.wall)} ({self.basis}; without evaluation)"
+
+
+def estimate(jobs: Sequence[Job], engine: Timer, benchmark: str | Path = "") -> Estimate:
+    """Hours of what is left of a batch.
+
+    Args:
+        jobs: its runs; finished ones cost nothing, begun ones what is left of them.
+        engine: where they will be made; it times those that the benchmark does not speak of.
+        benchmark: the JSON of `python -m glamkit.bench.benchmark` on such a machine, or nothing.
+
+    Raises:
+        GlamkitError: the benchmark cannot be read, or a run could not be timed.
+    """
+    known, hours, bases = read_benchmark(benchmark), dict[Config, float](), set[str]()
+    left = [job for job in jobs if not job.done()]
+    total = 0.0
+    for job in left:
+        key = job.config.override(**SAME_COST)
+        if key not in hours:
+            hours[key], basis = predict(job.config, engine, known)
+            bases.add(basis)
+        total += hours[key] * job.work(job.step()) / job.work(0)
+    return Estimate(
+        total, engine.at_once, engine.devices, len(left), " and ".join(sorted(bases)) or "nothing is left to do"
+    )
+
+
+def predict(config: Config, engine: Timer, known: dict[str, Any] | None) -> tuple[float, str]:
+    """Hours of one run, and where that is from."""
+    if known is not None:
+        measured = Config.from_dict(known["settings"]["config"])
+        same = {"env.game", "trainer.seed", "trainer.env_steps"}
+        if not [k for k in differences(measured, config) if k not in same and not k.startswith("runtime.")]:
+            costs = {int(k): float(v) for k, v in known["predicted_hours"]["step_s_at_horizon"].items()}
+            return run_hours(config, costs, known["environment"]), "from the benchmark"
+    said = engine.ask("glamkit.sweeps.cost", config.to_json())
+    try:
+        return float(json.loads(said.splitlines()[-1])["hours"]), "from a quick timing"
+    except (ValueError, KeyError, IndexError, TypeError):
+        reason = (said.strip().splitlines() or ["it said nothing"])[-1]
+        raise GlamkitError(f"a run of {config.env.game} could not be timed: {reason}") from None
+
+
+def read_benchmark(path: str | Path) -> dict[str, Any] | None:
+    """A benchmark's result with predicted hours, or None for no path.
+
+    Raises:
+        GlamkitError: it cannot be read or is none.
+    """
+    if not path:
+        return None
+    try:
+        data = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        Config.from_dict(data["settings"]["config"])
+        float(data["environment"]["acting_and_game"])
+        if data["predicted_hours"]["step_s_at_horizon"]:
+            return dict(data)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise GlamkitError(f"{str(path)!r} is no result of python -m glamkit.bench.benchmark --json with the phase 'step'.")
+
+
+def time_run(config: Config) -> float:
+    """Hours of a whole run, from a few steps of it: seconds for small models, minutes for large ones on a CPU."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        trainer = TimedTrainer(config.override(**QUICK), folder).trainer
+        costs = step_costs(trainer, 1, lambda _: None)
+        return run_hours(config, costs, hardware.game_speeds(trainer, SPAN))
+
+
+def main() -> int:
+    """Times the run whose config is on the standard input; returns the exit status."""
+    try:
+        hours = time_run(Config.from_dict(json.load(sys.stdin)))
+    except GlamkitError as error:
+        sys.stdout.write(f"{error}\n")
+        return 2
+    sys.stdout.write(json.dumps({"hours": hours}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""Processes side by side, one for each run: nothing is done twice, and what fails is tried again a few times.
+
+A run that has its evaluation is finished and left alone; one that was cut is resumed. Who starts a process holds the
+other end of its standard input: when that closes, by the stop button or because the starter died, it saves and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import NamedTuple, Protocol
+
+from glamkit.config import coerce
+from glamkit.errors import GlamkitError
+from glamkit.runtime import only_gpu, visible_gpus
+from glamkit.sweeps.job import Job, JobRecord
+
+PATIENCE = 60.0  # seconds in which a process that was asked to stop must have saved
+PAUSE = 3.0  # seconds before a failed run is tried again: a killed process's kernel needs one or two to notice
+
+
+class Process(Protocol):
+    """A run at work, wherever that is."""
+
+    def poll(self) -> int | None:
+        """None while it works, then its exit status: 0, positive, or minus the number of the signal that killed it."""
+
+    def finish(self) -> None:
+        """Asks it to save and end."""
+
+    def kill(self) -> None:
+        """Ends it."""
+
+
+class Engine(Protocol):
+    """Where runs are made."""
+
+    room: int
+
+    def start(self, job: Job, attempt: int) -> Process:
+        """Begins to make a run."""
+
+
+class LocalProcess:
+    """A process on this machine; in a session of its own, as Ctrl+C in a terminal is for us."""
+
+    def __init__(self, job: Job, attempt: int, environment: dict[str, str]) -> None:
+        with job.errors_file.open("w", encoding="utf-8") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "glamkit.sweeps.worker", str(job.run.folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env=environment,
+                text=True,
+                start_new_session=True,
+            )
+        assert self.process.stdin is not None
+        order = {
+            "config": asdict(job.config),
+            "attempt": attempt,
+            "notebook": str(job.notebook) if job.notebook else None,
+        }
+        with contextlib.suppress(BrokenPipeError):  # it has ended already; its status will say why
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+
+    def poll(self) -> int | None:
+        """Its exit status, if it has ended."""
+        status = self.process.poll()
+        if status is not None:
+            self.finish()
+        return status
+
+    def finish(self) -> None:
+        """Closes its standard input, at which it saves and ends."""
+        if self.process.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self.process.kill()
+        self.process.wait()
+
+
+class Local:
+    """This machine: at most so many runs at once, which share its cores; each on its GPU where there are any.
+
+    Args:
+        jobs: what is to be made; no more places are kept than there is left to do.
+        workers: runs at once; None for one per CPU core, or as many as the GPUs take.
+        per_gpu: runs that share a GPU.
+
+    Raises:
+        GlamkitError: a number is below one.
+    """
+
+    def __init__(self, jobs: Sequence[Job], workers: int | None = None, per_gpu: int = 1) -> None:
+        workers = None if workers is None else at_least_one("workers", workers)
+        gpus = visible_gpus() if any(job.config.runtime.device != "cpu" for job in jobs) else []
+        places = gpus * at_least_one("runs_per_gpu", per_gpu) or [""] * (workers or cores())
+        self.devices = len(gpus) or 1
+        self.places = places[: min(workers or len(places), max(1, sum(not job.done() for job in jobs)))]
+        self.room = len(self.places)
+        self.taken: list[tuple[str, LocalProcess]] = []
+
+    def environment(self, place: str) -> dict[str, str]:
+        """The variables of a process: its share of the cores, and its GPU."""
+        return threads(max(1, cores() // self.room)) | (only_gpu(place) if place else {})
+
+    def start(self, job: Job, attempt: int) -> LocalProcess:
+        """A process that trains and evaluates a job, on the GPU that has the fewest."""
+        self.taken = [(place, process) for place, process in self.taken if process.poll() is None]
+        free = list(self.places)
+        for place, _ in self.taken:
+            free.remove(place)
+        process = LocalProcess(job, attempt, self.environment(free[0]))
+        self.taken.append((free[0], process))
+        return process
+
+    @property
+    def at_once(self) -> int:
+        """Runs that will be at work together."""
+        return self.room
+
+    def ask(self, module: str, text: str) -> str:
+        """What a module of glamkit prints when it is given `text`, with the variables of a run."""
+        return ask(module, text, self.environment(self.places[0]))
+
+
+class Task(NamedTuple):
+    """A job at work."""
+
+    job: Job
+    attempt: int
+    process: Process
+
+
+class Pool:
+    """The runs to be made and those at work.
+
+    Args:
+        jobs: the runs, in the order in which they are started.
+        engine: where they are made.
+        retries: how often a run that failed is tried again.
+
+    Raises:
+        GlamkitError: a job's folder holds another experiment or cannot be written; nothing is started then.
+    """
+
+    def __init__(self, jobs: Sequence[Job], engine: Engine, retries: int = 0) -> None:
+        for job in jobs:
+            job.run.check(job.config, resume=True)
+        self.jobs, self.engine, self.retries = list(jobs), engine, retries
+        self.waiting = [(0.0, job, 1) for job in jobs if not job.done()]  # not before this time, which attempt
+        self.running: list[Task] = []
+        self.failed: dict[str, list[str]] = {}
+        self.stopping = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is left to do."""
+        return bool(self.waiting or self.running)
+
+    def tend(self) -> list[Job]:
+        """Starts what there is room for; returns the jobs that have ended since the last call."""
+        statuses = [(task, task.process.poll()) for task in self.running]
+        self.running = [task for task, status in statuses if status is None]
+        ended = [(task, status) for task, status in statuses if status is not None]
+        for task, status in ended:
+            self.settle(task, status)
+        now = time.monotonic()
+        for entry in list(self.waiting):
+            when, job, attempt = entry
+            if when <= now and len(self.running) < self.engine.room:
+                self.waiting.remove(entry)
+                self.running.append(Task(job, attempt, self.engine.start(job, attempt)))
+        return [task.job for task, _ in ended]
+
+    def settle(self, task: Task, status: int) -> None:
+        """Takes in how a process ended."""
+        job, errors = task.job, errors_of(task.job)
+        if not status and job.notebook:
+            job.errors_file.unlink(missing_ok=True)  # Jupyter's own warnings; what the run said is in its notebook
+        if not status or self.stopping:
+            return
+        record = JobRecord.read(job.run.folder)
+        why = f"killed by signal {-status}; was there memory enough?" if status < 0 else f"status {status}"
+        errors = [*errors, why] if status < 0 else errors or [why]
+        if status < 0 or record is None or not record.alive:  # else another process works there, and says so itself
+            job.fail(task.attempt, errors)
+        if task.attempt <= self.retries:
+            self.waiting.append((time.monotonic() + PAUSE, job, task.attempt + 1))
+        else:
+            self.failed[job.name] = errors
+
+    def stop(self) -> None:
+        """Lets all processes save and end; one that takes too long is killed, as all are by a second interrupt."""
+        self.waiting, self.retries, self.stopping = [], 0, True
+        for task in self.running:
+            task.process.finish()
+        deadline = time.monotonic() + PATIENCE
+        try:
+            while self.running and time.monotonic() < deadline:
+                self.tend()
+                time.sleep(0.05)
+        except KeyboardInterrupt:
+            pass
+        for task in self.running:
+            task.process.kill()
+        self.tend()
+
+
+def ask(module: str, text: str, environment: dict[str, str]) -> str:
+    """What a module of glamkit, run as a program, prints when it is given `text`; its errors where it fails."""
+    program = [sys.executable, "-m", module]
+    done = subprocess.run(program, input=text, capture_output=True, text=True, env=environment, check=False)
+    return done.stdout or done.stderr
+
+
+def threads(count: int) -> dict[str, str]:
+    """This process's variables, for one of so many threads; a number set by hand for OpenMP counts more, for all."""
+    number = os.environ.get("OMP_NUM_THREADS") or str(count)
+    return {f"{library}_NUM_THREADS": number for library in ("OMP", "MKL", "OPENBLAS")} | os.environ
+
+
+def at_least_one(name: str, value: object) -> int:
+    """A whole number from one on.
+
+    Raises:
+        GlamkitError: it is none.
+    """
+    number: int = coerce(name, value, int)
+    if number < 1:
+        raise GlamkitError(f"{name} = {number} is outside its range: at least 1.")
+    return number
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def errors_of(job: Job) -> list[str]:
+    """What a process said went wrong; an empty file is removed."""
+    try:
+        text = job.errors_file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        job.errors_file.unlink()
+    return lines

@@ -1,0 +1,144 @@
+"""Runs on a Ray cluster: Ray queues them and places them on its machines, all of which see the batch's folder.
+
+Each is the same process as on one machine, held by a Ray task. If that task's process is killed, the run notices, saves
+and ends, and is begun again wherever Ray has room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from glamkit.errors import GlamkitError
+from glamkit.sweeps.job import Job
+from glamkit.sweeps.pool import PATIENCE, LocalProcess, Process, ask, at_least_one, threads
+
+ALL = 1_000_000  # runs that are handed over at once: the queue is Ray's
+FAILED, KILLED = 1, -9
+
+
+class Cluster:
+    """The engine for a Ray cluster.
+
+    Args:
+        jobs: what is to be made.
+        workers: runs at once; None leaves it to Ray.
+        per_gpu: runs that share a GPU.
+        address: host:port of the cluster's head; ``auto`` finds the one that this machine belongs to.
+        cpus: cores of each run.
+
+    Raises:
+        GlamkitError: Ray is not installed, no cluster answers, or a number is below one.
+    """
+
+    def __init__(self, jobs: Sequence[Job], workers: int | None, per_gpu: int, address: str, cpus: int) -> None:
+        cpus, per_gpu = at_least_one("cpus", cpus), at_least_one("runs_per_gpu", per_gpu)
+        limit = ALL if workers is None else at_least_one("workers", workers)
+        try:
+            self.ray = importlib.import_module("ray")
+        except ImportError:
+            raise GlamkitError(
+                "engine = 'ray' needs Ray, which is not installed: pip install 'glamkit[cluster]'."
+            ) from None
+        try:
+            self.ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, ignore_reinit_error=True)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            said = str(error).strip().splitlines()[0]
+            raise GlamkitError(
+                f"no Ray cluster can be used at {address!r} ({said}); start one with 'ray start --head'."
+            ) from None
+        found = self.ray.cluster_resources()
+        gpus = found.get("GPU", 0.0) if any(job.config.runtime.device != "cpu" for job in jobs) else 0.0
+        self.needs = {"num_cpus": cpus, "num_gpus": 1 / per_gpu if gpus else 0}
+        places = min(found.get("CPU", 0.0) // cpus, gpus * per_gpu if gpus else ALL)
+        if places < 1:
+            raise GlamkitError(f"no machine of the cluster has room for a run of {cpus} CPU cores; lower cpus.")
+        self.room = limit
+        self.devices = int(gpus) or len([node for node in self.ray.nodes() if node["Alive"]])
+        self.places = int(min(limit, places))
+        self.cpus = cpus
+
+    @property
+    def at_once(self) -> int:
+        """Runs that will be at work together."""
+        return self.places
+
+    def start(self, job: Job, attempt: int) -> RayProcess:
+        """Hands a run to Ray."""
+        task = self.ray.remote(max_retries=0, name=job.name, **self.needs)(hold)
+        return RayProcess(self.ray, task.remote(job, attempt, self.cpus), job)
+
+    def ask(self, module: str, text: str) -> str:
+        """What a module of glamkit prints when it is given `text`, on a machine of the cluster."""
+        task = self.ray.remote(max_retries=0, **self.needs)(answer)
+        try:
+            return str(self.ray.get(task.remote(module, text, self.cpus)))
+        except self.ray.exceptions.RayError as error:
+            return last_line(error)
+
+
+class RayProcess:
+    """A run that Ray queues or makes."""
+
+    def __init__(self, ray: Any, reference: Any, job: Job) -> None:
+        self.ray, self.reference, self.job = ray, reference, job
+
+    def poll(self) -> int | None:
+        """Its exit status, if it has ended."""
+        ready, _ = self.ray.wait([self.reference], timeout=0)
+        if not ready:
+            return None
+        errors = self.ray.exceptions
+        try:
+            return int(self.ray.get(self.reference))
+        except (errors.WorkerCrashedError, errors.NodeDiedError, errors.LocalRayletDiedError):
+            return KILLED
+        except errors.RayError as error:
+            with contextlib.suppress(OSError):
+                self.job.errors_file.write_text(f"{last_line(error)}\n", encoding="utf-8")
+            return FAILED
+
+    def finish(self) -> None:
+        """Interrupts the task, which lets its run save."""
+        self.ray.cancel(self.reference, force=False)
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self.ray.cancel(self.reference, force=True)
+
+
+def hold(job: Job, attempt: int, cpus: int) -> int:
+    """Makes a run on the machine where Ray has put this task; returns its exit status.
+
+    Raises:
+        GlamkitError: the machine does not see the run's folder.
+    """
+    if not job.run.folder.is_dir():
+        raise GlamkitError(f"{socket.gethostname()} does not see {job.run.folder}; all machines must share the folder.")
+    process: Process = LocalProcess(job, attempt, threads(cpus))
+    try:
+        while (status := process.poll()) is None:
+            time.sleep(0.2)
+        return status
+    except KeyboardInterrupt:  # Ray's way to cancel
+        process.finish()
+        deadline = time.monotonic() + PATIENCE
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.kill()
+        raise
+
+
+def answer(module: str, text: str, cpus: int) -> str:
+    """`crew.ask` on the machine where Ray has put this task."""
+    return ask(module, text, threads(cpus))
+
+
+def last_line(error: Exception) -> str:
+    """What an error of Ray comes down to."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

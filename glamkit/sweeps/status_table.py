@@ -1,0 +1,195 @@
+"""Making many runs under somebody's eyes: where each one is, in place where it is watched, else as plain lines."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from glamkit import notebook
+from glamkit.analysis.monitor import duration
+from glamkit.errors import GlamkitError
+from glamkit.sweeps.job import STATES, Job, JobProgress
+from glamkit.sweeps.pool import Engine, Pool
+
+COLUMNS = ("run", "state", "step", "steps/s", "left", "mean return", "note")
+ORDER = {state: place for place, state in enumerate(("running", "failed", "cut", "queued", "done"))}
+ERROR_LINES = 5  # of a failed run, in the report at the end
+
+
+def run_jobs(
+    jobs: Sequence[Job], engine: Engine, retries: int = 0, interactive: bool | None = None, every: float = 10.0
+) -> None:
+    """Makes all runs that are not finished yet; can be interrupted and called again.
+
+    Args:
+        jobs: the runs, in the order in which they are started.
+        engine: where they are made.
+        retries: how often a run that failed is tried again.
+        interactive: whether somebody watches; None finds out (see `notebook.is_interactive`).
+        every: seconds between two plain lines where nobody does.
+
+    Raises:
+        GlamkitError: a folder holds another experiment, a run failed, or it was stopped and nobody watches.
+    """
+    crew = Pool(jobs, engine, retries)
+    board = StatusTable(crew, notebook.is_interactive(interactive) and notebook.shell() is not None, every)
+    try:
+        board.show(crew.tend())
+        while crew.busy:
+            time.sleep(0.2)
+            board.show(crew.tend())
+    except KeyboardInterrupt:
+        crew.stop()
+        board.finish("stopped, and everything is saved: run it again to go on")
+        if not board.interactive:
+            raise GlamkitError(f"stopped with {board.done()} and saved; run it again to go on.") from None
+        return
+    except BaseException:
+        crew.stop()
+        raise
+    board.finish("done" if not crew.failed else f"{len(crew.failed)} failed")
+    for name, lines in crew.failed.items():
+        raise GlamkitError(f"{len(crew.failed)} of {len(jobs)} runs failed; {name}: {lines[-1]}")
+
+
+class StatusTable:
+    """What the runs are doing.
+
+    Args:
+        crew: who makes them.
+        interactive: whether somebody watches a notebook.
+        every: seconds between two plain lines.
+    """
+
+    def __init__(self, crew: Pool, interactive: bool, every: float) -> None:
+        self.crew, self.interactive = crew, interactive
+        self.terminal = not interactive and notebook.shell() is None and sys.stdout.isatty()
+        self.every = 2.0 if interactive or self.terminal else every
+        self.seen: dict[str, JobProgress] = {}
+        self.note, self.next, self.handle, self.drawn = "", 0.0, None, 0
+        self.look()
+
+    def look(self) -> None:
+        """Reads where all runs are; one that is done stays so."""
+        ahead = {job.name for _, job, _ in self.crew.waiting} | {task.job.name for task in self.crew.running}
+        for job in self.crew.jobs:
+            if job.name not in self.seen or self.seen[job.name].state != "done":
+                found = job.progress()
+                # Begun by nobody yet, or ended and to be tried again: its process has not come round to say so.
+                again = job.name in ahead and found.state in ("failed", "cut")
+                self.seen[job.name] = found._replace(state="queued") if again else found
+
+    def show(self, ended: Sequence[Job] = ()) -> None:
+        """Tells of runs that have just ended, and of all of them if it is time."""
+        for job in [] if self.interactive or self.terminal else ended:
+            score = job.score() if job.done() else None
+            said = self.crew.failed.get(job.name, ["failed, and is tried again"])[-1]
+            self.write(f"{job.name}: {said if score is None else f'mean return {score:.2f}'}")
+        if ended or time.perf_counter() >= self.next:
+            self.look()
+            self.draw()
+            self.next = time.perf_counter() + self.every
+
+    def finish(self, note: str) -> None:
+        """The last state, and what was said by runs that failed."""
+        self.note = note
+        self.look()
+        self.draw()
+        for name, lines in self.crew.failed.items():
+            self.write("\n".join([f"{name} failed:", *(f"    {line}" for line in lines[-ERROR_LINES:])]))
+
+    def draw(self) -> None:
+        """The present state."""
+        if self.terminal:
+            lines = self.screen(shutil.get_terminal_size())
+            sys.stdout.write((f"\033[{self.drawn}A\033[J" if self.drawn else "") + "\n".join(lines) + "\n")
+            sys.stdout.flush()
+            self.drawn = len(lines)
+        elif not self.interactive:
+            self.write(self.state())
+        elif self.handle is None:
+            from IPython.display import display
+
+            self.handle = display(self, display_id=True)
+        else:
+            self.handle.update(self)
+
+    def screen(self, size: tuple[int, int]) -> list[str]:
+        """What fits on a terminal of so many columns and lines: a table's head and the summary."""
+        lines = [*repr(notebook.Table(rows(self.seen))).splitlines()[: max(1, size[1] - 3)], "", self.state()]
+        return [line[: size[0] - 1] for line in lines]
+
+    def write(self, line: str) -> None:
+        """One line, at once."""
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    def done(self) -> str:
+        """``3 of 9 runs done``."""
+        return f"{sum(p.state == 'done' for p in self.seen.values())} of {len(self.seen)} runs done"
+
+    def state(self) -> str:
+        """Where all runs are, in one line."""
+        return summary(self.seen, self.note)
+
+    def __repr__(self) -> str:
+        return self.state()
+
+    def _repr_html_(self) -> str:
+        return html(self.seen, self.note)
+
+
+def rows(seen: Mapping[str, JobProgress]) -> list[tuple[str, ...]]:
+    """A header, and a row for each run; those at work and in trouble first."""
+    lines: list[tuple[str, ...]] = [COLUMNS]
+    for name, progress in sorted(seen.items(), key=lambda item: ORDER[item[1].state]):
+        score, left, record = progress.score, progress.left, progress.record
+        note = f"attempt {record.attempt}" if record and record.attempt > 1 else ""
+        if progress.state == "running":
+            note = "  ".join(
+                filter(None, [note, f"on {record.host}" if record else "", "last pictures" if score else ""])
+            )
+        elif record and progress.state == "failed":
+            note = "  ".join(filter(None, [note, *record.error[-1:]]))
+        lines.append(
+            (
+                name,
+                progress.state,
+                f"{progress.step:,}/{progress.total:,}",
+                f"{progress.speed:.3g}" if progress.speed and progress.state == "running" else "",
+                "" if left is None else duration(left),
+                "" if score is None else f"{score:.2f}",
+                note,
+            )
+        )
+    return lines
+
+
+def summary(seen: Mapping[str, JobProgress], note: str = "") -> str:
+    """``3 of 9 runs done, 2 running, 4 queued  step 900/2,700  12.3 steps/s  2m26s left``."""
+    found = Counter(progress.state for progress in seen.values())
+    counts = [f"{found[state]} {state}" for state in STATES if state != "done" and found[state]]
+    step, total = (sum(getattr(p, name) for p in seen.values()) for name in ("step", "total"))
+    parts = [", ".join([f"{found['done']} of {len(seen)} runs done", *counts]), f"step {step:,}/{total:,}"]
+    if note or found["done"] == len(seen):
+        return "  ".join([*parts, note or "done"])
+    if not found["running"] and not found["queued"]:  # nobody is at work, so nothing is expected
+        return "  ".join(parts)
+    known = [progress.speed for progress in seen.values() if progress.state == "running" and progress.speed]
+    if not known:
+        return "  ".join([*parts, "time left: not known yet"])
+    speed = sum(known) / len(known) * found["running"]
+    work = sum(progress.work for progress in seen.values() if progress.state not in ("done", "failed"))
+    return "  ".join([*parts, f"{speed:.3g} steps/s", f"{duration(work / speed)} left"])
+
+
+def html(seen: Mapping[str, JobProgress], note: str = "") -> str:
+    """Bar, summary and table."""
+    step, total = (sum(getattr(p, name) for p in seen.values()) for name in ("step", "total"))
+    bar = f'<progress value="{step}" max="{total}" style="width:100%"></progress>'
+    said = escape(summary(seen, note)).replace("  ", " &nbsp;·&nbsp; ")
+    return f"<div>{bar}<div>{said}</div></div>{notebook.Table(rows(seen))._repr_html_()}"

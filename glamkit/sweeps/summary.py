@@ -1,0 +1,202 @@
+"""What several seeds of a variant came to: score with an interval and learning curve, as a table and as a figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from glamkit import plotting
+from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, RED, Picture
+from glamkit.runs import log
+from glamkit.sweeps.job import Job
+
+COLOURS = (BLUE, ORANGE, GREEN, RED, BLACK)
+BARS = "▁▂▃▄▅▆▇█"
+# The 97.5 % point of Student's t for 1, 2, .. degrees of freedom; beyond, an expansion in 1 / degrees (Fisher 1926).
+STUDENT = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
+PLACES = 60  # at which a learning curve is drawn
+
+
+class VariantSummary(NamedTuple):
+    """One run: its final mean return (None before its evaluation), the episodes of its training, and how long it took.
+
+    `random` are the returns of episodes that ended while actions were random.
+    """
+
+    score: float | None
+    steps: np.ndarray
+    returns: np.ndarray
+    random: np.ndarray
+    seconds: float
+
+
+def read(job: Job) -> VariantSummary:
+    """What a run folder holds, however far the run is."""
+    entries = list(log.read(job.run.log_file)) if job.run.log_file.exists() else []
+    steps, returns = (np.asarray(part, float) for part in plotting.series(entries, "episode/return"))
+    seconds, before = 0.0, 0
+    for step, speed in zip(*plotting.series(entries, "time/steps_per_second"), strict=True):
+        seconds, before = seconds + (step - before) / max(speed, 1e-9), step
+    chance = steps <= max(job.config.trainer.warmup, job.config.imagination.begin)
+    return VariantSummary(job.score(), steps, returns, returns[chance], seconds)
+
+
+def interval(scores: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % t-interval of the mean: mean +- t s / sqrt(n), s the standard deviation of the n scores.
+
+    It takes the seeds' scores for normal; with so few nothing milder is honest. None for a single score.
+    """
+    if len(scores) < 2:
+        return None
+    mean, half = (
+        float(np.mean(scores)),
+        student(len(scores) - 1) * float(np.std(scores, ddof=1)) / math.sqrt(len(scores)),
+    )
+    return mean - half, mean + half
+
+
+def student(degrees: int) -> float:
+    """The 97.5 % point of Student's t."""
+    if degrees <= len(STUDENT):
+        return STUDENT[degrees - 1]
+    z, n = 1.959964, float(degrees)
+    terms = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + sum(term / n**power for power, term in enumerate(terms, 1))
+
+
+def curve(outcome: VariantSummary, grid: np.ndarray) -> np.ndarray:
+    """Mean return of the episodes that ended in the tenth of training up to each grid step.
+
+    Where none did, as with long episodes, the value before stays; nan before the first episode and after the last.
+    """
+    span, result, value = grid[-1] / 10, np.full(len(grid), np.nan), np.nan
+    last = outcome.steps[-1] if len(outcome.steps) else -np.inf
+    for place, step in enumerate(grid):
+        recent = outcome.returns[(outcome.steps > step - span) & (outcome.steps <= step)]
+        value = float(recent.mean()) if len(recent) else value
+        result[place] = value if step - span <= last else np.nan
+    return result
+
+
+def curves(outcomes: Sequence[VariantSummary], grid: np.ndarray) -> np.ndarray:
+    """(seeds, places) of all runs that have ended an episode; nan where one has none yet."""
+    found = [curve(outcome, grid) for outcome in outcomes if len(outcome.returns)]
+    return np.stack(found) if found else np.zeros((0, len(grid)))
+
+
+def places(env_steps: int) -> np.ndarray:
+    """The steps at which curves are drawn."""
+    return np.linspace(0, env_steps, PLACES + 1)[1:]
+
+
+def sparkline(values: np.ndarray, low: float, high: float, length: int = 20) -> str:
+    """A curve as text: one bar for each part of it, from low to high; a blank where it is nan."""
+    parts = [part[~np.isnan(part)] for part in np.array_split(values, length)]
+    heights = [(part.mean() - low) / ((high - low) or 1.0) if len(part) else None for part in parts]
+    top = len(BARS) - 1
+    return "".join(" " if h is None else BARS[min(top, max(0, round(float(h) * top)))] for h in heights)
+
+
+def middle(found: np.ndarray) -> np.ndarray:
+    """The mean over seeds (seeds, places) -> (places,), of those that are not nan."""
+    known = ~np.isnan(found)
+    sums, counts = np.where(known, found, 0.0).sum(0), known.sum(0)
+    return np.where(counts, sums / np.maximum(counts, 1), np.nan)
+
+
+def rows(groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> list[tuple[str, ...]]:
+    """A header, and for each variant: finished runs, mean return of evaluations, 95 % interval, minutes, curve."""
+    grid = places(env_steps)
+    means = {name: middle(curves(outcomes, grid)) for name, outcomes in groups.items()}
+    known = np.concatenate([mean[~np.isnan(mean)] for mean in means.values()] or [np.zeros(0)])
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    header = ("variant", "runs", "mean return", "95 % interval", "minutes a run")
+    lines: list[tuple[str, ...]] = [(*header, f"return in training, {low:.2f} to {high:.2f}")]
+    for name, outcomes in groups.items():
+        scores = [outcome.score for outcome in outcomes if outcome.score is not None]
+        spread = interval(scores)
+        done = [outcome.seconds for outcome in outcomes if outcome.score is not None]
+        lines.append(
+            (
+                name,
+                f"{len(scores)} of {len(outcomes)}",
+                f"{np.mean(scores):.2f}" if scores else "-",
+                f"{spread[0]:.2f} to {spread[1]:.2f}" if spread else "-",
+                f"{np.mean(done) / 60:.1f}" if done else "-",
+                sparkline(means[name], low, high),
+            )
+        )
+    return lines
+
+
+@plotting.style
+def figure(
+    questions: Mapping[str, Mapping[str, Sequence[VariantSummary]]], env_steps: int, title: str, one_game: bool = True
+) -> Picture:
+    """A row for each question: learning curves of its variants on the left, final scores on the right.
+
+    Args:
+        questions: their titles, each with its variants and the outcomes of those.
+        env_steps: the length of the runs.
+        title: of all.
+        one_game: the rows share their scales and what random actions bring; False for a game each.
+    """
+    picture, grid = plotting.figure(10, 1.1 + 2.5 * len(questions), len(questions), 2, width_ratios=(3, 2))
+    rows = [[outcome for outcomes in groups.values() for outcome in outcomes] for groups in questions.values()]
+    everything = [outcome for row in rows for outcome in row]
+    for (left, right), (question, groups), row in zip(grid, questions.items(), rows, strict=True):
+        draw_curves(left, groups, env_steps)
+        draw_scores(right, groups)
+        left.set_title(question)
+        right.set_title("Final score")
+        if one_game:
+            left.sharey(grid[0, 0])
+            right.sharex(grid[0, 1])
+        random = np.concatenate([outcome.random for outcome in (everything if one_game else row)] or [np.zeros(0)])
+        if len(random):
+            for line in (left.axhline, right.axvline):
+                line(random.mean(), color=GREY, ls=":", lw=1, label="random actions")
+        if left.get_legend_handles_labels()[0]:
+            left.legend(loc="best")
+    for axes in grid[:-1].flat:
+        axes.set_xlabel("")
+    said = "Left: mean over seeds, band from the lowest to the highest seed. Right: seeds, mean and 95 % interval"
+    picture.suptitle(f"{title}\n{said}", fontsize=10)
+    return picture
+
+
+def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> None:
+    """Mean and range over seeds of each variant's training returns."""
+    grid = places(env_steps)
+    for colour, (name, outcomes) in zip(COLOURS, groups.items(), strict=False):
+        found = curves(outcomes, grid)
+        known = ~np.isnan(found).all(0) if len(found) else np.zeros(len(grid), bool)
+        if known.any():
+            band = found[:, known]
+            axes.fill_between(grid[known], np.nanmin(band, 0), np.nanmax(band, 0), color=colour, alpha=0.15, lw=0)
+            axes.plot(grid[known], middle(band), color=colour, label=name)
+    axes.set_xlim(0, env_steps)
+    plotting.label(axes, "return in training")
+
+
+def draw_scores(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> None:
+    """Final scores of each variant's seeds, their mean and its interval."""
+    for place, (colour, outcomes) in enumerate(zip(COLOURS, groups.values(), strict=False)):
+        scores = [outcome.score for outcome in outcomes if outcome.score is not None]
+        spread = interval(scores)
+        axes.plot(scores, [place] * len(scores), "o", ms=4, color=colour)
+        if scores:
+            axes.plot(np.mean(scores), place, "|", ms=18, mew=2, color=colour)
+        else:
+            axes.text(
+                0.02, place, "no run is finished yet", color=GREY, va="center", transform=axes.get_yaxis_transform()
+            )
+        if spread:
+            axes.plot(spread, [place, place], color=colour, lw=7, alpha=0.3, solid_capstyle="butt")
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.set_xlabel("mean return of the evaluation")

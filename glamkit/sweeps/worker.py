@@ -1,0 +1,134 @@
+"""The process of one run: trains, evaluates, and saves when its starter wants it to stop or is no more (see `crew`).
+
+It does so in a notebook, where one is named: papermill executes it into the run folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from glamkit.config import Config, differences, preset
+from glamkit.errors import GlamkitError, command
+from glamkit.runs.lock import Lock
+from glamkit.sweeps.job import BEAT, SHOWN, JobRecord
+
+PATIENCE = 90.0  # seconds to wait for another process that works in the same folder and may be about to end
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in the text of an error
+OWN = {"env.game": "game", "trainer.seed": "seed", "trainer.env_steps": "env_steps"}  # settings with their own names
+
+
+@contextlib.contextmanager
+def recorded(folder: Path, attempt: int, asked: threading.Event) -> Iterator[None]:
+    """Keeps job.json: signs of life while the body works, and how it ended."""
+    record, over = JobRecord.begin(attempt), threading.Event()
+    record.write(folder)
+
+    def beat() -> None:
+        while not over.wait(BEAT):
+            with contextlib.suppress(OSError, GlamkitError):  # a full disk may have room again; the run will say so
+                record.write(folder)
+
+    heart = threading.Thread(target=beat, daemon=True)
+    heart.start()
+    try:
+        yield
+        record = record._replace(state="done")
+    except BaseException as error:
+        lines = COLOURS.sub("", str(error)).splitlines()[-SHOWN:]
+        record = record._replace(state="stopped" if asked.is_set() else "failed", error=lines)
+        raise
+    finally:
+        over.set()
+        heart.join()
+        record.write(folder)
+
+
+def train(config: Config, folder: Path, asked: threading.Event) -> None:
+    """Trains and evaluates one run; `asked` to stop, it saves after the present step.
+
+    Raises:
+        GlamkitError: it was stopped, or whatever the trainer refuses.
+    """
+    # Here, as a notebook's process has no use for torch and the memory that it takes.
+    from glamkit.training import evaluation
+    from glamkit.training.trainer import Trainer
+
+    trainer = Trainer(config, folder)
+    for _ in trainer:
+        trainer.stop_requested |= asked.is_set()
+    if trainer.step < config.trainer.env_steps:
+        raise GlamkitError(f"stopped at step {trainer.step} and saved.")
+    film = trainer.run.folder / "videos" / "evaluation"
+    report = evaluation.evaluate(trainer.agent, config, trainer.machine, trainer.step, film=film)
+    evaluation.save(report, trainer.run.evaluation_file)
+
+
+def execute(notebook: Path, config: Config, folder: Path) -> None:
+    """Has papermill execute the training notebook into the run folder.
+
+    Raises:
+        GlamkitError: a cell failed, with the last lines of its error; or the kernel died.
+    """
+    # Here, as papermill takes a second to import.
+    from nbclient.exceptions import DeadKernelError
+    from papermill import PapermillExecutionError, execute_notebook
+
+    try:
+        given = parameters(config, folder)
+        execute_notebook(notebook, folder / notebook.name, given, cwd=notebook.parent, progress_bar=False)
+    except PapermillExecutionError as error:
+        lines = COLOURS.sub("", "\n".join(error.traceback)).splitlines()
+        raise GlamkitError("\n".join([line for line in lines if line.strip()][-SHOWN:])) from None
+    except DeadKernelError as error:
+        raise GlamkitError(f"the kernel of the notebook died ({error}); was there memory enough?") from None
+
+
+def parameters(config: Config, folder: Path) -> dict[str, Any]:
+    """What the training notebook has to be given so that it makes just this run."""
+    changes = {key: ours for key, (_, ours) in differences(preset(config.preset), config).items() if key not in OWN}
+    overrides = " ".join(f"{key}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for key, v in changes.items())
+    given = {name: getattr(getattr(config, key.split(".")[0]), name) for key, name in OWN.items()}
+    return {**given, "preset": config.preset, "run_dir": str(folder.absolute()), "overrides": overrides}
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Its folder is the argument, its order the first line of the standard input, whose end means stop."""
+    (name,) = sys.argv[1:] if arguments is None else arguments
+    folder, asked = Path(name), threading.Event()
+
+    def listen() -> None:
+        # Not through sys.stdin: a thread that sits in its lock breaks the end of Python.
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        asked.set()
+        if order["notebook"]:
+            stop_file.touch()  # the notebook's trainer looks for it
+
+    order, stop_file = json.loads(sys.stdin.readline()), folder / "STOP"
+    config = Config.from_dict(order["config"])
+    # The trainer's own lock protects the run; this one, what is written about the job and the notebook.
+    with Lock(folder / ".job.lock", PATIENCE) as lock, recorded(folder, order["attempt"], asked):
+        lock.claim()
+        stop_file.unlink(missing_ok=True)  # left by a process that was killed while it stopped
+        threading.Thread(target=listen, daemon=True).start()  # here: the file asks whoever is in the folder
+        try:
+            if order["notebook"]:
+                execute(Path(order["notebook"]), config, folder)
+            else:
+                train(config, folder, asked)
+        finally:
+            if asked.is_set():
+                stop_file.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

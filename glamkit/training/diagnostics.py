@@ -1,0 +1,258 @@
+"""Why a run does not learn, from its log alone: ratios of what was counted, and a verdict in a few sentences.
+
+Causes come before what they cause: without rewards in the replay nobody can learn to predict them, without pictures
+there is nothing to predict from, without a model dreams are worth nothing, and without true dreams no policy is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from glamkit.config import Config
+
+LATE = 0.2  # share of the log that is the end of the run
+EPISODES = 5  # fewest of them whose returns say anything
+Entries = Sequence[Mapping[str, Any]]
+
+
+class Finding(NamedTuple):
+    """A sign and what it says: figures, and what to try."""
+
+    sign: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.sign}: {self.text}"
+
+
+def ratios(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Precision and recall of the reward and the termination head; absent where nothing was foreseen or came."""
+    found = {}
+    for head in ("reward", "termination"):
+        name = f"world_model/{head}"
+        for ratio, whole in (("precision", "alarms"), ("recall", "events")):
+            if metrics.get(f"{name}_{whole}"):
+                found[f"{name}_{ratio}"] = metrics[f"{name}_hits"] / metrics[f"{name}_{whole}"]
+    return found
+
+
+class LogSummary:
+    """A run's log as the findings ask for it.
+
+    Args:
+        entries: its lines, oldest first.
+        config: the run's config.
+    """
+
+    def __init__(self, entries: Entries, config: Config) -> None:
+        self.config = config
+        self.lines = [entry for entry in entries if entry["kind"] == "log" and "world_model/total" in entry]
+        self.episodes = [entry for entry in entries if entry["kind"] == "episode" and entry["episode/length"]]
+        self.step = max((entry["step"] for entry in entries), default=0)
+        self.from_step = self.step - LATE * (self.step - config.trainer.warmup)
+        late = [line for line in self.lines if line["step"] > self.from_step]
+        self.late = late or self.lines[-1:]
+        self.before = self.lines[: len(self.lines) - len(self.late)][-len(self.late) :]
+
+    def mean(self, key: str, lines: Entries | None = None) -> float:
+        """Mean over the end of the run, or over other lines; nan where there is none."""
+        values = [line[key] for line in (self.late if lines is None else lines) if line.get(key) is not None]
+        return sum(values) / len(values) if values else math.nan
+
+    def ratio(self, part: str, whole: str) -> float:
+        """Mean of `part` over mean of `whole`; nan where there is none."""
+        whole_mean = self.mean(whole)
+        return self.mean(part) / whole_mean if whole_mean else math.nan
+
+    @property
+    def first_returns(self) -> list[float]:
+        """Returns of the episodes before the first update, when actions are random, or else of the first few."""
+        returns = [e["episode/return"] for e in self.episodes if e["step"] <= self.config.trainer.warmup]
+        first = [e["episode/return"] for e in self.episodes[:EPISODES] if e["step"] < self.from_step]
+        return returns if len(returns) >= EPISODES else first
+
+    @property
+    def last(self) -> Entries:
+        """Episodes of the end of the run."""
+        return [e for e in self.episodes if e["step"] > self.from_step]
+
+    @property
+    def gain(self) -> tuple[float, float, float]:
+        """Mean return at first and at last, and how many standard errors apart; nan where there are too few."""
+        first, last = self.first_returns, [e["episode/return"] for e in self.last]
+        if min(len(first), len(last)) < EPISODES:
+            return math.nan, math.nan, math.nan
+        (one, error), (other, its_error) = mean_and_error(first), mean_and_error(last)
+        return one, other, (other - one) / max(math.hypot(error, its_error), 1e-9)
+
+    @property
+    def length(self) -> float:
+        """Mean length of the last episodes, in agent steps."""
+        return sum(e["episode/length"] for e in self.last) / len(self.last) if self.last else math.nan
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and its standard error."""
+    mean = sum(values) / len(values)
+    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
+
+
+def verdict(entries: Iterable[Mapping[str, Any]], config: Config) -> list[Finding]:
+    """What stands in the way of learning, causes first; one finding that learning shows, if it does.
+
+    Args:
+        entries: the lines of the run's log, oldest first (`metrics.read`).
+        config: the run's config.
+    """
+    record = LogSummary(list(entries), config)
+    if not record.lines:
+        warmup = config.trainer.warmup
+        return [Finding("no update yet", f"{record.step:,} steps were played, and the first {warmup:,} are random.")]
+    first, last, errors = record.gain
+    broken = [finding for finding in (not_finite(record),) if finding]
+    if not broken and errors > 3:
+        counts = len(record.first_returns), len(record.last)
+        said = f"the first {counts[0]} episodes returned {first:.2f} on average, the last {counts[1]} {last:.2f}."
+        return [Finding("learning shows", said)]
+    found = broken or [finding for check in CHECKS for finding in check(record)]
+    return found or [nothing(record)]
+
+
+def not_finite(record: LogSummary) -> Finding | None:
+    """A loss that is no number any more."""
+    for line in record.lines:
+        for key in ("world_model/total", "actor_critic/total"):
+            if key in line and line[key] is None:
+                said = f"{key} is not finite since step {line['step']:,}: lower that optimizer's learning_rate or clip."
+                return Finding("training broke down", said)
+    return None
+
+
+def nothing(record: LogSummary) -> Finding:
+    """No finding, and no learning either."""
+    first, last, _ = record.gain
+    if math.isnan(last):
+        said = f"{len(record.episodes)} episodes have ended, too few to compare; no fault shows. Train longer."
+    else:
+        said = f"the return went from {first:.2f} at first to {last:.2f}; no fault shows. Train longer."
+    return Finding("no learning yet", said)
+
+
+# The checks: each looks for one cause, in the order in which one causes the next --------------------------------------
+
+
+def no_reward(record: LogSummary) -> Iterator[Finding]:
+    """Nothing to learn from."""
+    if any(line.get("replay/reward_rate") for line in record.lines) or any(
+        e["episode/return"] for e in record.episodes
+    ):
+        return
+    if any("replay/reward_rate" in line for line in record.lines):
+        said = f"of {record.step:,} steps none was rewarded. Explore longer (trainer.warmup, actor_critic.entropy), or "
+        yield Finding("the replay holds no reward yet", said + "choose a game with more frequent rewards.")
+
+
+def no_pictures(record: LogSummary) -> Iterator[Finding]:
+    """What moves is not seen."""
+    unexplained = record.ratio("world_model/reconstruction", "replay/spread")
+    if not unexplained > 0.5:
+        return
+    now, before = (record.mean("world_model/reconstruction", lines) for lines in (record.late, record.before))
+    trend = f"it fell by {1 - now / before:.0%} in the last fifth" if now < 0.97 * before else "it has stopped falling"
+    cure = (
+        "train longer" if now < 0.97 * before else "raise world_model_optimizer.learning_rate or the number of latents"
+    )
+    said = f"the error is {unexplained:.0%} of that of one still picture; {trend}: {cure}. Small things come last."
+    yield Finding("the pictures are not reconstructed", said)
+
+
+def blind_prior(record: LogSummary) -> Iterator[Finding]:
+    """The forecast of the next frame is not trained."""
+    free, floor = record.mean("world_model/dynamics_free"), record.config.world_model.free_nats
+    if free > 0.9:
+        said = f"the KL stayed below its free bits, {floor:g} nats, in {free:.0%} of updates, so it is not trained: "
+        yield Finding("the prior predicts nothing", said + "lower world_model.free_nats.")
+
+
+def reward_head(record: LogSummary) -> Iterator[Finding]:
+    """Rewards come unforeseen, or are foreseen in vain."""
+    recall, rate = (
+        record.ratio("world_model/reward_hits", "world_model/reward_events"),
+        record.mean("replay/reward_rate"),
+    )
+    precision = record.ratio("world_model/reward_hits", "world_model/reward_alarms")
+    if recall < 0.5:
+        never = "predicts no reward yet" if record.mean("world_model/reward_alarms") == 0 else "misses rewards"
+        said = f"recall {recall:.0%}, at {rate:.1%} rewarded steps. Are the things seen that bring them? If so train "
+        yield Finding(f"the reward head {never}", said + "longer, or let a batch hold more steps (replay.batch_size).")
+    elif precision < 0.5:
+        said = f"precision {precision:.0%}, recall {recall:.0%}. Dreams then reward what brings nothing: train longer."
+        yield Finding("the reward head sees rewards that do not come", said)
+
+
+def termination_head(record: LogSummary) -> Iterator[Finding]:
+    """Ends come unforeseen, or dreams end for no reason."""
+    predicted, real = record.mean("world_model/termination_predicted"), record.mean("world_model/termination_events")
+    dreamt = record.mean("imagination/termination")
+    if real > 0 and not 0.5 <= predicted / real <= 2:
+        said = f"predicted with a mean probability of {predicted:.2%}, they come in {real:.2%} of steps: train longer."
+        yield Finding("terminations are misjudged", said)
+    elif dreamt > max(3 * real, 0.01):
+        said = f"{dreamt:.1%} of imagined steps end, {real:.1%} of real ones: nothing is learned beyond them."
+        yield Finding("dreams end too soon", said)
+
+
+def false_dreams(record: LogSummary) -> Iterator[Finding]:
+    """Dreams promise what games do not give."""
+    dreamt, size = record.mean("imagination/reward"), record.mean("replay/reward_size")
+    if len(record.last) < EPISODES:
+        return
+    given = sum(e["episode/return"] for e in record.last) / sum(e["episode/length"] for e in record.last)
+    if dreamt - given > 0.75 * size:
+        promise, real = dreamt * record.length, given * record.length
+        said = f"they promise {promise:.2f} per episode, games of that time gave {real:.2f}. The policy lives off the "
+        yield Finding(
+            "dreams are too good", said + "model's faults: shorten imagination.horizon, or train the model more."
+        )
+
+
+def collapsed(record: LogSummary) -> Iterator[Finding]:
+    """A policy that has decided, or one that cannot."""
+    share, size = record.mean("actor_critic/entropy_share"), record.mean("actor_critic/advantage")
+    first, last, _ = record.gain
+    if share < 0.05:
+        stuck = "" if math.isnan(last) else f" while the return went from {first:.2f} at first to {last:.2f}"
+        said = f"entropy {share:.1%} of its maximum{stuck}: raise "
+        yield Finding("the policy collapsed", said + "actor_critic.entropy or lower its learning_rate.")
+    elif share > 0.85:  # a fresh policy has 0.9 to 1
+        scale = record.mean("actor_critic/scale")
+        said = (
+            f"entropy {share:.1%} of its maximum; advantages are {size:.2g} on average, after division by {scale:.2g}."
+        )
+        blind = " Dreams show no difference between actions: look at rewards in dreams, lengthen imagination.horizon."
+        slow = " Dreams do tell actions apart: train longer, or raise actor_critic_optimizer.learning_rate."
+        yield Finding("the policy is still random", said + (blind if size < 0.01 else slow))
+
+
+def clipped(record: LogSummary) -> Iterator[Finding]:
+    """Steps that are cut short."""
+    for name in ("world_model", "actor_critic"):
+        share, norm = record.mean(f"{name}/clipped"), record.mean(f"{name}/gradient_norm")
+        if share > 0.9:
+            clip = getattr(record.config, f"{name}_optimizer").clip
+            said = f"in {share:.0%} of updates; its norm is {norm:.3g} and {name}_optimizer.clip {clip:g}: raise it."
+            yield Finding(f"the gradient of {name} is clipped", said)
+
+
+CHECKS: tuple[Callable[[LogSummary], Iterator[Finding]], ...] = (
+    no_reward,
+    clipped,
+    no_pictures,
+    blind_prior,
+    reward_head,
+    termination_head,
+    false_dreams,
+    collapsed,
+)

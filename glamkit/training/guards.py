@@ -1,0 +1,230 @@
+"""What can go wrong in a step, caught before it costs the run: numbers that are none, memory, a game that crashes.
+
+Nothing here waits for a GPU between two lines of the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glamkit.config import Config
+from glamkit.envs.registry import Outcome, PixelEnv, make_env
+from glamkit.errors import GlamkitError, reason
+from glamkit.models.actor_critic import ActorCritic
+from glamkit.models.world_model import WorldModel
+from glamkit.runs.files import replace
+from glamkit.runtime import Machine
+from glamkit.training.replay import Replay
+
+PENDING = 1000  # updates after which they are looked at even if no line of the log is due
+FLOAT = 4  # bytes
+LARGEST = float(np.finfo(np.float32).max)  # reward that the replay can hold
+GIB = 2**30
+# What to lower when memory runs out in a part of a step.
+CAUSES = {
+    "train_world_model": "replay.batch_size",
+    "imagine": "imagination.starts",
+    "train_actor_critic": "imagination.starts",
+}
+logger = logging.getLogger(__name__)
+
+
+class Update(NamedTuple):
+    """One update, to be judged later."""
+
+    step: int
+    name: str  # of the model
+    sum: Tensor  # of its loss and its gradient's norm: finite if both are
+    drawn: tuple[Tensor, int]  # the windows it was made from, see `Replay.drawn`
+
+
+class Guard:
+    """Keeps a model whose numbers are not finite from being saved over a good one.
+
+    Args:
+        replay: for the batch that did it.
+        folder: the run's, where that batch is dumped.
+    """
+
+    def __init__(self, replay: Replay, folder: Path) -> None:
+        self.replay, self.folder = replay, folder
+        self.pending: list[Update] = []
+        self.failure = ""
+
+    def note(self, step: int, name: str, loss: Tensor, norm: Tensor) -> None:
+        """Takes in an update of the model of that name before it is made.
+
+        On a CPU it is judged at once, elsewhere at the next `check`.
+        """
+        self.pending.append(Update(step, name, loss.detach() + norm, self.replay.drawn))
+        if loss.device.type == "cpu" or len(self.pending) >= PENDING:
+            self.check()
+
+    def check(self, model: nn.Module | None = None) -> None:
+        """Judges the updates since the last time, and the weights of a model that is about to be saved.
+
+        Raises:
+            GlamkitError: one was not finite; the batch is dumped. From then on always, as the weights are spoilt.
+        """
+        pending, self.pending = self.pending, []
+        if pending and not self.failure:
+            finite = torch.stack([update.sum for update in pending]).isfinite().tolist()
+            if not all(finite):
+                self._fail(pending[finite.index(False)])
+        if model is not None and not self.failure:
+            spoilt = [name for name, value in model.state_dict().items() if not value.isfinite().all()]
+            if spoilt:
+                self.failure = f"{spoilt[0]} is not finite, so it is not saved; the last good checkpoint is kept."
+        if self.failure:
+            raise GlamkitError(self.failure)
+
+    def _fail(self, update: Update) -> None:
+        kept = "its batch could not be kept"
+        starts, length = update.drawn
+        with contextlib.suppress(GlamkitError):
+            path = self.folder / f"not-finite-{update.step:09d}.npz"
+            batch = {name: part.cpu().numpy() for name, part in self.replay.window(starts, length)._asdict().items()}
+            replace(path, lambda file: np.savez_compressed(file, starts=starts.numpy(), **batch))
+            kept = f"its batch is in {path.name}"
+        self.failure = (
+            f"the loss of the {update.name.replace('_', ' ')} or its gradient is {update.sum.item()} at step "
+            f"{update.step}, and {kept}; the last good checkpoint is intact: go on from it with "
+            f"runtime.precision=float32, or start anew in another run_dir with a lower "
+            f"{update.name}_optimizer.learning_rate."
+        )
+
+
+# The game -------------------------------------------------------------------------------------------------------------
+
+
+class Crashes:
+    """Counts the times that a game crashed since this trainer was made, and gives up after `most`."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.count = most, 0
+
+    def attempt(self, env: PixelEnv, action: int) -> Outcome | None:
+        """One step of the game, or None if it crashed or brought a reward that is no number."""
+        try:
+            outcome = env.step(action)
+            if abs(outcome.reward) <= LARGEST:
+                return outcome
+            self._note(env, f"its reward was {outcome.reward}")
+        except GlamkitError:
+            raise
+        except Exception as error:  # a stranger's game may raise whatever it likes
+            self._note(env, reason(error))
+        return None
+
+    def restart(self, env: PixelEnv, seed: int) -> tuple[PixelEnv, np.ndarray]:
+        """A new game in place of `env`, with its first frame.
+
+        Raises:
+            GlamkitError: it cannot be opened, or crashed too often.
+        """
+        with contextlib.suppress(Exception):  # it may be beyond closing
+            env.close()
+        while True:
+            try:
+                new = make_env(env.config)
+                return new, new.reset(seed + self.count)  # another at each crash: the same might crash again
+            except GlamkitError:
+                raise
+            except Exception as error:  # as in `attempt`
+                self._note(env, reason(error))
+                self.check(env)
+
+    def check(self, env: PixelEnv) -> None:
+        """Gives up after too many.
+
+        Raises:
+            GlamkitError: there were.
+        """
+        if self.count > self.most:
+            raise GlamkitError(
+                f"{env.config.game} crashed {self.count} times; what was saved is intact: mend the game and go on, "
+                f"or allow more crashes with runtime.env_crashes."
+            )
+
+    def _note(self, env: PixelEnv, why: str) -> None:
+        self.count += 1
+        logger.warning("%s crashed (%s), %d of at most %d times.", env.config.game, why, self.count, self.most)
+
+
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+
+def check_memory(config: Config, actions: int, machine: Machine) -> None:
+    """Refuses, before any work, what cannot fit: a lower bound of what is needed against what the device has.
+
+    Raises:
+        GlamkitError: with the figures, and what to lower.
+    """
+    frame, latent = 3 * config.env.image_size**2, config.world_model.variables * config.world_model.classes
+    batch, dreams = config.replay.batch_size * config.replay.sequence_length, config.imagination.starts
+    states = dreams * (config.imagination.horizon + 1) * (latent + config.world_model.width) * FLOAT
+    frames = 0 if config.imagination.contexts == "batch" else dreams * config.imagination.context_length * frame
+    per_step = frame + 2 * FLOAT + 8  # a stored step: frame, reward, termination, action
+    needs = {
+        # Weights, their gradients and Adam's two averages.
+        "world_model.width": 4 * FLOAT * _parameters(config, actions),
+        "replay.batch_size": batch * frame * (1 + FLOAT),  # as bytes and as the decoder's pixels
+        "imagination.starts": max(states, frames * (1 + FLOAT)),
+        "replay.capacity": config.replay.capacity * per_step,
+    }
+    there = machine.memory()
+    if sum(needs.values()) <= there:
+        return
+    key = max(needs, key=lambda name: needs[name])
+    left = max(there - sum(needs.values()) + needs[key], 0)
+    section, name = key.split(".")
+    value = getattr(getattr(config, section), name)
+    most = f"use at most {value * left // needs[key]:,}" if key != "world_model.width" else "use a smaller one"
+    raise GlamkitError(
+        f"{key} = {value:,} needs at least {needs[key] / GIB:,.1f} GiB of memory, and {machine.device} has "
+        f"{there / GIB:,.1f} GiB, {left / GIB:,.1f} of them for this; {most}."
+    )
+
+
+def _parameters(config: Config, actions: int) -> int:
+    """How many the models will have, without making them."""
+    try:
+        with torch.device("meta"):
+            world_model = WorldModel(config.world_model, actions)
+            actor_critic = ActorCritic(config.actor_critic, world_model.features, actions, world_model.codes)
+    except (RuntimeError, OverflowError, TypeError, MemoryError, ValueError) as error:
+        raise GlamkitError(f"the sizes in world_model and actor_critic cannot be built: {reason(error)}.") from None
+    return sum(p.numel() for model in (world_model, actor_critic) for p in model.parameters())
+
+
+@contextlib.contextmanager
+def explained(config: Config, machine: Machine) -> Iterator[None]:
+    """Context that turns running out of memory into a sentence that says what to lower, and by how much.
+
+    Raises:
+        GlamkitError: memory ran out inside.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        said = str(error).lower()
+        full = "out of memory" in said or "allocate memory" in said or "not enough memory" in said
+        if not (full or isinstance(error, MemoryError)):
+            raise
+        places = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        key = next((CAUSES[place] for place in places if place in CAUSES), "replay.capacity")
+        section, name = key.split(".")
+        value = getattr(getattr(config, section), name)
+        raise GlamkitError(
+            f"the memory of {machine.device} ({machine.memory() / GIB:.1f} GiB) ran out; what was saved is intact: "
+            f"free some and go on, or start anew in another run_dir with {key}={max(value // 2, 1)} instead of {value}."
+        ) from error

@@ -1,0 +1,198 @@
+"""A run opened to be looked into: its agent and its stored steps, read-only.
+
+Nothing here takes part in training. No file of the run is written, moved or removed, so a run may be opened while it is
+being trained; what is seen then is its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from glamkit.config import Config, coerce
+from glamkit.envs.registry import make_env
+from glamkit.errors import GlamkitError
+from glamkit.models.actor_critic import ActorCritic
+from glamkit.models.agent import Agent
+from glamkit.models.world_model import WorldModel
+from glamkit.runs.folder import Run, resolve
+from glamkit.runtime import Machine, undisturbed
+from glamkit.training import checkpoint as checkpoints
+from glamkit.training.checkpoint import ReplayPart, parts, read_part
+from glamkit.training.replay import Replay
+from glamkit.types import Batch
+
+OUTCOMES = ("actions", "rewards", "terminations")
+logger = logging.getLogger(__name__)
+
+
+class Recording(Replay):
+    """The stored steps of a run, to read only.
+
+    Actions, rewards and terminations are read at once; frames, which are nearly all of it, only when a window needs
+    them: so opening takes no longer for a long run than for a short one.
+
+    Args:
+        folder: of the parts.
+        count: steps stored when the checkpoint was written; what came later is not looked at.
+        config: of the run.
+        device: where windows are wanted.
+
+    Raises:
+        GlamkitError: a part is missing or damaged.
+    """
+
+    def __init__(self, folder: Path, count: int, config: Config, device: torch.device) -> None:
+        super().__init__(config.replay, config.env.image_size, device)
+        self.count = count
+        if not any(folder.glob("*.npz")):
+            raise GlamkitError(f"{folder} holds no replay, so there are no real steps to start from.")
+        self.unread = parts(folder, self.oldest, count)
+        for part in self.unread:
+            self._fill(part, OUTCOMES)
+
+    def window(self, starts: Tensor, length: int) -> Batch:
+        """As in `Replay`; frames that these windows need are read first."""
+        for start in starts.tolist():
+            self._want(start, start + length)
+        return super().window(starts, length)
+
+    def part(self, first: int, last: int) -> dict[str, Tensor]:
+        """As in `Replay`; frames of these steps are read first."""
+        self._want(first, last)
+        return super().part(first, last)
+
+    def _want(self, first: int, last: int) -> None:
+        for part in [part for part in self.unread if part.first < last and first < part.last]:
+            self._fill(part, ("frames",))
+            self.unread.remove(part)
+
+    def _fill(self, part: ReplayPart, names: tuple[str, ...]) -> None:
+        first = max(part.first, self.oldest)  # older steps of the part lie where newer ones are
+        rows = (torch.arange(first, part.last) % self.config.capacity).to(self.device)
+        for name, values in read_part(part.path, part.last - part.first, self.size, names).items():
+            getattr(self, name)[rows] = values[first - part.first :].to(self.device)
+
+
+class LoadedRun(NamedTuple):
+    """A run to look into."""
+
+    run: Run
+    config: Config
+    step: int  # agent steps trained when the checkpoint was written
+    agent: Agent  # in evaluation mode, without gradients
+    machine: Machine
+    replay: Recording
+    actions: tuple[str, ...]  # their names
+
+
+def open_run(run_dir: str | Path, checkpoint: int | None = None) -> LoadedRun:
+    """Opens a run folder without disturbing whoever may be training it.
+
+    Args:
+        run_dir: the folder; a relative one counts from the checkout.
+        checkpoint: the step it was saved at; None takes the newest. That of a keepsake will do too: then the agent
+            is as it was at that step, and the stored steps are those of the newest checkpoint.
+
+    Raises:
+        GlamkitError: it holds no run, no checkpoint (or not that one, or a foreign one), or no stored steps.
+    """
+    run = Run(resolve(run_dir))
+    config = run.config()
+    wanted = None if checkpoint is None else coerce("checkpoint", checkpoint, int)
+    early = wanted if wanted in checkpoints.steps(run.keepsakes) and wanted not in kept(run) else None
+    weights, step = _known(_state(run, wanted if early is None else None), run)
+    machine = Machine(config.runtime)
+    with undisturbed():
+        agent = _agent(config, weights, machine, run)
+    replay = Recording(run.replay, step, config, machine.device)
+    names = _action_names(config, agent.world_model.actions)
+    opened = LoadedRun(run, config, step, agent, machine, replay, names)
+    return opened if early is None else at(opened, early)
+
+
+def at(opened: LoadedRun, step: int) -> LoadedRun:
+    """The same run with the agent as it was after `step` steps: there is a keepsake or a checkpoint of that moment.
+
+    Raises:
+        GlamkitError: there is neither, or it is damaged.
+    """
+    run = opened.run
+    folder = run.checkpoints if step in kept(run) else run.keepsakes
+    state = checkpoints.read(folder / f"{step:09d}.pt")
+    with undisturbed():
+        agent = _agent(opened.config, state.get("agent"), opened.machine, run)
+    return opened._replace(step=step, agent=agent)
+
+
+def kept(run: Run) -> list[int]:
+    """The steps of which the run holds checkpoints, oldest first."""
+    return checkpoints.steps(run.checkpoints)
+
+
+def looked_back(run: Run) -> list[int]:
+    """The steps at which the agent can be seen: those of keepsakes and of checkpoints, oldest first."""
+    return sorted({*checkpoints.steps(run.keepsakes), *kept(run)})
+
+
+def _state(run: Run, wanted: int | None) -> dict[str, Any]:
+    there = kept(run)
+    if not there:
+        raise GlamkitError(f"{run.folder} holds no checkpoint yet; training writes one now and then and when it ends.")
+    if wanted is None:
+        state = checkpoints.load(run.checkpoints)
+        assert state is not None
+        return state
+    if wanted not in there:
+        names = " and ".join(map(str, there))
+        early = ", ".join(str(step) for step in checkpoints.steps(run.keepsakes) if step not in there)
+        more = f"; keepsakes, to look at, of {early}" if early else ""
+        raise GlamkitError(f"{run.folder} holds no checkpoint of step {wanted}, but those of {names}{more}.")
+    return checkpoints.read(run.checkpoints / f"{wanted:09d}.pt")
+
+
+def _known(state: dict[str, Any], run: Run) -> tuple[dict[str, Any], int]:
+    """The agent's weights in a state, and its step, which is also how many steps a trainer has stored by then.
+
+    Raises:
+        GlamkitError: it is another program's state.
+    """
+    match state:
+        case {"agent": dict(weights), "step": int(step), "replay": {"count": int(count)}} if 0 <= step == count:
+            return weights, step
+    raise GlamkitError(
+        f"the checkpoint in {run.folder} is no trainer's: it does not hold an agent, its step and as many stored steps."
+    )
+
+
+def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
+    """The agent of a state; how many actions it has is read off the size of the stem."""
+    latent = config.world_model.variables * config.world_model.classes
+    try:
+        actions = state["world_model.stem.0.weight"].shape[1] - latent
+        world_model = WorldModel(config.world_model, max(actions, 1))
+        actor_critic = ActorCritic(config.actor_critic, world_model.features, max(actions, 1), world_model.codes)
+        agent = Agent(config.agent, world_model, actor_critic)
+        agent.load_state_dict(state)
+    except (AttributeError, LookupError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[-1].strip().rstrip(".")
+        raise GlamkitError(f"the checkpoint in {run.folder} does not fit its config.json ({reason}).") from None
+    agent.to(machine.device).eval().requires_grad_(False)
+    agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return agent
+
+
+def _action_names(config: Config, count: int) -> tuple[str, ...]:
+    """What the game calls its actions; numbers where it cannot be opened here."""
+    try:
+        env = make_env(config.env)
+    except GlamkitError as error:
+        logger.warning("%s Its actions are shown as numbers.", error)
+        return tuple(f"action {number}" for number in range(count))
+    names = tuple(env.action_names)
+    env.close()
+    return names

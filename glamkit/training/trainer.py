@@ -1,0 +1,314 @@
+"""The training loop (GLAM, Algorithm 1): collect, train the world model, imagine, train the actor-critic."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from glamkit.config import Config, OptimizerConfig
+from glamkit.envs.registry import make_env
+from glamkit.errors import reason
+from glamkit.models.actor_critic import ActorCritic
+from glamkit.models.agent import Agent, RecentSteps
+from glamkit.models.mamba import select_kernel
+from glamkit.models.world_model import Observed, WorldModel
+from glamkit.runs import tensorboard
+from glamkit.runs.folder import Run
+from glamkit.runs.log import Log, Means
+from glamkit.runs.provenance import Provenance
+from glamkit.runs.session import Session
+from glamkit.runtime import Machine, memory_kept, random_state, seed_everything, set_random_state
+from glamkit.training import checkpoint, diagnostics, evaluation, guards, snapshots
+from glamkit.training.replay import Replay
+from glamkit.training.updates import Gradient, Updates
+from glamkit.types import Batch, Rollout, choose_contexts
+
+logger = logging.getLogger(__name__)
+
+
+class Event(NamedTuple):
+    """Something to tell of.
+
+    Its kind is ``step``, ``log``, ``episode``, ``evaluation``, ``crash``, ``saved``, ``stopped`` or ``done``.
+    """
+
+    kind: str
+    step: int
+    metrics: dict[str, float]
+
+
+class Trainer:
+    """A run in progress: iterate to train, stop whenever, iterate again to go on.
+
+    Args:
+        config: the experiment.
+        run_dir: its folder; one that holds a run of the same config is resumed.
+        resume: False refuses a folder that already holds a run.
+
+    Raises:
+        GlamkitError: the folder holds something else, is in use or read-only, the game is unknown, or memory is short.
+    """
+
+    def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
+        self.config, self.run = config, Run(run_dir)
+        tensorboard.require(config.runtime.tensorboard)
+        self.env = make_env(config.env)
+        self.run.check(config, resume)
+        self.machine = Machine(config.runtime, config.trainer.updates)
+        guards.check_memory(config, self.env.num_actions, self.machine)
+        device, image_size, actions = self.machine.device, config.env.image_size, self.env.num_actions
+        seed_everything(config.trainer.seed)
+        with guards.explained(config, self.machine):
+            world_model = WorldModel(config.world_model, actions)
+            actor_critic = ActorCritic(config.actor_critic, world_model.features, actions, world_model.codes)
+            self.agent = Agent(config.agent, world_model, actor_critic).to(device).eval()
+            self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.replay = Replay(config.replay, image_size, device, config.trainer.seed)
+        self.kernel = select_kernel(self.agent, self.machine.kernel, device)
+        self.phases = Updates(config, self.agent, self.machine)
+        self.optimizers = {
+            "world_model": adam(world_model, config.world_model_optimizer),
+            "actor_critic": adam(actor_critic, config.actor_critic_optimizer),
+        }
+        self.past = RecentSteps(config.agent, 1, image_size, device)
+        self.means, self.log = Means(), Log(self.run.log_file)
+        self.step, self.saved, self.stored = 0, 0, 0  # agent steps; of the newest checkpoint; in the replay's parts
+        self.episode = {"return": 0.0, "length": 0}
+        self.frame = np.zeros((image_size, image_size, 3), np.uint8)
+        self.clock, self.moments = (time.perf_counter(), 0), snapshots.moments(config.trainer)
+        self.guard, self.crashes = (
+            guards.Guard(self.replay, self.run.folder),
+            guards.Crashes(config.runtime.env_crashes),
+        )
+        self.session = Session(self.run, config.runtime.max_hours, lambda: (self.step, self.saved))
+        described = {**self.machine.describe(), "kernel": self.kernel}
+        with self.session.opening():
+            self.run.begin(config, described)
+            if not checkpoint.resume(self.run.checkpoints, self.load_state_dict):
+                # Steps and lines saved by a process that was killed before its first checkpoint are of no use.
+                checkpoint.load_replay(self.run.replay, self.replay)
+                self.log.cut(0)
+                self.frame = self.env.reset(config.trainer.seed)
+            self.passport = Provenance(self.run, config, self.step, device, described)
+            self.mirror = tensorboard.TensorBoardLog(self.run, config.runtime.tensorboard)
+
+    # Algorithm 1 ------------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Event]:
+        """Trains until the run is complete or stopped; between two events everything may be looked at or saved."""
+        explained, kept = guards.explained(self.config, self.machine), memory_kept(self.machine.device)
+        with self.session.turn(), self.passport, explained, kept:
+            self.guard.check()
+            while self.step < self.config.trainer.env_steps and not self.session.stops.asked():
+                yield from self.advance()
+            yield self.finish()
+
+    def advance(self) -> list[Event]:
+        """One agent step and, when it is due, one update of everything."""
+        settings, events = self.config.trainer, self.collect()
+        if self.step > settings.warmup and self.step % settings.update_every == 0:
+            batch = self.replay.sample()
+            observed = self.train_world_model(batch)
+            if self.step > self.config.imagination.begin:
+                rollout = self.imagine(batch, observed)
+                self.train_actor_critic(rollout)
+        if self.step in self.moments:
+            snapshots.keep(self.run.keepsakes, self.step, self.agent)
+        if self.step % settings.log_every == 0:
+            events.append(self.write_log())
+        if self.config.evaluation.every and self.step % self.config.evaluation.every == 0:
+            events.append(self.evaluate())
+        if self.step % settings.save_every == 0:
+            events.append(self.save())
+        return [*events, Event("step", self.step, {})]
+
+    def collect(self) -> list[Event]:
+        """One step in the real game: act, store, and start anew when it is over."""
+        if self.step < max(self.config.trainer.warmup, self.config.imagination.begin):
+            actions = torch.randint(self.env.num_actions, (1,), device=self.machine.device)
+        else:
+            actions = self.agent.act(self.frame[None], self.past, choose=self.phases.choose)
+        action = int(actions)
+        outcome = self.crashes.attempt(self.env, action)
+        if outcome is None:
+            return [self.restart_game(), *self.collect()]
+        self.replay.add(self.frame, action, outcome.reward, outcome.terminated)
+        self.past.add(self.frame[None], actions, np.array([outcome.ended]))
+        self.step += 1
+        self.episode["return"] += outcome.reward
+        self.episode["length"] += 1
+        self.frame = outcome.observation
+        return self.finish_episode() if outcome.ended else []
+
+    def finish_episode(self) -> list[Event]:
+        """Logs the episode and resets the game; the seed given at the run's start goes on."""
+        metrics = {f"episode/{name}": float(value) for name, value in self.episode.items()}
+        self.log.write(self.step, "episode", metrics)
+        self.episode = {"return": 0.0, "length": 0}
+        self.frame = self.env.reset()
+        return [Event("episode", self.step, metrics)]
+
+    def train_world_model(self, batch: Batch) -> Observed:
+        """One update of the world model; returns what it saw."""
+        observed, gradient, held = self.phases.learn_world(batch)
+        self.descend("world_model", gradient)
+        self.means.add(held, "replay")
+        return observed
+
+    def imagine(self, batch: Batch, observed: Observed) -> Rollout:
+        """Dreams from real contexts, following the policy."""
+        settings = self.config.imagination
+        if settings.contexts == "batch":
+            context = choose_contexts(batch, observed.latent, settings.starts, settings.context_length)
+        else:
+            real = self.replay.sample(settings.starts, settings.context_length)
+            context = self.phases.encode(real.frames, real.actions)
+        rollout = self.phases.dream(context, self.horizon)
+        rewards, ends = rollout.rewards.mean(), rollout.terminations.mean()
+        self.means.add({"reward": rewards, "termination": ends, "horizon": self.horizon}, "imagination")
+        return rollout
+
+    def train_actor_critic(self, rollout: Rollout) -> None:
+        """One update of actor and critic; then the slow critic moves."""
+        progress = torch.full((), self.config.trainer.progress(self.step), device=self.machine.device)
+        self.descend("actor_critic", self.phases.learn_behaviour(rollout, progress))
+        self.agent.actor_critic.move_slow_critic()
+
+    def descend(self, name: str, gradient: Gradient) -> None:
+        """One step down the gradient that was left in the model of that name."""
+        self.guard.note(self.step, name, gradient.loss, gradient.norm)
+        optimizer, settings = self.optimizers[name], getattr(self.config, f"{name}_optimizer")
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate(self.config.trainer.progress(self.step))
+        optimizer.step()
+        self.means.add(gradient.metrics, name)
+
+    @property
+    def horizon(self) -> int:
+        """H now: longer dreams as the world model improves."""
+        settings = self.config.imagination
+        return settings.horizon + min(self.step // settings.horizon_growth, settings.horizon_growth_limit)
+
+    # Log, save, stop, resume ------------------------------------------------------------------------------------------
+
+    def write_log(self) -> Event:
+        """Means since the last line; speed is over the same steps."""
+        self.machine.synchronize()
+        self.guard.check()
+        now, (before, at) = time.perf_counter(), self.clock
+        metrics = self.means.take()
+        metrics |= diagnostics.ratios(metrics)
+        metrics["time/steps_per_second"] = (self.step - at) / max(now - before, 1e-9)
+        self.clock = (now, self.step)
+        self.log.write(self.step, "log", metrics)
+        self.mirror.follow()
+        return Event("log", self.step, metrics)
+
+    def evaluate(self) -> Event:
+        """Plays whole episodes with the present policy; training goes on as if it had not."""
+        started, (before, at) = time.perf_counter(), self.clock
+        report = evaluation.evaluate(self.agent, self.config, self.machine, self.step)
+        evaluation.save(report, self.run.folder / "evaluations" / f"{self.step:09d}.json")
+        metrics = evaluation.summary(report)
+        self.log.write(self.step, "evaluation", metrics)
+        self.clock = (before + time.perf_counter() - started, at)  # the speed is that of training
+        return Event("evaluation", self.step, metrics)
+
+    def save(self) -> Event:
+        """Writes everything from which the run can go on."""
+        started = time.perf_counter()
+        self.guard.check(self.agent)
+        self.log.sync()
+        self.stored = checkpoint.save_replay(self.run.replay, self.replay, self.stored)
+        checkpoint.save(self.run.checkpoints, self.step, self.state_dict())
+        self.saved = self.step
+        self.session.tell("running")
+        self.passport.write(self.step)
+        return Event("saved", self.step, {"time/save_seconds": time.perf_counter() - started})
+
+    def finish(self) -> Event:
+        """The end of the loop: what is not saved yet is saved."""
+        metrics = self.save().metrics if self.saved != self.step else {}
+        state = "stopped" if self.step < self.config.trainer.env_steps else "done"
+        self.session.end(state)
+        return Event(state, self.step, metrics)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the loop is to end after the present step; may be set by whoever runs it."""
+        return bool(self.session.stops.reason)
+
+    @stop_requested.setter
+    def stop_requested(self, wanted: bool) -> None:
+        self.session.stops.reason = (self.session.stops.reason or "asked to by its program") if wanted else ""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of the run's state but the stored steps."""
+        return {
+            "step": self.step,
+            "agent": self.agent.state_dict(),
+            **{f"{name}_optimizer": optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "replay": self.replay.state_dict(),
+            "past": self.past.state_dict(),
+            "means": self.means.state_dict(),
+            "log_size": self.log.size,
+            "episode": dict(self.episode),
+            "frame": torch.from_numpy(self.frame.copy()),
+            "env": self.env.clone(),
+            "random": random_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`; the stored steps come from their own files.
+
+        Raises:
+            ValueError: the state (something else of the kind if far off) is another experiment's.
+            GlamkitError: stored steps are missing or damaged.
+        """
+        own: dict[str, Any] = {"step": 0, "log_size": 0, "episode": self.episode}
+        own |= {"frame": torch.from_numpy(self.frame), "agent": self.agent.state_dict()}
+        own |= {"past": self.past.state_dict(), "replay": self.replay.state_dict()}
+        for name, value in own.items():
+            checkpoint.require_like(value, state[name], name)
+        if not 0 <= state["step"] == state["replay"]["count"]:
+            raise ValueError(f"it has made {state['step']} steps and stored {state['replay']['count']}")
+        self.agent.load_state_dict(state["agent"])
+        for name, optimizer in self.optimizers.items():
+            checkpoint.load_optimizer(optimizer, state[f"{name}_optimizer"])
+        self.replay.load_state_dict(state["replay"])
+        checkpoint.load_replay(self.run.replay, self.replay)
+        self.past.load_state_dict(state["past"])
+        self.means.load_state_dict(state["means"])
+        self.log.cut(state["log_size"])
+        self.step = self.saved = self.stored = state["step"]
+        self.episode, self.frame = state["episode"], state["frame"].numpy()
+        self.clock = (time.perf_counter(), self.step)
+        try:
+            self.env.restore(state["env"])
+        except Exception as error:  # a game with randomness of its own, or whatever a stranger's game raises
+            logger.warning("%s. A new episode is started.", reason(error))
+            self.restart_game()
+        set_random_state(state["random"])
+
+    def restart_game(self) -> Event:
+        """A new game in place of one that crashed or did not come back; its unfinished episode is forgotten."""
+        if self.crashes.count > self.crashes.most:
+            self.save()
+        self.crashes.check(self.env)
+        self.env, self.frame = self.crashes.restart(self.env, self.config.trainer.seed + self.step)
+        self.episode = {"return": 0.0, "length": 0}
+        self.past.forget()
+        return Event("crash", self.step, {"crashes": float(self.crashes.count)})
+
+
+def adam(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:
+    """Adam over what is trained in `model`."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon, fused=True)

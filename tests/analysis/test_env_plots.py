@@ -1,0 +1,132 @@
+"""The tour of a game: its figures, and notebook 01 that follows it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+from glamkit.analysis import env_plots
+from glamkit.envs.registry import Outcome
+from glamkit.errors import GlamkitError
+from glamkit.plotting import Picture
+from glamkit.training.replay import Batch
+
+NOTEBOOK = ROOT / "notebooks" / "01_environment.ipynb"
+
+
+LINES = ("life lost: a termination is stored, the game goes on", "game over or cut off: it is reset")
+
+
+def words(picture: Picture) -> str:
+    """All the text of a figure."""
+    return "\n".join(text.get_text() for text in picture.findobj(lambda artist: hasattr(artist, "get_text")))
+
+
+@pytest.mark.parametrize(("steps", "complaint"), [(3, "steps = 3 is outside 64 to 100000"), ("many", "steps = 'many'")])
+def test_the_parameters_are_checked(steps: int, complaint: str) -> None:
+    with pytest.raises(GlamkitError, match=complaint):
+        env_plots.RandomTour(steps=steps)
+    assert env_plots.RandomTour().game == "Pong"
+
+
+def test_the_cut_holds_what_changed_most() -> None:
+    change, image = np.zeros((40, 60), bool), np.zeros((40, 60, 3), np.uint8)
+    change[30:34, 4:8] = True
+    change[2, 50] = True
+    image[change] = 1
+    part = env_plots.cut(image, change)
+    assert (part.shape, part[..., 0].sum()) == ((20, 30, 3), 16)
+    small = np.zeros((20, 30, 3), np.uint8)
+    small[15:17, 2:4] = 1
+    assert env_plots.cut(small, change)[..., 0].sum() == 4, "the same place in the agent's frame"
+    assert env_plots.cut(image, np.zeros((40, 60), bool)) is image
+
+
+def test_frame_skip_shows_the_step_that_flickers_and_not_a_flash() -> None:
+    still = np.zeros((4, 40, 60, 3), np.uint8)
+    flash, flicker = still.copy(), still.copy()
+    flash[2] = 255
+    flicker[2, 30:34, 4:8] = 200
+    frames = [np.full((8, 8, 3), value, np.uint8) for value in (1, 2, 3)]
+    picture = env_plots.frame_skip([still, flash, flicker], frames)
+    assert "Agent step 3 in detail" in words(picture)
+    images = [axes.images[0].get_array() for axes in picture.axes]
+    assert [image.shape for image in images] == [(20, 30, 3)] * 5 + [(4, 4, 3)]
+    assert [int(image.max()) for image in images] == [0, 0, 200, 0, 200, 3]
+    single = env_plots.frame_skip([still[:1]], frames)
+    assert len(single.axes) == 3
+    assert "one picture of the game" in words(single)
+
+
+def test_timeline_tells_lost_lives_from_ends() -> None:
+    frame = np.zeros((8, 8, 3), np.uint8)
+    flags = [(False, False), (True, False), (False, False), (True, True), (False, True), (False, False)]
+    outcomes = [Outcome(frame, float(index == 2), *flag) for index, flag in enumerate(flags)]
+    picture = env_plots.timeline(outcomes, [3, 2, 2, 0, 0, 3])
+    assert "6 steps of a random player: 1 reward, 2 stored terminations, 2 games ended" in words(picture)
+    drawn = {line.get_color(): line.get_xdata()[0] for line in picture.axes[0].lines if line.get_label() in LINES}
+    assert drawn == {env_plots.ORANGE: 1, env_plots.RED: 3}
+    assert "counts no lives" not in words(picture)
+    assert "this game counts no lives" in words(env_plots.timeline(outcomes, [0] * 6))
+
+
+def test_a_window_shows_every_stored_value() -> None:
+    frames = torch.randint(256, (1, 3, 3, 8, 8), dtype=torch.uint8)
+    batch = Batch(frames, torch.tensor([[0, 1, 1]]), torch.tensor([[0.0, -2.5, 10.0]]), torch.tensor([[0.0, 0.0, 1.0]]))
+    picture = env_plots.window(batch, ["NOOP", "FIRE"], first=7)
+    said = [text.get_text() for text in picture.axes[0].texts]
+    assert [text.get_text() for text in picture.axes[0].get_xticklabels()] == ["step 7", "step 8", "step 9"]
+    for word, times in {"NOOP": 1, "FIRE": 2, "-2.5": 1, "10": 1, "YES": 1, "no": 2}.items():
+        assert said.count(word) == times, word
+    corner = picture.axes[0].images[0].get_array()[0, 0]
+    assert np.array_equal(corner, frames[0, 0, :, 0, 0])
+
+
+def test_view_says_both_sizes() -> None:
+    picture = env_plots.view(np.zeros((210, 160, 3), np.uint8), np.zeros((64, 64, 3), np.uint8))
+    assert "160 x 210 pixels: 100,800 numbers" in words(picture)
+    assert "64 x 64 pixels: 12,288 numbers" in words(picture)
+
+
+def papermill(output: Path, *parameters: str) -> tuple[int, str]:
+    arguments = [part for pair in parameters for part in ("-p", *pair.split("=", 1))]
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(NOTEBOOK), str(output), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def test_the_notebook_runs_and_keeps_its_pictures(tmp_path: Path) -> None:
+    status, errors = papermill(tmp_path / "out.ipynb", "game=Breakout", "seed=3", "steps=120")
+    assert status == 0, errors
+    book = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    data = {cell.id: output.get("data", {}) for cell in book.cells for output in cell.get("outputs", [])}
+    for name in ("view", "frame-skip", "timeline", "window"):
+        image = Image.open(io.BytesIO(base64.b64decode(data[name]["image/png"])))
+        assert image.width > 600
+        assert len(np.unique(np.asarray(image.convert("L")))) > 10, f"{name} is empty"
+    assert "9 of 9 promises kept by Breakout" in data["conformance"]["text/plain"]
+    assert "NOT KEPT" not in data["conformance"]["text/html"]
+    assert "FIRE" in data["setup"]["text/plain"]
+    assert [output for cell in book.cells for output in cell.get("outputs", []) if output.output_type == "stream"] == []
+
+
+def test_a_mistyped_game_stops_the_notebook_with_one_sentence(tmp_path: Path) -> None:
+    status, errors = papermill(tmp_path / "out.ipynb", "game=Brekout")
+    assert status != 0
+    assert errors.strip().endswith("GlamkitError: unknown game 'Brekout'; did you mean 'Breakout'?")
+    book = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert [cell.id for cell in book.cells if any(o.output_type == "error" for o in cell.get("outputs", []))] == [
+        "setup"
+    ]

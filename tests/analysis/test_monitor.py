@@ -1,0 +1,250 @@
+"""The live view: it tells the truth, it does not disturb training, and it survives stops, resumes and full disks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from glamkit import notebook, plotting
+from glamkit.analysis import monitor as monitors
+from glamkit.analysis.monitor import Bar, Monitor, Pace, duration
+from glamkit.config import preset
+from glamkit.errors import GlamkitError
+from glamkit.runs import log
+from glamkit.training.diagnostics import verdict
+from glamkit.training.trainer import Event, Trainer
+
+
+def train(folder: Path, watched: bool, stop_at: int = 0) -> Trainer:
+    """A debug run, with or without a monitor, asked to stop at a step as the stop button would."""
+    trainer = Trainer(preset("debug"), folder)
+    view = Monitor(trainer, every=0.0)
+    if watched:
+        view.__enter__()
+    for event in trainer:
+        if watched:
+            view.show(event)
+        trainer.stop_requested = bool(stop_at) and trainer.step >= stop_at
+    if watched:
+        view.__exit__(None, None, None)
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """A run that nobody watched."""
+    return train(tmp_path_factory.mktemp("plain") / "run", watched=False)
+
+
+def columns(folder: Path) -> dict[int, int]:
+    """Step and start of the moment of each saved column."""
+    saved = [np.load(path) for path in sorted((folder / "videos").glob("strip-*.npz"))]
+    return {int(column["step"]): int(column["start"]) for column in saved}
+
+
+def test_looking_changes_nothing(trained: Trainer, tmp_path: Path) -> None:
+    watched = train(tmp_path / "run", watched=True)
+    assert len(columns(tmp_path / "run")) > 2  # it did look
+    ours, theirs = watched.agent.state_dict(), trained.agent.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert torch.equal(watched.replay.actions[:96], trained.replay.actions[:96])
+
+
+def test_lines_for_a_log(trained: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(tmp_path / "run", watched=True).run
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "step 0/96  time left: not known yet"
+    assert any(re.fullmatch(r"step 80/96  world_model \d+\.\d  \d+\.\d steps/s  \d+s left", line) for line in lines)
+    done = max(number for number, line in enumerate(lines) if line.endswith("done"))
+    assert re.fullmatch(r"step 96/96  world_model \d+\.\d  done", lines[done])
+    assert lines[done + 1 :] == [str(finding) for finding in verdict(log.read(run.log_file), run.config())]
+    view = Monitor(trained)
+    view.show(Event("episode", 90, {"episode/return": -20.0, "episode/length": 900.0}))
+    assert "  return -20.0" in view.state()
+
+
+def test_a_line_only_now_and_then(trained: Trainer, capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    view = Monitor(trained, every=10.0).__enter__()
+    for step in range(40):
+        clock.now += 1.0
+        view.show(Event("log", step, {}))
+    assert len(capsys.readouterr().out.splitlines()) == 5  # at once, then every ten seconds
+
+
+def test_a_stopped_batch_run_does_not_look_complete(tmp_path: Path) -> None:
+    said = r"stopped at step 60 of 96 and saved \(asked to by its program\); run it again"
+    with pytest.raises(GlamkitError, match=said):
+        train(tmp_path / "run", watched=True, stop_at=60)
+    assert (tmp_path / "run" / "checkpoint" / "000000060.pt").exists()
+
+
+def test_the_strip_goes_on_after_a_stop(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(GlamkitError):
+        train(folder, watched=True, stop_at=60)
+    before = columns(folder)
+    (folder / "videos" / "strip-000000049.npz").write_bytes(b"damaged")
+    with np.load(folder / "videos" / "strip-000000055.npz") as column:
+        np.savez(folder / "videos" / "strip-000000090.npz", **(dict(column) | {"step": 90}))
+    train(folder, watched=True)
+    after = columns(folder)
+    assert list(before) == [49, 51, 55] and list(after) == [
+        51,
+        55,
+        62,
+        72,
+        84,
+        96,
+    ]  # neither what is damaged nor what is not reached yet
+    assert set(after.values()) == set(before.values())  # always the same moment
+
+
+def test_a_full_disk_costs_pictures_not_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "videos").write_text("in the way")
+    assert train(folder, watched=True).step == 96
+    assert "training goes on without it" in caplog.text
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(monitors.time, "perf_counter", clock)
+    return clock
+
+
+class Display:
+    """What JupyterLab would show: one entry for each place, the newest last."""
+
+    def __init__(self) -> None:
+        self.places: list[list[Any]] = []
+
+    def __call__(self, shown: Any, display_id: bool) -> Any:
+        assert display_id
+        self.places.append([shown])
+        return type("Handle", (), {"update": self.places[-1].append})
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Display:
+    screen = Display()
+    monkeypatch.setattr(notebook, "shell", lambda: object())
+    monkeypatch.setattr("IPython.display.display", screen)
+    return screen
+
+
+def test_the_page_is_updated_in_place(tmp_path: Path, screen: Display) -> None:
+    trainer = Trainer(preset("debug"), tmp_path / "run")
+    with Monitor(trainer, interactive=True) as view:
+        for event in trainer:
+            view.show(event)
+    bars, curves, strips = screen.places
+    assert all(isinstance(bar, Bar) for bar in bars)
+    assert '<progress value="96" max="96"' in bars[-1]._repr_html_() and str(tmp_path) in bars[-1]._repr_html_()
+    assert all(isinstance(picture, plotting.Picture) for picture in (*curves, *strips))
+    assert len(curves[-1].axes[1].lines[0].get_xdata()) == 3  # reconstruction at 64, 80 and 96
+    assert [label.get_text() for label in strips[-1].axes[0].get_xticklabels()][-1] == "step 96"
+
+
+def test_a_stopped_page_says_how_to_go_on(tmp_path: Path, screen: Display) -> None:
+    trainer = Trainer(preset("debug"), tmp_path / "run")
+    with Monitor(trainer, interactive=True) as view:
+        for event in trainer:
+            view.show(event)
+            trainer.stop_requested = True
+    last = screen.places[0][-1]
+    assert "run this cell again to go on" in last._repr_html_() and "run this cell again to go on" in repr(last)
+
+
+def test_drawing_takes_less_than_three_percent(
+    trained: Trainer, screen: Display, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = [0.0]
+
+    def slow(*_: Any) -> str:
+        clock.now += 0.5
+        spent[0] += 0.5
+        return "a picture"
+
+    monkeypatch.setattr(plotting, "live", slow)
+    view = Monitor(trained, interactive=True).__enter__()
+    began, view.entries = clock.now, []
+    for step in range(600):
+        clock.now += 1.0
+        view.show(Event("log", step, {}))
+    assert 0.01 < spent[0] / (clock.now - began) < 0.03
+    assert len(screen.places) == 3  # the bar, the curves, and the strip that the run folder kept
+
+
+def test_compiling_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for stop, first in ((60, "step 0/96  time left: not known yet"), (96, "step 60/96  compiling ")):
+        trainer = Trainer(preset("debug", "imagination.begin=50"), tmp_path / "run")
+        trainer.machine.compiles = True
+        with Monitor(trainer, every=1e9) as view:
+            view.interactive = True  # or a stopped run would count as an error
+            for event in trainer:
+                view.show(event)
+                trainer.stop_requested = trainer.step >= stop
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith(first)
+        steps = [line.split()[1] for line in lines if "compiling" in line]
+        assert steps == (["48/96", "50/96"] if stop == 60 else ["60/96"])
+
+
+def test_time_left_counts_trained_steps_only(clock: Clock) -> None:
+    pace = Pace(0, warmup=100)
+    clock.now += 1
+    pace.note(100)
+    assert pace.speed == 100.0 and pace.left(1000) is None
+    for step in (102, 112, 122):
+        clock.now += 2.0
+        pace.note(step)
+    assert pace.speed == 5.0 and pace.left(1000) == pytest.approx(878 / 5)
+    clock.now += 600.0
+    pace.note(123)
+    assert pace.speed < 0.02  # the last minute counts, not the run
+
+
+def test_time_left_is_at_least_that_until_dreams_begin(clock: Clock) -> None:
+    pace, slows = Pace(0, warmup=100, dreams=200), []
+    for step, seconds in ((100, 1), (102, 2), (200, 98), (201, 2), (203, 4)):
+        clock.now += seconds
+        pace.note(step)
+        slows.append(pace.slows)
+    assert slows == [True, True, True, False, False]
+    assert pace.left(1000) == pytest.approx(797 * 2)  # the steps before the first dream are forgotten
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (0.4, 42, 185, 7800, 356_400)] == ["0s", "42s", "3m05s", "2h10m", "4d03h"]
+
+
+def test_who_is_watching(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shell:
+        class kernel:
+            _allow_stdin = True
+
+    monkeypatch.delenv("GLAMKIT_BATCH", raising=False)
+    assert not notebook.is_interactive()  # plain Python
+    monkeypatch.setattr(notebook, "shell", Shell)
+    assert notebook.is_interactive() and not notebook.is_interactive(False)
+    monkeypatch.setenv("GLAMKIT_BATCH", "1")
+    assert not notebook.is_interactive() and notebook.is_interactive(True)
+    monkeypatch.setenv("GLAMKIT_BATCH", "0")
+    Shell.kernel._allow_stdin = False  # papermill
+    assert not notebook.is_interactive()

@@ -1,0 +1,172 @@
+"""Starts are found where they are said to be, and an open loop measures what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import finished, short
+
+from glamkit.analysis import rollouts
+from glamkit.analysis.open_loop import Curve, OpenLoop, far, measure_open_loop
+from glamkit.analysis.starts import LEAD, Start, bounds, find_starts, ordered, surprise
+from glamkit.errors import GlamkitError
+from glamkit.training.load import LoadedRun, open_run
+
+CATCH = {"game": "glamkit/Catch-v0"}
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
+    settings = "world_model.latents=probabilities trainer.env_steps=120"
+    return open_run(finished(short(settings, **CATCH), tmp_path_factory.mktemp("loop") / "catch").run.folder)
+
+
+def test_starts_lie_before_what_they_are_chosen_for(opened: LoadedRun) -> None:
+    rewards, ends = ordered(opened, "rewards"), ordered(opened, "terminations")
+    by_reward = find_starts(opened, "reward")
+    assert by_reward and all(rewards[start.step + LEAD] != 0 for start in by_reward)
+    sizes = [abs(rewards[start.step + LEAD]) for start in by_reward]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(ends[start.step + LEAD] == 1 for start in find_starts(opened, "termination"))
+    assert by_reward[0].why == f"reward {rewards[by_reward[0].step + LEAD]:+g} at step {by_reward[0].step + LEAD}"
+    steps, kl = surprise(opened)
+    worst = find_starts(opened, "surprise", 1)[0]
+    inside = [place for place, step in enumerate(steps) if step - LEAD >= 8 and not ends[step - 1]]
+    assert worst.step + LEAD == steps[max(inside, key=lambda place: kl[place])]
+    for by in ("random", "reward", "termination", "surprise", "episode"):
+        found = [start.step for start in find_starts(opened, by, 5, ahead=10)]
+        assert 0 < len(found) <= 5 and min(found) >= 8 and max(found) <= 110
+        assert by == "random" or min(np.diff(sorted(found)), default=9) > LEAD
+
+
+def test_surprise_is_what_training_measures(opened: LoadedRun) -> None:
+    model, replay = opened.agent.world_model, opened.replay
+    steps, kl = surprise(opened)
+    batch = replay.window(torch.tensor([replay.oldest]), len(replay))
+    with torch.no_grad():
+        _, metrics = model.loss(batch)
+    assert kl.mean() == pytest.approx(float(metrics["dynamics_kl"]), rel=1e-4)
+    assert steps[-1] == replay.count - 1 and len(steps) == len(kl)
+
+
+def test_what_nobody_could_foresee_is_no_start(opened: LoadedRun) -> None:
+    ends, oldest = ordered(opened, "terminations"), opened.replay.oldest
+    found = [start.step for start in find_starts(opened, "random", 1000, ahead=10)]
+    first, last = found[0], found[-1]
+    assert found == [step for step in range(first, last + 1) if not ends[step - 1 - oldest]]
+    assert len(found) < last + 1 - first  # some ends lie between them
+    surprising = [start.step + LEAD for start in find_starts(opened, "surprise", 1000)]
+    assert surprising and not any(ends[step - 1 - oldest] for step in surprising)
+
+
+def test_episodes_are_told_by_their_return(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = np.flatnonzero(ordered(opened, "terminations"))
+    changed = opened.replay.rewards.clone()
+    changed[int(ends[2])] = 5.0  # nothing has been overwritten, so rows are step numbers
+    monkeypatch.setattr(opened.replay, "rewards", changed)
+    first = find_starts(opened, "episode", 100)
+    gains = [float(start.why.split()[1].rstrip(",")) for start in first]
+    assert gains == sorted(gains, reverse=True)
+    assert first[0].why == f"return +5, steps {ends[1] + 1} to {ends[2]}" and first[0].step == ends[1] + 1 + 8
+
+
+MISTAKES = {
+    "by = 'rewrad' is no way to choose starts; did you mean 'reward'?": lambda o: find_starts(o, "rewrad"),
+    "8 real steps before a dream and 200 to compare it with are more than the 120 that are stored; "
+    "use a horizon of at most 112.": lambda o: measure_open_loop(o, 200),
+    "horizon = 0 is outside its range: at least 1.": lambda o: measure_open_loop(o, 0),
+    "horizon = 'long' is not a whole number.": lambda o: measure_open_loop(o, "long"),
+    "context = 1 is outside its range: at least 2.": lambda o: bounds(o, 1),
+    "count = 1 is outside its range: at least 2.": lambda o: measure_open_loop(o, 5, 1),
+    "1 start is too few to compare": lambda o: measure_open_loop(o, 5, chosen=[Start(40, "")]),
+}
+
+
+@pytest.mark.parametrize("sentence", MISTAKES)
+def test_a_mistake_gets_a_sentence(opened: LoadedRun, sentence: str) -> None:
+    with pytest.raises(GlamkitError) as error:
+        MISTAKES[sentence](opened)
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_nothing_of_a_kind_gets_a_sentence(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opened.replay, "rewards", torch.zeros(opened.replay.config.capacity))
+    with pytest.raises(GlamkitError, match="no stored step is a start by 'reward'; choose"):
+        find_starts(opened, "reward")
+
+
+def test_clips_are_the_dreams_beside_the_truth(opened: LoadedRun) -> None:
+    chosen = [Start(step, "") for step in (30, 41, 77)]
+    loop = measure_open_loop(opened, 6, seed=3, chosen=chosen)
+    model, settings = opened.agent.world_model, opened.config.imagination
+    for row, start in enumerate(chosen):
+        dream = rollouts.dream(model, opened.replay, opened.machine, settings, start.step - 8, 6)
+        np.testing.assert_array_equal(loop.real[row], dream.real)
+        assert np.abs(loop.imagined[row].astype(int) - dream.imagined).max() <= 1  # a batch may round otherwise
+        counted = loop.counted[row]
+        ends = np.flatnonzero(dream.terminations)
+        assert counted.sum() == (ends[0] + 1 if len(ends) else 6)
+        error = np.abs(dream.predicted - dream.rewards)
+        np.testing.assert_allclose(loop.rewards["imagined"].values[row][counted], error[counted], atol=1e-5)
+        assert np.isnan(loop.rewards["imagined"].values[row][~counted]).all()
+        still = far(dream.before[None, None], dream.real[None])[0]
+        np.testing.assert_allclose(loop.pixels["still"].values[row][counted], still[counted], rtol=1e-5)
+
+
+def test_looking_means_having_seen_every_frame_before(opened: LoadedRun) -> None:
+    loop = measure_open_loop(opened, 5, chosen=[Start(40, ""), Start(60, "")])
+    at = measure_open_loop(opened, 1, chosen=[Start(43, ""), Start(63, "")])
+    # Step 43 foretold from the window of the 8 steps before it, all of them seen: the fourth step of the first clip.
+    seen, first = loop.latents["looking"].values[:, 3], at.latents["imagined"].values[:, 0]
+    counted = ~np.isnan(seen)
+    np.testing.assert_allclose(seen[counted], first[counted], rtol=1e-4)
+    assert counted.any()
+    np.testing.assert_allclose(loop.latents["looking"].values[:, 0], loop.latents["imagined"].values[:, 0], rtol=1e-4)
+
+
+def made(dream: list[float], best: list[float], wrong: list[float], clips: int = 4) -> OpenLoop:
+    """Clips with these pixel errors at each step."""
+
+    def curve(values: list[float]) -> Curve:
+        return Curve("", "", np.tile(np.array(values), (clips, 1)))
+
+    pixels = {"imagined": curve(dream), "reconstructed": curve(best), "wrong": curve(wrong), "still": curve(wrong)}
+    frames = np.zeros((clips, len(dream), 2, 2, 3), np.uint8)
+    counted = np.ones((clips, len(dream)), bool)
+    return OpenLoop([Start(i, "") for i in range(clips)], frames, frames, counted, pixels, {}, {}, {})
+
+
+def test_the_usable_horizon_is_the_last_step_that_knows_more_than_half() -> None:
+    assert made([1, 2, 4, 9], [1, 1, 1, 1], [9, 9, 9, 9]).usable == 3
+    assert made([1, 6, 2, 2], [1, 1, 1, 1], [9, 9, 9, 9]).usable == 1  # a later recovery does not count
+    assert made([9, 9], [1, 1], [9, 9]).usable == 0 and made([1, 1], [1, 1], [1, 1]).usable == 0
+    loop = made([1, 2, 4, 9], [1, 1, 1, 1], [9, 9, 9, 9])
+    np.testing.assert_allclose(loop.share(), [1, 0.875, 0.625, 0])
+    assert loop.usable_range == (3, 3)
+    loop.pixels["imagined"].values[:2] = 1
+    assert loop.usable == 4 - 1 + int(loop.share()[3] > 0.5) and loop.usable_range[1] == 4
+
+
+def test_steps_that_are_not_counted_count_nowhere() -> None:
+    values = np.array([[1.0, 2.0, np.nan], [3.0, np.nan, np.nan], [5.0, 4.0, np.nan]])
+    curve = Curve("", "", values)
+    np.testing.assert_allclose(curve.mean, [3, 3, np.nan])
+    np.testing.assert_allclose(curve.reach[:2], 1.96 * np.array([2 / 3**0.5, 2**0.5 / 2**0.5]))
+    assert np.isnan(curve.reach[2])
+
+
+def test_the_worst_clips_are_named(opened: LoadedRun) -> None:
+    loop = measure_open_loop(opened, 6, 12)
+    beyond = np.nanmean(loop.pixels["imagined"].values - loop.pixels["reconstructed"].values, 1)
+    assert loop.worst(3) == np.argsort(-beyond)[:3].tolist() and len(loop.starts) == 12
+    assert [start.step for start in loop.failures(3)] == [loop.starts[clip].step for clip in loop.worst(3)]
+    assert np.array_equal(measure_open_loop(opened, 6, 12).imagined, loop.imagined)
+
+
+def test_a_typical_clip_is_a_long_one_of_middling_error() -> None:
+    loop = made([1, 1], [1, 1], [9, 9], clips=5)
+    loop.pixels["imagined"].values[:] = np.array([[5, 1, 3, 2, 4]]).T
+    assert loop.typical() == 2
+    loop.counted[2, 1] = False
+    assert loop.typical() == 4

@@ -1,0 +1,143 @@
+"""Pictures for people must show the right step: each dreamt frame beside the real frame it foretells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from glamkit.analysis import rollouts
+from glamkit.config import ImaginationConfig, ReplayConfig, RuntimeConfig, preset
+from glamkit.errors import GlamkitError
+from glamkit.models.sequence_model import ImaginationMemory
+from glamkit.models.world_model import Observed, WorldModel
+from glamkit.ops.functional import kl_categorical
+from glamkit.runtime import Machine
+from glamkit.training.replay import Replay
+from glamkit.types import Context
+
+MACHINE = Machine(RuntimeConfig(device="cpu", precision="float32"))
+DREAMING = ImaginationConfig(context_length=8)
+
+
+class Last(ImaginationMemory):
+    """Remembers the last token, nothing else."""
+
+    def __init__(self, token: Tensor) -> None:
+        self.hidden = token
+
+    def read(self, token: Tensor) -> Tensor:
+        self.hidden = token
+        return token
+
+
+class Counting(WorldModel):
+    """Knows the rule of a game whose frame number i is uniformly i grey: the next one is i + 1.
+
+    A latent holds its frame's number; a hidden state holds the last frame's number and the last action.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(preset("debug").world_model, actions=4)
+        self.latent = 1
+
+    def observe(self, frames: Tensor) -> Observed:
+        number = frames.float().mean((-3, -2, -1)).unsqueeze(-1)
+        return Observed(number, number, number)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return (latent / 255)[..., None, None].expand(*latent.shape[:-1], 3, 8, 8)
+
+    def tokens(self, latents: Tensor, actions: Tensor) -> Tensor:
+        return torch.cat([latents, actions.unsqueeze(-1).float()], -1)
+
+    def remember(self, context: Context, kind: str = "window") -> ImaginationMemory:
+        assert kind == "window" and context.latents.shape[1] == 8
+        return Last(self.tokens(*context)[:, -1])
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        return hidden[:, :1] + 1
+
+    def outcome(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        return hidden[..., 1] * 10 + hidden[..., 0] / 1000, torch.zeros(hidden.shape[:-1])
+
+
+def ring(steps: int = 60, capacity: int = 100) -> Replay:
+    """Step i shows grey i, its action is i % 4 and its reward says so."""
+    replay = Replay(ReplayConfig(capacity=capacity), 8, torch.device("cpu"))
+    for i in range(steps):
+        replay.add(np.full((8, 8, 3), i, np.uint8), i % 4, (i % 4) * 10 + i / 1000, False)
+    return replay
+
+
+def test_every_dreamt_frame_stands_beside_the_frame_it_foretells() -> None:
+    dream = rollouts.dream(Counting(), ring(), MACHINE, DREAMING, start=20, horizon=6)
+    assert dream.before.max() == 27
+    assert dream.real[:, 0, 0, 0].tolist() == [28, 29, 30, 31, 32, 33]
+    np.testing.assert_array_equal(dream.imagined, dream.real)
+    np.testing.assert_array_equal(dream.reconstructed, dream.real)
+    np.testing.assert_allclose(dream.predicted, dream.rewards)  # that of the action at the frame it is shown under
+    assert dream.actions.tolist() == [0, 1, 2, 3, 0, 1]
+
+
+def test_looking_leaves_no_trace() -> None:
+    config = preset("debug")
+    torch.manual_seed(3)
+    model, replay = WorldModel(config.world_model, 4).train(), noise(40)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state, drawn = torch.get_rng_state(), replay.generator.get_state()
+    one, two = (rollouts.dream(model, replay, MACHINE, config.imagination, 5, 4) for _ in range(2))
+    rollouts.variation(model, replay, MACHINE, 5, 12)
+    assert torch.equal(state, torch.get_rng_state()) and torch.equal(drawn, replay.generator.get_state())
+    assert model.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    np.testing.assert_array_equal(one.imagined, two.imagined)
+
+
+def noise(steps: int) -> Replay:
+    replay, random = Replay(ReplayConfig(capacity=100), 32, torch.device("cpu")), np.random.default_rng(0)
+    for _ in range(steps):
+        replay.add(random.integers(0, 256, (32, 32, 3), np.uint8), int(random.integers(4)), 0.0, False)
+    return replay
+
+
+def test_variation_is_what_training_compares() -> None:
+    config = preset("debug")
+    torch.manual_seed(1)
+    model, replay, first = WorldModel(config.world_model, 4).eval(), noise(40), config.world_model.window
+    found = rollouts.variation(model, replay, MACHINE, 10, 12)
+    steps = replay.window(torch.tensor([10]), 12)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        observed = model.observe(steps.frames)
+        _, change = model.sequence_model(model.tokens(observed.latent, steps.actions))
+        kl = kl_categorical(model.varied(observed.embedding[:, first:]), model.variation_prior(change[:, :-1]))
+        _, metrics = model.loss(steps, observed)
+    np.testing.assert_allclose(found.kl, kl[0].numpy(), rtol=1e-5)
+    assert found.kl.mean() == pytest.approx(float(metrics["variation_kl"]), rel=1e-5)
+    np.testing.assert_allclose(found.came.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(found.frames[0], steps.frames[0, first].permute(1, 2, 0).numpy())
+    assert len(found.frames) == len(found.came) + 1 == len(found.expected) + 1 == 12 - first
+
+
+def test_the_busiest_window_moves_all_the_time() -> None:
+    replay = Replay(ReplayConfig(capacity=100), 8, torch.device("cpu"))
+    for i in range(90):
+        grey = 250 if i == 20 else i if 50 <= i < 62 else 50  # one flash, then a while of steady motion
+        replay.add(np.full((8, 8, 3), grey, np.uint8), 0, 0.0, False)
+    assert 50 <= rollouts.busiest(replay, 8) <= 54
+    replay.terminations[53] = 1
+    assert rollouts.busiest(replay, 8) in (53, 54)  # the end of an episode may be the last step of a window only
+    with pytest.raises(GlamkitError, match="holds 90 steps, but 91 are needed"):
+        rollouts.busiest(replay, 91)
+
+
+def test_steps_that_the_ring_has_overwritten_are_refused() -> None:
+    replay = ring(steps=130, capacity=100)
+    assert rollouts.real_steps(replay, 30, 8).frames[0, :, 0, 0, 0].tolist() == list(range(30, 38))
+    assert rollouts.busiest(replay, 20) >= 30
+    for start in (29, 123):
+        with pytest.raises(
+            GlamkitError, match=f"steps {start} to {start + 7} are not in the replay, which holds 30 to 129"
+        ):
+            rollouts.real_steps(replay, start, 8)

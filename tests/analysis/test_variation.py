@@ -1,0 +1,324 @@
+"""What the variation lens says of models whose answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glamkit.analysis import effective_memory, variation_metrics
+from glamkit.analysis.variation import QUANTITIES, Lens
+from glamkit.analysis.variation_metrics import Forecast, ScreenForecast, Shares
+from glamkit.config import ImaginationConfig, ReplayConfig, RuntimeConfig, preset
+from glamkit.errors import GlamkitError
+from glamkit.models.sequence_model import ImaginationMemory, ProjectedToken
+from glamkit.models.world_model import Observed, WorldModel
+from glamkit.runtime import Machine
+from glamkit.training.replay import Replay
+
+MACHINE = Machine(RuntimeConfig(device="cpu", precision="float32"))
+CLASSES, ACTIONS, SPAN = 16, 2, 12
+
+
+class Call(nn.Module):
+    """A function in the place of a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class Ago(Call):
+    """Reads the token of some steps ago, and nothing else; in the place of GMamba (`cut` 1) or LMamba (S - 1)."""
+
+    def __init__(self, steps: int, cut: int, times: float = 1.0) -> None:
+        self.window = cut + 1
+        super().__init__(lambda x: times * torch.cat([torch.zeros_like(x[:, :steps]), x], 1)[:, cut : x.shape[1]])
+
+
+class ChangeAgo(nn.Module):
+    """Reads the change of some steps ago, and nothing else; in the place of GMamba where its memory is measured."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.blocks = SimpleNamespace(
+            prepare=lambda change: ProjectedToken(change, None), last=lambda changes: changes[-1 - steps].token
+        )
+        self.out = nn.Identity()
+
+
+class Remembers(ImaginationMemory):
+    """The last token, and nothing else."""
+
+    def __init__(self, token: Tensor) -> None:
+        self.hidden = token
+
+    def read(self, token: Tensor) -> Tensor:
+        self.hidden = token
+        return token
+
+
+def model(changes: str = "", **shorthand: object) -> WorldModel:
+    torch.manual_seed(1)
+    return WorldModel(preset("debug", changes, **shorthand).world_model, ACTIONS)
+
+
+class Clock(WorldModel):
+    """A game whose frame at step i is one of 16 greys in turn, and a model that expects it to go on by `ahead`.
+
+    A token holds the frame's number as a class; GMamba passes it on, LMamba is silent. The variation is the difference
+    of two frames' numbers, and one is expected always.
+    """
+
+    def __init__(self, ahead: int = 1) -> None:
+        super().__init__(preset("debug", f"world_model.variables=1 world_model.classes={CLASSES}").world_model, ACTIONS)
+        self.sequence_model.gmamba = Ago(0, 1)
+        self.sequence_model.lmamba = Ago(0, 3, 0.0)
+        self.prior = Call(lambda h: self.code(h[..., :CLASSES].argmax(-1) + ahead))
+        self.variation_prior = Call(lambda g: self.code(torch.ones(g.shape[:-1])))
+        self.reward = Call(lambda h: torch.zeros(*h.shape[:-1], self.config.bins))
+        self.termination = Call(lambda h: h[..., :1] * 0)
+
+    def code(self, number: Tensor) -> Tensor:
+        """Log-probabilities (..., 1, 16) of a class that is nearly certain."""
+        one_hot = nn.functional.one_hot(number.long() % CLASSES, CLASSES)
+        return (0.99 * one_hot + 0.01 / CLASSES).log().unsqueeze(-2)
+
+    def observe(self, frames: Tensor) -> Observed:
+        number = (frames.float().mean((-3, -2, -1)) / 15).round()
+        posterior = self.code(number)
+        return Observed(number.unsqueeze(-1), posterior, posterior.exp().flatten(-2))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        grey = (latent.argmax(-1) * 15 / 255)[..., None, None, None]
+        return grey.expand(*latent.shape[:-1], 3, 32, 32)
+
+    def tokens(self, latents: Tensor, actions: Tensor) -> Tensor:
+        return torch.cat([latents, nn.functional.one_hot(actions, ACTIONS)], -1)
+
+    def varied(self, embedding: Tensor) -> Tensor:
+        return self.code((embedding[:, 1:] - embedding[:, :-1]).squeeze(-1))
+
+
+def ring(steps: int = 80, still: bool = False) -> Replay:
+    """Step i shows grey 15 (i % 16), or noise that differs from step to step; all else is made up."""
+    replay, rng = Replay(ReplayConfig(capacity=100), 32, torch.device("cpu")), np.random.default_rng(0)
+    for i in range(steps):
+        noise = rng.integers(256, size=(32, 32, 3), dtype=np.uint8)
+        replay.add(np.full((32, 32, 3), 15 * (i % 16), np.uint8) if still else noise, i % ACTIONS, i % 7 == 0, i == 40)
+    return replay
+
+
+def lens(seen: WorldModel) -> Lens:
+    return Lens(seen.eval(), ring(still=isinstance(seen, Clock)), MACHINE, SPAN)
+
+
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("modules", ["both", "gmamba", "lmamba"])
+def test_every_step_is_read_as_in_a_training_sequence(modules: str) -> None:
+    through = lens(model(f"world_model.modules={modules} world_model.latents=probabilities"))
+    assert through.before == 6
+    reading = through.read([20, 50], 15)  # pieces of six, six and three steps
+    assert reading.tokens.shape[1] == 21 and reading.frames.shape[:2] == (2, 16)
+    for first in (0, 6, 12):
+        part = reading.tokens[:, first : first + SPAN]
+        hidden, variation = through.model.sequence_model(part)
+        count = min(6, 15 - first)
+        place = slice(SPAN - 6 - through.model.config.window, SPAN - 6 - through.model.config.window + count)
+        torch.testing.assert_close(reading.hidden[:, first : first + count], hidden[:, place])
+        torch.testing.assert_close(reading.variation[:, first : first + count], variation[:, place])
+    assert reading.numbers[1].tolist() == list(range(50, 65))
+    steps = through.replay.window(torch.tensor([50]), 16)
+    assert torch.equal(reading.frames[1:], steps.frames) and torch.equal(reading.rewards[1:], steps.rewards[:, :15])
+
+
+def test_reading_is_repeatable_and_leaves_the_model_as_it_was() -> None:
+    through = lens(model())
+    through.model.train()
+    one, other = through.read([20], 8, seed=3), through.read([20], 8, seed=3)
+    assert torch.equal(one.tokens, other.tokens) and through.model.training
+    assert not torch.equal(one.tokens, through.read([20], 8, seed=4).tokens)
+
+
+REFUSED = {
+    (5, 4): "start = 5 is too close to the beginning: 6 steps before it are needed",
+    (78, 4): "start = 78 with length = 4 goes beyond the stored steps, of which the last is 79",
+    (20, 90): "length = 90 is too long: the replay holds 80 steps, of which the first 6 are only read; use at most 73.",
+    (20, 0): "length = 0 is outside its range",
+}
+
+
+@pytest.mark.parametrize(("start", "length"), REFUSED)
+def test_steps_that_are_not_there_get_a_sentence(start: int, length: int) -> None:
+    with pytest.raises(GlamkitError) as error:
+        lens(model()).read([start], length)
+    assert REFUSED[start, length] in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_first_and_the_last_stretch_can_be_read() -> None:
+    through = lens(model())
+    assert through.read([6], 73).numbers[0, -1] == 78
+    for seed in (-1, 2**31, "one"):
+        with pytest.raises(GlamkitError, match="seed = "):
+            through.read([20], 4, seed)  # type: ignore[arg-type]
+
+
+def test_a_dream_begins_where_the_real_steps_did() -> None:
+    through = lens(Clock())
+    policy = lambda states: torch.zeros(len(states), dtype=torch.int64)  # noqa: E731
+    through.model.predict = lambda hidden: through.model.prior(hidden).exp().flatten(-2)  # type: ignore[method-assign]
+
+    through.model.sequence_model.memory = lambda tokens, _: Remembers(tokens[:, -1])  # type: ignore[method-assign]
+    dreamt, real = through.dream(policy, ImaginationConfig(context_length=8), 20, 9), through.read([20], 9)
+    assert dreamt.numbers.tolist() == real.numbers.tolist()
+    assert torch.equal(dreamt.frames, real.frames)  # the clock is all there is to know
+    assert dreamt.tokens.shape == real.tokens.shape
+    assert variation_metrics.view(through, dreamt).screen.overall() == pytest.approx(1, abs=1e-5)
+
+
+# Forecasts and pictures -----------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_knows_the_rule_foresees_everything() -> None:
+    through = lens(Clock())
+    seen = variation_metrics.view(through, through.read([20], 12))
+    assert seen.latent.surprise.max() < 1e-5 and seen.latent.agreement.min() == 1
+    assert seen.screen.skill == pytest.approx(np.ones(12), abs=1e-5) and seen.screen.overall() == pytest.approx(1)
+    assert seen.variation.agreement.min() == 1 and seen.variation.surprise.max() < 1e-5
+    assert seen.variation.size_came.min() > 3 and seen.variation.size_expected.min() > 3
+
+
+def test_a_model_that_expects_no_change_has_no_skill() -> None:
+    through = lens(Clock(ahead=0))
+    seen = variation_metrics.view(through, through.read([20], 12))
+    assert seen.screen.skill == pytest.approx(np.zeros(12), abs=1e-6)
+    assert seen.screen.overall("seen") == pytest.approx(1) and seen.latent.agreement.max() == 0
+
+
+def test_a_still_screen_has_no_skill_to_speak_of() -> None:
+    blank = np.zeros((3, 4, 4))
+    screen = ScreenForecast(np.zeros((4, 4, 4, 3), np.uint8), blank, blank, blank + 0.1)
+    assert np.isnan(screen.skill).all() and np.isnan(screen.overall())
+
+
+def test_forecasts_by_hand() -> None:
+    expected = np.array([[[0.5, 0.5]], [[0.25, 0.75]], [[0.25, 0.75]]])
+    came = np.array([[[0.5, 0.5]], [[0.0, 1.0]], [[1.0, 0.0]]])
+    found = Forecast(expected, came, np.array([[0.5, 0.5]]))
+    assert found.surprise == pytest.approx([0, np.log(4 / 3), np.log(4)])
+    assert found.blind == pytest.approx([0, np.log(2), np.log(2)])
+    assert found.agreement.tolist() == [1, 1, 0]
+    assert found.chance == pytest.approx(2 / 3)  # class 0 came most often twice
+    assert found.size_came == pytest.approx([0, np.log(2), np.log(2)])
+
+
+@pytest.mark.parametrize(("true", "error"), [(0.9, 0.0), (0.5, 0.4)])
+def test_calibration_tells_the_sure_from_the_right(true: float, error: float) -> None:
+    """Class 0 is always expected with 0.9, and comes in a share `true` of 400 steps."""
+    expected = np.tile([[[0.9, 0.1]]], (400, 1, 1))
+    hits = np.arange(400) % 10 < 10 * true
+    came = np.stack([hits, ~hits], -1)[:, None].astype(float)
+    found = variation_metrics.calibration(Forecast(expected, came, expected[0]))
+    assert found.error == pytest.approx(error, abs=1e-6)
+    assert found.expected.max() == pytest.approx(0.9) and found.came[found.expected.argmax()] == pytest.approx(true)
+    assert 0 < found.reach.max() < 0.1
+
+
+# The branches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("modules", "share"), [("gmamba", 0.0), ("lmamba", 1.0)])
+def test_a_branch_that_is_left_out_has_no_share(modules: str, share: float) -> None:
+    through = lens(model(f"world_model.modules={modules}"))
+    reading = through.read([20], 10)
+    (found,) = variation_metrics.shares(through, reading)
+    assert found.effects.shape == (10, 2, 4)
+    assert found.local == pytest.approx(np.full((10, 4), share)) and found.mean == pytest.approx([share] * 4)
+    (window,) = effective_memory.window(through, reading)
+    assert (window.effects.sum() > 0) == (modules == "lmamba")
+
+
+def test_shares_are_of_what_each_branch_does() -> None:
+    """LMamba's output is three times GMamba's, and of the same token."""
+    through = lens(Clock())
+    through.model.sequence_model.lmamba = Ago(0, 3, 3.0)
+    (found,) = variation_metrics.shares(through, through.read([20], 10))
+    assert found.local[:, 0] == pytest.approx(0.75)
+    assert np.isnan(found.local[:, 2]).all()  # the reward is always the same: nobody's doing
+    assert found.effects[:, 1, 0] == pytest.approx(3 * found.effects[:, 0, 0])
+
+
+def test_shares_of_nothing() -> None:
+    found = Shares(np.zeros((3, 2, 4)))
+    assert np.isnan(found.local).all() and np.isnan(found.mean).all()
+
+
+def test_effects_are_what_the_heads_say() -> None:
+    through = lens(model())
+    hidden = through.read([20], 3).hidden
+    other = torch.zeros_like(hidden)
+    effect = through.effect(hidden, other)
+    assert effect.shape == (1, 3, len(QUANTITIES))
+    before, after = through.predict(hidden), through.predict(other)
+    torch.testing.assert_close(effect[..., 0], hidden.norm(dim=-1))
+    torch.testing.assert_close(effect[..., 3], (before.termination - after.termination).abs())
+    assert (through.effect(hidden, hidden) == 0).all() and (effect[..., 1] > 0).all()
+
+
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_lmamba_hangs_on_the_token_it_reads(steps: int) -> None:
+    through = lens(Clock())
+    through.model.sequence_model.lmamba = Ago(steps, 3)
+    (found,) = effective_memory.window(through, through.read([20], 10))
+    expected = np.eye(4)[3 - steps]
+    assert found.shares[:, 0] == pytest.approx(expected) and found.effects.shape == (10, 4, 4)
+
+
+@pytest.mark.parametrize("steps", [0, 2, 7])
+def test_memory_reaches_back_to_the_tokens_of_the_change_that_is_read(steps: int) -> None:
+    through = lens(Clock())
+    through.model.sequence_model.gmamba = ChangeAgo(steps)
+    found = effective_memory.memory(through, [30, 40, 50])
+    assert found.globally.shape == (3, SPAN)
+    assert np.flatnonzero(found.globally.max(0)).tolist() == [steps, steps + 1]
+    assert found.memory == steps + 1 and found.within[0] == steps + 1
+    assert (found.locally == 0).all()
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_hiding_a_token_is_what_the_whole_sequence_makes_of_it(blocks: int) -> None:
+    through = lens(model(f"world_model.blocks={blocks}"))
+    tokens = through.read([20, 40], SPAN).tokens[:, -SPAN:]
+    found, gmamba = effective_memory.of_tokens(through, tokens), through.model.sequence_model.gmamba
+    with torch.no_grad():
+        was = gmamba(tokens)[:, -1]
+        for back in range(SPAN):
+            now = gmamba(effective_memory.hide(tokens, -1 - back, tokens.mean((0, 1))))[:, -1]
+            expected = (now - was).norm(dim=-1) / was.norm(dim=-1)
+            assert found.globally[:, back] == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-5)
+
+
+def test_lmamba_s_memory_ends_with_its_window() -> None:
+    through = lens(model())
+    found = effective_memory.memory(through, [30, 40])
+    assert (found.locally[:, :4] > 0).all() and (found.locally[:, 4:] == 0).all()
+    assert (found.globally[:, :8] > 0).all()
+
+
+def test_moments_have_a_training_sequence_behind_them() -> None:
+    through = lens(model())
+    assert effective_memory.moments(through, 6, 20, 3) == [11, 18, 25]
+    assert effective_memory.moments(through, 6, 3) == [11]
+    assert effective_memory.memory(through, effective_memory.moments(through, 6, 3)).globally.shape == (1, SPAN)

@@ -1,0 +1,235 @@
+"""The benchmark's result: complete, true to what was measured, the same on paper, in pictures and in the notebook."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from glamkit.bench import benchmark, growth, plots
+from glamkit.bench.benchmark import BenchmarkPlan
+from glamkit.bench.timing import PHASES
+from glamkit.config import Config, preset
+
+NOTEBOOK = ROOT / "notebooks" / "06_speed.ipynb"
+CPU = "runtime.device=cpu runtime.kernel=glamkit"
+LINUX = sys.platform == "linux"
+
+
+@pytest.fixture(scope="module")
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def report(told: list[str]) -> dict[str, Any]:
+    """A whole measurement, but for the growth."""
+    before = torch.get_rng_state()
+    kept = list[str]()
+    keep = lambda report: kept.append(f"{benchmark.table(report)}")  # noqa: E731
+    result = benchmark.measure(preset("debug", CPU), BenchmarkPlan(repeats=2, games=3), told.append, keep)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(kept) == 1 and kept[0].count(" x") == len(PHASES) + 1  # before memory was measured
+    return result
+
+
+@pytest.fixture(scope="module")
+def grown() -> Iterator[dict[str, Any]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(growth, "LENGTHS", (8, 16))
+        patch.setattr(growth, "HORIZONS", (2, 3))
+        yield growth.measure(preset("debug", CPU), 1, lambda _: None, ("horizon", "sequence_length"))
+
+
+# The result -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_result_is_complete_and_survives_json(report: dict[str, Any], told: list[str]) -> None:
+    assert json.loads(json.dumps(report)) == report | {"settings": json.loads(json.dumps(report["settings"]))}
+    assert set(report) == {"phases", "machine", "environment", "predicted_hours", "settings"}
+    assert list(report["phases"]) == [*PHASES, "step_opt_in"]
+    for name, row in report["phases"].items():
+        assert len(row["ratios"]) == len(row["fast_each_s"]) == 2
+        pairs = zip(row["reference_each_s"], row["fast_each_s"], strict=True)
+        assert row["ratios"] == [slow / fast for slow, fast in pairs]
+        assert row["ratio"] == pytest.approx(np.median(row["ratios"])) and row["fast_s"] > 0, name
+        assert 0 < row["share_of_peak"] < 1.5 and row["flops"] > 0
+    assert report["phases"]["step_opt_in"]["reference_each_s"] == report["phases"]["step"]["reference_each_s"]
+    assert {"torch", "glamkit", "device", "precision", "threads", "matrix_flops_per_s"} <= set(report["machine"])
+    assert set(report["environment"]) == {"game_alone", "acting_and_game", "evaluation", "training"}
+    assert min(report["environment"].values()) > 0
+    hours = report["predicted_hours"]
+    assert hours["all_games"] == pytest.approx(3 * hours["per_game"]) and hours["reference_per_game"] > 0
+    assert list(hours["step_s_at_horizon"]) == ["4"] and "without evaluation" in hours["basis"]
+    assert Config.from_dict(report["settings"]["config"]) == preset("debug", CPU)
+    assert any(line.startswith("round 1 of 2: world_model fast; about ") for line in told)
+
+
+def test_operations_are_those_of_the_work_that_is_needed(report: dict[str, Any]) -> None:
+    fast = {name: row["flops"] for name, row in report["phases"].items()}
+    slow = {name: row.get("reference_flops", 0) for name, row in report["phases"].items()}
+    for counts in (fast, slow):
+        assert counts["step"] == counts["world_model"] + counts["imagination"] + counts["actor_critic"]
+        assert counts["imagination"] > counts["imagination_steps"] > 0
+    assert fast["actor_critic"] == slow["actor_critic"]
+    assert fast["world_model"] < slow["world_model"]
+    assert fast["imagination_steps"] < slow["imagination_steps"]
+    # From latents that are there already, and reading each token once.
+    assert fast["step_opt_in"] < fast["world_model"] + fast["imagination_steps"] + fast["actor_critic"]
+
+
+@pytest.mark.skipif(not LINUX, reason="other systems do not say how much memory a phase took")
+def test_memory_is_that_of_whole_processes(report: dict[str, Any]) -> None:
+    for name in ("world_model", "imagination", "actor_critic", "step", "step_opt_in"):
+        row = report["phases"][name]
+        assert min(row["fast_peak_bytes"], row["reference_peak_bytes"]) > 100e6  # Python and torch alone
+    step = report["phases"]["step"]["fast_peak_bytes"]
+    assert step == max(
+        report["phases"][name]["fast_peak_bytes"] for name in PHASES if name not in ("imagination_steps",)
+    )
+
+
+def test_memory_that_cannot_be_measured_spoils_nothing(
+    report: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    row = {"step": dict(report["phases"]["step"])}
+    benchmark.add_memory({"phases": row}, preset("debug"), lambda _: None)
+    assert row["step"]["fast_peak_bytes"] is row["step"]["reference_peak_bytes"] is None
+    assert "memory of the reference side could not be measured (status 1)" in caplog.text
+    assert "step" in repr(benchmark.table({"phases": row}))
+
+
+@pytest.mark.cuda
+def test_on_a_gpu() -> None:
+    result = benchmark.measure(preset("debug", "runtime.device=cuda"), BenchmarkPlan(("step",), repeats=1))
+    assert result["phases"]["step"]["fast_peak_bytes"] > 0 and result["phases"]["step"]["reference_peak_bytes"] > 0
+    assert result["machine"]["device"] == "cuda" and result["predicted_hours"]["per_game"] > 0
+
+
+def test_the_tables_say_it(report: dict[str, Any]) -> None:
+    table, facts = repr(benchmark.table(report)), repr(benchmark.facts(report))
+    for name, row in report["phases"].items():
+        assert f"{name} " in table and f"{row['ratio']:.2f} x" in table
+    assert (
+        "Other programs" in table and "3 whole runs" in facts and "float32 on cpu, scan: glamkit, compiled: no" in facts
+    )
+    assert [benchmark.span(s) for s in (22.71, 0.0456)] == ["22.7 s", "45.6 ms"]
+    assert [benchmark.size(n) for n in (2**30, None)] == ["1.00 GiB", ""]
+
+
+def test_growth_is_measured(grown: dict[str, Any]) -> None:
+    assert list(grown) == ["horizon", "sequence_length"]
+    assert list(grown["horizon"]["phases"]) == ["imagination_steps"]
+    assert list(grown["sequence_length"]["phases"]) == ["world_model", "sequence_model"]
+    for sweep in grown.values():
+        for row in sweep["phases"].values():
+            assert len(row["seconds"]) == 2 and min(row["seconds"]) > 0 and np.isfinite(row["exponent"])
+
+
+# Pictures -------------------------------------------------------------------------------------------------------------
+
+
+def test_where_time_goes(report: dict[str, Any]) -> None:
+    phases = report["phases"]
+    left, right = plots.where_time_goes(report).axes
+    widths = [bar.get_width() for bar in left.patches[:4]]
+    slow = {name: row["reference_s"] for name, row in phases.items()}
+    encoding = max(0.0, slow["imagination"] - slow["imagination_steps"])
+    shown = [slow["world_model"], encoding, slow["imagination_steps"], slow["actor_critic"]]
+    scale, unit = (1, "seconds") if sum(shown) >= 1 else (1000, "milliseconds")
+    assert widths == pytest.approx([scale * seconds for seconds in shown]) and left.get_xlabel().startswith(unit)
+    assert [bar.get_width() for bar in right.patches] == [row["ratio"] for row in phases.values()]
+    assert [f"{row['ratio']:.1f} x" for row in phases.values()] == [text.get_text() for text in right.texts]
+    for some in (["step"], ["imagination"], ["world_model", "actor_critic"]):
+        fewer = {"phases": {name: phases[name] for name in some}}
+        assert plots.where_time_goes(fewer).png()[:4] == b"\x89PNG"
+
+
+def test_growth_curves(grown: dict[str, Any]) -> None:
+    picture = plots.growth_curves({"growth": grown})
+    horizon, length = picture.axes
+    np.testing.assert_allclose(horizon.lines[0].get_ydata(), grown["horizon"]["phases"]["imagination_steps"]["seconds"])
+    dashed = length.lines[1].get_ydata()
+    assert dashed[1] == pytest.approx(2 * dashed[0])
+    said = [text.get_text() for text in length.get_legend().get_texts()]
+    assert said[0].endswith(f"n^{grown['sequence_length']['phases']['world_model']['exponent']:.2f}")
+    assert picture.png()[:4] == b"\x89PNG"
+
+
+# The command and the notebook -----------------------------------------------------------------------------------------
+
+MISTAKES = {
+    ("--preset", "debgu"): "unknown preset 'debgu'; did you mean 'debug'?",
+    ("--phases", "worldmodel,step"): "unknown phase 'worldmodel'; did you mean 'world_model'?",
+    ("--phases", ","): "phases names none; allowed: world_model, ",
+    ("--repeats", "two"): "repeats = 'two' is not a whole number.",
+    ("--repeats", "0"): "repeats = 0 is outside 1 to 1000.",
+    ("--games", "0"): "games = 0 is outside",
+    ("--device", "cdua"): "runtime.device = 'cdua' is not a device",
+    ("--set", "trainer.warmpu=3"): "unknown setting 'trainer.warmpu'",
+    ("--set", "env.game=Pnog"): "unknown game 'Pnog'; did you mean 'Pong'?",
+    ("--json", "/nowhere/at/all.json"): "'/nowhere/at/all.json' is no file that can be written",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=" ".join)
+def test_a_mistake_gets_one_sentence(mistake: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["--preset", "debug", *mistake]) == 2
+    shown = capsys.readouterr()
+    assert MISTAKES[mistake] in shown.err.splitlines()[-1] and not shown.out
+
+
+def test_the_command_writes_what_it_measured(
+    report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(benchmark, "measure", lambda *given: asked.extend(given) or report)
+    file = tmp_path / "speed.json"
+    arguments = (
+        "--preset quick --device cpu --phases step,world_model --repeats 4 --games 26 --growth --set trainer.seed=7"
+    )
+    assert benchmark.main([*arguments.split(), "--json", str(file)]) == 0
+    config, plan, _, keep = asked
+    assert config == preset("quick", "runtime.device=cpu trainer.seed=7")
+    assert plan == BenchmarkPlan(("world_model", "step"), 4, 26, True)
+    assert json.loads(file.read_text())["phases"] == report["phases"]
+    keep({"phases": {}})  # what is timed so far
+    assert json.loads(file.read_text()) == {"phases": {}}
+    shown = capsys.readouterr().out
+    assert repr(benchmark.table(report)) in shown and repr(benchmark.facts(report)) in shown
+
+
+def test_progress_is_told_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = benchmark.BenchmarkProgress(every=1000)
+    progress("first")
+    progress("soon after")
+    assert capsys.readouterr().err == "first\n"
+
+
+def test_the_notebook_shows_it_all(
+    report: dict[str, Any], grown: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(benchmark, "measure", lambda *given: asked.extend(given) or report | {"growth": grown})
+    cells = [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
+    namespace: dict[str, Any] = {}
+    exec(cells[0], namespace)
+    file = tmp_path / "speed.json"
+    namespace |= {"preset": "debug", "growth": True, "json_file": str(file)}
+    shown = []
+    for cell in cells[1:]:
+        *before, last = cell.splitlines()
+        exec("\n".join(before), namespace)
+        shown.append(eval(last, namespace))
+    assert asked[0] == preset("debug") and asked[1] == BenchmarkPlan(games=26, growth=True)
+    assert json.loads(file.read_text())["growth"]
+    assert [type(item).__name__ for item in shown] == ["Table", "Table", "Table", "Picture", "Picture"]

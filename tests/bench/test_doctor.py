@@ -1,0 +1,328 @@
+"""The doctor, shown machines that it does not run on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glamkit.bench import builds, doctor
+from glamkit.bench.builds import Build, explain_import_error, torch_for
+from glamkit.bench.doctor import DoctorFinding
+
+CPU = Build(torch="2.13.0+cpu", python="3.11", compiler="/usr/bin/g++")
+GPU = Build("2.13.0+cu130", "13.0", nvcc="13.0", driver="13.0", python="3.11", compiler="/usr/bin/g++")
+
+UNDEFINED = (
+    "ImportError: /v/lib/python3.11/site-packages/selective_scan_cuda.cpython-311-x86_64-linux-gnu.so: "
+    "undefined symbol: _ZN3c104cuda9SetDeviceEi"
+)
+ABSENT = "ModuleNotFoundError: No module named 'mamba_ssm'"
+UNCOMPILED = "ModuleNotFoundError: No module named 'selective_scan_cuda'"
+CASES = {
+    "cpu build without a GPU": (ABSENT, CPU, "is a CPU build", ""),
+    "cpu build beside a GPU": (ABSENT, CPU._replace(driver="12.8"), "is a CPU build", f"whl/cu128 && {builds.INSTALL}"),
+    "not installed": (ABSENT, GPU, "not installed", builds.INSTALL),
+    "not installed, no nvcc": (
+        ABSENT,
+        GPU._replace(nvcc=""),
+        "not installed",
+        "install the CUDA 13.0 toolkit for torch 2.13.0+cu130 (nvcc is missing",
+    ),
+    "another nvcc": (ABSENT, GPU._replace(nvcc="12.4"), "not installed", "(nvcc is 12.4), then: pip install"),
+    "not installed, no compiler": (
+        ABSENT,
+        GPU._replace(compiler=""),
+        "not installed",
+        f"apt-get install -y g++ && {builds.INSTALL}",
+    ),
+    "not installed, torch would take another CUDA folder": (
+        ABSENT,
+        GPU._replace(cuda_home="/usr/local/cuda"),
+        "MAMBA_FORCE_BUILD=TRUE",
+        f"export CUDA_HOME=/usr/local/cuda && {builds.INSTALL}",
+    ),
+    "another torch": (UNDEFINED, GPU, "against another torch than the 2.13.0+cu130", "MAMBA_FORCE_BUILD=TRUE pip"),
+    "another CUDA": (
+        "ImportError: libcudart.so.11.0: cannot open shared object file: No such file or directory",
+        GPU,
+        "compiled for CUDA 11.0, but torch 2.13.0+cu130 brings CUDA 13.0 (libcudart.so.11.0",
+        "MAMBA_FORCE_BUILD=TRUE pip",
+    ),
+    "another torch's libraries": (
+        "ImportError: libtorch_cuda.so: cannot open shared object file: No such file or directory",
+        GPU,
+        "compiled for another torch, but",
+        "MAMBA_FORCE_BUILD=TRUE pip",
+    ),
+    "another Python": (
+        UNCOMPILED,
+        GPU._replace(kernels_for=("3.10",)),
+        "compiled for Python 3.10, and this is 3.11",
+        "MAMBA_FORCE_BUILD=TRUE pip",
+    ),
+    "no kernels": (UNCOMPILED, GPU, "without its compiled kernels", "MAMBA_FORCE_BUILD=TRUE pip"),
+    "no triton": (
+        "ModuleNotFoundError: No module named 'triton.language'",
+        GPU,
+        "needs the package triton",
+        "pip install triton",
+    ),
+    "no transformers": (
+        "ModuleNotFoundError: No module named 'transformers'",
+        GPU,
+        "transformers",
+        "pip install trans",
+    ),
+    "broken causal-conv1d": (
+        "ImportError: /v/causal_conv1d_cuda.cpython-311-x86_64-linux-gnu.so: undefined symbol: _ZNK3c106SymInt",
+        GPU,
+        "causal-conv1d is broken, and glamkit does not need it",
+        "pip uninstall -y causal-conv1d",
+    ),
+    "older Linux": (
+        "ImportError: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.32' not found (required by selective_scan)",
+        GPU,
+        "newer Linux",
+        "MAMBA_FORCE_BUILD=TRUE pip",
+    ),
+    "another GPU": (
+        "AcceleratorError: CUDA error: no kernel image is available for execution on the device",
+        GPU,
+        "not compiled for this GPU",
+        "MAMBA_FORCE_BUILD=TRUE pip",
+    ),
+    "old driver": (
+        "RuntimeError: The NVIDIA driver on your system is too old (found version 12040).",
+        GPU._replace(driver="12.6"),
+        "the NVIDIA driver (CUDA 12.6) is too old for CUDA 13.0",
+        "update the NVIDIA driver, or: pip install --force-reinstall",
+    ),
+    "never seen": ("OSError: something new", GPU, "do not load (OSError: something new)", "MAMBA_FORCE_BUILD=TRUE pip"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_mismatch_is_named_with_its_mend(case: str) -> None:
+    message, build, said, mend = CASES[case]
+    explained, command = explain_import_error(message, build)
+    assert said in explained
+    assert mend in command
+    assert bool(command) == bool(mend)
+    finding = doctor.check_mamba(message, build)
+    assert finding.state == "note", "mamba-ssm is optional: its absence may not fail the doctor"
+    assert "glamkit's own scan" in finding.said
+    assert finding.mend == command
+
+
+def test_mamba_that_loads_is_ok() -> None:
+    assert doctor.check_mamba("", GPU).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("driver", "index"), [("12.6", "cu126"), ("12.7", "cu126"), ("12.10", "cu128"), ("13.2", "cu130")]
+)
+def test_the_newest_torch_that_the_driver_can_run(driver: str, index: str) -> None:
+    assert torch_for(driver).endswith(f"/{index}")
+
+
+def test_a_driver_older_than_every_torch_is_to_be_updated() -> None:
+    assert torch_for("11.8") == "update the NVIDIA driver to one for CUDA 12.6 or newer"
+
+
+def test_the_offered_torch_is_the_one_that_the_package_allows(root: Path) -> None:
+    assert '"torch>=2.8,<2.14"' in (root / "pyproject.toml").read_text()
+    assert "'torch>=2.8,<2.14'" in torch_for("13.0")
+
+
+def test_python() -> None:
+    assert doctor.check_python((3, 11, 0)).state == "ok"
+    assert doctor.check_python((3, 14, 2)).state == "ok"
+    assert doctor.check_python((3, 10, 14)).state == "problem"
+
+
+def test_packages() -> None:
+    needs = ["torch>=2.8,<2.14", "ale-py>=0.11", 'ray>=2.40; extra == "cluster"', "opencv_python_headless>=4.9"]
+    here = {"torch": "2.13.0+cpu", "ale-py": "0.12.1", "opencv-python-headless": "5.0.0.93"}
+    assert doctor.check_packages(needs, here).state == "ok"
+    finding = doctor.check_packages(needs, {**here, "torch": "2.14.1"})
+    assert finding.state == "problem"
+    assert "torch is 2.14.1" in finding.said
+    del here["ale-py"]
+    assert "ale-py is missing" in doctor.check_packages(needs, here).said
+
+
+def test_torch_and_its_threads() -> None:
+    assert doctor.check_torch(CPU, "", 8, 16).state == "ok", "half are hyperthreads"
+    held = doctor.check_torch(CPU, "", 1, 16, "1")
+    assert (held.state, held.mend) == ("note", "unset OMP_NUM_THREADS")
+    assert doctor.check_torch(CPU, "", 16, 16, "16").state == "ok"
+    assert "built for CUDA 13.0" in doctor.check_torch(GPU, "", 2, 2).said
+    assert doctor.check_torch(Build(), "ImportError: libtorch.so", 0, 0).state == "problem"
+
+
+def test_device() -> None:
+    assert doctor.check_device(GPU, ["NVIDIA H200"]) == DoctorFinding("device", "ok", "1 CUDA GPU(s): NVIDIA H200.")
+    assert doctor.check_device(CPU, []).state == "ok"
+    assert "mps" in doctor.check_device(CPU, [], apple=True).said
+    unused = doctor.check_device(CPU._replace(driver="12.8"), [])
+    assert unused.state == "note"
+    assert unused.mend.endswith("cu128")
+    old = doctor.check_device(GPU._replace(driver="12.8"), [])
+    assert "only goes up to 12.8" in old.said
+    assert "cu128" in old.mend
+    assert "CUDA_VISIBLE_DEVICES" in doctor.check_device(GPU, []).said
+    within = GPU._replace(torch_cuda="12.8", driver="12.4")
+    assert "CUDA_VISIBLE_DEVICES" in doctor.check_device(within, []).said, "minor versions are compatible"
+
+
+@pytest.mark.parametrize(
+    ("features", "chosen", "state"),
+    [
+        ({"amx_bf16", "avx512_bf16"}, "float32", "note"),
+        ({"amx_bf16"}, "bfloat16", "ok"),
+        ({"avx512_bf16"}, "float32", "note"),
+        ({"bf16"}, "float32", "ok"),
+        ({"avx512_bf16"}, "bfloat16", "ok"),
+        ({"avx2"}, "bfloat16", "note"),
+        ({"avx2"}, "float32", "ok"),
+    ],
+)
+def test_precision(features: set[str], chosen: str, state: str) -> None:
+    finding = doctor.check_precision("cpu", features, chosen)
+    assert finding.state == state
+    assert (chosen in finding.mend) is False
+    assert doctor.check_precision("gpu", features, chosen).state == "ok"
+
+
+def test_compiler() -> None:
+    assert doctor.check_compiler("/usr/bin/g++", "").state == "ok"
+    assert "C++ compiler" in doctor.check_compiler("", "").said
+    headers = doctor.check_compiler("/usr/bin/g++", "<stdin>:1:10: fatal error: Python.h: No such file or directory")
+    assert headers.mend == "apt-get install -y python3-dev"
+    assert doctor.check_compiler("/usr/bin/g++", "killed").state == "note"
+
+
+def test_jupyter() -> None:
+    assert doctor.check_jupyter("python", "/v/bin/python3").state == "ok"
+    assert doctor.check_jupyter("/v/bin/python", "/v/bin/python3").state == "ok"
+    other = doctor.check_jupyter("/usr/bin/python3", "/v/bin/python3")
+    assert other.state == "problem"
+    assert other.mend == "/v/bin/python3 -m ipykernel install --sys-prefix"
+    assert doctor.check_jupyter("", "/v/bin/python3").state == "problem"
+
+
+def test_atari_browser_scan_and_disk() -> None:
+    assert doctor.check_atari("", "ale-py 0.12").state == "ok"
+    assert doctor.check_atari("NamespaceNotFound: Namespace ALE not found", "").state == "problem"
+    assert doctor.check_browser("").state == "note"
+    assert doctor.check_browser("/usr/bin/chromium").state == "ok"
+    assert "Triton kernels" in doctor.check_scan(True, "gpu").said
+    assert "own scan" in doctor.check_scan(False, "cpu").said
+    states = [doctor.check_disk(free, "/").state for free in (10**8, 10**9, 10**10)]
+    assert states == ["problem", "note", "ok"]
+
+
+def test_what_cannot_be_examined_is_noted_and_the_rest_goes_on() -> None:
+    def broken() -> DoctorFinding:
+        raise OSError("no such\nthing")
+
+    first, second = doctor.examine({"this": broken, "that": lambda: DoctorFinding("that", "ok", "fine.")})
+    assert first == DoctorFinding("this", "note", "could not be examined (OSError: no such thing).")
+    assert second.state == "ok"
+
+
+def test_the_report_puts_the_mend_under_its_finding() -> None:
+    text = doctor.report(
+        [DoctorFinding("disk", "ok", "fine."), DoctorFinding("atari", "problem", "broken.", "mend it")]
+    )
+    assert [line.split() for line in text.splitlines()] == [
+        ["ok", "disk", "fine."],
+        ["problem", "atari", "broken."],
+        ["to", "mend:", "mend", "it"],
+    ]
+
+
+@pytest.mark.parametrize(("state", "status"), [("ok", 0), ("note", 0), ("problem", 1)])
+def test_only_a_problem_is_an_error(
+    state: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda: [DoctorFinding("x", state, "said.")])
+    assert doctor.main(["--json"]) == status
+    table = json.loads(capsys.readouterr().out)
+    assert table == {
+        "healthy": status == 0,
+        "findings": [{"name": "x", "state": state, "said": "said.", "mend": ""}],
+    }
+
+
+def run_doctor(before: str = "pass") -> tuple[int, dict[str, dict[str, str]]]:
+    run = "runpy.run_module('glamkit.bench.doctor', None, '__main__')"
+    program = f"import runpy, sys; {before}; sys.argv = ['', '--json']; {run}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.stderr == ""
+    return done.returncode, {found["name"]: found for found in json.loads(done.stdout)["findings"]}
+
+
+def test_this_machine_can_run_the_tests_so_the_doctor_must_agree() -> None:
+    status, found = run_doctor()
+    assert list(found) == list(doctor.PROBES)
+    needed = ("python", "packages", "atari", "jupyter")
+    assert {name: found[name]["state"] for name in needed} == dict.fromkeys(needed, "ok")
+    assert not [name for name, finding in found.items() if "could not be examined" in finding["said"]]
+    assert status == 0
+
+
+def test_without_torch_it_reports_instead_of_crashing() -> None:
+    status, found = run_doctor("sys.modules['torch'] = None")
+    assert status == 1
+    assert found["torch"]["state"] == "problem"
+    assert found["atari"]["state"] == "ok"
+    assert found["scan"]["state"] == "note"
+
+
+def test_without_a_game_it_is_a_problem() -> None:
+    status, found = run_doctor("sys.modules['ale_py'] = None")
+    assert status == 1
+    assert found["atari"]["state"] == "problem"
+
+
+def test_versions_are_read_from_what_the_tools_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = {
+        "nvcc": "Cuda compilation tools, release 12.8, V12.8.93",
+        "nvidia-smi": "| NVIDIA-SMI 570.86   Driver Version: 570.86   CUDA Version: 12.8     |",
+    }
+    (tmp_path / "bin").mkdir()
+    for name, text in printed.items():
+        tool = tmp_path / "bin" / name
+        tool.write_text(f"#!/bin/sh\necho '{text}'\n")
+        tool.chmod(0o755)
+    (tmp_path / "selective_scan_cuda.cpython-310-x86_64-linux-gnu.so").touch()
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(builds, "TOOLKIT", tmp_path / "cuda")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    build = builds.find_build()
+    assert (build.nvcc, build.driver, build.kernels_for) == ("12.8", "12.8", ("3.10",))
+    assert build.cuda_home == "", "there is no better folder"
+
+    (include := tmp_path / "cuda" / "include").mkdir(parents=True)
+    (include / "cuda_runtime.h").touch()
+    assert builds.find_build().cuda_home == str(tmp_path / "cuda"), "torch takes the folder that nvcc lies in"
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "cuda"))
+    assert builds.find_build().cuda_home == ""
+
+
+def test_missing_tools_are_empty_not_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setattr(builds, "TOOLKIT", tmp_path)
+    monkeypatch.setenv("CXX", "nothing")
+    build = builds.find_build()
+    assert (build.nvcc, build.driver, build.compiler) == ("", "", "")
+    assert doctor.find_browser() == ""

@@ -1,0 +1,131 @@
+"""The shipped scores: the published aggregates come out of them, to the printed digits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glamkit.envs import atari100k as scores
+from glamkit.errors import GlamkitError
+from glamkit.report import program
+from glamkit.report.report import published
+
+# What others printed of these very files, and what was recomputed from them: mean, median, IQM, games above human.
+KNOWN = {
+    "SimPLe": (0.332, 0.1341, 0.1296, 1),
+    "CURL": (0.2615, 0.0923, 0.1128, 2),
+    "DrQ(eps)": (0.4647, 0.3129, 0.2796, 3),
+    "SPR": (0.6158, 0.3956, 0.3366, 6),
+    "DER": (0.2854, 0.1614, None, 2),
+    "MuZero": (0.562, 0.2275, None, 5),
+    "EfficientZero": (1.9426, 1.0902, None, 14),
+    "TWM": (0.9562, 0.5054, 0.4592, 8),
+    "IRIS": (1.0459, 0.2888, 0.5012, 10),
+    "DreamerV3 (v1, 2023)": (1.1245, 0.4852, 0.487, 9),
+    "DreamerV3 (Nature, 2024 code)": (1.2469, 0.4941, 0.4631, 7),
+    "PPO (DreamerV3 paper)": (0.1056, 0.022, 0.0212, 1),
+    "STORM": (1.2221, 0.4246, 0.5611, 9),
+    "DIAMOND": (1.459, 0.3734, 0.6408, 11),
+    "Delta-IRIS (repo config)": (1.3833, 0.5936, 0.6822, 12),
+    "REM": (1.222, 0.2804, 0.6732, 12),
+    "Simulus": (1.6453, 0.9819, 0.9904, 13),
+}
+
+
+@pytest.fixture(scope="module")
+def table() -> dict:
+    return published(repeats=50)
+
+
+def test_all_methods_and_games_are_there() -> None:
+    assert set(scores.published()) == set(KNOWN)
+    assert len(scores.games()) == 26 and list(scores.games()) == sorted(scores.games())
+    for name, method in scores.published().items():
+        assert list(method.scores) == list(scores.games()), name
+        assert method.source, name
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_aggregates_are_recomputed(table: dict, name: str) -> None:
+    mean, median, iqm, above = KNOWN[name]
+    row = table[name]
+    assert row["mean"] == pytest.approx(mean, abs=6e-5) and row["median"] == pytest.approx(median, abs=6e-5)
+    assert row["iqm"] == (None if iqm is None else pytest.approx(iqm, abs=6e-5))
+    assert (row["superhuman_games"], row["games"]) == (above, 26)
+    assert (row["optimality_gap"] is None) == (iqm is None) == (row["runs_per_game"] is None)
+    for key, (low, high) in row["intervals"].items():
+        assert low <= row[key] <= high or key == "median", (name, key)
+
+
+def test_printed_numbers_come_out_where_they_are_marked_so(table: dict) -> None:
+    marked = {name: method.matches for name, method in scores.published().items()}
+    assert {name: table[name]["matches_published"] for name in KNOWN} == marked
+    assert sum(value is True for value in marked.values()) == 11
+    assert [name for name, value in marked.items() if value is False] == ["STORM"]
+
+
+def test_storm_with_and_without_freeway(table: dict) -> None:
+    storm = table["STORM"]
+    assert storm["published"]["mean"] == 1.267 and storm["published"]["median"] == 0.584
+    assert round(storm["mean"], 3) == 1.222 and round(storm["median"], 3) == 0.425
+    without = storm["without"]["Freeway"]
+    assert without["mean"] == pytest.approx(storm["mean"] * 26 / 25, abs=1e-9)  # its Freeway counts 0
+    assert round(without["median"], 3) == 0.493
+    assert set(storm["without"]) == set(scores.games())
+
+
+def test_normalised_scores_worked_by_hand() -> None:
+    found = scores.normalise({"Pong": np.array([-20.7, 14.6, 21.0]), "Boxing": np.array([6.1])})
+    assert found["Pong"].tolist() == pytest.approx([0, 1, 41.7 / 35.3])
+    assert found["Boxing"].tolist() == pytest.approx([0.5])
+    assert [scores.game_of(name) for name in ("Pong", "ALE/Pong-v5", "Tennis", "glamkit/Catch-v0")] == [
+        "Pong", "Pong", None, None,
+    ]  # fmt: skip
+
+
+def test_result_files_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "ours.json"
+    runs = {"Pong": [1, float("nan"), 3], "Boxing": [5], "Alien": [None, "x"]}
+    path.write_text(json.dumps({"methods": {"Ours": {"runs": runs, "protocol": {"sticky": True}}}}))
+    method = scores.read(path)["Ours"]
+    assert {game: values.tolist() for game, values in method.scores.items()} == {"Boxing": [5.0], "Pong": [1.0, 3.0]}
+    assert method.single and method.protocol == {"sticky": True} and method.matches is None
+    assert method.faults == (
+        "Pong: 1 of 3 scores are no finite numbers",
+        "Alien: 2 of 2 scores are no finite numbers",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (None, "cannot be read"),
+        ("{", "cannot be read"),
+        ("[]", 'has no table "methods"'),
+        ('{"methods": {"A": 1}}', 'A in FILE has neither "runs"'),
+        ('{"methods": {"A": {"runs": {}}}}', "has neither"),
+        ('{"methods": {"A": {"runs": {"Pnog": [1]}}}}', "the game 'Pnog', which is not one of the 26; did you mean"),
+        ('{"methods": {"A": {"scores": {"Pong": null}}}}', "has not a single finite score"),
+    ],
+)
+def test_other_files_are_refused_in_one_sentence(tmp_path: Path, text: str | None, hint: str) -> None:
+    path = tmp_path / "results.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(GlamkitError) as caught:
+        scores.read(path)
+    assert hint.replace("FILE", str(path)) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_command_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "new" / "published.json"
+    assert program.main(["--published", "--json", str(path), "--repeats", "20"]) == 0
+    written = json.loads(path.read_text())
+    assert set(written) == set(KNOWN) and {"mean", "median", "iqm"} <= set(written["STORM"])
+    assert written["MuZero"]["iqm"] is None
+    assert capsys.readouterr().out.strip() == str(path)
+    assert program.main(["--published", "--json", str(tmp_path / "new" / "published.json" / "x")]) == 2
+    assert "cannot be written" in capsys.readouterr().err

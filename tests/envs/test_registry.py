@@ -1,0 +1,164 @@
+"""Opening games: names, what is refused, several at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+from square import SQUARE, Square, equal, square
+
+from glamkit.config import EnvConfig
+from glamkit.envs.registry import Outcome, VectorEnv, make_env, make_vector, resolve_game
+from glamkit.errors import GlamkitError
+
+
+@pytest.mark.parametrize("name", ["Pong", "RoadRunner", "ALE/Pong-v5"])
+def test_atari_games_go_by_their_plain_name(name: str) -> None:
+    assert resolve_game(name) == f"ALE/{name.removeprefix('ALE/').removesuffix('-v5')}-v5"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("Pongg", "unknown game 'Pongg'; did you mean 'Pong'"),
+        ("roadrunner", "did you mean 'RoadRunner'"),
+        ("ALE/Pong-v4", "unknown game 'ALE/Pong-v4'"),
+        ("Cart-pole-v1", "'CartPole-v1'"),
+        ("PongNoFrameskip-v4", "outdated id; use 'Pong'"),
+        ("Pong-v0", "outdated id; use 'Pong'"),
+        ("", "unknown game ''; allowed: Adventure, AirRaid"),
+        ("no_such_module:Pong", "module of 'no_such_module:Pong' cannot be imported: No module named 'no_such_module'"),
+        (":Pong", "cannot be imported"),
+        ("CartPole-v1", "CartPole-v1 cannot be played: its observations are Box (4,) float32, not images"),
+        ("FrozenLake-v1", "its observations are Discrete int64, not images"),
+        ("Blackjack-v1", "its observations are Tuple, not images"),
+    ],
+)
+def test_other_names_are_refused_in_one_sentence(name: str, hint: str) -> None:
+    for attempt in (
+        resolve_game,
+        lambda game: make_env(EnvConfig(game=game)),
+        lambda game: make_vector(EnvConfig(game=game), 2, 0),
+    ):
+        if name == "":
+            attempt = resolve_game  # the config itself refuses an empty text
+        with pytest.raises(GlamkitError) as caught:
+            attempt(name)
+        assert hint in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_module_can_register_the_game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "import gymnasium\nfrom square import Square\ngymnasium.register('mine/Late-v0', Square)\n"
+    (tmp_path / "late_game.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert resolve_game("late_game:mine/Late-v0") == "late_game:mine/Late-v0"
+    assert make_env(EnvConfig(game="late_game:mine/Late-v0")).num_actions == 3
+    with pytest.raises(GlamkitError, match=r"did you mean 'mine/Late-v0'"):
+        resolve_game("late_game:mine/Latte-v0")
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "complaint"),
+    [
+        ("observation_space", Box(0, 1, (8, 8, 3), np.float32), "observations are Box (8, 8, 3) float32"),
+        ("observation_space", Box(0, 255, (3, 8, 8), np.uint8), "observations are Box (3, 8, 8) uint8"),
+        ("observation_space", Box(0, 255, (128,), np.uint8), "observations are Box (128,) uint8"),
+        ("action_space", Box(-1, 1, (2,)), "actions are Box, not Discrete"),
+        ("reset", None, ""),
+    ],
+)
+def test_spaces_that_do_not_suit_are_named(space: str, value: Any, complaint: str) -> None:
+    class Odd(Square):
+        def __init__(self) -> None:
+            super().__init__()
+            setattr(self, space, value)
+
+    square(Odd)
+    if not complaint:
+        assert resolve_game(SQUARE) == SQUARE
+        return
+    with pytest.raises(GlamkitError, match=f"{SQUARE} cannot be played: its ") as caught:
+        resolve_game(SQUARE)
+    assert complaint in str(caught.value)
+
+
+def test_what_a_constructor_raises_becomes_one_sentence() -> None:
+    square(nonsense=1)
+    with pytest.raises(GlamkitError, match=r"Square-v0 cannot be opened: .*nonsense"):
+        resolve_game(SQUARE)
+
+
+@pytest.mark.parametrize("opening", ["make_env(EnvConfig(game='Pong'))", "make_vector(EnvConfig(game='Pong'), 2, 0)"])
+def test_opening_a_game_writes_nothing(opening: str) -> None:
+    imports = "from glamkit.config import EnvConfig\nfrom glamkit.envs import make_env, make_vector\n"
+    program = f"{imports}{opening}.reset()\n"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def compare_with_single(config: EnvConfig, steps: int, count: int = 2) -> tuple[int, int]:
+    """Plays a vector and single environments side by side; returns how many ended and how many terminated."""
+    vector, singles, random = make_vector(config, count, seed=7), [make_env(config) for _ in range(count)], 0
+    generator = np.random.default_rng(random)
+    frames = vector.reset()
+    seeds = (np.random.SeedSequence(7).generate_state(count) >> 1).tolist()
+    assert np.array_equal(frames, [env.reset(seed) for env, seed in zip(singles, seeds, strict=True)])
+    over, terminations = np.zeros(count, bool), 0
+    for _ in range(steps):
+        actions = generator.integers(vector.num_actions, size=count)
+        previous = frames
+        frames, rewards, terminated, ended = vector.step(actions)
+        assert (rewards.dtype, terminated.dtype, ended.dtype) == (np.float64, bool, bool)
+        for row, env in enumerate(singles):
+            here = Outcome(frames[row], rewards[row], terminated[row], ended[row])
+            if over[row]:
+                assert equal(here, Outcome(previous[row], 0.0, False, True)), "an ended game stands still"
+            else:
+                assert equal(here, env.step(int(actions[row])))
+                over[row] = ended[row]
+        terminations += terminated.sum()
+    vector.close()
+    return int(over.sum()), int(terminations)
+
+
+@pytest.mark.parametrize(
+    ("game", "skip", "life_loss", "steps"),
+    [("Breakout", 1, True, 1000), ("Breakout", 4, True, 250), ("MsPacman", 4, False, 500)],
+)
+def test_atari_vectors_play_as_single_environments_do(game: str, skip: int, life_loss: bool, steps: int) -> None:
+    config = EnvConfig(game=game, sticky=0, frame_skip=skip, life_loss=life_loss)
+    ended, terminated = compare_with_single(config, steps)
+    assert ended > 0
+    assert terminated > ended if life_loss else terminated == ended
+
+
+def test_other_vectors_play_as_single_environments_do() -> None:
+    assert compare_with_single(square(length=25), 40) == (2, 2)
+
+
+@pytest.mark.parametrize("game", ["Pong", SQUARE])
+def test_vectors_are_seeded_once_and_then_go_on(game: str) -> None:
+    square(length=100)
+
+    def film(vector: VectorEnv) -> np.ndarray:
+        frames = [vector.reset()]
+        return np.stack(frames + [vector.step(np.array([step % 3] * 2))[0] for step in range(40)])
+
+    one, two, other = (make_vector(EnvConfig(game=game, image_size=32), 2, seed) for seed in (1, 1, 2))
+    first, second = film(one), film(one)
+    assert np.array_equal(film(two), first)
+    assert np.array_equal(film(two), second)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first[:, 0], first[:, 1])
+    assert not np.array_equal(film(other), first)
+    for actions in ([0, 3 if game == SQUARE else 6], [0], [0, -1]):
+        with pytest.raises(GlamkitError, match="actions must be 2 whole numbers"):
+            one.step(np.array(actions))
+    for vector in (one, two, other):
+        vector.close()

@@ -1,0 +1,187 @@
+"""Encoder and decoder: on GPUs the convolutions with 3 channels are computed by blocks, and are the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glamkit.bench.plain import PlainWorldModel
+from glamkit.config import WorldModelConfig
+from glamkit.models import networks
+from glamkit.models.networks import Decoder, Encoder, OutputLinear
+from glamkit.models.world_model import WorldModel
+from glamkit.ops.conv import DoublingConv2d, HalvingConv2d, blocks
+from glamkit.ops.onehot_linear import Codes
+
+KINDS = [HalvingConv2d, DoublingConv2d]
+
+
+def outcome(function: nn.Module, x: Tensor, *spare: int, by_blocks: bool = False) -> list[Tensor]:
+    """What a module says, and the gradients of some function of it by the input and by all weights."""
+    y = function.in_blocks(x, *spare) if by_blocks else function(x)
+    weight = torch.linspace(-1, 1, y.numel()).view(y.shape).to(y)
+    return [y, *torch.autograd.grad((y * weight).sum(), [x, *function.parameters()])]
+
+
+def close(mine: list[Tensor], other: list[Tensor], within: float) -> None:
+    for one, two in zip(mine, other, strict=True):
+        assert one.shape == two.shape
+        one, two = one.detach().double().cpu(), two.detach().double().cpu()
+        assert (one - two).norm() <= within * two.norm()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("channels", "out"), [(3, 5), (5, 3), (1, 2), (4, 4)])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (32, 32), (64, 64), (2, 6)])
+def test_blocks_make_no_difference(kind: type, channels: int, out: int, height: int, width: int) -> None:
+    conv = kind(channels, out).double()
+    x = torch.rand(2, channels, height, width, dtype=torch.float64, requires_grad=True)
+    for spare in [()] if kind is HalvingConv2d else [(0,), (1,)]:
+        close(outcome(conv, x, *spare, by_blocks=True), outcome(conv, x), 1e-12)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("out", "height", "width"), [(3, 16, 16), (1, 8, 12), (4, 2, 6)])
+def test_errors_by_blocks_make_no_difference(channels_last: bool, out: int, height: int, width: int) -> None:
+    conv = DoublingConv2d(5, out)
+    x = torch.rand(4, 5, height // 2, width // 2, requires_grad=True)
+    frames = torch.randint(256, (4, out, height, width), dtype=torch.uint8)
+    frames = frames.contiguous(memory_format=torch.channels_last) if channels_last else frames
+    weight, parts = torch.linspace(-1, 2, 4), [x, *conv.parameters()]
+    plain, by_blocks = conv.error(x, frames), conv.error_in_blocks(x, frames)
+    expected = (conv(x) - frames / 255).square().sum((1, 2, 3))
+    close([plain, by_blocks], [expected, expected], 1e-6)
+    gradients = [torch.autograd.grad((error * weight).sum(), parts) for error in (by_blocks, expected)]
+    close(*gradients, 1e-5)
+
+
+def test_compilers_on_cpus_compare_blocks() -> None:
+    conv, x = DoublingConv2d(5, 3), torch.rand(2, 5, 4, 4)
+    frames = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+    compiled = torch.compile(conv.error, backend="eager", fullgraph=True)(x, frames)
+    assert torch.equal(compiled, conv.error_in_blocks(x, frames))
+    torch.library.opcheck(torch.ops.glamkit.bordered.default, (frames,), test_utils=("test_schema", "test_faketensor"))
+
+
+def evaluated() -> tuple[Encoder, Tensor]:
+    """An encoder whose averages are not those it starts with, and frames."""
+    torch.manual_seed(0)
+    encoder, frames = Encoder((8, 16, 24)), torch.rand(5, 3, 32, 32)
+    with torch.no_grad():
+        for norm in (part for part in encoder if isinstance(part, nn.BatchNorm2d)):
+            nn.init.uniform_(norm.weight, 0.5, 2), nn.init.uniform_(norm.bias, -1, 1)
+        for _ in range(3):
+            encoder(frames)
+    return encoder.eval(), frames
+
+
+def test_layers_at_once_make_no_difference() -> None:
+    encoder, frames = evaluated()
+    with torch.no_grad():
+        close([encoder.at_once(frames)], [encoder(frames)], 1e-6)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = encoder.at_once(frames)
+            assert rounded.dtype == torch.bfloat16
+            close([rounded], [encoder(frames)], 2e-2)
+            traced = torch.compile(encoder.at_once, backend="eager", fullgraph=True)
+            assert torch.equal(traced(frames), rounded)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("precision", "within"), [(torch.float32, 2e-3), (torch.bfloat16, 2e-2)])
+def test_layers_at_once_on_a_gpu(precision: torch.dtype, within: float) -> None:
+    encoder, frames = evaluated()
+    with torch.no_grad():
+        expected = encoder(frames)
+        encoder, frames = encoder.cuda(), frames.cuda()
+        with torch.autocast("cuda", precision, enabled=precision != torch.float32):
+            close([encoder.at_once(frames)], [expected], within)
+            close([torch.compile(encoder.at_once)(frames)], [expected], within)
+
+
+def test_blocks_are_channels_by_eights() -> None:
+    x = torch.rand(2, 3, 8, 4)
+    small = blocks(x, 1, margin=1)
+    assert small.shape == (2, 16, 5, 3)
+    assert torch.equal(small[:, 2 * 4 + 3, :-1, :-1], x[:, 2, ::2, ::2]), "the margin moves pixels to the next block"
+    assert torch.equal(small[:, 2 * 4, 1:, 1:], x[:, 2, 1::2, 1::2])
+    assert not small[:, :, 0, 0].view(2, 4, 4)[..., :3].any()
+    assert not small[:, 12:].any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cpus_go_the_plain_way_and_others_by_blocks(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    conv, x = kind(3, 3), torch.rand(1, 3, 8, 8)
+    plain = nn.Conv2d.forward if kind is HalvingConv2d else nn.ConvTranspose2d.forward
+    monkeypatch.setattr(kind, "in_blocks", lambda *_: "by blocks")
+    assert torch.equal(conv(x), plain(conv, x))
+    assert conv.to("meta")(x.to("meta")) == "by blocks"
+
+
+@pytest.mark.parametrize("channels", [(4, 8, 8), (4, 6, 8, 8)])
+def test_only_the_convolutions_with_few_channels_are_special(channels: tuple[int, ...]) -> None:
+    encoder, decoder, size = Encoder(channels), Decoder(Codes(5, 1), channels), 4 * 2 ** len(channels)
+    assert [isinstance(layer, HalvingConv2d) for layer in encoder].index(True) == 0
+    assert [isinstance(layer, DoublingConv2d) for layer in decoder].index(True) == len(decoder) - 1
+    assert sum(isinstance(layer, (HalvingConv2d, DoublingConv2d)) for layer in [*encoder, *decoder]) == 2
+    for device in ("cpu", "meta"):
+        assert encoder.to(device)(torch.rand(2, 3, size, size, device=device)).shape == (2, encoder.features)
+        assert decoder.to(device)(torch.rand(2, 5, device=device)).shape == (2, 3, size, size)
+
+
+def test_the_reference_has_torch_s_own_convolutions_and_the_same_names() -> None:
+    config = WorldModelConfig(channels=(4, 6, 8), variables=3, classes=3, width=32, state=8, bins=41)
+    fast, plain = WorldModel(config, 3), PlainWorldModel(config, 3)
+    assert type(plain.encoder[0]) is nn.Conv2d and type(plain.decoder[-1]) is nn.ConvTranspose2d
+    shapes = [{name: x.shape for name, x in model.state_dict().items()} for model in (fast, plain)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.cuda
+def test_gpus_see_and_paint_what_cpus_do() -> None:
+    """In float64, as rounding alone switches some ReLU, and with it a gradient, on or off."""
+    channels = (8, 8, 16)
+    for model, size in ((Encoder(channels), (3, 32, 32)), (Decoder(Codes(3, 3), channels), (9,))):
+        x = torch.rand(16, *size, dtype=torch.float64, requires_grad=True)
+        here = outcome(model.double(), x)
+        there = outcome(model.to("cuda", memory_format=torch.channels_last), x.detach().cuda().requires_grad_())
+        close(there, here, 1e-8)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_blocks_on_gpus_differ_by_rounding_only(kind: type, dtype: torch.dtype) -> None:
+    conv, x = kind(3, 3), torch.rand(16, 3, 64, 64, requires_grad=True)
+    here = outcome(conv, x)
+    there = conv.to("cuda", dtype, memory_format=torch.channels_last)
+    # TensorFloat32, with which cuDNN multiplies float32, has ten bits, bfloat16 seven.
+    close(outcome(there, x.detach().to("cuda", dtype).requires_grad_()), here, 5e-3 if dtype == torch.float32 else 3e-2)
+
+
+@pytest.mark.parametrize("out", [255, 6, 1])
+def test_spare_outputs_make_no_difference(out: int) -> None:
+    linear, x = OutputLinear(12, out).double(), torch.randn(3, 5, 12, dtype=torch.float64, requires_grad=True)
+
+    def gradients(y: Tensor) -> list[Tensor]:
+        return [y, *torch.autograd.grad((y * torch.linspace(-1, 1, out)).sum(), [x, *linear.parameters()])]
+
+    close(gradients(linear.padded(x, -out % 8)), gradients(nn.functional.linear(x, linear.weight, linear.bias)), 1e-12)
+
+
+def test_spare_outputs_are_for_gpus_and_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "precision", lambda x: x.dtype)  # nobody asks this device about autocast
+    linear, x = OutputLinear(12, 255).to("meta", torch.bfloat16), torch.empty(4, 12, device="meta")
+    assert linear(x.bfloat16()).stride() == (256, 1)
+    assert linear.float()(x).stride() == (255, 1)
+
+
+@pytest.mark.cuda
+def test_spare_outputs_on_a_gpu_differ_by_rounding_only() -> None:
+    linear, x = OutputLinear(512, 255).cuda(), torch.randn(64, 512, device="cuda")
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        y = linear(x)
+        assert y.shape == (64, 255) and y.stride(0) == 256, "its rows are no multiple of 16 bytes"
+    exact = nn.functional.linear(x.double(), linear.weight.double(), linear.bias.double())
+    assert (y.double() - exact).norm() < 1e-2 * exact.norm()

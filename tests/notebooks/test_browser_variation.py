@@ -1,0 +1,80 @@
+"""Notebook 04 in a real JupyterLab: the slider's picture is the step it is at, and the saved notebook has pictures."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from books import exported_pictures
+from lab import RUN, Lab, open_notebook, wait_for_end
+from tiny_runs import finished, short
+
+from glamkit.analysis import effective_memory, events, variation_metrics
+from glamkit.analysis.studio.step_slider import StepViews
+from glamkit.analysis.variation import Lens
+from glamkit.training.load import open_run
+
+pytestmark = pytest.mark.browser
+BYTES = """async image => {
+    const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
+    return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(''));
+}"""
+
+
+def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path) -> None:
+    config = short("trainer.update_every=8", env_steps=120, game="glamkit/Catch-v0")
+    opened = open_run(finished(config, lab.folder / "variation").run.folder)
+    book = lab.put(root / "notebooks" / "04_variation.ipynb", "variation.ipynb", length=40)
+    open_notebook(page, lab, "variation.ipynb")
+    page.evaluate(RUN, "notebook:run-all-cells")
+    wait_for_end(page)
+
+    lens = Lens.over(opened)
+    begin, steps = events.choose(opened, lens, length=40)
+    reading = lens.read([begin], steps)
+    seen, window = variation_metrics.view(lens, reading), effective_memory.window(lens, reading)[0]
+    moments = StepViews(seen, window, events.events(opened))
+    readout = page.locator(".glamkit-steps .widget-readout")
+    pictures: set[str] = set()
+
+    def shows(step: int) -> None:
+        """The page comes to show exactly what the same step looks like here."""
+        page.wait_for_function(
+            "step => document.querySelector('.glamkit-steps .widget-readout').innerText === step", arg=str(step)
+        )
+        expected = base64.b64encode(moments.png(step)).decode()
+        for _ in range(600):
+            shown = page.locator("img.glamkit-moment").evaluate(BYTES)
+            if shown == expected:
+                break
+            page.wait_for_timeout(100)
+        assert shown == expected
+        pictures.add(shown)
+
+    shows(moments.striking())
+    page.locator(".glamkit-steps .noUi-handle").focus()
+    page.keyboard.press("Home")
+    shows(begin)
+    page.keyboard.press("ArrowRight")
+    shows(begin + 1)
+    handle, track = (page.locator(f".glamkit-steps .{name}").bounding_box() for name in ("noUi-handle", "noUi-base"))
+    page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+    page.mouse.down()
+    for share in (0.3, 0.5, 0.7):
+        page.mouse.move(track["x"] + share * track["width"], track["y"] + 2, steps=4)
+    page.mouse.up()
+    dragged = int(readout.inner_text())
+    assert begin + 20 < dragged < begin + 36
+    shows(dragged)
+    page.click("button.glamkit-before")
+    shows(moments.beside(dragged, False))
+    assert len(pictures) == 5
+
+    page.evaluate(RUN, "docmanager:save")
+    page.wait_for_function("() => window.outcome")
+    kept = [output for cell in nbformat.read(book, as_version=4).cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in kept) == 10  # they outlive the kernel
+    assert len(exported_pictures(book)) == 10

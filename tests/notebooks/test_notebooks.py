@@ -1,0 +1,214 @@
+"""The notebooks as papermill runs them: what they leave behind, what a mistake gets, and going on after a stop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from glamkit.config import preset
+from glamkit.errors import GlamkitError
+from glamkit.notebook import check_parameters
+from glamkit.runs import log as run_log
+from glamkit.runs.folder import resolve
+from glamkit.training.diagnostics import verdict
+
+TRAIN = ROOT / "notebooks" / "02_train.ipynb"
+
+
+class Result(NamedTuple):
+    status: int
+    errors: str
+    book: nbformat.NotebookNode
+
+
+def command(output: Path, *parameters: str) -> list[str]:
+    pairs = [part for pair in parameters for part in ("-p", *pair.split("=", 1))]
+    return [
+        sys.executable,
+        "-m",
+        "papermill",
+        "--no-progress-bar",
+        str(TRAIN),
+        str(output),
+        "-p",
+        "preset",
+        "debug",
+        *pairs,
+    ]
+
+
+def papermill(output: Path, *parameters: str) -> Result:
+    """Runs 02_train with preset=debug and `name=value` parameters, in the notebooks' folder as JupyterLab would."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command(output, *parameters), cwd=TRAIN.parent, env=environment, text=True, capture_output=True, check=False
+    )
+    return Result(done.returncode, done.stderr, nbformat.read(output, as_version=4))
+
+
+def outputs(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [output for cell in book.cells for output in cell.get("outputs", [])]
+
+
+def text(book: nbformat.NotebookNode) -> str:
+    return "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs(book))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """A run folder and the notebook that made it."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    return folder, papermill(folder.with_name("out.ipynb"), f"run_dir={folder}")
+
+
+def test_papermill_trains_and_leaves_everything_behind(trained: tuple[Path, Result]) -> None:
+    folder, result = trained
+    assert result.status == 0, result.errors
+    report = json.loads((folder / "evaluation.json").read_text())
+    assert report["step"] == 96 and isinstance(report["mean_return"], float) and len(report["episodes"]) == 2
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps[-1] == 96
+    assert (folder / "checkpoint" / "000000096.pt").exists() and list((folder / "replay").glob("*.npz"))
+    assert (folder / "videos" / "strip.png").exists()
+    pictures = [output for output in outputs(result.book) if "image/png" in output.get("data", {})]
+    assert len(pictures) == 6  # strip, score, losses, signs, dream, variation
+    findings = verdict(run_log.read(folder / "metrics.jsonl"), preset("debug"))
+    said = result.book.cells[-1].outputs[0].data["text/html"]
+    assert findings and all(finding.sign in said for finding in findings)
+    assert re.search(r"step 96/96  world_model \d+\.\d", text(result.book))
+    assert "widgets" not in result.book.metadata  # nothing that needs a kernel to be seen
+
+
+MISTAKES = {
+    "game=Pnog": "unknown game 'Pnog'; did you mean 'Pong'?",
+    "game=CartPole-v1": "CartPole-v1 cannot be played: its observations are",
+    "preset=debgu": "unknown preset 'debgu'; did you mean 'debug'?",
+    "overrides=trainer.warmpu=60": "unknown setting 'trainer.warmpu'; did you mean 'trainer.warmup'",
+    "overrides=trainer.warmup": "override 'trainer.warmup' is not of the form key=value",
+    "seed=one": "trainer.seed = 'one' is not a whole number.",
+    "env_steps=0": "env_steps = 0 is outside its range: at least 1.",
+    "env_steps=20": "env_steps = 20 leaves nothing to train after the 48 random steps",
+    "run_dir=": "run_dir = '' is no path",
+    "run_dir=TAKEN": "holds another experiment: trainer.seed is 1 there and 2 here; use another run_dir.",
+    "run_dir=FILE/run": "cannot be written: Not a directory.",
+    "resume=false": "already holds a run; use resume=True, or another run_dir.",
+    "resume=maybe": "resume = 'maybe' is not True or False.",
+    "gmae=Pong": "unknown parameter 'gmae'; did you mean 'game'?",
+}
+BY_PAPERMILL = ["game=Pnog", "run_dir=TAKEN", "gmae=Pong"]  # starting a kernel takes seconds, so not all
+
+
+def mistaken(mistake: str, folder: Path, place: Path) -> list[str]:
+    """The parameters of a mistake: `folder` holds a run with seed 1, in `place` nothing may be written."""
+    (place / "file").write_text("in the way")
+    run = folder if mistake.startswith("resume") else place / "run"
+    also = ["seed=2"] if "TAKEN" in mistake else []
+    return [f"run_dir={run}", mistake.replace("TAKEN", str(folder)).replace("FILE", str(place / "file")), *also]
+
+
+@pytest.mark.parametrize("mistake", [mistake for mistake in MISTAKES if mistake != "gmae=Pong"])
+def test_a_mistake_stops_before_any_work(trained: tuple[Path, Result], mistake: str, tmp_path: Path) -> None:
+    folder, _ = trained
+    before = contents(folder)
+    parameters, setup = [cell.source for cell in nbformat.read(TRAIN, as_version=4).cells if cell.cell_type == "code"][
+        :2
+    ]
+    namespace: dict[str, object] = {}
+    exec(parameters, namespace)
+    given = dict(pair.split("=", 1) for pair in mistaken(mistake, folder, tmp_path))
+    assert set(given) <= set(namespace)
+    namespace |= {"preset": "debug", **given}
+    with pytest.raises(GlamkitError) as error:
+        exec(setup, namespace)
+    assert MISTAKES[mistake] in str(error.value) and "\n" not in str(error.value)
+    assert contents(folder) == before
+    assert not list(tmp_path.glob("run/*"))
+
+
+@pytest.mark.parametrize("mistake", BY_PAPERMILL)
+def test_a_mistake_fails_papermill_with_one_sentence(
+    trained: tuple[Path, Result], mistake: str, tmp_path: Path
+) -> None:
+    folder, _ = trained
+    before = contents(folder)
+    result = papermill(tmp_path / "out.ipynb", *mistaken(mistake, folder, tmp_path))
+    assert result.status != 0
+    assert MISTAKES[mistake] in result.errors.strip().splitlines()[-1]  # the last thing in the terminal
+    (error,) = [output for output in outputs(result.book) if output.output_type == "error"]
+    assert len(error.traceback) == 1 and MISTAKES[mistake] in error.traceback[0]  # and all there is in the notebook
+    assert contents(folder) == before
+
+
+def test_interrupted_and_run_again(tmp_path: Path) -> None:
+    folder, out = tmp_path / "run", tmp_path / "out.ipynb"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    parameters = (f"run_dir={folder}", "env_steps=160")
+    process = subprocess.Popen(
+        command(out, *parameters),
+        cwd=TRAIN.parent,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while last_step(folder) < 64:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) != 0
+    saved = max(int(path.stem) for path in (folder / "checkpoint").glob("*.json"))
+    assert 64 <= saved < 160
+    assert not (folder / "evaluation.json").exists()
+
+    again = papermill(out, *parameters)
+    assert again.status == 0, again.errors
+    assert f"goes on after step {saved}" in text(again.book)
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    logged = [step for step in steps if step % 16 == 0]
+    assert steps == sorted(steps) and {*range(64, 161, 16)} <= set(logged)
+    assert json.loads((folder / "evaluation.json").read_text())["step"] == 160
+
+
+def last_step(folder: Path) -> int:
+    log = folder / "metrics.jsonl"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return json.loads(lines[-1])["step"] if lines else 0
+
+
+def test_parameters_are_checked_by_name() -> None:
+    ours = 'game: str = "Pong"  # the game\nsteps = 5'
+    check_parameters(
+        [ours, "import os\nother = 1", '# Parameters\ngame = "Breakout"\nPAPERMILL_INPUT_PATH = "a.ipynb"\n']
+    )
+    check_parameters(["%matplotlib inline", ours])
+    with pytest.raises(GlamkitError, match="unknown parameter 'gane'; did you mean 'game'"):
+        check_parameters([ours, '# Parameters\nsteps = 1\ngane = "Breakout"\n'])
+    with pytest.raises(GlamkitError, match="unknown parameter 'seed'; allowed: game, steps"):
+        check_parameters([ours, "# Parameters\nseed = 1\n"])
+
+
+def test_run_folders_count_from_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT / "notebooks")
+    assert resolve("runs/a") == ROOT / "runs" / "a"
+    monkeypatch.chdir(tmp_path)
+    assert resolve("runs/a") == tmp_path / "runs" / "a"
+    assert resolve("/b") == Path("/b") and resolve("~/c") == Path.home() / "c"
+    with pytest.raises(GlamkitError, match="run_dir = '' is no path"):
+        resolve("")

@@ -1,0 +1,68 @@
+"""05_report: without runs, with made-up ones, and with mistakes in its parameters."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT
+from made_runs import made_run, made_two_games
+
+from glamkit.errors import GlamkitError
+from glamkit.report.report import Report
+
+FEW = 40  # bootstrap repeats
+BOOK = ROOT / "notebooks" / "05_report.ipynb"
+
+
+def cells() -> list[str]:
+    return [cell.source for cell in nbformat.read(BOOK, as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_the_notebook_without_runs(tmp_path: Path) -> None:
+    """Every cell, in this process."""
+    namespace: dict[str, object] = {}
+    for number, cell in enumerate(cells()):
+        exec(cell, namespace)
+        namespace |= {"repeats": FEW, "output": str(tmp_path / "out")} if number == 0 else {}
+    assert (tmp_path / "out" / "report.html").exists()
+    assert isinstance(namespace["report"], Report) and namespace["report"].results == []
+
+
+@pytest.mark.parametrize(
+    ("parameter", "hint"),
+    [
+        ({"runs": "no/such/folder"}, "is not a folder; name run folders"),
+        ({"files": "none.json"}, "cannot be read"),
+        ({"against": "STROM"}, "unknown method 'STROM'; did you mean 'STORM'"),
+        ({"repeats": "many"}, "repeats = 'many' is not a whole number."),
+    ],
+)
+def test_a_mistaken_parameter_stops_the_notebook_at_once(parameter: dict[str, str], hint: str) -> None:
+    namespace: dict[str, object] = {}
+    parameters, setup, *_ = cells()
+    exec(parameters, namespace)
+    with pytest.raises(GlamkitError, match=re.escape(hint)):
+        exec(setup, namespace | parameter)
+
+
+def test_the_notebook_by_papermill(tmp_path: Path) -> None:
+    two_games = made_two_games(tmp_path / "two")
+    for seed in (1, 2):
+        made_run(tmp_path / "more" / f"catch-{seed}", [0.5], name="debug", game="glamkit/Catch-v0", seed=seed)
+    made_run(tmp_path / "more" / "nan", [float("nan")], game="Pong", seed=5)
+    given = {"runs": f"{two_games}, {tmp_path / 'more'}", "repeats": str(FEW), "against": "STORM, IRIS"}
+    parameters = [part for pair in given.items() for part in ("-p", *pair)]
+    out = tmp_path / "out.ipynb"
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(BOOK), str(out), *parameters]
+    done = subprocess.run(command, cwd=BOOK.parent, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [o for c in nbformat.read(out, as_version=4).cells for o in c.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in found) == 6
+    pages = "".join(output.data["text/html"] for output in found if "text/html" in output.get("data", {}))
+    assert "1 of its 1 returns are not finite numbers." in pages and "glamkit/Catch-v0" in pages
+    assert "Only 2 of the 26 games are there" in pages

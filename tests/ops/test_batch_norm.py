@@ -1,0 +1,207 @@
+"""BatchNorm and ReLU in one: in few passes on CPUs, and the same as torch's own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from interpreter import interpret
+from torch import Tensor, nn
+
+from glamkit.models.networks import Decoder, Encoder
+from glamkit.ops import batch_norm, scan
+from glamkit.ops.batch_norm import BatchNormReLU
+from glamkit.ops.onehot_linear import Codes
+from glamkit.ops.triton import batch_norm as kernels
+
+SIZES = [(20, 8, 12), (1, 4, 4), (7, 1, 2)]
+LOOKS = ("test_schema", "test_faketensor")
+
+# The compiler of torch 2.11 makes an instance of a `torch.autograd.Function`, of which torch itself warns.
+pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+
+
+@pytest.fixture
+def plain_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes seconds; one test does it."""
+    monkeypatch.setattr(batch_norm, "_compiled", lambda function: function)
+
+
+@pytest.fixture
+def few_passes(plain_functions: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    """Takes them wherever layers train, by plain functions."""
+    monkeypatch.setattr(batch_norm, "pays", lambda _: True)
+
+
+@pytest.fixture(params=["on a CPU", "on a GPU"])
+def everywhere(request: pytest.FixtureRequest, few_passes: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    """The same for both kinds of machines; that of GPUs without its kernel."""
+    if request.param == "on a GPU":
+        monkeypatch.setattr(batch_norm, "_normalized", batch_norm._normalized_shown)
+
+
+def pair() -> tuple[BatchNormReLU, nn.Sequential]:
+    """The layer, and torch's own two with the same weights."""
+    torch.manual_seed(0)
+    mine, plain = BatchNormReLU(5), nn.BatchNorm2d(5)
+    with torch.no_grad():
+        for parameter in mine.parameters():
+            parameter.normal_()
+        mine.running_mean.normal_()
+    plain.load_state_dict(mine.state_dict())
+    return mine, nn.Sequential(plain, nn.ReLU())
+
+
+def images(count: int = 20, height: int = 8, width: int = 12, last: bool = True) -> Tensor:
+    torch.manual_seed(1)
+    kind = torch.channels_last if last else torch.contiguous_format
+    return (3 * torch.randn(count, 5, height, width) + 1).contiguous(memory_format=kind).requires_grad_()
+
+
+def outcome(layer: nn.Module, x: Tensor, compiler: str = "") -> list[Tensor]:
+    """What it says for the first time, the gradients of some function of it, and what it remembers then."""
+    layer = copy.deepcopy(layer)
+    y = (torch.compile(layer, backend=compiler, fullgraph=True) if compiler else layer)(x)
+    weight = torch.linspace(-1, 1, y.numel(), device=y.device).view(y.shape)
+    return [y.detach(), *torch.autograd.grad((y.float() * weight).sum(), [x, *layer.parameters()]), *layer.buffers()]
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize(("count", "height", "width"), SIZES)
+def test_few_passes_say_the_same(count: int, height: int, width: int, last: bool) -> None:
+    (mine, plain), x = pair(), images(count, height, width, last)
+    for one, two in zip(outcome(mine, x), outcome(plain, x), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4 * float(two.abs().max()), rtol=0)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_rounded_pictures_give_what_torch_gives() -> None:
+    (mine, plain), x = pair(), images()
+    exact, rounded = outcome(plain, x), x.detach().bfloat16().requires_grad_()
+    for one, two, three in zip(outcome(mine, rounded), outcome(plain, rounded), exact, strict=True):
+        assert one.dtype == two.dtype
+        one, two, three = (part.detach().double() for part in (one, two, three))
+        assert (one - three).norm() <= 1.5 * (two - three).norm() + 1e-4 * three.norm()
+
+
+@pytest.mark.usefixtures("few_passes")
+def test_small_differences_far_from_zero_are_not_lost() -> None:
+    mine, _ = pair()
+    x = images().detach() + 3000
+    exact = x.double().var((0, 2, 3), unbiased=False)
+    torch.testing.assert_close(
+        batch_norm._normalized(x, mine.weight, mine.bias, x.mean((0, 2, 3)), 0.0)[2].double(), exact
+    )
+    # From zero it is off by far: squares of thousands leave no room for it.
+    lost = batch_norm._normalized(x, mine.weight, mine.bias, torch.zeros(5), 0.0)[2].double()
+    assert ((lost / exact - 1).abs() > 0.01).any()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("function", [batch_norm._normalized, batch_norm._normalized_shown])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_compiled_functions_pass_over_the_same(
+    kind: torch.dtype, function: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_norm, "LARGE", 0)
+    monkeypatch.setattr(batch_norm, "_normalized", function)
+    (mine, plain), x = pair(), images().detach().to(kind).requires_grad_()
+    within = 1e-4 if kind == torch.float32 else 0.02
+    for one, two in zip(outcome(mine, x, "aot_eager"), outcome(plain, x), strict=True):
+        torch.testing.assert_close(one, two, atol=within * float(two.abs().max()), rtol=0)
+
+
+def test_few_passes_are_for_training_on_large_pictures_where_things_are_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = images().detach()
+    monkeypatch.setattr(batch_norm, "LARGE", x.numel())
+    asked = torch.compile(lambda x: torch.zeros(()) + batch_norm.pays(x), backend="eager", fullgraph=True)
+    assert asked(x) == 1
+    assert asked(x[1:]) == 0
+    assert asked(x.to("meta")) == 0
+    monkeypatch.setattr(batch_norm, "has_kernels", lambda device: device.type == "meta")  # as GPUs have
+    for large, pays in ((x.numel(), 1), (x.numel() + 1, 0)):
+        torch.compiler.reset()
+        monkeypatch.setattr(batch_norm, "LARGE_FOR_GPUS", large)
+        assert asked(x.to("meta")) == pays
+    with torch.no_grad():
+        assert asked(x) == 0
+    assert not batch_norm.pays(x)
+
+
+@pytest.mark.usefixtures("few_passes")
+def test_evaluation_reads_what_training_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    (mine, plain), x, taken = pair(), images(), list[Tensor]()
+    normalized = batch_norm._normalized
+    monkeypatch.setattr(batch_norm, "_normalized", lambda *inputs: taken.append(inputs[0]) or normalized(*inputs))
+    mine(x)
+    plain(x)
+    assert taken == [x]
+    torch.testing.assert_close(mine.eval()(x), plain.eval()(x), atol=1e-4, rtol=0)
+    assert len(taken) == 1
+    assert not torch.equal(mine(x), mine.train()(x))
+
+
+@pytest.mark.usefixtures("plain_functions")
+def test_compilers_are_told_the_truth() -> None:
+    x, grad = (torch.rand(3, 5, 2, 4).contiguous(memory_format=torch.channels_last) for _ in range(2))
+    vectors = [torch.rand(5) for _ in range(4)]
+    torch.library.opcheck(torch.ops.glamkit.normalized.default, (x, *vectors[:3], 1e-5), test_utils=LOOKS)
+    gradients = torch.ops.glamkit.normalized_gradients.default
+    torch.library.opcheck(gradients, (grad, x, *vectors, 1e-5), test_utils=LOOKS)
+    x, grad = (part.permute(0, 2, 3, 1).flatten(1, 2) for part in (x, grad))
+    torch.library.opcheck(torch.ops.glamkit.moments.default, (x, vectors[0], 3), test_utils=LOOKS)
+    torch.library.opcheck(torch.ops.glamkit.pulls.default, (grad, x, *vectors[:3], 3), test_utils=LOOKS)
+    torch.library.opcheck(torch.ops.glamkit.pixels_gradient.default, (grad, x, *vectors), test_utils=LOOKS)
+
+
+def test_names_of_parameters_count_relu_as_a_layer() -> None:
+    encoder, decoder = Encoder((4, 8)), Decoder(Codes(2, 2), (4, 8))
+    assert [name for name, _ in encoder.named_parameters()] == [
+        "0.weight", "1.weight", "1.bias", "3.weight", "4.weight", "4.bias",
+    ]  # fmt: skip
+    assert [name for name, _ in decoder.named_parameters()] == [
+        "0.weight", "2.weight", "2.bias", "4.weight", "5.weight", "5.bias", "7.weight", "7.bias",
+    ]  # fmt: skip
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.equal(encoder[2](encoder[1](encoder[0](x))), F.relu(nn.BatchNorm2d(4)(encoder[0](x))))
+
+
+def compare(device: str, shapes: list[tuple[int, ...]]) -> None:
+    """The kernels' passes over pixels (N, P, C) against the plain ones in float64."""
+    for shape in shapes:
+        for kind in (torch.float32, torch.bfloat16):
+            torch.manual_seed(0)
+            x, grad = (torch.randn(shape).to(kind) + 1 for _ in range(2))
+            vectors = [torch.randn(shape[-1]) for _ in range(4)]
+            passes = {
+                "moments": [x, vectors[0]],
+                "pulls": [grad, x, *vectors[:3]],
+                "gradient": [grad, x, *vectors],
+            }
+            for name, inputs in passes.items():
+                exact = getattr(batch_norm, f"_{name}")(*(part.double() for part in inputs)).double()
+                parts = [] if name == "gradient" else [7]
+                found = getattr(kernels, name)(*(part.to(device) for part in inputs), *parts)
+                found = found.sum(0) if parts else found
+                within = (1e-2 if found.dtype == torch.bfloat16 else 1e-5) * float(exact.abs().max())
+                torch.testing.assert_close(found.double().cpu(), exact, atol=within, rtol=0)
+
+
+def test_the_interpreter_computes_the_plain_passes() -> None:
+    interpret("from test_batch_norm import *; compare('cpu', [(5, 7, 32), (2, 3, 5), (3, 4000, 8)])")
+
+
+@pytest.mark.cuda
+def test_a_gpu_normalises_as_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scan.TRITON, "this GPU has no Triton, so it uses torch's own layers"
+    compare("cuda", [(5, 7, 32), (2, 3, 5), (272, 1024, 32), (272, 64, 128)])
+    monkeypatch.setattr(batch_norm, "LARGE_FOR_GPUS", 0)
+    (mine, plain), x = pair(), images().detach().cuda().requires_grad_()
+    for one, two in zip(outcome(mine.cuda(), x, "inductor"), outcome(plain.cuda(), x), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4 * float(two.abs().max()), rtol=0)

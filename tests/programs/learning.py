@@ -1,0 +1,90 @@
+"""The learning test: a built-in game from its pixels with the preset `learn`, and the same with learning cut.
+
+    python tests/programs/learning.py --game glamkit/Catch-v0 --seeds 1-5
+    python tests/programs/learning.py --cut policy
+
+`--cut policy` lets no gradient into the policy, `--cut reward` leaves the reward head untrained: neither may learn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import truth
+
+from glamkit.config import preset, read_seeds
+from glamkit.errors import GlamkitError
+from glamkit.training import evaluation
+from glamkit.training.trainer import Trainer
+
+CUTS = ("", "policy", "reward")
+
+
+class Learned(NamedTuple):
+    """What a run came to."""
+
+    trained: float  # mean return of the last 100 training episodes
+    evaluated: float  # of 100 evaluation episodes
+    right: list[float]  # share of right pictures 1 .. 10 steps ahead; empty where the rules cannot be listed
+    seconds: float  # of training and evaluation
+
+    @property
+    def line(self) -> str:
+        dreams = " ".join(f"{share:.2f}" for share in self.right)
+        return (
+            f"last 100 episodes {self.trained:+.2f}, evaluation {self.evaluated:+.2f}, {self.seconds:.0f} s, {dreams}"
+        )
+
+
+def learn(folder: Path, game: str = "glamkit/Catch-v0", seed: int = 1, cut: str = "", overrides: str = "") -> Learned:
+    """Trains and evaluates a run of the preset `learn`."""
+    started = time.perf_counter()
+    config = preset("learn", overrides, game=game, seed=seed)
+    trainer = Trainer(config, folder)
+    world_model, actor_critic = trainer.agent.world_model, trainer.agent.actor_critic
+    if cut == "policy":
+        policy = actor_critic.policy
+        actor_critic.policy = lambda states: policy(states).detach()  # type: ignore[method-assign]
+    if cut == "reward":
+        world_model.reward.requires_grad_(False)
+    returns = [event.metrics["episode/return"] for event in trainer if event.kind == "episode"]
+    report = evaluation.evaluate(trainer.agent, config, trainer.machine, trainer.step)
+    evaluation.save(report, folder / "evaluation.json")
+    seconds = time.perf_counter() - started
+    try:
+        right = truth.compare(world_model, config, trainer.machine).share.tolist()
+    except GlamkitError:
+        right = []
+    return Learned(float(np.mean(returns[-100:])), report["mean_return"], right, seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--game", default="glamkit/Catch-v0")
+    parser.add_argument("--seeds", default="1")
+    parser.add_argument("--cut", choices=CUTS, default="")
+    parser.add_argument("--overrides", default="")
+    parser.add_argument("--folder", type=Path, help="keeps the run folders; the default is thrown away")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in read_seeds(options.seeds):
+            folder = (options.folder or Path(scratch)) / f"seed{seed}"
+            learned = learn(folder, options.game, seed, options.cut, options.overrides)
+            found[str(seed)] = learned._asdict()
+            sys.stdout.write(f"{options.game}, seed {seed}, cut: {options.cut or 'nothing'}: {learned.line}\n")
+            sys.stdout.flush()
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

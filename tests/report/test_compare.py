@@ -1,0 +1,207 @@
+"""What a run's passport records, and what it is that two runs differ in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+
+from glamkit.config import preset
+from glamkit.errors import GlamkitError
+from glamkit.report import compare
+from glamkit.report.compare import Comparison, welch
+from glamkit.runs import provenance
+from glamkit.runs.folder import Run
+from glamkit.runs.provenance import Provenance, git_state
+
+CPU = torch.device("cpu")
+
+
+# The passport ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_passport_says_what_it_takes_and_what_it_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, now = tmp_path / "passport.json", [100.0]
+    monkeypatch.setattr(provenance, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    config = preset("debug", seed=7)
+    first = Provenance(Run(tmp_path), config, 0, CPU, {"precision": "float32", "kernel": "glamkit"})
+    with first:
+        now[0] += 2
+        first.write(10)
+        now[0] += 2
+    now[0] += 5  # nobody trains
+    first.write(20)
+    second = Provenance(Run(tmp_path), config, 20, CPU, {"precision": "bfloat16"})
+    with second:
+        second.write(30)
+    data = json.loads(path.read_text())
+    assert (data["format"], data["seed"]) == (1, 7)
+    one, two = data["sessions"]
+    assert [(s["first_step"], s["step"]) for s in (one, two)] == [(0, 20), (20, 30)]
+    assert one["seconds"] == 4
+    assert one["steps_per_second"] == pytest.approx(20 / one["seconds"])
+    assert one["peak_bytes"] > 10**7
+    assert one["versions"]["torch"] == metadata.version("torch")
+    assert {"python", "glamkit", "numpy", "ale-py"} <= set(one["versions"])
+    assert {"host", "system", "cores", "threads", "device", "device_name", "kernel"} <= set(one["machine"])
+    assert (one["machine"]["precision"], two["machine"]["precision"]) == ("float32", "bfloat16")
+
+
+def test_sessions_after_the_step_that_is_gone_on_from_are_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "passport.json"
+    run, config = Run(tmp_path), preset("debug")
+    Provenance(run, config, 0, CPU, {}).write(50)
+    Provenance(run, config, 50, CPU, {}).write(90)
+    again = Provenance(run, config, 50, CPU, {})  # killed before the next checkpoint
+    again.write(70)
+    assert [s["step"] for s in provenance.sessions(path)] == [50, 70]
+
+
+def test_a_passport_is_quick_and_never_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = time.process_time()
+    made = Provenance(Run(tmp_path), preset("debug"), 0, CPU, {})
+    made.write(1)
+    assert time.process_time() - began < 1  # its own work, whatever else the machine does
+    (tmp_path / "passport.json").write_text("[" * 5000)
+    assert provenance.sessions(tmp_path / "passport.json") == []
+    Provenance(Run(tmp_path / "none"), preset("debug"), 0, CPU, {}).write(1)  # no such folder
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_state(ROOT) in ({"unknown": "git is not installed"}, git_state(tmp_path))
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_the_git_state(tmp_path: Path) -> None:
+    assert git_state(tmp_path) == {"unknown": "glamkit was not run from a git checkout"}
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", "-C", tmp_path, *who, *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("init", "-b", "trunk")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-m", "one")
+    head = git("rev-parse", "HEAD")
+    assert git_state(tmp_path) == {"commit": head, "branch": "trunk", "dirty": False}
+    (tmp_path / "a").write_text("2")
+    assert git_state(tmp_path)["dirty"] is True
+    (tmp_path / ".git" / "HEAD").write_text("damaged")
+    assert "unknown" in git_state(tmp_path)
+
+
+# Two runs -------------------------------------------------------------------------------------------------------------
+
+
+def run(folder: Path, score: float | None, overrides: str = "", seed: int = 1, **facts: Any) -> Path:
+    """A finished run, without training."""
+    config, made = preset("debug", overrides, seed=seed), Run(folder)
+    folder.mkdir(parents=True)
+    made.begin(config, {})
+    if score is not None:
+        made.evaluation_file.write_text(json.dumps({"mean_return": score, "step": config.trainer.env_steps}))
+    session = {"step": 96, "git": {"commit": "c1", "dirty": False}, "versions": {"torch": "2.8"}, "machine": {}}
+    for name, value in facts.items():
+        part, _, key = name.partition("_")
+        session[part] = {**session[part], key: value}
+    (folder / "passport.json").write_text(json.dumps({"sessions": [session]}))
+    return folder
+
+
+RESET, STICKY = "agent.context=reset", "env.sticky=0"
+
+
+def test_one_setting_beyond_the_spread_between_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, (plain, changed) in enumerate([(1.0, 5.0), (1.2, 5.3), (0.9, 5.2)], 1):
+        run(tmp_path / f"plain-{seed}", plain, seed=seed)
+        run(tmp_path / f"reset-{seed}", changed, RESET, seed=seed)
+    run(tmp_path / "other", 99.0, STICKY)  # another experiment does not count
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    assert compare.main([str(tmp_path / "plain-1"), str(tmp_path / "reset-2")]) == 0
+    out = capsys.readouterr().out
+    assert "agent.context" in out
+    assert "carried" in out
+    assert "1.03, 95 % interval 0.65 to 1.41, 3 seeds" in out
+    low, high = welch([1.0, 1.2, 0.9], [5.0, 5.3, 5.2]) or (0, 0)
+    assert f"B minus A is +4.13 over seeds, 95 % interval {low:.2f} to {high:.2f}: beyond the spread" in out
+    assert out.rstrip().endswith("Only agent.context differs among the settings.")
+
+
+def test_several_settings_are_told_apart_by_runs_beside_them(tmp_path: Path) -> None:
+    a = run(tmp_path / "a", 1.0)
+    b = run(tmp_path / "b", 3.0, f"{RESET} {STICKY}")
+    verdict = Comparison(a, b).verdict()
+    assert "each needs two seeds or more" in verdict
+    assert "2 settings differ at once. No run beside them changes env.sticky or agent.context alone." in verdict
+    run(tmp_path / "c", 2.5, RESET)
+    verdict = Comparison(a, b).verdict()
+    assert verdict.endswith("From A, agent.context alone: +1.50 (1 seed). No run beside them changes env.sticky alone.")
+
+
+def test_within_the_spread(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        run(tmp_path / f"a{seed}", float(seed), seed=seed)
+        run(tmp_path / f"b{seed}", seed + 0.1, RESET, seed=seed)
+    assert "within the spread between seeds" in Comparison(tmp_path / "a1", tmp_path / "b1").verdict()
+    assert (
+        "the same experiment: such a difference is the spread" in Comparison(tmp_path / "a1", tmp_path / "a2").verdict()
+    )
+
+
+def test_versions_and_machines(tmp_path: Path) -> None:
+    a = run(tmp_path / "a", 1.0)
+    b = run(tmp_path / "b", 1.5, versions_torch="2.9", git_dirty=True, machine_precision="bfloat16")
+    for folder, end in ((a, 2), (b, 3)):
+        lines = [{"step": 16, "loss": 1, "time/x": end}, {"step": 32, "loss": end}]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = Comparison(a, b)
+    assert found.facts["versions torch"] == ("2.8", "2.9")
+    assert found.facts["git dirty"] == ("False", "True")
+    assert found.facts["machine precision"] == ("unknown", "bfloat16")
+    assert "their logs part at step 32: by versions or machine" in found.verdict()
+    html = found._repr_html_()
+    assert "versions torch" in html
+    (b / "metrics.jsonl").write_text((a / "metrics.jsonl").read_text().replace('"time/x": 2', '"time/x": 7'))
+    assert "so is every line of their logs" in Comparison(a, b).verdict()
+
+
+def test_what_changed_at_a_resume_is_shown(tmp_path: Path) -> None:
+    a = run(tmp_path / "a", 1.0)
+    b = run(tmp_path / "b", 1.0)
+    data = json.loads((b / "passport.json").read_text())
+    data["sessions"].append({**data["sessions"][0], "versions": {"torch": "2.9"}})
+    (b / "passport.json").write_text(json.dumps(data))
+    assert Comparison(a, b).facts == {"versions torch": ("2.8", "2.8 -> 2.9")}
+
+
+def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = run(tmp_path / "a", 1.0)
+    unfinished = run(tmp_path / "b", None, RESET)
+    (unfinished / "passport.json").unlink()
+    found = Comparison(a, unfinished)
+    assert "has no final evaluation yet" in found.verdict()
+    assert "not evaluated" in repr(found)
+    assert found.facts["versions torch"] == ("2.8", "unknown")
+    with pytest.raises(GlamkitError, match="are the same run; name two"):
+        Comparison(a, tmp_path / "b" / ".." / "a")
+    assert compare.main([str(a), str(tmp_path / "none")]) == 2
+    assert "none holds no run: there is no config.json in it." in capsys.readouterr().err
+
+
+def test_welch_against_numbers_worked_by_hand() -> None:
+    # Means 2 and 5, variances 1 and 4 of 3 and 3: standard error sqrt(5/3), degrees (5/3)^2 / (1/18 + 16/18) = 2.94.
+    low, high = welch([1.0, 2.0, 3.0], [3.0, 5.0, 7.0]) or (0, 0)
+    assert (low + high) / 2 == pytest.approx(3.0)
+    assert (high - low) / 2 == pytest.approx(4.3027 * (5 / 3) ** 0.5)
+    assert welch([1.0], [2.0, 3.0]) is None
+    assert welch([1.0, 1.0], [2.0, 2.0]) == (1.0, 1.0)

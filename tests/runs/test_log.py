@@ -1,0 +1,43 @@
+"""Means of what comes in again and again, kept and taken up again without a trace."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from glamkit.runs.log import Means
+
+
+def added(means: Means, *numbers: float) -> None:
+    for number in numbers:
+        means.add({"loss": torch.tensor(number), "size": 2 * number}, "model")
+
+
+def test_means_are_of_all_that_came_in() -> None:
+    means = Means()
+    added(means, 1, 3)
+    means.add({"reward": torch.tensor(5.0, dtype=torch.float64)}, "replay")
+    assert means.take() == {"model/loss": 2, "model/size": 4, "replay/reward": 5}
+    assert means.take() == {}
+
+
+def test_a_value_that_is_overwritten_later_counts_as_it_was() -> None:
+    means, value = Means(), torch.tensor(1.0)
+    means.add({"loss": value}, "model")
+    value.fill_(7)
+    means.add({"loss": value}, "model")
+    assert means.take() == {"model/loss": 4}
+
+
+@pytest.mark.parametrize("after", [(), (7.0,)])
+def test_half_gathered_means_go_on_after_a_pause(after: tuple[float, ...]) -> None:
+    whole, parts, resumed = Means(), Means(), Means()
+    for means in (whole, parts):
+        added(means, 0.1, 0.2)
+        means.add({"late": 5.0}, "model")  # fewer of these, under the same prefix
+    resumed.load_state_dict(parts.state_dict())
+    assert resumed.state_dict() == whole.state_dict() == parts.state_dict()
+    for means in (whole, resumed):
+        added(means, *after)
+    assert resumed.state_dict() == whole.state_dict()
+    assert resumed.take() == whole.take()

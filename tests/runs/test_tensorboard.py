@@ -1,0 +1,124 @@
+"""The log for TensorBoard: every step once, also after a stop, and videos that it can play."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_runs import after_steps, finished, short
+
+from glamkit.config import preset
+from glamkit.errors import GlamkitError
+from glamkit.runs import tensorboard
+from glamkit.runs.folder import Run
+from glamkit.runs.tensorboard import TensorBoardLog
+from glamkit.training.trainer import Trainer
+
+
+@pytest.fixture(autouse=True)
+def _needed(request: pytest.FixtureRequest) -> None:
+    if "without" not in request.node.name:
+        pytest.importorskip("tensorboard", reason="needs TensorBoard: pip install 'glamkit[tensorboard]'")
+
+
+def written(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard reads: each scalar with its steps and values, in the order of the file."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
+    found.Reload()
+    scalars = {tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+    pictures = {tag: [(e.step, float(e.width)) for e in found.Images(tag)] for tag in found.Tags()["images"]}
+    return scalars | pictures
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    made = Run(tmp_path / "run")
+    made.folder.mkdir()
+    made.begin(preset("debug"), {})
+    yield made
+
+
+def add(run: Run, step: int, **values: Any) -> None:
+    with run.log_file.open("a") as file:
+        file.write(json.dumps({"step": step, "kind": "log", **values}) + "\n")
+
+
+def test_every_line_of_the_log_once(run: Run) -> None:
+    mirror = TensorBoardLog(run)
+    mirror.follow()  # nothing is there yet
+    add(run, 16, loss=2.0, nan=None)
+    mirror.follow()
+    mirror.follow()
+    add(run, 32, loss=1.0)
+    with run.log_file.open("a") as file:
+        file.write('{"step": 48, "lo')
+    mirror.close()
+    assert written(run.folder) == {"loss": [(16, 2.0), (32, 1.0)]}
+
+    run.log_file.write_text("")  # as on a resume from the checkpoint at 16
+    add(run, 16, loss=2.0)
+    again = TensorBoardLog(run)
+    add(run, 32, loss=3.0)
+    again.close()
+    assert written(run.folder) == {"loss": [(16, 2.0), (32, 3.0)]}
+
+
+def test_videos_and_the_final_score(run: Run) -> None:
+    videos = run.folder / "videos"
+    videos.mkdir()
+    frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (0, 200)]
+    add(run, 96, loss=1.0)
+    mirror = TensorBoardLog(run)
+    for name in ("evaluation-best.gif", "evaluation-000000032-best.gif"):
+        frames[0].save(videos / name, save_all=True, append_images=frames[1:])
+    shades = {name: np.full((8, 8, 3), 90, np.uint8) for name in ("real", "reconstructed", "imagined")}
+    np.savez(videos / "strip-000000048.npz", step=48, **shades)
+    (videos / "strip-000000064.npz").write_bytes(b"damaged")
+    run.evaluation_file.write_text('{"mean_return": 4.5, "step": 96}')
+    mirror.follow()
+    mirror.close()
+    found = written(run.folder)
+    assert [step for step, _ in found["strip"]] == [48]
+    assert found["evaluation/final"] == [(96, 4.5)]
+    assert [step for step, _ in found["videos/evaluation-best"]] == [32, 96]
+
+
+def test_any_run_can_be_shown_afterwards(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    add(run, 16, loss=2.0)
+    assert tensorboard.main([str(run.folder)]) == 0
+    assert tensorboard.main([str(run.folder)]) == 0
+    assert capsys.readouterr().out == 2 * f"tensorboard --logdir {run.folder / 'tensorboard'}\n"
+    assert written(run.folder) == {"loss": [(16, 2.0)]}
+    assert tensorboard.main([str(tmp_path / "none")]) == 2
+    assert "holds no run" in capsys.readouterr().err
+
+
+def test_a_trainer_writes_it_and_a_resumed_one_goes_on(tmp_path: Path) -> None:
+    config = short("runtime.tensorboard=True")
+    after_steps(config, tmp_path / "run", 63)  # logged at 60, saved at 50
+    trainer = finished(config, tmp_path / "run")
+    found = written(tmp_path / "run")
+    assert [step for step, _ in found["world_model/total"]] == [50, 60]
+    lines = [json.loads(line) for line in trainer.run.log_file.read_text().splitlines()]
+    logged = [line for line in lines if "world_model/total" in line]
+    assert [value for _, value in found["world_model/total"]] == pytest.approx([x["world_model/total"] for x in logged])
+
+
+def test_off_by_default(tmp_path: Path) -> None:
+    finished(short(), tmp_path)
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_without_tensorboard_one_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(GlamkitError, match=r"TensorBoard is not installed: pip install 'glamkit\[tensorboard\]'\."):
+        Trainer(short("runtime.tensorboard=True"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,277 @@
+"""Ablations: variants and seeds by name, runs made once, side by side and resumably, and what they came to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from glamkit.config import preset
+from glamkit.errors import GlamkitError
+from glamkit.runs.folder import Run
+from glamkit.sweeps import ablation, status_table
+from glamkit.sweeps.ablation import QUESTIONS, Ablation, read_seeds, read_variants
+from glamkit.sweeps.job import Job
+from glamkit.sweeps.pool import Local, Pool
+from glamkit.sweeps.status_table import StatusTable, run_jobs
+from glamkit.training import checkpoint
+
+GAME = "glamkit/Catch-v0"
+QUICK = "runtime.device=cpu"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """For the processes that are started: the models are tiny and the machine may be busy."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+def plan(folder: Path, variants: str = "bootstrap", seeds: str = "1", **changes: Any) -> Ablation:
+    given = {"game": GAME, "preset": "debug", "env_steps": 64, "overrides": QUICK} | changes
+    return Ablation(variants=variants, seeds=seeds, folder=folder, **given)
+
+
+def last_step(folder: Path) -> int:
+    log = folder / "metrics.jsonl"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return int(json.loads(lines[-1])["step"]) if lines else 0
+
+
+def wait_for(folder: Path, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while last_step(folder) < step:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# What is asked for ----------------------------------------------------------------------------------------------------
+
+
+def test_variants_are_named_alone_or_by_question() -> None:
+    assert read_variants("modules") == ["modules-both", "modules-gmamba", "modules-lmamba"]
+    assert read_variants("acting-posterior, modules-gmamba") == ["modules-gmamba", "acting-posterior"]
+    assert read_variants(["variation", "variation-off"]) == ["variation-off", "variation-frozen", "variation-learned"]
+    assert len(read_variants("all")) == sum(len(question.choices) for question in QUESTIONS.values()) == 17
+
+
+def test_seeds_are_read_in_all_their_forms() -> None:
+    assert read_seeds("1 2,3") == read_seeds("1-3") == read_seeds([1, 2, 3]) == [1, 2, 3]
+    assert read_seeds(3) == [3]
+    assert read_seeds("4 1-2 1") == [4, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"variants": "gmamba"}, "unknown variant 'gmamba'; did you mean 'modules-gmamba'"),
+        ({"variants": "modules acting-prio"}, "unknown variant 'acting-prio'; did you mean 'acting-prior'"),
+        ({"variants": "modules-gmanba"}, "unknown variant 'modules-gmanba'; did you mean 'modules-gmamba'"),
+        ({"variants": " "}, "variants is empty; allowed: all, modules,"),
+        ({"seeds": "one"}, "seeds = 'one' is not a list of whole numbers such as 1 2 3 or 1-3."),
+        ({"seeds": "3-1"}, "seeds = '3-1' is not a list"),
+        ({"seeds": []}, "seeds is empty"),
+        ({"game": "glamkit/Cacth-v0"}, "did you mean 'glamkit/Catch-v0'"),
+        ({"preset": "debgu"}, "unknown preset 'debgu'; did you mean 'debug'"),
+        ({"env_steps": 20}, "env_steps = 20 leaves nothing to train"),
+        ({"folder": ""}, "folder is empty"),
+        ({"overrides": "trainer.warmpu=60"}, "unknown setting 'trainer.warmpu'"),
+    ],
+)
+def test_a_mistake_stops_before_anything_is_written(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(GlamkitError) as error:
+        plan(**{"folder": tmp_path / "runs", **change})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_the_preset_says_is_run_once(tmp_path: Path) -> None:
+    everything = plan(tmp_path, "all", "1 2")
+    names = [job.name for job in everything.jobs]
+    assert len(names) == len(set(names)) == 2 * (1 + 17 - len(QUESTIONS))  # one answer of each question is the preset's
+    assert names[0] == "preset-seed1"
+    assert names.index("preset-seed2") == len(names) // 2  # seed by seed
+    labels = {f"{v.question}: {v.label}" for v in everything.variants}
+    assert {
+        "modules: both (preset)",
+        "modules: gmamba",
+        "variation: frozen (preset)",
+        "latents: sampled (preset)",
+    } <= labels
+    job = next(job for job in everything.jobs if job.name == "modules-lmamba-seed2")
+    assert job.run.folder == tmp_path / "Catch-v0" / "modules-lmamba-seed2"
+    assert (job.config.world_model.modules, job.config.trainer.seed, job.config.trainer.env_steps) == ("lmamba", 2, 64)
+    assert job.config.override(**{"world_model.modules": "both"}) == everything.jobs[len(names) // 2].config
+
+
+def test_a_question_is_always_answered_by_the_preset_too(tmp_path: Path) -> None:
+    assert [job.name for job in plan(tmp_path, "modules-gmamba").jobs] == ["preset-seed1", "modules-gmamba-seed1"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "plain"),
+    [
+        ("", "frozen"),
+        ("world_model.variation_head=learned", "learned"),
+        ("world_model.variation_scale=0", "off"),
+        ("world_model.variation_scale=0.5", "frozen"),
+    ],
+)
+def test_the_variation_loss_is_off_or_on_whatever_the_preset_says(overrides: str, plain: str, tmp_path: Path) -> None:
+    variants = {v.choice: v for v in plan(tmp_path, "variation", overrides=f"{QUICK} {overrides}").variants}
+    assert [choice for choice, v in variants.items() if v.plain] == [plain]
+    for choice, v in variants.items():
+        model = v.config.world_model
+        assert (model.variation_scale == 0) == (choice == "off")
+        assert (model.variation_head == "learned") == (choice == "learned")
+
+
+# The runs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ablation")
+    plan(folder).run(2)
+    return folder
+
+
+def test_runs_are_ordinary_run_folders(made: Path) -> None:
+    assert sorted(path.name for path in (made / "Catch-v0").iterdir()) == ["bootstrap-next-seed1", "preset-seed1"]
+    for job in plan(made).jobs:
+        assert job.run.config() == job.config
+        report = json.loads(job.run.evaluation_file.read_text())
+        assert report["step"] == 64
+        assert report["mean_return"] == job.score()
+        assert job.step() == last_step(job.run.folder) <= 64
+        assert not (job.run.folder / "errors.txt").exists()
+
+
+def test_finished_runs_are_not_run_again(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)  # no process can be started
+    plan(made).run(2)
+    assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 runs done  step 128/128  done"
+    with pytest.raises(TypeError):
+        plan(made, seeds="1 2").run(2)
+
+
+def test_a_folder_of_another_experiment_is_refused(made: Path) -> None:
+    with pytest.raises(GlamkitError, match=r"preset-seed1 holds another experiment: actor_critic\.discount is"):
+        plan(made, overrides="actor_critic.discount=0.9").run(1)
+    with pytest.raises(GlamkitError, match="workers = 0 is outside its range: at least 1"):
+        plan(made).run(0)
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    given = f"--game {GAME} --preset debug --variants bootstrap --seeds 1 --workers 1 --overrides {QUICK}"
+    return [sys.executable, "-m", "glamkit.sweeps.ablation", *given.split(), "--folder", str(folder), *more]
+
+
+def test_a_killed_ablation_leaves_runs_that_go_on(tmp_path: Path) -> None:
+    """Killed without a word: its processes notice, save and end; the next call waits for that and resumes."""
+    folder = tmp_path / "Catch-v0" / "preset-seed1"
+    with subprocess.Popen([*command(tmp_path), "--env-steps", "112"], stdout=subprocess.DEVNULL) as starter:
+        wait_for(folder, 64)
+        starter.kill()
+    (job, *_) = plan(tmp_path, env_steps=112).jobs
+    run_jobs([job], Local([job], 1), interactive=False)
+    assert job.score() is not None
+    assert checkpoint.steps(folder / "checkpoint")[-1] == 112
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert {*range(16, 113, 16)} <= set(steps)
+
+
+def test_interrupted_it_saves_and_does_not_look_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    todo = plan(tmp_path, env_steps=1000).jobs
+    folder = todo[0].run.folder
+
+    def press(_: float) -> None:
+        wait_for(folder, 64)
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.pause()
+
+    with monkeypatch.context() as patched, pytest.raises(GlamkitError, match="stopped with 0 of 2 runs done and saved"):
+        patched.setattr(status_table, "time", type("Time", (), {**vars(time), "sleep": staticmethod(press)}))
+        run_jobs(todo, Local(todo, 1), interactive=False)
+    assert checkpoint.steps(folder / "checkpoint")[-1] >= 64
+    assert "stopped at step" in (folder / "errors.txt").read_text()
+    assert not todo[1].run.started
+
+
+def test_one_failure_does_not_stop_the_others(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (good, *_) = plan(made).jobs
+    game = preset("debug", "trainer.env_steps=64", game="CartPole-v1")
+    bad = Job(Run(made / "bad"), game)
+    after = Job(Run(made / "after"), preset("debug", f"trainer.env_steps=50 {QUICK}", game=GAME))
+    with pytest.raises(GlamkitError, match="1 of 3 runs failed; bad: CartPole-v1 cannot be played"):
+        run_jobs([bad, good, after], Local([bad], 1), interactive=False)
+    assert after.score() is not None
+    assert "bad: CartPole-v1 cannot be played" in capsys.readouterr().out
+    assert "cannot be played" in (made / "bad" / "errors.txt").read_text()
+
+
+def test_the_board_says_where_runs_are(made: Path, tmp_path: Path) -> None:
+    todo = [*plan(made).jobs, plan(tmp_path, "modules-gmamba").jobs[1]]
+    shown = StatusTable(Pool(todo, Local(todo, 1)), interactive=False, every=10.0)
+    assert shown.state() == "2 of 3 runs done, 1 queued  step 128/192  time left: not known yet"
+    html = shown._repr_html_()
+    assert '<progress value="128" max="192"' in html
+    assert "modules-gmamba-seed1" in html
+
+
+# For people -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = command(made, "--env-steps", "64")[3:]
+    assert ablation.main([*arguments, "--show"]) == 0
+    out = capsys.readouterr().out
+    assert "bootstrap: current (preset)  1 of 1" in out
+    assert "runs done" not in out
+    assert (made / "Catch-v0" / "ablation.png").stat().st_size > 10_000
+    assert ablation.main(arguments) == 0
+    assert "2 of 2 runs done  step 128/128  done" in capsys.readouterr().out
+    assert ablation.main([*arguments, "--variants", "bootstap"]) == 2
+    assert (
+        capsys.readouterr().err
+        == "unknown variant 'bootstap'; did you mean 'bootstrap' or 'bootstrap-next' or 'bootstrap-current'?\n"
+    )
+    assert ablation.main([*arguments, "--overrides", "actor_critic.discount=0.9"]) == 2
+    assert "holds another experiment" in capsys.readouterr().err
+
+
+def test_the_notebook(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.ipynb"
+    given = {
+        "preset": "debug",
+        "env_steps": 64,
+        "variants": "bootstrap",
+        "seeds": 1,
+        "folder": made,
+        "overrides": QUICK,
+    }
+    pairs = [part for name, value in given.items() for part in ("-p", name, str(value))]
+    source = ROOT / "notebooks" / "07_ablation.ipynb"
+    program = [sys.executable, "-m", "papermill", "--no-progress-bar", str(source), str(out), *pairs]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    cells = {cell.id: cell.get("outputs", []) for cell in nbformat.read(out, as_version=4).cells}
+    assert "2 are finished" in cells["setup"][0]["data"]["text/plain"]
+    assert "2 of 2 runs done" in cells["run"][0]["text"]
+    assert "bootstrap: next" in cells["table"][0]["data"]["text/html"]
+    assert "image/png" in cells["figure"][0]["data"]

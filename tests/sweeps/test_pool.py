@@ -1,0 +1,218 @@
+"""Runs side by side: who makes them, what is tried again, and where each one is, said from its folder alone."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from tiny_runs import catch_jobs, evaluated
+
+from glamkit.errors import GlamkitError
+from glamkit.sweeps import pool, status_table, worker
+from glamkit.sweeps.job import FRESH, Job, JobRecord
+from glamkit.sweeps.pool import Local, Pool
+from glamkit.sweeps.status_table import StatusTable, run_jobs
+
+
+class Script:
+    """An engine whose processes only say how they ended, after so many looks."""
+
+    def __init__(self, room: int, endings: dict[str, list[int]], looks: int = 2) -> None:
+        self.room, self.endings, self.looks = room, endings, looks
+        self.started: list[tuple[str, int]] = []
+        self.most = self.now = 0
+
+    def start(self, job: Job, attempt: int) -> Played:
+        self.started.append((job.name, attempt))
+        self.now += 1
+        self.most = max(self.most, self.now)
+        ending = self.endings.get(job.name, [0])
+        return Played(self, job, ending[min(attempt, len(ending)) - 1], attempt)
+
+
+class Played:
+    def __init__(self, engine: Script, job: Job, ending: int, attempt: int) -> None:
+        self.engine, self.job, self.ending, self.left, self.attempt = engine, job, ending, engine.looks, attempt
+        JobRecord.begin(attempt).write(job.run.folder)
+
+    def poll(self) -> int | None:
+        self.left -= 1
+        if self.left:
+            return None
+        self.engine.now -= 1
+        if self.ending >= 0:
+            state = "failed" if self.ending else "done"
+            JobRecord.begin(self.attempt)._replace(state=state, error=["ValueError: no"]).write(self.job.run.folder)
+        if self.ending > 0:
+            self.job.errors_file.write_text("Traceback\n  line\nValueError: no\n")
+        if self.ending == 0:
+            evaluated(self.job)
+        return self.ending
+
+    def finish(self) -> None:
+        self.left = 1
+
+    def kill(self) -> None:
+        raise AssertionError("it ends by itself")
+
+
+@pytest.fixture
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PAUSE", 0.0)
+    monkeypatch.setattr(status_table, "time", type("Time", (), {**vars(time), "sleep": staticmethod(lambda _: None)}))
+
+
+@pytest.mark.usefixtures("_no_pause")
+def test_failed_runs_are_tried_again_and_then_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    todo = catch_jobs(tmp_path, 5)
+    evaluated_before, *_ = todo
+    evaluated_before.run.folder.mkdir(parents=True)
+    evaluated(evaluated_before)
+    names = [job.name for job in todo]
+    engine = Script(2, {names[1]: [1, -9, 0], names[2]: [1], names[3]: [-9]})
+    with pytest.raises(GlamkitError, match=f"2 of 5 runs failed; {names[2]}: ValueError: no"):
+        run_jobs(todo, engine, retries=2, interactive=False)
+    assert engine.most == 2
+    assert names[0] not in [name for name, _ in engine.started]
+    assert [attempt for name, attempt in engine.started if name == names[1]] == [1, 2, 3]
+    assert [sum(name == other for other, _ in engine.started) for name in names] == [0, 3, 3, 3, 1]
+    assert [job.progress().state for job in todo] == ["done", "done", "failed", "failed", "done"]
+    out = capsys.readouterr().out
+    assert f"{names[2]} failed:\n    Traceback\n      line\n    ValueError: no\n" in out
+    assert f"{names[3]} failed:\n    killed by signal 9; was there memory enough?\n" in out
+    assert f"{names[1]}: failed, and is tried again" in out
+    assert f"{names[4]}: mean return 1.50" in out
+
+    again = Script(9, {})
+    run_jobs(todo, again, interactive=False)
+    assert again.started == [(names[2], 1), (names[3], 1)]
+    assert {job.progress().state for job in todo} == {"done"}
+
+
+@pytest.mark.usefixtures("_no_pause")
+def test_a_stopped_batch_is_not_a_failed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    todo = catch_jobs(tmp_path)
+    engine = Script(2, {job.name: [2] for job in todo}, looks=100)
+
+    def press(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(status_table.time, "sleep", staticmethod(press), raising=False)
+    with pytest.raises(GlamkitError, match="stopped with 0 of 4 runs done and saved; run it again to go on"):
+        run_jobs(todo, engine, interactive=False)
+    assert len(engine.started) == 2
+    assert not todo[2].run.started
+
+
+def test_a_run_has_one_process_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job,) = catch_jobs(tmp_path, 1)
+    folder = job.run.folder
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(worker, "PATIENCE", 0.1)
+    order = json.dumps({"config": asdict(job.config), "attempt": 1, "notebook": None})
+    monkeypatch.setattr("sys.stdin", io.StringIO(order + "\n"))
+    with (folder / ".job.lock").open("w") as file:
+        file.write("4321 elsewhere")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert worker.main([str(folder)]) == 2
+    said = "is being trained by another process ('4321' on 'elsewhere'); wait for it or end it, or use another run_dir."
+    assert capsys.readouterr().err == f"{folder} {said}\n"
+    assert JobRecord.read(folder) is None  # only the other writes down where the run is
+
+
+def test_where_a_run_is_from_its_files(tmp_path: Path) -> None:
+    (job,) = catch_jobs(tmp_path, 1)
+    folder = job.run.folder
+    assert (job.progress().state, job.progress().work) == ("queued", 48)  # half of its steps are random
+    folder.mkdir(parents=True)
+    JobRecord.begin(1).write(folder)
+    assert (job.progress().state, job.progress().step, job.progress().left) == ("running", 0, None)
+    job.run.log_file.write_text('{"step": 48, "kind": "log", "time/steps_per_second": 900.0}\n')
+    assert (job.progress().left, job.progress().work) == (None, 48)  # random steps only
+    with job.run.log_file.open("a") as file:
+        file.write('{"step": 64, "kind": "log", "time/steps_per_second": 4.0}\n{"step": 66, "kind": "episode"}\n{"st')
+    assert job.progress()[:4] == ("running", 66, 96, 4.0)
+    assert job.progress().left == pytest.approx(30 / 4)
+    stale = json.loads((folder / "job.json").read_text()) | {"beat": time.time() - 2 * FRESH}
+    (folder / "job.json").write_text(json.dumps(stale))
+    assert job.progress().state == "cut"
+    job.fail(3, ["a", "b"])
+    assert (job.progress().state, job.progress().record.error) == ("failed", ["a", "b"])
+    evaluated(job)
+    assert job.progress().state == "failed"  # its notebook did not come to its end
+    assert not job.done()
+    (folder / "job.json").write_text("damaged")
+    assert (job.progress().state, job.progress().score) == ("done", 1.5)
+
+
+def test_the_table_puts_trouble_first(tmp_path: Path) -> None:
+    todo = catch_jobs(tmp_path)
+    for job in todo[:3]:
+        job.run.folder.mkdir(parents=True)
+    evaluated(todo[0])
+    todo[1].fail(3, ["line", "out of <memory>"])
+    JobRecord.begin(2).write(todo[2].run.folder)
+    todo[2].run.log_file.write_text('{"step": 80, "kind": "log", "time/steps_per_second": 4.0}\n')
+    seen = {job.name: job.progress() for job in todo}
+    rows = status_table.rows(seen)
+    assert [row[1] for row in rows[1:]] == ["running", "failed", "queued", "done"]
+    assert rows[1][:5] == ("Catch-v0/seed3", "running", "80/96", "4", "4s")
+    assert rows[1][6].startswith("attempt 2  on ")
+    assert rows[2][6] == "attempt 3  out of <memory>"
+    assert rows[4][5] == "1.50"
+    # 16 steps of the one at work, and 48 of the one in the queue after as many random ones; none of what failed.
+    said = "1 of 4 runs done, 1 running, 1 queued, 1 failed  step 80/384  4 steps/s  16s left"
+    assert status_table.summary(seen) == said
+    assert "out of &lt;memory&gt;" in status_table.html(seen)
+    assert (
+        status_table.summary({name: seen[name] for name in list(seen)[:2]}) == "1 of 2 runs done, 1 failed  step 0/192"
+    )
+    shown = StatusTable(Pool(todo, Script(1, {})), interactive=False, every=10.0)
+    assert [progress.state for progress in shown.seen.values()] == ["done", "queued", "running", "queued"]
+    lines = shown.screen(os.terminal_size((50, 5)))
+    assert len(lines) == 4
+    assert max(map(len, lines)) < 50
+
+
+def test_the_cores_and_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    todo = catch_jobs(tmp_path, 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(pool, "cores", lambda: 6)
+    threads = {n: Local(todo, n).environment("")["OMP_NUM_THREADS"] for n in (1, 2, 4, 7, None)}
+    assert threads == {1: "6", 2: "3", 4: "1", 7: "1", None: "1"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")  # by hand; torch itself goes by MKL's
+    by_hand = Local(todo, 2).environment("")
+    assert {by_hand[f"{library}_NUM_THREADS"] for library in ("OMP", "MKL", "OPENBLAS")} == {"5"}
+    assert Local(todo[:2]).room == 2  # no more places than runs
+    monkeypatch.setattr(pool, "visible_gpus", lambda: ["0", "3"])
+    assert Local(todo).places == [""] * 6  # all of them want the CPU
+    auto = [job._replace(config=job.config.override(**{"runtime.device": "auto"})) for job in todo]
+    assert Local(auto).places == ["0", "3"]
+    assert Local(auto, per_gpu=2).places == ["0", "3", "0", "3"]
+    assert Local(auto, workers=3, per_gpu=2).places == ["0", "3", "0"]
+    assert "3" in Local(auto).environment("3").values()
+    with pytest.raises(GlamkitError, match="runs_per_gpu = 0 is outside its range: at least 1"):
+        Local(auto, per_gpu=0)
+    for job in auto:
+        job.run.folder.mkdir(parents=True)
+    engine = Local(auto, per_gpu=2)
+    places: list[dict[str, str]] = []
+    monkeypatch.setattr(pool, "LocalProcess", lambda *given: places.append(given[2]) or Alive())
+    for job in auto[:4]:
+        engine.start(job, 1)
+    name = next(key for key, value in pool.only_gpu("3").items())
+    assert sorted(place[name] for place in places) == ["0", "0", "3", "3"]
+
+
+class Alive:
+    def poll(self) -> None:
+        return None

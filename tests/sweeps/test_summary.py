@@ -1,0 +1,111 @@
+"""What several seeds came to: intervals, curves, the table and the figure, on runs made up by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glamkit.sweeps import summary
+from glamkit.sweeps.ablation import Ablation
+
+
+def plan(folder: Path, variants: str, seeds: str = "1") -> Ablation:
+    return Ablation("glamkit/Catch-v0", "debug", 1000, variants, seeds, folder)
+
+
+def test_the_t_interval_is_the_textbook_s() -> None:
+    assert summary.interval([1.0]) is None
+    low, high = summary.interval([1.0, 2.0, 3.0]) or (0, 0)
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), rel=1e-4)
+    known = {1: 12.7062, 4: 2.7764, 10: 2.2281, 11: 2.2010, 20: 2.0860, 60: 2.0003, 1000: 1.9623}
+    for degrees, value in known.items():
+        assert summary.student(degrees) == pytest.approx(value, abs=2e-4)
+
+
+def test_curves_are_means_of_recent_episodes() -> None:
+    steps, returns = np.array([5.0, 15.0, 18.0, 60.0]), np.array([1.0, 3.0, 5.0, 7.0])
+    outcome = summary.VariantSummary(None, steps, returns, returns[:0], 0.0)
+    grid = np.arange(10.0, 101.0, 10)
+    assert np.allclose(summary.curve(outcome, grid), [1, 4, 4, 4, 4, 7, 7, np.nan, np.nan, np.nan], equal_nan=True)
+    late = summary.VariantSummary(None, steps + 10, returns, returns[:0], 0.0)
+    assert np.isnan(summary.curve(late, grid)[0])
+    found = summary.curves(
+        [outcome, late, summary.VariantSummary(None, steps[:0], returns[:0], returns[:0], 0.0)], grid
+    )
+    assert found.shape == (2, 10)
+    assert summary.middle(found)[:3].tolist() == [1.0, 2.5, 4.0]
+    assert summary.sparkline(np.array([0, 0, 0.5, 1, np.nan, np.nan]), 0, 1, 3) == "▁▆ "
+
+
+def by_hand(folder: Path, variants: str = "modules") -> Ablation:
+    """Runs with known returns; of the ninth, the evaluation is still to come."""
+    made = plan(folder, variants, "1-3")
+    for number, job in enumerate(made.jobs):
+        job.run.folder.mkdir(parents=True)
+        job.run.begin(job.config, {})
+        level = {"preset": 1.0, "modules-gmamba": 0.5, "modules-lmamba": -1.0}[job.name.rsplit("-", 1)[0]]
+        episodes = [
+            {"step": step, "kind": "episode", "episode/return": -1.0 if step < 500 else level, "episode/length": 10.0}
+            for step in range(10, 1001, 10)
+        ]
+        speeds = [{"step": step, "kind": "log", "time/steps_per_second": 10.0} for step in (500, 1000)]
+        job.run.log_file.write_text("\n".join(json.dumps(line) for line in [*episodes, *speeds]))
+        if number < 8:
+            report = {"mean_return": level + 0.1 * (number // 3), "step": 1000, "episodes": []}
+            job.run.evaluation_file.write_text(json.dumps(report))
+    return made
+
+
+def test_table(tmp_path: Path) -> None:
+    made = by_hand(tmp_path)
+    header, both, gmamba, lmamba = made.table().rows
+    assert header == [
+        "variant", "runs", "mean return", "95 % interval", "minutes a run", "return in training, -1.00 to 1.00",
+    ]  # fmt: skip
+    assert both == ["modules: both (preset)", "3 of 3", "1.10", "0.85 to 1.35", "1.7", "▁" * 9 + both[5][9:]]
+    assert both[5].endswith("█" * 8)
+    assert gmamba[:4] == ["modules: gmamba", "3 of 3", "0.60", "0.35 to 0.85"]
+    assert lmamba[:4] == ["modules: lmamba", "2 of 3", "-0.95", "-1.59 to -0.31"]
+    assert "8 are finished" in repr(made)
+    assert "t over the seeds&#x27; means" in made.table()._repr_html_()
+
+
+def test_figure(tmp_path: Path) -> None:
+    picture = by_hand(tmp_path).figure()
+    left, right = picture.axes
+    lines = {line.get_label(): line for line in left.lines}
+    assert set(lines) == {"both (preset)", "gmamba", "lmamba", "random actions"}
+    assert lines["both (preset)"].get_ydata()[-1] == 1.0
+    assert lines["gmamba"].get_ydata()[-1] == 0.5
+    assert lines["random actions"].get_ydata()[0] == -1.0
+    assert [label.get_text() for label in right.get_yticklabels()] == ["both (preset)", "gmamba", "lmamba"]
+    assert right.lines[0].get_xdata().tolist() == pytest.approx([1.0, 1.1, 1.2])
+    assert right.lines[2].get_xdata().tolist() == pytest.approx([0.8516, 1.3484], abs=1e-3)
+    assert len(picture.png()) > 10_000
+
+
+def test_a_preset_alone_answers_no_question(tmp_path: Path) -> None:
+    left, right = by_hand(tmp_path, "modules-both").figure().axes
+    assert left.get_title("left") == "Learning curve"
+    assert [label.get_text() for label in right.get_yticklabels()] == ["preset"]
+
+
+def test_games_of_their_own_have_scales_of_their_own(tmp_path: Path) -> None:
+    made = by_hand(tmp_path)
+    groups = {v.label: made.outcomes(v) for v in made.variants}
+    worse = {name: [outcome._replace(random=outcome.random - 9) for outcome in found] for name, found in groups.items()}
+    for one_game in (True, False):
+        axes = summary.figure({"one": groups, "other": worse}, 100, "", one_game).axes
+        lines = [{line.get_label(): line for line in part.lines}["random actions"] for part in axes[::2]]
+        assert [line.get_ydata()[0] for line in lines] == ([-5.5, -5.5] if one_game else [-1.0, -10.0])
+        assert axes[0].get_shared_y_axes().joined(axes[0], axes[2]) is one_game
+
+
+def test_nothing_there_yet(tmp_path: Path) -> None:
+    made = plan(tmp_path, "modules acting")
+    assert [row[1:5] for row in made.table().rows[1:]] == [["0 of 1", "-", "-", "-"]] * 5
+    words = [text.get_text() for axes in made.figure().axes for text in axes.texts]
+    assert words == ["no run is finished yet"] * 5

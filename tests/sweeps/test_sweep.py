@@ -1,0 +1,237 @@
+"""Batches: what they are made of, who works on them, and where each run is, said from files alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT
+from tiny_runs import catch_jobs, evaluated
+
+from glamkit.config import Config, preset
+from glamkit.errors import GlamkitError
+from glamkit.sweeps import cost as costs
+from glamkit.sweeps import plan as planning
+from glamkit.sweeps import sweep
+from glamkit.sweeps.pool import Local
+from glamkit.sweeps.sweep import Sweep
+from glamkit.sweeps.worker import parameters
+
+CATCH, DODGE = "glamkit/Catch-v0", "glamkit/Dodge-v0"
+QUICK = "runtime.device=cpu trainer.env_steps=64"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """For the processes that are started: the models are tiny and the machine may be busy."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+# What a batch consists of ---------------------------------------------------------------------------------------------
+
+
+def test_games_times_seeds_times_variants(tmp_path: Path) -> None:
+    variants = {"plain": {}, "reset": {"agent": {"context": "reset"}}}
+    plan = planning.make([CATCH, "Pong"], "1-2", "debug", 64, "env.sticky=0", variants, tmp_path)
+    names = [entry.folder for entry in plan.entries]
+    assert names[:4] == ["Catch-v0/plain-seed1", "Catch-v0/reset-seed1", "Pong/plain-seed1", "Pong/reset-seed1"]
+    assert len(set(names)) == 8
+    job = {job.name: job for job in Sweep(plan).jobs}["Pong/reset-seed2"]
+    assert job.run.folder == tmp_path / "Pong" / "reset-seed2"
+    config = job.config
+    assert (config.env.game, config.trainer.seed, config.trainer.env_steps) == ("Pong", 2, 64)
+    assert (config.env.sticky, config.agent.context, config.preset) == (0, "reset", "debug")
+    assert [entry.folder for entry in planning.make("Pong", 3).entries] == ["Pong/seed3"]
+
+
+def test_the_notebook_is_given_what_makes_the_same_config(tmp_path: Path) -> None:
+    changes = "world_model.channels=8,8,8 env.life_loss=no trainer.warmup=50 trainer.env_steps=70"
+    config = preset("debug", changes + " imagination.contexts=batch world_model.unimix=1e-3", game=CATCH, seed=7)
+    given = parameters(config, tmp_path)
+    names = {"preset", "overrides", "game", "seed", "env_steps"}
+    assert set(given) == names | {"run_dir"}
+    assert given["run_dir"] == str(tmp_path)
+    again = preset(given["preset"], given["overrides"], **{k: given[k] for k in ("game", "seed", "env_steps")})
+    assert again == config
+    book = nbformat.read(ROOT / "notebooks" / "02_train.ipynb", as_version=4)
+    (cell,) = (cell for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
+    assert all(f"{name}: " in cell.source for name in given)
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "study.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_sweep_file(tmp_path: Path) -> None:
+    text = """
+        games: [glamkit/Catch-v0, glamkit/Dodge-v0]
+        seeds: 1-3
+        preset: debug
+        env_steps: 64
+        overrides: {trainer: {save_every: 16}, world_model.unimix: 1e-3}
+        variants: {a: , b: agent.context=reset}
+    """
+    plan = planning.make(**planning.read_file(written(tmp_path, text)))
+    assert plan.folder.name == "study"
+    assert len(plan.entries) == 12
+    config = plan.entries[-1].config()
+    assert (config.trainer.save_every, config.world_model.unimix, config.agent.context) == (16, 1e-3, "reset")
+
+
+MISTAKES = {
+    "gmaes: Pong": "unknown key 'gmaes' in '{file}'; did you mean 'games'?",
+    "games: Pong\nseed: 3": "unknown key 'seed' in '{file}'; did you mean 'seeds'?",
+    "games: Pnog": "unknown game 'Pnog'; did you mean 'Pong'?",
+    "games: [Pong, glamkit/Cacth-v0]": "did you mean 'glamkit/Catch-v0'",
+    "games: [Pong, ALE/Pong-v5]": "games names ALE/Pong-v5 twice.",
+    "games: 3": "games = 3 names none",
+    "games: []": "games = [] names none",
+    "games: [[Pong]]": "games = ['Pong'] is not text.",
+    "games: Pong\nseeds: one": "seeds = 'one' is not a list of whole numbers",
+    "games: Pong\nseeds: 1.5": "seeds = '1.5' is not a list of whole numbers",
+    "games: Pong\npreset: debgu": "unknown preset 'debgu'; did you mean 'debug'?",
+    "games: Pong\noverrides: trainer.warmpu=60": "unknown setting 'trainer.warmpu'; did you mean 'trainer.warmup'",
+    "games: Pong\noverrides: {trainer: {seed: 2}}": "overrides sets trainer.seed; in a batch that is said by seeds.",
+    "games: Pong\noverrides: 3": "overrides = 3 is neither text such as",
+    "games: Pong\nvariants: [a, b]": "variants = ['a', 'b'] is no table of names",
+    "games: Pong\nvariants: {a/b: {}}": "variant 'a/b' is no name for a folder",
+    "games: Pong\nvariants: {..: {}}": "variant '..' is no name for a folder",
+    "games: Pong\nvariants: {a: {agent.contxt: reset}}": "unknown setting 'agent.contxt'; did you mean 'agent.context'",
+    "games: Pong\nenv_steps: many": "env_steps = 'many' is not a whole number.",
+    "games: Pong\noverrides: runtime.device=cpu:1": "runtime.device = 'cpu:1' names one GPU",
+    "- Pong": "holds no table",
+    "games: [Pong": "is not YAML at line",
+    "seeds: 1": "no games are named",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_mistake_in_a_sweep_file_is_refused_at_once(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = written(tmp_path, text)
+    assert sweep.main([file]) == 2
+    said = capsys.readouterr()
+    assert MISTAKES[text].format(file=file) in said.err
+    assert said.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [Path(file)]
+
+
+def test_a_missing_sweep_file_and_a_folder_without_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep.main([str(tmp_path / "none.yaml")]) == 2
+    assert "cannot be read: No such file" in capsys.readouterr().err
+    assert sweep.main(["--status", str(tmp_path)]) == 2
+    assert "holds no batch: there is no sweep.json in it." in capsys.readouterr().err
+    (tmp_path / "sweep.json").write_text('{"format": 1, "runs": [{"folder": "../../x"}]}')
+    assert sweep.main(["--status", str(tmp_path)]) == 2
+    assert "sweep.json is damaged" in capsys.readouterr().err
+
+
+def test_the_folder_lists_all_that_was_ever_asked_for(tmp_path: Path) -> None:
+    first = planning.make(CATCH, "1", "debug", folder=tmp_path)
+    second = planning.make([DODGE, CATCH], "1 2", "debug", folder=tmp_path)
+    assert planning.save(first).entries == first.entries
+    saved = planning.save(second)
+    assert [entry.folder for entry in saved.entries][:2] == ["Catch-v0/seed1", "Dodge-v0/seed1"]
+    assert len(saved.entries) == 4
+    assert Sweep(tmp_path).plan == saved
+    text = (tmp_path / "sweep.json").read_text().replace("Dodge-v0/seed2", "../seed2")
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(GlamkitError, match="a run lies outside its folder"):
+        Sweep(tmp_path)
+
+
+# What it costs --------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """An engine that times every run at ten hours."""
+
+    at_once, devices = 2, 1
+
+    def __init__(self) -> None:
+        self.asked: list[Config] = []
+
+    def ask(self, module: str, text: str) -> str:
+        assert module == "glamkit.sweeps.cost"
+        self.asked.append(Config.from_dict(json.loads(text)))
+        return '{"hours": 10.0}\n'
+
+
+def test_the_cost_is_that_of_what_is_left(tmp_path: Path) -> None:
+    todo, clock = catch_jobs(tmp_path), Clock()
+    for job in todo[:2]:
+        job.run.folder.mkdir(parents=True)
+    evaluated(todo[0])
+    todo[1].run.log_file.write_text('{"step": 48, "kind": "log"}\n')
+    assert costs.estimate(todo, clock).hours == 30.0  # only its random steps are behind it
+    todo[1].run.log_file.write_text('{"step": 72, "kind": "log"}\n')
+    clock.asked.clear()
+    cost = costs.estimate(todo, clock)
+    assert len(clock.asked) == 1  # games and seeds cost the same
+    assert (cost.hours, cost.runs) == (25.0, 3)
+    assert (cost.wall, cost.machine) == (12.5, 12.5)
+    assert sweep.agree(cost, False) == (
+        "3 runs to make, 2 at once: about 12h30m (from a quick timing; without evaluation)."
+    )
+    assert cost._replace(devices=2).machine == 25.0
+    with pytest.raises(GlamkitError, match="more than a day of machine time; add --yes"):
+        sweep.agree(cost._replace(devices=2), False)
+    assert "12h30m" in sweep.agree(cost._replace(devices=2), True)
+
+
+def test_a_benchmark_tells_the_cost(tmp_path: Path) -> None:
+    todo, clock = catch_jobs(tmp_path), Clock()
+    report = {
+        "settings": {"config": json.loads(preset("debug", "trainer.env_steps=5000", game="Pong").to_json())},
+        "environment": {"acting_and_game": 10.0, "game_alone": 100.0},
+        "predicted_hours": {"step_s_at_horizon": {"4": 3600.0}},
+    }
+    file = tmp_path / "speed.json"
+    file.write_text(json.dumps(report))
+    cost = costs.estimate(todo, clock, file)
+    assert not clock.asked
+    assert cost.hours == pytest.approx(4 * (48 + (48 / 10 + 48 / 100) / 3600))
+    assert "from the benchmark" in str(cost)
+    other = [job._replace(config=job.config.override(**{"world_model.width": 32})) for job in todo]
+    assert "from a quick timing" in str(costs.estimate(other, clock, file))
+    file.write_text("{}")
+    with pytest.raises(GlamkitError, match=r"is no result of python -m glamkit\.bench\.benchmark --json"):
+        costs.estimate(todo, clock, file)
+
+
+def test_a_batch_of_days_does_not_start_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Local, "ask", lambda *_: '{"hours": 50.0}')
+    given = f"--games {CATCH} --preset debug --folder {tmp_path / 'study'}".split()
+    assert sweep.main(given) == 2
+    assert "more than a day of machine time; add --yes" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+    monkeypatch.setattr(Local, "ask", lambda *_: "out of memory\n")
+    assert sweep.main(given) == 2
+    assert "a run of glamkit/Catch-v0 could not be timed: out of memory" in capsys.readouterr().err
+
+
+def test_a_wrong_number_or_engine_is_refused(tmp_path: Path) -> None:
+    batch = Sweep(planning.make(CATCH, "1", "debug", folder=tmp_path / "study"))
+    with pytest.raises(GlamkitError, match="unknown engine 'rya'; did you mean 'ray'"):
+        batch.engine("rya")
+    with pytest.raises(GlamkitError, match="retries = -1 is outside its range"):
+        batch.run(Local(batch.jobs), -1)
+    assert not (tmp_path / "study").exists()
+
+
+def test_without_ray_one_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(GlamkitError, match=r"needs Ray, which is not installed: pip install 'glamkit\[cluster\]'"):
+        Sweep(planning.make(CATCH, "1", "debug", folder=tmp_path)).engine("ray")

@@ -1,0 +1,220 @@
+"""A real batch: notebooks executed side by side, one of them killed in the middle and one that cannot succeed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import pytest
+from conftest import ROOT
+from tiny_runs import finished
+
+from glamkit.config import preset
+from glamkit.runs.folder import Run
+from glamkit.sweeps import cost, sweep
+from glamkit.sweeps.job import Job, JobRecord
+from glamkit.training import evaluation
+
+GAMES = "glamkit/Catch-v0 glamkit/Memory-v0"
+STEPS = 128
+KILLED, BROKEN = "Catch-v0/seed1", "Memory-v0/seed1"
+SEEDS = {"local": "1", "ray": "1-2"}
+SETTINGS = "runtime.device=cpu"
+
+
+class Batch(NamedTuple):
+    engine: str
+    folder: Path
+    status: int
+    out: str
+    err: str
+
+
+def options(folder: Path, seeds: str, *more: str) -> list[str]:
+    given = f"--preset debug --seeds {seeds} --env-steps {STEPS} --workers 2 --retries 1 --overrides {SETTINGS}"
+    return [*given.split(), "--games", GAMES, "--folder", str(folder), *more]
+
+
+def job(folder: Path, name: str) -> Job:
+    game, _, seed = name.partition("/seed")
+    config = preset("debug", SETTINGS, game=f"glamkit/{game}", seed=seed, env_steps=STEPS)
+    return Job(Run(folder / name), config)
+
+
+@pytest.fixture(scope="module")
+def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Batch]:
+    """2 games, on the cluster with 2 seeds each; one worker is killed in the middle, one score cannot be written."""
+    folder = tmp_path_factory.mktemp("batch")
+    (folder / BROKEN / "evaluation.json").mkdir(parents=True)
+    with ExitStack() as stack:
+        more = ["--benchmark", str(benchmark(folder.with_name("speed.json")))]
+        if request.param == "ray":
+            more += ["--engine", "ray", "--address", stack.enter_context(cluster())]
+        command = [sys.executable, "-m", "glamkit.sweeps.sweep", *options(folder, SEEDS[request.param], *more)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = stack.enter_context(subprocess.Popen(command, text=True, env=environment, **pipes))
+        victim, deadline = job(folder, KILLED), time.monotonic() + 300
+        while victim.step() < STEPS // 2:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        record = JobRecord.read(victim.run.folder)
+        assert record is not None and record.alive and not victim.done()
+        os.kill(record.pid, signal.SIGKILL)
+        out, err = process.communicate(timeout=400)
+        yield Batch(request.param, folder, process.returncode, out, err)
+
+
+def benchmark(path: Path) -> Path:
+    """A benchmark of such runs, so that nothing has to be timed."""
+    config = json.loads(preset("debug").to_json())
+    speeds = {"acting_and_game": 100.0, "game_alone": 1000.0}
+    report = {"settings": {"config": config}, "environment": speeds}
+    path.write_text(json.dumps(report | {"predicted_hours": {"step_s_at_horizon": {"4": 0.01}}}))
+    return path
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class cluster:
+    """A Ray cluster of two nodes of one CPU each on this machine; gives its address."""
+
+    def __enter__(self) -> str:
+        if not importlib.util.find_spec("ray"):
+            pytest.skip("needs Ray: pip install 'glamkit[cluster]'")
+        self.folder, self.nodes = tempfile.mkdtemp(prefix="gk", dir="/tmp"), list[subprocess.Popen[bytes]]()
+        port = str(free_port())
+        self.address = f"127.0.0.1:{port}"
+        self.start("--head", "--port", port, "--include-dashboard", "false")
+        self.wait(1)
+        self.start("--address", self.address)
+        self.wait(2)
+        return self.address
+
+    def start(self, *given: str) -> None:
+        program = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus", "1"]
+        program += ["--node-ip-address", "127.0.0.1", "--disable-usage-stats", "--object-store-memory", "100000000"]
+        program += ["--dashboard-agent-listen-port", str(free_port()), "--temp-dir", self.folder]
+        self.nodes.append(subprocess.Popen([*program, *given], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+    def wait(self, count: int) -> None:
+        """Until the cluster has so many nodes."""
+        said = f"import ray; ray.init('{self.address}', log_to_driver=False)"
+        said += f"; import sys; sys.exit(len([n for n in ray.nodes() if n['Alive']]) < {count})"
+        for _ in range(20):
+            if not subprocess.run([sys.executable, "-c", said], capture_output=True, check=False).returncode:
+                return
+            time.sleep(1)
+        pytest.fail("the Ray cluster did not start")
+
+    def __exit__(self, *_: object) -> None:
+        for node in reversed(self.nodes):
+            node.terminate()
+        for node in self.nodes:
+            node.wait(30)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+both = pytest.mark.parametrize("batch", ["local", "ray"], indirect=True, scope="module")
+local = pytest.mark.parametrize("batch", ["local"], indirect=True, scope="module")
+
+
+@both
+@pytest.mark.slow
+def test_the_batch_ends_with_the_right_statuses(batch: Batch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert batch.status == 2, batch.err
+    seeds = (1,) if batch.engine == "local" else (1, 2)
+    names = [f"{game}/seed{seed}" for seed in seeds for game in ("Catch-v0", "Memory-v0")]
+    count, steps = len(names), len(names) * STEPS
+    states = {name: job(batch.folder, name).progress() for name in names}
+    assert {name: progress.state for name, progress in states.items()} == {
+        name: "failed" if name == BROKEN else "done" for name in names
+    }
+    attempts = {name: progress.record.attempt for name, progress in states.items() if progress.record}
+    assert attempts == {name: 2 if name in (KILLED, BROKEN) else 1 for name in names}
+    assert f"{KILLED}: failed, and is tried again" in batch.out
+    assert f"{BROKEN} failed:\n" in batch.out
+    assert "evaluation.json" in batch.out.partition(f"{BROKEN} failed:\n")[2]
+    assert f"{count} runs to make, 2 at once: about" in batch.out
+    assert f"1 of {count} runs failed; {BROKEN}:" in batch.err
+
+    assert sweep.main(["--status", str(batch.folder)]) == 0
+    out = capsys.readouterr().out
+    assert f"{count - 1} of {count} runs done, 1 failed  step {steps:,}/{steps:,}" in out
+    assert out.splitlines()[1].startswith(BROKEN)
+
+
+@both
+@pytest.mark.slow
+def test_the_killed_run_equals_an_unbroken_one(batch: Batch, tmp_path: Path) -> None:
+    killed = job(batch.folder, KILLED)
+    config = killed.config
+    trainer = finished(config, tmp_path)
+    report = evaluation.evaluate(trainer.agent, config, trainer.machine, trainer.step)
+    made = json.loads(killed.run.evaluation_file.read_text())
+    assert made["mean_return"] == report["mean_return"]
+    assert made["episodes"] == report["episodes"]
+    assert log(killed.run) == log(trainer.run)
+
+
+def log(run: Run) -> list[dict[str, object]]:
+    """The lines of a log, without what the clock says."""
+    lines = [json.loads(line) for line in run.log_file.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if not key.startswith("time")} for line in lines]
+
+
+@both
+@pytest.mark.slow
+def test_each_run_is_an_executed_notebook(batch: Batch) -> None:
+    book = nbformat.read(batch.folder / KILLED / "02_train.ipynb", as_version=4)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs)
+    assert not (batch.folder / KILLED / "errors.txt").exists()
+
+
+@local
+@pytest.mark.slow
+def test_what_is_mended_goes_on_and_the_notebook_shows_it_all(batch: Batch, tmp_path: Path) -> None:
+    (batch.folder / BROKEN / "evaluation.json").rmdir()
+    before = (batch.folder / KILLED / "job.json").stat().st_mtime_ns
+    given = {"games": GAMES, "seeds": 1, "preset": "debug", "env_steps": STEPS, "folder": batch.folder}
+    given |= {"overrides": SETTINGS, "benchmark": batch.folder.with_name("speed.json")}
+    pairs = [part for name, value in given.items() for part in ("-p", name, str(value))]
+    out = tmp_path / "out.ipynb"
+    program = [sys.executable, "-m", "papermill", "--no-progress-bar", str(ROOT / "notebooks" / "08_sweep.ipynb")]
+    done = subprocess.run([*program, str(out), *pairs], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    cells = {cell.id: cell.get("outputs", []) for cell in nbformat.read(out, as_version=4).cells}
+    assert "1 of 2 runs done, 1 failed" in cells["setup"][0]["data"]["text/plain"]
+    assert "1 run to make, one after the other" in cells["cost"][0]["text"]
+    assert "2 of 2 runs done" in cells["run"][-1]["text"]
+    assert BROKEN in cells["table"][0]["data"]["text/html"]
+    assert "image/png" in cells["figure"][0]["data"]
+    assert (batch.folder / KILLED / "job.json").stat().st_mtime_ns == before
+
+
+def test_a_run_is_timed_in_a_few_steps() -> None:
+    config = preset("debug", SETTINGS, game="glamkit/Catch-v0")
+    hours = cost.time_run(config)
+    assert 0 < hours < 0.1
+    assert cost.time_run(config.override(**{"trainer.env_steps": 9600})) > 10 * hours

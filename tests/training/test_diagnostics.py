@@ -1,0 +1,263 @@
+"""The verdict: one log made up by hand for each finding, and a run that fails on purpose."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from square import SQUARE, Square, square
+from tiny_runs import finished, log, short
+
+from glamkit.config import Config, preset
+from glamkit.runs.folder import Run
+from glamkit.training import diagnostics_plots
+from glamkit.training.diagnostics import Finding, ratios, verdict
+
+CONFIG = preset("debug", "trainer.env_steps=1000 trainer.warmup=100")
+HEALTHY = {
+    "world_model/total": 10.0,
+    "world_model/reconstruction": 1.0,
+    "world_model/dynamics_kl": 3.0,
+    "world_model/dynamics_free": 0.0,
+    "world_model/reward_hits": 0.08,
+    "world_model/reward_alarms": 0.1,
+    "world_model/reward_events": 0.1,
+    "world_model/termination_hits": 0.09,
+    "world_model/termination_alarms": 0.1,
+    "world_model/termination_predicted": 0.1,
+    "world_model/termination_events": 0.1,
+    "world_model/gradient_norm": 30.0,
+    "world_model/clipped": 0.0,
+    "replay/reward": -0.05,
+    "replay/reward_rate": 0.1,
+    "replay/reward_size": 0.1,
+    "replay/spread": 40.0,
+    "imagination/reward": -0.05,
+    "imagination/termination": 0.1,
+    "actor_critic/total": 2.0,
+    "actor_critic/entropy_share": 0.6,
+    "actor_critic/advantage": 0.2,
+    "actor_critic/scale": 1.0,
+    "actor_critic/gradient_norm": 3.0,
+    "actor_critic/clipped": 0.0,
+}
+
+
+def made_up(last: float = -0.5, steps: int = 1000, late: dict[str, Any] | None = None, **changes: Any) -> list[Any]:
+    """A log of `steps`: an episode every ten, with returns around -0.5 and at the end around `last`."""
+    changed = {key.replace("__", "/"): value for key, value in changes.items()}
+    entries: list[dict[str, Any]] = []
+    for step in range(10, steps + 1, 10):
+        level = (last if step > 800 else -0.5) + (0.2 if step % 20 else -0.2) * (last != 0)
+        entries.append({"step": step, "kind": "episode", "episode/return": level, "episode/length": 10.0})
+        if step % 50 == 0:
+            trained = HEALTHY | changed if step > 100 else {}
+            over = (late or {}) if step > 800 else {}
+            entries.append({"step": step, "kind": "log", "time/steps_per_second": 9.0, **trained, **over})
+    return entries
+
+
+def only(entries: list[Any], config: Config = CONFIG) -> Finding:
+    (finding,) = verdict(entries, config)
+    return finding
+
+
+def test_learning_shows() -> None:
+    found = only(made_up(last=0.9, world_model__dynamics_free=1.0))
+    assert found.sign == "learning shows"
+    assert found.text == "the first 10 episodes returned -0.50 on average, the last 18 0.90."
+
+
+def test_no_fault_and_no_learning() -> None:
+    assert str(only(made_up())) == (
+        "no learning yet: the return went from -0.50 at first to -0.50; no fault shows. Train longer."
+    )
+    few = [entry for entry in made_up() if entry["kind"] == "log" or entry["step"] < 30]
+    assert only(few).text == "2 episodes have ended, too few to compare; no fault shows. Train longer."
+
+
+def test_nothing_was_trained() -> None:
+    assert only(made_up(steps=90)).sign == "no update yet"
+    assert only([]).text == "0 steps were played, and the first 100 are random."
+
+
+CASES: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"late": {"world_model/total": None}},
+        "training broke down",
+        "world_model/total is not finite since step 850: lower that optimizer's learning_rate or clip.",
+    ),
+    (
+        {"world_model__reconstruction": 30.0},
+        "the pictures are not reconstructed",
+        "the error is 75% of that of one still picture; it has stopped falling: raise",
+    ),
+    (
+        {"world_model__reconstruction": 40.0, "late": {"world_model/reconstruction": 32.0}},
+        "the pictures are not reconstructed",
+        "the error is 80% of that of one still picture; it fell by 20% in the last fifth: train longer.",
+    ),
+    (
+        {"world_model__dynamics_free": 0.98},
+        "the prior predicts nothing",
+        "the KL stayed below its free bits, 1 nats, in 98% of updates, so it is not trained: lower",
+    ),
+    (
+        {"world_model__reward_hits": 0.0, "world_model__reward_alarms": 0.0},
+        "the reward head predicts no reward yet",
+        "recall 0%, at 10.0% rewarded steps.",
+    ),
+    (
+        {"world_model__reward_hits": 0.003, "world_model__reward_alarms": 0.004},
+        "the reward head misses rewards",
+        "recall 3%, at 10.0% rewarded steps.",
+    ),
+    (
+        {"world_model__reward_alarms": 0.4},
+        "the reward head sees rewards that do not come",
+        "precision 20%, recall 80%.",
+    ),
+    (
+        {"world_model__termination_predicted": 0.01},
+        "terminations are misjudged",
+        "predicted with a mean probability of 1.00%, they come in 10.00% of steps",
+    ),
+    (
+        {"imagination__termination": 0.5},
+        "dreams end too soon",
+        "50.0% of imagined steps end, 10.0% of real ones",
+    ),
+    (
+        {"imagination__reward": 0.08},
+        "dreams are too good",
+        "they promise 0.80 per episode, games of that time gave -0.50.",
+    ),
+    (
+        {"actor_critic__entropy_share": 0.01},
+        "the policy collapsed",
+        "entropy 1.0% of its maximum while the return went from -0.50 at first to -0.50: raise actor_critic.entropy",
+    ),
+    (
+        {"actor_critic__entropy_share": 0.99, "actor_critic__advantage": 0.001},
+        "the policy is still random",
+        "advantages are 0.001 on average, after division by 1. Dreams show no difference between actions",
+    ),
+    (
+        {"actor_critic__entropy_share": 0.9, "actor_critic__advantage": 0.2},
+        "the policy is still random",
+        "advantages are 0.2 on average, after division by 1. Dreams do tell actions apart: train longer",
+    ),
+    (
+        {"world_model__clipped": 1.0, "world_model__gradient_norm": 5000.0},
+        "the gradient of world_model is clipped",
+        "in 100% of updates; its norm is 5e+03 and world_model_optimizer.clip 1000: raise it.",
+    ),
+    (
+        {"actor_critic__clipped": 0.95, "actor_critic__gradient_norm": 300.0},
+        "the gradient of actor_critic is clipped",
+        "in 95% of updates; its norm is 300 and actor_critic_optimizer.clip 100",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "sign", "figures"), CASES, ids=[sign for _, sign, _ in CASES])
+def test_each_fault_is_found_alone(changes: dict[str, Any], sign: str, figures: str) -> None:
+    found = only(made_up(**changes))
+    assert found.sign == sign
+    assert figures in found.text
+    assert found.text.endswith(".")
+
+
+def test_no_reward_at_all() -> None:
+    none = {f"world_model__reward_{name}": 0.0 for name in ("hits", "events", "alarms")}
+    entries = made_up(replay__reward_rate=0.0, replay__reward=0.0, **none)
+    for entry in entries:
+        if entry["kind"] == "episode":
+            entry["episode/return"] = 0.0
+    found = only(entries)
+    assert found.sign == "the replay holds no reward yet"
+    assert found.text.startswith("of 1,000 steps none was rewarded. Explore longer")
+
+
+def test_causes_come_before_what_they_cause() -> None:
+    everything: dict[str, Any] = {}
+    for changes, sign, _ in CASES:
+        if sign not in ("training broke down", "the policy is still random", "dreams end too soon"):
+            everything |= {key: value for key, value in changes.items() if key != "late"}
+    signs = [finding.sign for finding in verdict(made_up(**everything), CONFIG)]
+    assert signs == [
+        "the gradient of world_model is clipped",
+        "the gradient of actor_critic is clipped",
+        "the pictures are not reconstructed",
+        "the prior predicts nothing",
+        "the reward head misses rewards",
+        "terminations are misjudged",
+        "dreams are too good",
+        "the policy collapsed",
+    ]
+
+
+def test_a_log_without_the_measures_is_judged_by_what_it_has() -> None:
+    old = [{k: v for k, v in e.items() if "replay" not in k and "world_model/re" not in k} for e in made_up()]
+    assert only(old).sign == "no learning yet"
+
+
+def test_ratios_are_of_sums_and_absent_without_events() -> None:
+    counts = {"world_model/reward_hits": 0.02, "world_model/reward_alarms": 0.08, "world_model/reward_events": 0.04}
+    counts |= {f"world_model/termination_{name}": 0.0 for name in ("hits", "alarms", "events")}
+    assert ratios(counts) == {"world_model/reward_precision": 0.25, "world_model/reward_recall": 0.5}
+    assert ratios({}) == {}
+
+
+# Real runs ------------------------------------------------------------------------------------------------------------
+
+
+class Unrewarded(Square):
+    """The square, which nobody rewards."""
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict]:
+        frame, _, ended, cut, more = super().step(action)
+        return frame, 0.0, ended, cut, more
+
+
+def test_a_run_that_fails_on_purpose_says_why(tmp_path: Path) -> None:
+    square(Unrewarded, length=6)
+    config = short(game=SQUARE)
+    found = verdict(log(finished(config, tmp_path)), config)
+    assert found[0].sign == "the replay holds no reward yet"
+    assert found[0].text.startswith("of 60 steps none was rewarded.")
+
+
+def test_a_run_logs_all_measures(tmp_path: Path) -> None:
+    config = short(game="glamkit/Catch-v0")
+    lines = log(finished(config, tmp_path))
+    last = lines[-1] if lines[-1]["kind"] == "log" else lines[-2]
+    assert set(HEALTHY) <= set(last)
+    assert last["world_model/reward_recall"] == pytest.approx(
+        last["world_model/reward_hits"] / last["world_model/reward_events"]
+    )
+    assert 0 <= last["actor_critic/entropy_share"] <= 1
+    assert 0.05 < last["replay/reward_rate"] < 0.3
+    assert "the replay holds no reward yet" not in [finding.sign for finding in verdict(lines, config)]
+
+
+def test_the_panel_shows_the_log(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.begin(CONFIG, {})
+    lines = made_up()
+    for line in lines:
+        line.update(ratios(line))
+    run.log_file.write_text("\n".join(json.dumps(line) for line in lines))
+    picture = diagnostics_plots.panel(run)
+    curves = {line.get_label(): line.get_ydata()[-1] for axes in picture.axes for line in axes.lines}
+    assert curves["precision"] == curves["recall"] == pytest.approx(0.8)
+    assert curves["KL"] == 3.0
+    assert curves["free bits"] == CONFIG.world_model.free_nats
+    assert curves["predicted"] == curves["came"] == 0.1
+    assert picture.axes[0].lines[0].get_ydata()[-1] == pytest.approx(1 / 40)
+    assert curves["entropy, share of its maximum"] == 0.6
+    assert len(picture.png()) > 10_000
+    run.log_file.write_text("")
+    assert len(diagnostics_plots.panel(run).png()) > 5_000

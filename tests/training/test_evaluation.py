@@ -1,0 +1,306 @@
+"""Evaluation: which episodes are played, by which protocol, and that training does not notice."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from square import SQUARE, Square, square
+from tiny_runs import finished, log, short
+from torch import Tensor
+
+from glamkit.config import Config, EnvConfig, preset
+from glamkit.envs.registry import VectorEnv, make_vector
+from glamkit.errors import GlamkitError
+from glamkit.models.agent import Agent, RecentSteps
+from glamkit.runtime import Machine, random_state
+from glamkit.training import evaluation, videos
+from glamkit.training.trainer import Trainer
+from glamkit.training.videos import Episode
+
+
+class Uneven(Square):
+    """A game of 5 or 25 steps, as its seed has it; each step is worth a point, so the return is the length."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        assert seed is not None
+        self.length = length_of(seed)
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        frame, _, *rest = super().step(action)
+        return frame, 1.0, *rest
+
+
+class Moody(Square):
+    """A game whose rewards come from nowhere."""
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        frame, _, *rest = super().step(action)
+        return frame, float(self.hidden.random()), *rest
+
+
+class Scripted(Agent):
+    """An agent that acts at random and notes how it was asked."""
+
+    def __init__(self, actions: int) -> None:
+        torch.nn.Module.__init__(self)
+        self.actions, self.asked = actions, list[tuple[list[int], bool]]()
+        self.norm = torch.nn.BatchNorm1d(2)
+
+    def act(self, frames: np.ndarray, past: RecentSteps, sampled: bool = True) -> Tensor:
+        assert not self.norm.training and len(frames) == len(past.lengths)
+        self.asked.append((past.lengths.tolist(), sampled))
+        return torch.randint(self.actions, (len(frames),))
+
+
+def length_of(seed: int) -> int:
+    return 5 if seed % 2 else 25
+
+
+def game_seed(own: int) -> int:
+    """What a single environment makes of its seed."""
+    return int(np.random.default_rng(own).integers(2**31))
+
+
+def settings(overrides: str = "", game: str = SQUARE) -> Config:
+    return preset("debug", f"runtime.device=cpu evaluation.episode_steps=60 {overrides}", game=game)
+
+
+def played(config: Config, actions: int = 3, seed: int = 0) -> tuple[dict[str, Any], Scripted]:
+    agent = Scripted(actions)
+    return evaluation.evaluate(agent, config, Machine(config.runtime), 7, seed), agent
+
+
+@pytest.mark.parametrize("games", [1, 3, 20])
+def test_the_planned_episodes_are_played_whatever_their_lengths(games: int) -> None:
+    """The first to finish would be the short ones; here each of the 20 seeds gives the length that belongs to it."""
+    square(Uneven)
+    report, agent = played(settings(f"evaluation.episodes=20 evaluation.games={games}"))
+    planned = (np.random.SeedSequence(0).generate_state(20) >> 1).tolist()
+    assert [episode["seed"] for episode in report["episodes"]] == planned
+    expected = [length_of(game_seed(seed)) for seed in planned]
+    assert {5, 25} == set(expected)
+    assert [episode["length"] for episode in report["episodes"]] == expected
+    assert [episode["return"] for episode in report["episodes"]] == expected
+    assert report["mean_return"] == np.mean(expected) and report["step"] == 7
+    assert max(len(lengths) for lengths, _ in agent.asked) == games
+
+
+def test_a_hundred_episodes_on_twenty_games() -> None:
+    square(length=3)
+    report, agent = played(settings("evaluation.episodes=100"))
+    assert len(report["episodes"]) == len({episode["seed"] for episode in report["episodes"]}) == 100
+    assert [len(lengths) for lengths, _ in agent.asked] == [20] * 15
+
+
+def test_games_that_are_over_have_no_past_to_be_read() -> None:
+    square(Uneven)
+    _, agent = played(settings("evaluation.episodes=20"))
+    lengths, _ = agent.asked[-1]
+    assert len(agent.asked) == 25 and set(lengths) == {0, 8}  # 8: as much as the agent looks at
+
+
+def test_long_episodes_are_cut_and_say_so() -> None:
+    square(Uneven)
+    report, _ = played(settings("evaluation.episodes=20 evaluation.episode_steps=10"))
+    assert {(episode["length"], episode["cut"]) for episode in report["episodes"]} == {(5, False), (10, True)}
+    assert "; " in evaluation.told(report) and "of them cut short" in evaluation.told(report)
+
+
+def test_sampled_or_greedy_and_seeded() -> None:
+    square(length=6)
+    for sampled in (True, False):
+        _, agent = played(settings(f"evaluation.sampled={sampled}"))
+        assert {asked for _, asked in agent.asked} == {sampled}
+    one, again, other = (played(settings(), seed=seed)[0] for seed in (1, 1, 2))
+    assert one == again and one["episodes"] != other["episodes"]
+
+
+def test_the_protocol_card_says_how_it_was_measured() -> None:
+    config = preset("atari100k", "evaluation.no_ops=30 evaluation.sticky=off evaluation.episodes=100", game="Pong")
+    card = evaluation.card(config, 5)
+    expected = {
+        "game": "Pong", "episodes": 100, "sampled": True, "episode_steps": 27_000, "games": 20, "no_ops": 30,
+        "sticky": 0.0, "frame_skip": 4, "life_loss": True, "image_size": 64, "acting": "prior", "seed": 5,
+    }  # fmt: skip
+    assert {key: card[key] for key in expected} == expected
+    assert set(card["versions"]) == {"glamkit", "ale-py", "gymnasium"} and "every" not in card
+    assert evaluation.card(preset("atari100k", "env.sticky=0 evaluation.sticky=on"), 0)["sticky"] == 0.25
+    assert evaluation.card(preset("atari100k", "env.sticky=0.1"), 0)["sticky"] == 0.1
+    plain = evaluation.card(preset("debug", game="glamkit/Catch-v0"), 0)
+    assert [plain[key] for key in ("sticky", "no_ops", "frame_skip", "life_loss")] == [None] * 4  # they mean nothing
+
+
+def first_frames(no_ops: int, seeds: list[int], sticky: float = 0.25) -> np.ndarray:
+    vector: VectorEnv = make_vector(EnvConfig(game="MsPacman", image_size=32, sticky=sticky), len(seeds), 0, no_ops)
+    frames = [vector.reset(np.array(seeds))]
+    frames += [vector.step(np.full(len(seeds), step % 9))[0] for step in range(60)]
+    vector.close()
+    return np.stack(frames)
+
+
+def test_no_op_starts_and_sticky_actions_are_seeded() -> None:
+    starts = first_frames(30, [1, 2])
+    assert np.array_equal(starts, first_frames(30, [1, 2]))
+    assert not np.array_equal(starts, first_frames(0, [1, 2]))
+    plain = first_frames(0, [1, 2], sticky=0)
+    assert np.array_equal(plain[:, 0], plain[:, 1])  # neither: every episode is the same
+    idle = first_frames(200, [1, 2], sticky=0)
+    assert not np.array_equal(idle[:, 0], idle[:, 1])
+
+
+def test_an_episode_is_its_seed_and_actions() -> None:
+    """Played again alone, with sticky actions and no-op starts, it brings the same rewards, whatever its round."""
+    overrides = "evaluation.episode_steps=150 evaluation.no_ops=30 evaluation.episodes=3 evaluation.games=1"
+    config = preset("debug", f"runtime.device=cpu {overrides}", game="MsPacman")
+    agent, machine = Scripted(9), Machine(config.runtime)
+    with evaluation.evaluating(agent):
+        episodes = evaluation.play(agent, config, machine, 0)
+    assert len({episode.score for episode in episodes}) > 1
+    for episode, side in zip(episodes, (32, 64, 160), strict=True):
+        steps = list(videos.replay(config.env, 30, episode, side))
+        assert len(steps) == episode.length + 1 and steps[-1][1] == episode.score
+        assert steps[0][0].shape == (side, side, 3)
+
+
+def test_videos_of_the_best_the_median_and_the_worst(tmp_path: Path) -> None:
+    square(Uneven, shape=(20, 20, 3))
+    config, film = settings("evaluation.episodes=5"), tmp_path / "videos" / "evaluation"
+    agent = Scripted(3)
+    report = evaluation.evaluate(agent, config, Machine(config.runtime), 7, film=film)
+    returns = [episode["return"] for episode in report["episodes"]]
+    shown = {name: returns[entry["episode"]] for name, entry in report["videos"].items()}
+    assert shown == {"best": max(returns), "median": sorted(returns)[2], "worst": min(returns)}
+    for name, entry in report["videos"].items():
+        with Image.open(tmp_path / "videos" / entry["file"]) as picture:
+            assert picture.size == (160, 176) and picture.n_frames == shown[name] + 1
+    assert {path.suffix for path in film.parent.iterdir()} == {".gif"}
+
+
+def test_one_episode_has_one_video_and_long_ones_are_shown_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(videos, "LONGEST", 10)
+    env = square(length=30)
+    episode = Episode(60.0, 3, np.ones(30, np.int16), False)
+    made = videos.record(env, 0, [episode], tmp_path / "film")
+    assert {entry["file"] for entry in made.values()} == {"film-best.gif"} and len(made) == 3
+    with Image.open(tmp_path / "film-best.gif") as picture:
+        assert picture.n_frames == 9 and picture.info["duration"] == 100  # every fourth of 31, and the last
+
+
+def test_an_episode_that_cannot_be_played_again_is_not_shown(tmp_path: Path, caplog: Any) -> None:
+    square(Moody, length=5)
+    config = settings("evaluation.episodes=3")
+    with caplog.at_level(logging.WARNING):
+        report = evaluation.evaluate(Scripted(3), config, Machine(config.runtime), 7, film=tmp_path / "film")
+    assert report["videos"] == {} and "played again it had" in caplog.text
+    assert not list(tmp_path.glob("*.gif"))
+
+
+def test_evaluation_leaves_random_numbers_and_modes_alone() -> None:
+    square(length=4)
+    agent, config = Scripted(3), settings()
+    agent.train()
+    agent.norm.eval()
+    before = random_state()
+    evaluation.evaluate(agent, config, Machine(config.runtime), 0)
+    assert torch.equal(random_state()["torch"], before["torch"]) and random_state()["python"] == before["python"]
+    assert agent.training and not agent.norm.training
+    agent.act = lambda *_: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(ZeroDivisionError):
+        evaluation.evaluate(agent, config, Machine(config.runtime), 0)
+    assert agent.training and not agent.norm.training
+
+
+EVERY = "evaluation.every=30 evaluation.episode_steps=15 evaluation.episodes=2"
+
+
+def test_evaluation_during_training_changes_nothing(tmp_path: Path) -> None:
+    with_it = finished(short(EVERY), tmp_path / "with")
+    without = finished(short(), tmp_path / "without")
+    lines = [line for line in log(with_it) if line["kind"] != "evaluation"]
+    assert lines == log(without) and any("world_model/total" in line for line in lines)
+    states = with_it.agent.state_dict(), without.agent.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])  # BatchNorm's statistics are here
+    evaluated = [line for line in log(with_it) if line["kind"] == "evaluation"]
+    assert [line["step"] for line in evaluated] == [30, 60]
+    files = sorted((tmp_path / "with" / "evaluations").iterdir())
+    assert [path.name for path in files] == ["000000030.json", "000000060.json"]
+    report = json.loads(files[-1].read_text())
+    assert (report["step"], report["mean_return"]) == (60, evaluated[-1]["evaluation/return"])
+    assert not (tmp_path / "without" / "evaluations").exists()
+
+
+def test_evaluation_during_training_is_resumed_exactly(tmp_path: Path) -> None:
+    config = short(EVERY, game="glamkit/Catch-v0")
+    whole = finished(config, tmp_path / "whole")
+    cut = Trainer(config, tmp_path / "cut")
+    for event in cut:
+        if event.step == 45:  # the newest checkpoint then is that of step 25
+            break
+    del cut
+    assert log(finished(config, tmp_path / "cut")) == log(whole)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "catch"
+    trainer = finished(short(game="glamkit/Catch-v0"), folder)
+    report = evaluation.evaluate(trainer.agent, trainer.config, trainer.machine, trainer.step)
+    evaluation.save(report, trainer.run.evaluation_file)
+    return folder
+
+
+def test_a_checkpoint_is_evaluated_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = json.loads((run / "evaluation.json").read_text())
+    assert evaluation.main([str(run)]) == 0  # its own protocol, at its end: the same score again
+    second = json.loads((run / "evaluation.json").read_text())
+    assert second.pop("videos") and second == first
+    assert capsys.readouterr().out.splitlines()[-1] == str(run / "evaluation.json")
+    assert (run / "videos" / "evaluation-best.gif").exists()
+
+    arguments = ["--checkpoint", "50", "--episodes", "3", "--actions", "greedy", "--sticky", "off", "--no-ops", "5"]
+    assert evaluation.main([str(run), *arguments, "--seed", "4", "--no-videos"]) == 0
+    name = "000000050-3-episodes-greedy-sticky-off-no-ops-5-seed-4.json"
+    report = json.loads((run / "evaluations" / name).read_text())
+    assert report["step"] == 50 and len(report["episodes"]) == 3 and "videos" not in report
+    assert report["protocol"]["sampled"] is False and report["protocol"]["seed"] == 4
+    said, path = capsys.readouterr().out.splitlines()
+    assert said.startswith("step 50: mean return") and path.endswith(name)
+    assert json.loads((run / "evaluation.json").read_text())["step"] == 64  # the run's score is not touched
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--checkpoint", "13"], "holds no checkpoint of step 13, but those of 50 and 64"),
+        (["--checkpoint", "last"], "checkpoint = 'last' is not a whole number."),
+        (["--episodes", "0"], "evaluation.episodes = 0 is outside 1 to 1000."),
+        (["--episodes", "many"], "evaluation.episodes = 'many' is not a whole number."),
+        (["--no-ops", "-1"], "evaluation.no_ops = -1 is outside"),
+        (["--device", "gpu"], "runtime.device = 'gpu' is not a device"),
+        (["--seed", "x"], "seed = 'x' is not a whole number."),
+        (["--seed", "-1"], "seed = -1 is outside its range: at least 0."),
+    ],
+)
+def test_mistakes_are_refused_in_one_sentence(
+    run: Path, arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(run.rglob("*"))
+    assert evaluation.main([str(run), *arguments]) == 2
+    said = capsys.readouterr()
+    assert hint in said.err and len(said.err.splitlines()) == 1 and not said.out
+    assert sorted(run.rglob("*")) == before
+
+
+def test_folders_without_a_run_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(GlamkitError, match=r"holds no run: there is no config\.json"):
+        evaluation.evaluate_run(tmp_path)

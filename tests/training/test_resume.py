@@ -1,0 +1,151 @@
+"""Stopped anywhere and resumed, a run is the unbroken one to the last bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import after_steps, finished, log, same, short
+
+from glamkit.errors import GlamkitError
+from glamkit.training import checkpoint
+from glamkit.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    return finished(short(), tmp_path_factory.mktemp("unbroken"))
+
+
+def differing(one: Trainer, other: Trainer) -> list[str]:
+    """What two runs do not have in common when they are done, down to the last bit."""
+    states = [checkpoint.load(run.run.checkpoints) or {} for run in (one, other)]
+    parts = [run.replay.part(run.replay.oldest, run.replay.count) for run in (one, other)]
+    assert same(states[0]["agent"], one.agent.state_dict())
+    # The log's size is left out, as the clock's numbers in it vary in length.
+    names = [name for name in states[0] if name != "log_size" and not same(states[0][name], states[1][name])]
+    return names + ([] if same(*parts) else ["stored steps"]) + ([] if log(one) == log(other) else ["log"])
+
+
+def test_the_same_seed_is_the_same_run(unbroken: Trainer, tmp_path: Path) -> None:
+    torch.rand(7)  # whatever was drawn before
+    assert differing(finished(short(), tmp_path), unbroken) == []
+
+
+def test_another_seed_is_another_run(unbroken: Trainer, tmp_path: Path) -> None:
+    other = finished(short(seed=2), tmp_path)
+    assert {"agent", "replay", "past", "random", "stored steps", "log"} <= set(differing(other, unbroken))
+
+
+@pytest.mark.parametrize("stop", [1, 25, 48, 49, 57, 63])
+def test_stopped_and_resumed_is_unbroken(stop: int, unbroken: Trainer, tmp_path: Path) -> None:
+    after_steps(short(), tmp_path, stop).save()
+    resumed = Trainer(short(), tmp_path)
+    assert resumed.step == stop
+    for _ in resumed:
+        pass
+    assert differing(resumed, unbroken) == []
+
+
+@pytest.mark.parametrize("stop", [7, 33, 60])
+def test_killed_and_resumed_is_unbroken(stop: int, unbroken: Trainer, tmp_path: Path) -> None:
+    """Without the last save: what came after the newest checkpoint is done again, and logged once."""
+    after_steps(short(), tmp_path, stop)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 99, "kind": "lo')  # the line that was being written
+    resumed = Trainer(short(), tmp_path)
+    assert resumed.step == stop // 25 * 25
+    for _ in resumed:
+        pass
+    assert differing(resumed, unbroken) == []
+
+
+@pytest.mark.parametrize("modules", ["gmamba", "lmamba"])
+def test_a_module_that_is_not_trained_resumes_too(modules: str, tmp_path: Path) -> None:
+    config = short(f"world_model.modules={modules}")
+    whole = finished(config, tmp_path / "whole")
+    after_steps(config, tmp_path / "parts", 55).save()
+    assert differing(finished(config, tmp_path / "parts"), whole) == []
+
+
+def test_stopped_many_times_with_a_ring_that_wraps(tmp_path: Path) -> None:
+    config = short("replay.capacity=64 trainer.warmup=60 trainer.env_steps=100 trainer.update_every=8")
+    whole = finished(config, tmp_path / "whole")
+    for stop in (30, 61, 83, 99):
+        after_steps(config, tmp_path / "parts", stop).save()
+    resumed = finished(config, tmp_path / "parts")
+    assert resumed.replay.oldest == 36
+    assert differing(resumed, whole) == []
+
+
+def test_the_stop_button_saves_and_running_again_goes_on(unbroken: Trainer, tmp_path: Path) -> None:
+    trainer, events = Trainer(short(), tmp_path), []
+    handler = signal.getsignal(signal.SIGINT)
+    for event in trainer:
+        events.append(event)
+        if event.step == 50 and event.kind == "log":
+            os.kill(os.getpid(), signal.SIGINT)
+    assert events[-1].kind == "stopped"
+    assert events[-1].step == 50
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert trainer.step == events[-1].step
+    assert [event.kind for event in trainer][-1] == "done"  # the same cell, run again
+    assert differing(trainer, unbroken) == []
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
+    trainer = Trainer(short(), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        for _ in trainer:  # the handler is Python's own again afterwards, for whoever runs next
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_finished_run_is_done_at_once(unbroken: Trainer) -> None:
+    assert [(event.kind, event.step) for event in Trainer(short(), unbroken.run.folder)] == [("done", 64)]
+
+
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(unbroken: Trainer, tmp_path: Path) -> None:
+    after_steps(short(), tmp_path, 60)
+    newest = tmp_path / "checkpoint" / "000000050.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    resumed = Trainer(short(), tmp_path)
+    assert resumed.step == 25
+    for _ in resumed:
+        pass
+    assert differing(resumed, unbroken) == []
+
+
+def test_another_experiment_s_folder_is_refused_untouched(unbroken: Trainer) -> None:
+    def contents() -> dict[str, bytes]:
+        return {str(p): p.read_bytes() for p in unbroken.run.folder.rglob("*") if p.is_file()}
+
+    before = contents()
+    with pytest.raises(GlamkitError, match=r"another experiment: trainer\.seed is 1 there and 2 here; use another"):
+        Trainer(short(seed=2), unbroken.run.folder)
+    with pytest.raises(GlamkitError, match=r"already holds a run; use resume=True"):
+        Trainer(short(), unbroken.run.folder, resume=False)
+    assert contents() == before
+
+
+def test_another_machine_may_go_on(tmp_path: Path) -> None:
+    after_steps(short(), tmp_path, 25)
+    assert Trainer(short("runtime.kernel=glamkit"), tmp_path).step == 25
+
+
+def test_steps_saved_without_a_checkpoint_are_forgotten(tmp_path: Path) -> None:
+    killed = after_steps(short("trainer.save_every=1000"), tmp_path, 30)
+    checkpoint.save_replay(killed.run.replay, killed.replay, 0)  # and killed before the checkpoint itself
+    fresh = Trainer(short("trainer.save_every=1000"), tmp_path)
+    assert (fresh.step, list(fresh.run.replay.iterdir())) == (0, [])
+
+
+@pytest.mark.cuda
+def test_on_a_gpu_with_deterministic_kernels_too(tmp_path: Path) -> None:
+    config = short("runtime.device=cuda runtime.deterministic=true")
+    whole = finished(config, tmp_path / "whole")
+    after_steps(config, tmp_path / "parts", 55).save()
+    assert differing(finished(config, tmp_path / "parts"), whole) == []
