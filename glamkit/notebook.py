@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import html
+import importlib.util
 import os
+import shutil
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from glamkit.errors import GlamkitError, nearest
+from glamkit.errors import GlamkitError, nearest, reason
 
 INJECTED = "# Parameters"  # the first line of the cell that papermill adds after ours
 OWN = "PAPERMILL_"  # papermill's own parameters, as with --inject-paths
@@ -71,6 +74,69 @@ def alone(bundle: Any, sentence: str) -> Any:
     """A widget's mimebundle in which readers without a kernel find a sentence, and no empty strip."""
     told = {"text/html": f"<p><i>{html.escape(sentence)}</i></p>", "text/plain": sentence}
     return {**bundle, **told} if isinstance(bundle, dict) else bundle
+
+
+def folder() -> Path:
+    """Where the notebooks are: in the checkout, or in the installed package."""
+    here = Path(__file__).resolve().parent
+    checkout = here.parent / "notebooks"
+    return checkout if (checkout / "02_train.ipynb").exists() else here / "notebooks"
+
+
+def find(name: str) -> Path:
+    """The notebook of that name, with or without its number or ending.
+
+    Raises:
+        GlamkitError: there is none.
+    """
+    known = {path.stem: path for path in sorted(folder().glob("*.ipynb"))}
+    short = {stem.split("_", 1)[1]: stem for stem in known}
+    stem = name.removesuffix(".ipynb")
+    stem = short.get(stem, stem)
+    if stem not in known:
+        raise GlamkitError(f"unknown notebook {name!r}; {nearest(name, known)}")
+    return known[stem]
+
+
+def place(target: str | None = None) -> tuple[Path, list[str]]:
+    """A folder in which the notebooks can be opened and changed.
+
+    Args:
+        target: notebooks that are not there are copied to it; nothing takes those of the checkout, and from an
+            installed package the folder ``notebooks`` here.
+
+    Returns:
+        The folder, and the names of notebooks in it that differ from the package's and were left as they are.
+
+    Raises:
+        GlamkitError: the folder cannot be written.
+    """
+    source = folder()
+    if target is None and source.parent.name != "glamkit":
+        return source, []
+    copied = Path(target or "notebooks")
+    kept = []
+    try:
+        copied.mkdir(parents=True, exist_ok=True)
+        for notebook in sorted(source.glob("*.ipynb")):
+            own = copied / notebook.name
+            if not own.exists():
+                shutil.copyfile(notebook, own)
+            elif own.read_bytes() != notebook.read_bytes():
+                kept.append(own.name)
+    except OSError as error:
+        raise GlamkitError(f"the notebooks cannot be copied to {copied}: {reason(error)}.") from None
+    return copied, kept
+
+
+def require(module: str) -> None:
+    """Makes sure that a package is installed.
+
+    Raises:
+        GlamkitError: it is not.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise GlamkitError(f"{module} is not installed: pip install {module}")
 
 
 class Table:

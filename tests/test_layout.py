@@ -27,7 +27,7 @@ FILES = [*MODULES.values(), *sorted((ROOT / "tests").rglob("*.py"))]
 
 # From low to high: a package imports from those before it and from itself. "top" are the modules beside the packages.
 PACKAGES = [
-    ["errors", "config", "runtime", "types"],
+    ["errors", "config", "runtime", "types", "__version__"],
     ["ops"],
     ["models"],
     ["envs"],
@@ -52,6 +52,7 @@ CUDA_EXCEPTIONS = {
     "glamkit.runtime": "decides",
     "glamkit.config": "the help of runtime.device lists the names that may be asked for",
     "glamkit.models.mamba": "mamba-ssm's kernel exists on that one kind of device only",
+    "glamkit.cli": "the help of --device lists the names that may be asked for",
     "glamkit.ops": "a kernel is started on the device that its tensors are on",
     "glamkit.bench": "reads version numbers and asks torch which GPUs it sees, and places nothing",
 }

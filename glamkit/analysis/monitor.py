@@ -11,6 +11,7 @@ pictures come once, at the end. What is shown is ordinary HTML and PNG, so a sav
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from collections import deque
@@ -138,25 +139,27 @@ class Pace:
 
 
 class Lines:
-    """Plain lines for logs: one every so many seconds, whatever happens; pictures once, at the end."""
+    """Plain lines: one that is updated in place in a terminal, else one every so many seconds; pictures at the end."""
 
     def __init__(self, every: float) -> None:
-        self.every, self.next = every, 0.0
+        self.terminal = sys.stdout.isatty()
+        self.every, self.next = 0.5 if self.terminal else every, 0.0
 
     def tell(self, monitor: Monitor) -> None:
         """Writes a line if it is time."""
         if time.perf_counter() >= self.next or monitor.compiling:
             self.write(monitor)
 
-    def write(self, monitor: Monitor) -> None:
-        """Writes a line."""
-        sys.stdout.write(monitor.state() + "\n")
+    def write(self, monitor: Monitor, end: str = "") -> None:
+        """Writes a line; `end` follows it in a terminal."""
+        width = shutil.get_terminal_size().columns - 1
+        sys.stdout.write(f"\r\033[K{monitor.state()[:width]}{end}" if self.terminal else monitor.state() + "\n")
         sys.stdout.flush()  # or it would sit in a buffer while people wonder
         self.next = time.perf_counter() + self.every
 
     def finish(self, monitor: Monitor) -> None:
         """The last line and, of a complete run, the verdict; in a notebook also the strip."""
-        self.write(monitor)
+        self.write(monitor, "\n")
         if monitor.last.kind == "done":
             found = diagnostics.verdict(monitor.entries, monitor.trainer.config)
             sys.stdout.writelines(f"{finding}\n" for finding in found)

@@ -1,4 +1,4 @@
-"""How fast this machine trains, beside the plain way of doing the same: ``python -m glamkit.bench.benchmark``.
+"""How fast this machine trains, beside the plain way of doing the same: ``glamkit benchmark``.
 
 The fast side is a `Trainer`. The reference side, `reference.PlainTrainer`, does what the released code does: float32,
 every window read again in full, nothing shared. Both start from the same weights and share one replay; they take turns
@@ -7,13 +7,12 @@ in one process, so that whatever slows the machine slows both, and a ratio is fo
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,11 +23,11 @@ from glamkit import notebook
 from glamkit.analysis.monitor import duration
 from glamkit.bench import growth, hardware
 from glamkit.bench.timing import EAGER, PHASES, Clock, Tell, TimedTrainer, Work, count_fast, run_hours, step_costs
-from glamkit.config import Checked, Config, parse_overrides, preset, setting
-from glamkit.errors import GlamkitError, command, nearest
+from glamkit.config import Checked, Config, setting
+from glamkit.errors import GlamkitError, nearest
 from glamkit.plotting import count
 from glamkit.runs.files import replace_text
-from glamkit.runtime import DEVICES, resolve_device, undisturbed
+from glamkit.runtime import resolve_device, undisturbed
 from glamkit.training.trainer import Trainer
 
 SAME = {"imagination.contexts": "replay", "imagination.memory": "window"}  # what the released code does
@@ -285,33 +284,3 @@ def save(report: dict[str, Any], file: Path | None) -> None:
     """Writes the report as JSON, at once or not at all; nothing where there is no path."""
     if file is not None:
         replace_text(file, json.dumps(report, indent=1))
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        "python -m glamkit.bench.benchmark",
-        description="Times training beside the plain way of doing the same.",
-        epilog=QUIET,
-    )
-    parser.add_argument("--preset", default="atari100k", help="whose sizes are used: atari100k, quick or debug")
-    parser.add_argument("--device", help=DEVICES)
-    parser.add_argument("--phases", default=",".join(PHASES), help="with commas between; all: %(default)s")
-    parser.add_argument("--repeats", default=3, help="rounds in which each side is timed once; %(default)s")
-    parser.add_argument("--games", default=1, help="games that the predicted hours are for; %(default)s")
-    parser.add_argument("--growth", action="store_true", help="also how cost grows with the sizes; takes minutes")
-    parser.add_argument("--set", default="", metavar="KEY=VALUE", help="more settings, with spaces between")
-    parser.add_argument("--json", default="", metavar="FILE", help="where the result is written")
-    given = parser.parse_args(arguments)
-    changes = parse_overrides(given.set) | ({"runtime.device": given.device} if given.device else {})
-    config, file = preset(given.preset, changes), target(given.json)
-    plan = BenchmarkPlan(given.phases, given.repeats, given.games, given.growth)
-    report = measure(config, plan, BenchmarkProgress(), lambda report: save(report, file))
-    save(report, file)
-    sys.stderr.write("\r\033[K" if sys.stderr.isatty() else "")
-    sys.stdout.write(f"{facts(report)}\n\n{table(report)}\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

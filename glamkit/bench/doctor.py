@@ -6,9 +6,7 @@ Every `check_*` is a pure function of what was found, so that the tests can show
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
 import os
 import shutil
 import subprocess
@@ -314,21 +312,5 @@ def report(findings: Iterable[DoctorFinding]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Prints the report; 1 if something that everybody needs is broken."""
-    parser = argparse.ArgumentParser("python -m glamkit.bench.doctor", description="Says what this machine can do.")
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
-    as_json = parser.parse_args(arguments).json
-    findings = examine()
-    healthy = all(finding.state != "problem" for finding in findings)
-    table = {"healthy": healthy, "findings": [finding._asdict() for finding in findings]}
-    sys.stdout.write(json.dumps(table, indent=1) + "\n" if as_json else report(findings))
-    return 0 if healthy else 1
-
-
 def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

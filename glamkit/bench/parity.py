@@ -1,6 +1,6 @@
 """Does the kit compute what the released model computes?
 
-    python -m glamkit.bench.parity FILE...
+    glamkit parity FILE...
 
 A reference file holds outputs of the released code on made-up weights and inputs that both sides can build from a seed
 (DESIGN section 1, "Reference data"). This room builds them again, computes ours and prints one line per array. The
@@ -9,13 +9,11 @@ exit status is 0 when all agree, 1 when an array is beyond its tolerance, 2 when
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from glamkit.config import Config, WorldModelConfig
-from glamkit.errors import GlamkitError, command
+from glamkit.errors import GlamkitError
 from glamkit.models.released import WORLD_MODEL_NAMES, import_released, import_released_agent, released_name
 from glamkit.models.world_model import WorldModel
 from glamkit.ops.functional import lambda_return, two_hot_mean
@@ -293,26 +291,15 @@ def check(path: str | Path) -> list[Row]:
     return [compare(name, theirs, values) for name, theirs in reference.arrays.items()]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m glamkit.bench.parity", description="Compares glamkit with references."
-    )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a reference file (.npz)")
-    return max(tell(path) for path in parser.parse_args(arguments).files)
+def in_words(path: str) -> tuple[str, bool]:
+    """The table of one reference file, and whether all arrays agree.
 
-
-@command
-def tell(path: str) -> int:
-    """Checks one file and prints the table; 1 if something does not agree."""
+    Raises:
+        GlamkitError: it is no reference file, or a damaged one.
+    """
     rows = check(path)
     failed, designed = sum(row.fails for row in rows), sum(row.verdict == "differs by design" for row in rows)
-    sys.stdout.write(f"{path}\n{'array':<62} {'absolute':>9} {'relative':>9}  tolerance\n")
-    sys.stdout.writelines(f"{row}\n" for row in rows)
     agree = len(rows) - failed - designed
-    sys.stdout.write(f"{len(rows)} arrays: {agree} agree, {designed} differ by design, {failed} do not agree.\n\n")
-    return int(failed > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    lines = [path, f"{'array':<62} {'absolute':>9} {'relative':>9}  tolerance", *map(str, rows)]
+    lines.append(f"{len(rows)} arrays: {agree} agree, {designed} differ by design, {failed} do not agree.\n")
+    return "\n".join(lines), failed == 0

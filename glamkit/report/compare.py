@@ -1,4 +1,4 @@
-"""What explains the difference between two runs: ``python -m glamkit.report.compare RUN_A RUN_B``.
+"""What explains the difference between two runs: ``glamkit compare RUN_A RUN_B``.
 
 Settings, versions, git state and machine that differ; then the scores, with the spread between seeds where runs of the
 same config lie beside them, and whether the difference is beyond that spread. Runs beside them that differ in one of
@@ -7,10 +7,8 @@ the settings alone tell which of several it was.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from glamkit.config import Config, differences, override
-from glamkit.errors import GlamkitError, command
+from glamkit.errors import GlamkitError
 from glamkit.notebook import Table
 from glamkit.plotting import count
 from glamkit.runs import provenance
@@ -253,19 +251,3 @@ def spread(scores: Sequence[float]) -> str:
     if found is None:
         return "one seed only"
     return f"{np.mean(scores):.2f}, 95 % interval {found[0]:.2f} to {found[1]:.2f}, {len(scores)} seeds"
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        "python -m glamkit.report.compare", description="What explains the difference between two runs."
-    )
-    parser.add_argument("one", metavar="RUN_A")
-    parser.add_argument("other", metavar="RUN_B")
-    given = parser.parse_args(arguments)
-    sys.stdout.write(f"{Comparison(given.one, given.other)}\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

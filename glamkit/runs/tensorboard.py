@@ -1,26 +1,23 @@
 """The run's log for TensorBoard: scalars, and the videos of its evaluations.
 
 It is copied from metrics.jsonl and the run folder, which stay the truth; so a run that goes on after a stop has every
-step once, and ``python -m glamkit.runs.tensorboard RUN ...`` does the same for runs that were made without.
+step once, and ``glamkit tensorboard RUN ...`` does the same for runs that were made without.
 """
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import contextlib
 import json
 import logging
 import re
-import sys
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from glamkit.errors import GlamkitError, command
+from glamkit.errors import GlamkitError
 from glamkit.runs.folder import Run, resolve
 
 logger = logging.getLogger(__name__)
@@ -144,19 +141,14 @@ def writer_class() -> Any:
     return SummaryWriter
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    said = "Copies the logs of runs for TensorBoard."
-    parser = argparse.ArgumentParser("python -m glamkit.runs.tensorboard", description=said)
-    parser.add_argument("runs", nargs="+", help="run folders")
-    for name in parser.parse_args(arguments).runs:
-        run = Run(resolve(name))
-        run.config()  # refuses what is no run
-        mirror = TensorBoardLog(run)
-        mirror.close()
-        sys.stdout.write(f"tensorboard --logdir {mirror.folder}\n")
+def copy(run_dir: str | Path) -> Path:
+    """Copies the log of a run for TensorBoard; returns the folder that TensorBoard reads.
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Raises:
+        GlamkitError: the folder holds no run, or TensorBoard is not installed.
+    """
+    run = Run(resolve(run_dir))
+    run.config()  # refuses what is no run
+    mirror = TensorBoardLog(run)
+    mirror.close()
+    return mirror.folder

@@ -1,6 +1,6 @@
 """Which choices matter: the same budget for each variant, several seeds, score with an interval.
 
-    python -m glamkit.sweeps.ablation --game glamkit/Catch-v0 --preset learn --variants "modules acting" --seeds 1-3
+    glamkit ablate --game glamkit/Catch-v0 --preset learn --variants "modules acting" --seeds 1-3
 
 Every run is an ordinary run folder, FOLDER/<game>/<variant>-seed<N>. What is finished is not run again and what was cut
 is resumed, so the same command goes on. A variant that says what the preset says is the preset's own run.
@@ -8,8 +8,6 @@ is resumed, so the same command goes on. A variant that says what the preset say
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any, NamedTuple
 from glamkit.config import Config, WorldModelConfig, override, read_seeds
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import make_env
-from glamkit.errors import GlamkitError, command, nearest
+from glamkit.errors import GlamkitError, nearest
 from glamkit.notebook import Table
 from glamkit.plotting import Picture
 from glamkit.runs.folder import Run, resolve
@@ -204,35 +202,3 @@ def read_variants(names: str | Iterable[str]) -> list[str]:
     if not chosen:
         raise GlamkitError(f"variants is empty; allowed: {', '.join(known)}.")
     return [name for name in single if name in chosen]
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m glamkit.sweeps.ablation",
-        description="Trains and evaluates variants of a preset; finished runs are kept, cut ones resumed.",
-        epilog=f"Variants: {', '.join(read_variants('all'))}; a part before the dash stands for all of its variants.",
-    )
-    parser.add_argument("--game", default="glamkit/Catch-v0")
-    parser.add_argument("--preset", default="learn")
-    parser.add_argument("--env-steps", type=int, help="agent steps of each run (default: the preset's)")
-    parser.add_argument("--variants", default="modules", help="names with spaces between, or all (default: modules)")
-    parser.add_argument("--seeds", default="1-3", help="such as '1 2 3' or 1-3 (the default)")
-    parser.add_argument("--folder", default="runs/ablation")
-    parser.add_argument("--workers", type=int, help="runs side by side (default: one per CPU core)")
-    parser.add_argument("--overrides", default="", help="more settings for all runs, as in 'trainer.warmup=300 ...'")
-    parser.add_argument("--show", action="store_true", help="run nothing, only show what there is")
-    given = vars(parser.parse_args(arguments))
-    workers, show = given.pop("workers"), given.pop("show")
-    plan = Ablation(**given)
-    sys.stdout.write(f"{plan}\n")
-    status = 0 if show else command(plan.run)(workers)  # 2: some of the runs may be finished all the same
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    (plan.folder / "ablation.png").write_bytes(plan.figure().png())
-    sys.stdout.write(f"{plan.table()}\nFigure: {plan.folder / 'ablation.png'}\n")
-    return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -69,7 +69,7 @@ def estimate(jobs: Sequence[Job], engine: Timer, benchmark: str | Path = "") -> 
     Args:
         jobs: its runs; finished ones cost nothing, begun ones what is left of them.
         engine: where they will be made; it times those that the benchmark does not speak of.
-        benchmark: the JSON of `python -m glamkit.bench.benchmark` on such a machine, or nothing.
+        benchmark: the JSON of `glamkit benchmark` on such a machine, or nothing.
 
     Raises:
         GlamkitError: the benchmark cannot be read, or a run could not be timed.
@@ -120,7 +120,7 @@ def read_benchmark(path: str | Path) -> dict[str, Any] | None:
             return dict(data)
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise GlamkitError(f"{str(path)!r} is no result of python -m glamkit.bench.benchmark --json with the phase 'step'.")
+    raise GlamkitError(f"{str(path)!r} is no result of glamkit benchmark --json with the phase 'step'.")
 
 
 def time_run(config: Config) -> float:

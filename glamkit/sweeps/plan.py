@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from glamkit import notebook
 from glamkit.config import Config, coerce, parse_overrides, read_seeds
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import resolve_game
@@ -33,7 +34,7 @@ from glamkit.runs.folder import Run, replace_text, resolve
 from glamkit.sweeps.job import Job
 
 KEYS = ("games", "seeds", "preset", "env_steps", "overrides", "variants", "folder")
-NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "02_train.ipynb"
+NOTEBOOK = notebook.folder() / "02_train.ipynb"
 LIST, FORMAT = "sweep.json", 1
 
 

@@ -1,8 +1,8 @@
 """Batches: games x seeds x variants, each run an executed notebook in a run folder of its own.
 
-    python -m glamkit.sweeps.sweep study.yaml
-    python -m glamkit.sweeps.sweep --games "Pong Boxing" --seeds 1-5 --preset atari100k --folder runs/study
-    python -m glamkit.sweeps.sweep --status runs/study
+    glamkit sweep study.yaml
+    glamkit sweep --games "Pong Boxing" --seeds 1-5 --preset atari100k --folder runs/study
+    glamkit sweep status runs/study
 
 Finished runs are left alone, cut ones resumed, and what fails is tried again a few times; so the same command goes on.
 With ``--engine ray --address ..`` Ray places the runs on the machines of a cluster that share the folder.
@@ -10,21 +10,19 @@ With ``--engine ray --address ..`` Ray places the runs on the machines of a clus
 
 from __future__ import annotations
 
-import argparse
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from glamkit.config import coerce
-from glamkit.errors import GlamkitError, command, nearest
+from glamkit.errors import GlamkitError, nearest
 from glamkit.notebook import Table
 from glamkit.plotting import Picture
 from glamkit.runs.folder import resolve
 from glamkit.sweeps import plan as planning
 from glamkit.sweeps import status_table, summary
-from glamkit.sweeps.cost import DAY, Estimate, estimate
+from glamkit.sweeps.cost import DAY, Estimate
 from glamkit.sweeps.job import Job, JobProgress
 from glamkit.sweeps.plan import NOTEBOOK, SweepPlan
 from glamkit.sweeps.pool import Local
@@ -165,67 +163,3 @@ def agree(cost: Estimate, agreed: bool) -> str:
             f"{cost}. That is more than a day of machine time; add --yes (in the notebook agree = True)."
         )
     return f"{cost}."
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    given = parser().parse_args(arguments)
-    if given.status:
-        sys.stdout.write(f"{Sweep(given.status).status()}\n")
-        return
-    batch = Sweep(planning.make(**chosen(given)))
-    sys.stdout.write(f"{batch}\n")
-    if given.dry_run:
-        return
-    engine = batch.engine(given.engine, given.workers, given.runs_per_gpu, given.address, given.cpus)
-    cost = estimate(batch.jobs, engine, given.benchmark)
-    sys.stdout.write(f"{agree(cost, given.yes)}\n")
-    sys.stdout.flush()
-    batch.run(engine, given.retries)
-
-
-def chosen(given: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `sweep_plan.make`: the file's, and what is said on the command line instead."""
-    plan = planning.read_file(given.file) if given.file else {}
-    for name in planning.KEYS:
-        value = getattr(given, name)
-        if value is not None:
-            plan[name] = value
-    if given.variants:
-        pairs = [variant.partition(":")[::2] for variant in given.variants]
-        plan["variants"] = dict(pairs)
-    if "games" not in plan:
-        raise GlamkitError("no games are named; give a sweep file or --games, such as --games 'Pong Boxing'.")
-    return plan
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line's options."""
-    made = argparse.ArgumentParser(
-        "python -m glamkit.sweeps.sweep", description="Trains games x seeds x variants, each a notebook."
-    )
-    add = made.add_argument
-    add("file", nargs="?", help=f"YAML with the keys {', '.join(planning.KEYS)}; arguments count more")
-    add("--games", help="names with spaces between, or atari100k for its 26")
-    add("--seeds", help="such as '1 2 3' or 1-5")
-    add("--preset", help="quick, atari100k, debug")
-    add("--env-steps", type=int, help="agent steps of each run (default: the preset's)")
-    add("--overrides", help="more settings for all runs, as in 'trainer.warmup=300 ...'")
-    add("--variants", nargs="+", metavar="NAME:KEY=VALUE", help="each is run with every game and seed")
-    add("--folder", help="of run folders <game>/<variant>-seed<N>")
-    add("--workers", type=int, help="runs at once (default: as many as there are cores, or as the GPUs take)")
-    add("--runs-per-gpu", type=int, default=1, help="runs that share a GPU")
-    add("--retries", type=int, default=RETRIES, help="times that a failed run is tried again; %(default)s")
-    add("--engine", choices=ENGINES, default="local", help="this machine, or a Ray cluster")
-    add("--address", default="auto", help="of the cluster, host:port (default: the one this machine belongs to)")
-    add("--cpus", type=int, default=1, help="cores of a run on the cluster; %(default)s")
-    add("--benchmark", default="", metavar="FILE", help="result of glamkit.benchmark --json, for the estimate")
-    add("--yes", action="store_true", help="agree to more than a day of machine time")
-    add("--dry-run", action="store_true", help="check and show what would be run, and stop")
-    add("--status", metavar="FOLDER", help="only say where the runs of a batch are, from its files")
-    return made
-
-
-if __name__ == "__main__":
-    sys.exit(main())

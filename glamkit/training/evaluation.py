@@ -1,6 +1,6 @@
 """Playing whole episodes with a fixed policy: the score, and the protocol it was measured by.
 
-    python -m glamkit.training.evaluation runs/pong --episodes 100
+    glamkit evaluate runs/pong --episodes 100
 
 Which episodes are played is settled before the first one begins: each has its own seed, and all of them are finished.
 So short ones are not favoured, and any of them can be played again from its seed and its actions.
@@ -8,10 +8,8 @@ So short ones are not favoured, and any of them can be played again from its see
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -23,10 +21,10 @@ import torch
 
 from glamkit.config import Config, EnvConfig, EvaluationConfig, coerce, override
 from glamkit.envs.registry import VectorEnv, is_atari, make_vector
-from glamkit.errors import GlamkitError, command
+from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.runs.files import replace_text
-from glamkit.runtime import DEVICES, Machine, any_shapes, undisturbed
+from glamkit.runtime import Machine, any_shapes, undisturbed
 from glamkit.training import videos
 from glamkit.training.load import kept, open_run
 from glamkit.training.videos import Episode
@@ -215,43 +213,10 @@ def name_of(settings: EvaluationConfig, step: int, seed: int) -> str:
     return "-".join(parts)
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m glamkit.training.evaluation",
-        description="Plays whole episodes with a trained agent; what is not given is as in the run's own settings.",
-    )
-    parser.add_argument("run", help="the run folder")
-    parser.add_argument("--checkpoint", help="agent step it was saved at (default: the newest)")
-    parser.add_argument("--episodes", help="how many")
-    parser.add_argument("--games", help="how many side by side")
-    parser.add_argument("--actions", choices=["sampled", "greedy"], help="draw from the policy, or its likeliest")
-    parser.add_argument("--sticky", choices=["on", "off"], help=f"repeat the last action with probability {STICKY}")
-    parser.add_argument("--no-ops", help="up to so many idle frames at the start of an episode (others use 30)")
-    parser.add_argument("--episode-steps", help="agent steps after which an episode is cut")
-    parser.add_argument("--device", help=DEVICES)
-    parser.add_argument("--seed", default="0", help="of games and actions (default: 0)")
-    parser.add_argument("--no-videos", action="store_true", help="only numbers")
-    given = parser.parse_args(arguments)
-    names = ("episodes", "games", "sticky", "no_ops", "episode_steps")
-    changes = {f"evaluation.{name}": getattr(given, name) for name in names if getattr(given, name) is not None}
-    if given.actions:
-        changes["evaluation.sampled"] = given.actions == "sampled"
-    if given.device:
-        changes["runtime.device"] = given.device
-    report, path = evaluate_run(given.run, given.checkpoint, changes, given.seed, not given.no_videos)
-    sys.stdout.write(f"{told(report)}\n{path}\n")
-
-
-def told(report: Mapping[str, Any]) -> str:
+def in_words(report: Mapping[str, Any]) -> str:
     """A report in a sentence."""
     values, count = summary(report), len(report["episodes"])
     cut = sum(episode["cut"] for episode in report["episodes"])
     text = f"step {report['step']:,}: mean return {values['evaluation/return']:.2f} of {count} episodes"
     text += f" ({values['evaluation/lowest']:g} to {values['evaluation/highest']:g})"
     return text + (f"; {cut} of them cut short" if cut else "")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

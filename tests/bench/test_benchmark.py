@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+from glamkit import cli
 from glamkit.bench import benchmark, growth, plots
 from glamkit.bench.benchmark import BenchmarkPlan
 from glamkit.bench.timing import PHASES
@@ -183,7 +184,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=" ".join)
 def test_a_mistake_gets_one_sentence(mistake: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main(["--preset", "debug", *mistake]) == 2
+    assert cli.main(["benchmark", "--preset", "debug", *mistake]) == 2
     shown = capsys.readouterr()
     assert MISTAKES[mistake] in shown.err.splitlines()[-1] and not shown.out
 
@@ -197,7 +198,7 @@ def test_the_command_writes_what_it_measured(
     arguments = (
         "--preset quick --device cpu --phases step,world_model --repeats 4 --games 26 --growth --set trainer.seed=7"
     )
-    assert benchmark.main([*arguments.split(), "--json", str(file)]) == 0
+    assert cli.main(["benchmark", *arguments.split(), "--json", str(file)]) == 0
     config, plan, _, keep = asked
     assert config == preset("quick", "runtime.device=cpu trainer.seed=7")
     assert plan == BenchmarkPlan(("world_model", "step"), 4, 26, True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from glamkit import cli
 from glamkit.bench import builds, doctor
 from glamkit.bench.builds import Build, explain_import_error, torch_for
 from glamkit.bench.doctor import DoctorFinding
@@ -252,7 +253,7 @@ def test_only_a_problem_is_an_error(
     state: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(doctor, "examine", lambda: [DoctorFinding("x", state, "said.")])
-    assert doctor.main(["--json"]) == status
+    assert cli.main(["doctor", "--json"]) == status
     table = json.loads(capsys.readouterr().out)
     assert table == {
         "healthy": status == 0,
@@ -261,8 +262,8 @@ def test_only_a_problem_is_an_error(
 
 
 def run_doctor(before: str = "pass") -> tuple[int, dict[str, dict[str, str]]]:
-    run = "runpy.run_module('glamkit.bench.doctor', None, '__main__')"
-    program = f"import runpy, sys; {before}; sys.argv = ['', '--json']; {run}"
+    run = "runpy.run_module('glamkit', None, '__main__')"
+    program = f"import runpy, sys; {before}; sys.argv = ['', 'doctor', '--json']; {run}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert done.stderr == ""
     return done.returncode, {found["name"]: found for found in json.loads(done.stdout)["findings"]}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from glamkit import cli
 from glamkit.bench import parity
 from glamkit.bench.parity import Reference, Row, compare, fit
 from glamkit.config import WorldModelConfig
@@ -195,7 +196,7 @@ def as_meta(meta: Any) -> np.ndarray:
 
 
 def test_agreement_is_printed_array_by_array(capsys: pytest.CaptureFixture[str]) -> None:
-    assert parity.main([str(AGENT)]) == 0
+    assert cli.main(["parity", str(AGENT)]) == 0
     printed = capsys.readouterr().out
     for name in parity.read(AGENT).arrays:
         assert any(line.startswith(name + " ") and line.endswith(" ok") for line in printed.splitlines()), name
@@ -206,7 +207,7 @@ def test_disagreement_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[
     with np.load(AGENT) as file:
         returns = file["lambda_return"] + 1e-2
     wrong = rewrite(AGENT, tmp_path / "wrong.npz", lambda_return=returns)
-    assert parity.main([str(AGENT), str(wrong)]) == 1
+    assert cli.main(["parity", str(AGENT), str(wrong)]) == 1
     printed = capsys.readouterr().out
     assert "15 arrays: 14 agree, 0 differ by design, 1 do not agree." in printed
     line = next(line for line in printed.splitlines()[18:] if line.startswith("lambda_return"))
@@ -265,7 +266,7 @@ def test_foreign_files_get_one_sentence_and_status_2(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = _bad_files(tmp_path)[kind]
-    assert parity.main([str(path)]) == 2
+    assert cli.main(["parity", str(path)]) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert len(output.err.splitlines()) == 1
@@ -273,13 +274,13 @@ def test_foreign_files_get_one_sentence_and_status_2(
 
 
 def test_an_unreadable_file_does_not_hide_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert parity.main([str(tmp_path / "absent.npz"), str(AGENT)]) == 2
+    assert cli.main(["parity", str(tmp_path / "absent.npz"), str(AGENT)]) == 2
     assert "15 agree" in capsys.readouterr().out
 
 
 def test_it_runs_as_a_module() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "glamkit.bench.parity", str(AGENT), "absent.npz"],
+        [sys.executable, "-m", "glamkit", "parity", str(AGENT), "absent.npz"],
         capture_output=True,
         text=True,
         check=False,

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from glamkit import cli
 from glamkit.envs import atari100k as scores
 from glamkit.errors import GlamkitError
-from glamkit.report import program
 from glamkit.report.report import published
 
 # What others printed of these very files, and what was recomputed from them: mean, median, IQM, games above human.
@@ -122,10 +122,10 @@ def test_other_files_are_refused_in_one_sentence(tmp_path: Path, text: str | Non
 
 def test_the_command_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "new" / "published.json"
-    assert program.main(["--published", "--json", str(path), "--repeats", "20"]) == 0
+    assert cli.main(["report", "--published", "--json", str(path), "--repeats", "20"]) == 0
     written = json.loads(path.read_text())
     assert set(written) == set(KNOWN) and {"mean", "median", "iqm"} <= set(written["STORM"])
     assert written["MuZero"]["iqm"] is None
     assert capsys.readouterr().out.strip() == str(path)
-    assert program.main(["--published", "--json", str(tmp_path / "new" / "published.json" / "x")]) == 2
+    assert cli.main(["report", "--published", "--json", str(tmp_path / "new" / "published.json" / "x")]) == 2
     assert "cannot be written" in capsys.readouterr().err

@@ -15,9 +15,9 @@ import pytest
 import torch
 from conftest import ROOT
 
+from glamkit import cli
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
-from glamkit.report import compare
 from glamkit.report.compare import Comparison, welch
 from glamkit.runs import provenance
 from glamkit.runs.folder import Run
@@ -127,7 +127,7 @@ def test_one_setting_beyond_the_spread_between_seeds(tmp_path: Path, capsys: pyt
     run(tmp_path / "other", 99.0, STICKY)  # another experiment does not count
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{")
-    assert compare.main([str(tmp_path / "plain-1"), str(tmp_path / "reset-2")]) == 0
+    assert cli.main(["compare", str(tmp_path / "plain-1"), str(tmp_path / "reset-2")]) == 0
     out = capsys.readouterr().out
     assert "agent.context" in out
     assert "carried" in out
@@ -194,7 +194,7 @@ def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert found.facts["versions torch"] == ("2.8", "unknown")
     with pytest.raises(GlamkitError, match="are the same run; name two"):
         Comparison(a, tmp_path / "b" / ".." / "a")
-    assert compare.main([str(a), str(tmp_path / "none")]) == 2
+    assert cli.main(["compare", str(a), str(tmp_path / "none")]) == 2
     assert "none holds no run: there is no config.json in it." in capsys.readouterr().err
 
 

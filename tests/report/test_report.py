@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from made_runs import made_run, made_two_games, report_of
 
+from glamkit import cli
 from glamkit.config import preset
 from glamkit.envs import atari100k as scores
 from glamkit.errors import GlamkitError
-from glamkit.report import notes, plots, program, results, tables
+from glamkit.report import notes, plots, results, tables
 from glamkit.report import page as report_page
 from glamkit.report.markup import MarkupTable
 from glamkit.report.report import AGAINST, Report, read_methods
@@ -243,7 +244,7 @@ def test_the_report_on_paper(two_games: Path, tmp_path: Path, capsys: pytest.Cap
     folder = tmp_path / f"{EVIL}"
     made_run(folder / "nan", [float("nan")], game="Pong", seed=5)
     arguments = [str(two_games), str(folder), "--repeats", str(FEW), "--output", str(tmp_path / "out")]
-    assert program.main(arguments) == 0
+    assert cli.main(["report", *arguments]) == 0
     printed = capsys.readouterr().out
     assert "# Atari 100k report" in printed and "| glamkit atari100k |" in printed
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.html", "report.md", "report.tex"}
@@ -300,7 +301,7 @@ def test_a_damaged_log_takes_the_curve_but_not_the_score(tmp_path: Path) -> None
 def test_mistakes_are_refused_in_one_sentence(
     arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert program.main(arguments) == 2
+    assert cli.main(["report", *arguments]) == 2
     error = capsys.readouterr().err
     assert hint in error and len(error.splitlines()) == 1
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from tiny_runs import after_steps, finished, short
 
+from glamkit import cli
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
-from glamkit.runs import tensorboard
 from glamkit.runs.folder import Run
 from glamkit.runs.tensorboard import TensorBoardLog
 from glamkit.training.trainer import Trainer
@@ -93,11 +93,11 @@ def test_videos_and_the_final_score(run: Run) -> None:
 
 def test_any_run_can_be_shown_afterwards(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     add(run, 16, loss=2.0)
-    assert tensorboard.main([str(run.folder)]) == 0
-    assert tensorboard.main([str(run.folder)]) == 0
+    assert cli.main(["tensorboard", str(run.folder)]) == 0
+    assert cli.main(["tensorboard", str(run.folder)]) == 0
     assert capsys.readouterr().out == 2 * f"tensorboard --logdir {run.folder / 'tensorboard'}\n"
     assert written(run.folder) == {"loss": [(16, 2.0)]}
-    assert tensorboard.main([str(tmp_path / "none")]) == 2
+    assert cli.main(["tensorboard", str(tmp_path / "none")]) == 2
     assert "holds no run" in capsys.readouterr().err
 
 

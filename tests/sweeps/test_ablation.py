@@ -16,10 +16,11 @@ import nbformat
 import pytest
 from conftest import ROOT
 
+from glamkit import cli
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
 from glamkit.runs.folder import Run
-from glamkit.sweeps import ablation, status_table
+from glamkit.sweeps import status_table
 from glamkit.sweeps.ablation import QUESTIONS, Ablation, read_seeds, read_variants
 from glamkit.sweeps.job import Job
 from glamkit.sweeps.pool import Local, Pool
@@ -178,7 +179,7 @@ def test_a_folder_of_another_experiment_is_refused(made: Path) -> None:
 
 def command(folder: Path, *more: str) -> list[str]:
     given = f"--game {GAME} --preset debug --variants bootstrap --seeds 1 --workers 1 --overrides {QUICK}"
-    return [sys.executable, "-m", "glamkit.sweeps.ablation", *given.split(), "--folder", str(folder), *more]
+    return [sys.executable, "-m", "glamkit", "ablate", *given.split(), "--folder", str(folder), *more]
 
 
 def test_a_killed_ablation_leaves_runs_that_go_on(tmp_path: Path) -> None:
@@ -239,19 +240,19 @@ def test_the_board_says_where_runs_are(made: Path, tmp_path: Path) -> None:
 
 def test_the_command_line(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = command(made, "--env-steps", "64")[3:]
-    assert ablation.main([*arguments, "--show"]) == 0
+    assert cli.main(["ablate", *arguments, "--show"]) == 0
     out = capsys.readouterr().out
     assert "bootstrap: current (preset)  1 of 1" in out
     assert "runs done" not in out
     assert (made / "Catch-v0" / "ablation.png").stat().st_size > 10_000
-    assert ablation.main(arguments) == 0
+    assert cli.main(["ablate", *arguments]) == 0
     assert "2 of 2 runs done  step 128/128  done" in capsys.readouterr().out
-    assert ablation.main([*arguments, "--variants", "bootstap"]) == 2
+    assert cli.main(["ablate", *arguments, "--variants", "bootstap"]) == 2
     assert (
         capsys.readouterr().err
         == "unknown variant 'bootstap'; did you mean 'bootstrap' or 'bootstrap-next' or 'bootstrap-current'?\n"
     )
-    assert ablation.main([*arguments, "--overrides", "actor_critic.discount=0.9"]) == 2
+    assert cli.main(["ablate", *arguments, "--overrides", "actor_critic.discount=0.9"]) == 2
     assert "holds another experiment" in capsys.readouterr().err
 
 

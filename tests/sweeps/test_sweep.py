@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 from tiny_runs import catch_jobs, evaluated
 
+from glamkit import cli
 from glamkit.config import Config, preset
 from glamkit.errors import GlamkitError
 from glamkit.sweeps import cost as costs
@@ -119,7 +120,7 @@ def test_a_mistake_in_a_sweep_file_is_refused_at_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = written(tmp_path, text)
-    assert sweep.main([file]) == 2
+    assert cli.main(["sweep", file]) == 2
     said = capsys.readouterr()
     assert MISTAKES[text].format(file=file) in said.err
     assert said.err.count("\n") == 1
@@ -127,12 +128,12 @@ def test_a_mistake_in_a_sweep_file_is_refused_at_once(
 
 
 def test_a_missing_sweep_file_and_a_folder_without_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sweep.main([str(tmp_path / "none.yaml")]) == 2
+    assert cli.main(["sweep", str(tmp_path / "none.yaml")]) == 2
     assert "cannot be read: No such file" in capsys.readouterr().err
-    assert sweep.main(["--status", str(tmp_path)]) == 2
+    assert cli.main(["sweep", "status", str(tmp_path)]) == 2
     assert "holds no batch: there is no sweep.json in it." in capsys.readouterr().err
     (tmp_path / "sweep.json").write_text('{"format": 1, "runs": [{"folder": "../../x"}]}')
-    assert sweep.main(["--status", str(tmp_path)]) == 2
+    assert cli.main(["sweep", "status", str(tmp_path)]) == 2
     assert "sweep.json is damaged" in capsys.readouterr().err
 
 
@@ -205,7 +206,7 @@ def test_a_benchmark_tells_the_cost(tmp_path: Path) -> None:
     other = [job._replace(config=job.config.override(**{"world_model.width": 32})) for job in todo]
     assert "from a quick timing" in str(costs.estimate(other, clock, file))
     file.write_text("{}")
-    with pytest.raises(GlamkitError, match=r"is no result of python -m glamkit\.bench\.benchmark --json"):
+    with pytest.raises(GlamkitError, match=r"is no result of glamkit benchmark --json"):
         costs.estimate(todo, clock, file)
 
 
@@ -214,11 +215,11 @@ def test_a_batch_of_days_does_not_start_by_itself(
 ) -> None:
     monkeypatch.setattr(Local, "ask", lambda *_: '{"hours": 50.0}')
     given = f"--games {CATCH} --preset debug --folder {tmp_path / 'study'}".split()
-    assert sweep.main(given) == 2
+    assert cli.main(["sweep", *given]) == 2
     assert "more than a day of machine time; add --yes" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
     monkeypatch.setattr(Local, "ask", lambda *_: "out of memory\n")
-    assert sweep.main(given) == 2
+    assert cli.main(["sweep", *given]) == 2
     assert "a run of glamkit/Catch-v0 could not be timed: out of memory" in capsys.readouterr().err
 
 

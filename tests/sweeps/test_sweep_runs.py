@@ -22,9 +22,10 @@ import pytest
 from conftest import ROOT
 from tiny_runs import finished
 
+from glamkit import cli
 from glamkit.config import preset
 from glamkit.runs.folder import Run
-from glamkit.sweeps import cost, sweep
+from glamkit.sweeps import cost
 from glamkit.sweeps.job import Job, JobRecord
 from glamkit.training import evaluation
 
@@ -63,7 +64,7 @@ def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         more = ["--benchmark", str(benchmark(folder.with_name("speed.json")))]
         if request.param == "ray":
             more += ["--engine", "ray", "--address", stack.enter_context(cluster())]
-        command = [sys.executable, "-m", "glamkit.sweeps.sweep", *options(folder, SEEDS[request.param], *more)]
+        command = [sys.executable, "-m", "glamkit", "sweep", *options(folder, SEEDS[request.param], *more)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = stack.enter_context(subprocess.Popen(command, text=True, env=environment, **pipes))
@@ -157,7 +158,7 @@ def test_the_batch_ends_with_the_right_statuses(batch: Batch, capsys: pytest.Cap
     assert f"{count} runs to make, 2 at once: about" in batch.out
     assert f"1 of {count} runs failed; {BROKEN}:" in batch.err
 
-    assert sweep.main(["--status", str(batch.folder)]) == 0
+    assert cli.main(["sweep", "status", str(batch.folder)]) == 0
     out = capsys.readouterr().out
     assert f"{count - 1} of {count} runs done, 1 failed  step {steps:,}/{steps:,}" in out
     assert out.splitlines()[1].startswith(BROKEN)

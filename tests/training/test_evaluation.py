@@ -15,6 +15,7 @@ from square import SQUARE, Square, square
 from tiny_runs import finished, log, short
 from torch import Tensor
 
+from glamkit import cli
 from glamkit.config import Config, EnvConfig, preset
 from glamkit.envs.registry import VectorEnv, make_vector
 from glamkit.errors import GlamkitError
@@ -261,14 +262,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_checkpoint_is_evaluated_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = json.loads((run / "evaluation.json").read_text())
-    assert evaluation.main([str(run)]) == 0  # its own protocol, at its end: the same score again
+    assert cli.main(["evaluate", str(run)]) == 0  # its own protocol, at its end: the same score again
     second = json.loads((run / "evaluation.json").read_text())
     assert second.pop("videos") and second == first
     assert capsys.readouterr().out.splitlines()[-1] == str(run / "evaluation.json")
     assert (run / "videos" / "evaluation-best.gif").exists()
 
     arguments = ["--checkpoint", "50", "--episodes", "3", "--actions", "greedy", "--sticky", "off", "--no-ops", "5"]
-    assert evaluation.main([str(run), *arguments, "--seed", "4", "--no-videos"]) == 0
+    assert cli.main(["evaluate", str(run), *arguments, "--seed", "4", "--no-videos"]) == 0
     name = "000000050-3-episodes-greedy-sticky-off-no-ops-5-seed-4.json"
     report = json.loads((run / "evaluations" / name).read_text())
     assert report["step"] == 50 and len(report["episodes"]) == 3 and "videos" not in report
@@ -295,7 +296,7 @@ def test_mistakes_are_refused_in_one_sentence(
     run: Path, arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(run.rglob("*"))
-    assert evaluation.main([str(run), *arguments]) == 2
+    assert cli.main(["evaluate", str(run), *arguments]) == 2
     said = capsys.readouterr()
     assert hint in said.err and len(said.err.splitlines()) == 1 and not said.out
     assert sorted(run.rglob("*")) == before

@@ -1,0 +1,43 @@
+"""The command ``glamkit``: train, evaluate, look, compare.
+
+Each subcommand imports what it needs when it is called. Exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted
+or stopped before the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from glamkit.cli import machine, play, studies
+from glamkit.cli.group import FAILED, INTERRUPTED, WRONG, FailedError, StoppedError, glamkit
+from glamkit.errors import GlamkitError
+
+__all__ = ["machine", "main", "play", "studies"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status; errors that a person can mend are one sentence on stderr."""
+    try:
+        glamkit.main(None if arguments is None else list(arguments), prog_name="glamkit", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+    except click.ClickException as error:
+        click.echo(error.format_message(), err=True)
+        return WRONG
+    except GlamkitError as error:
+        click.echo(error, err=True)
+        return WRONG
+    except FailedError as error:
+        click.echo(error, err=True)
+        return FAILED
+    except StoppedError as error:
+        click.echo(error, err=True)
+        return INTERRUPTED
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 0
+    return 0

@@ -1,0 +1,65 @@
+"""What the subcommands share: the group, its hints, its exit status and the examples in its help."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import click
+
+from glamkit import __version__
+from glamkit.errors import GlamkitError, nearest
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+# As people meet them.
+ORDER = ["train", "evaluate", "lab", "notebook", "sweep", "ablate", "report", "compare"]
+ORDER += ["benchmark", "parity", "doctor", "tensorboard"]
+
+
+class Commands(click.Group):
+    """Subcommands in the order of `ORDER`; a mistyped one gets the nearest right one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which people meet them."""
+        del ctx
+        return sorted(self.commands, key=ORDER.index)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a hint."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise click.UsageError(f"unknown command {args[0]!r}; {nearest(args[0], ORDER)}")
+        return super().resolve_command(ctx, args)
+
+
+class FailedError(Exception):
+    """Work that had begun and failed; the message is a sentence."""
+
+
+class StoppedError(Exception):
+    """Work that was stopped before its end and is saved; the message is a sentence."""
+
+
+@contextlib.contextmanager
+def work() -> Iterator[None]:
+    """Context of what comes after all input is checked: errors in it are failures."""
+    try:
+        yield
+    except GlamkitError as error:
+        raise FailedError(str(error)) from None
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines that can be typed as they are."""
+    return "\b\n" + "\n".join([f"Example{'s' * (len(lines) > 1)}:", *(f"  {line}" for line in lines)])
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    no_args_is_help=True,
+)
+@click.version_option(__version__, prog_name="glamkit")
+def glamkit() -> None:
+    """GLAM for anyone: train a world model on a game, and look at what it imagines."""

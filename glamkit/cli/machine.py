@@ -1,0 +1,92 @@
+"""Subcommands about the machine and the code: benchmark, parity, doctor, tensorboard."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from glamkit.cli.group import FAILED, WRONG, examples, glamkit, work
+from glamkit.errors import GlamkitError
+
+settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
+
+
+@glamkit.command(epilog=examples("glamkit benchmark --preset quick --json speed.json"))
+@click.option("--preset", "name", default="atari100k", show_default=True, help="Whose sizes are used.")
+@click.option("--device", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--phases", help="With commas between; all if left out.")
+@click.option("--repeats", default="3", show_default=True, help="Rounds in which each side is timed once.")
+@click.option("--games", default="1", show_default=True, help="Games that the predicted hours are for.")
+@click.option("--growth", is_flag=True, help="Also how cost grows with the sizes; takes minutes.")
+@click.option("--json", "file", default="", metavar="FILE", help="Where the result is written.")
+@settings
+def benchmark(name: str, device: str | None, phases: str | None, file: str, sets: Sequence[str], **plan: Any) -> None:
+    """Time training beside the plain way.
+
+    Both compute the same; close other programs first.
+    """
+    from glamkit.bench import benchmark as bench
+    from glamkit.config import parse_overrides, preset
+
+    config = preset(name, parse_overrides(" ".join(sets)) | ({"runtime.device": device} if device else {}))
+    target = bench.target(file)
+    chosen = bench.BenchmarkPlan(**(plan | ({"phases": phases} if phases else {})))
+    with work():
+        result = bench.measure(config, chosen, bench.BenchmarkProgress(), lambda part: bench.save(part, target))
+        bench.save(result, target)
+    click.echo("\r\033[K" if sys.stderr.isatty() else "", err=True, nl=False)
+    click.echo(f"{bench.facts(result)}\n\n{bench.table(result)}")
+
+
+@glamkit.command(epilog=examples("glamkit parity tests/data/official_agent.npz"))
+@click.argument("files", nargs=-1, required=True)
+def parity(files: Sequence[str]) -> None:
+    """Recompute the released model's outputs.
+
+    FILES are references (.npz), compared array by array.
+    """
+    from glamkit.bench import parity as bench
+
+    worst = 0
+    for file in files:
+        try:
+            text, agrees = bench.in_words(file)
+            click.echo(text)
+            worst = max(worst, 0 if agrees else FAILED)
+        except GlamkitError as error:  # the others are checked all the same
+            click.echo(error, err=True)
+            worst = WRONG
+    sys.exit(worst)
+
+
+@glamkit.command(epilog=examples("glamkit doctor"))
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+def doctor(as_json: bool) -> None:
+    """Say what this machine can do.
+
+    And how to mend what it cannot.
+    """
+    from glamkit.bench import doctor as bench
+
+    findings = bench.examine()
+    healthy = all(finding.state != "problem" for finding in findings)
+    table = {"healthy": healthy, "findings": [finding._asdict() for finding in findings]}
+    click.echo(json.dumps(table, indent=1) + "\n" if as_json else bench.report(findings), nl=False)
+    sys.exit(0 if healthy else FAILED)
+
+
+@glamkit.command(epilog=examples("glamkit tensorboard runs/pong"))
+@click.argument("runs", nargs=-1, required=True)
+def tensorboard(runs: Sequence[str]) -> None:
+    """Copy logs for TensorBoard.
+
+    RUNS are run folders.
+    """
+    from glamkit.runs.tensorboard import copy
+
+    for name in runs:
+        click.echo(f"tensorboard --logdir {copy(name)}")

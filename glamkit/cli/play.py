@@ -1,0 +1,138 @@
+"""Subcommands around one run: train, evaluate, and the notebooks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from glamkit.cli.group import FailedError, StoppedError, examples, glamkit, work
+
+settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
+seed_option = click.option("--seed", default=1, show_default=True, help="Everything random derives from it.")
+
+
+@glamkit.command(epilog=examples("glamkit train Pong --preset quick --seed 1"))
+@click.argument("game")
+@click.option("--preset", "name", default="quick", show_default=True, help="quick, learn, atari100k or debug.")
+@seed_option
+@click.option("--env-steps", type=int, help="Agent steps; the preset's if left out.")
+@click.option("--run-dir", help="The run's folder; runs/GAME-PRESET-seedN if left out.")
+@click.option("--no-resume", is_flag=True, help="Refuse a folder that already holds a run.")
+@settings
+def train(
+    game: str, name: str, seed: int, env_steps: int | None, run_dir: str | None, no_resume: bool, sets: Sequence[str]
+) -> None:
+    """Train on a game, then evaluate.
+
+    It leaves a run folder, as notebook 02 does; the same line goes on after a stop.
+    """
+    from glamkit.analysis import Monitor, overview
+    from glamkit.config import preset
+    from glamkit.runs import resolve
+    from glamkit.training import Trainer, evaluation
+
+    config = preset(name, " ".join(sets), game=game, seed=seed, env_steps=env_steps)
+    place = run_dir or f"runs/{config.env.game.rsplit('/', 1)[-1].lower()}-{name}-seed{seed}"
+    trainer = Trainer(config, resolve(place), resume=not no_resume)
+    click.echo(overview(trainer))
+    try:
+        with work(), Monitor(trainer, interactive=False) as monitor:
+            for event in trainer:
+                monitor.show(event)
+    except FailedError as failure:
+        raise StoppedError(str(failure)) if trainer.session.stops.reason else failure from None
+    if not trainer.run.evaluation_file.exists():
+        film = trainer.run.folder / "videos" / "evaluation"
+        with work():
+            report = evaluation.evaluate(trainer.agent, config, trainer.machine, trainer.step, film=film)
+            evaluation.save(report, trainer.run.evaluation_file)
+        click.echo(evaluation.in_words(report))
+    click.echo(f"The run is in {trainer.run.folder}. Look inside: glamkit lab, then 03_imagine with that run_dir.")
+
+
+@glamkit.command(epilog=examples("glamkit evaluate runs/pong --episodes 100 --sticky off"))
+@click.argument("run")
+@click.option("--checkpoint", help="Agent step it was saved at; the newest if left out.")
+@click.option("--episodes", help="How many.")
+@click.option("--games", help="How many side by side.")
+@click.option("--actions", type=click.Choice(["sampled", "greedy"]), help="Draw from the policy, or its likeliest.")
+@click.option("--sticky", type=click.Choice(["on", "off"]), help="Repeat the last action with probability 0.25.")
+@click.option("--no-ops", help="Up to so many idle frames at the start of an episode; others use 30.")
+@click.option("--episode-steps", help="Agent steps after which an episode is cut.")
+@click.option("--device", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--seed", default="0", show_default=True, help="Of games and actions.")
+@click.option("--no-videos", is_flag=True, help="Only numbers.")
+def evaluate(
+    run: str,
+    checkpoint: str | None,
+    actions: str | None,
+    device: str | None,
+    seed: str,
+    no_videos: bool,
+    **protocol: str | None,
+) -> None:
+    """Play whole episodes with a trained agent.
+
+    The score is saved with its protocol.
+
+    What is not given is as in the run's own settings.
+    """
+    from glamkit.training import evaluation
+
+    changes: dict[str, Any] = {f"evaluation.{key}": value for key, value in protocol.items() if value is not None}
+    changes |= {"evaluation.sampled": actions == "sampled"} if actions else {}
+    changes |= {"runtime.device": device} if device else {}
+    report, path = evaluation.evaluate_run(run, checkpoint, changes, seed, not no_videos)  # type: ignore[arg-type]
+    click.echo(f"{evaluation.in_words(report)}\n{path}")
+
+
+@glamkit.command(
+    context_settings={"ignore_unknown_options": True}, epilog=examples("glamkit lab notebooks --no-browser")
+)
+@click.argument("folder", required=False)
+@click.argument("jupyter", nargs=-1, type=click.UNPROCESSED)
+@click.option("--copy-only", is_flag=True, help="Copy the notebooks and stop.")
+def lab(folder: str | None, jupyter: Sequence[str], copy_only: bool) -> None:
+    """Open the notebooks in JupyterLab.
+
+    They are copied to FOLDER if it is given, never over your changes.
+
+    What follows FOLDER goes to JupyterLab.
+    """
+    from glamkit import notebook
+
+    place, kept = notebook.place(folder)
+    for name in kept:
+        click.echo(f"{name} has changes of yours and stays as it is.")
+    click.echo(f"The notebooks are in {place}.")
+    if not copy_only:
+        notebook.require("jupyterlab")
+        sys.exit(subprocess.call([sys.executable, "-m", "jupyterlab", *jupyter], cwd=place))
+
+
+@glamkit.command("notebook", epilog=examples("glamkit notebook 02_train -p game Boxing -p run_dir runs/boxing"))
+@click.argument("name")
+@click.option("-p", "parameters", nargs=2, multiple=True, metavar="KEY VALUE", help="A parameter of the notebook.")
+@click.option("--output", help="The executed notebook; beside the run if left out.")
+def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str | None) -> None:
+    """Execute a notebook in batch.
+
+    Papermill runs it; NAME is such as 02_train.
+    """
+    from glamkit import notebook
+    from glamkit.runs import resolve
+
+    source = notebook.find(name)
+    given = dict(parameters)
+    target = Path(output) if output else resolve(given.get("run_dir", "runs/notebooks")) / source.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "papermill", str(source), str(target), "--log-output"]
+    status = subprocess.call([*command, *(part for key, value in parameters for part in ("-p", key, value))])
+    if status:
+        raise FailedError(f"the notebook did not run to its end; what it showed is in {target}.")
+    click.echo(f"The executed notebook is {target}.")

@@ -1,0 +1,151 @@
+"""Subcommands about several runs: sweep, ablate, report, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from glamkit.cli.group import FailedError, examples, glamkit, work
+from glamkit.errors import GlamkitError
+
+
+@glamkit.command(
+    epilog=examples(
+        'glamkit sweep --games "Pong Boxing" --seeds 1-3 --folder runs/study',
+        "glamkit sweep study.yaml --dry-run",
+        "glamkit sweep status runs/study",
+    )
+)
+@click.argument("what", nargs=-1, metavar="[FILE | status FOLDER]")
+@click.option("--games", help="Names with spaces between, or atari100k for its 26.")
+@click.option("--seeds", help="Such as '1 2 3' or 1-5.")
+@click.option("--preset", help="What all runs share.")
+@click.option("--env-steps", type=int, help="Agent steps of each run; the preset's if left out.")
+@click.option("--overrides", help="More settings for all runs, as in 'trainer.warmup=300 ...'.")
+@click.option("--variant", "variants", multiple=True, metavar="NAME:KEY=VALUE", help="Run with every game and seed.")
+@click.option("--folder", help="Of run folders GAME/VARIANT-seedN.")
+@click.option("--workers", type=int, help="Runs at once; as many as cores or GPUs if left out.")
+@click.option("--runs-per-gpu", default=1, show_default=True, help="Runs that share a GPU.")
+@click.option("--retries", default=2, show_default=True, help="Times that a failed run is tried again.")
+@click.option("--engine", default="local", show_default=True, help="This machine, or ray for a cluster.")
+@click.option("--address", default="auto", help="Of the Ray cluster, HOST:PORT.")
+@click.option("--cpus", default=1, show_default=True, help="Cores of a run on the cluster.")
+@click.option("--benchmark", default="", metavar="FILE", help="Result of glamkit benchmark --json, for the cost.")
+@click.option("--yes", is_flag=True, help="Agree to more than a day of machine time.")
+@click.option("--dry-run", is_flag=True, help="Check and show what would be run, and stop.")
+def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
+    """Train games x seeds x variants side by side.
+
+    The same line goes on after a stop; finished runs are left alone.
+    """
+    from glamkit.sweeps import plan as planning
+    from glamkit.sweeps import sweep as sweeps
+    from glamkit.sweeps.cost import estimate
+
+    if what[:1] == ("status",):
+        if len(what) != 2:
+            raise GlamkitError("sweep status takes one folder, such as glamkit sweep status runs/study.")
+        click.echo(sweeps.Sweep(what[1]).status())
+        return
+    if len(what) > 1:
+        raise GlamkitError(f"sweep takes one file, not {len(what)}: {' '.join(what)}.")
+    plan = planning.read_file(what[0]) if what else {}
+    plan |= {key: options[key] for key in planning.KEYS if key != "variants" and options[key] is not None}
+    if variants:
+        plan["variants"] = dict(variant.partition(":")[::2] for variant in variants)
+    if "games" not in plan:
+        raise GlamkitError("no games are named; give a sweep file or --games, such as --games 'Pong Boxing'.")
+    batch = sweeps.Sweep(planning.make(**plan))
+    click.echo(batch)
+    if options["dry_run"]:
+        return
+    engine = batch.engine(*(options[key] for key in ("engine", "workers", "runs_per_gpu", "address", "cpus")))
+    click.echo(sweeps.agree(estimate(batch.jobs, engine, options["benchmark"]), options["yes"]))
+    with work():
+        batch.run(engine, options["retries"])
+
+
+@glamkit.command(epilog=examples('glamkit ablate --variants "modules acting" --seeds 1-3'))
+@click.option("--game", default="glamkit/Catch-v0", show_default=True)
+@click.option("--preset", default="learn", show_default=True)
+@click.option("--env-steps", type=int, help="Agent steps of each run; the preset's if left out.")
+@click.option("--variants", default="modules", show_default=True, help="Names with spaces between, or all.")
+@click.option("--seeds", default="1-3", show_default=True, help="Such as '1 2 3' or 1-3.")
+@click.option("--folder", default="runs/ablation", show_default=True)
+@click.option("--overrides", default="", help="More settings for all runs, as in 'trainer.warmup=300 ...'.")
+@click.option("--workers", type=int, help="Runs side by side; one per CPU core if left out.")
+@click.option("--show", is_flag=True, help="Run nothing, only show what there is.")
+def ablate(workers: int | None, show: bool, **plan: Any) -> None:
+    """Train variants of one preset.
+
+    They differ in a choice at a time; their scores are drawn with intervals.
+    """
+    from glamkit.sweeps import Ablation
+
+    study = Ablation(**plan)
+    click.echo(study)
+    failure = ""
+    try:
+        if not show:
+            study.run(workers)
+    except GlamkitError as error:  # some of the runs may be finished all the same
+        failure = str(error)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    (study.folder / "ablation.png").write_bytes(study.figure().png())
+    click.echo(f"{study.table()}\nFigure: {study.folder / 'ablation.png'}")
+    if failure:
+        raise FailedError(failure)
+
+
+@glamkit.command(
+    epilog=examples(
+        "glamkit report runs/pong runs/boxing --output runs/report", "glamkit report --published --json published.json"
+    )
+)
+@click.argument("runs", nargs=-1)
+@click.option("--results", multiple=True, metavar="FILE", help="Result file of others (JSON).")
+@click.option("--against", help="Published methods shown game by game, or all.")
+@click.option("--repeats", help="Of the bootstrap; 2000 if left out.")
+@click.option("--output", help="Folder for report.html, report.md and report.tex.")
+@click.option("--published", is_flag=True, help="The published methods alone, without runs.")
+@click.option("--json", "file", metavar="FILE", help="With --published: write their recomputed aggregates here.")
+def report(
+    runs: Sequence[str], results: Sequence[str], output: str | None, published: bool, file: str | None, **given: Any
+) -> None:
+    """Compare finished runs with published methods.
+
+    RUNS are run folders or folders that hold some.
+    """
+    from glamkit.report import Report, page, published_json
+
+    if file and not published:
+        raise GlamkitError("--json goes with --published; for runs use --output.")
+    if published and (runs or results):
+        raise GlamkitError("--published takes no runs; leave it out to compare runs with the published methods.")
+    if not published and not runs and not results:
+        raise GlamkitError("name run folders, or use --published.")
+    chosen = {key: value for key, value in given.items() if value is not None}
+    if file:
+        published_json(Path(file), **{key: chosen[key] for key in chosen if key == "repeats"})
+        click.echo(file)
+        return
+    made = Report(list(runs), list(results), **chosen)
+    click.echo(page.markdown(made), nl=False)
+    for path in page.write(made, Path(output)) if output else ():
+        click.echo(path)
+
+
+@glamkit.command(epilog=examples("glamkit compare runs/pong-1 runs/pong-2"))
+@click.argument("one", metavar="RUN_A")
+@click.argument("other", metavar="RUN_B")
+def compare(one: str, other: str) -> None:
+    """Say in what two runs differ.
+
+    And whether their scores differ beyond the spread between seeds.
+    """
+    from glamkit.report.compare import Comparison
+
+    click.echo(Comparison(one, other))

@@ -1,0 +1,165 @@
+"""The one command: help on one screen, examples that parse, nearest names, exit status, and what `train` leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import glamkit
+from glamkit import cli, notebook
+from glamkit.cli.group import glamkit as group
+
+SCREEN = 24  # lines
+SMALL = ["--preset", "debug", "--set", "runtime.compile=off"]
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "glamkit", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_help_fits_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) <= SCREEN and "..." not in out.split("Commands:")[1]
+    assert re.findall(r"^  ([a-z]+) {2,}", out.split("Commands:")[1], re.M) == list(group.list_commands(None))  # type: ignore[arg-type]
+    assert cli.main([]) == 0 and capsys.readouterr().out == out
+
+
+@pytest.mark.parametrize("name", sorted(group.commands))
+def test_every_command_has_an_example_that_parses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([name, "--help"]) == 0
+    lines = re.findall(r"^    glamkit (.+)$", capsys.readouterr().out, re.M)
+    assert lines
+    for line in lines:
+        first, *rest = shlex.split(line)
+        assert first == name
+        group.commands[name].make_context(name, rest)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("trian Pong", "unknown command 'trian'; did you mean 'train'?"),
+        ("train Pnog", "unknown game 'Pnog'; did you mean 'Pong'?"),
+        ("train Pong --preset debgu", "unknown preset 'debgu'; did you mean 'debug'?"),
+        ("train Pong --set trainer.warmpu=60", "unknown setting 'trainer.warmpu'; did you mean 'trainer.warmup'"),
+        ("train Pong --sede 3", "No such option '--sede'. (Did you mean one of: '--seed',"),
+        ("train", "Missing argument 'GAME'."),
+        ("notebook 02_trian", "unknown notebook '02_trian'; did you mean '02_train'?"),
+        ("evaluate nowhere/at/all", "nowhere/at/all holds no run"),
+        ("sweep status", "sweep status takes one folder"),
+        ("sweep a.yaml b.yaml", "sweep takes one file, not 2"),
+        ("compare one", "Missing argument 'RUN_B'."),
+    ],
+)
+def test_wrong_input_gets_a_sentence_and_status_2(line: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(line.split()) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err and len(said.err.strip().splitlines()) == 1 and said.out == ""
+
+
+def test_it_starts_without_torch_and_says_its_version() -> None:
+    program = "import sys; sys.modules['torch'] = None; from glamkit import cli; sys.exit(cli.main(['--version']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"glamkit, version {glamkit.__version__}\n")
+
+
+def test_the_installed_command_is_this_one() -> None:
+    path = Path(sys.executable).with_name("glamkit")
+    if not path.exists():
+        pytest.skip("glamkit is not installed beside this Python")
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    assert done.stdout == run("--version").stdout != ""
+
+
+def test_tab_completion_shows_the_public_names() -> None:
+    assert dir(glamkit) == sorted(glamkit.__all__)
+    for name in dir(glamkit):
+        assert getattr(glamkit, name) is not None
+    with pytest.raises(AttributeError, match="'glamkit' has no attribute 'Trainr'"):
+        _ = glamkit.Trainr
+
+
+def test_training_leaves_what_notebook_02_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["train", "glamkit/Catch-v0", *SMALL, "--run-dir", str(tmp_path / "catch")]
+    assert cli.main(line) == 0
+    out = capsys.readouterr().out
+    assert "step 96/96" in out and "mean return" in out and str(tmp_path / "catch") in out
+    left = {path.name for path in (tmp_path / "catch").iterdir()}
+    assert {"config.json", "metrics.jsonl", "checkpoint", "replay", "evaluation.json", "videos", "status.json"} <= left
+    assert (tmp_path / "catch" / "videos" / "strip.png").exists()
+    assert len(json.loads((tmp_path / "catch" / "evaluation.json").read_text())["episodes"]) == 2
+    before = (tmp_path / "catch" / "evaluation.json").stat().st_mtime_ns
+    assert cli.main(line) == 0, "a finished run is left alone"
+    assert (tmp_path / "catch" / "evaluation.json").stat().st_mtime_ns == before
+    assert cli.main([*line, "--no-resume"]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def test_an_interrupt_saves_and_a_terminal_shows_one_line(tmp_path: Path) -> None:
+    line = ["train", "glamkit/Catch-v0", *SMALL, "--env-steps", "100000", "--run-dir", str(tmp_path / "catch")]
+    parent, child = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-m", "glamkit", *line], stdout=child, stderr=child)
+    os.close(child)
+    out, asked, deadline = b"", False, time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            out += os.read(parent, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not asked and b"left" in out and b"steps/s" in out:
+            process.send_signal(signal.SIGINT)
+            asked = True
+    os.close(parent)
+    assert process.wait(60) == 130
+    text = out.decode()
+    assert "and saved (" in text and "run it again with the same run_dir to go on." in text
+    updates = [part for part in text.split("\r\x1b[K") if part.startswith("step ")]
+    assert len(updates) > 1 and not any("\n" in part for part in updates[:-1])
+    assert json.loads((tmp_path / "catch" / "status.json").read_text())["state"] == "stopped"
+
+
+def test_a_failure_is_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from glamkit.errors import GlamkitError
+    from glamkit.training import Trainer
+
+    def broken(_: Trainer) -> None:
+        raise GlamkitError("the game crashed.")
+
+    monkeypatch.setattr(Trainer, "collect", broken)
+    assert cli.main(["train", "glamkit/Catch-v0", *SMALL, "--run-dir", str(tmp_path / "run")]) == 1
+
+
+def test_notebooks_are_copied_but_never_over_a_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "mine"
+    assert cli.main(["lab", str(place), "--copy-only"]) == 0
+    names = sorted(path.name for path in place.iterdir())
+    assert names == sorted(path.name for path in notebook.folder().glob("*.ipynb")) and "02_train.ipynb" in names
+    (place / "02_train.ipynb").write_text("{}")
+    (place / "03_imagine.ipynb").unlink()
+    capsys.readouterr()
+    assert cli.main(["lab", str(place), "--copy-only"]) == 0
+    assert (place / "02_train.ipynb").read_text() == "{}" and (place / "03_imagine.ipynb").exists()
+    assert capsys.readouterr().out.splitlines()[0] == "02_train.ipynb has changes of yours and stays as it is."
+    assert cli.main(["lab", "--copy-only"]) == 0
+    assert str(notebook.folder()) in capsys.readouterr().out
+
+
+def test_a_notebook_runs_in_batch(tmp_path: Path) -> None:
+    target = tmp_path / "report.ipynb"
+    done = run("notebook", "report", "-p", "repeats", "20", "--output", str(target))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(target.read_text())["cells"]
+    done = run("notebook", "05_report", "-p", "repeast", "20", "--output", str(target))
+    assert done.returncode == 1 and f"what it showed is in {target}" in done.stderr
