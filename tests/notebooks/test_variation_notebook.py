@@ -12,6 +12,8 @@ from tiny_runs import finished, short
 from glamkit.errors import GlamkitError
 from glamkit.notebook import check_parameters
 
+pytestmark = pytest.mark.xdist_group("variation notebook")  # what all need is made once
+
 NAME = "04_variation"
 PICTURES = 10  # timeline, codes, step, reliability, events, where, shares, memory, dream, training
 
@@ -27,6 +29,7 @@ def cells() -> list[str]:
     return [cell.source for cell in book.cells if cell.cell_type == "code"]
 
 
+@pytest.mark.slow
 def test_papermill_leaves_pictures_and_so_does_the_export(run: Path, tmp_path: Path) -> None:
     before, book = contents(run), tmp_path / "out.ipynb"
     read = executed(NAME, book, run_dir=run, length=40)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from books import command, last_step, papermill
 from conftest import ROOT
 from kills import remains
 from soak import Sample, flat
-from test_notebooks import command, last_step, papermill
 from tiny_runs import finished, same
 
 from glamkit.config import preset
