@@ -57,13 +57,6 @@ TOWER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  #
 jaxtyping.install_import_hook(shaped_modules(), TOWER)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the GPU runs in one of the processes, so that only one holds its memory."""
-    for item in items:
-        if item.get_closest_marker("cuda"):
-            item.add_marker(pytest.mark.xdist_group("cuda"))
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips what needs a GPU or a browser where there is none."""
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():

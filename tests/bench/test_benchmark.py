@@ -19,8 +19,6 @@ from glamkit.bench.benchmark import BenchmarkPlan
 from glamkit.bench.timing import PHASES
 from glamkit.config import Config, preset
 
-pytestmark = pytest.mark.xdist_group("benchmark")  # what all need is made once
-
 NOTEBOOK = ROOT / "notebooks" / "06_speed.ipynb"
 CPU = "runtime.device=cpu runtime.kernel=glamkit"
 LINUX = sys.platform == "linux"

@@ -23,8 +23,6 @@ from glamkit.runs import log as run_log
 from glamkit.runs.folder import resolve
 from glamkit.training.diagnostics import verdict
 
-pytestmark = pytest.mark.xdist_group("trained notebook")  # what all need is made once
-
 
 def outputs(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [output for cell in book.cells for output in cell.get("outputs", [])]

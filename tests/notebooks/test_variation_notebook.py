@@ -12,8 +12,6 @@ from tiny_runs import finished, short
 from glamkit.errors import GlamkitError
 from glamkit.notebook import check_parameters
 
-pytestmark = pytest.mark.xdist_group("variation notebook")  # what all need is made once
-
 NAME = "04_variation"
 PICTURES = 10  # timeline, codes, step, reliability, events, where, shares, memory, dream, training
 

@@ -31,8 +31,6 @@ from glamkit.training import checkpoint
 from glamkit.training.replay import Replay
 from glamkit.training.trainer import Trainer
 
-pytestmark = pytest.mark.xdist_group("hostile")  # what all need is made once
-
 CONFIG = short("trainer.env_steps=64 trainer.save_every=24", game="glamkit/Catch-v0")
 
 

@@ -37,6 +37,7 @@ def script(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_gone_on_with_it_is_the_unbroken_run() -> None:
     said = script("kills.py", str(KILLS), "--seed", str(random.randrange(10**6)))
     assert re.search(rf"in all +{KILLS} +{KILLS} +{KILLS}\n", said), said

@@ -26,8 +26,6 @@ from glamkit.sweeps.pool import Local, Pool
 from glamkit.sweeps.status_table import StatusTable, run_jobs
 from glamkit.training import checkpoint
 
-pytestmark = pytest.mark.xdist_group("ablation")  # what all need is made once
-
 GAME = "glamkit/Catch-v0"
 QUICK = "runtime.device=cpu"
 
