@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 from conftest import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
+TRAIN = NOTEBOOKS / "02_train.ipynb"
 
 
 def python(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -47,3 +50,43 @@ def exported_pictures(book: Path) -> list[int]:
     assert done.returncode == 0, done.stderr
     page = book.with_suffix(".html").read_text()
     return [len(data) for data in re.findall(r'<img[^>]*src="data:image/png;base64,([^"]*)"', page)]
+
+
+# 02_train with the preset debug ---------------------------------------------------------------------------------------
+
+
+class Result(NamedTuple):
+    status: int
+    errors: str
+    book: nbformat.NotebookNode
+
+
+def command(output: Path, *parameters: str) -> list[str]:
+    pairs = [part for pair in parameters for part in ("-p", *pair.split("=", 1))]
+    return [
+        sys.executable,
+        "-m",
+        "papermill",
+        "--no-progress-bar",
+        str(TRAIN),
+        str(output),
+        "-p",
+        "preset",
+        "debug",
+        *pairs,
+    ]
+
+
+def papermill(output: Path, *parameters: str) -> Result:
+    """Runs 02_train with preset=debug and `name=value` parameters, in the notebooks' folder as JupyterLab would."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command(output, *parameters), cwd=TRAIN.parent, env=environment, text=True, capture_output=True, check=False
+    )
+    return Result(done.returncode, done.stderr, nbformat.read(output, as_version=4))
+
+
+def last_step(folder: Path) -> int:
+    log = folder / "metrics.jsonl"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return json.loads(lines[-1])["step"] if lines else 0

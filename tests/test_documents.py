@@ -112,25 +112,31 @@ def test_the_table_of_choices_links_to_the_lines_that_choose() -> None:
             assert setting[1] in (ROOT / name).read_text().splitlines()[int(line) - 1], row
 
 
-@pytest.mark.parametrize("status", [0, 3])
-def test_ci_runs_the_second_command_of_the_readme(status: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("fast", "slow", "status"), [(0, 0, 0), (3, 0, 3), (0, 1, 1), (3, 1, 3)])
+def test_ci_runs_the_second_command_of_the_readme_and_then_what_is_slow(
+    fast: int, slow: int, status: int, tmp_path: Path
+) -> None:
     (tmp_path / ".ci").mkdir()
     script = tmp_path / ".ci" / "run"
     script.write_bytes((ROOT / ".ci" / "run").read_bytes())
     script.chmod(0o755)
-    second = f'[ -z "$NOT_SET" ] && pwd && cat && echo "2 passed" && exit {status}'
+    second = f'[ -z "$NOT_SET" ] && pwd && cat && export ENTERED=yes && echo "2 passed" && (exit {fast})'
     readme = (
         f"# x\n\n```sh\necho first\n```\ntext\n```python\nx\n```\n\n```sh\n{second}\n```\n\n```sh\necho third\n```\n"
     )
     (tmp_path / "README.md").write_text(readme)
-    (tmp_path / "chromium").write_text("#!/bin/sh\n")  # so that nothing is installed here
-    (tmp_path / "chromium").chmod(0o755)
+    programs = {"chromium": "", "python": f'echo "$@ $ENTERED"\nexit {slow}\n'}  # so that nothing is installed here
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}")
+        (tmp_path / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
         [script], cwd="/", env=environment, input="typed", capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == status
-    assert done.stdout.splitlines() == [f"+ {second}", str(tmp_path), "2 passed"]
+    rest = "-m pytest -m slow -n 0"
+    begun = [f"+ {second}", str(tmp_path), "2 passed"]
+    assert done.stdout.splitlines() == [*begun, "", f"+ python {rest}", f"{rest} yes"]
 
     (tmp_path / "README.md").write_text("```sh\necho first\n```\n")
     assert subprocess.run([script], env=environment, capture_output=True, check=False, timeout=60).returncode == 2

@@ -107,6 +107,7 @@ def papermill(output: Path, *parameters: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_keeps_its_pictures(tmp_path: Path) -> None:
     status, errors = papermill(tmp_path / "out.ipynb", "game=Breakout", "seed=3", "steps=120")
     assert status == 0, errors
@@ -122,6 +123,7 @@ def test_the_notebook_runs_and_keeps_its_pictures(tmp_path: Path) -> None:
     assert [output for cell in book.cells for output in cell.get("outputs", []) if output.output_type == "stream"] == []
 
 
+@pytest.mark.slow
 def test_a_mistyped_game_stops_the_notebook_with_one_sentence(tmp_path: Path) -> None:
     status, errors = papermill(tmp_path / "out.ipynb", "game=Brekout")
     assert status != 0

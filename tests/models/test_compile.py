@@ -78,8 +78,9 @@ def test_what_is_not_compiled_is_left_as_it_is() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_a_compiled_run_makes_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeded runs, three updates each, that draw the same random numbers; a resumed one is equal to the bit."""
-    for name in ("codes.LARGE", "codes.MANY", "norms.LARGE"):  # what pays for large networks alone is taken here too
-        monkeypatch.setattr(f"glamkit.{name}", 0)
+    # What is faster for large networks alone is taken here too.
+    for name in ("onehot_linear.LARGE", "onehot_linear.MANY", "batch_norm.LARGE"):
+        monkeypatch.setattr(f"glamkit.ops.{name}", 0)
     logs = []
     for name, choice, stop in (("eager", "off", 0), ("compiled", "on", 0), ("resumed", "on", 50)):
         small = {"runtime.compile": choice, "env.game": "glamkit/Catch-v0", "trainer.log_every": 1}

@@ -12,7 +12,7 @@ from lab import RUN, Lab, open_notebook, wait_for_end
 
 from glamkit.training import checkpoint
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FULL = "() => { const bar = document.querySelector('.glamkit-bar progress'); return bar && bar.value === bar.max; }"
 DECODED = "() => [...document.querySelectorAll('.jp-OutputArea-output img')].every(i => i.naturalWidth)"
 

@@ -17,7 +17,7 @@ from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream
 from glamkit.training.load import open_run
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 HORIZON = 6
 PIXELS = """canvas => [canvas.width, canvas.height,
     ...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"""

@@ -17,7 +17,7 @@ from glamkit.analysis.studio.step_slider import StepViews
 from glamkit.analysis.variation import Lens
 from glamkit.training.load import open_run
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 BYTES = """async image => {
     const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
     return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(''));

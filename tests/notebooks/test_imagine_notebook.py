@@ -29,6 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finished(short("trainer.env_steps=80", game="glamkit/Catch-v0"), folder).run.folder
 
 
+@pytest.mark.slow
 def test_papermill_leaves_pictures_and_so_does_the_export(run: Path, tmp_path: Path) -> None:
     book = tmp_path / "out.ipynb"
     done = python("papermill", "--no-progress-bar", NOTEBOOK, book, "-p", "run_dir", run, "-p", "horizon", 8)

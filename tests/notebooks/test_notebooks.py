@@ -8,13 +8,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import nbformat
 import pytest
+from books import TRAIN, Result, command, last_step, papermill
 from conftest import ROOT
 
 from glamkit.config import preset
@@ -23,39 +22,6 @@ from glamkit.notebook import check_parameters
 from glamkit.runs import log as run_log
 from glamkit.runs.folder import resolve
 from glamkit.training.diagnostics import verdict
-
-TRAIN = ROOT / "notebooks" / "02_train.ipynb"
-
-
-class Result(NamedTuple):
-    status: int
-    errors: str
-    book: nbformat.NotebookNode
-
-
-def command(output: Path, *parameters: str) -> list[str]:
-    pairs = [part for pair in parameters for part in ("-p", *pair.split("=", 1))]
-    return [
-        sys.executable,
-        "-m",
-        "papermill",
-        "--no-progress-bar",
-        str(TRAIN),
-        str(output),
-        "-p",
-        "preset",
-        "debug",
-        *pairs,
-    ]
-
-
-def papermill(output: Path, *parameters: str) -> Result:
-    """Runs 02_train with preset=debug and `name=value` parameters, in the notebooks' folder as JupyterLab would."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command(output, *parameters), cwd=TRAIN.parent, env=environment, text=True, capture_output=True, check=False
-    )
-    return Result(done.returncode, done.stderr, nbformat.read(output, as_version=4))
 
 
 def outputs(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -112,7 +78,10 @@ MISTAKES = {
     "resume=maybe": "resume = 'maybe' is not True or False.",
     "gmae=Pong": "unknown parameter 'gmae'; did you mean 'game'?",
 }
-BY_PAPERMILL = ["game=Pnog", "run_dir=TAKEN", "gmae=Pong"]  # starting a kernel takes seconds, so not all
+BY_PAPERMILL = [  # starting a kernel takes seconds, so not all
+    *(pytest.param(mistake, marks=pytest.mark.slow) for mistake in ("game=Pnog", "run_dir=TAKEN")),
+    "gmae=Pong",
+]
 
 
 def mistaken(mistake: str, folder: Path, place: Path) -> list[str]:
@@ -156,6 +125,7 @@ def test_a_mistake_fails_papermill_with_one_sentence(
     assert contents(folder) == before
 
 
+@pytest.mark.slow
 def test_interrupted_and_run_again(tmp_path: Path) -> None:
     folder, out = tmp_path / "run", tmp_path / "out.ipynb"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -184,12 +154,6 @@ def test_interrupted_and_run_again(tmp_path: Path) -> None:
     logged = [step for step in steps if step % 16 == 0]
     assert steps == sorted(steps) and {*range(64, 161, 16)} <= set(logged)
     assert json.loads((folder / "evaluation.json").read_text())["step"] == 160
-
-
-def last_step(folder: Path) -> int:
-    log = folder / "metrics.jsonl"
-    lines = log.read_text().splitlines() if log.exists() else []
-    return json.loads(lines[-1])["step"] if lines else 0
 
 
 def test_parameters_are_checked_by_name() -> None:

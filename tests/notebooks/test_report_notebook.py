@@ -50,6 +50,7 @@ def test_a_mistaken_parameter_stops_the_notebook_at_once(parameter: dict[str, st
         exec(setup, namespace | parameter)
 
 
+@pytest.mark.slow
 def test_the_notebook_by_papermill(tmp_path: Path) -> None:
     two_games = made_two_games(tmp_path / "two")
     for seed in (1, 2):

@@ -27,6 +27,7 @@ def cells() -> list[str]:
     return [cell.source for cell in book.cells if cell.cell_type == "code"]
 
 
+@pytest.mark.slow
 def test_papermill_leaves_pictures_and_so_does_the_export(run: Path, tmp_path: Path) -> None:
     before, book = contents(run), tmp_path / "out.ipynb"
     read = executed(NAME, book, run_dir=run, length=40)

@@ -2,7 +2,7 @@
 
 A test that is written with these counts towards the number of inputs that GLAMKIT_HOSTILE asks for:
 
-    GLAMKIT_HOSTILE=10000 python -m pytest tests/programs/test_hostile.py
+    GLAMKIT_HOSTILE=10000 python -m pytest -n 0 tests/programs/test_hostile.py
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from books import command, last_step, papermill
 from conftest import ROOT
 from kills import remains
 from soak import Sample, flat
-from test_notebooks import command, last_step, papermill
 from tiny_runs import finished, same
 
 from glamkit.config import preset
@@ -37,6 +37,7 @@ def script(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_gone_on_with_it_is_the_unbroken_run() -> None:
     said = script("kills.py", str(KILLS), "--seed", str(random.randrange(10**6)))
     assert re.search(rf"in all +{KILLS} +{KILLS} +{KILLS}\n", said), said

@@ -182,6 +182,7 @@ def command(folder: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "glamkit", "ablate", *given.split(), "--folder", str(folder), *more]
 
 
+@pytest.mark.slow
 def test_a_killed_ablation_leaves_runs_that_go_on(tmp_path: Path) -> None:
     """Killed without a word: its processes notice, save and end; the next call waits for that and resumes."""
     folder = tmp_path / "Catch-v0" / "preset-seed1"
@@ -197,6 +198,7 @@ def test_a_killed_ablation_leaves_runs_that_go_on(tmp_path: Path) -> None:
     assert {*range(16, 113, 16)} <= set(steps)
 
 
+@pytest.mark.slow
 def test_interrupted_it_saves_and_does_not_look_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     todo = plan(tmp_path, env_steps=1000).jobs
     folder = todo[0].run.folder
@@ -214,6 +216,7 @@ def test_interrupted_it_saves_and_does_not_look_complete(tmp_path: Path, monkeyp
     assert not todo[1].run.started
 
 
+@pytest.mark.slow
 def test_one_failure_does_not_stop_the_others(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (good, *_) = plan(made).jobs
     game = preset("debug", "trainer.env_steps=64", game="CartPole-v1")
@@ -256,6 +259,7 @@ def test_the_command_line(made: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "holds another experiment" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_notebook(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.ipynb"
     given = {
