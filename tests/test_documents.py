@@ -5,12 +5,16 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import ROOT
+
+from glamkit.cli.group import glamkit as group
+from glamkit.config import keys
 
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 EXPECTED_NOTEBOOKS = {
@@ -83,33 +87,54 @@ def sh_blocks(readme: str) -> list[str]:
     return [block.strip("\n") for block in re.findall(r"^```sh[ \t]*\n(.*?)^```", readme, re.M | re.S)]
 
 
-def test_the_readme_begins_with_two_commands_of_one_line() -> None:
+def test_the_readme_begins_with_two_short_commands() -> None:
     run, test, *_ = sh_blocks((ROOT / "README.md").read_text())
-    assert len(run.splitlines()) == len(test.splitlines()) == 1
     for command in (run, test):
+        assert len(command.splitlines()) <= 2 and max(map(len, command.splitlines())) <= 90
         assert "venv" in command, "a fresh machine has no virtual environment"
-        assert "pip install" in command
-    assert all(word in run for word in ("papermill", "notebooks/02_train.ipynb", "quick", "Pong"))
+        assert "pip install" in command and "$" not in command, "safe under set -u"
+    assert all(word in run for word in ("glamkit train", "quick", "Pong"))
     assert "pytest" in test
 
 
-def test_the_readme_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / "README.md").read_text())
-    for link in (link for link in links if not link.startswith(("http", "#"))):
-        name, _, line = link.partition("#L")
-        assert (ROOT / name).exists(), link
-        if line:
-            last = int(re.findall(r"\d+", line)[-1])
-            assert last <= len((ROOT / name).read_text().splitlines()), link
+def documents() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "glamkit").rglob("README.md")), *(ROOT / "notebooks").rglob("*.md")]
 
 
-def test_the_table_of_choices_links_to_the_lines_that_choose() -> None:
-    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|") and "#L" in line]
+def test_links_lead_somewhere() -> None:
+    assert len(documents()) >= 5
+    for document in [*documents(), ROOT / ".github" / "CONTRIBUTING.md"]:
+        links = re.findall(r"\]\(([^)\s]+)\)", document.read_text())
+        for link in (link for link in links if not link.startswith(("http", "#"))):
+            assert (document.parent / link).exists(), f"{document}: {link}"
+
+
+def test_the_readme_can_be_read_in_one_sitting() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 130
+    prose = re.sub(r"```.*?```|^[|#!][^\n]*$", "", text, flags=re.S | re.M)
+    sentences = re.split(r"(?<=[.!?:;])\s+", prose)
+    assert [sentence for sentence in sentences if len(sentence.split()) > 30] == []
+
+
+def test_the_table_of_choices_names_where_each_is_made() -> None:
+    """The named file, or what the setting's class in `config` is read by, uses the setting's name."""
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if re.search(r"\| \[\w+\.py\]\(", line)]
     assert len(rows) == 12  # the design's eleven, and the latents
     for row in rows:
-        (name, line), setting = re.search(r"\((\S+)#L(\d+)\)", row).groups(), re.search(r"`\w+\.(\w+)`", row)
+        (name,), setting = re.search(r"\((glamkit/\S+\.py)\)", row).groups(), re.search(r"`(\w+)\.(\w+)`", row)
         if setting:
-            assert setting[1] in (ROOT / name).read_text().splitlines()[int(line) - 1], row
+            assert f"{setting[1]}.{setting[2]}" in keys(), row
+            assert re.search(rf"\b{setting[2]}\b", (ROOT / name).read_text()), row
+
+
+def test_commands_in_documents_are_commands() -> None:
+    for document in documents():
+        blocks = [line for block in sh_blocks(document.read_text()) for line in block.splitlines()]
+        named = re.findall(r"`(glamkit [^`\n]+)`", document.read_text())
+        for line in named + [line for line in blocks if line.startswith("glamkit ")]:
+            words = shlex.split(line)
+            assert words[1].startswith("-") or words[1] in group.commands, f"{document}: {line}"
 
 
 @pytest.mark.parametrize(("fast", "slow", "status"), [(0, 0, 0), (3, 0, 3), (0, 1, 1), (3, 1, 3)])
