@@ -31,8 +31,12 @@ def benchmark(name: str, device: str | None, phases: str | None, file: str, sets
     """
     from glamkit.bench import benchmark as bench
     from glamkit.config import parse_overrides, preset
+    from glamkit.envs import make_env
+    from glamkit.runtime import Machine
 
     config = preset(name, parse_overrides(" ".join(sets)) | ({"runtime.device": device} if device else {}))
+    Machine(config.runtime)
+    make_env(config.env).close()
     target = bench.target(file)
     chosen = bench.BenchmarkPlan(**(plan | ({"phases": phases} if phases else {})))
     with work():

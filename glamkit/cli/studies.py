@@ -64,6 +64,8 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
         return
     engine = batch.engine(*(options[key] for key in ("engine", "workers", "runs_per_gpu", "address", "cpus")))
     click.echo(sweeps.agree(estimate(batch.jobs, engine, options["benchmark"]), options["yes"]))
+    for job in batch.jobs:
+        job.run.check(job.config, resume=True)
     with work():
         batch.run(engine, options["retries"])
 
@@ -84,10 +86,15 @@ def ablate(workers: int | None, show: bool, **plan: Any) -> None:
     They differ in a choice at a time; their scores are drawn with intervals.
     """
     from glamkit.sweeps import Ablation
+    from glamkit.sweeps.pool import Local
 
     study = Ablation(**plan)
     click.echo(study)
     failure = ""
+    if not show:
+        Local(study.jobs, workers)
+        for job in study.jobs:
+            job.run.check(job.config, resume=True)
     try:
         if not show:
             study.run(workers)

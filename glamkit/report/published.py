@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 
 from glamkit.errors import GlamkitError
-from glamkit.report.report import published
+from glamkit.report.report import REPEATS, published
 from glamkit.runs.folder import replace_text
 
 
-def published_json(path: Path, repeats: int | str) -> None:
+def published_json(path: Path, repeats: int | str = REPEATS) -> None:
     """Writes every shipped method's aggregates as JSON, see `report.published`.
 
     Raises:

@@ -242,7 +242,7 @@ def test_the_board_says_where_runs_are(made: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_line(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = command(made, "--env-steps", "64")[3:]
+    arguments = command(made, "--env-steps", "64")[4:]
     assert cli.main(["ablate", *arguments, "--show"]) == 0
     out = capsys.readouterr().out
     assert "bootstrap: current (preset)  1 of 1" in out
