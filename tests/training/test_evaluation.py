@@ -112,7 +112,7 @@ def test_long_episodes_are_cut_and_say_so() -> None:
     square(Uneven)
     report, _ = played(settings("evaluation.episodes=20 evaluation.episode_steps=10"))
     assert {(episode["length"], episode["cut"]) for episode in report["episodes"]} == {(5, False), (10, True)}
-    assert "; " in evaluation.in_words(report) and "of them cut short" in evaluation.told(report)
+    assert "; " in evaluation.in_words(report) and "of them cut short" in evaluation.in_words(report)
 
 
 def test_sampled_or_greedy_and_seeded() -> None:
