@@ -260,7 +260,9 @@ def test_importing_glamkit_is_quick() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["ruff check .", "ruff format --check .", "mypy"], ids=lambda command: command.replace(" ", "-")
+    "command",
+    ["ruff check .", "ruff format --check .", pytest.param("mypy", marks=pytest.mark.slow)],
+    ids=lambda command: command.replace(" ", "-"),
 )
 def test_the_checkers_agree(command: str) -> None:
     tool, *arguments = command.split()

@@ -76,6 +76,7 @@ def test_what_is_not_compiled_is_left_as_it_is() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.timeout(1800)  # two minutes on two quiet cores
 def test_a_compiled_run_makes_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeded runs, three updates each, that draw the same random numbers; a resumed one is equal to the bit."""
     # What is faster for large networks alone is taken here too.

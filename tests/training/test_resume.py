@@ -40,7 +40,7 @@ def test_another_seed_is_another_run(unbroken: Trainer, tmp_path: Path) -> None:
     assert {"agent", "replay", "past", "random", "stored steps", "log"} <= set(differing(other, unbroken))
 
 
-@pytest.mark.parametrize("stop", [1, 25, 48, 49, 57, 63])
+@pytest.mark.parametrize("stop", [1, 49, 57, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (25, 48, 63))])
 def test_stopped_and_resumed_is_unbroken(stop: int, unbroken: Trainer, tmp_path: Path) -> None:
     after_steps(short(), tmp_path, stop).save()
     resumed = Trainer(short(), tmp_path)
@@ -63,7 +63,7 @@ def test_killed_and_resumed_is_unbroken(stop: int, unbroken: Trainer, tmp_path: 
     assert differing(resumed, unbroken) == []
 
 
-@pytest.mark.parametrize("modules", ["gmamba", "lmamba"])
+@pytest.mark.parametrize("modules", [pytest.param("gmamba", marks=pytest.mark.slow), "lmamba"])
 def test_a_module_that_is_not_trained_resumes_too(modules: str, tmp_path: Path) -> None:
     config = short(f"world_model.modules={modules}")
     whole = finished(config, tmp_path / "whole")
