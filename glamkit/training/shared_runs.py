@@ -15,6 +15,7 @@ into a file too. Reading one runs no code from it: the entries are JSON, safeten
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -39,16 +40,22 @@ from glamkit.training import checkpoint
 
 FORMAT = 1
 SUFFIX = ".glam"
+HUB = "hub:"  # before the name of a run on the Hugging Face hub
+HUB_FILE = f"run{SUFFIX}"
 LARGEST = 512 * 2**20  # bytes of one entry; the published size has 45 MB of weights
 ENTRIES = ("run.json", "agent.safetensors", "steps.npz", "evaluation.json", "log.jsonl")
 
 
 def locate(what: str | Path) -> Run:
-    """The run folder behind a folder, a shared file or the name of a shipped run; a file is unpacked at first.
+    """The run folder behind a folder, a shared file, a shipped run's name or ``hub:OWNER/NAME``.
+
+    A file is unpacked at first; one on the Hugging Face hub is fetched before.
 
     Raises:
         GlamkitError: it is none of these, or the file is damaged or of a newer glamkit.
     """
+    if str(what).startswith(HUB):
+        return Run(unpack(fetch(str(what).removeprefix(HUB))))
     folder = resolve(what)
     if folder.is_dir():
         return Run(folder)
@@ -70,6 +77,31 @@ def shipped() -> dict[str, Path]:
     folder = resources.files("glamkit.runs") / "shipped"
     files = sorted(Path(str(folder)).glob(f"*{SUFFIX}"))
     return {file.stem: file for file in files}
+
+
+def require_hub() -> Any:
+    """The library of the Hugging Face hub, which is an extra.
+
+    Raises:
+        GlamkitError: it is not installed.
+    """
+    try:
+        return importlib.import_module("huggingface_hub")
+    except ImportError:
+        raise GlamkitError("the hub needs huggingface_hub: pip install huggingface_hub") from None
+
+
+def fetch(repo: str) -> Path:
+    """The shared file of a run on the Hugging Face hub, from its cache where it is there.
+
+    Raises:
+        GlamkitError: `huggingface_hub` is not installed, or the hub has no such run or cannot be reached.
+    """
+    hub = require_hub()
+    try:
+        return Path(hub.hf_hub_download(repo, HUB_FILE)).resolve()
+    except Exception as error:  # no network, no such name, no permission: the hub's library has many names for it
+        raise GlamkitError(f"{repo!r} cannot be fetched from the hub: {reason(error)}.") from None
 
 
 def unpack(file: Path) -> Path:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
+import threading
 import zipfile
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -79,6 +86,14 @@ def test_it_is_evaluated_but_not_trained_on(file: Path) -> None:
     run = open_run(file).run
     with pytest.raises(GlamkitError, match="is a shared run, which can be looked at but not trained on"):
         Trainer(run.config(), run.folder)
+
+
+def test_it_says_how_it_was_made_but_not_on_whose_machine(folder: Path, file: Path) -> None:
+    made = json.loads((open_run(file).run.folder / "shared.json").read_text())
+    (session,) = made["provenance"]["sessions"]
+    (own,) = json.loads((folder / "passport.json").read_text())["sessions"]
+    assert own["machine"].pop("host") and session == own
+    assert "research only" in made["rights"]
 
 
 def test_mistakes_get_a_sentence(folder: Path, tmp_path: Path) -> None:
@@ -163,3 +178,74 @@ def test_a_folder_without_a_log_or_a_score_can_be_shared(folder: Path, tmp_path:
         (bare / name).unlink()
     opened = open_run(share(bare, steps=40))
     assert opened.step == open_run(folder).step and not opened.run.evaluation_file.exists()
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the Hugging Face hub as one upload and one download ask for."""
+
+    files: dict[str, bytes] = {}
+
+    def answer(self, data: bytes, status: int = 200, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(data))} | headers).items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def do_POST(self) -> None:
+        here = f"http://{self.headers['Host']}/ann/catch"
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.endswith("/preupload/main"):
+            asked = json.loads(body)["files"]
+            listed = [{"path": part["path"], "uploadMode": "regular", "shouldIgnore": False} for part in asked]
+            self.answer(json.dumps({"files": listed}).encode())
+        elif self.path.endswith("/commit/main"):
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            self.answer(json.dumps({"commitUrl": f"{here}/commit/{'1' * 40}", "commitOid": "1" * 40}).encode())
+        else:
+            self.answer(json.dumps({"url": here, "id": "ann/catch"}).encode())
+
+    def do_GET(self) -> None:
+        name = self.path.rsplit("/", 1)[-1]
+        if not self.path.startswith("/ann/catch/resolve/main/") or name not in self.files:
+            self.answer(b"{}", 200 if "/api/" in self.path else 404, X_Error_Code="EntryNotFound")
+        else:
+            self.answer(
+                self.files[name], X_Repo_Commit="1" * 40, ETag=f'"{hashlib.sha256(self.files[name]).hexdigest()}"'
+            )
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+def test_a_run_goes_to_the_hub_and_comes_back(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="needs the hub's library: pip install huggingface_hub")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    program = (
+        "import sys, glamkit\nfrom glamkit.training import share\n"
+        f"share.upload({str(folder)!r}, 'ann/catch')\n"
+        "run = glamkit.open_run('hub:ann/catch')\nprint(run.step, len(run.replay))\n"
+        "try:\n    glamkit.open_run('hub:ann/none')\nexcept glamkit.GlamkitError as error:\n    print(error)\n"
+    )
+    own = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": "t"}
+    own |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=os.environ | own, capture_output=True, text=True, check=False
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 0, done.stderr
+    opened, refused = done.stdout.splitlines()
+    assert opened.split() == ["96", "96"]
+    assert refused.startswith("'ann/none' cannot be fetched from the hub: ")
+    card = Hub.files["README.md"].decode()
+    assert 'open_run("hub:ann/catch")' in card and "| mean return of 3 episodes |" in card
+    assert "| preset | debug |" in card and "| evaluation.episodes | 3 |" in card
