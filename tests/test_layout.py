@@ -272,6 +272,12 @@ def test_the_checkers_agree(command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_every_package_is_packed() -> None:
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in LIBRARY.rglob("__init__.py")}
+    assert set(named) == folders | {"glamkit.notebooks"}
+
+
 def test_what_is_not_python_is_packed_too() -> None:
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     others = [path for path in LIBRARY.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]

@@ -12,7 +12,7 @@ from glamkit.errors import GlamkitError, nearest
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 # As people meet them.
-ORDER = ["train", "evaluate", "lab", "notebook", "sweep", "ablate", "report", "compare"]
+ORDER = ["train", "evaluate", "share", "lab", "notebook", "sweep", "ablate", "report", "compare"]
 ORDER += ["benchmark", "parity", "doctor", "tensorboard"]
 
 

@@ -91,6 +91,24 @@ def evaluate(
     click.echo(f"{evaluation.in_words(report)}\n{path}")
 
 
+@glamkit.command(epilog=examples("glamkit share runs/pong pong.glam", "glamkit share runs/pong --hub ann/pong"))
+@click.argument("run")
+@click.argument("file", required=False, default="")
+@click.option("--steps", default="300", show_default=True, help="Stored steps that travel with it.")
+@click.option("--hub", metavar="OWNER/NAME", help="Put it on the Hugging Face hub instead.")
+def share(run: str, file: str, steps: str, hub: str | None) -> None:
+    """Write a run as one file to give away.
+
+    Everything that looks into run folders opens such a file too; hub:OWNER/NAME opens one on the hub.
+    """
+    from glamkit.training import share as sharing
+
+    if hub and file:
+        raise GlamkitError("name a file or --hub, not both.")
+    place = sharing.upload(run, hub) if hub else sharing.share(run, file, steps)  # type: ignore[arg-type]
+    click.echo(place)
+
+
 @glamkit.command(
     context_settings={"ignore_unknown_options": True}, epilog=examples("glamkit lab notebooks --no-browser")
 )

@@ -26,6 +26,7 @@ from glamkit.errors import GlamkitError, reason
 from glamkit.runs.files import inspect, read_json, replace_text
 
 FORMAT = 1
+SHARED = "shared.json"  # in the folder of an unpacked shared run
 
 
 class Run:
@@ -46,6 +47,7 @@ class Run:
         self.status_file = self.folder / "status.json"
         self.stop_file = self.folder / "STOP"
         self.lock_file = self.folder / ".trainer.lock"
+        self.shared_file = self.folder / SHARED
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -76,6 +78,8 @@ class Run:
                     raise GlamkitError(f"{path} is a file where a run has a folder; use another run_dir.")
         except (OSError, ValueError) as error:
             raise GlamkitError(f"run_dir = {str(self.folder)!r} cannot be written: {reason(error)}.") from None
+        if self.shared_file.exists():
+            raise GlamkitError(f"{self.folder} is a shared run, which can be looked at but not trained on.")
         if self.started:
             if not coerce("resume", resume, bool):
                 raise GlamkitError(f"{self.folder} already holds a run; use resume=True, or another run_dir.")

@@ -166,7 +166,7 @@ def save_replay(folder: Path, replay: Replay, saved: int) -> int:
     first = max(saved, replay.oldest)
     if replay.count > first:
         part = replay.part(first, replay.count)
-        replace(folder / f"{first:09d}-{replay.count:09d}.npz", lambda file: _write_part(file, part))
+        replace(folder / f"{first:09d}-{replay.count:09d}.npz", lambda file: write_part(file, part))
         for old in folder.glob("*.npz"):
             # The checkpoint before this one may still be needed: keep what it can see.
             if _span(old)[1] <= saved - replay.config.capacity:
@@ -217,7 +217,8 @@ def parts(folder: Path, oldest: int, count: int) -> list[ReplayPart]:
     return found
 
 
-def _write_part(file: IO[bytes], part: dict[str, Tensor]) -> None:
+def write_part(file: IO[bytes], part: dict[str, Tensor]) -> None:
+    """Writes the arrays of some steps into an open file."""
     # Level 1 makes Atari frames some ten times smaller at a fraction of the default level's time.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, values in part.items():

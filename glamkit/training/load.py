@@ -19,11 +19,13 @@ from glamkit.errors import GlamkitError
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.agent import Agent
 from glamkit.models.world_model import WorldModel
-from glamkit.runs.folder import Run, resolve
+from glamkit.runs.files import read_json
+from glamkit.runs.folder import Run
 from glamkit.runtime import Machine, undisturbed
 from glamkit.training import checkpoint as checkpoints
 from glamkit.training.checkpoint import ReplayPart, parts, read_part
 from glamkit.training.replay import Replay
+from glamkit.training.shared_runs import locate
 from glamkit.types import Batch
 
 OUTCOMES = ("actions", "rewards", "terminations")
@@ -37,7 +39,7 @@ class Recording(Replay):
     them: so opening takes no longer for a long run than for a short one.
 
     Args:
-        folder: of the parts.
+        run: whose stored steps they are.
         count: steps stored when the checkpoint was written; what came later is not looked at.
         config: of the run.
         device: where windows are wanted.
@@ -46,14 +48,19 @@ class Recording(Replay):
         GlamkitError: a part is missing or damaged.
     """
 
-    def __init__(self, folder: Path, count: int, config: Config, device: torch.device) -> None:
+    def __init__(self, run: Run, count: int, config: Config, device: torch.device) -> None:
         super().__init__(config.replay, config.env.image_size, device)
-        self.count = count
+        self.count, folder = count, run.replay
+        # A shared run holds the newest steps alone.
+        self.first = int(read_json(run.shared_file)["first"]) if run.shared_file.exists() else 0
         if not any(folder.glob("*.npz")):
             raise GlamkitError(f"{folder} holds no replay, so there are no real steps to start from.")
         self.unread = parts(folder, self.oldest, count)
         for part in self.unread:
             self._fill(part, OUTCOMES)
+
+    def __len__(self) -> int:
+        return min(super().__len__(), self.count - self.first)
 
     def window(self, starts: Tensor, length: int) -> Batch:
         """As in `Replay`; frames that these windows need are read first."""
@@ -90,18 +97,19 @@ class LoadedRun(NamedTuple):
     actions: tuple[str, ...]  # their names
 
 
-def open_run(run_dir: str | Path, checkpoint: int | None = None) -> LoadedRun:
-    """Opens a run folder without disturbing whoever may be training it.
+def open_run(what: str | Path, checkpoint: int | None = None) -> LoadedRun:
+    """Opens a run without disturbing whoever may be training it.
 
     Args:
-        run_dir: the folder; a relative one counts from the checkout.
+        what: a run folder, a shared file, or the name of a shipped run such as ``catch``; a relative path counts from
+            the checkout.
         checkpoint: the step it was saved at; None takes the newest. That of a keepsake will do too: then the agent
             is as it was at that step, and the stored steps are those of the newest checkpoint.
 
     Raises:
         GlamkitError: it holds no run, no checkpoint (or not that one, or a foreign one), or no stored steps.
     """
-    run = Run(resolve(run_dir))
+    run = locate(what)
     config = run.config()
     wanted = None if checkpoint is None else coerce("checkpoint", checkpoint, int)
     early = wanted if wanted in checkpoints.steps(run.keepsakes) and wanted not in kept(run) else None
@@ -109,7 +117,7 @@ def open_run(run_dir: str | Path, checkpoint: int | None = None) -> LoadedRun:
     machine = Machine(config.runtime)
     with undisturbed():
         agent = _agent(config, weights, machine, run)
-    replay = Recording(run.replay, step, config, machine.device)
+    replay = Recording(run, step, config, machine.device)
     names = _action_names(config, agent.world_model.actions)
     opened = LoadedRun(run, config, step, agent, machine, replay, names)
     return opened if early is None else at(opened, early)

@@ -1,0 +1,189 @@
+"""Runs in one file, opened: whoever only looks needs nothing else. `share` writes them.
+
+A shared run is a zip file with five entries:
+
+    run.json           format, config, step, provenance, rights
+    agent.safetensors  the agent's weights, matrices in bfloat16
+    steps.npz          the newest stored steps, as a part of the replay
+    evaluation.json    the final score with its protocol, if there is one
+    log.jsonl          the returns in training and some lines of the log
+
+To be opened it is unpacked, once, into a run folder in the user's cache; so everything that looks into a folder looks
+into a file too. Reading one runs no code from it: the entries are JSON, safetensors and plain arrays of known sizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import safetensors.torch
+import torch
+
+from glamkit.config import Config
+from glamkit.errors import GlamkitError, nearest, reason
+from glamkit.runs import log
+from glamkit.runs.files import read_bytes, replace, replace_text
+from glamkit.runs.folder import SHARED, Run, resolve
+from glamkit.training import checkpoint
+
+FORMAT = 1
+SUFFIX = ".glam"
+HUB = "hub:"  # before the name of a run on the Hugging Face hub
+HUB_FILE = f"run{SUFFIX}"
+LARGEST = 512 * 2**20  # bytes of one entry; the published size has 45 MB of weights
+ENTRIES = ("run.json", "agent.safetensors", "steps.npz", "evaluation.json", "log.jsonl")
+
+
+def locate(what: str | Path) -> Run:
+    """The run folder behind a folder, a shared file, a shipped run's name or ``hub:OWNER/NAME``.
+
+    A file is unpacked at first; one on the Hugging Face hub is fetched before.
+
+    Raises:
+        GlamkitError: it is none of these, or the file is damaged or of a newer glamkit.
+    """
+    if str(what).startswith(HUB):
+        return Run(unpack(fetch(str(what).removeprefix(HUB))))
+    folder = resolve(what)
+    if folder.is_dir():
+        return Run(folder)
+    if folder.is_file():
+        return Run(unpack(folder))
+    names = shipped()
+    if str(what) in names:
+        return Run(unpack(names[str(what)]))
+    plain = os.sep not in str(what) and "/" not in str(what)
+    raise GlamkitError(
+        f"{str(what)!r} is no run folder, shared file or shipped run; {nearest(what, names)}"
+        if plain and names
+        else f"{folder} is no run folder and no shared file."
+    )
+
+
+def shipped() -> dict[str, Path]:
+    """The runs that come with the package: their names and files."""
+    folder = resources.files("glamkit.runs") / "shipped"
+    files = sorted(Path(str(folder)).glob(f"*{SUFFIX}"))
+    return {file.stem: file for file in files}
+
+
+def require_hub() -> Any:
+    """The library of the Hugging Face hub, which is an extra.
+
+    Raises:
+        GlamkitError: it is not installed.
+    """
+    try:
+        return importlib.import_module("huggingface_hub")
+    except ImportError:
+        raise GlamkitError("the hub needs huggingface_hub: pip install huggingface_hub") from None
+
+
+def fetch(repo: str) -> Path:
+    """The shared file of a run on the Hugging Face hub, from its cache where it is there.
+
+    Raises:
+        GlamkitError: `huggingface_hub` is not installed, or the hub has no such run or cannot be reached.
+    """
+    hub = require_hub()
+    try:
+        return Path(hub.hf_hub_download(repo, HUB_FILE)).resolve()
+    except Exception as error:  # no network, no such name, no permission: the hub's library has many names for it
+        raise GlamkitError(f"{repo!r} cannot be fetched from the hub: {reason(error)}.") from None
+
+
+def unpack(file: Path) -> Path:
+    """The run folder of a shared file in the user's cache; made at the first call, found at later ones.
+
+    Raises:
+        GlamkitError: the file is no shared run, is damaged, or was written by a newer glamkit.
+    """
+    data = read_bytes(file, LARGEST)
+    root = Path(os.environ.get("GLAMKIT_CACHE") or platformdirs.user_cache_path("glamkit")) / "shared"
+    folder = root / f"{file.stem[:40]}-{hashlib.sha256(data).hexdigest()[:16]}"
+    if (folder / SHARED).exists():
+        return folder
+    entries = _read(file, data)
+    about, config = _about(file, entries["run.json"])
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root) as place:
+            made = Path(place) / "run"
+            _fill(made, file, entries, about, config)
+            if folder.exists():  # half made by a process that was killed
+                shutil.rmtree(folder)
+            made.replace(folder)
+    except OSError as error:
+        raise GlamkitError(f"{root} cannot be written: {reason(error)}; set GLAMKIT_CACHE to another folder.") from None
+    return folder
+
+
+def _fill(folder: Path, file: Path, entries: Mapping[str, bytes], about: Mapping[str, Any], config: Config) -> None:
+    run, step, first = Run(folder), about["step"], about["first"]
+    folder.mkdir()
+    run.begin(config, {})
+    part = run.replay / f"{first:09d}-{step:09d}.npz"
+    replace(part, lambda opened: opened.write(entries["steps.npz"]))
+    checkpoint.read_part(part, step - first, config.env.image_size)
+    try:
+        weights = safetensors.torch.load(entries["agent.safetensors"])
+    except Exception as error:  # a stranger's file can be damaged in any way
+        raise GlamkitError(f"{file} is damaged: its weights cannot be read ({reason(error)}).") from None
+    state = {"agent": weights, "step": step, "replay": {"count": step, "generator": torch.Generator().get_state()}}
+    checkpoint.write(run.checkpoints / f"{step:09d}.pt", step, state)
+    if _object(file, "evaluation.json", entries["evaluation.json"]):
+        replace(run.evaluation_file, lambda opened: opened.write(entries["evaluation.json"]))
+    replace(run.log_file, lambda opened: opened.write(entries["log.jsonl"]))
+    list(log.read(run.log_file))
+    replace_text(folder / SHARED, json.dumps({name: about[name] for name in ("first", "provenance", "rights")}))
+
+
+def _about(file: Path, data: bytes) -> tuple[dict[str, Any], Config]:
+    about = _object(file, "run.json", data)
+    number = about.get("format")
+    if type(number) is not int:
+        raise GlamkitError(f"{file} is no shared run of glamkit.")
+    if number > FORMAT:
+        raise GlamkitError(f"{file} was written by a newer glamkit; update glamkit to read it.")
+    first, step = about.get("first"), about.get("step")
+    if type(first) is not int or type(step) is not int or not 0 <= first < step < 10**9:
+        raise GlamkitError(f"{file} is damaged: its step or its first stored step is wrong.")
+    if not isinstance(about.get("rights"), str) or "provenance" not in about:
+        raise GlamkitError(f"{file} is damaged: its provenance or its note on rights is missing.")
+    return about, Config.from_dict(about.get("config"))
+
+
+def _read(file: Path, data: bytes) -> dict[str, bytes]:
+    """The entries, none larger than it says and none larger than `LARGEST`."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            found = archive.infolist()
+            if sorted(info.filename for info in found) != sorted(ENTRIES):
+                raise ValueError("it does not hold the entries of a shared run")
+            if max(info.file_size for info in found) > LARGEST:
+                raise ValueError("an entry is too large")
+            return {info.filename: archive.read(info) for info in found}
+    except Exception as error:  # what readers of packed data raise for damaged ones has no end
+        raise GlamkitError(f"{file} is no shared run, or a damaged one ({reason(error)}).") from None
+
+
+def _object(file: Path, name: str, data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        value = "damaged"
+    if value is not None and not isinstance(value, dict):
+        raise GlamkitError(f"{file} is damaged: its {name} is no table.")
+    return value or {}

@@ -1,0 +1,251 @@
+"""A shared run is one small file: it opens as its folder does, scores the same, and hostile ones are refused."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from glamkit.config import preset
+from glamkit.errors import GlamkitError
+from glamkit.runs import Run, log
+from glamkit.training import Trainer, evaluation, open_run, shared_runs
+from glamkit.training.share import share
+from glamkit.training.snapshots import rounded
+
+SETTINGS = "runtime.compile=off evaluation.episodes=3"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("run") / "catch"
+    trainer = Trainer(preset("debug", SETTINGS, game="glamkit/Catch-v0", seed=3), made)
+    for _ in trainer:
+        pass
+    report = evaluation.evaluate(trainer.agent, trainer.config, trainer.machine, trainer.step)
+    evaluation.save(report, trainer.run.evaluation_file)
+    return made
+
+
+@pytest.fixture(scope="module")
+def file(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return share(folder, tmp_path_factory.mktemp("shared") / "catch.glam", steps=40)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GLAMKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "shared"
+
+
+def test_it_opens_as_the_folder_does(folder: Path, file: Path) -> None:
+    own, shared = open_run(folder), open_run(file)
+    assert (shared.step, shared.config, shared.actions) == (own.step, own.config, own.actions)
+    assert (shared.replay.oldest, len(shared.replay)) == (own.step - 40, 40)
+    for name, value in own.agent.state_dict().items():
+        assert torch.equal(shared.agent.state_dict()[name], rounded(value).to(value.dtype)), name
+    first = torch.tensor([own.step - 40])
+    for mine, theirs in zip(own.replay.window(first, 40), shared.replay.window(first, 40), strict=True):
+        assert torch.equal(mine, theirs)
+    episodes = [
+        [entry for entry in log.read(Run(place).log_file) if entry["kind"] == "episode"]
+        for place in (folder, shared.run.folder)
+    ]
+    assert episodes[0] == episodes[1] != []
+    assert shared.run.evaluation_file.read_text() == json.dumps(json.loads(own.run.evaluation_file.read_text()))
+
+
+def test_it_is_unpacked_once_and_again_when_that_was_cut_short(file: Path, cache: Path) -> None:
+    place = open_run(file).run.folder
+    assert place.parent == cache and [path.name for path in cache.iterdir()] == [place.name]
+    marked = place / "shared.json"
+    before = marked.stat().st_mtime_ns
+    assert open_run(file).run.folder == place and marked.stat().st_mtime_ns == before
+    marked.unlink()  # it is written last
+    (place / "config.json").write_text("cut")
+    assert open_run(file).run.folder == place and open_run(file).config.trainer.seed == 3
+
+
+def test_it_is_evaluated_but_not_trained_on(file: Path) -> None:
+    report, path = evaluation.evaluate_run(file, film=False)
+    assert len(report["episodes"]) == 3 and path.is_relative_to(open_run(file).run.folder)
+    run = open_run(file).run
+    with pytest.raises(GlamkitError, match="is a shared run, which can be looked at but not trained on"):
+        Trainer(run.config(), run.folder)
+
+
+def test_it_says_how_it_was_made_but_not_on_whose_machine(folder: Path, file: Path) -> None:
+    made = json.loads((open_run(file).run.folder / "shared.json").read_text())
+    (session,) = made["provenance"]["sessions"]
+    (own,) = json.loads((folder / "passport.json").read_text())["sessions"]
+    assert own["machine"].pop("host") and session == own
+    assert "research only" in made["rights"]
+
+
+def test_mistakes_get_a_sentence(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(GlamkitError, match="steps = 3 is too few to look at; use at least"):
+        share(folder, tmp_path / "few.glam", steps=3)
+    with pytest.raises(GlamkitError, match="is no run folder and no shared file"):
+        open_run(tmp_path / "absent")
+    with pytest.raises(GlamkitError, match="holds no run"):
+        share(tmp_path, tmp_path / "none.glam")
+
+
+def entries(file: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(file) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def changed(file: Path, **new: bytes) -> bytes:
+    """The file's bytes with some entries replaced; their names with __ for the dot."""
+    buffer = io.BytesIO()
+    parts = entries(file) | {name.replace("__", "."): data for name, data in new.items()}
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def about(file: Path, **new: object) -> bytes:
+    return json.dumps(json.loads(entries(file)["run.json"]) | new).encode()
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
+    "text": (lambda _: b"hello", "is no shared run, or a damaged one"),
+    "cut": (lambda file: file.read_bytes()[:-100], "is no shared run, or a damaged one"),
+    "path outside": (lambda file: changed(file, **{"../../evil__txt": b"x"}), "does not hold the entries"),
+    "pickle": (lambda file: changed(file, agent__safetensors=b"\x80\x04cos\nsystem\n."), "its weights cannot be read"),
+    "newer": (lambda file: changed(file, run__json=about(file, format=99)), "written by a newer glamkit"),
+    "no config": (lambda file: changed(file, run__json=about(file, config=[])), "a config is a table of sections"),
+    "no step": (lambda file: changed(file, run__json=about(file, step=-1)), "its step or its first stored step"),
+    "huge steps": (lambda file: changed(file, run__json=about(file, step=10**8)), "is damaged"),
+    "list": (lambda file: changed(file, run__json=b"[]"), "its run.json is no table"),
+    "deep": (lambda file: changed(file, evaluation__json=b"[" * 10**5), "its evaluation.json is no table"),
+    "log": (lambda file: changed(file, log__jsonl=b"\xff\xfe{"), "cannot be read|damaged"),
+    "steps": (lambda file: changed(file, steps__npz=b"PK"), "is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_and_leaves_nothing(name: str, file: Path, tmp_path: Path, cache: Path) -> None:
+    make, sentence = HOSTILE[name]
+    hostile = tmp_path / "hostile.glam"
+    hostile.write_bytes(make(file))
+    with pytest.raises(GlamkitError, match=sentence):
+        open_run(hostile)
+    assert not cache.exists() or list(cache.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["hostile.glam"], ["cache", "hostile.glam"])
+
+
+def test_an_entry_that_would_fill_the_memory_is_not_unpacked(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_runs, "LARGEST", 10**6)
+    bomb = tmp_path / "bomb.glam"
+    bomb.write_bytes(changed(file, log__jsonl=b" " * (10**6 + 1)))
+    assert bomb.stat().st_size < 10**5 + file.stat().st_size
+    with pytest.raises(GlamkitError, match="an entry is too large"):
+        open_run(bomb)
+
+
+def test_weights_of_another_model_are_refused(file: Path, tmp_path: Path) -> None:
+    weights = safetensors.torch.load(entries(file)["agent.safetensors"])
+    weights["world_model.stem.0.weight"] = torch.zeros(3, 3)
+    other = tmp_path / "other.glam"
+    other.write_bytes(changed(file, agent__safetensors=safetensors.torch.save(weights)))
+    with pytest.raises(GlamkitError, match=r"does not fit its config\.json"):
+        open_run(other)
+
+
+def test_a_folder_without_a_log_or_a_score_can_be_shared(folder: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(folder, bare)
+    for name in ("metrics.jsonl", "evaluation.json", "passport.json"):
+        (bare / name).unlink()
+    opened = open_run(share(bare, steps=40))
+    assert opened.step == open_run(folder).step and not opened.run.evaluation_file.exists()
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the Hugging Face hub as one upload and one download ask for."""
+
+    files: dict[str, bytes] = {}
+
+    def answer(self, data: bytes, status: int = 200, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(data))} | headers).items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def do_POST(self) -> None:
+        here = f"http://{self.headers['Host']}/ann/catch"
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.endswith("/preupload/main"):
+            asked = json.loads(body)["files"]
+            listed = [{"path": part["path"], "uploadMode": "regular", "shouldIgnore": False} for part in asked]
+            self.answer(json.dumps({"files": listed}).encode())
+        elif self.path.endswith("/commit/main"):
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            self.answer(json.dumps({"commitUrl": f"{here}/commit/{'1' * 40}", "commitOid": "1" * 40}).encode())
+        else:
+            self.answer(json.dumps({"url": here, "id": "ann/catch"}).encode())
+
+    def do_GET(self) -> None:
+        name = self.path.rsplit("/", 1)[-1]
+        if not self.path.startswith("/ann/catch/resolve/main/") or name not in self.files:
+            self.answer(b"{}", 200 if "/api/" in self.path else 404, X_Error_Code="EntryNotFound")
+        else:
+            self.answer(
+                self.files[name], X_Repo_Commit="1" * 40, ETag=f'"{hashlib.sha256(self.files[name]).hexdigest()}"'
+            )
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+def test_a_run_goes_to_the_hub_and_comes_back(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="needs the hub's library: pip install huggingface_hub")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    program = (
+        "import sys, glamkit\nfrom glamkit.training import share\n"
+        f"share.upload({str(folder)!r}, 'ann/catch')\n"
+        "run = glamkit.open_run('hub:ann/catch')\nprint(run.step, len(run.replay))\n"
+        "try:\n    glamkit.open_run('hub:ann/none')\nexcept glamkit.GlamkitError as error:\n    print(error)\n"
+    )
+    own = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": "t"}
+    own |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=os.environ | own, capture_output=True, text=True, check=False
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 0, done.stderr
+    opened, refused = done.stdout.splitlines()
+    assert opened.split() == ["96", "96"]
+    assert refused.startswith("'ann/none' cannot be fetched from the hub: ")
+    card = Hub.files["README.md"].decode()
+    assert 'open_run("hub:ann/catch")' in card and "| mean return of 3 episodes |" in card
+    assert "| preset | debug |" in card and "| evaluation.episodes | 3 |" in card
