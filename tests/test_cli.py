@@ -57,7 +57,7 @@ def test_every_command_has_an_example_that_parses(name: str, capsys: pytest.Capt
         ("train Pong --sede 3", "No such option '--sede'. (Did you mean one of: '--seed',"),
         ("train", "Missing argument 'GAME'."),
         ("notebook 02_trian", "unknown notebook '02_trian'; did you mean '02_train'?"),
-        ("evaluate nowhere/at/all", "nowhere/at/all holds no run"),
+        ("evaluate nowhere/at/all", "nowhere/at/all is no run folder and no shared file"),
         ("sweep status", "sweep status takes one folder"),
         ("sweep a.yaml b.yaml", "sweep takes one file, not 2"),
         ("compare one", "Missing argument 'RUN_B'."),

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from glamkit.cli.group import FailedError, StoppedError, examples, glamkit, work
+from glamkit.errors import GlamkitError
 
 settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
 seed_option = click.option("--seed", default=1, show_default=True, help="Everything random derives from it.")
