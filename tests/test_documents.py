@@ -12,6 +12,8 @@ import nbformat
 import pytest
 from conftest import ROOT
 
+from glamkit.config import Config, preset
+
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 EXPECTED_NOTEBOOKS = {
     "01_environment",
@@ -83,33 +85,75 @@ def sh_blocks(readme: str) -> list[str]:
     return [block.strip("\n") for block in re.findall(r"^```sh[ \t]*\n(.*?)^```", readme, re.M | re.S)]
 
 
-def test_the_readme_begins_with_two_commands_of_one_line() -> None:
+def test_the_readme_begins_with_two_commands_of_two_lines() -> None:
     run, test, *_ = sh_blocks((ROOT / "README.md").read_text())
-    assert len(run.splitlines()) == len(test.splitlines()) == 1
     for command in (run, test):
+        assert len(command.splitlines()) <= 2
         assert "venv" in command, "a fresh machine has no virtual environment"
         assert "pip install" in command
-    assert all(word in run for word in ("papermill", "notebooks/02_train.ipynb", "quick", "Pong"))
+    assert all(word in run for word in ("glamkit train", "quick", "Pong"))
     assert "pytest" in test
 
 
-def test_the_readme_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / "README.md").read_text())
-    for link in (link for link in links if not link.startswith(("http", "#"))):
-        name, _, line = link.partition("#L")
-        assert (ROOT / name).exists(), link
-        if line:
-            last = int(re.findall(r"\d+", line)[-1])
-            assert last <= len((ROOT / name).read_text().splitlines()), link
+@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_commands_make_an_environment_where_none_is_active(number: int, active: bool, tmp_path: Path) -> None:
+    command = sh_blocks((ROOT / "README.md").read_text())[number]
+    begun = ["python3 -m venv .venv"] if not active else []
+    programs = {"python3": "mkdir -p .venv/bin && touch .venv/bin/activate", "pip": "", "python": "", "glamkit": ""}
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $@"\n{text}\n')
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"} | ({"VIRTUAL_ENV": "/env"} if active else {})
+    done = subprocess.run(
+        ["bash", "-euc", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    ends = (
+        ["pip install -e .", "glamkit train Pong --preset quick --seed 1"],
+        ["pip install -e .[test]", "python -m pytest"],
+    )
+    assert done.stdout.splitlines() == [*begun, *ends[number]]
+    (tmp_path / "pip").write_text("#!/bin/sh\nexit 5\n")
+    failed = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, check=False, timeout=60)
+    assert failed.returncode == 5
 
 
-def test_the_table_of_choices_links_to_the_lines_that_choose() -> None:
-    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|") and "#L" in line]
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", ".github/*.md", "glamkit/**/*.md", "notebooks/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text())
+    for link in (link for link in links if not link.startswith("http")):
+        name, _, part = link.partition("#")
+        target = (ROOT / page).parent / name if name else ROOT / page
+        assert target.exists(), link
+        if part:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+            assert part in [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles], link
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+def test_the_table_of_choices_names_what_is_in_the_files() -> None:
+    readme = (ROOT / "README.md").read_text()
+    rows = re.search(r"^## Choices\n.*?\|---.*?\n(.*?)\n\n", readme, re.M | re.S)[1].splitlines()
     assert len(rows) == 12  # the design's eleven, and the latents
+    config = Config()
     for row in rows:
-        (name, line), setting = re.search(r"\((\S+)#L(\d+)\)", row).groups(), re.search(r"`\w+\.(\w+)`", row)
-        if setting:
-            assert setting[1] in (ROOT / name).read_text().splitlines()[int(line) - 1], row
+        text, name = (ROOT / re.search(r"\((\S+\.py)\)", row)[1]).read_text(), re.search(r"`(\w+\.)?(\w+)`", row)
+        assert re.search(rf"\b{name[2]}\b", text), row
+        if name[1] and name[0] != "`env.reset`":
+            default = getattr(getattr(config, name[1][:-1]), name[2])
+            assert re.search(rf"{re.escape(name[0])}: `?{default}\b", row), "the published value stands first"
+            shown, quick = row.split("|")[-2].strip(), getattr(getattr(preset("quick"), name[1][:-1]), name[2])
+            assert shown == str(quick), row
 
 
 @pytest.mark.parametrize("status", [0, 3])
