@@ -55,7 +55,7 @@ def test_everything_comes_from_conda_forge() -> None:
 def test_mamba_is_one_line_that_is_switched_off() -> None:
     assert set(SWITCHED_OFF) == {"mamba-ssm"}
     assert "conda install -n glamkit -c conda-forge mamba-ssm" in TEXT
-    assert builds.INSTALL in (ROOT / "notebooks" / "README.md").read_text().splitlines()
+    assert builds.INSTALL in (ROOT / "glamkit" / "ops" / "README.md").read_text().splitlines()
 
 
 def test_the_environment_names_all_that_it_promises() -> None:

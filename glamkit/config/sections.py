@@ -1,4 +1,4 @@
-"""Every number of an experiment on one screen.
+"""Every number of an experiment, section by section.
 
 Each field carries its unit, the reason it is there and its allowed range; `describe` prints them as a table.
 A config is frozen, checks itself when it is made and survives a round trip through JSON. The published setting
