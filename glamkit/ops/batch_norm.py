@@ -6,7 +6,7 @@ inputs what ReLU let through. A compiler that is shown torch's own layers does m
 value (Welford's way), and reads the outputs as well to see what ReLU let through.
 
 On CPUs it also reads the channels in groups, for each from the first picture to the last. Hence there small compiled
-functions inside of operations that compilers do not look into, as in `winograd`, but compiled once for all sizes. On
+functions inside of operations that compilers do not look into, compiled once for all sizes. On
 GPUs compilers are shown how outputs are made and how the passes hang together; the rest are `norm_kernels`.
 
 Letters: N pictures of H x W pixels and C channels; inside the operations P = H x W pixels, channels innermost.

@@ -1,6 +1,6 @@
 """Convolutions that halve or double the side, with kernels of 4 x 4 pixels in steps of 2, as is fast where they run.
 
-Few channels are slow on GPUs, and many on CPUs; the results are torch's own, up to rounding.
+Few channels are slow on GPUs; the results are torch's own, up to rounding.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glamkit.ops import image_conv, winograd
+from glamkit.ops import image_conv
 from glamkit.ops.precision import precision
 
 
@@ -127,27 +127,3 @@ def _bordered(frames: Tensor) -> Tensor:
 @_bordered.register_fake
 def _(frames: Tensor) -> Tensor:
     return F.pad(frames.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
-
-
-class LargeConv2d(nn.Conv2d):
-    """A convolution of many channels: (N, C, H, W) -> (N, out, H / 2, W / 2), H and W in fours."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """With fewer products where that is faster."""
-        return winograd.halved(x, self.weight) if winograd.pays(self.weight) else super().forward(x)
-
-
-class LargeConvTranspose2d(nn.ConvTranspose2d):
-    """`LargeConv2d` backwards: (N, C, H, W) -> (N, out, 2 H, 2 W), H and W even."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """With fewer products where that is faster."""
-        if output_size is None and winograd.pays(self.weight):
-            return winograd.doubled(x, self.weight)
-        return super().forward(x, output_size)
