@@ -22,7 +22,7 @@ from typing import Any
 
 from glamkit import notebook
 from glamkit.analysis.monitor import duration
-from glamkit.bench import growth, hardware
+from glamkit.bench import hardware
 from glamkit.bench.timing import EAGER, PHASES, Clock, Tell, TimedTrainer, Work, count_fast, run_hours, step_costs
 from glamkit.config import Checked, Config, parse_overrides, preset, setting
 from glamkit.errors import GlamkitError, command, nearest
@@ -52,7 +52,6 @@ class BenchmarkPlan(Checked):
     phases: tuple[str, ...] = setting(tuple(PHASES), "names", "the phases that are timed")
     repeats: int = setting(3, "rounds", "in each of which every side of every phase is timed once", 1, 1000)
     games: int = setting(1, "games", "that the predicted hours are for, one after the other", 1, 100_000)
-    growth: bool = setting(False, "yes/no", "also time how cost grows with horizon, batch, length and width")
 
     def __post_init__(self) -> None:
         if isinstance(self.phases, str):
@@ -83,7 +82,7 @@ def measure(
 
     Returns:
         ``phases`` (a table for each phase and, with ``step``, for ``step_opt_in``), ``machine``, ``environment``,
-        ``predicted_hours`` (with ``step``), ``growth`` (if planned) and ``settings``.
+        ``predicted_hours`` (with ``step``) and ``settings``.
 
     Raises:
         GlamkitError: the device is not there, or the game cannot be opened.
@@ -97,8 +96,6 @@ def measure(
         add_flops(report, config, tell)
         keep(report)
         add_memory(report, config, tell)
-        if plan.growth:
-            report["growth"] = growth.measure(config.override(**SAME), plan.repeats, tell)
     return report
 
 
@@ -300,13 +297,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--phases", default=",".join(PHASES), help="with commas between; all: %(default)s")
     parser.add_argument("--repeats", default=3, help="rounds in which each side is timed once; %(default)s")
     parser.add_argument("--games", default=1, help="games that the predicted hours are for; %(default)s")
-    parser.add_argument("--growth", action="store_true", help="also how cost grows with the sizes; takes minutes")
     parser.add_argument("--set", default="", metavar="KEY=VALUE", help="more settings, with spaces between")
     parser.add_argument("--json", default="", metavar="FILE", help="where the result is written")
     given = parser.parse_args(arguments)
     changes = parse_overrides(given.set) | ({"runtime.device": given.device} if given.device else {})
     config, file = preset(given.preset, changes), target(given.json)
-    plan = BenchmarkPlan(given.phases, given.repeats, given.games, given.growth)
+    plan = BenchmarkPlan(given.phases, given.repeats, given.games)
     report = measure(config, plan, BenchmarkProgress(), lambda report: save(report, file))
     save(report, file)
     sys.stderr.write("\r\033[K" if sys.stderr.isatty() else "")
