@@ -21,7 +21,7 @@ from typing import Any
 
 from glamkit import notebook
 from glamkit.analysis.monitor import duration
-from glamkit.bench import growth, hardware
+from glamkit.bench import hardware
 from glamkit.bench.timing import EAGER, PHASES, Clock, Tell, TimedTrainer, Work, count_fast, run_hours, step_costs
 from glamkit.config import Checked, Config, setting
 from glamkit.errors import GlamkitError, nearest
@@ -51,7 +51,6 @@ class BenchmarkPlan(Checked):
     phases: tuple[str, ...] = setting(tuple(PHASES), "names", "the phases that are timed")
     repeats: int = setting(3, "rounds", "in each of which every side of every phase is timed once", 1, 1000)
     games: int = setting(1, "games", "that the predicted hours are for, one after the other", 1, 100_000)
-    growth: bool = setting(False, "yes/no", "also time how cost grows with horizon, batch, length and width")
 
     def __post_init__(self) -> None:
         if isinstance(self.phases, str):
@@ -82,7 +81,7 @@ def measure(
 
     Returns:
         ``phases`` (a table for each phase and, with ``step``, for ``step_opt_in``), ``machine``, ``environment``,
-        ``predicted_hours`` (with ``step``), ``growth`` (if planned) and ``settings``.
+        ``predicted_hours`` (with ``step``) and ``settings``.
 
     Raises:
         GlamkitError: the device is not there, or the game cannot be opened.
@@ -96,8 +95,6 @@ def measure(
         add_flops(report, config, tell)
         keep(report)
         add_memory(report, config, tell)
-        if plan.growth:
-            report["growth"] = growth.measure(config.override(**SAME), plan.repeats, tell)
     return report
 
 

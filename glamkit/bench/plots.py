@@ -1,4 +1,4 @@
-"""Pictures of a benchmark's result: where the time of a training step goes, and how cost grows."""
+"""Pictures of a benchmark's result: where the time of a training step goes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter, NullLocator
 
-from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Picture, figure, style
+from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, Picture, figure, style
 
 COLORS = {
     "world model": BLUE,
@@ -25,17 +24,6 @@ NAMES = {
     "actor_critic": "actor-critic",
     "step": "whole step",
     "step_opt_in": "whole step,\nopt-in settings",
-}
-LABELS = {
-    "imagination_steps": "all dreams of a step",
-    "world_model": "an update of the world model",
-    "sequence_model": "GMamba and LMamba alone",
-}
-TITLES = {
-    "horizon": "Horizon",
-    "batch_size": "Windows in a batch",
-    "sequence_length": "Length of a window",
-    "width": "Width of the model",
 }
 
 
@@ -111,35 +99,6 @@ def draw_ratios(axes: Axes, phases: Mapping[str, Any]) -> None:
     axes.grid(axis="y", visible=False)
     axes.set_axisbelow(True)
     axes.set_title("How many times faster; dashed: as fast")
-
-
-@style
-def growth_curves(report: Mapping[str, Any]) -> Picture:
-    """Seconds against size, on logarithmic axes, with the straight line that linear growth would follow.
-
-    Args:
-        report: of `benchmark.measure` with `growth`.
-    """
-    sweeps = report["growth"]
-    picture, (row,) = figure(12, 3.6, 1, len(sweeps))
-    for axes, (name, sweep) in zip(row, sweeps.items(), strict=True):
-        values, colors = sweep["values"], iter((BLUE, ORANGE, RED))
-        for phase, found in sweep["phases"].items():
-            color, last = next(colors), found["seconds"][-1]
-            said = f"{LABELS[phase]}: n^{found['exponent']:.2f}"
-            axes.plot(values, found["seconds"], "o-", ms=4, color=color, label=said)
-            axes.plot(values, [last * value / values[-1] for value in values], "--", lw=1, color=GREY)
-        axes.plot([], [], "--", lw=1, color=GREY, label="linear growth")
-        axes.set(xscale="log", yscale="log", xlabel=sweep["unit"], title=TITLES[name])
-        axes.set_xticks(values, [f"{value:,}" for value in values])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
-    row[0].set_ylabel("seconds, fast side")
-    picture.suptitle(
-        "How cost grows: along a dashed line, twice as much takes twice as long", fontsize=10, x=0.01, ha="left"
-    )
-    return picture
 
 
 def amount(number: float) -> str:

@@ -21,7 +21,6 @@ settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", hel
 @click.option("--phases", help="With commas between; all if left out.")
 @click.option("--repeats", default="3", show_default=True, help="Rounds in which each side is timed once.")
 @click.option("--games", default="1", show_default=True, help="Games that the predicted hours are for.")
-@click.option("--growth", is_flag=True, help="Also how cost grows with the sizes; takes minutes.")
 @click.option("--json", "file", default="", metavar="FILE", help="Where the result is written.")
 @settings
 def benchmark(name: str, device: str | None, phases: str | None, file: str, sets: Sequence[str], **plan: Any) -> None:

@@ -20,11 +20,10 @@ from glamkit.types import Float, Int, Rollout
 
 
 class Judging(NamedTuple):
-    """What `ActorCritic.loss` does before and after the returns, for those who have it compiled, and the returns."""
+    """What `ActorCritic.loss` does before and after the returns, for those who have it compiled."""
 
     judge: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
     weigh: Callable[..., tuple[Tensor, dict[str, Tensor]]]
-    returns: Callable[..., Tensor] = lambda_return
 
 
 class ReturnRange(nn.Module):
@@ -99,13 +98,13 @@ class ActorCritic(nn.Module):
             progress: how much of the training is done, 0 to 1; a scalar tensor in recordings.
             by: compiled functions, if the caller has them.
         """
-        judge, weigh, returned = by or Judging(self.judge, self.weigh)
+        judge, weigh = by or Judging(self.judge, self.weigh)
         states, actions, rewards, terminations = (part.detach() for part in rollout)
         config = self.config
         policy, logits, values = judge(states)
         # Once for the critic's values and once for the slow critic's, below each other.
         came = rewards.repeat(2, 1), terminations.repeat(2, 1), values.flatten(0, 1)
-        returns = returned(*came, config.discount, config.trace, config.bootstrap).unflatten(0, (2, -1))
+        returns = lambda_return(*came, config.discount, config.trace, config.bootstrap).unflatten(0, (2, -1))
         scale = self.range(returns[0])
         loss, metrics = weigh(policy, logits, actions, (returns[0] - values[0, :, :-1]) / scale, returns, progress)
         spread = {"return": returns[0].mean(), "range": self.range.high - self.range.low, "scale": scale}

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from glamkit.ops import image_conv
 from glamkit.ops.batch_norm import BatchNormReLU
-from glamkit.ops.conv import DoublingConv2d, HalvingConv2d, LargeConv2d, LargeConvTranspose2d, likes_blocks
+from glamkit.ops.conv import DoublingConv2d, HalvingConv2d, likes_blocks
 from glamkit.ops.functional import unimix
 from glamkit.ops.layer_norm import rectified
 from glamkit.ops.onehot_linear import CodeLinear, Codes, Inputs
@@ -34,7 +34,7 @@ class Encoder(nn.Sequential):
     def __init__(self, channels: Sequence[int]) -> None:
         layers: list[nn.Module] = [HalvingConv2d(3, channels[0]), *_norm(channels[0])]
         for before, after in pairwise(channels):
-            layers += [LargeConv2d(before, after), *_norm(after)]
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False), *_norm(after)]
         super().__init__(*layers, nn.Flatten())
         self.features = 16 * channels[-1]
 
@@ -91,7 +91,7 @@ class Decoder(nn.Sequential):
             *_norm(last),
         ]
         for before, after in pairwise(reversed(channels)):
-            layers += [LargeConvTranspose2d(before, after), *_norm(after)]
+            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False), *_norm(after)]
         super().__init__(*layers, DoublingConv2d(channels[0], 3))
 
     def error(self, latents: Tensor, frames: Tensor) -> Tensor:

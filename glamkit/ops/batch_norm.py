@@ -5,9 +5,8 @@ normalising and ReLU are the second. Backwards the pictures' gradient needs two 
 inputs what ReLU let through. A compiler that is shown torch's own layers does more: it finds the variance value by
 value (Welford's way), and reads the outputs as well to see what ReLU let through.
 
-On CPUs it also reads the channels in groups, for each from the first picture to the last. Hence there small compiled
-functions inside of operations that compilers do not look into, as in `winograd`, but compiled once for all sizes. On
-GPUs compilers are shown how outputs are made and how the passes hang together; the rest are `norm_kernels`.
+Only for GPUs: compilers are shown how outputs are made and how the passes hang together; the rest are the kernels of
+`triton.batch_norm`.
 
 Letters: N pictures of H x W pixels and C channels; inside the operations P = H x W pixels, channels innermost.
 """
@@ -16,7 +15,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -25,9 +23,7 @@ from torch import Tensor, nn
 
 from glamkit.ops.scan import has_kernels
 
-# Numbers in the pictures of a batch, from which a pass takes longer than calling for it.
-LARGE, LARGE_FOR_GPUS = 2**22, 2**23
-
+LARGE = 2**23  # numbers in the pictures of a batch, from which a pass takes longer than calling for it
 PARTS = 512  # in which GPUs take sums: as many programs as keep the memory busy
 
 
@@ -41,8 +37,7 @@ class BatchNormReLU(nn.BatchNorm2d):
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         assert self.momentum is not None
         x = x.contiguous(memory_format=torch.channels_last)
-        normalized = _normalized if x.device.type == "cpu" else _normalized_shown
-        y, mean, variance = normalized(x, self.weight, self.bias, self.running_mean, self.eps)
+        y, mean, variance = _normalized(x, self.weight, self.bias, self.running_mean, self.eps)
         count = x.numel() // x.shape[1]
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
@@ -54,8 +49,7 @@ class BatchNormReLU(nn.BatchNorm2d):
 def pays(x: Tensor) -> bool:
     """Whether training on these pictures is faster so: where things are compiled, from some size on."""
     compiled = torch.compiler.is_compiling() and torch.is_grad_enabled()
-    on_cpu = x.device.type == "cpu" and x.numel() >= LARGE
-    return compiled and (on_cpu or (has_kernels(x.device) and x.numel() >= LARGE_FOR_GPUS))
+    return compiled and has_kernels(x.device) and x.numel() >= LARGE
 
 
 # Passes over pictures (N, P, C) ---------------------------------------------------------------------------------------
@@ -138,57 +132,7 @@ def _gradients(
     return _pictures(of_x, x), turn * inverse, pull
 
 
-# On CPUs: operations of torch, the passes compiled by themselves ------------------------------------------------------
-
-
-@lru_cache
-def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torch.compile(function, dynamic=True)
-
-
-def _apart() -> Passes:
-    return Passes(*map(_compiled, (_moments, _rectified, _pulls, _gradient)))
-
-
-@torch.library.custom_op("glamkit::normalized", mutates_args=())
-def _normalized(x: Tensor, weight: Tensor, bias: Tensor, pivot: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """ReLU of the normalised pictures, their mean and variance (C,)."""
-    passes = _apart()
-    mean, variance = _statistics(passes, x, pivot)
-    return _outputs(passes, x, weight, bias, mean, variance, eps), mean, variance
-
-
-@_normalized.register_fake
-def _(x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
-
-
-@torch.library.custom_op("glamkit::normalized_gradients", mutates_args=())
-def _normalized_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _gradients(_apart(), grad, x, weight, bias, mean, variance, eps)
-
-
-@_normalized_gradients.register_fake
-def _(_: Tensor, x: Tensor, weight: Tensor, *__: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
-
-
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, weight, bias, _, ctx.eps = inputs
-    ctx.save_for_backward(x, weight, bias, *output[1:])
-
-
-def _differentiate(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    grad = grad.contiguous(memory_format=torch.channels_last)
-    return (*_normalized_gradients(grad, *ctx.saved_tensors, ctx.eps), None, None)
-
-
-_normalized.register_autograd(_differentiate, setup_context=_remember)
-
-
-# On GPUs: formulas that compilers see, with operations in between -----------------------------------------------------
+# Formulas that compilers see, with operations in between --------------------------------------------------------------
 
 
 @torch.library.custom_op("glamkit::moments", mutates_args=())
@@ -264,8 +208,7 @@ class _Outputs(torch.autograd.Function):
         return (*_gradients(SHOWN, grad, x, weight, bias, mean, variance, ctx.eps), None, None, None)
 
 
-def _normalized_shown(
-    x: Tensor, weight: Tensor, bias: Tensor, pivot: Tensor, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def _normalized(x: Tensor, weight: Tensor, bias: Tensor, pivot: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """ReLU of the normalised pictures, their mean and variance (C,)."""
     mean, variance = _statistics(SHOWN, x, pivot)
     return _Outputs.apply(x, weight, bias, mean, variance, eps), mean, variance

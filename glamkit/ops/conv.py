@@ -1,6 +1,6 @@
 """Convolutions that halve or double the side, with kernels of 4 x 4 pixels in steps of 2, as is fast where they run.
 
-Few channels are slow on GPUs, and many on CPUs; the results are torch's own, up to rounding.
+Few channels are slow on GPUs; the results are torch's own, up to rounding.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glamkit.ops import image_conv, winograd
+from glamkit.ops import image_conv
 from glamkit.ops.precision import precision
 
 
@@ -94,8 +94,6 @@ class DoublingConv2d(nn.ConvTranspose2d):
         if image_conv.pays(frames, self.weight):
             x = x.to(precision(self.weight), memory_format=torch.channels_last)
             return image_conv.errors(x, self.taps(), frames)[0]
-        if x.device.type == "cpu" and torch.compiler.is_compiling():
-            return self.error_in_blocks(x, frames)
         return F.mse_loss(self(x).float(), frames.float() / 255, reduction="none").sum((-3, -2, -1))
 
     def taps(self) -> Tensor:
@@ -103,51 +101,3 @@ class DoublingConv2d(nn.ConvTranspose2d):
         assert self.bias is not None
         bias = F.pad(self.bias, (0, 1)).repeat_interleave(4)
         return torch.cat([self.turned(1).permute(2, 3, 1, 0).flatten(0, 2), bias.unsqueeze(0)])
-
-    def error_in_blocks(self, x: Tensor, frames: Tensor) -> Tensor:
-        """The same for compilers on CPUs, which pick the pixels of blocks one by one: here they come row by row."""
-        assert self.bias is not None
-        _, out, height, width = frames.shape
-        kernel = self.turned(0).unflatten(0, (out, 4)).transpose(0, 1).flatten(0, 1)
-        y = F.conv2d(x, kernel, self.bias.repeat(4), padding=1)
-        rows = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2 * out))  # of each block
-        real, inside = (
-            part.view(-1, height // 2 + 1, 2, width // 2 + 1, 2 * out).transpose(2, 3).float()
-            for part in (_bordered(frames), _bordered(torch.ones_like(frames[:1])))
-        )
-        return (rows.float() * inside - real / 255).square().sum((-4, -3, -2, -1))
-
-
-@torch.library.custom_op("glamkit::bordered", mutates_args=())
-def _bordered(frames: Tensor) -> Tensor:
-    """Frames (N, C, H, W) in a border of zeros, channels last: (N, H + 2, W + 2, C)."""
-    return F.pad(frames.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
-
-
-@_bordered.register_fake
-def _(frames: Tensor) -> Tensor:
-    return F.pad(frames.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
-
-
-class LargeConv2d(nn.Conv2d):
-    """A convolution of many channels: (N, C, H, W) -> (N, out, H / 2, W / 2), H and W in fours."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """With fewer products where that is faster."""
-        return winograd.halved(x, self.weight) if winograd.pays(self.weight) else super().forward(x)
-
-
-class LargeConvTranspose2d(nn.ConvTranspose2d):
-    """`LargeConv2d` backwards: (N, C, H, W) -> (N, out, 2 H, 2 W), H and W even."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__(channels, out, 4, stride=2, padding=1, bias=False)
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """With fewer products where that is faster."""
-        if output_size is None and winograd.pays(self.weight):
-            return winograd.doubled(x, self.weight)
-        return super().forward(x, output_size)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -122,12 +119,6 @@ def lambda_return(
         following = known[:, t] + weight[:, t] * following
         result.append(following)
     return torch.stack(result[::-1], 1)
-
-
-def lambda_return_kernel() -> Callable[..., Tensor]:
-    """The same for CUDA GPUs in one kernel; needs Triton."""
-    kernel: Callable[..., Tensor] = importlib.import_module("glamkit.ops.triton.lambda_return").lambda_return
-    return kernel
 
 
 def percentiles(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:

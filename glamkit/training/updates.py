@@ -17,7 +17,6 @@ from glamkit.models import head_metrics
 from glamkit.models.actor_critic import Judging
 from glamkit.models.agent import Agent, Choose
 from glamkit.models.world_model import Dreaming, Observed
-from glamkit.ops.functional import lambda_return, lambda_return_kernel
 from glamkit.ops.precision import Rounded
 from glamkit.ops.scan import has_kernels
 from glamkit.runtime import Machine
@@ -57,10 +56,8 @@ class Updates:
             # On CPUs this saves less than compiling costs; and the slices in which contexts are encoded, so that they
             # stay in the cache, would be written out one by one.
             self.context, self.held, choose = fuse(model.context), fuse(self.held), fuse(agent.choose)
-            critic, returns = agent.actor_critic, lambda_return
-            if has_kernels(machine.device):
-                returns = lambda_return_kernel()
-            self.judging = Judging(fuse(critic.judge, dynamic=True), fuse(critic.weigh, dynamic=True), returns)
+            critic = agent.actor_critic
+            self.judging = Judging(fuse(critic.judge, dynamic=True), fuse(critic.weigh, dynamic=True))
         self.learn_world, self.encode = record(self._learn_world), record(self._encode)
         self.usual_choice = record(partial(self._choose, choose))
         self.dream, self.learn_behaviour = record(self._dream), record(self._learn_behaviour)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from conftest import ROOT
 
 from glamkit import cli
-from glamkit.bench import benchmark, growth, plots
+from glamkit.bench import benchmark, plots
 from glamkit.bench.benchmark import BenchmarkPlan
 from glamkit.bench.timing import PHASES
 from glamkit.config import Config, preset
@@ -32,7 +31,7 @@ def told() -> list[str]:
 
 @pytest.fixture(scope="module")
 def report(told: list[str]) -> dict[str, Any]:
-    """A whole measurement, but for the growth."""
+    """A whole measurement."""
     before = torch.get_rng_state()
     kept = list[str]()
     keep = lambda report: kept.append(f"{benchmark.table(report)}")  # noqa: E731
@@ -40,14 +39,6 @@ def report(told: list[str]) -> dict[str, Any]:
     assert torch.equal(torch.get_rng_state(), before)
     assert len(kept) == 1 and kept[0].count(" x") == len(PHASES) + 1  # before memory was measured
     return result
-
-
-@pytest.fixture(scope="module")
-def grown() -> Iterator[dict[str, Any]]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(growth, "LENGTHS", (8, 16))
-        patch.setattr(growth, "HORIZONS", (2, 3))
-        yield growth.measure(preset("debug", CPU), 1, lambda _: None, ("horizon", "sequence_length"))
 
 
 # The result -----------------------------------------------------------------------------------------------------------
@@ -127,15 +118,6 @@ def test_the_tables_say_it(report: dict[str, Any]) -> None:
     assert [benchmark.size(n) for n in (2**30, None)] == ["1.00 GiB", ""]
 
 
-def test_growth_is_measured(grown: dict[str, Any]) -> None:
-    assert list(grown) == ["horizon", "sequence_length"]
-    assert list(grown["horizon"]["phases"]) == ["imagination_steps"]
-    assert list(grown["sequence_length"]["phases"]) == ["world_model", "sequence_model"]
-    for sweep in grown.values():
-        for row in sweep["phases"].values():
-            assert len(row["seconds"]) == 2 and min(row["seconds"]) > 0 and np.isfinite(row["exponent"])
-
-
 # Pictures -------------------------------------------------------------------------------------------------------------
 
 
@@ -153,17 +135,6 @@ def test_where_time_goes(report: dict[str, Any]) -> None:
     for some in (["step"], ["imagination"], ["world_model", "actor_critic"]):
         fewer = {"phases": {name: phases[name] for name in some}}
         assert plots.where_time_goes(fewer).png()[:4] == b"\x89PNG"
-
-
-def test_growth_curves(grown: dict[str, Any]) -> None:
-    picture = plots.growth_curves({"growth": grown})
-    horizon, length = picture.axes
-    np.testing.assert_allclose(horizon.lines[0].get_ydata(), grown["horizon"]["phases"]["imagination_steps"]["seconds"])
-    dashed = length.lines[1].get_ydata()
-    assert dashed[1] == pytest.approx(2 * dashed[0])
-    said = [text.get_text() for text in length.get_legend().get_texts()]
-    assert said[0].endswith(f"n^{grown['sequence_length']['phases']['world_model']['exponent']:.2f}")
-    assert picture.png()[:4] == b"\x89PNG"
 
 
 # The command and the notebook -----------------------------------------------------------------------------------------
@@ -195,13 +166,11 @@ def test_the_command_writes_what_it_measured(
     asked: list[Any] = []
     monkeypatch.setattr(benchmark, "measure", lambda *given: asked.extend(given) or report)
     file = tmp_path / "speed.json"
-    arguments = (
-        "--preset quick --device cpu --phases step,world_model --repeats 4 --games 26 --growth --set trainer.seed=7"
-    )
+    arguments = "--preset quick --device cpu --phases step,world_model --repeats 4 --games 26 --set trainer.seed=7"
     assert cli.main(["benchmark", *arguments.split(), "--json", str(file)]) == 0
     config, plan, _, keep = asked
     assert config == preset("quick", "runtime.device=cpu trainer.seed=7")
-    assert plan == BenchmarkPlan(("world_model", "step"), 4, 26, True)
+    assert plan == BenchmarkPlan(("world_model", "step"), 4, 26)
     assert json.loads(file.read_text())["phases"] == report["phases"]
     keep({"phases": {}})  # what is timed so far
     assert json.loads(file.read_text()) == {"phases": {}}
@@ -216,21 +185,19 @@ def test_progress_is_told_now_and_then(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == "first\n"
 
 
-def test_the_notebook_shows_it_all(
-    report: dict[str, Any], grown: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_notebook_shows_it_all(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(benchmark, "measure", lambda *given: asked.extend(given) or report | {"growth": grown})
+    monkeypatch.setattr(benchmark, "measure", lambda *given: asked.extend(given) or report)
     cells = [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
     namespace: dict[str, Any] = {}
     exec(cells[0], namespace)
     file = tmp_path / "speed.json"
-    namespace |= {"preset": "debug", "growth": True, "json_file": str(file)}
+    namespace |= {"preset": "debug", "json_file": str(file)}
     shown = []
     for cell in cells[1:]:
         *before, last = cell.splitlines()
         exec("\n".join(before), namespace)
         shown.append(eval(last, namespace))
-    assert asked[0] == preset("debug") and asked[1] == BenchmarkPlan(games=26, growth=True)
-    assert json.loads(file.read_text())["growth"]
-    assert [type(item).__name__ for item in shown] == ["Table", "Table", "Table", "Picture", "Picture"]
+    assert asked[0] == preset("debug") and asked[1] == BenchmarkPlan(games=26)
+    assert json.loads(file.read_text())["phases"]
+    assert [type(item).__name__ for item in shown] == ["Table", "Table", "Table", "Picture"]

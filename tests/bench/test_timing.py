@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from glamkit.bench import growth, hardware, timing
+from glamkit.bench import hardware, timing
 from glamkit.bench.plain import plain_sample
 from glamkit.bench.timing import PHASES, Clock, TimedTrainer
-from glamkit.config import PRESETS, preset
+from glamkit.config import preset
 from glamkit.runtime import Machine, memory_kept
 
 CPU = "runtime.device=cpu runtime.kernel=glamkit"
@@ -215,35 +215,3 @@ def test_a_rate_does_not_count_the_first_calls(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(hardware.time, "perf_counter", lambda: next(clock))
     work = iter([100, 50, 3, 5])
     assert hardware.rate(lambda: next(work), 2.0) == 4.0
-
-
-# Growth ---------------------------------------------------------------------------------------------------------------
-
-
-def test_fits() -> None:
-    values = [1, 2, 4, 8]
-    line = growth.fit(values, [0.5 * value for value in values])
-    assert line["exponent"] == pytest.approx(1) and line["straight_line"]["r2"] == pytest.approx(1)
-    square = growth.fit(values, [value**2 for value in values])
-    assert square["exponent"] == pytest.approx(2) and square["straight_line"]["r2"] < 0.99
-    fixed = growth.fit(values, [3 + 0.1 * value for value in values])["straight_line"]
-    assert fixed["fixed_s"] == pytest.approx(3) and fixed["per_unit_s"] == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_the_sizes_fit_every_preset(name: str) -> None:
-    config = preset(name)
-    found = list(growth.points(config))
-    assert {point.sweep for point in found} == set(growth.SWEEPS)
-    for point in found:
-        actual = {
-            "horizon": point.config.imagination.horizon,
-            "batch_size": point.config.replay.batch_size,
-            "sequence_length": point.config.replay.sequence_length,
-            "width": point.config.world_model.width,
-        }
-        assert actual[point.sweep] == point.value
-    assert [point.value for point in found if point.sweep == "sequence_length"] == [32, 64, 128, 256, 512]
-    usual = config.replay.batch_size * config.replay.sequence_length
-    largest = max(p.config.replay.batch_size * p.value for p in found if p.sweep == "sequence_length")
-    assert largest < 3 * usual or largest == 512

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interpreter import interpret
 
 from glamkit.ops.functional import (
     free_nats,
@@ -26,7 +25,6 @@ from glamkit.ops.functional import (
     two_hot_mean,
     unimix,
 )
-from glamkit.ops.triton import lambda_return as kernels
 
 BINS = torch.linspace(-2, 2, 5)  # -2 -1 0 1 2
 E = math.e
@@ -152,26 +150,6 @@ def test_lambda_return_at_its_ends() -> None:
     assert whole.tolist() == [[1 + 1 + 0.75 + 1.25, 2 + 1.5 + 2.5, 3 + 5]]
     single = lambda_return(rewards, live, values, 0.5, 0.0, "next")  # lambda 0: one step and the next value
     assert single.tolist() == [[1 + 4, 2 + 4.5, 3 + 5]]
-
-
-def compare_returns(device: str) -> None:
-    """The kernel's returns against the plain ones in float64."""
-    torch.manual_seed(0)
-    for rows, steps in [(5, 7), (3, 1), (9, 16), (200, 33), (1, 48)]:
-        came = torch.randn(rows, steps), (torch.rand(rows, steps) < 0.2).float(), torch.randn(rows, steps + 1)
-        for bootstrap in ("current", "next"):
-            exact = lambda_return(*(part.double() for part in came), 0.985, 0.95, bootstrap)
-            found = kernels.lambda_return(*(part.to(device) for part in came), 0.985, 0.95, bootstrap)
-            torch.testing.assert_close(found.double().cpu(), exact, atol=1e-5, rtol=1e-5)
-
-
-def test_the_interpreter_computes_the_plain_returns() -> None:
-    interpret("from test_functional import *; compare_returns('cpu')")
-
-
-@pytest.mark.cuda
-def test_the_gpu_computes_the_plain_returns() -> None:
-    compare_returns("cuda")
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_only_a_past_of_full_length_is_recorded(tmp_path: Path, monkeypatch: pyt
 def test_on_a_gpu_losses_are_the_plain_ones(tmp_path: Path) -> None:
     phases = Trainer(short("runtime.device=cuda", **CATCH), tmp_path).phases
     model, by = phases.agent.actor_critic, phases.judging
-    assert by is not None and by.returns.__module__ == "glamkit.ops.triton.lambda_return"
+    assert by is not None
     draw = [torch.randn(6, steps, device="cuda") for steps in (5, 5)]
     states, actions = torch.randn(6, 6, model.features, device="cuda"), torch.randint(3, (6, 5), device="cuda")
     rollout = Rollout(states, actions, draw[0], (draw[1] > 1).float())
