@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glamkit import choices, measures
+from glamkit import choices, foreground, measures
 from glamkit.codes import CodeLinear, Codes
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.convolutions import likes_blocks
@@ -154,7 +154,7 @@ class WorldModel(nn.Module):
         change = kl_categorical(varied.detach(), expected)
         rewards, ends = self.reward(hidden).float(), self.termination(hidden).squeeze(-1).float()
         parts = {
-            "reconstruction": self.decoder.error(latents.flatten(0, 1), batch.frames.flatten(0, 1)).mean(),
+            **self.reconstruction(latents, batch.frames),
             "reward": two_hot_loss(rewards, batch.rewards[:, first:], self.bins).mean(),
             "termination": F.binary_cross_entropy_with_logits(ends, batch.terminations[:, first:]),
             "dynamics": free_nats(dynamics, config.free_nats),
@@ -177,6 +177,17 @@ class WorldModel(nn.Module):
         parts |= {"dynamics_free": (dynamics.mean() < config.free_nats).float()}
         parts |= measures.heads(rewards, batch.rewards[:, first:], self.bins, ends, batch.terminations[:, first:])
         return total, {name: part.detach() for name, part in parts.items()}
+
+    def reconstruction(
+        self, latents: Float[Tensor, "B T Z"], frames: UInt8[Tensor, "B T 3 size size"]
+    ) -> dict[str, Tensor]:
+        """Mean squared error of the pictures, summed over a picture; with a scale, also the foreground's part."""
+        scale, real, flat = self.config.foreground_scale, frames.flatten(0, 1), latents.flatten(0, 1)
+        if not scale:
+            return {"reconstruction": self.decoder.error(flat, real).mean()}
+        weights = foreground.emphasis(frames, scale, self.config.foreground_threshold)
+        plain, stressed = foreground.errors(self.decoder(flat), real, weights.flatten(0, 1))
+        return {"reconstruction": plain.mean(), "foreground": stressed.mean()}
 
     def varied(self, embedding: Float[Tensor, "B T E"]) -> Float[Tensor, "B T-1 K C"]:
         """The variation that came, embedding_{t+1} - embedding_t: (B, T, E) -> log-probabilities (B, T - 1, K, C).

@@ -34,7 +34,8 @@ ROWS = [
     ", aggregates, tables, metrics, builds, diagnostics",
     "experience < replay, kernels < norm_kernels < return_kernels < picture_kernels < scan < mamba < codes < winograd"
     " < pictures < convolutions < norms < layer_norms < networks, pixels < games < envs < conformance",
-    "pair_kernels < pair < sequence_model, choice_kernels < choices, measures, videos, passport, tensorboard",
+    "pair_kernels < pair < sequence_model, choice_kernels < choices, foreground, measures, videos, passport"
+    ", tensorboard",
     "world_model, actor_critic",
     "agent < phases",
     "checkpoint < keepsakes < opened < evaluation, guard, official, dreams < truth",
