@@ -201,7 +201,7 @@ def _refined(moving: np.ndarray, placed: np.ndarray, lines: Sequence[tuple[float
 
 
 def strengths(frames: Tensor, known: Whereabouts) -> Tensor:
-    """How strongly 3 x 3 pixels of frames (n, size, size, 3) look like the object, (n, size, size), in shades of 255."""
+    """How strongly 3 x 3 pixels of frames (n, size, size, 3) look like the object, in shades: (n, size, size)."""
     gaps = frames.float() - torch.from_numpy(known.usual)
     along = (gaps @ torch.from_numpy(known.colour)).clamp(min=0)
     return F.conv2d(along.unsqueeze(1), BLUR, padding=1).squeeze(1)

@@ -38,7 +38,7 @@ ROWS = [
     ", tensorboard",
     "world_model, actor_critic",
     "agent < phases",
-    "checkpoint < keepsakes < opened < evaluation, guard, official, dreams < truth < objects",
+    "checkpoint < keepsakes < opened < evaluation, guard, official, dreams < truth < objects < films",
     "trainer, moments < studio < dream_files, starts < openloop",
     "plotting, widgets, monitor, notebook, tour, sweep, parity, doctor, compare, reference"
     ", benchmark, benchmark_plots, gauges, growth, timing"
