@@ -16,7 +16,6 @@ from glamkit.actor_critic import ActorCritic
 from glamkit.config import Optimizer
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.experience import Batch, Context, Rollout
-from glamkit.foreground import emphasis
 from glamkit.functional import free_nats, kl_categorical, sample_categorical, two_hot_loss
 from glamkit.mamba import Mamba
 from glamkit.sequence_model import Blocks, Memory, SequenceModel
@@ -130,9 +129,9 @@ class PlainWorldModel(WorldModel):
             "representation": free_nats(kl_categorical(seen, predicted.detach()), config.free_nats),
             "variation": free_nats(change, config.variation_free_nats),
         }
-        if config.foreground_scale:
-            stressed = emphasis(batch.frames, config.foreground_scale, config.foreground_threshold)
-            parts["foreground"] = (stressed * error.square()).sum((-3, -2, -1)).mean()
+        if self.foreground is not None:
+            stressed = self.foreground(batch.frames) * error.square()
+            parts["foreground"] = stressed.sum((-3, -2, -1)).mean()
         if config.variation_head == "learned":
             pulled = kl_categorical(varied, expected.detach())
             parts["variation_representation"] = free_nats(pulled, config.variation_free_nats)

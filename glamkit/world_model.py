@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glamkit import choices, foreground, measures
+from glamkit import choices, measures
 from glamkit.codes import CodeLinear, Codes
 from glamkit.config import WorldModel as WorldModelConfig
 from glamkit.convolutions import likes_blocks
 from glamkit.experience import Batch, Context, Rollout
+from glamkit.foreground import Foreground, errors
 from glamkit.functional import free_nats, kl_categorical, one_hot_likeliest, one_hot_sample, two_hot_loss, two_hot_mean
 from glamkit.networks import MLP, CategoricalHead, Decoder, Encoder, symlog_bins
 from glamkit.rounding import likes_rounded, precision
@@ -78,6 +79,8 @@ class WorldModel(nn.Module):
         self.encoder = Encoder(config.channels)
         self.posterior = head(self.encoder.features)
         self.decoder = Decoder(self.codes, config.channels)
+        scale, size = config.foreground_scale, 4 * 2 ** len(config.channels)
+        self.foreground = Foreground(size, scale, config.foreground_threshold) if scale else None
         self.stem = nn.Sequential(
             CodeLinear(self.codes, actions, width),
             nn.LayerNorm(width),
@@ -182,11 +185,10 @@ class WorldModel(nn.Module):
         self, latents: Float[Tensor, "B T Z"], frames: UInt8[Tensor, "B T 3 size size"]
     ) -> dict[str, Tensor]:
         """Mean squared error of the pictures, summed over a picture; with a scale, also the foreground's part."""
-        scale, real, flat = self.config.foreground_scale, frames.flatten(0, 1), latents.flatten(0, 1)
-        if not scale:
+        real, flat = frames.flatten(0, 1), latents.flatten(0, 1)
+        if self.foreground is None:
             return {"reconstruction": self.decoder.error(flat, real).mean()}
-        weights = foreground.emphasis(frames, scale, self.config.foreground_threshold)
-        plain, stressed = foreground.errors(self.decoder(flat), real, weights.flatten(0, 1))
+        plain, stressed = errors(self.decoder(flat), real, self.foreground(frames).flatten(0, 1))
         return {"reconstruction": plain.mean(), "foreground": stressed.mean()}
 
     def varied(self, embedding: Float[Tensor, "B T E"]) -> Float[Tensor, "B T-1 K C"]:
