@@ -17,11 +17,11 @@ from glamkit.runtime import Machine
 from glamkit.settings import coerce
 from glamkit.world_model import WorldModel
 
-SIDE = 192  # pixels of a frame, enlarged
+SIDE = 128  # pixels of a frame, enlarged
 GAP = 8  # pixels between frames
 CAPTION = 16  # pixels below, for the words
 PAUSE = 70  # milliseconds a picture: an agent step of Atari, 4 frames of 60 a second, as near as GIFs can
-COLOURS = 96
+COLOURS = 48  # of 256, or noise would make the file large
 TOGETHER = 32  # dreams at a time
 
 

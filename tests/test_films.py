@@ -47,7 +47,7 @@ def test_pictures_are_those_of_their_steps(model: WorldModel, replay: Replay) ->
 def test_a_film_is_a_gif(model: WorldModel, replay: Replay, tmp_path: Path) -> None:
     shown = films.film(model, replay, MACHINE, CONFIG.imagination, 20, 4)
     with Image.open(films.write(tmp_path / "new" / "film.gif", shown)) as image:
-        assert (image.n_frames, image.size) == (4, (3 * 192 + 16, 192 + 16))
+        assert (image.n_frames, image.size) == (4, (3 * 128 + 16, 128 + 16))
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["film.gif"]
 
 
