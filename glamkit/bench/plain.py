@@ -128,6 +128,9 @@ class PlainWorldModel(WorldModel):
             "representation": free_nats(kl_categorical(seen, predicted.detach()), config.free_nats),
             "variation": free_nats(change, config.variation_free_nats),
         }
+        if self.foreground is not None:
+            stressed = self.foreground(batch.frames) * error.square()
+            parts["foreground"] = stressed.sum((-3, -2, -1)).mean()
         if config.variation_head == "learned":
             pulled = kl_categorical(varied, expected.detach())
             parts["variation_representation"] = free_nats(pulled, config.variation_free_nats)

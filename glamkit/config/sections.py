@@ -66,9 +66,9 @@ class WorldModelConfig(Checked):
     variation_head: Literal["frozen", "learned"] = setting(
         "frozen", "choice", "posterior of the variation: a fixed random projection (as released), or trained"
     )
-    reward_scale: float = setting(
-        1.0, "weight", "of the reward's loss: more where rewards are few and pictures rich", 0
-    )
+    reward_scale: float = setting(1.0, "weight", "of the reward's loss: more where rewards are few, pictures rich", 0)
+    foreground_scale: float = setting(0.0, "weight", "more for errors of small things that come and go; 0 = off", 0)
+    foreground_threshold: float = setting(0.08, "of a pixel's range", "foreground departs by more than noise", 0, 1)
     dynamics_scale: float = setting(0.5, "weight", "of the KL that trains the prior", 0)
     representation_scale: float = setting(0.1, "weight", "of the KL that makes latents predictable", 0)
     variation_scale: float = setting(0.1, "weight", "of the KL that makes GMamba predict the variation", 0)

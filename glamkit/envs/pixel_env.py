@@ -92,6 +92,14 @@ class PixelEnv:
         """Every picture the game drew in the last step (n, H, W, 3) uint8, before pooling and resizing."""
         return self._screen[None].copy()
 
+    def memory(self) -> np.ndarray:
+        """The game's own memory at this moment, (128,) uint8.
+
+        Raises:
+            GlamkitError: it is not an Atari game.
+        """
+        raise GlamkitError(f"{self.config.game} has no memory to read; only Atari games have.")
+
     def clone(self) -> dict[str, Any]:
         """The present state in plain numbers, text and tensors, a few bytes per step of the episode."""
         if self._seed < 0:
@@ -167,6 +175,10 @@ class Atari(PixelEnv):
     def screens(self) -> np.ndarray:
         """The last step's frames (frame_skip, 210, 160, 3) uint8 as the console drew them; one after a reset."""
         return np.stack(self._film.frames)
+
+    def memory(self) -> np.ndarray:
+        """The console's 128 bytes of memory, (128,) uint8."""
+        return np.array(self._game.ale.getRAM(), np.uint8)
 
     def _advance(self, action: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         self._film.frames.clear()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from glamkit.config import WorldModelConfig
 from glamkit.models import head_metrics
+from glamkit.models.foreground import Foreground, errors
 from glamkit.models.networks import MLP, CategoricalHead, Decoder, Encoder, symlog_bins
 from glamkit.models.sequence_model import ImaginationMemory, SequenceModel
 from glamkit.ops import sampling
@@ -85,6 +86,8 @@ class WorldModel(nn.Module):
         self.encoder = Encoder(config.channels)
         self.posterior = head(self.encoder.features)
         self.decoder = Decoder(self.codes, config.channels)
+        scale, size = config.foreground_scale, 4 * 2 ** len(config.channels)
+        self.foreground = Foreground(size, scale, config.foreground_threshold) if scale else None
         self.stem = nn.Sequential(
             CodeLinear(self.codes, actions, width),
             nn.LayerNorm(width),
@@ -161,7 +164,7 @@ class WorldModel(nn.Module):
         change = kl_categorical(varied.detach(), expected)
         rewards, ends = self.reward(hidden).float(), self.termination(hidden).squeeze(-1).float()
         parts = {
-            "reconstruction": self.decoder.error(latents.flatten(0, 1), batch.frames.flatten(0, 1)).mean(),
+            **self.reconstruction(latents, batch.frames),
             "reward": two_hot_loss(rewards, batch.rewards[:, first:], self.bins).mean(),
             "termination": F.binary_cross_entropy_with_logits(ends, batch.terminations[:, first:]),
             "dynamics": free_nats(dynamics, config.free_nats),
@@ -184,6 +187,16 @@ class WorldModel(nn.Module):
         parts |= {"dynamics_free": (dynamics.mean() < config.free_nats).float()}
         parts |= head_metrics.heads(rewards, batch.rewards[:, first:], self.bins, ends, batch.terminations[:, first:])
         return total, {name: part.detach() for name, part in parts.items()}
+
+    def reconstruction(
+        self, latents: Float[Tensor, "B T Z"], frames: UInt8[Tensor, "B T 3 size size"]
+    ) -> dict[str, Tensor]:
+        """Mean squared error of the pictures, summed over a picture; with a scale, also the foreground's part."""
+        real, flat = frames.flatten(0, 1), latents.flatten(0, 1)
+        if self.foreground is None:
+            return {"reconstruction": self.decoder.error(flat, real).mean()}
+        plain, stressed = errors(self.decoder(flat), real, self.foreground(frames).flatten(0, 1))
+        return {"reconstruction": plain.mean(), "foreground": stressed.mean()}
 
     def varied(self, embedding: Float[Tensor, "B T E"]) -> Float[Tensor, "B T-1 K C"]:
         """The variation that came, embedding_{t+1} - embedding_t: (B, T, E) -> log-probabilities (B, T - 1, K, C).

@@ -64,6 +64,7 @@ def test_the_published_setting_is_the_default() -> None:
         "world_model.bin_limit": 20,
         "world_model.variation_head": "frozen",
         "world_model.reward_scale": 1,
+        "world_model.foreground_scale": 0,
         "world_model.dynamics_scale": 0.5,
         "world_model.representation_scale": 0.1,
         "world_model.variation_scale": 0.1,

@@ -1,0 +1,77 @@
+"""Small things: which pixels are foreground, and how much more their errors count.
+
+A ball is two pixels of 4,096, the last thing a squared error notices. Background subtraction finds such things: what
+departs from the usual picture is foreground. The usual picture is a running median of the frames trained on: at each
+update every pixel takes a step towards the side on which most of the batch lies. Where much departs, as when the whole
+screen scrolls, each pixel counts less: the foreground of a frame weighs at most as much as the whole frame, so that the
+loss keeps its scale.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from glamkit.types import Float, UInt8
+
+FIRST, FALL, STEP = 128.0, 0.8, 4.0  # shades of 255: a step at first, what is left of it at the next, and the smallest
+
+
+class Foreground(nn.Module):
+    """The extra weight of each pixel's squared error: 0 in the background, `scale` in a small foreground.
+
+    Its state, saved with the model, is the usual picture and how often it was moved.
+
+    Args:
+        size: side of the frames, pixels.
+        scale: weight of a foreground pixel, beside the 1 that every pixel has; above 0.
+        threshold: share of a channel's range by which a pixel of the foreground departs from the usual picture.
+    """
+
+    usual: Tensor
+    moves: Tensor
+
+    def __init__(self, size: int, scale: float, threshold: float) -> None:
+        super().__init__()
+        self.scale, self.threshold = scale, threshold
+        self.register_buffer("usual", torch.full((3, size, size), 127.5))
+        self.register_buffer("moves", torch.zeros(()))
+
+    def forward(self, frames: UInt8[Tensor, "B T 3 size size"]) -> Float[Tensor, "B T 1 size size"]:
+        """Frames (B, T, 3, size, size) -> weights (B, T, 1, size, size) float32; in training the median moves first."""
+        shades = frames.float()
+        if self.training:
+            self.move(shades)
+        return emphasis((shades - self.usual).abs().amax(-3, keepdim=True) > 255 * self.threshold, self.scale)
+
+    def move(self, shades: Tensor) -> None:
+        """One step of the running median towards shades (B, T, 3, size, size), from 0 to 255."""
+        with torch.no_grad():
+            step = (FIRST * FALL**self.moves).clamp(min=STEP)
+            self.usual += step * (shades - self.usual).sign().mean((0, 1))
+            self.moves += 1
+
+
+def emphasis(departing: Tensor, scale: float) -> Tensor:
+    """Weights (..., 1, size, size) of pixels that depart or not, (..., 1, size, size) bool.
+
+    A foreground of more than 1 / `scale` of a frame's pixels gets 1 / its share, so that a frame's mean is at most 1.
+    """
+    weights = departing.float()
+    share = weights.mean((-2, -1), keepdim=True)
+    return weights * (1 / share.clamp(min=1e-9)).clamp(max=scale)
+
+
+def errors(pictures: Tensor, frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared errors of pictures (N, 3, size, size) against frames / 255 in uint8, summed up plainly and weighted.
+
+    Args:
+        pictures: decoded, about [0, 1].
+        frames: real, uint8.
+        weights: (N, 1, size, size).
+
+    Returns:
+        Two sums (N,) float32 over channels and pixels.
+    """
+    squares = (pictures.float() - frames.float() / 255).square().sum(-3, keepdim=True)
+    return squares.sum((-3, -2, -1)), (weights * squares).sum((-3, -2, -1))
