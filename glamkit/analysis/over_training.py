@@ -1,6 +1,6 @@
 """How what the lens shows changes in training: the log's curves, and the same steps seen as the agent learned.
 
-Keepsakes are weights of a few moments of the training, see `keepsakes`; the last point is the opened checkpoint.
+Snapshots are weights of a few moments of the training, see `snapshots`; the last point is the opened checkpoint.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SnapshotView(NamedTuple):
 
 
 def points(opened: LoadedRun, start: int, length: int, seed: int = 0) -> list[SnapshotView]:
-    """The lens over the last `STEPS` of these steps, as the agent was at each keepsake and checkpoint up to now.
+    """The lens over the last `STEPS` of these steps, as the agent was at each snapshot and checkpoint up to now.
 
     All see the same steps, also those who had not come to them yet: what changes is the agent alone.
     """

@@ -21,6 +21,7 @@ from glamkit.config.sections import (
     describe,
     differences,
     falling,
+    game_name,
     keys,
     override,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "describe",
     "differences",
     "falling",
+    "game_name",
     "keys",
     "override",
     "parse_overrides",

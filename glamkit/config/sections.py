@@ -8,6 +8,7 @@ is the field's default; presets and overrides say what they change.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeVar
@@ -29,6 +30,23 @@ class EnvConfig(Checked):
         0.25, "probability", "repeat the last action: keeps games from being replayed blindly", 0, 1
     )
     life_loss: bool = setting(True, "yes/no", "store a lost life as a termination; the game goes on until it is over")
+
+    def __post_init__(self) -> None:
+        """Checks the fields; a game has one name, whichever of its names was given."""
+        super().__post_init__()
+        object.__setattr__(self, "game", game_name(self.game))
+
+
+def game_name(name: str) -> str:
+    """The one name of a game that has several: ``Pong`` for ``ALE/Pong-v5``, ``ale_py:Pong`` and so on.
+
+    Only text is looked at; whether there is such a game is found out when it is opened.
+    """
+    module, colon, own = name.rpartition(":")
+    if colon and own and re.fullmatch(r"ale_py|glamkit(\.envs(\.tiny_games)?)?", module):
+        name = own
+    atari = re.fullmatch(r"ALE/([A-Za-z0-9]+)-v5", name)
+    return atari[1] if atari else name
 
 
 @dataclass(frozen=True)

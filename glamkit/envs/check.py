@@ -67,6 +67,7 @@ def check_env(config: EnvConfig, seed: int = 0, steps: int = 5000) -> list[Check
         GlamkitError: the game cannot be played at all, see `envs.resolve_game`.
     """
     one, two = make_env(config), make_env(config)
+    one.pictures.strict = two.pictures.strict = False  # what they are is reported below
     checks = [
         _guarded("the same seed gives the same game", _same_seed, one, two, seed),
         _guarded("another seed gives another game", _other_seed, one, two, seed),
@@ -74,7 +75,7 @@ def check_env(config: EnvConfig, seed: int = 0, steps: int = 5000) -> list[Check
         _guarded("a saved game goes on to the bit", _saving, one, two, seed),
     ]
     try:
-        checks += _judge(_walk(one, config, seed, steps), config)
+        checks += _report(_walk(one, config, seed, steps), config, one.pictures.scaled)
     except Exception as error:  # a stranger's environment may raise anything; the table is where it belongs
         checks.append(Check("random play raises no error", False, _reason(error)))
     one.close()
@@ -179,12 +180,12 @@ def _walk(env: PixelEnv, config: EnvConfig, seed: int, steps: int) -> RandomPlay
     return walk
 
 
-def _judge(walk: RandomPlay, config: EnvConfig) -> list[Check]:
-    """The promises that one long walk can show."""
+def _report(walk: RandomPlay, config: EnvConfig, scaled: str) -> list[Check]:
+    """The promises that one long walk can show; `scaled` says how pictures were changed on their way in."""
     size, played = config.image_size, f"in {walk.steps} steps"
     fits = walk.looks == {f"uint8 ({size}, {size}, 3)"}
     contrast = walk.high > 1 and walk.high > walk.low
-    range_detail = f"{', '.join(sorted(walk.looks))}, values {walk.low} to {walk.high}"
+    range_detail = f"{', '.join(sorted(walk.looks))}, values {walk.low} to {walk.high}{', ' * bool(scaled)}{scaled}"
     unseen = f"no episode ended {played}"
     ends = f"{walk.ended} episodes ended {played}"
     lives = (

@@ -9,9 +9,13 @@ Yars' Revenge part of the picture's timing.)
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import weakref
 import zlib
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import ale_py
 import cv2
@@ -20,8 +24,11 @@ import numpy as np
 import torch
 from gymnasium.wrappers import AtariPreprocessing
 
-from glamkit.config import EnvConfig
-from glamkit.errors import GlamkitError
+from glamkit.config import EnvConfig, game_name
+from glamkit.envs.pictures import GameFaultError, Pictures, read_flag, read_reward
+from glamkit.errors import GlamkitError, reason
+
+TAKEN = {errno.EADDRINUSE, errno.EBUSY}  # what a game is told when another one holds its port or its device
 
 
 class Outcome(NamedTuple):
@@ -39,15 +46,29 @@ class PixelEnv:
     Frames that are not `image_size` square are resized by area (squeezed, not cropped), grey ones repeated to RGB.
     `frame_skip`, `sticky` and `life_loss` are Atari's and do not touch other games.
 
+    Some games can be open only once, because they hold a port. Copies of them take turns: `release_others` closes
+    the rest, and a released one opens again when it is next used and plays its episode up to where it was.
+
+    Args:
+        config: the game and how it is seen.
+        env: the game, as gymnasium has it.
+        open_again: makes `env` once more, after a release; None for games that are never released.
+
     Attributes:
         config: as given.
+        pictures: how its pictures are read.
         num_actions: actions are 0 .. num_actions - 1.
         action_names: one name for each.
         lives: what is left of the present game's; 0 for games that count none.
     """
 
-    def __init__(self, config: EnvConfig, env: gymnasium.Env) -> None:
-        self.config, self._env = config, env
+    _all: ClassVar[weakref.WeakSet[PixelEnv]] = weakref.WeakSet()  # those that can be released
+
+    def __init__(
+        self, config: EnvConfig, env: gymnasium.Env, open_again: Callable[[], gymnasium.Env] | None = None
+    ) -> None:
+        self.config, self._open_again = config, open_again
+        self._env: gymnasium.Env | None = env
         self._game: Any = env.unwrapped
         self._frame: np.ndarray = np.zeros((config.image_size, config.image_size, 3), np.uint8)
         self._screen = self._frame
@@ -57,9 +78,11 @@ class PixelEnv:
         self.lives = 0
         space: Any = env.action_space
         self.num_actions, self._first_action = int(space.n), int(space.start)
-        names = self._game.get_action_meanings() if hasattr(self._game, "get_action_meanings") else []
-        fallback = [f"action {index}" for index in range(self.num_actions)]
-        self.action_names = [str(name) for name in names] if len(names) == self.num_actions else fallback
+        pictures: Any = env.observation_space
+        self.pictures = Pictures(config.game, pictures)
+        self.action_names = _action_names(self._game, self.num_actions)
+        if open_again:
+            PixelEnv._all.add(self)
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Starts a game and returns its first frame (H, W, 3).
@@ -76,17 +99,23 @@ class PixelEnv:
 
         Raises:
             GlamkitError: the action is not in 0 .. num_actions - 1, or the game is over and was not reset.
+            GameFaultError: the game returned something else than its space and gymnasium's interface say.
+            Exception: whatever the game itself raises.
         """
         if not self._running:
             raise GlamkitError(f"{self.config.game} is over or was never started; call reset() before step().")
         if action not in range(self.num_actions):
             raise GlamkitError(f"action {action} is not one of 0 to {self.num_actions - 1} of {self.config.game}.")
+        if self._env is None:
+            self.restore(self.clone())
         self._actions.append(int(action))
-        observation, reward, terminated, truncated, _ = self._advance(self._first_action + int(action))
+        observation, reward, over, cut, _ = self._advance(self._first_action + int(action))
+        game = self.config.game
+        terminated, truncated = read_flag(game, "terminated", over), read_flag(game, "truncated", cut)
         self._running = not (terminated or truncated)
         before, self.lives = self.lives, self._count_lives()
-        stored = bool(terminated) or (self.lives < before and self.config.life_loss)
-        return Outcome(self._see(observation), float(reward), stored, not self._running)
+        stored = terminated or (self.lives < before and self.config.life_loss)
+        return Outcome(self._see(observation), read_reward(game, reward), stored, not self._running)
 
     def screens(self) -> np.ndarray:
         """Every picture the game drew in the last step (n, H, W, 3) uint8, before pooling and resizing."""
@@ -120,16 +149,17 @@ class PixelEnv:
         the bit as if it had never stopped. Returns the current frame (H, W, 3).
 
         Raises:
-            GlamkitError: the state is another game's, or the game did not replay to the same frames.
+            GlamkitError: the state is another game's.
+            GameFaultError: the game did not replay to the same frames.
         """
-        if state["game"] != self.config.game:
+        if game_name(state["game"]) != self.config.game:
             raise GlamkitError(f"a saved game of {state['game']} cannot go on in {self.config.game}.")
         self._begin(state["seed"])
         for action in state["actions"].tolist():
             if self._running:
                 self.step(int(action))
         if self._trace != state["trace"]:
-            raise GlamkitError(
+            raise GameFaultError(
                 f"the saved episode of {self.config.game} cannot go on: replaying it from its seed gave another game."
             )
         self._random.bit_generator.state = json.loads(state["random"])
@@ -137,20 +167,79 @@ class PixelEnv:
 
     def close(self) -> None:
         """Frees the game; call nothing afterwards."""
-        self._env.close()
+        PixelEnv._all.discard(self)
+        if self._env is not None:
+            self._env.close()
+
+    @property
+    def released(self) -> bool:
+        """Whether the game was closed for another one and is to be opened again."""
+        return self._env is None
+
+    def release(self) -> None:
+        """Closes the game until it is next used; the episode is kept as its seed and actions."""
+        if self._env is not None:
+            env, self._env = self._env, None
+            env.close()
+
+    @classmethod
+    def release_others(cls, game: str, but: PixelEnv | None = None) -> bool:
+        """Releases every open copy of a game in this process, but for one; returns whether there were any."""
+        others = [env for env in cls._all if env is not but and env.config.game == game and not env.released]
+        for env in others:
+            env.release()
+        return bool(others)
 
     def _begin(self, seed: int) -> np.ndarray:
-        observation, _ = self._env.reset(seed=seed)
+        try:
+            observation = self._reset(seed)
+        except OSError as error:
+            if error.errno not in TAKEN or not PixelEnv.release_others(self.config.game, but=self):
+                raise
+            observation = self._reset(seed)
         self._seed, self._actions, self._running, self._trace = seed, [], True, 0
         self.lives = self._count_lives()
         return self._see(observation)
 
-    def _advance(self, action: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        return self._env.step(action)
+    def _reset(self, seed: int) -> Any:
+        if self._env is None:
+            assert self._open_again is not None
+            self._env = self._open_again()
+            self._game = self._env.unwrapped
+        try:
+            came = self._env.reset(seed=seed)
+        except TypeError as error:
+            if "seed" not in str(error) and "options" not in str(error):
+                raise
+            raise self._outdated("its reset takes no seed") from error
+        except ValueError as error:
+            if "to unpack" not in str(error):
+                raise
+            raise self._outdated("its reset does not return two values") from error
+        if not isinstance(came, tuple) or len(came) != 2:
+            raise self._outdated("its reset does not return two values")
+        return came[0]
 
-    def _see(self, observation: np.ndarray) -> np.ndarray:
-        image = np.atleast_3d(observation)
-        self._screen = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image)
+    def _advance(self, action: int) -> tuple[Any, Any, Any, Any, Any]:
+        assert self._env is not None
+        try:
+            came: Any = self._env.step(action)
+        except ValueError as error:  # gymnasium's own wrappers unpack what the game returned
+            if "to unpack" not in str(error):
+                raise
+            raise self._outdated("its step does not return five values") from error
+        if not isinstance(came, tuple) or len(came) != 5:
+            raise self._outdated("its step does not return five values")
+        return came
+
+    def _outdated(self, seen: str) -> GameFaultError:
+        return GameFaultError(
+            f"{self.config.game} follows an older interface than gymnasium's ({seen}): reset(seed=, options=) returns "
+            f"(picture, info), and step(action) returns (picture, reward, terminated, truncated, info)."
+        )
+
+    def _see(self, observation: Any) -> np.ndarray:
+        self._screen = self.pictures.read(observation)
         self._frame, size = self._screen, self.config.image_size
         if self._screen.shape[:2] != (size, size):
             self._frame = cv2.resize(self._screen, (size, size), interpolation=cv2.INTER_AREA)
@@ -166,7 +255,15 @@ class Atari(PixelEnv):
 
     def __init__(self, config: EnvConfig, game_id: str) -> None:
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-        raw = gymnasium.make(game_id, frameskip=1, repeat_action_probability=config.sticky, disable_env_checker=True)
+        options: dict[str, Any] = {
+            "frameskip": 1,
+            "repeat_action_probability": config.sticky,
+            "disable_env_checker": True,
+        }
+        try:
+            raw = gymnasium.make(game_id, **options)
+        except OSError as error:
+            raise missing_rom(config.game, error) from error
         self._film = Film(raw)
         size, skip = config.image_size, config.frame_skip
         pooled = AtariPreprocessing(self._film, noop_max=0, frame_skip=skip, screen_size=size, grayscale_obs=False)
@@ -186,6 +283,23 @@ class Atari(PixelEnv):
 
     def _count_lives(self) -> int:
         return int(self._game.ale.lives())
+
+
+def missing_rom(game: str, error: OSError) -> GlamkitError:
+    """The sentence for a game whose ROM is not there, or is another one."""
+    folder = os.environ.get("ALE_ROMS_DIR")
+    mend = f"unset ALE_ROMS_DIR, which is {folder!r}" if folder else "pip install --force-reinstall --no-deps ale-py"
+    return GlamkitError(f"the ROM of {game} cannot be opened ({reason(error)}); to mend it: {mend}.")
+
+
+def _action_names(game: Any, count: int) -> list[str]:
+    """What a game calls its actions, by a method or a list; numbers where it does not, or names another count."""
+    names = getattr(game, "get_action_meanings", ())
+    try:
+        found = [str(name) for name in (names() if callable(names) else names)]
+    except Exception:  # names only help to read: a game plays without them
+        found = []
+    return found if len(found) == count else [f"action {index}" for index in range(count)]
 
 
 class Film(gymnasium.Wrapper):

@@ -7,8 +7,11 @@ an environment.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import re
 import warnings
+from functools import partial
 
 import ale_py
 import gymnasium
@@ -18,27 +21,38 @@ from gymnasium.spaces import Box, Discrete
 
 from glamkit.config import EnvConfig
 from glamkit.envs import tiny_games
-from glamkit.envs.pixel_env import Atari, Outcome, PixelEnv
-from glamkit.errors import GlamkitError, nearest
+from glamkit.envs.pixel_env import Atari, Outcome, PixelEnv, missing_rom
+from glamkit.errors import GlamkitError, nearest, reason
 
-__all__ = ["Outcome", "PixelEnv", "VectorEnv", "make_env", "make_vector", "resolve_game"]
+__all__ = ["OnlyOneError", "Outcome", "PixelEnv", "VectorEnv", "make_env", "make_vector", "resolve_game"]
 
 gymnasium.register_envs(ale_py)
 gymnasium.register_envs(tiny_games)
 
 ATARI = "ale_py.env:AtariEnv"
+RENDER = "register it inside gymnasium.wrappers.AddRenderObservation to play from its rendered pictures"
+LARGEST = float(np.finfo(np.float32).max)  # reward that the replay can hold
+
+
+class OnlyOneError(GlamkitError):
+    """Several copies of a game were asked for, and only one can be open at a time."""
 
 
 def resolve_game(name: str) -> str:
     """The gymnasium id behind a game's name, after checking that it can be played.
 
     Raises:
-        GlamkitError: there is no such game (with the nearest names), it cannot be opened here, its observations are
-            not images or its actions not Discrete.
+        GlamkitError: there is no such game (with the nearest names), it cannot be opened here, its ROM is missing,
+            its observations are not images or its actions not Discrete.
     """
     game_id = _look_up(name)
-    if not game_id.startswith("ALE/"):
-        _open(name, game_id).close()
+    if game_id.startswith("ALE/"):
+        try:
+            ale_py.roms.get_rom_path(gymnasium.spec(game_id).kwargs["game"])
+        except OSError as error:
+            raise missing_rom(name, error) from error
+    else:
+        _open_in_turn(name, game_id).close()
     return game_id
 
 
@@ -47,13 +61,22 @@ def make_env(config: EnvConfig) -> PixelEnv:
     game_id = _look_up(config.game)
     if game_id.startswith("ALE/"):
         return Atari(config, game_id)
-    return PixelEnv(config, _open(config.game, game_id))
+    open_again = partial(_open_in_turn, config.game, game_id)
+    return PixelEnv(config, open_again(), open_again)
 
 
 def make_vector(config: EnvConfig, count: int, seed: int, no_ops: int = 0) -> VectorEnv:
-    """Opens `count` copies of the game of a config, each with its own seed; errors as in `resolve_game`.
+    """Opens `count` copies of the game of a config, each with its own seed.
 
-    With `no_ops`, each episode of an Atari game starts with up to so many frames in which nothing is done.
+    Args:
+        config: the game and how it is seen.
+        count: copies.
+        seed: what the copies' own seeds are drawn from.
+        no_ops: each episode of an Atari game starts with up to so many frames in which nothing is done.
+
+    Raises:
+        OnlyOneError: only one copy of the game can be open at a time.
+        GlamkitError: as in `resolve_game`.
     """
     if is_atari(config.game):
         return AtariVector(config, count, seed, no_ops)
@@ -68,28 +91,63 @@ def is_atari(name: str) -> bool:
 def _look_up(name: str) -> str:
     module, colon, registered = name.rpartition(":")
     if colon:
-        try:
-            importlib.import_module(module)
-        except (ImportError, ValueError, TypeError) as error:
-            raise GlamkitError(f"the module of {name!r} cannot be imported: {error}.") from error
+        _import(module, name)
     if f"ALE/{registered}-v5" in gymnasium.registry:
         return f"ALE/{registered}-v5"
     spec = gymnasium.registry.get(registered)
     if spec is None:
-        raise GlamkitError(f"unknown game {name!r}; {nearest(registered, _names())}")
+        raise GlamkitError(f"unknown game {name!r}; {_hint(registered)}")
     if spec.entry_point == ATARI and spec.namespace != "ALE":
         # The ids of 2016-2021 hide their own frame skips and sticky actions; here the config decides those.
-        plain = spec.name.removesuffix("NoFrameskip")
+        plain = re.sub("NoFrameskip|Deterministic|-ram", "", spec.name)
         raise GlamkitError(
             f"{name!r} is an outdated id; use {plain!r}, with env.frame_skip and env.sticky as you like."
         )
     return name if colon and spec.namespace != "ALE" else registered
 
 
+def _import(module: str, name: str) -> None:
+    """Imports the module that registers a game; whatever goes wrong in it becomes one sentence."""
+    try:
+        importlib.import_module(module)
+    except SyntaxError as error:
+        place = f"{error.msg}, line {error.lineno} of {error.filename}"
+        raise GlamkitError(f"the module of {name!r} cannot be imported: SyntaxError: {place}.") from error
+    except (ImportError, ValueError) as error:
+        raise GlamkitError(f"the module of {name!r} cannot be imported: {reason(error)}.") from error
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything
+        kind = type(error).__name__
+        raise GlamkitError(f"the module of {name!r} cannot be imported: {kind}: {reason(error)}.") from error
+
+
+def _hint(registered: str) -> str:
+    """The name to use instead: the same game under its right name, or else the nearest ones."""
+    wanted = _bare(registered)
+    same = [known for known in _names() if wanted and _bare(known) == wanted]
+    if same:
+        return f"use {same[-1]!r}."  # the newest version
+    return nearest(registered, _names())
+
+
+def _bare(name: str) -> str:
+    """A game's name without namespace, version and variant."""
+    return re.sub("NoFrameskip|Deterministic|-ram", "", re.sub(r"-v\d+$", "", name.rpartition("/")[2]))
+
+
 def _names() -> list[str]:
     """What people can ask for: Atari games by plain name, then all other gymnasium ids."""
     atari = [spec.name for spec in gymnasium.registry.values() if spec.namespace == "ALE"]
     return sorted(atari) + [key for key, spec in gymnasium.registry.items() if spec.entry_point != ATARI]
+
+
+def _open_in_turn(name: str, game_id: str) -> gymnasium.Env:
+    """`_open`; where only one copy may exist, those of this process are closed and open again when they are used."""
+    try:
+        return _open(name, game_id)
+    except GlamkitError:
+        if not PixelEnv.release_others(name):
+            raise
+    return _open(name, game_id)
 
 
 def _open(name: str, game_id: str) -> gymnasium.Env:
@@ -99,13 +157,13 @@ def _open(name: str, game_id: str) -> gymnasium.Env:
             warnings.simplefilter("ignore")  # advice on versions and spaces that the checks below make definite
             env = gymnasium.make(game_id, disable_env_checker=True)
     except Exception as error:  # whatever a stranger's constructor raises, the user needs the reason in one line
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
-        raise GlamkitError(f"{name} cannot be opened: {reason}.") from error
+        raise GlamkitError(f"{name} cannot be opened: {reason(error)}.") from error
     frames, actions = env.observation_space, env.action_space
     shape = getattr(frames, "shape", None) or ()
-    if not (isinstance(frames, Box) and frames.dtype == np.uint8 and (len(shape) == 2 or shape[2:] in [(1,), (3,)])):
+    image = isinstance(frames, Box) and frames.dtype == np.uint8 and min(shape, default=0) > 0
+    if not (image and (len(shape) == 2 or shape[2:] in [(1,), (3,)])):
         kind = f"{type(frames).__name__} {shape} {frames.dtype}".replace(" None", "").replace(" ()", "")
-        problem = f"its observations are {kind}, not images: Box (height, width, 3) or (height, width) uint8"
+        problem = f"its observations are {kind}, not images: Box (height, width, 3) or (height, width) uint8; {RENDER}"
     elif not isinstance(actions, Discrete):
         problem = f"its actions are {type(actions).__name__}, not Discrete"
     else:
@@ -119,9 +177,11 @@ class VectorEnv:
 
     A copy that has ended stands still: it keeps its last frame, brings no reward and no termination, and stays
     `ended`. Whatever the machinery below does with it then (ALE starts a new game) cannot reach the caller.
+    A copy whose game crashes ends there, and its episode does not count; the next `reset` opens its game anew.
 
     Attributes:
         num_actions: actions are 0 .. num_actions - 1.
+        crashed: why, for each copy whose game crashed since the last `reset`, or brought a reward that is no number.
     """
 
     def __init__(self, config: EnvConfig, count: int, seed: int) -> None:
@@ -130,6 +190,7 @@ class VectorEnv:
         self._seeds: np.ndarray | None = np.random.SeedSequence(seed).generate_state(count) >> 1
         self._frames = np.zeros((count, config.image_size, config.image_size, 3), np.uint8)
         self._ended = np.ones(count, bool)
+        self.crashed: dict[int, str] = {}
         self.num_actions = 0
 
     def reset(self, seeds: np.ndarray | None = None) -> np.ndarray:
@@ -141,6 +202,7 @@ class VectorEnv:
         self._frames = self._start(self._seeds if seeds is None else seeds)
         self._seeds = None
         self._ended = np.zeros(self._count, bool)
+        self._ended[list(self.crashed)] = True
         return self._frames.copy()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -178,24 +240,26 @@ class AtariVector(VectorEnv):
     def __init__(self, config: EnvConfig, count: int, seed: int, no_ops: int) -> None:
         super().__init__(config, count, seed)
         spec = gymnasium.spec(_look_up(config.game))
-        self._env = AtariVectorEnv(
-            spec.kwargs["game"],
-            count,
-            img_height=config.image_size,
-            img_width=config.image_size,
-            grayscale=False,
-            stack_num=1,
-            frameskip=config.frame_skip,
-            maxpool=True,
-            noop_max=no_ops,
-            use_fire_reset=False,
-            reward_clipping=False,
-            episodic_life=False,
-            repeat_action_probability=config.sticky,
-            max_num_frames_per_episode=spec.kwargs["max_num_frames_per_episode"],
+        options = {
+            "img_height": config.image_size,
+            "img_width": config.image_size,
+            "grayscale": False,
+            "stack_num": 1,
+            "frameskip": config.frame_skip,
+            "maxpool": True,
+            "noop_max": no_ops,
+            "use_fire_reset": False,
+            "reward_clipping": False,
+            "episodic_life": False,
+            "repeat_action_probability": config.sticky,
+            "max_num_frames_per_episode": spec.kwargs["max_num_frames_per_episode"],
             # A copy that has ended starts its next game at its next step. The base class never shows that.
-            autoreset_mode=gymnasium.vector.AutoresetMode.NEXT_STEP,
-        )
+            "autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP,
+        }
+        try:
+            self._env = AtariVectorEnv(spec.kwargs["game"], count, **options)
+        except OSError as error:
+            raise missing_rom(config.game, error) from error
         self.num_actions = len(self._env.ale.get_action_set())
         self._lives = np.zeros(count, np.int64)
 
@@ -221,21 +285,47 @@ class ListVector(VectorEnv):
 
     def __init__(self, config: EnvConfig, count: int, seed: int) -> None:
         super().__init__(config, count, seed)
-        self._envs = [make_env(config) for _ in range(count)]
-        self.num_actions = self._envs[0].num_actions
+        self._envs: list[PixelEnv] = []
+        try:
+            self._envs += (make_env(config) for _ in range(count))
+            self.num_actions = self._envs[0].num_actions
+            if any(env.released for env in self._envs):
+                raise OnlyOneError(f"only one copy of {config.game} can be open at a time; use evaluation.games=1.")
+        except GlamkitError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Frees the games."""
         for env in self._envs:
-            env.close()
+            with contextlib.suppress(Exception):  # a game that crashed may be beyond closing
+                env.close()
 
     def _start(self, seeds: np.ndarray | None) -> np.ndarray:
-        each = [None] * self._count if seeds is None else seeds.tolist()
-        return np.stack([env.reset(seed) for env, seed in zip(self._envs, each, strict=True)])
+        frames = np.zeros_like(self._frames)
+        for row in self.crashed:
+            with contextlib.suppress(Exception):  # as above
+                self._envs[row].close()
+            self._envs[row] = make_env(self._config)
+        self.crashed = {}
+        for row, seed in enumerate([None] * self._count if seeds is None else seeds.tolist()):
+            try:
+                frames[row] = self._envs[row].reset(seed)
+            except Exception as error:  # a stranger's game may raise whatever it likes
+                self.crashed[row] = reason(error)
+        return frames
 
     def _advance(self, actions: np.ndarray, live: np.ndarray) -> tuple[np.ndarray, ...]:
         frames, rewards = self._frames.copy(), np.zeros(self._count)
         terminated, ended = np.zeros(self._count, bool), np.zeros(self._count, bool)
         for row in np.flatnonzero(live):
-            frames[row], rewards[row], terminated[row], ended[row] = self._envs[row].step(int(actions[row]))
+            try:
+                outcome = self._envs[row].step(int(actions[row]))
+            except Exception as error:  # as above
+                self.crashed[int(row)], ended[row] = reason(error), True
+                continue
+            if not abs(outcome.reward) <= LARGEST:
+                self.crashed[int(row)], ended[row] = f"its reward was {outcome.reward}", True
+                continue
+            frames[row], rewards[row], terminated[row], ended[row] = outcome
         return frames, rewards, terminated, ended

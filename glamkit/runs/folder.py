@@ -6,7 +6,7 @@ STOP             put there by anyone, asks the run to save and stop; it is remov
 metrics.jsonl    the log, one JSON object a line
 checkpoint/      the newest states of the trainer
 replay/          the stored steps, in parts
-keepsakes/       the agent's weights at a few moments of its training, to look back at
+snapshots/       the agent's weights after a few steps of its training, to look back at (`keepsakes/` in older runs)
 evaluation.json  the final score and its protocol
 evaluations/     other scores: during training, of other checkpoints, by other protocols
 videos/          pictures of training, and episodes of evaluations
@@ -42,7 +42,8 @@ class Run:
         self.log_file = self.folder / "metrics.jsonl"
         self.checkpoints = self.folder / "checkpoint"
         self.replay = self.folder / "replay"
-        self.keepsakes = self.folder / "keepsakes"
+        older = self.folder / "keepsakes"  # what runs of before have instead
+        self.snapshots = older if older.is_dir() else self.folder / "snapshots"
         self.evaluation_file = self.folder / "evaluation.json"
         self.status_file = self.folder / "status.json"
         self.stop_file = self.folder / "STOP"
@@ -73,7 +74,7 @@ class Run:
             for path in (self.config_file, self.log_file, self.lock_file):
                 if path.is_dir():
                     raise GlamkitError(f"{path} is a folder where a run has a file; use another run_dir.")
-            for path in (self.checkpoints, self.replay, self.keepsakes):
+            for path in (self.checkpoints, self.replay, self.snapshots):
                 if path.exists() and not path.is_dir():
                     raise GlamkitError(f"{path} is a file where a run has a folder; use another run_dir.")
         except (OSError, ValueError) as error:

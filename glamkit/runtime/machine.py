@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
+import logging
 import os
 import platform
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -22,6 +26,7 @@ from glamkit.runtime.cuda_graphs import Recorded, Recorder
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 LONG = 4_000  # updates after which a minute or two of compiling has paid: on a CPU it saves a sixth of 160 ms
 
+logger = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -45,6 +50,19 @@ def resolve_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda", "mps"):
         raise GlamkitError(f"runtime.device = {name!r} is not supported; allowed: {DEVICES}.")
     return device
+
+
+def available(config: RuntimeConfig) -> RuntimeConfig:
+    """The same settings, with ``auto`` for a device or a compiler that is not here; the log says so."""
+    try:
+        device = resolve_device(config.device)
+    except GlamkitError:
+        config = replace(config, device="auto")
+        device = resolve_device(config.device)
+        logger.warning("The run was made on another device than there is here: it is opened on %s.", device)
+    if config.compile == "on" and _missing_compiler(device):
+        config = replace(config, compile="auto")
+    return config
 
 
 def device_name(device: torch.device) -> str:
@@ -120,7 +138,8 @@ class Machine:
         """
         if not self.compiles:
             return function
-        return cast(Function, torch.compile(function, dynamic=dynamic, options={"fallback_random": True}))
+        compiled = torch.compile(function, dynamic=dynamic, options={"fallback_random": True})
+        return cast(Function, _undisturbed_children(compiled))
 
     def record(self, function: Function) -> Function:
         """The same function, on a GPU as a recording; see `graphs.Recorded` for what that asks of it."""
@@ -181,6 +200,27 @@ def _missing_compiler(device: torch.device) -> str:
         return "it is not tried on Apple GPUs"
     found = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
     return "" if found else "no C++ compiler was found: g++ or clang++"
+
+
+def _undisturbed_children(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose child processes do not notice Ctrl+C.
+
+    A terminal and Jupyter send it to all processes of a group. A C++ compiler that it ends makes torch.compile fail,
+    and the run with it. Children inherit what their parent's thread holds back; this process still takes the signal,
+    in another thread or when the function is over.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        return function
+
+    @functools.wraps(function)
+    def held(*given: Any, **named: Any) -> Any:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            return function(*given, **named)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    return held
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

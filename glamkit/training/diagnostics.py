@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from glamkit.config import Config
+from glamkit.training.guards import wide_enough
 
 LATE = 0.2  # share of the log that is the end of the run
 EPISODES = 5  # fewest of them whose returns say anything
@@ -48,6 +49,7 @@ class LogSummary:
 
     def __init__(self, entries: Entries, config: Config) -> None:
         self.config = config
+        self.logged = [entry for entry in entries if entry["kind"] == "log"]
         self.lines = [entry for entry in entries if entry["kind"] == "log" and "world_model/total" in entry]
         self.episodes = [entry for entry in entries if entry["kind"] == "episode" and entry["episode/length"]]
         self.step = max((entry["step"] for entry in entries), default=0)
@@ -111,12 +113,13 @@ def verdict(entries: Iterable[Mapping[str, Any]], config: Config) -> list[Findin
         warmup = config.trainer.warmup
         return [Finding("no update yet", f"{record.step:,} steps were played, and the first {warmup:,} are random.")]
     first, last, errors = record.gain
+    beyond = list(beyond_bins(record))
     broken = [finding for finding in (not_finite(record),) if finding]
     if not broken and errors > 3:
         counts = len(record.first_returns), len(record.last)
         said = f"the first {counts[0]} episodes returned {first:.2f} on average, the last {counts[1]} {last:.2f}."
-        return [Finding("learning shows", said)]
-    found = broken or [finding for check in CHECKS for finding in check(record)]
+        return [*beyond, Finding("learning shows", said)]
+    found = broken or beyond + [finding for check in CHECKS for finding in check(record)]
     return found or [nothing(record)]
 
 
@@ -154,6 +157,33 @@ def no_reward(record: LogSummary) -> Iterator[Finding]:
         yield Finding("the replay holds no reward yet", said + "choose a game with more frequent rewards.")
 
 
+def beyond_bins(record: LogSummary) -> Iterator[Finding]:
+    """Rewards and returns larger than the largest that the heads can predict."""
+    for key, what, section in (
+        ("replay/reward_beyond", "rewards", "world_model"),
+        ("replay/return_beyond", "returns", "actor_critic"),
+        ("actor_critic/return_beyond", "imagined returns", "actor_critic"),
+    ):
+        sizes = [line[key] for line in record.logged if line.get(key) is not None]
+        if sizes:
+            limit = getattr(record.config, section).bin_limit
+            said = f"up to {max(sizes):.6g} where {section}.bin_limit = {limit:g} ends at {math.expm1(limit):.6g}, and "
+            cure = f"learned as that: use {section}.bin_limit={wide_enough(max(sizes)):g} or more in a new run."
+            yield Finding(f"{what} lie beyond the bins", said + cure)
+
+
+def unseen_rewards(record: LogSummary) -> Iterator[Finding]:
+    """Rewards that the bins cannot tell from none."""
+    rate, events = record.mean("replay/reward_rate"), record.mean("world_model/reward_events")
+    if rate > 0 and events == 0:
+        settings = record.config.world_model
+        bins = math.expm1(2 * settings.bin_limit / (settings.bins - 1))
+        said = (
+            f"they are {record.mean('replay/reward_size') / rate:.2g} on average, and bins are {bins:.2g} apart at 0: "
+        )
+        yield Finding("the rewards are too small to be seen", said + "multiply the game's rewards.")
+
+
 def no_pictures(record: LogSummary) -> Iterator[Finding]:
     """What moves is not seen."""
     unexplained = record.ratio("world_model/reconstruction", "replay/spread")
@@ -183,6 +213,8 @@ def reward_head(record: LogSummary) -> Iterator[Finding]:
         record.mean("replay/reward_rate"),
     )
     precision = record.ratio("world_model/reward_hits", "world_model/reward_alarms")
+    if math.isnan(recall):  # no reward came, or none that the bins can show
+        return
     if recall < 0.5:
         never = "predicts no reward yet" if record.mean("world_model/reward_alarms") == 0 else "misses rewards"
         said = f"recall {recall:.0%}, at {rate:.1%} rewarded steps. Are the things seen that bring them? If so train "
@@ -248,6 +280,7 @@ def clipped(record: LogSummary) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[LogSummary], Iterator[Finding]], ...] = (
     no_reward,
+    unseen_rewards,
     clipped,
     no_pictures,
     blind_prior,

@@ -9,6 +9,7 @@ So short ones are not favoured, and any of them can be played again from its see
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -20,17 +21,18 @@ import numpy as np
 import torch
 
 from glamkit.config import Config, EnvConfig, EvaluationConfig, coerce, override
-from glamkit.envs.registry import VectorEnv, is_atari, make_vector
+from glamkit.envs import videos
+from glamkit.envs.registry import OnlyOneError, VectorEnv, is_atari, make_vector
+from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.runs.files import replace_text
-from glamkit.runtime import Machine, any_shapes, undisturbed
-from glamkit.training import videos
+from glamkit.runtime import Machine, any_shapes, available, undisturbed
 from glamkit.training.load import kept, open_run
-from glamkit.training.videos import Episode
 
 STICKY = 0.25  # what "on" means (Machado et al. 2018)
 ATARI_ONLY = ("frame_skip", "sticky", "life_loss", "no_ops")
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -52,7 +54,11 @@ def evaluate(
     Returns:
         ``episodes``, each with its ``return`` (undiscounted, raw), ``length`` in agent steps, ``cut`` (stopped by
         `config.evaluation.episode_steps`) and ``seed``; ``mean_return``; ``step``; ``protocol``; ``videos``.
+
+    Raises:
+        GlamkitError: the protocol asks for what the game does not have, or the game crashed too often.
     """
+    check_protocol(config)
     env = evaluated_env(config)
     with undisturbed(seed), evaluating(agent):
         episodes = play(agent, config, machine, seed)
@@ -65,6 +71,21 @@ def evaluate(
     if film is not None:
         report["videos"] = videos.record(env, config.evaluation.no_ops, episodes, film)
     return report
+
+
+def check_protocol(config: Config) -> None:
+    """Refuses settings of the evaluation that mean nothing in the game; errors of its name as in `make_env`.
+
+    Raises:
+        GlamkitError: there is one, with the value that leaves it out.
+    """
+    for key, plain in {"no_ops": 0, "sticky": "env"}.items():
+        value = getattr(config.evaluation, key)
+        if value != plain and not is_atari(config.env.game):
+            raise GlamkitError(
+                f"evaluation.{key} = {value!r} means nothing in {config.env.game}: idle starts and sticky actions are "
+                f"those of Atari games; leave it at {plain!r}."
+            )
 
 
 def evaluated_env(config: Config) -> EnvConfig:
@@ -102,32 +123,68 @@ def evaluating(agent: Agent) -> Iterator[None]:
 
 
 def play(agent: Agent, config: Config, machine: Machine, seed: int) -> list[Episode]:
-    """The episodes themselves, in rounds of at most `config.evaluation.games` side by side."""
-    settings = config.evaluation
+    """The episodes themselves, in rounds of at most `config.evaluation.games` side by side.
+
+    An episode whose game crashes is played again from its start, with the same seed.
+
+    Raises:
+        GlamkitError: the game cannot be opened, or it crashed in more than `config.runtime.env_crashes` rounds.
+    """
+    settings, size, crashes = config.evaluation, config.evaluation.games, 0
     # Spread, so that neighbouring seeds share no game; 31 bits, because ALE takes no more.
     seeds = np.random.SeedSequence(seed).generate_state(settings.episodes) >> 1
-    rounds = [seeds[first : first + settings.games] for first in range(0, len(seeds), settings.games)]
+    finished: dict[int, Episode] = {}
+    planned = list(range(settings.episodes))
     opened: dict[int, VectorEnv] = {}  # by size: the last round may be a smaller one
-    episodes: list[Episode] = []
     try:
-        for part in rounds:
+        while planned:
+            part = planned[:size]
             if len(part) not in opened:
-                opened[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
-            episodes += play_round(agent, config, machine, opened[len(part)], part)
+                try:
+                    opened[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
+                except OnlyOneError as error:
+                    logger.warning("%s The episodes are played one after the other.", error)
+                    size = 1
+                    continue
+            games = opened[len(part)]
+            episodes = play_round(agent, config, machine, games, seeds[part])
+            finished |= {number: one for row, (number, one) in enumerate(zip(part, episodes, strict=True))
+                         if row not in games.crashed}  # fmt: skip
+            planned = planned[len(part) :] + [part[row] for row in games.crashed]
+            if games.crashed:
+                crashes += 1
+                _note_crash(config, games.crashed, crashes, any(one.length > 1 for one in episodes) or bool(finished))
     finally:
         for games in opened.values():
             games.close()
-    return episodes
+    return [finished[number] for number in range(settings.episodes)]
+
+
+def _note_crash(config: Config, crashed: Mapping[int, str], count: int, played: bool) -> None:
+    """Says that a game crashed in a round; gives up after too many, and at once where it never made a step."""
+    game, most, why = config.env.game, config.runtime.env_crashes, next(iter(crashed.values()))
+    if not played and count > 1:
+        raise GlamkitError(f"{game} crashed {count} times in an evaluation before its first step: {why}.")
+    if count > most:
+        raise GlamkitError(
+            f"{game} crashed {count} times in an evaluation; what was saved is intact: mend the game and evaluate "
+            f"again, or allow more crashes with runtime.env_crashes (the last time: {why})."
+        )
+    logger.warning("%s crashed in an evaluation (%s), %d of at most %d times.", game, why, count, most)
 
 
 def play_round(agent: Agent, config: Config, machine: Machine, games: VectorEnv, seeds: np.ndarray) -> list[Episode]:
-    """One episode of each seed, all stepped together until the last of them is over."""
+    """One episode of each seed (N,), all stepped together until the last of them is over.
+
+    Episodes of games that crashed are there too, as far as they came: see `VectorEnv.crashed`.
+    """
     count, settings = len(seeds), config.evaluation
     past = RecentSteps(config.agent, count, config.env.image_size, machine.device)
-    scores, alive = np.zeros(count), np.ones(count, dtype=bool)
+    scores = np.zeros(count)
     taken: list[list[int]] = [[] for _ in range(count)]
     frames = games.reset(seeds)
-    for _ in range(settings.episode_steps):
+    alive = np.array([row not in games.crashed for row in range(count)])
+    for _ in range(settings.episode_steps if alive.any() else 0):
         with torch.no_grad(), machine.autocast():
             actions = agent.act(frames, past, settings.sampled)
         chosen = actions.cpu().numpy()
@@ -188,10 +245,12 @@ def evaluate_run(
     opened = open_run(run_dir, checkpoint)
     if opened.step not in kept(opened.run):
         raise GlamkitError(
-            f"step {opened.step:,} of {opened.run.folder} is a keepsake, rounded, which is there to be looked at; "
+            f"step {opened.step:,} of {opened.run.folder} is a snapshot, rounded, which is there to be looked at; "
             f"scores are those of checkpoints: {' and '.join(map(str, kept(opened.run)))}."
         )
-    config = override(opened.config, dict(changes or {}))
+    here = replace(opened.config, runtime=available(opened.config.runtime))
+    config = override(here, dict(changes or {}))
+    check_protocol(config)
     machine = Machine(config.runtime)
     run, complete = opened.run, opened.step == config.trainer.env_steps
     own = complete and seed == 0 and config.evaluation == opened.config.evaluation

@@ -1,4 +1,5 @@
-"""What can go wrong in a step, caught before it costs the run: numbers that are none, memory, a game that crashes.
+"""What can go wrong in a step, caught before it costs the run: numbers that are none, memory, a game that crashes or
+pays more than the heads can predict.
 
 Nothing here waits for a GPU between two lines of the log.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,17 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from glamkit.config import Config
-from glamkit.envs.registry import Outcome, PixelEnv, make_env
+from glamkit.envs.pictures import GameFaultError
+from glamkit.envs.registry import LARGEST, Outcome, PixelEnv, make_env
 from glamkit.errors import GlamkitError, reason
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.world_model import WorldModel
 from glamkit.runs.files import replace
+from glamkit.runs.log import Means
 from glamkit.runtime import Machine
 from glamkit.training.replay import Replay
 
 PENDING = 1000  # updates after which they are looked at even if no line of the log is due
 FLOAT = 4  # bytes
-LARGEST = float(np.finfo(np.float32).max)  # reward that the replay can hold
 GIB = 2**30
 # What to lower when memory runs out in a part of a step.
 CAUSES = {
@@ -107,22 +110,42 @@ class Guard:
 
 
 class Crashes:
-    """Counts the times that a game crashed since this trainer was made, and gives up after `most`."""
+    """Counts the times that a game crashed since this trainer was made, and gives up after `most`.
+
+    A game that has not made a single step gives up sooner: at once where it breaks gymnasium's interface, and when it
+    crashes for the second time.
+    """
 
     def __init__(self, most: int) -> None:
         self.most, self.count = most, 0
+        self.cause, self.played = "", False
 
     def attempt(self, env: PixelEnv, action: int) -> Outcome | None:
-        """One step of the game, or None if it crashed or brought a reward that is no number."""
+        """One step of the game, or None if it crashed or brought a reward that is no number.
+
+        Raises:
+            GlamkitError: the action is none of the game's, or the first step shows that it cannot be played.
+        """
         try:
             outcome = env.step(action)
             if abs(outcome.reward) <= LARGEST:
+                self.played = True
                 return outcome
             self._note(env, f"its reward was {outcome.reward}")
-        except GlamkitError:
-            raise
         except Exception as error:  # a stranger's game may raise whatever it likes
-            self._note(env, reason(error))
+            self._take(env, error)
+        return None
+
+    def reset(self, env: PixelEnv, seed: int | None = None) -> np.ndarray | None:
+        """The first frame (H, W, 3) of a new game, or None if it crashed.
+
+        Raises:
+            GlamkitError: it shows, before any step, that the game cannot be played.
+        """
+        try:
+            return env.reset(seed)
+        except Exception as error:  # as in `attempt`
+            self._take(env, error)
         return None
 
     def restart(self, env: PixelEnv, seed: int) -> tuple[PixelEnv, np.ndarray]:
@@ -134,14 +157,16 @@ class Crashes:
         with contextlib.suppress(Exception):  # it may be beyond closing
             env.close()
         while True:
-            try:
-                new = make_env(env.config)
-                return new, new.reset(seed + self.count)  # another at each crash: the same might crash again
-            except GlamkitError:
-                raise
-            except Exception as error:  # as in `attempt`
-                self._note(env, reason(error))
-                self.check(env)
+            new = make_env(env.config)
+            frame = self.reset(new, seed + self.count)  # another at each crash: the same might crash again
+            if frame is not None:
+                return new, frame
+            self.check(env)
+
+    @property
+    def too_many(self) -> bool:
+        """Whether the game is to be given up."""
+        return self.count > self.most or (self.count > 1 and not self.played)
 
     def check(self, env: PixelEnv) -> None:
         """Gives up after too many.
@@ -149,15 +174,80 @@ class Crashes:
         Raises:
             GlamkitError: there were.
         """
-        if self.count > self.most:
+        if self.too_many and not self.played:
+            raise GlamkitError(f"{env.config.game} crashed {self.count} times before its first step: {self.cause}.")
+        if self.too_many:
             raise GlamkitError(
                 f"{env.config.game} crashed {self.count} times; what was saved is intact: mend the game and go on, "
-                f"or allow more crashes with runtime.env_crashes."
+                f"or allow more crashes with runtime.env_crashes (the last time: {self.cause})."
             )
 
+    def _take(self, env: PixelEnv, error: Exception) -> None:
+        if isinstance(error, GlamkitError) and not (isinstance(error, GameFaultError) and self.played):
+            raise error
+        self._note(env, reason(error))
+
     def _note(self, env: PixelEnv, why: str) -> None:
-        self.count += 1
+        self.count, self.cause = self.count + 1, why
         logger.warning("%s crashed (%s), %d of at most %d times.", env.config.game, why, self.count, self.most)
+
+
+class BinRange:
+    """Notices rewards and returns beyond the bins of the heads that predict them, where all look like the last bin.
+
+    The log gets a line's mean size of those beyond, and no entry where all fit; the first of each kind is warned of.
+
+    Args:
+        config: the experiment.
+        means: the log's; ``replay/reward_beyond`` and ``replay/return_beyond`` are added to it.
+    """
+
+    def __init__(self, config: Config, means: Means) -> None:
+        self.means, self.discount = means, config.actor_critic.discount
+        self.limits = {name: getattr(config, name).bin_limit for name in ("world_model", "actor_critic")}
+        self.warned: set[str] = set()
+        self.steps: list[tuple[float, bool]] = []  # reward and termination of each step of the present episode
+
+    def add(self, reward: float, terminated: bool, ended: bool) -> None:
+        """Takes in one step of the game."""
+        reward = float(np.float32(reward))  # as the replay holds it
+        self.steps.append((reward, terminated))
+        self.compare("reward", reward, "world_model")
+        if ended:
+            self.compare("return", self.largest_return(), "actor_critic")
+            self.steps = []
+
+    def largest_return(self) -> float:
+        """The largest discounted return that the critic should have predicted in the present episode."""
+        largest = following = 0.0
+        for reward, terminated in reversed(self.steps):
+            following = reward + self.discount * following * (not terminated)
+            largest = max(largest, following, key=abs)
+        return largest
+
+    def compare(self, what: str, value: float, section: str) -> None:
+        """Adds a value beyond the bins of `section` to the means."""
+        if self.beyond(f"{what}s", value, section):
+            self.means.add({f"{what}_beyond": abs(value)}, "replay")
+
+    def beyond(self, what: str, value: float, section: str) -> bool:
+        """Whether a value lies beyond the bins; the first time, it is warned of."""
+        limit = self.limits[section]
+        if not abs(value) > math.expm1(limit):
+            return False
+        if what not in self.warned:
+            self.warned.add(what)
+            logger.warning(
+                "%s such as %.6g lie beyond the bins, which end at %.6g: they are learned as that; use "
+                "%s.bin_limit = %.1f or more in a new run (it is %g), or smaller rewards.",
+                what.capitalize(), value, math.copysign(math.expm1(limit), value), section, wide_enough(value), limit,
+            )  # fmt: skip
+        return True
+
+
+def wide_enough(value: float) -> float:
+    """The least `bin_limit`, in symlog units to one decimal, whose bins hold a value."""
+    return math.ceil(10 * math.log1p(abs(value))) / 10
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------

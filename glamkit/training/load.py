@@ -21,7 +21,7 @@ from glamkit.models.agent import Agent
 from glamkit.models.world_model import WorldModel
 from glamkit.runs.files import read_json
 from glamkit.runs.folder import Run
-from glamkit.runtime import Machine, undisturbed
+from glamkit.runtime import Machine, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
 from glamkit.training.checkpoint import ReplayPart, parts, read_part
 from glamkit.training.replay import Replay
@@ -100,10 +100,12 @@ class LoadedRun(NamedTuple):
 def open_run(what: str | Path, checkpoint: int | None = None) -> LoadedRun:
     """Opens a run without disturbing whoever may be training it.
 
+    It opens wherever it can: a device that it was trained on and that is not here gives way to `auto`.
+
     Args:
         what: a run folder, a shared file, or the name of a shipped run such as ``catch``; a relative path counts from
             the checkout.
-        checkpoint: the step it was saved at; None takes the newest. That of a keepsake will do too: then the agent
+        checkpoint: the step it was saved at; None takes the newest. That of a snapshot will do too: then the agent
             is as it was at that step, and the stored steps are those of the newest checkpoint.
 
     Raises:
@@ -112,9 +114,9 @@ def open_run(what: str | Path, checkpoint: int | None = None) -> LoadedRun:
     run = locate(what)
     config = run.config()
     wanted = None if checkpoint is None else coerce("checkpoint", checkpoint, int)
-    early = wanted if wanted in checkpoints.steps(run.keepsakes) and wanted not in kept(run) else None
+    early = wanted if wanted in checkpoints.steps(run.snapshots) and wanted not in kept(run) else None
     weights, step = _known(_state(run, wanted if early is None else None), run)
-    machine = Machine(config.runtime)
+    machine = Machine(available(config.runtime))
     with undisturbed():
         agent = _agent(config, weights, machine, run)
     replay = Recording(run, step, config, machine.device)
@@ -124,13 +126,13 @@ def open_run(what: str | Path, checkpoint: int | None = None) -> LoadedRun:
 
 
 def at(opened: LoadedRun, step: int) -> LoadedRun:
-    """The same run with the agent as it was after `step` steps: there is a keepsake or a checkpoint of that moment.
+    """The same run with the agent as it was after `step` steps: there is a snapshot or a checkpoint of that moment.
 
     Raises:
         GlamkitError: there is neither, or it is damaged.
     """
     run = opened.run
-    folder = run.checkpoints if step in kept(run) else run.keepsakes
+    folder = run.checkpoints if step in kept(run) else run.snapshots
     state = checkpoints.read(folder / f"{step:09d}.pt")
     with undisturbed():
         agent = _agent(opened.config, state.get("agent"), opened.machine, run)
@@ -143,8 +145,8 @@ def kept(run: Run) -> list[int]:
 
 
 def looked_back(run: Run) -> list[int]:
-    """The steps at which the agent can be seen: those of keepsakes and of checkpoints, oldest first."""
-    return sorted({*checkpoints.steps(run.keepsakes), *kept(run)})
+    """The steps at which the agent can be seen: those of snapshots and of checkpoints, oldest first."""
+    return sorted({*checkpoints.steps(run.snapshots), *kept(run)})
 
 
 def _state(run: Run, wanted: int | None) -> dict[str, Any]:
@@ -157,8 +159,8 @@ def _state(run: Run, wanted: int | None) -> dict[str, Any]:
         return state
     if wanted not in there:
         names = " and ".join(map(str, there))
-        early = ", ".join(str(step) for step in checkpoints.steps(run.keepsakes) if step not in there)
-        more = f"; keepsakes, to look at, of {early}" if early else ""
+        early = ", ".join(str(step) for step in checkpoints.steps(run.snapshots) if step not in there)
+        more = f"; snapshots, to look at, of {early}" if early else ""
         raise GlamkitError(f"{run.folder} holds no checkpoint of step {wanted}, but those of {names}{more}.")
     return checkpoints.read(run.checkpoints / f"{wanted:09d}.pt")
 

@@ -74,6 +74,12 @@ class Replay:
         self.drawn = self.sample_starts(count or self.config.batch_size, length), length
         return self.window(*self.drawn)
 
+    def last_outcomes(self, count: int) -> list[tuple[float, bool]]:
+        """Reward and termination of the newest `count` steps, or of as many as are stored."""
+        rows = torch.arange(max(self.oldest, self.count - count), self.count) % self.config.capacity
+        rewards, terminations = (values[rows.to(self.device)].tolist() for values in (self.rewards, self.terminations))
+        return [(reward, bool(end)) for reward, end in zip(rewards, terminations, strict=True)]
+
     def part(self, first: int, last: int) -> dict[str, Tensor]:
         """Steps first .. last - 1 by number, as plain tensors on the CPU, for saving."""
         rows = (torch.arange(first, last) % self.config.capacity).to(self.device)

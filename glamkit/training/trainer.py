@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import nn
 
 from glamkit.config import Config, OptimizerConfig
 from glamkit.envs.registry import make_env
-from glamkit.errors import reason
+from glamkit.errors import GlamkitError, reason
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.models.mamba import select_kernel
@@ -24,24 +24,14 @@ from glamkit.runs.folder import Run
 from glamkit.runs.log import Log, Means
 from glamkit.runs.provenance import Provenance
 from glamkit.runs.session import Session
-from glamkit.runtime import Machine, memory_kept, random_state, seed_everything, set_random_state
-from glamkit.training import checkpoint, diagnostics, evaluation, guards, snapshots
+from glamkit.runtime import Machine, memory_kept, seed_everything
+from glamkit.training import checkpoint, diagnostics, evaluation, guards, snapshots, trainer_state
 from glamkit.training.replay import Replay
+from glamkit.training.trainer_state import Event
 from glamkit.training.updates import Gradient, Updates
 from glamkit.types import Batch, Rollout, choose_contexts
 
 logger = logging.getLogger(__name__)
-
-
-class Event(NamedTuple):
-    """Something to tell of.
-
-    Its kind is ``step``, ``log``, ``episode``, ``evaluation``, ``crash``, ``saved``, ``stopped`` or ``done``.
-    """
-
-    kind: str
-    step: int
-    metrics: dict[str, float]
 
 
 class Trainer:
@@ -59,6 +49,7 @@ class Trainer:
     def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
         self.config, self.run = config, Run(run_dir)
         tensorboard.require(config.runtime.tensorboard)
+        evaluation.check_protocol(config)
         self.env = make_env(config.env)
         self.run.check(config, resume)
         self.machine = Machine(config.runtime, config.trainer.updates)
@@ -80,9 +71,11 @@ class Trainer:
         self.past = RecentSteps(config.agent, 1, image_size, device)
         self.means, self.log = Means(), Log(self.run.log_file)
         self.step, self.saved, self.stored = 0, 0, 0  # agent steps; of the newest checkpoint; in the replay's parts
+        self.whole = True  # whether the last step came to its end; half a step must not be saved
+        self.bin_range = guards.BinRange(config, self.means)
         self.episode = {"return": 0.0, "length": 0}
         self.frame = np.zeros((image_size, image_size, 3), np.uint8)
-        self.clock, self.moments = (time.perf_counter(), 0), snapshots.moments(config.trainer)
+        self.clock, self.snapshot_steps = (time.perf_counter(), 0), snapshots.steps_of(config.trainer)
         self.guard, self.crashes = (
             guards.Guard(self.replay, self.run.folder),
             guards.Crashes(config.runtime.env_crashes),
@@ -95,7 +88,7 @@ class Trainer:
                 # Steps and lines saved by a process that was killed before its first checkpoint are of no use.
                 checkpoint.load_replay(self.run.replay, self.replay)
                 self.log.cut(0)
-                self.frame = self.env.reset(config.trainer.seed)
+                self.first_game()
             self.passport = Provenance(self.run, config, self.step, device, described)
             self.mirror = tensorboard.TensorBoardLog(self.run, config.runtime.tensorboard)
 
@@ -106,9 +99,19 @@ class Trainer:
         explained, kept = guards.explained(self.config, self.machine), memory_kept(self.machine.device)
         with self.session.turn(), self.passport, explained, kept:
             self.guard.check()
+            if not self.whole:
+                trainer_state.roll_back(self)
             while self.step < self.config.trainer.env_steps and not self.session.stops.asked():
-                yield from self.advance()
+                yield from self.whole_step()
             yield self.finish()
+
+    def whole_step(self) -> list[Event]:
+        """`advance`, and a note of whether it came to its end."""
+        try:
+            return self.advance()
+        except BaseException:
+            self.whole = False
+            raise
 
     def advance(self) -> list[Event]:
         """One agent step and, when it is due, one update of everything."""
@@ -119,8 +122,8 @@ class Trainer:
             if self.step > self.config.imagination.begin:
                 rollout = self.imagine(batch, observed)
                 self.train_actor_critic(rollout)
-        if self.step in self.moments:
-            snapshots.keep(self.run.keepsakes, self.step, self.agent)
+        if self.step in self.snapshot_steps:
+            snapshots.save(self.run.snapshots, self.step, self.agent)
         if self.step % settings.log_every == 0:
             events.append(self.write_log())
         if self.config.evaluation.every and self.step % self.config.evaluation.every == 0:
@@ -140,6 +143,7 @@ class Trainer:
         if outcome is None:
             return [self.restart_game(), *self.collect()]
         self.replay.add(self.frame, action, outcome.reward, outcome.terminated)
+        self.bin_range.add(outcome.reward, outcome.terminated, outcome.ended)
         self.past.add(self.frame[None], actions, np.array([outcome.ended]))
         self.step += 1
         self.episode["return"] += outcome.reward
@@ -151,9 +155,24 @@ class Trainer:
         """Logs the episode and resets the game; the seed given at the run's start goes on."""
         metrics = {f"episode/{name}": float(value) for name, value in self.episode.items()}
         self.log.write(self.step, "episode", metrics)
-        self.episode = {"return": 0.0, "length": 0}
-        self.frame = self.env.reset()
-        return [Event("episode", self.step, metrics)]
+        self.episode, event = {"return": 0.0, "length": 0}, Event("episode", self.step, metrics)
+        frame = self.crashes.reset(self.env)
+        if frame is None:
+            return [event, self.restart_game()]
+        self.frame = frame
+        return [event]
+
+    def first_game(self) -> None:
+        """Starts the run's first game; one that cannot be played leaves its cause in status.json."""
+        try:
+            frame = self.crashes.reset(self.env, self.config.trainer.seed)
+            if frame is None:
+                self.restart_game()
+            else:
+                self.frame = frame
+        except GlamkitError as error:
+            self.session.tell("failed", reason(error))
+            raise
 
     def train_world_model(self, batch: Batch) -> Observed:
         """One update of the world model; returns what it saw."""
@@ -205,6 +224,10 @@ class Trainer:
         now, (before, at) = time.perf_counter(), self.clock
         metrics = self.means.take()
         metrics |= diagnostics.ratios(metrics)
+        spread = self.agent.actor_critic.range
+        largest = max(float(spread.low), float(spread.high), key=abs)
+        if self.bin_range.beyond("imagined returns", largest, "actor_critic"):
+            metrics["actor_critic/return_beyond"] = abs(largest)
         metrics["time/steps_per_second"] = (self.step - at) / max(now - before, 1e-9)
         self.clock = (now, self.step)
         self.log.write(self.step, "log", metrics)
@@ -214,7 +237,13 @@ class Trainer:
     def evaluate(self) -> Event:
         """Plays whole episodes with the present policy; training goes on as if it had not."""
         started, (before, at) = time.perf_counter(), self.clock
-        report = evaluation.evaluate(self.agent, self.config, self.machine, self.step)
+        try:
+            report = evaluation.evaluate(self.agent, self.config, self.machine, self.step)
+        except GlamkitError:
+            self.save()  # the game is at fault, and what was trained is good
+            raise
+        if self.env.released:
+            self.reopen_game()
         evaluation.save(report, self.run.folder / "evaluations" / f"{self.step:09d}.json")
         metrics = evaluation.summary(report)
         self.log.write(self.step, "evaluation", metrics)
@@ -222,12 +251,23 @@ class Trainer:
         return Event("evaluation", self.step, metrics)
 
     def save(self) -> Event:
-        """Writes everything from which the run can go on."""
+        """Writes everything from which the run can go on.
+
+        Raises:
+            GlamkitError: what would be written is spoilt or half a step, or the disk is full; nothing was replaced.
+        """
         started = time.perf_counter()
         self.guard.check(self.agent)
+        if not self.whole:
+            raise GlamkitError(f"{self.run.folder} is not saved: its last step was left half-way; iterate to go on.")
         self.log.sync()
+        state = self.state_dict()
+        try:
+            trainer_state.check(self, state)
+        except ValueError as error:
+            raise GlamkitError(f"{self.run.folder} is not saved: {error}; make the trainer again to go on.") from None
         self.stored = checkpoint.save_replay(self.run.replay, self.replay, self.stored)
-        checkpoint.save(self.run.checkpoints, self.step, self.state_dict())
+        checkpoint.save(self.run.checkpoints, self.step, state)
         self.saved = self.step
         self.session.tell("running")
         self.passport.write(self.step)
@@ -251,19 +291,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """All of the run's state but the stored steps."""
-        return {
-            "step": self.step,
-            "agent": self.agent.state_dict(),
-            **{f"{name}_optimizer": optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "replay": self.replay.state_dict(),
-            "past": self.past.state_dict(),
-            "means": self.means.state_dict(),
-            "log_size": self.log.size,
-            "episode": dict(self.episode),
-            "frame": torch.from_numpy(self.frame.copy()),
-            "env": self.env.clone(),
-            "random": random_state(),
-        }
+        return trainer_state.gather(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`; the stored steps come from their own files.
@@ -272,38 +300,23 @@ class Trainer:
             ValueError: the state (something else of the kind if far off) is another experiment's.
             GlamkitError: stored steps are missing or damaged.
         """
-        own: dict[str, Any] = {"step": 0, "log_size": 0, "episode": self.episode}
-        own |= {"frame": torch.from_numpy(self.frame), "agent": self.agent.state_dict()}
-        own |= {"past": self.past.state_dict(), "replay": self.replay.state_dict()}
-        for name, value in own.items():
-            checkpoint.require_like(value, state[name], name)
-        if not 0 <= state["step"] == state["replay"]["count"]:
-            raise ValueError(f"it has made {state['step']} steps and stored {state['replay']['count']}")
-        self.agent.load_state_dict(state["agent"])
-        for name, optimizer in self.optimizers.items():
-            checkpoint.load_optimizer(optimizer, state[f"{name}_optimizer"])
-        self.replay.load_state_dict(state["replay"])
-        checkpoint.load_replay(self.run.replay, self.replay)
-        self.past.load_state_dict(state["past"])
-        self.means.load_state_dict(state["means"])
-        self.log.cut(state["log_size"])
-        self.step = self.saved = self.stored = state["step"]
-        self.episode, self.frame = state["episode"], state["frame"].numpy()
-        self.clock = (time.perf_counter(), self.step)
+        trainer_state.restore(self, state)
+
+    def reopen_game(self, state: dict[str, Any] | None = None) -> None:
+        """Puts the game back to a state, or to the present one; where it does not come back, a new one is started."""
         try:
-            self.env.restore(state["env"])
+            self.env.restore(state or self.env.clone())
         except Exception as error:  # a game with randomness of its own, or whatever a stranger's game raises
             logger.warning("%s. A new episode is started.", reason(error))
             self.restart_game()
-        set_random_state(state["random"])
 
     def restart_game(self) -> Event:
         """A new game in place of one that crashed or did not come back; its unfinished episode is forgotten."""
-        if self.crashes.count > self.crashes.most:
+        if self.crashes.too_many and self.step:
             self.save()
         self.crashes.check(self.env)
         self.env, self.frame = self.crashes.restart(self.env, self.config.trainer.seed + self.step)
-        self.episode = {"return": 0.0, "length": 0}
+        self.episode, self.bin_range.steps = {"return": 0.0, "length": 0}, []
         self.past.forget()
         return Event("crash", self.step, {"crashes": float(self.crashes.count)})
 

@@ -116,7 +116,7 @@ def test_a_stretch_that_is_not_there_gets_a_sentence(opened: LoadedRun, lens: Le
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_points_of_a_run_are_its_keepsakes_and_checkpoints(opened: LoadedRun) -> None:
+def test_the_points_of_a_run_are_its_snapshots_and_checkpoints(opened: LoadedRun) -> None:
     found = over_training.points(opened, 110, 20)
     assert [point.step for point in found] == [51, 59, 72, 91, 115, 145, 180, 200, 220]
     assert all(0 <= point.agreement <= 1 and point.local.shape == (4,) for point in found)
@@ -127,7 +127,7 @@ def test_the_points_of_a_run_are_its_keepsakes_and_checkpoints(opened: LoadedRun
 
 
 def test_a_long_stretch_is_seen_from_its_end_and_damage_is_passed_over(opened: LoadedRun) -> None:
-    path = opened.run.keepsakes / "000000072.pt"
+    path = opened.run.snapshots / "000000072.pt"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     try:

@@ -3,7 +3,7 @@
     python tests/programs/kills.py 200 --seed 1
 
 A run is killed with SIGKILL one to three times and then goes on to its end. It counts as equal if nothing tells it from
-a run that nobody disturbed: the last checkpoint, every stored step, the keepsakes, and the log but for what the clock
+a run that nobody disturbed: the last checkpoint, every stored step, the snapshots, and the log but for what the clock
 says.
 """
 
@@ -152,13 +152,13 @@ def remains(folder: Path, capacity: int) -> dict[str, Any]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     log = [{key: value for key, value in line.items() if not key.startswith("time")} for line in lines]
     told = status.read(folder / "status.json")
-    kept = {path.name: path.read_bytes() for path in sorted((folder / "keepsakes").iterdir())}
+    kept = {path.name: path.read_bytes() for path in sorted((folder / "snapshots").iterdir())}
     return {
         "state": state,
         "steps": newest,
         "log": log,
         "status": (told.state, told.step, told.saved),
-        "keepsakes": kept,
+        "snapshots": kept,
     }
 
 

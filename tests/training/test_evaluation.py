@@ -17,13 +17,14 @@ from torch import Tensor
 
 from glamkit import cli
 from glamkit.config import Config, EnvConfig, preset
+from glamkit.envs import videos
 from glamkit.envs.registry import VectorEnv, make_vector
+from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.runtime import Machine, random_state
-from glamkit.training import evaluation, videos
+from glamkit.training import evaluation
 from glamkit.training.trainer import Trainer
-from glamkit.training.videos import Episode
 
 
 class Uneven(Square):

@@ -88,7 +88,7 @@ def refused(folder: Path, step: int | None = None) -> str:
 def test_a_folder_that_cannot_be_opened_gets_a_sentence(trainer: Trainer, tmp_path: Path) -> None:
     assert "holds no run: there is no config.json" in refused(tmp_path)
     folder = copied(trainer, tmp_path / "run")
-    assert "of step 81, but those of 80 and 100; keepsakes, to look at, of 49, 51, 55, 61" in refused(folder, 81)
+    assert "of step 81, but those of 80 and 100; snapshots, to look at, of 49, 51, 55, 61" in refused(folder, 81)
     assert "checkpoint = 'newest' is not a whole number" in refused(folder, "newest")  # type: ignore[arg-type]
     for path in (folder / "checkpoint").glob("*.pt"):
         path.write_bytes(path.read_bytes()[:-10])

@@ -1,4 +1,4 @@
-"""Keepsakes: the agent at moments of its training, kept without a trace in the training itself."""
+"""Snapshots: the agent after a few steps of its training, saved without a trace in the training itself."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ KEPT = [49, 50, 52, 54, 57, 60]  # of steps 48 to 64; the first of seven falls o
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
-    return finished(short(), tmp_path_factory.mktemp("keepsakes") / "run")
+    return finished(short(), tmp_path_factory.mktemp("snapshots") / "run")
 
 
 def states(trainer: Trainer) -> dict[int, object]:
-    folder = trainer.run.keepsakes
+    folder = trainer.run.snapshots
     return {step: checkpoint.read(folder / f"{step:09d}.pt") for step in checkpoint.steps(folder)}
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_moments_lie_closer_at_first(name: str) -> None:
+def test_snapshots_lie_closer_at_first(name: str) -> None:
     settings = preset(name).trainer
-    moments = snapshots.moments(settings)
-    assert settings.warmup < moments[0] and moments[-1] < settings.env_steps and len(moments) in (6, 7)
-    gaps = [after - before for before, after in pairwise(moments)]
+    steps = snapshots.steps_of(settings)
+    assert settings.warmup < steps[0] and steps[-1] < settings.env_steps and len(steps) in (6, 7)
+    gaps = [after - before for before, after in pairwise(steps)]
     assert gaps == sorted(gaps)
 
 
 def test_a_run_leaves_what_its_agent_was(trained: Trainer, tmp_path: Path) -> None:
     found = states(trained)
-    assert list(found) == KEPT == snapshots.moments(trained.config.trainer)
+    assert list(found) == KEPT == snapshots.steps_of(trained.config.trainer)
     own = after_steps(short(), tmp_path, 54).agent.state_dict()
     assert same(found[54], {"step": 54, "agent": {name: snapshots.rounded(value) for name, value in own.items()}})
     for name, value in found[54]["agent"].items():  # type: ignore[index]
@@ -50,20 +50,20 @@ def test_a_run_leaves_what_its_agent_was(trained: Trainer, tmp_path: Path) -> No
         assert torch.allclose(value.float(), own[name].float(), rtol=2**-8, atol=0)
 
 
-def test_keeping_changes_nothing(trained: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "moments", lambda _: [])
+def test_saving_them_changes_nothing(trained: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "steps_of", lambda _: [])
     without = finished(short(), tmp_path / "run")
-    assert not without.run.keepsakes.exists()
+    assert not without.run.snapshots.exists()
     one, other = (trainer.state_dict() | {"log_size": 0} for trainer in (trained, without))
     assert same(one, other) and log(trained) == log(without)
 
 
 def test_a_resumed_run_leaves_the_same(trained: Trainer, tmp_path: Path) -> None:
-    after_steps(short(), tmp_path, 58)  # never saved after step 50: steps and keepsakes since then come again
-    (tmp_path / "keepsakes" / "000000057.pt").write_bytes(b"half")
-    (tmp_path / "keepsakes" / "000000057.pt.tmp").write_bytes(b"half")
+    after_steps(short(), tmp_path, 58)  # never saved after step 50: steps and snapshots since then come again
+    (tmp_path / "snapshots" / "000000057.pt").write_bytes(b"half")
+    (tmp_path / "snapshots" / "000000057.pt.tmp").write_bytes(b"half")
     assert same(states(finished(short(), tmp_path)), states(trained))
-    assert not list((tmp_path / "keepsakes").glob("*.tmp"))
+    assert not list((tmp_path / "snapshots").glob("*.tmp"))
 
 
 def test_a_run_is_looked_back_at(trained: Trainer) -> None:
@@ -78,13 +78,13 @@ def test_a_run_is_looked_back_at(trained: Trainer) -> None:
     assert same(dict(at(opened, 50).agent.state_dict()), dict(exact))
 
 
-def test_what_a_keepsake_cannot_do_gets_a_sentence(trained: Trainer, tmp_path: Path) -> None:
-    with pytest.raises(GlamkitError, match=r"of step 55, but those of 50 and 64; keepsakes, to look at, of 49, 52, 54"):
+def test_what_a_snapshot_cannot_do_gets_a_sentence(trained: Trainer, tmp_path: Path) -> None:
+    with pytest.raises(GlamkitError, match=r"of step 55, but those of 50 and 64; snapshots, to look at, of 49, 52, 54"):
         open_run(trained.run.folder, 55)
-    with pytest.raises(GlamkitError, match=r"step 57 of .* is a keepsake, rounded.*checkpoints: 50 and 64"):
+    with pytest.raises(GlamkitError, match=r"step 57 of .* is a snapshot, rounded.*checkpoints: 50 and 64"):
         evaluate_run(trained.run.folder, 57)
     opened = open_run(finished(short(), tmp_path).run.folder)
-    path = tmp_path / "keepsakes" / "000000057.pt"
+    path = tmp_path / "snapshots" / "000000057.pt"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(GlamkitError, match="is damaged"):
         at(opened, 57)

@@ -26,7 +26,7 @@ def about(opened: LoadedRun) -> Table:
     config, replay = opened.config, opened.replay
     ends = int(replay.terminations.sum())
     settings = config.imagination
-    young = " (a keepsake)" if opened.step < replay.count else ""
+    young = " (a snapshot)" if opened.step < replay.count else ""
     rows = [
         ("run folder", f"{opened.run.folder}, opened to read only"),
         ("trained", f"{opened.step:,} of {config.trainer.env_steps:,} agent steps{young}, preset {config.preset}"),

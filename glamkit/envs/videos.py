@@ -81,6 +81,8 @@ def replay(config: EnvConfig, no_ops: int, episode: Episode, side: int = SIDE) -
         for action in episode.actions:
             frames, rewards, _, _ = games.step(np.array([action]))
             score += float(rewards[0])
+            if games.crashed:
+                raise GlamkitError(f"an episode of {config.game} cannot be shown: it crashed ({games.crashed[0]}).")
             yield frames[0], score
     finally:
         games.close()

@@ -1,0 +1,255 @@
+"""What a game returns is held against what it declares: nothing is cast, scaled or counted without a word."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+from square import SQUARE, Square, square
+
+from glamkit.envs.check import check_env
+from glamkit.envs.pictures import GameFaultError
+from glamkit.envs.registry import make_env, make_vector
+from glamkit.errors import GlamkitError
+
+
+class Told(Square):
+    """A square that returns what it is told to: a picture, a reward, or an end."""
+
+    def __init__(self, picture: Any = None, **flags: Any) -> None:
+        super().__init__(shape=(20, 40, 3))
+        self.picture, self.flags = picture, flags
+        self.observation_space = Box(0, flags.get("high", 255), (20, 40, 3), np.uint8)
+
+    def draw(self) -> np.ndarray:
+        frame = super().draw()
+        return self.picture(frame) if callable(self.picture) else frame
+
+    def step(self, action: int) -> tuple[Any, Any, Any, Any, dict]:
+        values = dict(zip(("picture", "reward", "terminated", "truncated", "info"), super().step(action), strict=True))
+        given = {name: value for name, value in self.flags.items() if name in values}
+        return tuple({**values, **given}.values())  # type: ignore[return-value]
+
+
+PICTURES = {
+    "float32 of 0 to 1": (lambda frame: (frame / 255).astype(np.float32), "float32 (20, 40, 3)"),
+    "int64 beyond 255": (lambda frame: np.full(frame.shape, 300), "int64 (20, 40, 3) with values 300 to 300"),
+    "int16 below 0": (lambda frame: np.full(frame.shape, -1, np.int16), "int16 (20, 40, 3) with values -1 to -1"),
+    "another shape": (lambda frame: frame.transpose(1, 0, 2), "uint8 (40, 20, 3)"),
+    "another size": (lambda frame: frame[:10], "uint8 (10, 40, 3)"),
+    "channels first": (lambda frame: frame.transpose(2, 0, 1), "uint8 (3, 20, 40)"),
+    "RGBA": (lambda frame: np.dstack([frame, frame[..., :1]]), "uint8 (20, 40, 4)"),
+    "grey": (lambda frame: frame[..., 0], "uint8 (20, 40)"),
+    "None": (lambda _: None, "is NoneType"),
+    "a list": (lambda frame: frame.tolist(), "is list"),
+    "yes and no": (lambda frame: frame > 0, "bool (20, 40, 3)"),
+    "not a number": (lambda frame: np.full(frame.shape, np.nan), "float64 (20, 40, 3)"),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_that_is_not_what_the_space_declares_is_refused(name: str) -> None:
+    picture, seen = PICTURES[name]
+    env = make_env(square(Told, picture=picture))
+    with pytest.raises(GameFaultError) as caught:
+        env.reset(0)
+    assert seen in str(caught.value) and "declares uint8 (20, 40, 3) of 0 to 255." in str(caught.value)
+
+
+def test_whole_numbers_that_fit_are_taken_as_they_are() -> None:
+    plain, wide = make_env(square()), make_env(square(Told, picture=lambda frame: frame.astype(np.int64)))
+    frames = [env.reset(3) for env in (plain, wide)]
+    assert frames[1].dtype == np.uint8 and frames[1].max() > 50 and np.array_equal(*frames)
+
+
+@pytest.mark.parametrize("high", [1, 100])
+def test_a_range_that_the_space_declares_is_scaled_and_said_once(high: int, caplog: pytest.LogCaptureFixture) -> None:
+    config = square(Told, picture=lambda frame: (frame > 0).astype(np.uint8) * high, high=high)
+    with caplog.at_level(logging.WARNING, "glamkit"):
+        env = make_env(config)
+        env.reset(3)
+        env.step(0)
+    assert caplog.text.count(f"scaled from 0 .. {high} to 0 .. 255") == 1
+    assert set(np.unique(env.screens())) == {0, 255}
+    details = [check.detail for check in check_env(config) if check.name.startswith("frames are square")]
+    assert details == [f"uint8 (16, 16, 3), values 0 to 255, scaled from 0 .. {high} to 0 .. 255"]
+    assert np.array_equal(env.reset(3), make_env(square()).reset(3))
+
+
+def test_values_beyond_the_declared_range_are_refused() -> None:
+    env = make_env(square(Told, high=1))
+    with pytest.raises(GameFaultError, match=r"with values 0 to 255, but .* declares uint8 \(20, 40, 3\) of 0 to 1\."):
+        env.reset(0)
+
+
+def test_a_space_of_one_value_is_refused() -> None:
+    with pytest.raises(GlamkitError, match="declares pictures of the value 0 alone"):
+        make_env(square(Told, high=0))
+
+
+@pytest.mark.parametrize("reward", [np.array([2.0]), np.float32(2), np.array(2), [2.0], 2])
+def test_a_reward_may_be_an_array_of_one(reward: Any) -> None:
+    env = make_env(square(Told, reward=reward))
+    env.reset(0)
+    assert env.step(0).reward == 2.0
+
+
+@pytest.mark.parametrize("reward", [None, "1", np.array([1.0, 2.0]), np.zeros(0), 1j, {"reward": 1}])
+def test_what_is_no_reward_is_refused(reward: Any) -> None:
+    env = make_env(square(Told, reward=reward))
+    env.reset(0)
+    with pytest.raises(GameFaultError, match=r"Square-v0 returned the reward .*, which is not one number"):
+        env.step(0)
+
+
+@pytest.mark.parametrize("name", ["terminated", "truncated"])
+@pytest.mark.parametrize("flag", [None, "False", float("nan"), 2, np.array([True, False])])
+def test_an_end_is_yes_or_no(name: str, flag: Any) -> None:
+    """A text such as "False" would end every episode, and None would never end one."""
+    env = make_env(square(Told, **{name: flag}))
+    env.reset(0)
+    with pytest.raises(GameFaultError, match=f"returned {name} = .* neither True nor False"):
+        env.step(0)
+
+
+def test_an_end_may_be_an_array_of_one() -> None:
+    env = make_env(square(Told, terminated=np.array([True])))
+    env.reset(0)
+    assert env.step(0).terminated is True
+
+
+# Old interfaces -------------------------------------------------------------------------------------------------------
+
+
+class NoSeed(Square):
+    def reset(self) -> Any:  # type: ignore[override]
+        return super().reset(seed=0)
+
+
+class OneValue(Square):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return super().reset(seed=seed, options=options)[0]
+
+
+class FourValues(Square):
+    def step(self, action: int) -> Any:
+        frame, reward, over, _, info = super().step(action)
+        return frame, reward, over, info
+
+
+@pytest.mark.parametrize(
+    ("game", "seen"),
+    [
+        (NoSeed, "its reset takes no seed"),
+        (OneValue, "its reset does not return two values"),
+        (FourValues, "its step does not return five values"),
+    ],
+)
+@pytest.mark.parametrize("limit", [None, 5])
+def test_older_interfaces_are_named(game: type[Square], seen: str, limit: int | None) -> None:
+    env = make_env(square(game, max_episode_steps=limit))
+    with pytest.raises(GameFaultError) as caught:
+        env.reset(0)
+        env.step(0)
+    assert seen in str(caught.value) and "(picture, reward, terminated, truncated, info)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["A", "B", "C"], ["A", "B", "C"]),
+        (lambda: ("A", "B", "C"), ["A", "B", "C"]),
+        (["A"], ["action 0", "action 1", "action 2"]),
+        (None, ["action 0", "action 1", "action 2"]),
+        (lambda: 1 / 0, ["action 0", "action 1", "action 2"]),
+    ],
+)
+def test_names_of_actions_come_from_a_method_or_a_list(names: Any, expected: list[str]) -> None:
+    class Named(Square):
+        def __init__(self) -> None:
+            super().__init__()
+            self.get_action_meanings = names
+
+    assert make_env(square(Named)).action_names == expected
+
+
+# A game that may exist once -------------------------------------------------------------------------------------------
+
+
+class Port(Square):
+    """A game that holds a port, from its making on or from its first reset on, until it is closed."""
+
+    held: Port | None = None
+
+    def __init__(self, at: str = "made") -> None:
+        super().__init__(length=30)
+        self.at = at
+        if at == "made":
+            self.hold()
+
+    def hold(self) -> None:
+        if Port.held not in (None, self):
+            raise OSError(98, "Address already in use")
+        Port.held = self
+
+    def reset(self, **options: Any) -> Any:
+        self.hold()
+        return super().reset(**options)
+
+    def step(self, action: int) -> Any:
+        assert Port.held is self
+        return super().step(action)
+
+    def close(self) -> None:
+        if Port.held is self:
+            Port.held = None
+
+
+@pytest.mark.parametrize("at", ["made", "reset"])
+def test_copies_of_a_game_that_may_exist_once_take_turns(at: str) -> None:
+    Port.held = None
+    config = square(Port, at=at)
+    one = make_env(config)
+    one.reset(1)
+    alone = [one.step(step % 3) for step in range(20)]
+    again = make_env(config)
+    again.reset(1)
+    for step in range(20):  # a third one comes in between, and the second goes on where it was
+        if step == 10:
+            other = make_env(config)
+            other.reset(5)
+            other.step(1)
+            assert again.released and not other.released
+            other.close()
+        outcome = again.step(step % 3)
+        assert outcome[1:] == alone[step][1:] and np.array_equal(outcome.observation, alone[step].observation)
+    assert one.released
+    again.close()
+
+
+def test_other_errors_of_a_constructor_close_nothing() -> None:
+    config = square()
+    env = make_env(config)
+    env.reset(0)
+    gymnasium.registry[SQUARE].kwargs["nonsense"] = 1
+    with pytest.raises(GlamkitError, match="cannot be opened"):
+        make_env(config)
+    del gymnasium.registry[SQUARE].kwargs["nonsense"]
+    assert env.step(0).reward == 1.0  # closed for a moment, it goes on all the same
+
+
+def test_a_vector_names_the_copies_that_crashed() -> None:
+    Square.seeds = iter(range(10))  # type: ignore[assignment]
+    vector = make_vector(square(flaw="crash"), 2, 0)
+    vector.reset()
+    for _ in range(21):
+        _, rewards, _, ended = vector.step(np.zeros(2, np.int64))
+    assert vector.crashed == {0: "the emulator is gone", 1: "the emulator is gone"}
+    assert ended.all() and not rewards.any()
+    vector.reset(np.array([1, 2]))
+    assert not vector.crashed and vector.step(np.zeros(2, np.int64))[1].tolist() == [1.0, 1.0]
+    vector.close()
