@@ -219,6 +219,9 @@ def test_jupyter() -> None:
 def test_atari_browser_scan_and_disk() -> None:
     assert doctor.check_atari("", "ale-py 0.12").state == "ok"
     assert doctor.check_atari("NamespaceNotFound: Namespace ALE not found", "").state == "problem"
+    missing = doctor.check_atari("FileNotFoundError: No such file: 'tennis.bin'", "")
+    assert missing.state == "problem" and "a ROM cannot be opened" in missing.said
+    assert missing.mend == "pip install --force-reinstall --no-deps ale-py"
     assert doctor.check_browser("").state == "note"
     assert doctor.check_browser("/usr/bin/chromium").state == "ok"
     assert "Triton kernels" in doctor.check_scan(True, "gpu").said
