@@ -96,7 +96,7 @@ class WorldModelConfig(Checked):
 
 @dataclass(frozen=True)
 class ImaginationConfig(Checked):
-    """Where dreams start, how long they last and what they remember."""
+    """Where imagined rollouts start, how long they last and what they remember."""
 
     contexts: Literal["replay", "batch"] = setting(
         "replay", "choice", "encode fresh random windows (as released), or reuse the model update's latents"
@@ -105,12 +105,12 @@ class ImaginationConfig(Checked):
         "window", "choice", "re-read the last tokens at each step (as released), or carry the Mamba state"
     )
     begin: int = setting(
-        0, "agent steps", "until then only the model learns and actions are random: its first dreams mislead", 0
+        0, "agent steps", "until then only the model learns and actions are random: its first rollouts mislead", 0
     )
-    starts: int = setting(1024, "dreams", "imagined in parallel", 1)
-    context_length: int = setting(8, "steps", "of real experience before a dream; also the window it reads", 2, 64)
+    starts: int = setting(1024, "rollouts", "imagined in parallel", 1)
+    context_length: int = setting(8, "steps", "of real experience before a rollout; also the window it reads", 2, 64)
     horizon: int = setting(16, "steps", "H at the start of training", 1, 1024)
-    horizon_growth: int = setting(3125, "agent steps", "for each, dreams get one step longer: the model improves", 1)
+    horizon_growth: int = setting(3125, "agent steps", "for each, rollouts get one step longer: the model improves", 1)
     horizon_growth_limit: int = setting(32, "steps", "most that is added to the horizon", 0, 1024)
 
 
@@ -270,7 +270,7 @@ class Config:
             )
         if self.imagination.begin >= trainer.env_steps:
             raise GlamkitError(
-                f"imagination.begin = {self.imagination.begin} leaves nothing to dream in env_steps = "
+                f"imagination.begin = {self.imagination.begin} leaves nothing to imagine in env_steps = "
                 f"{trainer.env_steps}; use at most {trainer.env_steps - 1}."
             )
         if replay.capacity < trainer.warmup:
