@@ -95,6 +95,18 @@ def read_seeds(seeds: str | int | Iterable[int]) -> list[int]:
     return list(dict.fromkeys(found))
 
 
+def game_name(name: str) -> str:
+    """The one name of a game that has several: ``Pong`` for ``ALE/Pong-v5``, ``ale_py:Pong`` and so on.
+
+    Only text is looked at; whether there is such a game is found out when it is opened.
+    """
+    module, colon, own = name.rpartition(":")
+    if colon and own and re.fullmatch(r"ale_py|glamkit(\.envs(\.tiny_games)?)?", module):
+        name = own
+    atari = re.fullmatch(r"ALE/([A-Za-z0-9]+)-v5", name)
+    return atari[1] if atari else name
+
+
 def _whole(value: Any) -> int | None:
     number = _number(value)
     return int(number) if number is not None and number == int(number) else None

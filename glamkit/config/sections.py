@@ -8,12 +8,11 @@ is the field's default; presets and overrides say what they change.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-from glamkit.config.fields import Checked, coerce, setting
+from glamkit.config.fields import Checked, coerce, game_name, setting
 from glamkit.errors import GlamkitError, nearest
 
 Section = TypeVar("Section", bound="Checked")
@@ -35,18 +34,6 @@ class EnvConfig(Checked):
         """Checks the fields; a game has one name, whichever of its names was given."""
         super().__post_init__()
         object.__setattr__(self, "game", game_name(self.game))
-
-
-def game_name(name: str) -> str:
-    """The one name of a game that has several: ``Pong`` for ``ALE/Pong-v5``, ``ale_py:Pong`` and so on.
-
-    Only text is looked at; whether there is such a game is found out when it is opened.
-    """
-    module, colon, own = name.rpartition(":")
-    if colon and own and re.fullmatch(r"ale_py|glamkit(\.envs(\.tiny_games)?)?", module):
-        name = own
-    atari = re.fullmatch(r"ALE/([A-Za-z0-9]+)-v5", name)
-    return atari[1] if atari else name
 
 
 @dataclass(frozen=True)
