@@ -6,7 +6,9 @@ Every `check_*` is a pure function of what was found, so that the tests can show
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import shutil
 import subprocess
@@ -143,9 +145,14 @@ def check_compiler(compiler: str, error: str) -> DoctorFinding:
 
 
 def check_atari(error: str, versions: str) -> DoctorFinding:
-    """Whether Pong starts and makes a step; the ROMs come inside ale-py and need no licence step."""
+    """Whether Pong makes a step and every ROM opens; the ROMs come inside ale-py and need no licence step."""
     if not error:
         return DoctorFinding("atari", "ok", f"Pong runs ({versions}); the ROMs of all games come with ale-py.")
+    if error.startswith(("FileNotFoundError", "NotADirectoryError", "OSError")):
+        mend = "pip install --force-reinstall --no-deps ale-py"
+        if os.environ.get("ALE_ROMS_DIR"):
+            mend = "unset ALE_ROMS_DIR"
+        return DoctorFinding("atari", "problem", f"a ROM cannot be opened ({error}).", mend)
     return DoctorFinding(
         "atari", "problem", f"Pong does not start ({error}).", "pip install --upgrade ale-py gymnasium"
     )
@@ -251,7 +258,7 @@ def probe_compiler() -> DoctorFinding:
 
 
 def probe_atari() -> DoctorFinding:
-    """`check_atari`: Pong for one step."""
+    """`check_atari`: Pong for one step, and the file of every game."""
     try:
         gymnasium, ale = importlib.import_module("gymnasium"), importlib.import_module("ale_py")
         ale.ALEInterface.setLoggerMode(ale.LoggerMode.Error)
@@ -260,6 +267,9 @@ def probe_atari() -> DoctorFinding:
         env.reset(seed=0)
         env.step(0)
         env.close()
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints the folder, once for each game
+            for game in ale.roms.get_all_rom_ids():
+                ale.roms.get_rom_path(game)
     except Exception as error:  # a missing ROM, a missing namespace, an old library: all are said
         return check_atari(_one_line(error), "")
     return check_atari("", f"ale-py {ale.__version__}, gymnasium {gymnasium.__version__}")

@@ -4,7 +4,7 @@
 Nothing here imports torch.
 """
 
-from glamkit.config.fields import Checked, coerce, parse_overrides, read_seeds, setting
+from glamkit.config.fields import Checked, coerce, falling, game_name, parse_overrides, read_seeds, setting
 from glamkit.config.presets import PRESETS, preset
 from glamkit.config.sections import (
     ActorCriticConfig,
@@ -20,8 +20,6 @@ from glamkit.config.sections import (
     WorldModelConfig,
     describe,
     differences,
-    falling,
-    game_name,
     keys,
     override,
 )

@@ -51,6 +51,11 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
     return result
 
 
+def falling(value: float, share: float, progress: Any) -> Any:
+    """A value that falls evenly to that share of itself, after so much (0 to 1; also a tensor) of the training."""
+    return value * (1 - (1 - share) * progress)
+
+
 def parse_overrides(overrides: str | Mapping[str, Any] | None) -> dict[str, Any]:
     """Turns ``"a.b=1 c.d=2"`` (spaces or commas between) or a mapping into ``{"a.b": ..., "c.d": ...}``."""
     if not overrides:
@@ -93,6 +98,18 @@ def read_seeds(seeds: str | int | Iterable[int]) -> list[int]:
     if not found:
         raise GlamkitError("seeds is empty; name at least one, such as 1 2 3.")
     return list(dict.fromkeys(found))
+
+
+def game_name(name: str) -> str:
+    """The one name of a game that has several: ``Pong`` for ``ALE/Pong-v5``, ``ale_py:Pong`` and so on.
+
+    Only text is looked at; whether there is such a game is found out when it is opened.
+    """
+    module, colon, own = name.rpartition(":")
+    if colon and own and re.fullmatch(r"ale_py|glamkit(\.envs(\.tiny_games)?)?", module):
+        name = own
+    atari = re.fullmatch(r"ALE/([A-Za-z0-9]+)-v5", name)
+    return atari[1] if atari else name
 
 
 def _whole(value: Any) -> int | None:

@@ -102,14 +102,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
             "world_model.latents": "likeliest",
             "world_model.bins": 63,
             "world_model.bin_limit": 3.0,
-            # One step in twelve brings a reward: with weight 1 a catch is foreseen after twice as many updates.
+            # One step in twelve brings a reward: with weight 1 a catch is predicted after twice as many updates.
             "world_model.reward_scale": 6.0,
             # A nat of free error a step is enough to lose the ball; a tenth, to forget the lamp of Memory.
             "world_model.free_nats": 0.0,
             "world_model.variation_free_nats": 0.0,
             "world_model_optimizer.learning_rate": 2e-3,
             # A policy that reads codes must follow as they change: once they hardly do, it catches up in 150 updates.
-            # With less than this its dreams are less accurate in the end.
+            # With less than this its rollouts are less accurate in the end.
             "world_model_optimizer.final_rate": 0.2,
             # The sequence model's gradients are small: with 1e-6 its steps are large, and now and then it breaks down.
             "world_model_optimizer.epsilon": 1e-4,
@@ -126,19 +126,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
             "replay.batch_size": 8,
             "replay.sequence_length": 24,
             "replay.newest_windows": 1,
-            # The dreams of an untrained model reward anything, and a policy that believed them does not recover.
+            # The rollouts of an untrained model reward anything, and a policy that believed them does not recover.
             "imagination.begin": 6_500,
             "imagination.starts": 96,
             "imagination.contexts": "batch",
             "imagination.memory": "recurrent",
             "imagination.context_length": 6,
-            # As long as an episode: with 8 steps few dreams hold both a decision and what it brought, and the policy
-            # needs four times the updates, even in dreams that are true.
+            # As long as an episode: with 8 steps few rollouts hold both a decision and what it brought, and the policy
+            # needs four times the updates, even in rollouts that are true.
             "imagination.horizon": 12,
             "imagination.horizon_growth_limit": 0,
             "agent.acting": "posterior",
             "trainer.env_steps": 10_000,
-            # Random play first: what has not been seen some five times in each place is not foreseen there.
+            # Random play first: what has not been seen some five times in each place is not predicted there.
             "trainer.warmup": 4_500,
             "trainer.save_every": 5_000,
             "evaluation.episodes": 100,

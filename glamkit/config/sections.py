@@ -8,12 +8,11 @@ is the field's default; presets and overrides say what they change.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-from glamkit.config.fields import Checked, coerce, setting
+from glamkit.config.fields import Checked, coerce, falling, game_name, setting
 from glamkit.errors import GlamkitError, nearest
 
 Section = TypeVar("Section", bound="Checked")
@@ -35,18 +34,6 @@ class EnvConfig(Checked):
         """Checks the fields; a game has one name, whichever of its names was given."""
         super().__post_init__()
         object.__setattr__(self, "game", game_name(self.game))
-
-
-def game_name(name: str) -> str:
-    """The one name of a game that has several: ``Pong`` for ``ALE/Pong-v5``, ``ale_py:Pong`` and so on.
-
-    Only text is looked at; whether there is such a game is found out when it is opened.
-    """
-    module, colon, own = name.rpartition(":")
-    if colon and own and re.fullmatch(r"ale_py|glamkit(\.envs(\.tiny_games)?)?", module):
-        name = own
-    atari = re.fullmatch(r"ALE/([A-Za-z0-9]+)-v5", name)
-    return atari[1] if atari else name
 
 
 @dataclass(frozen=True)
@@ -96,7 +83,7 @@ class WorldModelConfig(Checked):
 
 @dataclass(frozen=True)
 class ImaginationConfig(Checked):
-    """Where dreams start, how long they last and what they remember."""
+    """Where imagined rollouts start, how long they last and what they remember."""
 
     contexts: Literal["replay", "batch"] = setting(
         "replay", "choice", "encode fresh random windows (as released), or reuse the model update's latents"
@@ -105,12 +92,12 @@ class ImaginationConfig(Checked):
         "window", "choice", "re-read the last tokens at each step (as released), or carry the Mamba state"
     )
     begin: int = setting(
-        0, "agent steps", "until then only the model learns and actions are random: its first dreams mislead", 0
+        0, "agent steps", "until then only the model learns and actions are random: its first rollouts mislead", 0
     )
-    starts: int = setting(1024, "dreams", "imagined in parallel", 1)
-    context_length: int = setting(8, "steps", "of real experience before a dream; also the window it reads", 2, 64)
+    starts: int = setting(1024, "rollouts", "imagined in parallel", 1)
+    context_length: int = setting(8, "steps", "of real experience before a rollout; also the window it reads", 2, 64)
     horizon: int = setting(16, "steps", "H at the start of training", 1, 1024)
-    horizon_growth: int = setting(3125, "agent steps", "for each, dreams get one step longer: the model improves", 1)
+    horizon_growth: int = setting(3125, "agent steps", "for each, rollouts get one step longer: the model improves", 1)
     horizon_growth_limit: int = setting(32, "steps", "most that is added to the horizon", 0, 1024)
 
 
@@ -270,7 +257,7 @@ class Config:
             )
         if self.imagination.begin >= trainer.env_steps:
             raise GlamkitError(
-                f"imagination.begin = {self.imagination.begin} leaves nothing to dream in env_steps = "
+                f"imagination.begin = {self.imagination.begin} leaves nothing to imagine in env_steps = "
                 f"{trainer.env_steps}; use at most {trainer.env_steps - 1}."
             )
         if replay.capacity < trainer.warmup:
@@ -300,11 +287,6 @@ class Config:
             for key, value in (table.items() if isinstance(table, Mapping) else [("", table)])
         }
         return override(replace(Config(), preset=preset), flat)
-
-
-def falling(value: float, share: float, progress: Any) -> Any:
-    """A value that falls evenly to that share of itself, after so much (0 to 1; also a tensor) of the training."""
-    return value * (1 - (1 - share) * progress)
 
 
 def override(config: Config, changes: Mapping[str, Any]) -> Config:

@@ -124,9 +124,7 @@ def _hint(registered: str) -> str:
     """The name to use instead: the same game under its right name, or else the nearest ones."""
     wanted = _bare(registered)
     same = [known for known in _names() if wanted and _bare(known) == wanted]
-    if same:
-        return f"use {same[-1]!r}."  # the newest version
-    return nearest(registered, _names())
+    return f"use {same[-1]!r}." if same else nearest(registered, _names())  # the newest version
 
 
 def _bare(name: str) -> str:

@@ -17,14 +17,14 @@ EVERY = 4  # steps between the frames whose spread is measured: neighbours are a
 
 @torch.no_grad()
 def detection(predicted: Int[Tensor, "*n"], actual: Int[Tensor, "*n"]) -> dict[str, Tensor]:
-    """How well events are foreseen; an event is a value other than 0, and is foreseen by the same value.
+    """How well events are predicted; an event is a value other than 0, and is predicted by the same value.
 
     Returns:
-        ``hits`` foreseen and come, ``alarms`` foreseen, ``events`` come, each as a share of all steps.
+        ``hits`` predicted and come, ``alarms`` predicted, ``events`` come, each as a share of all steps.
     """
     hits = (predicted == actual) & (actual != 0)
-    found = {"hits": hits, "alarms": predicted != 0, "events": actual != 0}
-    return {name: share.float().mean() for name, share in found.items()}
+    shares = {"hits": hits, "alarms": predicted != 0, "events": actual != 0}
+    return {name: share.float().mean() for name, share in shares.items()}
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def heads(
     termination: Float[Tensor, "*n"],
     terminations: Shaped[Tensor, "*n"],
 ) -> dict[str, Tensor]:
-    """What the reward and the termination head (logits of both) foresaw of what came.
+    """What the reward and the termination head (logits of both) predicted of what came.
 
     Returns:
         ``reward_`` and ``termination_`` with hits, alarms and events of `detection`, and ``termination_predicted``,
@@ -51,9 +51,9 @@ def heads(
     """
     signs = detection(sign(reward.softmax(-1), bins), sign(two_hot(rewards, bins), bins))
     ends = detection((termination > 0).long(), (terminations > 0.5).long())
-    found = {f"reward_{name}": share for name, share in signs.items()}
-    found |= {f"termination_{name}": share for name, share in ends.items()}
-    return found | {"termination_predicted": termination.sigmoid().mean()}
+    shares = {f"reward_{name}": share for name, share in signs.items()}
+    shares |= {f"termination_{name}": share for name, share in ends.items()}
+    return shares | {"termination_predicted": termination.sigmoid().mean()}
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ videos/          pictures of training, and episodes of evaluations
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -43,7 +44,7 @@ class Run:
         self.checkpoints = self.folder / "checkpoint"
         self.replay = self.folder / "replay"
         older = self.folder / "keepsakes"  # what runs of before have instead
-        self.snapshots = older if older.is_dir() else self.folder / "snapshots"
+        self.snapshots = older if os.path.isdir(older) else self.folder / "snapshots"  # noqa: PTH112 - never raises
         self.evaluation_file = self.folder / "evaluation.json"
         self.status_file = self.folder / "status.json"
         self.stop_file = self.folder / "STOP"
@@ -71,6 +72,8 @@ class Run:
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
             inspect(self.folder)
+            if self.shared_file.exists():
+                raise GlamkitError(f"{self.folder} is a shared run, which can be looked at but not trained on.")
             for path in (self.config_file, self.log_file, self.lock_file):
                 if path.is_dir():
                     raise GlamkitError(f"{path} is a folder where a run has a file; use another run_dir.")
@@ -79,8 +82,6 @@ class Run:
                     raise GlamkitError(f"{path} is a file where a run has a folder; use another run_dir.")
         except (OSError, ValueError) as error:
             raise GlamkitError(f"run_dir = {str(self.folder)!r} cannot be written: {reason(error)}.") from None
-        if self.shared_file.exists():
-            raise GlamkitError(f"{self.folder} is a shared run, which can be looked at but not trained on.")
         if self.started:
             if not coerce("resume", resume, bool):
                 raise GlamkitError(f"{self.folder} already holds a run; use resume=True, or another run_dir.")

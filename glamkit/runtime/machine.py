@@ -24,7 +24,7 @@ from glamkit.errors import GlamkitError
 from glamkit.runtime.cuda_graphs import Recorded, Recorder
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
-LONG = 4_000  # updates after which a minute or two of compiling has paid: on a CPU it saves a sixth of 160 ms
+LONG = 4_000  # updates after which a minute or two of compiling is saved: on a CPU it saves a sixth of 160 ms
 
 logger = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -116,7 +116,7 @@ class Machine:
                 torch.backends.cudnn.benchmark = False
                 torch.use_deterministic_algorithms(True, warn_only=True)
             else:
-                torch.backends.cudnn.benchmark = True  # shapes stay the same: a search pays
+                torch.backends.cudnn.benchmark = True  # shapes stay the same: a search is worth its time
         self.compiles = _resolve_compile(config.compile, self.device, updates)
         self.recorder = Recorder(self.device) if self.device.type == "cuda" and config.record else None
         self.kernel = "glamkit" if config.deterministic else config.kernel

@@ -1,7 +1,7 @@
 """Why a run does not learn, from its log alone: ratios of what was counted, and a verdict in a few sentences.
 
 Causes come before what they cause: without rewards in the replay nobody can learn to predict them, without pictures
-there is nothing to predict from, without a model dreams are worth nothing, and without true dreams no policy is.
+there is nothing to predict from, without a model no rollout is true, and without true rollouts no policy learns.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Finding(NamedTuple):
 
 
 def ratios(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Precision and recall of the reward and the termination head; absent where nothing was foreseen or came."""
+    """Precision and recall of the reward and the termination head; absent where nothing was predicted or came."""
     found = {}
     for head in ("reward", "termination"):
         name = f"world_model/{head}"
@@ -117,8 +117,8 @@ def verdict(entries: Iterable[Mapping[str, Any]], config: Config) -> list[Findin
     broken = [finding for finding in (not_finite(record),) if finding]
     if not broken and errors > 3:
         counts = len(record.first_returns), len(record.last)
-        said = f"the first {counts[0]} episodes returned {first:.2f} on average, the last {counts[1]} {last:.2f}."
-        return [*beyond, Finding("learning shows", said)]
+        text = f"the first {counts[0]} episodes returned {first:.2f} on average, the last {counts[1]} {last:.2f}."
+        return [*beyond, Finding("learning shows", text)]
     found = broken or beyond + [finding for check in CHECKS for finding in check(record)]
     return found or [nothing(record)]
 
@@ -128,8 +128,8 @@ def not_finite(record: LogSummary) -> Finding | None:
     for line in record.lines:
         for key in ("world_model/total", "actor_critic/total"):
             if key in line and line[key] is None:
-                said = f"{key} is not finite since step {line['step']:,}: lower that optimizer's learning_rate or clip."
-                return Finding("training broke down", said)
+                text = f"{key} is not finite since step {line['step']:,}: lower that optimizer's learning_rate or clip."
+                return Finding("training broke down", text)
     return None
 
 
@@ -137,10 +137,10 @@ def nothing(record: LogSummary) -> Finding:
     """No finding, and no learning either."""
     first, last, _ = record.gain
     if math.isnan(last):
-        said = f"{len(record.episodes)} episodes have ended, too few to compare; no fault shows. Train longer."
+        text = f"{len(record.episodes)} episodes have ended, too few to compare; no fault shows. Train longer."
     else:
-        said = f"the return went from {first:.2f} at first to {last:.2f}; no fault shows. Train longer."
-    return Finding("no learning yet", said)
+        text = f"the return went from {first:.2f} at first to {last:.2f}; no fault shows. Train longer."
+    return Finding("no learning yet", text)
 
 
 # The checks: each looks for one cause, in the order in which one causes the next --------------------------------------
@@ -153,8 +153,8 @@ def no_reward(record: LogSummary) -> Iterator[Finding]:
     ):
         return
     if any("replay/reward_rate" in line for line in record.lines):
-        said = f"of {record.step:,} steps none was rewarded. Explore longer (trainer.warmup, actor_critic.entropy), or "
-        yield Finding("the replay holds no reward yet", said + "choose a game with more frequent rewards.")
+        text = f"of {record.step:,} steps none was rewarded. Explore longer (trainer.warmup, actor_critic.entropy), or "
+        yield Finding("the replay holds no reward yet", text + "choose a game with more frequent rewards.")
 
 
 def beyond_bins(record: LogSummary) -> Iterator[Finding]:
@@ -167,9 +167,9 @@ def beyond_bins(record: LogSummary) -> Iterator[Finding]:
         sizes = [line[key] for line in record.logged if line.get(key) is not None]
         if sizes:
             limit = getattr(record.config, section).bin_limit
-            said = f"up to {max(sizes):.6g} where {section}.bin_limit = {limit:g} ends at {math.expm1(limit):.6g}, and "
+            text = f"up to {max(sizes):.6g} where {section}.bin_limit = {limit:g} ends at {math.expm1(limit):.6g}, and "
             cure = f"learned as that: use {section}.bin_limit={wide_enough(max(sizes)):g} or more in a new run."
-            yield Finding(f"{what} lie beyond the bins", said + cure)
+            yield Finding(f"{what} lie beyond the bins", text + cure)
 
 
 def unseen_rewards(record: LogSummary) -> Iterator[Finding]:
@@ -178,10 +178,10 @@ def unseen_rewards(record: LogSummary) -> Iterator[Finding]:
     if rate > 0 and events == 0:
         settings = record.config.world_model
         bins = math.expm1(2 * settings.bin_limit / (settings.bins - 1))
-        said = (
+        text = (
             f"they are {record.mean('replay/reward_size') / rate:.2g} on average, and bins are {bins:.2g} apart at 0: "
         )
-        yield Finding("the rewards are too small to be seen", said + "multiply the game's rewards.")
+        yield Finding("the rewards are too small to be seen", text + "multiply the game's rewards.")
 
 
 def no_pictures(record: LogSummary) -> Iterator[Finding]:
@@ -194,20 +194,20 @@ def no_pictures(record: LogSummary) -> Iterator[Finding]:
     cure = (
         "train longer" if now < 0.97 * before else "raise world_model_optimizer.learning_rate or the number of latents"
     )
-    said = f"the error is {unexplained:.0%} of that of one still picture; {trend}: {cure}. Small things come last."
-    yield Finding("the pictures are not reconstructed", said)
+    text = f"the error is {unexplained:.0%} of that of one still picture; {trend}: {cure}. Small things come last."
+    yield Finding("the pictures are not reconstructed", text)
 
 
 def blind_prior(record: LogSummary) -> Iterator[Finding]:
     """The forecast of the next frame is not trained."""
     free, floor = record.mean("world_model/dynamics_free"), record.config.world_model.free_nats
     if free > 0.9:
-        said = f"the KL stayed below its free bits, {floor:g} nats, in {free:.0%} of updates, so it is not trained: "
-        yield Finding("the prior predicts nothing", said + "lower world_model.free_nats.")
+        text = f"the KL stayed below its free bits, {floor:g} nats, in {free:.0%} of updates, so it is not trained: "
+        yield Finding("the prior predicts nothing", text + "lower world_model.free_nats.")
 
 
 def reward_head(record: LogSummary) -> Iterator[Finding]:
-    """Rewards come unforeseen, or are foreseen in vain."""
+    """Rewards that are not predicted, or predicted and do not come."""
     recall, rate = (
         record.ratio("world_model/reward_hits", "world_model/reward_events"),
         record.mean("replay/reward_rate"),
@@ -217,36 +217,36 @@ def reward_head(record: LogSummary) -> Iterator[Finding]:
         return
     if recall < 0.5:
         never = "predicts no reward yet" if record.mean("world_model/reward_alarms") == 0 else "misses rewards"
-        said = f"recall {recall:.0%}, at {rate:.1%} rewarded steps. Are the things seen that bring them? If so train "
-        yield Finding(f"the reward head {never}", said + "longer, or let a batch hold more steps (replay.batch_size).")
+        text = f"recall {recall:.0%}, at {rate:.1%} rewarded steps. Are the things seen that bring them? If so train "
+        yield Finding(f"the reward head {never}", text + "longer, or let a batch hold more steps (replay.batch_size).")
     elif precision < 0.5:
-        said = f"precision {precision:.0%}, recall {recall:.0%}. Dreams then reward what brings nothing: train longer."
-        yield Finding("the reward head sees rewards that do not come", said)
+        text = f"precision {precision:.0%}, recall {recall:.0%}. Dreams then reward what brings nothing: train longer."
+        yield Finding("the reward head sees rewards that do not come", text)
 
 
 def termination_head(record: LogSummary) -> Iterator[Finding]:
-    """Ends come unforeseen, or dreams end for no reason."""
+    """Ends that are not predicted, or imagined rollouts that end for no reason."""
     predicted, real = record.mean("world_model/termination_predicted"), record.mean("world_model/termination_events")
-    dreamt = record.mean("imagination/termination")
+    imagined = record.mean("imagination/termination")
     if real > 0 and not 0.5 <= predicted / real <= 2:
-        said = f"predicted with a mean probability of {predicted:.2%}, they come in {real:.2%} of steps: train longer."
-        yield Finding("terminations are misjudged", said)
-    elif dreamt > max(3 * real, 0.01):
-        said = f"{dreamt:.1%} of imagined steps end, {real:.1%} of real ones: nothing is learned beyond them."
-        yield Finding("dreams end too soon", said)
+        text = f"predicted with a mean probability of {predicted:.2%}, they come in {real:.2%} of steps: train longer."
+        yield Finding("terminations are misjudged", text)
+    elif imagined > max(3 * real, 0.01):
+        text = f"{imagined:.1%} of imagined steps end, {real:.1%} of real ones: nothing is learned beyond them."
+        yield Finding("dreams end too soon", text)
 
 
-def false_dreams(record: LogSummary) -> Iterator[Finding]:
-    """Dreams promise what games do not give."""
-    dreamt, size = record.mean("imagination/reward"), record.mean("replay/reward_size")
+def false_rollouts(record: LogSummary) -> Iterator[Finding]:
+    """Imagined rollouts promise what games do not give."""
+    imagined, size = record.mean("imagination/reward"), record.mean("replay/reward_size")
     if len(record.last) < EPISODES:
         return
     given = sum(e["episode/return"] for e in record.last) / sum(e["episode/length"] for e in record.last)
-    if dreamt - given > 0.75 * size:
-        promise, real = dreamt * record.length, given * record.length
-        said = f"they promise {promise:.2f} per episode, games of that time gave {real:.2f}. The policy lives off the "
+    if imagined - given > 0.75 * size:
+        promise, real = imagined * record.length, given * record.length
+        text = f"they promise {promise:.2f} per episode, games of that time gave {real:.2f}. The policy lives off the "
         yield Finding(
-            "dreams are too good", said + "model's faults: shorten imagination.horizon, or train the model more."
+            "dreams are too good", text + "model's faults: shorten imagination.horizon, or train the model more."
         )
 
 
@@ -256,16 +256,16 @@ def collapsed(record: LogSummary) -> Iterator[Finding]:
     first, last, _ = record.gain
     if share < 0.05:
         stuck = "" if math.isnan(last) else f" while the return went from {first:.2f} at first to {last:.2f}"
-        said = f"entropy {share:.1%} of its maximum{stuck}: raise "
-        yield Finding("the policy collapsed", said + "actor_critic.entropy or lower its learning_rate.")
+        text = f"entropy {share:.1%} of its maximum{stuck}: raise "
+        yield Finding("the policy collapsed", text + "actor_critic.entropy or lower its learning_rate.")
     elif share > 0.85:  # a fresh policy has 0.9 to 1
         scale = record.mean("actor_critic/scale")
-        said = (
+        text = (
             f"entropy {share:.1%} of its maximum; advantages are {size:.2g} on average, after division by {scale:.2g}."
         )
         blind = " Dreams show no difference between actions: look at rewards in dreams, lengthen imagination.horizon."
         slow = " Dreams do tell actions apart: train longer, or raise actor_critic_optimizer.learning_rate."
-        yield Finding("the policy is still random", said + (blind if size < 0.01 else slow))
+        yield Finding("the policy is still random", text + (blind if size < 0.01 else slow))
 
 
 def clipped(record: LogSummary) -> Iterator[Finding]:
@@ -274,8 +274,8 @@ def clipped(record: LogSummary) -> Iterator[Finding]:
         share, norm = record.mean(f"{name}/clipped"), record.mean(f"{name}/gradient_norm")
         if share > 0.9:
             clip = getattr(record.config, f"{name}_optimizer").clip
-            said = f"in {share:.0%} of updates; its norm is {norm:.3g} and {name}_optimizer.clip {clip:g}: raise it."
-            yield Finding(f"the gradient of {name} is clipped", said)
+            text = f"in {share:.0%} of updates; its norm is {norm:.3g} and {name}_optimizer.clip {clip:g}: raise it."
+            yield Finding(f"the gradient of {name} is clipped", text)
 
 
 CHECKS: tuple[Callable[[LogSummary], Iterator[Finding]], ...] = (
@@ -286,6 +286,6 @@ CHECKS: tuple[Callable[[LogSummary], Iterator[Finding]], ...] = (
     blind_prior,
     reward_head,
     termination_head,
-    false_dreams,
+    false_rollouts,
     collapsed,
 )

@@ -1,5 +1,5 @@
 """What can go wrong in a step, caught before it costs the run: numbers that are none, memory, a game that crashes or
-pays more than the heads can predict.
+rewards more than the heads can predict.
 
 Nothing here waits for a GPU between two lines of the log.
 """
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class Update(NamedTuple):
-    """One update, to be judged later."""
+    """One update, to be checked later."""
 
     step: int
     name: str  # of the model
@@ -66,14 +66,14 @@ class Guard:
     def note(self, step: int, name: str, loss: Tensor, norm: Tensor) -> None:
         """Takes in an update of the model of that name before it is made.
 
-        On a CPU it is judged at once, elsewhere at the next `check`.
+        On a CPU it is checked at once, elsewhere at the next `check`.
         """
         self.pending.append(Update(step, name, loss.detach() + norm, self.replay.drawn))
         if loss.device.type == "cpu" or len(self.pending) >= PENDING:
             self.check()
 
     def check(self, model: nn.Module | None = None) -> None:
-        """Judges the updates since the last time, and the weights of a model that is about to be saved.
+        """Checks the updates since the last time, and the weights of a model that is about to be saved.
 
         Raises:
             GlamkitError: one was not finite; the batch is dumped. From then on always, as the weights are spoilt.
@@ -260,9 +260,9 @@ def check_memory(config: Config, actions: int, machine: Machine) -> None:
         GlamkitError: with the figures, and what to lower.
     """
     frame, latent = 3 * config.env.image_size**2, config.world_model.variables * config.world_model.classes
-    batch, dreams = config.replay.batch_size * config.replay.sequence_length, config.imagination.starts
-    states = dreams * (config.imagination.horizon + 1) * (latent + config.world_model.width) * FLOAT
-    frames = 0 if config.imagination.contexts == "batch" else dreams * config.imagination.context_length * frame
+    batch, rollouts = config.replay.batch_size * config.replay.sequence_length, config.imagination.starts
+    states = rollouts * (config.imagination.horizon + 1) * (latent + config.world_model.width) * FLOAT
+    frames = 0 if config.imagination.contexts == "batch" else rollouts * config.imagination.context_length * frame
     per_step = frame + 2 * FLOAT + 8  # a stored step: frame, reward, termination, action
     needs = {
         # Weights, their gradients and Adam's two averages.
@@ -306,8 +306,8 @@ def explained(config: Config, machine: Machine) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        said = str(error).lower()
-        full = "out of memory" in said or "allocate memory" in said or "not enough memory" in said
+        text = str(error).lower()
+        full = "out of memory" in text or "allocate memory" in text or "not enough memory" in text
         if not (full or isinstance(error, MemoryError)):
             raise
         places = [frame.name for frame in traceback.extract_tb(error.__traceback__)]

@@ -126,7 +126,7 @@ def open_run(what: str | Path, checkpoint: int | None = None) -> LoadedRun:
 
 
 def at(opened: LoadedRun, step: int) -> LoadedRun:
-    """The same run with the agent as it was after `step` steps: there is a snapshot or a checkpoint of that moment.
+    """The same run with the agent as it was after `step` steps: there is a snapshot or a checkpoint of that step.
 
     Raises:
         GlamkitError: there is neither, or it is damaged.

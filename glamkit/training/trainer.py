@@ -182,7 +182,7 @@ class Trainer:
         return observed
 
     def imagine(self, batch: Batch, observed: Observed) -> Rollout:
-        """Dreams from real contexts, following the policy."""
+        """Imagined rollouts from real contexts, following the policy."""
         settings = self.config.imagination
         if settings.contexts == "batch":
             context = choose_contexts(batch, observed.latent, settings.starts, settings.context_length)
@@ -211,7 +211,7 @@ class Trainer:
 
     @property
     def horizon(self) -> int:
-        """H now: longer dreams as the world model improves."""
+        """H now: longer rollouts as the world model improves."""
         settings = self.config.imagination
         return settings.horizon + min(self.step // settings.horizon_growth, settings.horizon_growth_limit)
 

@@ -220,6 +220,9 @@ def test_jupyter() -> None:
 def test_atari_browser_scan_and_disk() -> None:
     assert doctor.check_atari("", "ale-py 0.12").state == "ok"
     assert doctor.check_atari("NamespaceNotFound: Namespace ALE not found", "").state == "problem"
+    missing = doctor.check_atari("FileNotFoundError: No such file: 'tennis.bin'", "")
+    assert missing.state == "problem" and "a ROM cannot be opened" in missing.said
+    assert missing.mend == "pip install --force-reinstall --no-deps ale-py"
     assert doctor.check_browser("").state == "note"
     assert doctor.check_browser("/usr/bin/chromium").state == "ok"
     assert "Triton kernels" in doctor.check_scan(True, "gpu").said
@@ -238,9 +241,8 @@ def test_what_cannot_be_examined_is_noted_and_the_rest_goes_on() -> None:
 
 
 def test_the_report_puts_the_mend_under_its_finding() -> None:
-    text = doctor.report(
-        [DoctorFinding("disk", "ok", "fine."), DoctorFinding("atari", "problem", "broken.", "mend it")]
-    )
+    findings = [DoctorFinding("disk", "ok", "fine."), DoctorFinding("atari", "problem", "broken.", "mend it")]
+    text = doctor.report(findings)
     assert [line.split() for line in text.splitlines()] == [
         ["ok", "disk", "fine."],
         ["problem", "atari", "broken."],
@@ -254,11 +256,8 @@ def test_only_a_problem_is_an_error(
 ) -> None:
     monkeypatch.setattr(doctor, "examine", lambda: [DoctorFinding("x", state, "said.")])
     assert cli.main(["doctor", "--json"]) == status
-    table = json.loads(capsys.readouterr().out)
-    assert table == {
-        "healthy": status == 0,
-        "findings": [{"name": "x", "state": state, "said": "said.", "mend": ""}],
-    }
+    finding = {"name": "x", "state": state, "said": "said.", "mend": ""}
+    assert json.loads(capsys.readouterr().out) == {"healthy": status == 0, "findings": [finding]}
 
 
 def run_doctor(before: str = "pass") -> tuple[int, dict[str, dict[str, str]]]:

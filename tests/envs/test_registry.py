@@ -31,6 +31,16 @@ def test_atari_games_go_by_their_plain_name(name: str) -> None:
         ("Cart-pole-v1", "'CartPole-v1'"),
         ("PongNoFrameskip-v4", "outdated id; use 'Pong'"),
         ("Pong-v0", "outdated id; use 'Pong'"),
+        ("PongDeterministic-v4", "unknown game 'PongDeterministic-v4'; use 'Pong'."),
+        ("ALE/Pong-v4", "unknown game 'ALE/Pong-v4'; use 'Pong'."),
+        ("ALE/Pong-ram-v5", "unknown game 'ALE/Pong-ram-v5'; use 'Pong'."),
+        ("Catch", "unknown game 'Catch'; use 'glamkit/Catch-v0'."),
+        ("glamkit/Catch", "unknown game 'glamkit/Catch'; use 'glamkit/Catch-v0'."),
+        ("Catch-v1", "unknown game 'Catch-v1'; use 'glamkit/Catch-v0'."),
+        (
+            "CartPole-v1",
+            "register it inside gymnasium.wrappers.AddRenderObservation to play from its rendered pictures",
+        ),
         ("", "unknown game ''; allowed: Adventure, AirRaid"),
         ("no_such_module:Pong", "module of 'no_such_module:Pong' cannot be imported: No module named 'no_such_module'"),
         (":Pong", "cannot be imported"),
@@ -64,11 +74,66 @@ def test_a_module_can_register_the_game(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import gymnasium\nx = = 1\n", r"SyntaxError: invalid syntax, line 2 of .*broken_game\.py"),
+        ("raise RuntimeError('no licence')\n", "RuntimeError: no licence"),
+        ("raise SystemExit(3)\n", "SystemExit: 3"),
+        ("import nowhere_at_all\n", "No module named 'nowhere_at_all'"),
+        ("1 / 0\n", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_module_that_does_not_import_is_one_sentence(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_game.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(GlamkitError, match=rf"^the module of 'broken_game:mine/X-v0' cannot be imported: {said}\.$"):
+        resolve_game("broken_game:mine/X-v0")
+
+
+def test_a_game_that_draws_itself_plays_from_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way out that is named for games such as CartPole."""
+    text = (
+        "import gymnasium\n"
+        "from gymnasium.wrappers import AddRenderObservation\n"
+        "def make(**options):\n"
+        "    return AddRenderObservation(gymnasium.make('glamkit/Catch-v0', render_mode='rgb_array'))\n"
+        "gymnasium.register('mine/Drawn-v0', make)\n"
+    )
+    (tmp_path / "drawn_game.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    env = make_env(EnvConfig(game="drawn_game:mine/Drawn-v0", image_size=32))
+    assert env.reset(0).max() == 255 and env.num_actions == 3
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [resolve_game, lambda game: make_env(EnvConfig(game=game)), lambda game: make_vector(EnvConfig(game=game), 2, 0)],
+)
+def test_a_missing_rom_is_one_sentence_with_a_mend(
+    opening: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> Path:
+        raise FileNotFoundError(2, "No such file or directory", f"{name}.bin")
+
+    monkeypatch.setattr("ale_py.roms.get_rom_path", missing)
+    sentence = r"^the ROM of Pong cannot be opened \(No such file or directory\); to mend it: "
+    with pytest.raises(GlamkitError, match=sentence + "pip install --force-reinstall --no-deps ale-py"):
+        opening("Pong")
+    monkeypatch.setenv("ALE_ROMS_DIR", str(tmp_path))
+    with pytest.raises(GlamkitError, match=sentence + "unset ALE_ROMS_DIR"):
+        opening("Pong")
+
+
+@pytest.mark.parametrize(
     ("space", "value", "complaint"),
     [
         ("observation_space", Box(0, 1, (8, 8, 3), np.float32), "observations are Box (8, 8, 3) float32"),
         ("observation_space", Box(0, 255, (3, 8, 8), np.uint8), "observations are Box (3, 8, 8) uint8"),
         ("observation_space", Box(0, 255, (128,), np.uint8), "observations are Box (128,) uint8"),
+        ("observation_space", Box(0, 255, (8, 8, 4), np.uint8), "observations are Box (8, 8, 4) uint8"),
+        ("observation_space", Box(0, 255, (0, 8, 3), np.uint8), "observations are Box (0, 8, 3) uint8"),
         ("action_space", Box(-1, 1, (2,)), "actions are Box, not Discrete"),
         ("reset", None, ""),
     ],

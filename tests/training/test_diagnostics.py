@@ -83,6 +83,49 @@ def test_nothing_was_trained() -> None:
     assert only([]).text == "0 steps were played, and the first 100 are random."
 
 
+def test_what_lies_beyond_the_bins_comes_first_and_beside_learning() -> None:
+    config = preset(
+        "debug", "trainer.env_steps=1000 trainer.warmup=100 world_model.bin_limit=3 actor_critic.bin_limit=4"
+    )
+    changes = {"replay/reward_beyond": 100.0, "replay/return_beyond": 900.0, "actor_critic/return_beyond": 60.0}
+    signs = ["rewards lie beyond the bins", "returns lie beyond the bins", "imagined returns lie beyond the bins"]
+    for last, conclusion in ((-0.5, []), (0.9, ["learning shows"])):
+        entries = made_up(last=last)
+        next(entry for entry in entries if entry["kind"] == "log").update(changes)  # in random play, before any update
+        found = verdict(entries, config)
+        assert [finding.sign for finding in found] == signs + conclusion
+        assert found[0].text == (
+            "up to 100 where world_model.bin_limit = 3 ends at 19.0855, and learned as that: use "
+            "world_model.bin_limit=4.7 or more in a new run."
+        )
+        assert "actor_critic.bin_limit = 4 ends at 53.5982" in found[1].text and "bin_limit=6.9" in found[1].text
+    assert not [finding for finding in verdict(made_up(), config) if "beyond" in finding.sign]
+
+
+def test_rewards_too_small_for_the_bins_are_named_and_give_no_nan() -> None:
+    tiny = {"replay/reward_size": 1e-7, "world_model/reward_events": 0.0, "world_model/reward_hits": 0.0}
+    changes = {key.replace("/", "__"): value for key, value in tiny.items()}
+    for alarms in (0.0, 0.1):
+        found = verdict(made_up(**changes, world_model__reward_alarms=alarms), CONFIG)
+        assert found[0].sign == "the rewards are too small to be seen"
+        assert found[0].text.startswith("they are 1e-06 on average, and bins are 0.17 apart at 0: multiply")
+        assert not [str(finding) for finding in found if "nan" in str(finding)]
+
+
+@pytest.mark.parametrize("reward", [1e-6, -1e-6, 1e-3])
+def test_a_run_with_tiny_rewards_says_so(reward: float, tmp_path: Path) -> None:
+    class Tiny(Square):
+        def step(self, action: int) -> Any:
+            frame, _, *rest = super().step(action)
+            return frame, reward, *rest
+
+    square(Tiny, length=10)
+    config = short(game=SQUARE)
+    found = [str(finding) for finding in verdict(log(finished(config, tmp_path)), config)]
+    assert f"they are {abs(reward):.2g} on average" in next(text for text in found if "too small to be seen" in text)
+    assert not [text for text in found if "nan" in text]
+
+
 CASES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"late": {"world_model/total": None}},

@@ -269,9 +269,12 @@ def test_a_checkpoint_is_evaluated_from_the_command_line(run: Path, capsys: pyte
     assert capsys.readouterr().out.splitlines()[-1] == str(run / "evaluation.json")
     assert (run / "videos" / "evaluation-best.gif").exists()
 
-    arguments = ["--checkpoint", "50", "--episodes", "3", "--actions", "greedy", "--sticky", "off", "--no-ops", "5"]
+    arguments = ["--checkpoint", "50", "--episodes", "3", "--actions", "greedy"]
     assert cli.main(["evaluate", str(run), *arguments, "--seed", "4", "--no-videos"]) == 0
-    name = "000000050-3-episodes-greedy-sticky-off-no-ops-5-seed-4.json"
+    name = "000000050-3-episodes-greedy-seed-4.json"
+    changes = "evaluation.episodes=3 evaluation.sampled=no evaluation.sticky=off evaluation.no_ops=5"
+    ataris = evaluation.name_of(preset("debug", changes, game="Pong").evaluation, 50, 4)
+    assert ataris == "000000050-3-episodes-greedy-sticky-off-no-ops-5-seed-4"
     report = json.loads((run / "evaluations" / name).read_text())
     assert report["step"] == 50 and len(report["episodes"]) == 3 and "videos" not in report
     assert report["protocol"]["sampled"] is False and report["protocol"]["seed"] == 4

@@ -5,25 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import math
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from square import SQUARE, Square, square
 from tiny_runs import finished, log, same, short
 
-from glamkit.config import EnvConfig, override, preset
-from glamkit.envs.registry import make_env
+from glamkit import cli
+from glamkit.config import EnvConfig, override
 from glamkit.errors import GlamkitError
 from glamkit.runs import status
-from glamkit.runs.log import Means
-from glamkit.runtime import available
-from glamkit.training import checkpoint, evaluation, guards
+from glamkit.training import checkpoint, evaluation
 from glamkit.training.load import open_run
 from glamkit.training.trainer import Trainer
 
@@ -149,7 +143,7 @@ def test_settings_that_mean_nothing_in_a_game_are_refused(changes: dict[str, Any
 def test_a_run_is_not_evaluated_by_settings_that_mean_nothing(tmp_path: Path, capsys: Any) -> None:
     finished(short("trainer.env_steps=50", game=CATCH), tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    assert evaluation.main([str(tmp_path), "--no-ops", "30", "--sticky", "on"]) == 2
+    assert cli.main(["evaluate", str(tmp_path), "--no-ops", "30", "--sticky", "on"]) == 2
     assert "evaluation.no_ops = 30 means nothing in glamkit/Catch-v0" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -270,139 +264,3 @@ def test_what_could_not_be_opened_is_not_written(spoil: str, tmp_path: Path) -> 
     with pytest.raises(GlamkitError, match=r"is not saved: it has made \d\d steps and stored \d\d; make the trainer"):
         trainer.save()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.pt")} == before
-
-
-# Bins -----------------------------------------------------------------------------------------------------------------
-
-
-class Paying(Square):
-    """A square that pays the same at each of ten steps."""
-
-    def __init__(self, reward: float) -> None:
-        super().__init__(length=10)
-        self.reward = reward
-
-    def step(self, action: int) -> Any:
-        frame, _, *rest = super().step(action)
-        return frame, self.reward, *rest
-
-
-LIMITS = "world_model.bin_limit=3 actor_critic.bin_limit=3"
-
-
-def test_rewards_beyond_the_bins_are_warned_of_once_and_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    square(Paying, reward=100.0)
-    with caplog.at_level(logging.WARNING, "glamkit"):
-        trainer = finished(short(LIMITS, game=SQUARE), tmp_path)
-    warned = [line.getMessage() for line in caplog.records if "beyond the bins" in line.getMessage()]
-    assert warned[0] == (
-        "Rewards such as 100 lie beyond the bins, which end at 19.0855: they are learned as that; use "
-        "world_model.bin_limit = 4.7 or more in a new run (it is 3), or smaller rewards."
-    )
-    returned = 100 * (1 - 0.985**10) / (1 - 0.985)
-    assert f"Returns such as {returned:.6g} lie beyond" in warned[1] and "actor_critic.bin_limit = 6.9" in warned[1]
-    lines = [line for line in log(trainer) if line["kind"] == "log"]
-    assert {line["replay/reward_beyond"] for line in lines} == {100.0}
-    assert {line["replay/return_beyond"] for line in lines} == {pytest.approx(returned)}
-    assert math.expm1(4.7) > 100 > math.expm1(4.6) and math.expm1(6.9) > returned > math.expm1(6.8)
-
-
-@pytest.mark.parametrize(("reward", "keys"), [(1.0, set()), (-1.0, set()), (-2.5, {"replay/return_beyond"})])
-def test_what_fits_the_bins_is_not_warned_of(
-    reward: float, keys: set[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    square(Paying, reward=reward)
-    with caplog.at_level(logging.WARNING, "glamkit"):
-        trainer = finished(short(LIMITS, game=SQUARE), tmp_path)
-    assert ("beyond the bins" in caplog.text) == bool(keys)
-    assert {key for line in log(trainer) for key in line if "beyond" in key} == keys
-
-
-def test_returns_stop_at_terminations_and_count_the_largest() -> None:
-    bins = guards.BinRange(preset("debug", LIMITS), Means())
-    for reward, terminated in ((0.0, False), (10.0, False), (10.0, True), (0.0, False), (-25.0, False)):
-        bins.add(reward, terminated, False)
-    assert bins.largest_return() == -25.0
-    bins.steps.pop()
-    assert bins.largest_return() == pytest.approx(10 + 0.985 * 10)
-
-
-def test_a_resumed_run_notices_the_same_returns(tmp_path: Path) -> None:
-    square(Paying, reward=3.0)
-    config = short(LIMITS, game=SQUARE)
-    whole = finished(config, tmp_path / "whole")
-    cut = Trainer(config, tmp_path / "cut")
-    for event in cut:
-        if event.step == 57:
-            break
-    again = finished(config, tmp_path / "cut")
-    assert log(again) == log(whole) and any("replay/return_beyond" in line for line in log(again))
-
-
-# Devices and folders of before ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("made") / "run"
-    finished(short(game=CATCH), folder)
-    yield folder
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps"])
-def test_a_run_opens_and_is_evaluated_where_its_device_is_not(
-    device: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name in ("device_count", "is_available"):
-        monkeypatch.setattr(torch.cuda, name, lambda: 0)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    folder = shutil.copytree(trained, tmp_path / "run")
-    text = json.loads((folder / "config.json").read_text())
-    text["config"]["runtime"] |= {"device": device, "compile": "on"}
-    (folder / "config.json").write_text(json.dumps(text))
-    monkeypatch.setenv("CXX", "/nowhere")
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    with caplog.at_level(logging.WARNING, "glamkit"):
-        opened = open_run(folder)
-    assert opened.machine.device.type == "cpu" and "it is opened on cpu" in caplog.text
-    assert opened.config.runtime.device == device  # what it was trained on is not forgotten
-    for changes in ({}, {"runtime.device": "cpu"}):
-        assert evaluation.evaluate_run(folder, changes=changes, film=False)[0]["step"] == 64
-    with pytest.raises(GlamkitError, match=rf"runtime\.device = '{device}', but"):
-        evaluation.evaluate_run(folder, changes={"runtime.device": device}, film=False)
-
-
-def test_what_is_here_is_left_as_it_is() -> None:
-    config = preset("debug", "runtime.device=cpu").runtime
-    assert available(config) == config
-
-
-def test_a_run_with_keepsakes_opens_goes_on_and_is_evaluated(trained: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(trained, tmp_path / "run")
-    (folder / "snapshots").rename(folder / "keepsakes")
-    for path in (folder / "checkpoint").glob("000000064.*"):
-        path.unlink()
-    early = sorted(path.name for path in (folder / "keepsakes").glob("*.pt"))
-    for path in (folder / "keepsakes").glob("000000060.*"):
-        path.unlink()
-    assert open_run(folder, 57).step == 57 and not (folder / "snapshots").exists()
-    assert finished(short(game=CATCH), folder).step == 64
-    assert sorted(path.name for path in (folder / "keepsakes").glob("*.pt")) == early
-    assert evaluation.evaluate_run(folder, film=False)[0]["step"] == 64 and not (folder / "snapshots").exists()
-
-
-def test_one_game_has_one_name(tmp_path: Path) -> None:
-    names = ["Tennis", "ALE/Tennis-v5", "ale_py:Tennis", "ale_py:ALE/Tennis-v5"]
-    assert {EnvConfig(game=name).game for name in names} == {"Tennis"}
-    assert EnvConfig(game=f"glamkit.envs.tiny_games:{CATCH}").game == CATCH
-    for name in ("ALE/Pong-ram-v5", "mine:Tennis", "PongNoFrameskip-v4", "ale_py:", "late_game:mine/Late-v0"):
-        assert EnvConfig(game=name).game == name
-    finished(short("trainer.env_steps=50", game="Pong"), tmp_path)
-    text = (tmp_path / "config.json").read_text()
-    (tmp_path / "config.json").write_text(text.replace('"game": "Pong"', '"game": "ALE/Pong-v5"'))
-    assert finished(short("trainer.env_steps=50", game="ale_py:ALE/Pong-v5"), tmp_path).step == 50
-    env = make_env(EnvConfig(game="Pong"))
-    env.reset(1)
-    env.restore(env.clone() | {"game": "ALE/Pong-v5"})

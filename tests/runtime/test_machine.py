@@ -1,0 +1,77 @@
+"""What is compiled, and that its compilers live through Ctrl+C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_runs import short
+
+from glamkit.config import RuntimeConfig
+from glamkit.runs import status
+from glamkit.runtime import Machine
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT = [sys.executable, "-c", "import time; time.sleep(0.5); print('compiled')"]
+
+
+def test_a_compilers_processes_do_not_notice_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def compiling(function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            child = subprocess.Popen(WAIT, stdout=subprocess.PIPE, text=True)
+            time.sleep(0.2)
+            child.send_signal(signal.SIGINT)  # as a terminal and Jupyter send it: to every process of the group
+            os.kill(os.getpid(), signal.SIGINT)
+            assert child.communicate()[0] == "compiled\n"
+            return function(*given)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiling)
+    monkeypatch.setattr("glamkit.runtime.machine._missing_compiler", lambda _: "")
+    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        fused = Machine(RuntimeConfig(device="cpu", compile="on")).fuse(lambda value: value + 1)
+        assert fused(1) == 2
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGINT]  # this process takes it
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.slow
+def test_a_stop_while_the_compiler_runs_saves_and_stops(tmp_path: Path) -> None:
+    config = short("runtime.compile=on", game="glamkit/Catch-v0")
+    program = (
+        "import sys; from glamkit.config import Config; from glamkit.training.trainer import Trainer\n"
+        "import json; config = Config.from_dict(json.loads(sys.argv[1]))\n"
+        "for event in Trainer(config, sys.argv[2]):\n    print(event.step, flush=True)\n"
+    )
+    cold = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, config.to_json(), str(tmp_path / "run")],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=cold,
+    )  # fmt: skip
+    assert child.stdout is not None
+    limit = threading.Timer(500, child.kill)
+    limit.start()
+    for line in child.stdout:
+        if line.strip() == "48":  # the next step compiles
+            break
+    time.sleep(15)
+    os.killpg(child.pid, signal.SIGINT)
+    rest = child.communicate()[0]
+    limit.cancel()
+    told = status.read(tmp_path / "run" / "status.json")
+    assert (child.returncode, told.state, told.step, told.saved) == (0, "stopped", 49, 49), rest
