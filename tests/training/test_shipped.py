@@ -1,0 +1,46 @@
+"""Runs that come with the package open by name and score what their files say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glamkit.errors import GlamkitError
+from glamkit.training import evaluation, open_run, shared_runs
+
+MEGABYTE = 2**20
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLAMKIT_CACHE", str(tmp_path / "cache"))
+
+
+def test_they_are_small_and_have_a_card() -> None:
+    files = shared_runs.shipped()
+    assert "catch" in files
+    assert max(file.stat().st_size for file in files.values()) <= 6 * MEGABYTE
+    assert sum(file.stat().st_size for file in files.values()) <= 20 * MEGABYTE
+    card = (files["catch"].parent / "README.md").read_text()
+    assert all(f"| `{name}` | `glamkit train " in card for name in files)
+    with pytest.raises(
+        GlamkitError, match="'cacth' is no run folder, shared file or shipped run; did you mean 'catch'"
+    ):
+        open_run("cacth")
+
+
+@pytest.mark.parametrize("name", sorted(shared_runs.shipped()))
+def test_each_scores_what_its_file_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = open_run(name).run
+    said = json.loads(run.evaluation_file.read_text())
+    returns = np.array([episode["return"] for episode in said["episodes"]])
+    report, _ = evaluation.evaluate_run(name, seed=1, film=False)
+    again = np.array([episode["return"] for episode in report["episodes"]])
+    assert len(again) == len(returns) == 100
+    error = np.sqrt((returns.var(ddof=1) + again.var(ddof=1)) / len(returns))
+    assert abs(again.mean() - returns.mean()) <= 2 * error
+    assert said["mean_return"] == pytest.approx(returns.mean())
