@@ -19,7 +19,7 @@ seed_option = click.option("--seed", default=1, show_default=True, help="Everyth
 
 @glamkit.command(epilog=examples("glamkit train Pong --preset quick --seed 1"))
 @click.argument("game")
-@click.option("--preset", "name", default="quick", show_default=True, help="quick, learn, atari100k or debug.")
+@click.option("--preset", "name", default="quick", show_default=True, help="quick, laptop, learn, atari100k or debug.")
 @seed_option
 @click.option("--env-steps", type=int, help="Agent steps; the preset's if left out.")
 @click.option("--run-dir", help="The run's folder; runs/GAME-PRESET-seedN if left out.")
