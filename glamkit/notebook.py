@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import html
 import importlib.util
+import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -96,6 +97,20 @@ def find(name: str) -> Path:
     if stem not in known:
         raise GlamkitError(f"unknown notebook {name!r}; {nearest(name, known)}")
     return known[stem]
+
+
+def check_names(notebook: Path, names: Iterable[str]) -> None:
+    """Refuses names that are no parameters of a notebook, before a kernel is started for it.
+
+    Raises:
+        GlamkitError: an unknown name, with the nearest right one.
+    """
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    known = [name for cell in tagged for name in assigned(cell)]
+    for name in names:
+        if name not in known:
+            raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
 
 
 def place(target: str | None = None) -> tuple[Path, list[str]]:

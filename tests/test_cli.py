@@ -161,5 +161,25 @@ def test_a_notebook_runs_in_batch(tmp_path: Path) -> None:
     done = run("notebook", "report", "-p", "repeats", "20", "--output", str(target))
     assert done.returncode == 0, done.stderr
     assert json.loads(target.read_text())["cells"]
+    before = target.read_bytes()
     done = run("notebook", "05_report", "-p", "repeast", "20", "--output", str(target))
+    assert (done.returncode, done.stderr) == (2, "unknown parameter 'repeast'; did you mean 'repeats'?\n")
+    assert target.read_bytes() == before, "nothing was started"
+    done = run("notebook", "05_report", "-p", "repeats", "many", "--output", str(target))
     assert done.returncode == 1 and f"what it showed is in {target}" in done.stderr
+
+
+def test_an_evaluation_that_is_left_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from glamkit.training import evaluation
+
+    def left(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    line = ["train", "glamkit/Catch-v0", *SMALL, "--run-dir", str(tmp_path / "run")]
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "evaluate", left)
+        assert cli.main(line) == 130
+    assert "the run is trained and saved: run it again to go on." in capsys.readouterr().err
+    assert cli.main(line) == 0 and (tmp_path / "run" / "evaluation.json").exists()

@@ -49,9 +49,14 @@ def train(
         raise StoppedError(str(failure)) if trainer.session.stops.reason else failure from None
     if not trainer.run.evaluation_file.exists():
         film = trainer.run.folder / "videos" / "evaluation"
-        with work():
-            report = evaluation.evaluate(trainer.agent, config, trainer.machine, trainer.step, film=film)
-            evaluation.save(report, trainer.run.evaluation_file)
+        try:
+            with work():
+                report = evaluation.evaluate(trainer.agent, config, trainer.machine, trainer.step, film=film)
+        except KeyboardInterrupt:
+            raise StoppedError(
+                "the evaluation was left; the run is trained and saved: run it again to go on."
+            ) from None
+        evaluation.save(report, trainer.run.evaluation_file)
         click.echo(evaluation.in_words(report))
     click.echo(f"The run is in {trainer.run.folder}. Look inside: glamkit lab, then 03_imagine with that run_dir.")
 
@@ -148,6 +153,7 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
 
     source = notebook.find(name)
     given = dict(parameters)
+    notebook.check_names(source, given)
     target = Path(output) if output else resolve(given.get("run_dir", "runs/notebooks")) / source.name
     target.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "papermill", str(source), str(target), "--log-output"]

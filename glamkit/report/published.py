@@ -1,7 +1,6 @@
 """The Atari 100k report: runs beside published methods, with intervals and everything that stands in the way.
 
-python -m glamkit.report.program runs/pong-1 runs/boxing-1 --output runs/report
-python -m glamkit.report.program --published --json published.json
+glamkit report --published --json published.json
 """
 
 from __future__ import annotations
