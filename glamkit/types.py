@@ -48,7 +48,7 @@ class Context(NamedTuple):
 class Rollout(NamedTuple):
     """A dream: states [z, h], and for each of its H actions the reward and termination.
 
-    Under autocast states may be rounded, see `WorldModel.foresee`.
+    Under autocast states may be rounded, see `WorldModel.predict_states`.
     """
 
     states: Float[Tensor, "N H+1 Z+D"]

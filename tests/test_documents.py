@@ -1,4 +1,4 @@
-"""The house rules of what people open: the README's two commands, what a notebook may hold, what CI runs."""
+"""The rules of what people open: the README's two commands, what a notebook may hold, what CI runs."""
 
 from __future__ import annotations
 

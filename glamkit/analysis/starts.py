@@ -80,8 +80,8 @@ def bounds(opened: LoadedRun, context: int | None = None, ahead: int = 0) -> tup
     replay = opened.replay
     first, last = replay.oldest + steps, replay.count - ahead
     if first > last:
-        room = len(replay) - steps
-        most = f"horizon of at most {room}" if room > 0 else f"context of at most {max(len(replay) - ahead, 0)}"
+        left = len(replay) - steps
+        most = f"horizon of at most {left}" if left > 0 else f"context of at most {max(len(replay) - ahead, 0)}"
         raise GlamkitError(
             f"{steps} real steps before a dream and {ahead} to compare it with are more than the {len(replay):,} "
             f"that are stored; use a {most}."

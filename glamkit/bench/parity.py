@@ -3,7 +3,7 @@
     glamkit parity FILE...
 
 A reference file holds outputs of the released code on made-up weights and inputs that both sides can build from a seed
-(DESIGN section 1, "Reference data"). This room builds them again, computes ours and prints one line per array. The
+(DESIGN section 1, "Reference data"). This module builds them again, computes ours and prints one line per array. The
 exit status is 0 when all agree, 1 when an array is beyond its tolerance, 2 when a file cannot be read.
 """
 

@@ -94,24 +94,24 @@ class Catch(TinyGame):
     # Ball and paddle anywhere, so that catches in every column are seen before they are sought. But never at a wall and
     # towards it: the ball would rest there first, and two pictures would not tell whether it moves at all.
     starts = tuple(
-        (0, column, slide, paddle)
+        (0, column, step_window, paddle)
         for column in range(8)
-        for slide in (-1, 0, 1)
-        if (column, slide) not in ((0, -1), (7, 1))
+        for step_window in (-1, 0, 1)
+        if (column, step_window) not in ((0, -1), (7, 1))
         for paddle in range(8)
     )
 
     def advance(self, state: State, action: int) -> tuple[State, float, bool]:
         """Moves the paddle and the ball by one column and the ball down by one row; once it has landed, it counts."""
-        row, column, slide, paddle = state
+        row, column, step_window, paddle = state
         if row == self.rows - 1:
             return state, (1.0 if column == paddle else -1.0), True
         paddle = min(max(paddle + action - 1, 0), self.cells - 1)
-        if 0 <= column + slide < self.cells:
-            column += slide
+        if 0 <= column + step_window < self.cells:
+            column += step_window
         else:  # it rests for one step at the wall, so that it lands there as often as anywhere
-            slide = -slide
-        return (row + 1, column, slide, paddle), 0.0, False
+            step_window = -step_window
+        return (row + 1, column, step_window, paddle), 0.0, False
 
     def draw(self, state: State) -> np.ndarray:
         """A white ball and a cyan paddle in the bottom row, both 4 x 4 pixels; they never overlap."""

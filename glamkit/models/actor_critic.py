@@ -22,8 +22,8 @@ from glamkit.types import Float, Int, Rollout
 class Judging(NamedTuple):
     """What `ActorCritic.loss` does before and after the returns, for those who have it compiled."""
 
-    judge: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-    weigh: Callable[..., tuple[Tensor, dict[str, Tensor]]]
+    evaluate_states: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    policy_loss: Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 
 class ReturnRange(nn.Module):
@@ -98,19 +98,21 @@ class ActorCritic(nn.Module):
             progress: how much of the training is done, 0 to 1; a scalar tensor in recordings.
             by: compiled functions, if the caller has them.
         """
-        judge, weigh = by or Judging(self.judge, self.weigh)
+        evaluate_states, policy_loss = by or Judging(self.evaluate_states, self.policy_loss)
         states, actions, rewards, terminations = (part.detach() for part in rollout)
         config = self.config
-        policy, logits, values = judge(states)
+        policy, logits, values = evaluate_states(states)
         # Once for the critic's values and once for the slow critic's, below each other.
         came = rewards.repeat(2, 1), terminations.repeat(2, 1), values.flatten(0, 1)
         returns = lambda_return(*came, config.discount, config.trace, config.bootstrap).unflatten(0, (2, -1))
         scale = self.range(returns[0])
-        loss, metrics = weigh(policy, logits, actions, (returns[0] - values[0, :, :-1]) / scale, returns, progress)
+        loss, metrics = policy_loss(
+            policy, logits, actions, (returns[0] - values[0, :, :-1]) / scale, returns, progress
+        )
         spread = {"return": returns[0].mean(), "range": self.range.high - self.range.low, "scale": scale}
         return loss, {name: part.detach() for name, part in (metrics | spread | {"total": loss}).items()}
 
-    def judge(self, states: Float[Tensor, "N T F"]) -> tuple[Tensor, Tensor, Tensor]:
+    def evaluate_states(self, states: Float[Tensor, "N T F"]) -> tuple[Tensor, Tensor, Tensor]:
         """The policy (N, T - 1, A) and the critic's logits (N, T - 1, bins), which are trained, and values (2, N, T).
 
         The values, the critic's and the slow critic's, have no gradient; the last states have values alone.
@@ -121,7 +123,7 @@ class ActorCritic(nn.Module):
             values = [two_hot_mean(found, self.bins) for found in (logits, self.slow_critic(inputs).float())]
         return self.policy(inputs)[:, :-1], logits[:, :-1], torch.stack(values)
 
-    def weigh(
+    def policy_loss(
         self,
         policy: Float[Tensor, "N H A"],
         logits: Float[Tensor, "N H bins"],

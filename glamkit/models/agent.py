@@ -97,6 +97,6 @@ class Agent(nn.Module):
         context = self.world_model.context(frames.permute(0, 1, 4, 2, 3), actions)
         hidden = self.world_model.remember(context).hidden
         if self.config.acting == "prior":
-            return self.world_model.foresee(hidden)
+            return self.world_model.predict_states(hidden)
         latent = self.world_model.observe(now.permute(0, 3, 1, 2).unsqueeze(1)).latent
         return torch.cat([latent.squeeze(1), hidden], -1)

@@ -98,9 +98,9 @@ class Mamba(nn.Module):
         With A diagonal the recurrence unrolls (DESIGN section 4): the input at place p reaches the last place
         with weight exp(A * time from p to the end), and nothing but the last output is ever formed.
         """
-        return self.slide(places, [])[0]
+        return self.step_window(places, [])[0]
 
-    def slide(self, places: list[Tensor], kept: list[Place]) -> tuple[Tensor, list[Place]]:
+    def step_window(self, places: list[Tensor], kept: list[Place]) -> tuple[Tensor, list[Place]]:
         """`last` of a window that moves on place by place, and what the next window need not compute again.
 
         A place with all its taps inside the window adds the same wherever the window begins, so that only the first

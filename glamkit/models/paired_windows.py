@@ -4,8 +4,8 @@ With each block on its own a dreamt step is some fifty kernels, most of them so 
 as they do. Both have the same sizes, so that one kernel can do the same part of both: `project`, the convolution at
 those places of the windows that are new, what is selected of them, the windows' sums with all that stands around them,
 and the output.
-The numbers are those of `Mamba.slide`, but for u, which is kept in the kind of numbers that products read it in; errors
-of 16 bits are no larger for it. The convolution and the sums are the operations of `ops.paired_windows`.
+The numbers are those of `Mamba.step_window`, but for u, which is kept in the kind of numbers that products read it in;
+errors of 16 bits are no larger for it. The convolution and the sums are the operations of `ops.paired_windows`.
 
 Letters: M = 2 blocks, N rows, I inner channels, S states, R rank of the step sizes, P places of a window, of which K
 are new: the first few, and the last one. An entry is what `Pair.project` gives for one token: (M, N, 2 I).
@@ -94,7 +94,9 @@ class Pair:
             kept.append([WindowPlace(u, mixer.x_proj(u)) for u in us])
         return kept
 
-    def slide(self, entries: list[Tensor], kept: list[list[WindowPlace]]) -> tuple[Tensor, list[list[WindowPlace]]]:
+    def step_window(
+        self, entries: list[Tensor], kept: list[list[WindowPlace]]
+    ) -> tuple[Tensor, list[list[WindowPlace]]]:
         """The blocks' outputs (M, N, D) at the windows' last place, without the residual; and what the next can keep.
 
         Args:

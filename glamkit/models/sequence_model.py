@@ -66,14 +66,14 @@ class Blocks(nn.ModuleList):
 
     def last(self, window: list[ProjectedToken]) -> Tensor:
         """The last output (..., D) of a window of entries, read from a zero state."""
-        return self.slide(window, [])[0]
+        return self.step_window(window, [])[0]
 
-    def slide(self, window: list[ProjectedToken], kept: list[Place]) -> tuple[Tensor, list[Place]]:
-        """`last` of a window that moves on entry by entry, see `Mamba.slide`; deeper stacks have nothing to keep."""
+    def step_window(self, window: list[ProjectedToken], kept: list[Place]) -> tuple[Tensor, list[Place]]:
+        """`last` of a window that moves on entry by entry, see `Mamba.step_window`; deeper stacks keep nothing."""
         *early, final = self.stack
         shared = [entry.projected for entry in window if entry.projected is not None]
         if shared:
-            change, kept = final.mixer.slide(shared, kept)
+            change, kept = final.mixer.step_window(shared, kept)
             return window[-1].token + change, kept
         x = torch.stack([entry.token for entry in window], -2)
         shape, x = x.shape, x.flatten(0, -3)
@@ -205,7 +205,7 @@ class Window(ImaginationMemory):
 
     def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
         self.model = model
-        steps = laid_out(tokens)
+        steps = unbind_steps(tokens)
         # A lone token has no predecessor and is read as it is, as the released code does.
         pairs = pairwise(steps)
         changes = [new - old for old, new in pairs] or [steps[0]]
@@ -224,8 +224,8 @@ class Window(ImaginationMemory):
         return self._look()
 
     def _look(self) -> Tensor:
-        g, of_changes = self.model.gmamba.blocks.slide(self.changes, self.kept[0])
-        l, of_tokens = self.model.lmamba.blocks.slide(self.tokens, self.kept[1])  # noqa: E741
+        g, of_changes = self.model.gmamba.blocks.step_window(self.changes, self.kept[0])
+        l, of_tokens = self.model.lmamba.blocks.step_window(self.tokens, self.kept[1])  # noqa: E741
         self.kept = of_changes, of_tokens
         return self._sum(self.model, g, l)
 
@@ -234,7 +234,7 @@ class Paired(ImaginationMemory):
     """`Window` by half as many kernels, for GPUs: both modules do their work together, see `pair`."""
 
     def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
-        self.model, steps = model, laid_out(tokens)
+        self.model, steps = model, unbind_steps(tokens)
         norms = model.gmamba.blocks.stack[0].norm, model.lmamba.blocks.stack[0].norm
         self.pair = Pair(norms, model.mixers, model.spans(len(steps)))
         self.out = torch.stack([cast(nn.Linear, model.gmamba.out[0]).weight, model.lmamba.out.weight])
@@ -253,7 +253,7 @@ class Paired(ImaginationMemory):
         return self._look(latest)
 
     def _look(self, latest: Tensor) -> Tensor:
-        change, self.kept = self.pair.slide(self.entries, self.kept)
+        change, self.kept = self.pair.step_window(self.entries, self.kept)
         g, l = ((latest + change) @ self.out.mT).unbind()  # noqa: E741
         _, norm, activation = self.model.gmamba.out
         return self._add(self.model, activation(norm(g)), l)
@@ -264,7 +264,7 @@ class Recurrent(ImaginationMemory):
 
     def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
         self.model, blocks = model, model.gmamba.blocks
-        steps = laid_out(tokens)
+        steps = unbind_steps(tokens)
         self.token = steps[-1]
         self.tokens = [model.lmamba.blocks.prepare(token) for token in steps[-model.lmamba.window :]]
         self.states = [block.mixer.start(len(tokens)) for block in blocks.stack]
@@ -282,6 +282,6 @@ class Recurrent(ImaginationMemory):
         return self._sum(self.model, g, self.model.lmamba.blocks.last(self.tokens))
 
 
-def laid_out(tokens: Tensor) -> tuple[Tensor, ...]:
+def unbind_steps(tokens: Tensor) -> tuple[Tensor, ...]:
     """The steps (B, D) of tokens (B, T, D), in memory as those to come: what reads them is compiled once for all."""
     return tokens.transpose(0, 1).contiguous().unbind()

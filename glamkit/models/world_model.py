@@ -221,7 +221,7 @@ class WorldModel(nn.Module):
         """A latent (N, Z) drawn from the prior of hidden states (N, D)."""
         return self.sample(self.prior(hidden)).flatten(-2)
 
-    def foresee(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N F"]:
+    def predict_states(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N F"]:
         """States [z, h] (N, Z + D) whose latents are predicted from their hidden states (N, D).
 
         Where that is faster they are rounded once, as all products that read them would do; codes lose nothing by it.
@@ -259,13 +259,13 @@ class WorldModel(nn.Module):
     def begin(self, context: Context, kind: str) -> tuple[ImaginationMemory, Tensor]:
         """A memory that has read the context, and the first dreamt states [z, h] (N, Z + D)."""
         past = self.remember(context, kind)
-        return past, self.foresee(past.hidden)
+        return past, self.predict_states(past.hidden)
 
     def step(self, policy: Policy, past: ImaginationMemory, state: Tensor) -> tuple[Tensor, Tensor]:
         """One imagined step from states (N, Z + D): the actions (N,) taken there, and the next states."""
         action = policy(state)
         hidden = past.read(self.tokens(state[:, : self.latent], action))
-        return action, self.foresee(hidden)
+        return action, self.predict_states(hidden)
 
     def outcome(self, hidden: Float[Tensor, "*n D"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
         """Expected reward and termination (0 or 1), both (...), of the action just seen by hidden states (..., D)."""

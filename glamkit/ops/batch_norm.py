@@ -180,7 +180,7 @@ def in_parts(sums: Tensor, parts: int) -> Tensor:
 
 
 def kernels() -> Any:
-    """The room of the kernels, imported where they are used: Triton takes its time."""
+    """The module of the kernels, imported when they are first used: importing Triton is slow."""
     return importlib.import_module("glamkit.ops.triton.batch_norm")
 
 

@@ -38,7 +38,7 @@ def pays(frames: Tensor, weight: Tensor) -> bool:
 
 
 def _kernels() -> Any:
-    """The kernels' room, imported where it is used, as Triton takes its time."""
+    """The module of the kernels, imported when they are first used: importing Triton is slow."""
     return importlib.import_module("glamkit.ops.triton.image_conv")
 
 

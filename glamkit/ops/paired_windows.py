@@ -75,5 +75,5 @@ def _(us: Sequence[Tensor], _: object, sizes: Sequence[int], last: Tensor, *__: 
 
 
 def _kernels() -> Any:
-    """The room of the kernels, imported where they are used: Triton takes its time."""
+    """The module of the kernels, imported when they are first used: importing Triton is slow."""
     return importlib.import_module("glamkit.ops.triton.paired_windows")

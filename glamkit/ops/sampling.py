@@ -129,5 +129,5 @@ def _(x: Tensor, *_: object) -> Tensor:
 
 
 def _kernels() -> Any:
-    """The room of the kernels, imported where they are used: Triton takes its time."""
+    """The module of the kernels, imported when they are first used: importing Triton is slow."""
     return importlib.import_module("glamkit.ops.triton.sampling")

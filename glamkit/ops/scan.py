@@ -145,7 +145,7 @@ def has_kernels(device: torch.device) -> bool:
 
 
 def _kernels() -> Any:
-    """The room of the kernels, imported where they are used: Triton takes its time."""
+    """The module of the kernels, imported when they are first used: importing Triton is slow."""
     return importlib.import_module("glamkit.ops.triton.scan")
 
 

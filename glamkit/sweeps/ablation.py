@@ -131,7 +131,7 @@ class Ablation:
         return [self.job(variant, seed) for seed in self.seeds for variant in distinct.values()]
 
     def run(self, workers: int | None = None, interactive: bool | None = None) -> None:
-        """Makes the runs that are not finished; see `board.run_jobs`."""
+        """Makes the runs that are not finished; see `status_table.run_jobs`."""
         status_table.run_jobs(self.jobs, Local(self.jobs, workers), interactive=interactive)
 
     def outcomes(self, variant: Variant) -> list[VariantSummary]:

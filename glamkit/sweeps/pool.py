@@ -41,7 +41,7 @@ class Process(Protocol):
 class Engine(Protocol):
     """Where runs are made."""
 
-    room: int
+    capacity: int
 
     def start(self, job: Job, attempt: int) -> Process:
         """Begins to make a run."""
@@ -108,12 +108,12 @@ class Local:
         places = gpus * at_least_one("runs_per_gpu", per_gpu) or [""] * (workers or cores())
         self.devices = len(gpus) or 1
         self.places = places[: min(workers or len(places), max(1, sum(not job.done() for job in jobs)))]
-        self.room = len(self.places)
+        self.capacity = len(self.places)
         self.taken: list[tuple[str, LocalProcess]] = []
 
     def environment(self, place: str) -> dict[str, str]:
         """The variables of a process: its share of the cores, and its GPU."""
-        return threads(max(1, cores() // self.room)) | (only_gpu(place) if place else {})
+        return threads(max(1, cores() // self.capacity)) | (only_gpu(place) if place else {})
 
     def start(self, job: Job, attempt: int) -> LocalProcess:
         """A process that trains and evaluates a job, on the GPU that has the fewest."""
@@ -128,7 +128,7 @@ class Local:
     @property
     def at_once(self) -> int:
         """Runs that will be at work together."""
-        return self.room
+        return self.capacity
 
     def ask(self, module: str, text: str) -> str:
         """What a module of glamkit prints when it is given `text`, with the variables of a run."""
@@ -179,7 +179,7 @@ class Pool:
         now = time.monotonic()
         for entry in list(self.waiting):
             when, job, attempt = entry
-            if when <= now and len(self.running) < self.engine.room:
+            if when <= now and len(self.running) < self.engine.capacity:
                 self.waiting.remove(entry)
                 self.running.append(Task(job, attempt, self.engine.start(job, attempt)))
         return [task.job for task, _ in ended]

@@ -58,7 +58,7 @@ class Cluster:
         places = min(found.get("CPU", 0.0) // cpus, gpus * per_gpu if gpus else ALL)
         if places < 1:
             raise GlamkitError(f"no machine of the cluster has room for a run of {cpus} CPU cores; lower cpus.")
-        self.room = limit
+        self.capacity = limit
         self.devices = int(gpus) or len([node for node in self.ray.nodes() if node["Alive"]])
         self.places = int(min(limit, places))
         self.cpus = cpus
@@ -135,7 +135,7 @@ def hold(job: Job, attempt: int, cpus: int) -> int:
 
 
 def answer(module: str, text: str, cpus: int) -> str:
-    """`crew.ask` on the machine where Ray has put this task."""
+    """`pool.ask` on the machine where Ray has put this task."""
     return ask(module, text, threads(cpus))
 
 

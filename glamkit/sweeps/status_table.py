@@ -35,38 +35,38 @@ def run_jobs(
     Raises:
         GlamkitError: a folder holds another experiment, a run failed, or it was stopped and nobody watches.
     """
-    crew = Pool(jobs, engine, retries)
-    board = StatusTable(crew, notebook.is_interactive(interactive) and notebook.shell() is not None, every)
+    pool = Pool(jobs, engine, retries)
+    table = StatusTable(pool, notebook.is_interactive(interactive) and notebook.shell() is not None, every)
     try:
-        board.show(crew.tend())
-        while crew.busy:
+        table.show(pool.tend())
+        while pool.busy:
             time.sleep(0.2)
-            board.show(crew.tend())
+            table.show(pool.tend())
     except KeyboardInterrupt:
-        crew.stop()
-        board.finish("stopped, and everything is saved: run it again to go on")
-        if not board.interactive:
-            raise GlamkitError(f"stopped with {board.done()} and saved; run it again to go on.") from None
+        pool.stop()
+        table.finish("stopped, and everything is saved: run it again to go on")
+        if not table.interactive:
+            raise GlamkitError(f"stopped with {table.done()} and saved; run it again to go on.") from None
         return
     except BaseException:
-        crew.stop()
+        pool.stop()
         raise
-    board.finish("done" if not crew.failed else f"{len(crew.failed)} failed")
-    for name, lines in crew.failed.items():
-        raise GlamkitError(f"{len(crew.failed)} of {len(jobs)} runs failed; {name}: {lines[-1]}")
+    table.finish("done" if not pool.failed else f"{len(pool.failed)} failed")
+    for name, lines in pool.failed.items():
+        raise GlamkitError(f"{len(pool.failed)} of {len(jobs)} runs failed; {name}: {lines[-1]}")
 
 
 class StatusTable:
     """What the runs are doing.
 
     Args:
-        crew: who makes them.
+        pool: what makes them.
         interactive: whether somebody watches a notebook.
         every: seconds between two plain lines.
     """
 
-    def __init__(self, crew: Pool, interactive: bool, every: float) -> None:
-        self.crew, self.interactive = crew, interactive
+    def __init__(self, pool: Pool, interactive: bool, every: float) -> None:
+        self.pool, self.interactive = pool, interactive
         self.terminal = not interactive and notebook.shell() is None and sys.stdout.isatty()
         self.every = 2.0 if interactive or self.terminal else every
         self.seen: dict[str, JobProgress] = {}
@@ -75,8 +75,8 @@ class StatusTable:
 
     def look(self) -> None:
         """Reads where all runs are; one that is done stays so."""
-        ahead = {job.name for _, job, _ in self.crew.waiting} | {task.job.name for task in self.crew.running}
-        for job in self.crew.jobs:
+        ahead = {job.name for _, job, _ in self.pool.waiting} | {task.job.name for task in self.pool.running}
+        for job in self.pool.jobs:
             if job.name not in self.seen or self.seen[job.name].state != "done":
                 found = job.progress()
                 # Begun by nobody yet, or ended and to be tried again: its process has not come round to say so.
@@ -87,7 +87,7 @@ class StatusTable:
         """Tells of runs that have just ended, and of all of them if it is time."""
         for job in [] if self.interactive or self.terminal else ended:
             score = job.score() if job.done() else None
-            said = self.crew.failed.get(job.name, ["failed, and is tried again"])[-1]
+            said = self.pool.failed.get(job.name, ["failed, and is tried again"])[-1]
             self.write(f"{job.name}: {said if score is None else f'mean return {score:.2f}'}")
         if ended or time.perf_counter() >= self.next:
             self.look()
@@ -99,7 +99,7 @@ class StatusTable:
         self.note = note
         self.look()
         self.draw()
-        for name, lines in self.crew.failed.items():
+        for name, lines in self.pool.failed.items():
             self.write("\n".join([f"{name} failed:", *(f"    {line}" for line in lines[-ERROR_LINES:])]))
 
     def draw(self) -> None:

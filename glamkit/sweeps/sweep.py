@@ -79,7 +79,7 @@ class Sweep:
     def run(
         self, engine: Local | Cluster, retries: int = RETRIES, interactive: bool | None = None, every: float = 10.0
     ) -> None:
-        """Makes the runs that are not finished; see `board.run_jobs`.
+        """Makes the runs that are not finished; see `status_table.run_jobs`.
 
         Raises:
             GlamkitError: a folder holds another experiment, a run failed for good, or it was stopped.

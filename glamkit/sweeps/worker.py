@@ -1,4 +1,4 @@
-"""The process of one run: trains, evaluates, and saves when its starter wants it to stop or is no more (see `crew`).
+"""The process of one run: trains, evaluates, and saves when its starter wants it to stop or is no more (see `pool`).
 
 It does so in a notebook, where one is named: papermill executes it into the run folder.
 """

@@ -57,7 +57,7 @@ class Updates:
             # stay in the cache, would be written out one by one.
             self.context, self.held, choose = fuse(model.context), fuse(self.held), fuse(agent.choose)
             critic = agent.actor_critic
-            self.judging = Judging(fuse(critic.judge, dynamic=True), fuse(critic.weigh, dynamic=True))
+            self.judging = Judging(fuse(critic.evaluate_states, dynamic=True), fuse(critic.policy_loss, dynamic=True))
         self.learn_world, self.encode = record(self._learn_world), record(self._encode)
         self.usual_choice = record(partial(self._choose, choose))
         self.dream, self.learn_behaviour = record(self._dream), record(self._learn_behaviour)

@@ -91,8 +91,8 @@ def test_the_loss_s_parts_may_be_somebody_else_s_and_progress_a_tensor() -> None
         return lambda *given: called.append(name) or getattr(other, name)(*given)
 
     plain, parts = net.loss(rollout, 0.25)
-    loss, same = other.loss(rollout, torch.tensor(0.25), Judging(noted("judge"), noted("weigh")))
-    assert called == ["judge", "weigh"]
+    loss, same = other.loss(rollout, torch.tensor(0.25), Judging(noted("evaluate_states"), noted("policy_loss")))
+    assert called == ["evaluate_states", "policy_loss"]
     assert loss.item() == pytest.approx(plain.item(), rel=1e-6)
     assert {name: value.item() for name, value in same.items()} == pytest.approx(
         {name: value.item() for name, value in parts.items()}, rel=1e-6

@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensorMode
 
 from glamkit.config import WorldModelConfig
 from glamkit.models import sequence_model
-from glamkit.models.sequence_model import ImaginationMemory, Paired, SequenceModel, Window, laid_out
+from glamkit.models.sequence_model import ImaginationMemory, Paired, SequenceModel, Window, unbind_steps
 from glamkit.ops import scan
 from glamkit.ops.triton import paired_windows as kernels
 
@@ -113,7 +113,7 @@ def test_compiled_pairs_are_one_graph_for_all_steps() -> None:
     torch.compiler.reset()
     memory = torch.compile(net.memory, backend=look, fullgraph=True)(tokens[:, :8])
     read = torch.compile(lambda memory, token: memory.read(token), backend=look, fullgraph=True)
-    hidden = torch.stack([read(memory, token) for token in laid_out(tokens[:, 8:])])
+    hidden = torch.stack([read(memory, token) for token in unbind_steps(tokens[:, 8:])])
     assert len(graphs) == 2
     alone = follow(Window(net, tokens[:, :8]), tokens[:, 8:])[1:, 0]
     torch.testing.assert_close(hidden, alone, rtol=1e-5, atol=1e-5)

@@ -216,8 +216,8 @@ def test_operations_are_for_rounded_products_with_frames_in_colour(monkeypatch: 
 def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a device that knows shapes alone, as if it had kernels; nothing is compiled in the end."""
     monkeypatch.setattr(image_conv, "has_kernels", lambda device: device.type == "meta")
-    for room in (image_conv, convolutions, networks):
-        monkeypatch.setattr(room, "precision", lambda weight: weight.dtype)
+    for module in (image_conv, convolutions, networks):
+        monkeypatch.setattr(module, "precision", lambda weight: weight.dtype)
     seen: list[str] = []
 
     def look(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:

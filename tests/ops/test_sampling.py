@@ -107,7 +107,7 @@ def test_each_method_says_the_same(as_on_gpus: Callable[[], None]) -> None:
 
     def said() -> list[Tensor]:
         torch.manual_seed(1)
-        states = world.foresee(hidden)
+        states = world.predict_states(hidden)
         return [world.tokens(*context), states, actor.act(states), actor.act(states.view(5, 100, -1)), torch.rand(3)]
 
     plain = said()
@@ -117,7 +117,7 @@ def test_each_method_says_the_same(as_on_gpus: Callable[[], None]) -> None:
     assert all(torch.equal(*both) for both in zip(others, plain[1:], strict=True))
     with torch.autocast("cpu", torch.bfloat16):
         assert world.tokens(*context).dtype == torch.float32 and torch.equal(world.tokens(*context), tokens)
-        states = world.foresee(hidden)
+        states = world.predict_states(hidden)
         assert states.dtype == torch.bfloat16 and torch.equal(states[:, -16:], hidden.bfloat16())
         assert torch.equal(states[:, :-16].view(-1, 4, 4).sum(-1), torch.ones(500, 4, dtype=torch.bfloat16))
         assert torch.equal(seeded(actor.act, states), seeded(lambda x: sample_categorical(actor.policy(x)), states))
@@ -145,10 +145,10 @@ def test_what_is_not_drawn_from_the_prior_stays_as_it_is(
     as_on_gpus()
     monkeypatch.setattr(sampling, "states", None)
     hidden = torch.randn(5, 16)
-    assert models(latents="likeliest")[0].foresee(hidden).shape == (5, 32)
+    assert models(latents="likeliest")[0].predict_states(hidden).shape == (5, 32)
     drawn = models()[0]
     drawn.sample = torch.exp  # as somebody else may have it
-    assert torch.equal(drawn.foresee(hidden)[:, :16], drawn.prior(hidden).exp().flatten(-2))
+    assert torch.equal(drawn.predict_states(hidden)[:, :16], drawn.prior(hidden).exp().flatten(-2))
     monkeypatch.setattr(sampling, "tokens", None)
     world = models(latents="probabilities")[0]
     world.remember(contexts(world))

@@ -23,8 +23,8 @@ from glamkit.sweeps.status_table import StatusTable, run_jobs
 class Script:
     """An engine whose processes only say how they ended, after so many looks."""
 
-    def __init__(self, room: int, endings: dict[str, list[int]], looks: int = 2) -> None:
-        self.room, self.endings, self.looks = room, endings, looks
+    def __init__(self, capacity: int, endings: dict[str, list[int]], looks: int = 2) -> None:
+        self.capacity, self.endings, self.looks = capacity, endings, looks
         self.started: list[tuple[str, int]] = []
         self.most = self.now = 0
 
@@ -192,7 +192,7 @@ def test_the_cores_and_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("OMP_NUM_THREADS", "5")  # by hand; torch itself goes by MKL's
     by_hand = Local(todo, 2).environment("")
     assert {by_hand[f"{library}_NUM_THREADS"] for library in ("OMP", "MKL", "OPENBLAS")} == {"5"}
-    assert Local(todo[:2]).room == 2  # no more places than runs
+    assert Local(todo[:2]).capacity == 2  # no more places than runs
     monkeypatch.setattr(pool, "visible_gpus", lambda: ["0", "3"])
     assert Local(todo).places == [""] * 6  # all of them want the CPU
     auto = [job._replace(config=job.config.override(**{"runtime.device": "auto"})) for job in todo]

@@ -43,8 +43,8 @@ def test_a_run_tells_what_happens_and_leaves_its_folder(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "run" / "replay").iterdir()) == parts  # every step is written once
     assert (trainer.step, trainer.replay.count) == (64, 64)
     last = next(event for event in reversed(events) if event.kind == "log").metrics
-    rooms = {key.split("/")[0] for key in last}
-    assert rooms == {"world_model", "imagination", "actor_critic", "replay", "time"}
+    prefixes = {key.split("/")[0] for key in last}
+    assert prefixes == {"world_model", "imagination", "actor_critic", "replay", "time"}
     losses = ("reconstruction", "reward", "termination", "dynamics", "representation", "variation", "total")
     assert {f"world_model/{name}" for name in (*losses, "gradient_norm")} <= set(last)
     assert {f"actor_critic/{name}" for name in ("policy", "value", "entropy", "total", "gradient_norm")} <= set(last)

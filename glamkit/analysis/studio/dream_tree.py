@@ -108,7 +108,7 @@ class Tree:
         keys = [(p, a, luck, self.rules) for p, a, luck in zip(parents, actions, lucks, strict=True)]
         new = [key for key in dict.fromkeys(keys) if key not in self.children]
         if new:
-            self.room(len(new))
+            self.check_size(len(new))
             mothers = [self.moments[parent] for parent, *_ in new]
             taken = [action for _, action, *_ in new]
             with self.thinking():
@@ -196,7 +196,7 @@ class Tree:
         stream = np.random.Philox(key=[self.seed, luck], counter=[0, 0, 0, depth])
         return np.random.Generator(stream).random(1 + self.model.config.variables, dtype=np.float32)
 
-    def room(self, count: int) -> None:
+    def check_size(self, count: int) -> None:
         """Refuses more moments than a dream may have."""
         if len(self.moments) + count > MOST:
             raise GlamkitError(

@@ -118,7 +118,7 @@ class Dream(Tree):
                 raise GlamkitError(f"{name} = {number} is outside its range: at least 1.")
         firsts = [self.action(a) for a in (range(self.model.actions) if actions is None else actions)]
         rows = [(first, self.now.luck + luck) for first in firsts for luck in range(lucks)]
-        self.room(len(rows) * horizon)
+        self.check_size(len(rows) * horizon)
         paths = [self.grow([self.here] * len(rows), [first for first, _ in rows], [luck for _, luck in rows])]
         for _ in range(horizon - 1):
             paths.append(self.grow(paths[-1], [self.choose(self.moments[number]) for number in paths[-1]]))

@@ -28,7 +28,7 @@ try:
     import triton.language as tl
 
     jit = triton.jit
-except ImportError:  # this room can be looked at anywhere
+except ImportError:  # this module can be read anywhere
     triton = tl = None
 
     def jit(kernel: Any) -> Any:
