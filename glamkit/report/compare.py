@@ -31,7 +31,7 @@ MANY = 500  # run folders beside a run that are looked at
 
 
 class Side(NamedTuple):
-    """One of the two runs: its folder, config and score, the facts of its passport, and the scores of its seeds."""
+    """One of the two runs: its folder, config and score, the facts of its provenance, and the scores of its seeds."""
 
     run: Run
     config: Config
@@ -194,9 +194,9 @@ def side(run: Run, neighbours: dict[Path, PeerRun]) -> Side:
 
 
 def facts(run: Run) -> dict[str, str]:
-    """Versions, git state and machine of a run, from its passport; what changed at a resume is joined by an arrow."""
+    """Versions, git state and machine of a run, from its provenance; what changed at a resume is joined by an arrow."""
     joined: dict[str, list[str]] = {}
-    for session in provenance.sessions(run.folder / "passport.json"):
+    for session in provenance.sessions(run.provenance_file):
         for part in ("git", "versions", "machine"):
             table = session.get(part)
             for name, value in table.items() if isinstance(table, dict) else ():

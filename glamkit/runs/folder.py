@@ -45,6 +45,8 @@ class Run:
         self.replay = self.folder / "replay"
         older = self.folder / "keepsakes"  # what runs of before have instead
         self.snapshots = older if os.path.isdir(older) else self.folder / "snapshots"  # noqa: PTH112 - never raises
+        older = self.folder / "passport.json"  # likewise
+        self.provenance_file = older if os.path.isfile(older) else self.folder / "provenance.json"  # noqa: PTH113
         self.evaluation_file = self.folder / "evaluation.json"
         self.status_file = self.folder / "status.json"
         self.stop_file = self.folder / "STOP"

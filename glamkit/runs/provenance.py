@@ -1,4 +1,4 @@
-"""passport.json of a run: what it takes to make it again, and what it cost.
+"""provenance.json of a run: what it takes to make it again, and what it cost.
 
 ``sessions`` has an entry for each time that the run was begun or resumed, because any of it may have changed by then:
 git state, versions, machine; the steps it made, seconds in the training loop, steps per second and peak memory.
@@ -47,7 +47,7 @@ class Provenance:
     """
 
     def __init__(self, run: Run, config: Config, step: int, device: torch.device, machine: Mapping[str, str]) -> None:
-        self.path, self.device, self.seed = run.folder / "passport.json", device, config.trainer.seed
+        self.path, self.device, self.seed = run.provenance_file, device, config.trainer.seed
         self.began: float | None = None
         self.sessions = [entry for entry in sessions(self.path) if entry.get("step", 0) <= step]
         self.session: dict[str, Any] = {
@@ -93,7 +93,7 @@ class Provenance:
 
 
 def sessions(path: Path) -> list[dict[str, Any]]:
-    """The sessions that a passport records; none of one that is missing or damaged."""
+    """The sessions that a provenance file records; none of one that is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["sessions"]
         return [entry for entry in found if isinstance(entry, dict)]

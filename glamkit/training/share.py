@@ -61,7 +61,7 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS, rights
         "step": loaded.step,
         "first": first,
         "config": asdict(loaded.config),
-        "provenance": _without_host(_json(run.folder / "passport.json")),
+        "provenance": _without_host(_json(run.provenance_file)),
         "rights": rights,
     }
     entries = {

@@ -89,7 +89,7 @@ class Trainer:
                 checkpoint.load_replay(self.run.replay, self.replay)
                 self.log.cut(0)
                 self.first_game()
-            self.passport = Provenance(self.run, config, self.step, device, described)
+            self.provenance = Provenance(self.run, config, self.step, device, described)
             self.mirror = tensorboard.TensorBoardLog(self.run, config.runtime.tensorboard)
 
     # Algorithm 1 ------------------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ class Trainer:
     def __iter__(self) -> Iterator[Event]:
         """Trains until the run is complete or stopped; between two events everything may be looked at or saved."""
         explained, kept = guards.explained(self.config, self.machine), memory_kept(self.machine.device)
-        with self.session.turn(), self.passport, explained, kept:
+        with self.session.turn(), self.provenance, explained, kept:
             self.guard.check()
             if not self.whole:
                 trainer_state.roll_back(self)
@@ -270,7 +270,7 @@ class Trainer:
         checkpoint.save(self.run.checkpoints, self.step, state)
         self.saved = self.step
         self.session.tell("running")
-        self.passport.write(self.step)
+        self.provenance.write(self.step)
         return Event("saved", self.step, {"time/save_seconds": time.perf_counter() - started})
 
     def finish(self) -> Event:

@@ -1,4 +1,4 @@
-"""What a run's passport records, and what it is that two runs differ in."""
+"""What a run's provenance records, and what it is that two runs differ in."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from glamkit.runs.provenance import Provenance, git_state
 CPU = torch.device("cpu")
 
 
-# The passport ---------------------------------------------------------------------------------------------------------
+# The provenance -------------------------------------------------------------------------------------------------------
 
 
-def test_a_passport_says_what_it_takes_and_what_it_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, now = tmp_path / "passport.json", [100.0]
+def test_the_provenance_says_what_it_takes_and_what_it_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, now = tmp_path / "provenance.json", [100.0]
     monkeypatch.setattr(provenance, "time", SimpleNamespace(monotonic=lambda: now[0]))
     config = preset("debug", seed=7)
     first = Provenance(Run(tmp_path), config, 0, CPU, {"precision": "float32", "kernel": "glamkit"})
@@ -57,7 +57,7 @@ def test_a_passport_says_what_it_takes_and_what_it_cost(tmp_path: Path, monkeypa
 
 
 def test_sessions_after_the_step_that_is_gone_on_from_are_forgotten(tmp_path: Path) -> None:
-    path = tmp_path / "passport.json"
+    path = tmp_path / "provenance.json"
     run, config = Run(tmp_path), preset("debug")
     Provenance(run, config, 0, CPU, {}).write(50)
     Provenance(run, config, 50, CPU, {}).write(90)
@@ -66,13 +66,13 @@ def test_sessions_after_the_step_that_is_gone_on_from_are_forgotten(tmp_path: Pa
     assert [s["step"] for s in provenance.sessions(path)] == [50, 70]
 
 
-def test_a_passport_is_quick_and_never_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_provenance_is_quick_and_never_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.process_time()
     made = Provenance(Run(tmp_path), preset("debug"), 0, CPU, {})
     made.write(1)
     assert time.process_time() - began < 1  # its own work, whatever else the machine does
-    (tmp_path / "passport.json").write_text("[" * 5000)
-    assert provenance.sessions(tmp_path / "passport.json") == []
+    (tmp_path / "provenance.json").write_text("[" * 5000)
+    assert provenance.sessions(tmp_path / "provenance.json") == []
     Provenance(Run(tmp_path / "none"), preset("debug"), 0, CPU, {}).write(1)  # no such folder
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_state(ROOT) in ({"unknown": "git is not installed"}, git_state(tmp_path))
@@ -113,7 +113,7 @@ def run(folder: Path, score: float | None, overrides: str = "", seed: int = 1, *
     for name, value in facts.items():
         part, _, key = name.partition("_")
         session[part] = {**session[part], key: value}
-    (folder / "passport.json").write_text(json.dumps({"sessions": [session]}))
+    (folder / "provenance.json").write_text(json.dumps({"sessions": [session]}))
     return folder
 
 
@@ -178,16 +178,16 @@ def test_versions_and_machines(tmp_path: Path) -> None:
 def test_what_changed_at_a_resume_is_shown(tmp_path: Path) -> None:
     a = run(tmp_path / "a", 1.0)
     b = run(tmp_path / "b", 1.0)
-    data = json.loads((b / "passport.json").read_text())
+    data = json.loads((b / "provenance.json").read_text())
     data["sessions"].append({**data["sessions"][0], "versions": {"torch": "2.9"}})
-    (b / "passport.json").write_text(json.dumps(data))
+    (b / "provenance.json").write_text(json.dumps(data))
     assert Comparison(a, b).facts == {"versions torch": ("2.8", "2.8 -> 2.9")}
 
 
 def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = run(tmp_path / "a", 1.0)
     unfinished = run(tmp_path / "b", None, RESET)
-    (unfinished / "passport.json").unlink()
+    (unfinished / "provenance.json").unlink()
     found = Comparison(a, unfinished)
     assert "has no final evaluation yet" in found.verdict()
     assert "not evaluated" in repr(found)

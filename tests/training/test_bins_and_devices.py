@@ -137,6 +137,7 @@ def test_what_is_here_is_left_as_it_is() -> None:
 def test_a_run_with_keepsakes_opens_goes_on_and_is_evaluated(trained: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(trained, tmp_path / "run")
     (folder / "snapshots").rename(folder / "keepsakes")
+    (folder / "provenance.json").rename(folder / "passport.json")
     for path in (folder / "checkpoint").glob("000000064.*"):
         path.unlink()
     early = sorted(path.name for path in (folder / "keepsakes").glob("*.pt"))

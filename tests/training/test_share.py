@@ -91,7 +91,7 @@ def test_it_is_evaluated_but_not_trained_on(file: Path) -> None:
 def test_it_says_how_it_was_made_but_not_on_whose_machine(folder: Path, file: Path) -> None:
     made = json.loads((open_run(file).run.folder / "shared.json").read_text())
     (session,) = made["provenance"]["sessions"]
-    (own,) = json.loads((folder / "passport.json").read_text())["sessions"]
+    (own,) = json.loads((folder / "provenance.json").read_text())["sessions"]
     assert own["machine"].pop("host") and session == own
     assert "research only" in made["rights"]
 
@@ -174,7 +174,7 @@ def test_weights_of_another_model_are_refused(file: Path, tmp_path: Path) -> Non
 def test_a_folder_without_a_log_or_a_score_can_be_shared(folder: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(folder, bare)
-    for name in ("metrics.jsonl", "evaluation.json", "passport.json"):
+    for name in ("metrics.jsonl", "evaluation.json", "provenance.json"):
         (bare / name).unlink()
     opened = open_run(share(bare, steps=40))
     assert opened.step == open_run(folder).step and not opened.run.evaluation_file.exists()
