@@ -109,12 +109,14 @@ def draw_reach(axes: Axes, reach: Reach, size: int, dreams: int) -> None:
     axes.axvline(size - 0.5, color=ORANGE, ls=":", lw=1, label=f"LMamba's window, {size}")
     if dreams:
         axes.axvline(dreams - 0.5, color=BLACK, ls="--", lw=1, label=f"what a dream re-reads, {dreams}")
-    axes.set(xlabel="steps back at which a token is hidden", ylabel="change of the output,\nshare of its length")
+    tried = len(reach.globally)
+    axes.set(
+        xlabel=f"steps back at which a token is hidden, tried at {tried} steps",
+        ylabel="change of the output,\nshare of its length",
+    )
     axes.set_ylim(0, None)
     within = "it does not matter" if np.isnan(reach.memory) else f"90 % within {reach.memory:.0f} steps"
-    axes.set_title(
-        f"How far back does GMamba remember?\n{within}; band: 95 % interval over {len(reach.globally)} steps"
-    )
+    axes.set_title(f"How far back does GMamba remember?\n{within}; band: 95 % interval")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="best")
 
