@@ -76,8 +76,8 @@ def errors(loop: OpenLoop) -> Picture:
     if loop.usable:
         grid[0, 0].axvspan(0.5, loop.usable + 0.5, color=BLUE, alpha=0.08, lw=0)
     picture.suptitle(
-        f"{loop.finding}\nShaded: the dream knows over half of what can be known. Means over {len(loop.starts)} clips, "
-        f"95 % intervals, until a real end",
+        f"{loop.finding}\n{'Shaded: the dream knows over half of what can be known. ' if loop.usable else ''}"
+        f"Means over {len(loop.starts)} clips, 95 % intervals, until a real end",
         fontsize=10,
     )
     return picture
