@@ -17,7 +17,7 @@ from glamkit.analysis.studio import dream_tree, save
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.studio import Dream
 from glamkit.errors import GlamkitError
-from glamkit.models import sequence_model
+from glamkit.training.accelerate import pairs
 from glamkit.training.load import LoadedRun, open_run
 
 CATCH = {"game": "glamkit/Catch-v0"}
@@ -81,7 +81,7 @@ def test_chance_belongs_to_the_moment_and_its_luck(
     opened: LoadedRun, kernels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On GPUs memories have shapes of their own, but for dreams that branch.
-    monkeypatch.setattr(sequence_model, "by_kernels", lambda _: kernels)
+    monkeypatch.setattr(pairs, "by_kernels", lambda _: kernels)
     dream = sampled(opened)
     one, two, other = dream.uniforms(0, 3), dream.uniforms(0, 3), dream.uniforms(1, 3)
     assert np.array_equal(one, two) and not np.array_equal(one, other)
