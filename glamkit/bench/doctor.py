@@ -7,7 +7,7 @@ Every `check_*` is a pure function of what was found, so that the tests can show
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import io
 import os
 import shutil
@@ -19,10 +19,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from glamkit.bench import builds
 from glamkit.bench.builds import Build, driver_too_old, explain_import_error, find_build, find_compiler, torch_for
+from glamkit.errors import DISTRIBUTION, install
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-INSTALL = "pip install -e ."
 OURS = "It is optional: glamkit's own scan gives the same results, on CUDA GPUs by kernels of its own."
 
 
@@ -47,7 +48,7 @@ def check_packages(requirements: Iterable[str], installed: Mapping[str, str]) ->
     """Whether all packages that glamkit asks for are there, in the versions it asks for."""
     from packaging.requirements import Requirement
 
-    wrong = []
+    wrong, unmet = [], []
     for need in map(Requirement, requirements):
         if need.marker is None or need.marker.evaluate({"extra": ""}):
             found = installed.get(need.name.lower().replace("_", "-"))
@@ -55,15 +56,20 @@ def check_packages(requirements: Iterable[str], installed: Mapping[str, str]) ->
                 wrong.append(f"{need.name} is missing")
             elif not need.specifier.contains(found, prereleases=True):
                 wrong.append(f"{need.name} is {found}, but {need.specifier} is needed")
+            else:
+                continue
+            unmet.append(need.name + str(need.specifier))
     if wrong:
-        return DoctorFinding("packages", "problem", "; ".join(wrong) + ".", INSTALL)
+        mend = "pip install " + " ".join(f"'{need}'" for need in unmet)
+        return DoctorFinding("packages", "problem", "; ".join(wrong) + ".", mend)
     return DoctorFinding("packages", "ok", "everything glamkit asks for is installed.")
 
 
 def check_torch(build: Build, error: str, threads: int, cores: int, limit: str | None = None) -> DoctorFinding:
     """Whether torch imports, for what it was built, and how many threads it takes; `limit` is OMP_NUM_THREADS."""
     if error:
-        return DoctorFinding("torch", "problem", f"torch cannot be imported ({error}).", INSTALL)
+        said = f"torch cannot be imported ({error})."
+        return DoctorFinding("torch", "problem", said, f"pip install --force-reinstall '{builds.TORCH}'")
     kind = f"built for CUDA {build.torch_cuda}" if build.torch_cuda else "a CPU build"
     said = f"torch {build.torch}, {kind}; on the CPU it uses {threads} of {cores} cores"
     if limit and threads < cores:
@@ -158,8 +164,11 @@ def check_atari(error: str, versions: str) -> DoctorFinding:
     )
 
 
-def check_jupyter(kernel: str, python: str) -> DoctorFinding:
-    """Whether the notebooks' kernel `python3` exists and runs this Python and not another one."""
+def check_jupyter(kernel: str, python: str, missing: str = "") -> DoctorFinding:
+    """Whether JupyterLab is here, and the notebooks' kernel `python3` runs this Python and not another one."""
+    if missing:
+        said = f"{missing} is not installed: training and evaluating go without, the notebooks do not."
+        return DoctorFinding("jupyter", "note", said, install("lab"))
     mend = f"{python} -m ipykernel install --sys-prefix"
     if not kernel:
         return DoctorFinding("jupyter", "problem", "there is no Jupyter kernel named python3.", mend)
@@ -195,7 +204,12 @@ def probe_packages() -> DoctorFinding:
     distributions = [(item.metadata["Name"] or "", item.version) for item in metadata.distributions()]
     # Reversed, so that of two with one name the first on the path is kept, which is the one that is imported.
     installed = {name.lower().replace("_", "-"): version for name, version in reversed(distributions)}
-    return check_packages(metadata.requires("glamkit") or [], installed)
+    owners = metadata.packages_distributions().get("glamkit", [])  # another project has files of that name too
+    if not owners:
+        said = "glamkit is not installed but read from a folder, so nothing says what it needs."
+        return DoctorFinding("packages", "note", said, "pip install -e .")
+    needs = metadata.requires(DISTRIBUTION if DISTRIBUTION in owners else owners[0])
+    return check_packages(needs or [], installed)
 
 
 def probe_torch() -> DoctorFinding:
@@ -277,6 +291,10 @@ def probe_atari() -> DoctorFinding:
 
 def probe_jupyter() -> DoctorFinding:
     """`check_jupyter` of the kernel that papermill and JupyterLab start."""
+    lab = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "papermill")
+    missing = [name for name in lab if importlib.util.find_spec(name) is None]
+    if missing:
+        return check_jupyter("", sys.executable, missing[0])
     specs = importlib.import_module("jupyter_client.kernelspec")
     try:
         kernel = specs.KernelSpecManager().get_kernel_spec("python3").argv[0]

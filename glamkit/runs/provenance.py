@@ -23,14 +23,14 @@ from typing import Any
 import torch
 
 from glamkit.config import Config
-from glamkit.errors import GlamkitError
+from glamkit.errors import DISTRIBUTION, GlamkitError
 from glamkit.runs.folder import Run, replace_text
 from glamkit.runtime import device_name
 
 FORMAT = 1
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = (
-    "glamkit", "torch", "numpy", "gymnasium", "ale-py", "opencv-python-headless", "pillow", "matplotlib", "papermill",
+    DISTRIBUTION, "torch", "numpy", "gymnasium", "ale-py", "opencv-python-headless", "pillow", "matplotlib", "papermill",
     "ipykernel", "triton", "mamba-ssm", "causal-conv1d",
 )  # fmt: skip
 

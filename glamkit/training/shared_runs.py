@@ -32,7 +32,7 @@ import safetensors.torch
 import torch
 
 from glamkit.config import Config
-from glamkit.errors import GlamkitError, nearest, reason
+from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log
 from glamkit.runs.files import read_bytes, replace, replace_text
 from glamkit.runs.folder import SHARED, Run, resolve
@@ -88,7 +88,7 @@ def require_hub() -> Any:
     try:
         return importlib.import_module("huggingface_hub")
     except ImportError:
-        raise GlamkitError("the hub needs huggingface_hub: pip install huggingface_hub") from None
+        raise GlamkitError(f"the hub needs huggingface_hub, which is not installed: {install('hub')}.") from None
 
 
 def fetch(repo: str) -> Path:
