@@ -30,8 +30,8 @@ from glamkit.runtime import device_name
 FORMAT = 1
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = (
-    DISTRIBUTION, "torch", "numpy", "gymnasium", "ale-py", "opencv-python-headless", "pillow", "matplotlib", "papermill",
-    "ipykernel", "triton", "mamba-ssm", "causal-conv1d",
+    DISTRIBUTION, "torch", "numpy", "gymnasium", "ale-py", "opencv-python-headless", "pillow", "matplotlib",
+    "papermill", "ipykernel", "triton", "mamba-ssm", "causal-conv1d",
 )  # fmt: skip
 
 
