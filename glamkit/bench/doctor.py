@@ -1,7 +1,7 @@
 """What this machine can do, in plain words, and the command that mends what it cannot.
 
 Every `check_*` is a pure function of what was found, so that the tests can show it machines they do not have;
-`CHECKS` at the end says where its arguments are found. Nothing heavy is imported before it is examined.
+`PROBES` at the end says where its arguments are found. Nothing heavy is imported before it is examined.
 """
 
 from __future__ import annotations
@@ -48,20 +48,15 @@ def check_packages(requirements: Iterable[str], installed: Mapping[str, str]) ->
     """Whether all packages that glamkit asks for are there, in the versions it asks for."""
     from packaging.requirements import Requirement
 
-    wrong, unmet = [], []
+    wrong = {}
     for need in map(Requirement, requirements):
         if need.marker is None or need.marker.evaluate({"extra": ""}):
             found = installed.get(need.name.lower().replace("_", "-"))
-            if found is None:
-                wrong.append(f"{need.name} is missing")
-            elif not need.specifier.contains(found, prereleases=True):
-                wrong.append(f"{need.name} is {found}, but {need.specifier} is needed")
-            else:
-                continue
-            unmet.append(need.name + str(need.specifier))
+            if found is None or not need.specifier.contains(found, prereleases=True):
+                said = "missing" if found is None else f"{found}, but {need.specifier} is needed"
+                wrong[f"'{need.name}{need.specifier}'"] = f"{need.name} is {said}"
     if wrong:
-        mend = "pip install " + " ".join(f"'{need}'" for need in unmet)
-        return DoctorFinding("packages", "problem", "; ".join(wrong) + ".", mend)
+        return DoctorFinding("packages", "problem", "; ".join(wrong.values()) + ".", f"pip install {' '.join(wrong)}")
     return DoctorFinding("packages", "ok", "everything glamkit asks for is installed.")
 
 
@@ -83,13 +78,10 @@ def check_device(build: Build, gpus: list[str], apple: bool = False) -> DoctorFi
         return DoctorFinding("device", "ok", f"{len(gpus)} CUDA GPU(s): {', '.join(gpus)}.")
     if not build.driver:
         said = "no NVIDIA driver was found: everything runs on the CPU."
-        return DoctorFinding(
-            "device", "ok", said + (" The Apple GPU can be asked for with device=mps." if apple else "")
-        )
+        said += " The Apple GPU can be asked for with device=mps." if apple else ""
+        return DoctorFinding("device", "ok", said)
     if not build.torch_cuda:
-        said = (
-            f"the NVIDIA driver can run CUDA {build.driver}, but torch is a CPU build, so everything runs on the CPU."
-        )
+        said = f"the NVIDIA driver can run CUDA {build.driver}, but torch is a CPU build: everything runs on the CPU."
         return DoctorFinding("device", "note", said, torch_for(build.driver))
     if driver_too_old(build):
         said = f"torch was built for CUDA {build.torch_cuda}, but the NVIDIA driver only goes up to {build.driver}."
@@ -159,9 +151,8 @@ def check_atari(error: str, versions: str) -> DoctorFinding:
         if os.environ.get("ALE_ROMS_DIR"):
             mend = "unset ALE_ROMS_DIR"
         return DoctorFinding("atari", "problem", f"a ROM cannot be opened ({error}).", mend)
-    return DoctorFinding(
-        "atari", "problem", f"Pong does not start ({error}).", "pip install --upgrade ale-py gymnasium"
-    )
+    said = f"Pong does not start ({error})."
+    return DoctorFinding("atari", "problem", said, "pip install --upgrade ale-py gymnasium")
 
 
 def check_jupyter(kernel: str, python: str, missing: str = "") -> DoctorFinding:
@@ -183,9 +174,8 @@ def check_browser(path: str) -> DoctorFinding:
     """A chromium for the tests that open notebooks; nothing else needs it."""
     if path:
         return DoctorFinding("browser", "ok", f"the browser tests use {path}.")
-    return DoctorFinding(
-        "browser", "note", "no chromium: the browser tests are skipped.", "apt-get install -y chromium"
-    )
+    said = "no chromium: the browser tests are skipped."
+    return DoctorFinding("browser", "note", said, "apt-get install -y chromium")
 
 
 def check_disk(free: int, folder: str) -> DoctorFinding:

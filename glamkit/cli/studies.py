@@ -124,7 +124,7 @@ def report(
 ) -> None:
     """Compare finished runs with published methods.
 
-    RUNS are run folders or folders that hold some.
+    RUNS are run folders, folders that hold some, shared files, or names of shipped runs.
     """
     from glamkit.report import Report, page, published_json
 
@@ -150,6 +150,8 @@ def report(
 @click.argument("other", metavar="RUN_B")
 def compare(one: str, other: str) -> None:
     """Say in what two runs differ.
+
+    They are run folders, shared files, or names of shipped runs.
 
     And whether their scores differ beyond the spread between seeds.
     """
