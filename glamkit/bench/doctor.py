@@ -24,6 +24,7 @@ from glamkit.bench.builds import Build, driver_too_old, explain_import_error, fi
 from glamkit.errors import DISTRIBUTION, install
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+LAB = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "papermill")  # the extra `lab`
 OURS = "It is optional: glamkit's own scan gives the same results, on CUDA GPUs by kernels of its own."
 
 
@@ -136,9 +137,8 @@ def check_compiler(compiler: str, error: str) -> DoctorFinding:
         said = "Python's headers (Python.h) are missing, so torch.compile cannot be used."
         return DoctorFinding("compiler", "note", said, "apt-get install -y python3-dev")
     if error:
-        return DoctorFinding(
-            "compiler", "note", f"{compiler} does not work ({error}).", "apt-get install -y g++ python3-dev"
-        )
+        said = f"{compiler} does not work ({error})."
+        return DoctorFinding("compiler", "note", said, "apt-get install -y g++ python3-dev")
     return DoctorFinding("compiler", "ok", f"torch.compile can use {compiler}.")
 
 
@@ -147,9 +147,8 @@ def check_atari(error: str, versions: str) -> DoctorFinding:
     if not error:
         return DoctorFinding("atari", "ok", f"Pong runs ({versions}); the ROMs of all games come with ale-py.")
     if error.startswith(("FileNotFoundError", "NotADirectoryError", "OSError")):
-        mend = "pip install --force-reinstall --no-deps ale-py"
-        if os.environ.get("ALE_ROMS_DIR"):
-            mend = "unset ALE_ROMS_DIR"
+        own = os.environ.get("ALE_ROMS_DIR")
+        mend = "unset ALE_ROMS_DIR" if own else "pip install --force-reinstall --no-deps ale-py"
         return DoctorFinding("atari", "problem", f"a ROM cannot be opened ({error}).", mend)
     said = f"Pong does not start ({error})."
     return DoctorFinding("atari", "problem", said, "pip install --upgrade ale-py gymnasium")
@@ -191,13 +190,12 @@ def find_browser() -> str:
 
 def probe_packages() -> DoctorFinding:
     """`check_packages` of what is installed here."""
-    distributions = [(item.metadata["Name"] or "", item.version) for item in metadata.distributions()]
+    found = [(item.metadata["Name"] or "", item.version) for item in metadata.distributions()]
     # Reversed, so that of two with one name the first on the path is kept, which is the one that is imported.
-    installed = {name.lower().replace("_", "-"): version for name, version in reversed(distributions)}
+    installed = {name.lower().replace("_", "-"): version for name, version in reversed(found)}
     owners = metadata.packages_distributions().get("glamkit", [])  # another project has files of that name too
     if not owners:
-        said = "glamkit is not installed but read from a folder, so nothing says what it needs."
-        return DoctorFinding("packages", "note", said, "pip install -e .")
+        return DoctorFinding("packages", "note", "glamkit is read from a folder, not installed.", "pip install -e .")
     needs = metadata.requires(DISTRIBUTION if DISTRIBUTION in owners else owners[0])
     return check_packages(needs or [], installed)
 
@@ -281,10 +279,8 @@ def probe_atari() -> DoctorFinding:
 
 def probe_jupyter() -> DoctorFinding:
     """`check_jupyter` of the kernel that papermill and JupyterLab start."""
-    lab = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "papermill")
-    missing = [name for name in lab if importlib.util.find_spec(name) is None]
-    if missing:
-        return check_jupyter("", sys.executable, missing[0])
+    if missing := next((name for name in LAB if importlib.util.find_spec(name) is None), ""):
+        return check_jupyter("", sys.executable, missing)
     specs = importlib.import_module("jupyter_client.kernelspec")
     try:
         kernel = specs.KernelSpecManager().get_kernel_spec("python3").argv[0]
