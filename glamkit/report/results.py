@@ -40,6 +40,11 @@ class Result(NamedTuple):
     protocol: Mapping[str, Any]
 
     @property
+    def console(self) -> bool:
+        """Whether frame skip, sticky actions and lives mean anything to its game, by its protocol card."""
+        return self.atari or self.protocol.get("frame_skip") is not None
+
+    @property
     def seed(self) -> int:
         """Of the run."""
         return self.config.trainer.seed
@@ -98,10 +103,10 @@ def read(folder: Path) -> Result:
     config = run.config()
     report = _report(run, config)
     try:
-        returns = [float(episode["return"]) for episode in report["episodes"]]
+        returns = [as_number(episode["return"]) for episode in report["episodes"]]
         cut = sum(bool(episode.get("cut")) for episode in report["episodes"])
         protocol = dict(report["protocol"])
-        score, step = float(report["mean_return"]), int(report["step"])
+        score, step = as_number(report["mean_return"]), int(report["step"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise GlamkitError(f"evaluation.json is not of the known form ({type(error).__name__}: {error}).") from None
     if not returns:
@@ -115,6 +120,11 @@ def read(folder: Path) -> Result:
         raise GlamkitError(f"it was evaluated at step {step:,} of {config.trainer.env_steps:,}, before its end.")
     plain = game_of(config.env.game)
     return Result(run, config, plain or config.env.game, plain is not None, score, returns, cut, protocol)
+
+
+def as_number(value: Any) -> float:
+    """A number of an evaluation; nan for null, as strict JSON writes what is not finite."""
+    return math.nan if value is None else float(value)
 
 
 def _report(run: Run, config: Config) -> Any:
