@@ -58,7 +58,7 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     plan = planning.read_file(what[0]) if what else {}
     plan |= {key: options[key] for key in planning.KEYS if key != "variants" and options[key] is not None}
     if variants:
-        plan["variants"] = dict(variant.partition(":")[::2] for variant in variants)
+        plan["variants"] = [text if ":" in text else f"{text}:" for text in variants]  # a bare name changes nothing
     if "games" not in plan:
         raise GlamkitError("no games are named; give a sweep file or --games, such as --games 'Pong Boxing'.")
     batch = sweeps.Sweep(planning.make(**plan))
