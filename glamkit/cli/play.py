@@ -73,6 +73,7 @@ def train(
 @click.option("--device", help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--seed", default="0", show_default=True, help="Of games and actions.")
 @click.option("--no-videos", is_flag=True, help="Only numbers.")
+@click.option("--save", metavar="FILE", help="Write a score file too, which glamkit report reads.")
 def evaluate(
     run: str,
     checkpoint: str | None,
@@ -80,6 +81,7 @@ def evaluate(
     device: str | None,
     seed: str,
     no_videos: bool,
+    save: str | None,
     **protocol: str | None,
 ) -> None:
     """Play whole episodes with a trained agent.
@@ -88,13 +90,19 @@ def evaluate(
 
     What is not given is as in the run's own settings.
     """
+    from glamkit.report import score_files
     from glamkit.training import evaluation
+    from glamkit.training.shared_runs import locate
 
+    if save:
+        score_files.check(locate(run))
     changes: dict[str, Any] = {f"evaluation.{key}": value for key, value in protocol.items() if value is not None}
     changes |= {"evaluation.sampled": actions == "sampled"} if actions else {}
     changes |= {"runtime.device": device} if device else {}
     report, path = evaluation.evaluate_run(run, checkpoint, changes, seed, not no_videos)  # type: ignore[arg-type]
     click.echo(f"{evaluation.in_words(report)}\n{path}")
+    if save:
+        click.echo(score_files.save(locate(run).folder, save, report))
 
 
 @glamkit.command(epilog=examples("glamkit share runs/pong pong.glam", "glamkit share runs/pong --hub ann/pong"))

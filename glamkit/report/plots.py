@@ -18,7 +18,6 @@ from glamkit.report.results import Result
 from glamkit.report.tables import NAMES, ordered, who
 from glamkit.runs import log as run_log
 from glamkit.sweeps import summary
-from glamkit.sweeps.job import Job
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 LINES = ("-", "--", ":")
@@ -209,7 +208,7 @@ def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> 
     for result in group:
         axes.plot(steps, result.score, "D", ms=4, color=colour, mec="white", mew=0.5, clip_on=False, zorder=3)
         try:
-            read.append(summary.read(Job(result.run, result.config)))
+            read.append(result.training())
         except GlamkitError:
             continue
         log = list(run_log.read(result.run.log_file)) if result.run.log_file.exists() else []
