@@ -27,7 +27,7 @@ from glamkit.models.released import WORLD_MODEL_NAMES, import_released, import_r
 from glamkit.models.world_model import WorldModel
 from glamkit.ops.functional import lambda_return, two_hot_mean
 from glamkit.training.accelerate import accelerate
-from glamkit.training.trainer import adam
+from glamkit.training.updates import adam
 from glamkit.types import Batch, Rollout
 
 Values = dict[str, Tensor]

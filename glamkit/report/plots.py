@@ -105,7 +105,8 @@ def improvement_figure(report: Report) -> Picture | None:
     picture, ((axes,),) = figure(10, 1.2 + 0.26 * len(pairs))
     for place, (ours, _, found) in enumerate(pairs):
         colour, _, marker = look[ours]
-        axes.plot(found.interval, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
+        if found.interval is not None:
+            axes.plot(found.interval, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
         axes.plot(found.value, place, marker, ms=5, color=colour)
     axes.axvline(0.5, color=GREY, ls="--", lw=1)
     axes.set_yticks(range(len(pairs)), [f"{ours} over {theirs}" if several else theirs for ours, theirs, _ in pairs])

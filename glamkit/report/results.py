@@ -44,6 +44,11 @@ class Result(NamedTuple):
     protocol: Mapping[str, Any]
 
     @property
+    def console(self) -> bool:
+        """Whether frame skip, sticky actions and lives mean anything to its game, by its protocol card."""
+        return self.atari or self.protocol.get("frame_skip") is not None
+
+    @property
     def seed(self) -> int:
         """Of the run."""
         return self.config.trainer.seed
@@ -116,10 +121,10 @@ def read(folder: Path) -> Result:
     config = run.config()
     report = _report(run, config)
     try:
-        returns = [float(episode["return"]) for episode in report["episodes"]]
+        returns = [as_number(episode["return"]) for episode in report["episodes"]]
         cut = sum(bool(episode.get("cut")) for episode in report["episodes"])
         protocol = dict(report["protocol"])
-        score, step = float(report["mean_return"]), int(report["step"])
+        score, step = as_number(report["mean_return"]), int(report["step"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise GlamkitError(f"evaluation.json is not of the known form ({type(error).__name__}: {error}).") from None
     if not returns:
@@ -140,6 +145,11 @@ def _from_file(file: Path) -> Result:
     config, returns = Config.from_dict(data["config"]), [float(episode["return"]) for episode in data["episodes"]]
     atari = game_of(config.env.game) is not None
     return Result(Run(file), config, data["game"], atari, data["mean_return"], returns, 0, data["protocol"])
+
+
+def as_number(value: Any) -> float:
+    """A number of an evaluation; nan for null, as strict JSON writes what is not finite."""
+    return math.nan if value is None else float(value)
 
 
 def _report(run: Run, config: Config) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from glamkit.config import Config
+from glamkit.config import Config, OptimizerConfig
 from glamkit.models import head_metrics
 from glamkit.models.agent import Agent
 from glamkit.models.world_model import Observed
@@ -130,3 +130,9 @@ def descent(model: nn.Module, loss: Tensor, metrics: dict[str, Tensor], clip: fl
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
     metrics = {**metrics, "gradient_norm": norm, "clipped": (norm > clip).float()}
     return Gradient(loss.detach(), norm, metrics)
+
+
+def adam(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:
+    """Adam over what is trained in `model`."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon, fused=True)
