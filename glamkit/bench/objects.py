@@ -247,7 +247,7 @@ def measure(
             imagined = model.decode(rollout.states[:, :-1, : model.latent])
             reconstructed = model.decode(latents[:, length:])
         at = starts[:, None] + torch.arange(horizon)
-        same = episode[at] == episode[starts - length, None]  # nobody can foresee a new game
+        same = episode[at] == episode[starts - length, None]  # nobody can predict a new game
         for pictures, wanted in ((reconstructed, in_play[at]), (imagined, in_play[at] & same)):
             shades = 255 * pictures.float().clamp(0, 1).cpu().permute(0, 1, 3, 4, 2)[wanted]
             right = torch.zeros(at.shape)

@@ -1,7 +1,7 @@
 """Does an environment keep the promises the agent relies on? A short examination of any game by random play.
 
-Each promise has cost somebody their results: seeds that change nothing, frames out of range, transitions invented
-between two episodes, lost lives that end or hide an episode, saved games that go on differently.
+Each promise has cost somebody their results. Seeds changed nothing; frames were out of range; transitions were invented
+between two episodes. Lost lives ended or hid an episode; saved games went on differently.
 """
 
 from __future__ import annotations

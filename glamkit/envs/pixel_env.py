@@ -145,8 +145,8 @@ class PixelEnv:
     def restore(self, state: dict[str, Any]) -> np.ndarray:
         """Puts a state from `clone` back, here or in a fresh environment of the same config.
 
-        The episode is played again from its start (about 0.5 ms a step of Atari), and what follows is the same to
-        the bit as if it had never stopped. Returns the current frame (H, W, 3).
+        The episode is played again from its start, about 0.5 ms a step of Atari. What follows is the same to the bit as
+        if it had never stopped. Returns the current frame (H, W, 3).
 
         Raises:
             GlamkitError: the state is another game's.

@@ -125,17 +125,17 @@ class Catch(TinyGame):
 class Memory(TinyGame):
     """A lamp shows for two steps which of two doors is the right one; a walker reaches them long after.
 
-    Tests memory: between lamp and doors all pictures are the same for both answers, and the walker walks by itself, so
-    one action alone counts, the one at the doors. The next picture shows the walker at its door and the right one
-    lit; the step after it brings +1 or -1 and ends the game. So the reward can be read off a picture, but only who
-    remembers the lamp can foresee that picture.
+    Tests memory: between lamp and doors all pictures are the same for both answers. The walker walks by itself, so one
+    action alone counts, the one at the doors. The next picture shows the walker at its door and the right one lit; the
+    step after it brings +1 or -1 and ends the game. So the reward can be read off a picture, but only a player that
+    remembers the lamp can predict that picture.
 
-    In every fourth episode the right door is lit on arrival too. Nobody knows beforehand, so whoever foresees well has
-    the lamp in mind on the way there. Without it Mamba kept the lamp in its state but out of its output until the step
-    at the doors had been read, and a policy sees outputs alone: it found nothing to choose by.
+    In every fourth episode the right door is lit on arrival too. Nobody knows beforehand, so a good prediction needs
+    the lamp on the way there. Without it Mamba kept the lamp in its state, but not in its output before the step at
+    the doors had been read. A policy sees outputs alone: it had nothing to choose by.
 
     With ``delay`` = 6 (Memory) the lamp is last seen 6 steps before the deciding picture. That is out of reach for
-    LMamba's four tokens, but within the eight that an imagined step looks at: the picture after step t is foreseen
+    LMamba's four tokens, but within the eight that an imagined step looks at: the picture after step t is predicted
     from tokens t-7 .. t, and the lamp's last picture is t-6. So this is work for GMamba, in dreams too. With ``delay``
     = 12 (LongMemory) it is still within the 16 steps that acting looks back, and within a training window, but outside
     the imagination's: with ``imagination.memory=window`` no dream can tell the doors apart, and only ``recurrent`` can.

@@ -1,7 +1,7 @@
 """The run's log for TensorBoard: scalars, and the videos of its evaluations.
 
-It is copied from metrics.jsonl and the run folder, which stay the truth; so a run that goes on after a stop has every
-step once, and ``glamkit tensorboard RUN ...`` does the same for runs that were made without.
+It is copied from metrics.jsonl and the run folder, which stay the truth. So a run that goes on after a stop has every
+step once. ``glamkit tensorboard RUN ...`` does the same for runs that were made without.
 """
 
 from __future__ import annotations

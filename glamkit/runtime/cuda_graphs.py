@@ -1,8 +1,8 @@
 """GPU work that is recorded once and then replayed, as CUDA graphs.
 
 A training step is thousands of small kernels, and Python needs longer to start them than a GPU to run them. Recorded,
-they are started by one call. What is replayed are the same kernels on the same addresses: nothing but the numbers in
-the given tensors may change from call to call, and random numbers go on from the generator as they would without.
+they are started by one call. What is replayed are the same kernels on the same addresses, so only the numbers in the
+given tensors may change from call to call. Random numbers go on from the generator as they would without.
 """
 
 from __future__ import annotations

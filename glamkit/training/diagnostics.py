@@ -1,7 +1,7 @@
 """Why a run does not learn, from its log alone: ratios of what was counted, and a verdict in a few sentences.
 
-Causes come before what they cause: without rewards in the replay nobody can learn to predict them, without pictures
-there is nothing to predict from, without a model no rollout is true, and without true rollouts no policy learns.
+Causes come before what they cause. Without rewards in the replay nobody can learn to predict them; without pictures
+there is nothing to predict from. Without a model no rollout is true, and without true rollouts no policy learns.
 """
 
 from __future__ import annotations

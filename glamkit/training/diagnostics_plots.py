@@ -1,4 +1,4 @@
-"""The signs of learning as one figure: what the heads foresee, what dreams promise, and where the policy is."""
+"""The signs of learning as one figure: what the heads predict, what imagination promises, and where the policy is."""
 
 from __future__ import annotations
 
