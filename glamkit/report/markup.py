@@ -46,9 +46,8 @@ class MarkupTable(NamedTuple):
 
     def _environment(self, rows: Sequence[Sequence[str]], label: str, page: int) -> str:
         columns = "".join(self._column(number) for number in range(len(self.header)))
-        lines = [" & ".join(map(latex_text, row)) + r" \\" for row in (self.header, *rows)]
-        for sign in ("/", r"\_"):  # addresses have no other place to break
-            lines = [line.replace(sign, sign + r"\allowbreak{}") for line in lines]
+        cells = [[self._cell(row[number], number) for number in range(len(row))] for row in (self.header, *rows)]
+        lines = [" & ".join(row) + r" \\" for row in cells]
         body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
         text = latex_text(self.caption) if page == 1 else "The table before, continued."
         caption = [rf"\caption{{{text}}}"] if self.caption else []
