@@ -60,11 +60,16 @@ class MarkupTable(NamedTuple):
         """How LaTeX sets a column: words on the left, in lines where they are long, and numbers on the right."""
         if number >= self.left:
             return "r"
-        return (
-            r">{\raggedright\arraybackslash}p{5cm}"
-            if max((len(row[number]) for row in self.rows), default=0) > WORDY
-            else "l"
-        )
+        return r">{\raggedright\arraybackslash}p{5cm}" if self._wordy(number) else "l"
+
+    def _wordy(self, number: int) -> bool:
+        return number < self.left and max((len(row[number]) for row in self.rows), default=0) > WORDY
+
+    def _cell(self, text: str, number: int) -> str:
+        text = latex_text(text)
+        for sign in ("/", r"\_") if self._wordy(number) else ():  # addresses have no other place to break
+            text = text.replace(sign, sign + r"\allowbreak{}")
+        return text
 
     def _pages(self) -> list[list[Sequence[str]]]:
         """The rows in parts that fit on a page each."""

@@ -21,9 +21,11 @@ from glamkit.notebook import Table
 from glamkit.plotting import Picture
 from glamkit.runs.folder import Run, resolve
 from glamkit.sweeps import status_table, summary
+from glamkit.sweeps.cost import estimate
 from glamkit.sweeps.job import Job
 from glamkit.sweeps.pool import Local
 from glamkit.sweeps.summary import VariantSummary
+from glamkit.sweeps.sweep import agree
 
 
 class Choice(NamedTuple):
@@ -55,6 +57,7 @@ QUESTIONS: Mapping[str, Choice] = {
     "contexts": Choice("Where do dreams start?", choice("imagination.contexts", "replay", "batch")),
     "latents": Choice("What is a latent?", choice("world_model.latents", "sampled", "likeliest", "probabilities")),
 }
+UNASKED = 0.25  # hours of machine time that nobody has to agree to in a notebook
 NOTE = "Mean return: of the evaluation's episodes, then over seeds. Interval: Student's t over the seeds' means."
 
 
@@ -129,6 +132,14 @@ class Ablation:
         """All runs, seed by seed, so that variants can be compared as soon as possible."""
         distinct = {variant.folder: variant for variant in self.variants}
         return [self.job(variant, seed) for seed in self.seeds for variant in distinct.values()]
+
+    def cost(self, workers: int | None = None, agreed: bool = False) -> str:
+        """What the runs that are left will take, as a sentence; see `sweep.agree`.
+
+        Raises:
+            GlamkitError: it is more than `UNASKED`, and nobody agreed.
+        """
+        return agree(estimate(self.jobs, Local(self.jobs, workers)), agreed, UNASKED)
 
     def run(self, workers: int | None = None, interactive: bool | None = None) -> None:
         """Makes the runs that are not finished; see `status_table.run_jobs`."""
