@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 from glamkit.errors import GlamkitError
 from glamkit.plotting import Picture
-from glamkit.report import human_split, plots, reruns, small, tables
-from glamkit.report.curves import curve_figure, small_figure
+from glamkit.report import human_split, plots, reruns, tables
 from glamkit.report.markup import MarkupTable, markdown_text
 from glamkit.report.notes import notes
 from glamkit.report.report import Report, runs
+from glamkit.report.score_table import small_table
 from glamkit.runs.folder import replace_text
 
 TITLE = "Atari 100k report"
 FIGURES: Mapping[str, Callable[[Report, bool], Picture | None]] = {
-    "curves": curve_figure,
+    "curves": plots.curve_figure,
     "aggregates": plots.aggregate_figure,
     "reruns": reruns.rerun_figure,
     "split": human_split.split_figure,
@@ -27,7 +27,7 @@ FIGURES: Mapping[str, Callable[[Report, bool], Picture | None]] = {
     "profile": plots.profile_figure,
     "improvement": plots.improvement_figure,
     "games": plots.game_figure,
-    "small": small_figure,
+    "small": plots.small_figure,
 }
 # On paper each figure has a page of its own; on a phone it is another drawing, as wide as the screen.
 STYLE = """
@@ -151,10 +151,10 @@ def all_tables(report: Report) -> dict[str, MarkupTable]:
         "sensitivity": tables.sensitivity_table(report),
         "improvement": tables.improvement_table(report),
         **{f"games {n}": grid for n, grid in enumerate(tables.game_tables(report), 1)},
-        "small": small.small_table(report),
+        "small": small_table(report),
         "protocols": tables.protocol_table(report),
     }
-    return {name: grid for name, grid in found.items() if grid is not None}
+    return {name: grid for name, grid in found.items() if grid is not None and grid.rows}
 
 
 def of_part(part: PageSection, grids: Mapping[str, MarkupTable]) -> list[MarkupTable]:

@@ -5,23 +5,31 @@ Each takes the report, and whether it is for the width of a phone; its ``alt`` s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.ticker import FixedLocator, FuncFormatter, PercentFormatter
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentFormatter
 
 from glamkit import plotting
+from glamkit.errors import GlamkitError
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Picture, figure
 from glamkit.report import aggregates
 from glamkit.report.report import Report
+from glamkit.report.results import Result
 from glamkit.report.tables import NAMES, ordered, who
+from glamkit.runs import log as run_log
+from glamkit.sweeps import summary
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 LINES = ("-", "--", ":")
 MARKERS = "osD^vPX"
 LOW, HIGH = 0.01, 10.0  # thresholds at which profiles are drawn
 WIDE, NARROW = 11.0, 5.2  # inches: a page, a phone
+PANELS = 4  # of curves, side by side
+Groups = Mapping[str, Sequence[Result]]
 
 
 class LineStyle(NamedTuple):
@@ -112,7 +120,8 @@ def improvement_figure(report: Report, narrow: bool = False) -> Picture | None:
     picture, ((axes,),) = figure(NARROW if narrow else WIDE, 1.2 + (0.22 if narrow else 0.26) * len(pairs))
     for place, (ours, _, found) in enumerate(pairs):
         colour, _, marker = look[ours]
-        axes.plot(found.interval, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
+        if found.interval is not None:
+            axes.plot(found.interval, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
         axes.plot(found.value, place, marker, ms=5, color=colour)
     axes.axvline(0.5, color=GREY, ls="--", lw=1)
     names = [f"{ours} over {theirs}" if several else theirs for ours, theirs, _ in pairs]
@@ -191,3 +200,98 @@ def game_figure(report: Report, narrow: bool = False) -> Picture:
     counts = [f"{entry.name} {aggregates.superhuman(entry.sample)}" for entry in report.shown]
     picture.alt = f"Scores on {len(report.games)} games. At or above a human, in games: {', '.join(counts)}."
     return picture
+
+
+def curve_figure(report: Report, narrow: bool = False) -> Picture | None:
+    """Returns in training of the Atari 100k runs; None without any.
+
+    Args:
+        report: with the runs.
+        narrow: for the width of a phone.
+    """
+    return draw_panels(report.groups, narrow)
+
+
+def small_figure(report: Report, narrow: bool = False) -> Picture | None:
+    """Returns in training of small presets and of shorter or longer runs; None without any.
+
+    Args:
+        report: with the runs.
+        narrow: for the width of a phone.
+    """
+    return draw_panels(report.small, narrow)
+
+
+@plotting.style
+def draw_panels(groups: Groups, narrow: bool = False) -> Picture | None:
+    """A panel for each game, and in it each group's seeds, their mean, and its interval."""
+    panels = sorted({result.game for group in groups.values() for result in group})
+    if not panels:
+        return None
+    columns = min(1 if narrow else PANELS, len(panels))
+    rows = -(-len(panels) // columns)
+    wide = NARROW if narrow else max(6, 2.9 * columns)
+    names = {name: textwrap.fill(name, int(12 * wide)) for name in groups}
+    legend = 0.17 * sum(name.count("\n") + 1 for name in names.values())
+    picture, grid = figure(wide, 0.9 + 2.3 * rows + legend, rows, columns)
+    look = looks(list(groups))
+    for axes, game in zip(grid.flat, panels, strict=False):
+        axes.set_xlim(0, 1)  # grows with the longest run
+        for name, group in groups.items():
+            draw_curves(axes, [result for result in group if result.game == game], look[name].colour, names[name])
+        axes.set_title(game)
+        plotting.label(axes, "return")
+        axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_axis_off()
+    handles = {word: handle for a in grid.flat for handle, word in zip(*a.get_legend_handles_labels(), strict=True)}
+    picture.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=1)
+    meaning = "thin: seeds, thick: their mean, band: its 95 % t-interval, diamonds: evaluations"
+    plotting.heading(picture, f"Reward in training ({meaning})")
+    picture.alt = "Returns in training, a panel for each game. " + endings(groups)
+    return picture
+
+
+def endings(groups: Groups) -> str:
+    """The final scores, in words."""
+    parts = []
+    for name, group in groups.items():
+        for game in dict.fromkeys(result.game for result in group):
+            scores = [f"{result.score:.1f}" for result in group if result.game == game]
+            parts.append(f"{name} on {game}: {', '.join(scores)}")
+    return f"Final evaluations: {'; '.join(parts)}."
+
+
+def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> None:
+    """One game's runs of one experiment; one whose log cannot be read has its final score alone."""
+    if not group:
+        return
+    steps = group[0].config.trainer.env_steps
+    places, outcomes = summary.places(steps), []
+    for result in group:
+        axes.plot(steps, result.score, "D", ms=4, color=colour, mec="white", mew=0.5, clip_on=False, zorder=3)
+        try:
+            outcomes.append(result.training())
+        except GlamkitError:
+            continue
+        log = list(run_log.read(result.run.log_file)) if result.run.log_file.exists() else []
+        axes.plot(*plotting.series(log, "evaluation/return"), "D", ms=2.5, color=colour, alpha=0.7)
+    found = summary.curves(outcomes, places)
+    known = ~np.isnan(found).all(0) if len(found) else np.zeros(len(places), bool)
+    axes.plot(places, np.where(known, summary.middle(found), np.nan), color=colour, lw=2, label=name)
+    if known.any() and len(found) > 1:
+        for curve in found:
+            axes.plot(places, curve, color=colour, lw=0.7, alpha=0.6)
+        axes.autoscale_view()
+        limits = axes.get_ylim()  # seeds set the scale: with two of them the interval is as wide as it is uncertain
+        axes.fill_between(places, *band(found), color=colour, alpha=0.15, lw=0)
+        axes.set_ylim(limits)
+    elif not known.any():
+        axes.text(0.03, 0.9, "no episode ended in training", transform=axes.transAxes, color=GREY, fontsize=8)
+    axes.set_xlim(0, max(axes.get_xlim()[1], 1.03 * steps))
+
+
+def band(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(places,) lower and upper end of the t-interval of the mean over seeds (seeds, places); nan below two seeds."""
+    ends = [summary.interval(column[~np.isnan(column)].tolist()) or (np.nan, np.nan) for column in found.T]
+    return np.array([low for low, _ in ends]), np.array([high for _, high in ends])

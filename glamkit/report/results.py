@@ -1,8 +1,4 @@
-"""Finished runs, read from their folders or result files and grouped by experiment; what cannot count says why.
-
-A result file is what is kept of a run without its folder (`notebooks/results`): game, seed, preset, config, env_steps,
-curve, episodes, mean_return, protocol, hours and machine.
-"""
+"""Finished runs read from their folders, grouped by experiment; what cannot count is left out with its reason."""
 
 from __future__ import annotations
 
@@ -19,15 +15,12 @@ import numpy as np
 from glamkit.config import PRESETS, Config, differences, override, preset
 from glamkit.envs.atari100k import game_of
 from glamkit.errors import GlamkitError
-from glamkit.plotting import count
-from glamkit.runs import provenance
+from glamkit.report import score_files
 from glamkit.runs.folder import Run
 from glamkit.sweeps import summary
 from glamkit.sweeps.job import Job
-from glamkit.sweeps.summary import VariantSummary
 
 NAMED = 3  # settings in which a group's name says how it differs; of more, their number
-KEPT = "*-seed[0-9]*.json"  # names of result files
 BENCHMARK = "atari100k"  # the preset whose runs are compared with published ones
 STEPS = (100_000, 102_000)  # agent steps of an Atari 100k result, fewest and most
 
@@ -36,19 +29,16 @@ class Result(NamedTuple):
     """A run with its final score.
 
     Attributes:
-        place: its folder, or the result file that is kept of it.
+        run: its folder; `Run.folder` is the file where a score file stands for it.
         game: among the 26 by its plain name, else as in the config.
         atari: whether it is among the 26, so that a human's score is known.
         score: mean of `returns`, raw.
         returns: of the evaluation's episodes.
         cut: how many of them were cut short.
         protocol: as saved with the score.
-        hours: in the training loop; None where nothing says.
-        machine: what it was trained on; empty where nothing says.
-        curve: (step, return) of episodes in training, of a result file; a folder has its log.
     """
 
-    place: Path
+    run: Run
     config: Config
     game: str
     atari: bool
@@ -56,14 +46,22 @@ class Result(NamedTuple):
     returns: list[float]
     cut: int
     protocol: Mapping[str, Any]
-    hours: float | None = None
-    machine: str = ""
-    curve: Sequence[tuple[float, float]] = ()
+
+    @property
+    def console(self) -> bool:
+        """Whether frame skip, sticky actions and lives mean anything to its game, by its protocol card."""
+        return self.atari or self.protocol.get("frame_skip") is not None
 
     @property
     def seed(self) -> int:
         """Of the run."""
         return self.config.trainer.seed
+
+    def training(self) -> summary.VariantSummary:
+        """Its learning curve, and how long it took."""
+        if self.run.folder.is_file():
+            return score_files.training(score_files.read(self.run.folder))
+        return summary.read(Job(self.run, self.config))
 
 
 class LeftOut(NamedTuple):
@@ -74,23 +72,25 @@ class LeftOut(NamedTuple):
 
 
 def find(paths: Sequence[str | Path]) -> list[Path]:
-    """The run folders and result files at or below some paths, each once.
+    """The run folders at or below some paths, and the score files among them or in them, each once.
 
     Raises:
         GlamkitError: there is no such folder or file.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
-        if path.suffix == ".json" and path.is_file():
+        if path.is_file() and path.suffix == ".json":
             found[path] = None
             continue
         if not path.is_dir():
-            raise GlamkitError(f"{path} is not a folder; name run folders, or a folder that holds some.")
+            raise GlamkitError(
+                f"{path} is not a folder; name run folders, a folder that holds some, or score files (.json)."
+            )
         here = [path] if (path / "config.json").exists() else sorted(file.parent for file in path.rglob("config.json"))
         # A folder that looks like a run but lacks its config is half a run, and is named as such.
         halves = {file.parent for name in ("metrics.jsonl", "evaluation.json") for file in path.rglob(name)}
-        found |= dict.fromkeys([*here, *sorted(half for half in halves if not (half / "config.json").exists())])
-        found |= dict.fromkeys(sorted(file for file in path.rglob(KEPT) if file.is_file()))
+        here += sorted(half for half in halves if not (half / "config.json").exists())
+        found |= dict.fromkeys(here or sorted(path.glob("*-seed*.json")))
     return list(found)
 
 
@@ -99,80 +99,40 @@ def collect(paths: Sequence[str | Path]) -> tuple[list[Result], list[LeftOut]]:
     results: list[Result] = []
     left: list[LeftOut] = []
     taken: dict[Any, Path] = {}
-    for place in find(paths):
+    for folder in find(paths):
         try:
-            result = read_file(place) if place.is_file() else read(place)
+            result = read(folder)
             key = (experiment(result.config), result.game, result.seed)
             if key in taken:
                 raise GlamkitError(f"the same game, seed and settings as {taken[key]}, which counts.")
         except GlamkitError as error:
-            left.append(LeftOut(place, str(error)))
+            left.append(LeftOut(folder, str(error)))
             continue
-        taken[key] = place
+        taken[key] = folder
         results.append(result)
     return results, left
 
 
 def read(folder: Path) -> Result:
-    """The final score of a run.
-
-    Args:
-        folder: of the run.
+    """The final score of a run, from its folder or its score file.
 
     Raises:
         GlamkitError: it has none that counts, with the reason.
     """
+    if folder.is_file():
+        return _from_file(folder)
     run = Run(folder)
     config = run.config()
+    report = _report(run, config)
     try:
-        data = json.loads(run.evaluation_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        step = last_step(run)
-        raise GlamkitError(f"not finished: at step {step:,} of {config.trainer.env_steps:,}, no evaluation.") from None
-    except (OSError, ValueError) as error:
-        raise GlamkitError(f"evaluation.json cannot be read ({error}).") from None
-    return scored(folder, config, data, "evaluation.json", *cost(run))
-
-
-def read_file(path: Path) -> Result:
-    """The final score of a run of which a result file is kept.
-
-    Args:
-        path: of the JSON file.
-
-    Raises:
-        GlamkitError: it is of another form, or its score does not count, with the reason.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        config = Config.from_dict(data["config"])
-        own = {"game": config.env.game, "seed": config.trainer.seed, "preset": config.preset}
-        stated = {key: data[key] for key in own}
-        data["step"] = data["env_steps"]
-        hours, machine = float(data["hours"]), str(data["machine"])
-        curve = [(float(step), float(value)) for step, value in data["curve"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GlamkitError(f"it is no result file of a run ({type(error).__name__}: {error}).") from None
-    if game_of(str(stated["game"])) != game_of(config.env.game) or {**stated, "game": ""} != {**own, "game": ""}:
-        raise GlamkitError(f"its config is of {own}, and it names {stated}.")
-    return scored(path, config, data, path.name, hours, machine)._replace(curve=curve)
-
-
-def scored(place: Path, config: Config, data: Any, name: str, hours: float | None, machine: str) -> Result:
-    """A score that counts, from what an evaluation left.
-
-    Raises:
-        GlamkitError: it does not count, with the reason.
-    """
-    try:
-        returns = [float(episode["return"]) for episode in data["episodes"]]
-        cut = sum(bool(episode.get("cut")) for episode in data["episodes"])
-        protocol = dict(data["protocol"])
-        score, step = float(data["mean_return"]), int(data["step"])
+        returns = [as_number(episode["return"]) for episode in report["episodes"]]
+        cut = sum(bool(episode.get("cut")) for episode in report["episodes"])
+        protocol = dict(report["protocol"])
+        score, step = as_number(report["mean_return"]), int(report["step"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise GlamkitError(f"{name} is not of the known form ({type(error).__name__}: {error}).") from None
+        raise GlamkitError(f"evaluation.json is not of the known form ({type(error).__name__}: {error}).") from None
     if not returns:
-        raise GlamkitError(f"{name} holds no episodes.")
+        raise GlamkitError("evaluation.json holds no episodes.")
     if not all(map(math.isfinite, [score, *returns])):
         bad = sum(not math.isfinite(value) for value in returns)
         raise GlamkitError(f"{bad} of its {len(returns)} returns are not finite numbers.")
@@ -181,31 +141,29 @@ def scored(place: Path, config: Config, data: Any, name: str, hours: float | Non
     if step != config.trainer.env_steps:
         raise GlamkitError(f"it was evaluated at step {step:,} of {config.trainer.env_steps:,}, before its end.")
     plain = game_of(config.env.game)
-    game = plain or config.env.game
-    return Result(place, config, game, plain is not None, score, returns, cut, protocol, hours, machine)
+    return Result(run, config, plain or config.env.game, plain is not None, score, returns, cut, protocol)
 
 
-def cost(run: Run) -> tuple[float | None, str]:
-    """Hours in the training loop, and the machine, from a run's provenance."""
-    sessions = provenance.sessions(run.provenance_file)
-    seconds = [entry.get("seconds") for entry in sessions]
-    known = [float(value) for value in seconds if isinstance(value, (int, float))]
-    table = sessions[-1].get("machine") if sessions else None
-    machine = [str(table[key]) for key in ("device_name", "threads") if key in table] if isinstance(table, dict) else []
-    text = f"{machine[0]}, {count(int(machine[1]), 'thread')}" if len(machine) == 2 and machine[1].isdigit() else ""
-    return (sum(known) / 3600 if known else None), text or "".join(machine[:1])
+def _from_file(file: Path) -> Result:
+    data = score_files.read(file)
+    config, returns = Config.from_dict(data["config"]), [float(episode["return"]) for episode in data["episodes"]]
+    atari = game_of(config.env.game) is not None
+    return Result(Run(file), config, data["game"], atari, data["mean_return"], returns, 0, data["protocol"])
 
 
-def training(result: Result) -> VariantSummary:
-    """The episodes of a run's training.
+def as_number(value: Any) -> float:
+    """A number of an evaluation; nan for null, as strict JSON writes what is not finite."""
+    return math.nan if value is None else float(value)
 
-    Raises:
-        GlamkitError: its log cannot be read.
-    """
-    if result.place.is_dir():
-        return summary.read(Job(Run(result.place), result.config))
-    steps, returns = np.array(result.curve or np.zeros((0, 2)), float).T
-    return VariantSummary(result.score, steps, returns, returns[:0], 3600 * (result.hours or 0.0))
+
+def _report(run: Run, config: Config) -> Any:
+    try:
+        return json.loads(run.evaluation_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        step = last_step(run)
+        raise GlamkitError(f"not finished: at step {step:,} of {config.trainer.env_steps:,}, no evaluation.") from None
+    except (OSError, ValueError) as error:
+        raise GlamkitError(f"evaluation.json cannot be read ({error}).") from None
 
 
 def benchmark(config: Config) -> bool:

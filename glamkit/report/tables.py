@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from glamkit.envs import atari100k
+from glamkit.plotting import count
 from glamkit.report import aggregates, results
 from glamkit.report.aggregates import AGGREGATES, Interval
 from glamkit.report.markup import MarkupTable
@@ -72,8 +73,9 @@ def aggregate_table(report: Report) -> MarkupTable:
         above = str(aggregates.superhuman(entry.sample))
         size = [above, str(len(entry.normal)), counts(entry)]
         rows.append([entry.name, entry.method.kind, *cells, *size, printed, comes_out(entry) if whole else NONE])
-    caption = f"Human-normalised scores on {len(report.games)} games (0 random play, 1 human); of the optimality gap, "
-    caption += f"less is better. In brackets 95 % stratified bootstrap intervals ({report.repeats:,} repeats). "
+    caption = f"Human-normalised scores on {count(len(report.games), 'game')} (0 random play, 1 human); "
+    caption += "of the optimality gap, less is better. "
+    caption += f"In brackets 95 % stratified bootstrap intervals ({report.repeats:,} repeats). "
     caption += "A method with one value per game has no pooled IQM, no optimality gap and no interval: a dash."
     return MarkupTable(header, rows, caption, 2)
 

@@ -16,7 +16,7 @@ from made_runs import made_run, made_two_games
 
 from glamkit.config import preset
 from glamkit.envs import atari100k
-from glamkit.report import curves, human_split, notes, page, plots, reruns, small, tables
+from glamkit.report import human_split, notes, page, plots, reruns, score_files, small_table, tables
 from glamkit.report.markup import MarkupTable
 from glamkit.report.report import Report
 
@@ -63,7 +63,7 @@ def test_small_presets_stand_under_their_own_heading_alone(mixed: Report, monkey
 
 
 def test_small_presets_are_shown_beside_published_scores(mixed: Report) -> None:
-    grid = small.small_table(mixed)
+    grid = small_table(mixed)
     assert grid is not None
     rows = {row[0]: dict(zip(grid.header, row, strict=True)) for row in grid.rows}
     laptop = rows["glamkit laptop"]
@@ -75,58 +75,32 @@ def test_small_presets_are_shown_beside_published_scores(mixed: Report) -> None:
     )
     assert laptop["HNS"] == f"{(1000 + 20.7) / 35.3:.2f}"
     assert laptop["STORM"] == "11.3" and laptop["strongest"].startswith("2")
-    assert (laptop["hours a run"], laptop["machine"]) == ("unknown", "unknown")
-    figure = curves.small_figure(mixed)
+    assert laptop["machine"] == "unknown"
+    figure = plots.small_figure(mixed)
     assert figure is not None and "glamkit laptop on Pong: 1000.0" in figure.alt
-    drawn = curves.curve_figure(mixed)
+    drawn = plots.curve_figure(mixed)
     assert drawn is not None and "laptop" not in drawn.alt
 
 
-def kept(folder: Path, name: str = "laptop", **changes: object) -> Path:
-    """A result file as `notebooks/results` keeps them."""
-    config = preset(name, game="Boxing", seed=3)
-    episodes = [{"return": value, "length": 400} for value in (10.0, 20.0)]
+def test_score_files_of_small_presets_stand_there_too(tmp_path: Path) -> None:
+    config = preset("laptop", game="Boxing", seed=3)
     data = {
-        "game": "Boxing", "seed": 3, "preset": name, "config": asdict(config), "env_steps": config.trainer.env_steps,
-        "curve": [[1000, 0.0], [50_000, 8.0], [100_000, 15.0]], "episodes": episodes, "mean_return": 15.0,
-        "human_normalised": 1.24, "protocol": {"sticky": 0.25, "episodes": 2}, "hours": 3.5, "machine": "2 cores",
+        "game": "Boxing", "seed": 3, "preset": "laptop", "config": asdict(config), "env_steps": 100_000,
+        "curve": [[1000, 0.0], [50_000, 8.0], [100_000, 15.0]],
+        "episodes": [{"return": value, "length": 400} for value in (10.0, 20.0)],
+        "mean_return": 15.0, "human_normalised": 14.9 / 12, "protocol": {"sticky": 0.25, "episodes": 2},
+        "hours": 3.5, "machine": {"device_name": "2 cores"},
     }  # fmt: skip
-    file = folder / name / "boxing-seed3.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**data, **changes}))
-    return file
-
-
-def test_result_files_count_as_runs_do(tmp_path: Path) -> None:
-    file = kept(tmp_path)
-    kept(tmp_path, "atari100k")
+    file = tmp_path / "Boxing-seed3.json"
+    score_files.write(data, file)
     made = Report([tmp_path], repeats=FEW)
-    assert [entry.name for entry in made.new] == ["glamkit atari100k"] and list(made.small) == ["glamkit laptop"]
-    (result,) = made.small["glamkit laptop"]
-    assert (result.place, result.score, result.hours, result.machine) == (file, 15.0, 3.5, "2 cores")
-    grid = small.small_table(made)
-    assert grid is not None and grid.rows[0][-2:] == ["3.5", "2 cores"]
-    figure = curves.small_figure(made)
+    assert made.new == [] and list(made.small) == ["glamkit laptop"] and not made.left_out
+    grid = small_table(made)
+    assert grid is not None and list(grid.rows[0][-2:]) == ["3.5", "2 cores"]
+    figure = plots.small_figure(made)
     assert figure is not None
     heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in figure.axes[0].lines])
     assert 8.0 in heights  # the curve of the file
-    assert [result.place for result in Report([file], repeats=FEW).results] == [file]
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"hours": None}, "it is no result file of a run"),
-        ({"config": {"env": {"gmae": "Pong"}}}, "unknown setting 'env.gmae'; did you mean 'env.game'"),
-        ({"seed": 4}, "its config is of"),
-        ({"mean_return": 16.0}, "its mean return 16 is not the mean of its episodes, 15."),
-        ({"env_steps": 99}, "it was evaluated at step 99 of 100,000, before its end."),
-    ],
-)
-def test_result_files_that_do_not_count_say_why(tmp_path: Path, changes: dict[str, object], reason: str) -> None:
-    kept(tmp_path, **changes)
-    (left,) = Report([tmp_path], repeats=FEW).left_out
-    assert reason in left.reason and "\n" not in left.reason
 
 
 def test_own_numbers_stand_beside_re_runs(published: Report) -> None:
@@ -212,7 +186,7 @@ def test_long_latex_tables_go_on_over_pages() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="there is no TeX on this machine")
 def test_the_latex_compiles(mixed: Report, tmp_path: Path) -> None:
-    made = Report([mixed.results[0].place.parent], against="all", repeats=FEW)
+    made = Report([mixed.results[0].run.folder.parent], against="all", repeats=FEW)
     assert len(made.results) == len(mixed.results)
     (tmp_path / "report.tex").write_text(page.latex(page.all_tables(made)), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]

@@ -15,7 +15,7 @@ from glamkit import cli
 from glamkit.config import preset
 from glamkit.envs import atari100k as scores
 from glamkit.errors import GlamkitError
-from glamkit.report import curves, notes, plots, results, small, tables
+from glamkit.report import notes, plots, results, small_table, tables
 from glamkit.report import page as report_page
 from glamkit.report.markup import MarkupTable
 from glamkit.report.report import AGAINST, Report, read_methods
@@ -110,7 +110,7 @@ def test_what_does_not_count_is_left_out_with_the_reason(tmp_path: Path, monkeyp
     monkeypatch.setattr(report_page, "data", lambda *_: "")  # pictures take seconds
     reasons = broken(tmp_path / "runs")
     made = report(tmp_path / "runs")
-    assert [result.place.name for result in made.results] == ["good"]
+    assert [result.run.folder.name for result in made.results] == ["good"]
     found = {left.folder.name: left.reason for left in made.left_out}
     assert set(found) == set(reasons)
     for name, reason in reasons.items():
@@ -163,8 +163,8 @@ def test_games_without_a_human_score_have_raw_returns(tmp_path: Path) -> None:
     made = report(tmp_path)
     assert made.new == [] and len(made.games) == 26  # the published methods are whole
     assert "No human score is known for glamkit/Catch-v0: raw returns only" in said(made)
-    assert tables.return_table(made) is None and curves.curve_figure(made) is None  # it is a small preset
-    grid = small.small_table(made)
+    assert tables.return_table(made) is None and plots.curve_figure(made) is None  # it is a small preset
+    grid = small_table(made)
     assert grid is not None
     half = 4.302653 / 3**0.5
     row = dict(zip(grid.header, grid.rows[0], strict=True))
@@ -172,7 +172,7 @@ def test_games_without_a_human_score_have_raw_returns(tmp_path: Path) -> None:
         "glamkit debug", "glamkit/Catch-v0", "3", "1.00", f"{1 - half:.2f} to {1 + half:.2f}",
     ]  # fmt: skip
     assert row["each seed's"] == "1: 0.00, 2: 1.00, 3: 2.00" and row["HNS"] == row["STORM"] == "-"
-    assert curves.small_figure(made) is not None
+    assert plots.small_figure(made) is not None
 
 
 def test_result_files_of_others_are_compared_too(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_without_runs_the_published_methods_stand_alone() -> None:
     made = report()
     assert made.new == [] and [entry.name for entry in made.shown] == list(AGAINST)
     assert set(made.improvements) == {AGAINST[-1]} and "STORM" in made.improvements[AGAINST[-1]]
-    assert curves.curve_figure(made) is None and tables.return_table(made) is None
+    assert plots.curve_figure(made) is None and tables.return_table(made) is None
     rows = {row[0]: row for row in tables.aggregate_table(made).rows}
     assert rows["IRIS"][-2:] == ["1.046 / 0.29", "yes"] and rows["STORM"][-2:] == ["1.267 / 0.584", "NO"]
     assert rows["STORM (printed table)"][-2:] == ["1.267 / 0.584", "within 0.004"]
@@ -279,12 +279,12 @@ def test_figures_show_the_numbers(two_games: Path) -> None:
         assert float(points[0].get_xdata()[0]) == ours.values[key]
     (axes,) = plots.profile_figure(made).axes
     assert axes.lines[0].get_ydata()[0] == 0.5 and axes.lines[0].get_ydata()[-1] == 0.0
-    drawn = curves.curve_figure(made)
+    drawn = plots.curve_figure(made)
     assert drawn is not None and [axes.get_title(loc="left") for axes in drawn.axes] == ["Boxing", "Pong"]
     diamonds = [line for line in drawn.axes[1].lines if line.get_marker() == "D" and len(line.get_ydata())]
     finals = [float(line.get_ydata()[0]) for line in diamonds]
     assert finals == pytest.approx([14.6, -20.7])
-    low, high = curves.band(np.array([[1.0, 1.0], [3.0, np.nan]]))
+    low, high = plots.band(np.array([[1.0, 1.0], [3.0, np.nan]]))
     assert (low[0] + high[0]) / 2 == pytest.approx(2.0) and np.isnan(low[1])
 
 
@@ -293,7 +293,7 @@ def test_a_damaged_log_takes_the_curve_but_not_the_score(tmp_path: Path) -> None
     run.log_file.write_text("garbage\n" + run.log_file.read_text())
     made = report(tmp_path)
     assert len(made.results) == 1
-    assert curves.curve_figure(made) is not None
+    assert plots.curve_figure(made) is not None
 
 
 @pytest.mark.parametrize(
