@@ -17,6 +17,7 @@ from glamkit.report import aggregates, results
 from glamkit.report.aggregates import Improvement, Interval
 from glamkit.report.results import Result
 from glamkit.runs.folder import resolve
+from glamkit.training.shared_runs import unpacked
 
 AGAINST = ("SimPLe", "IRIS", "DreamerV3 (Nature, 2024 code)", "STORM", "DIAMOND", "BBF", "EASimulus")
 REPEATS = 2000
@@ -68,7 +69,7 @@ class Report:
     Runs of small presets, and of shorter or longer training, are in `small` alone: in no entry and no aggregate.
 
     Args:
-        runs: run folders, result files of runs, or folders that hold some.
+        runs: run folders, folders that hold some, score files, shared files, or names of shipped runs.
         files: methods of others, in the form of atari100k_scores.json, see `glamkit.envs.atari100k`.
         against: published methods to be shown game by game; names of `atari100k.published`, or ``all``.
         repeats: of the bootstrap, 1 to 1,000,000.
@@ -88,7 +89,7 @@ class Report:
         if not 1 <= self.repeats <= 1_000_000:
             raise GlamkitError(f"repeats = {self.repeats} is outside 1 to 1000000.")
         self.against = read_methods(against)
-        self.results, self.left_out = results.collect(runs)
+        self.results, self.left_out = results.collect([unpacked(run) for run in runs])
         groups = results.group(self.results)
         self.groups = {name: group for name, group in groups.items() if results.benchmark(group[0].config)}
         self.small = {name: group for name, group in groups.items() if name not in self.groups}
@@ -190,9 +191,10 @@ def read_methods(names: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def read_paths(text: str) -> list[Path]:
-    """Paths with commas between; relative ones count from the checkout."""
-    return [resolve(part.strip()) for part in text.split(",") if part.strip()]
+def read_paths(text: str) -> list[str | Path]:
+    """Paths with commas between; relative ones count from the checkout. Names of shipped runs stay names."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return [resolve(part) if resolve(part).exists() else part for part in parts]
 
 
 def runs(count: int) -> str:
