@@ -24,7 +24,7 @@ from glamkit.runs.provenance import Provenance
 from glamkit.runs.session import Session
 from glamkit.runtime import Machine, memory_kept, seed_everything
 from glamkit.training import checkpoint, diagnostics, evaluation, guards, snapshots, trainer_state
-from glamkit.training.accelerate import accelerate, left_out, select_kernel
+from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.replay import Replay
 from glamkit.training.trainer_state import Event
 from glamkit.training.unfinished import EvaluationStoppedError
@@ -62,8 +62,7 @@ class Trainer:
             self.agent = Agent(config.agent, world_model, actor_critic).to(device).eval()
             self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.replay = Replay(config.replay, image_size, device, config.trainer.seed)
-        accelerate(self.agent, device, off)
-        self.kernel = select_kernel(self.agent, self.machine.kernel, device)
+        self.kernel = accelerate(self.agent, device, off, self.machine.kernel)
         self.phases = Updates(config, self.agent, self.machine, off)
         self.optimizers = {
             "world_model": adam(world_model, config.world_model_optimizer),

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten
 
 from glamkit.models.mamba import Mamba
 from glamkit.runtime import Machine, seed_everything
-from glamkit.training import trainer as trainer_module
+from glamkit.training.accelerate import rules
 from glamkit.training.accelerate.scans import FusedMamba
 from glamkit.training.accelerate.swap import swap
 from glamkit.training.trainer import Trainer
@@ -77,7 +77,7 @@ def test_dreams_have_the_kernel_of_the_run(tmp_path: Path, monkeypatch: pytest.M
                 swap(part, FusedMamba)
         return "marked"
 
-    monkeypatch.setattr(trainer_module, "select_kernel", mark)
+    monkeypatch.setattr(rules, "select_kernel", mark)
     trainer = Trainer(short("runtime.precision=bfloat16", **CATCH), tmp_path)
     blocks = [part for part in trainer.phases.imaginer.twin.modules() if isinstance(part, Mamba)]
     assert blocks and all(isinstance(block, FusedMamba) for block in blocks) and trainer.kernel == "marked"

@@ -22,7 +22,7 @@ from glamkit.training.accelerate.choices import RoundedStates, SampledActions, S
 from glamkit.training.accelerate.frames import FoldedEncoder, FrameDecoder, FrameEncoder
 from glamkit.training.accelerate.layers import RectifiedMLP, SilentReLU, SpareOutputs
 from glamkit.training.accelerate.pairs import PairedSequenceModel
-from glamkit.training.accelerate.scans import ScanMamba
+from glamkit.training.accelerate.scans import ScanMamba, select_kernel
 from glamkit.training.accelerate.swap import plain_class, swap
 from glamkit.training.accelerate.windows import WindowBlocks, WindowLMamba, WindowMamba, WindowSequenceModel
 
@@ -38,18 +38,20 @@ class Rule(NamedTuple):
     swaps: Callable[[nn.Module], Swaps]
 
 
-def accelerate(module: nn.Module, device: torch.device, off: Collection[str] = ()) -> None:
+def accelerate(module: nn.Module, device: torch.device, off: Collection[str] = (), kernel: str = "auto") -> str:
     """Gives the modules inside `module`, itself included, their faster classes; weights and names stay.
 
     Args:
         module: a whole agent, a world model or a part of one.
         device: where it computes.
         off: names of rules that are left out.
+        kernel: GMamba's scan, see `select_kernel`, whose name for the record is returned.
     """
     for rule in RULES:
         if rule.where(device) and rule.name not in off:
             for part, faster in list(rule.swaps(module)):
                 swap(part, faster)
+    return select_kernel(module, kernel, device)
 
 
 @contextlib.contextmanager
