@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import html
 import importlib.util
 import json
@@ -73,8 +74,8 @@ def assigned(code: str) -> list[str]:
 
 def alone(bundle: Any, sentence: str) -> Any:
     """A widget's mimebundle in which readers without a kernel find a sentence, and no empty strip."""
-    told = {"text/html": f"<p><i>{html.escape(sentence)}</i></p>", "text/plain": sentence}
-    return {**bundle, **told} if isinstance(bundle, dict) else bundle
+    plain = {"text/html": f"<p><i>{html.escape(sentence)}</i></p>", "text/plain": sentence}
+    return {**bundle, **plain} if isinstance(bundle, dict) else bundle
 
 
 def folder() -> Path:
@@ -152,6 +153,21 @@ def require(module: str) -> None:
     """
     if importlib.util.find_spec(module) is None:
         raise GlamkitError(f"{module} is not installed: pip install {module}")
+
+
+class Folded:
+    """A PNG that a notebook shows on a click, below its summary."""
+
+    def __init__(self, summary: str, png: bytes) -> None:
+        self.summary, self.png = summary, png
+
+    def __repr__(self) -> str:
+        return f"(a picture: {self.summary})"
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self.png).decode()
+        image = f'<img alt="{html.escape(self.summary)}" src="data:image/png;base64,{data}">'
+        return f"<details><summary>{html.escape(self.summary)}</summary>{image}</details>"
 
 
 class Table:

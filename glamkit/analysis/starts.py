@@ -1,6 +1,6 @@
 """Where a dream may start: the stored steps by episode, reward, termination or surprise, or at random.
 
-How a new game begins cannot be foreseen by anyone, so neither random starts nor surprises are first frames of one.
+Nobody can predict how a new game begins, so neither random starts nor surprises are first frames of one.
 """
 
 from __future__ import annotations
@@ -10,25 +10,27 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from glamkit.analysis.fresh_play import FreshReplay
 from glamkit.analysis.rollouts import looking
 from glamkit.config import coerce
 from glamkit.errors import GlamkitError, nearest
 from glamkit.ops.functional import kl_categorical
+from glamkit.runs import log
 from glamkit.training.load import LoadedRun
 
 KINDS = {
     "random": "anywhere, evenly",
     "reward": "shortly before a reward, the largest first",
     "termination": "shortly before a life or an episode ends, the latest first",
-    "surprise": "shortly before what the model foresaw least, among the newest steps",
-    "episode": "at the beginnings of episodes (or lives), the best return first",
+    "surprise": "shortly before what the model predicted worst, among the newest steps",
+    "episode": "at the beginnings of episodes, the best return first",
 }
-LEAD = 4  # steps between a start and what it is chosen for: a dream has to foresee it
+LEAD = 4  # steps between a start and what it is chosen for: a dream has to predict it
 RECENT = 2000  # steps searched for surprises: a second or two of encoding with the full-size model
 
 
 class Start(NamedTuple):
-    """A step to dream from: the dream's first picture foretells this step's frame."""
+    """A step to dream from: the dream's first picture predicts this step's frame."""
 
     step: int
     why: str
@@ -58,7 +60,7 @@ def find_starts(
         steps = steps[~new_game(opened, steps)] if not new_game(opened, steps).all() else steps
         picked = np.sort(rng.choice(steps, min(coerce("count", count, int), len(steps)), replace=False))
         return [Start(int(step), f"step {step:,}") for step in picked]
-    found = {"reward": rewards, "termination": terminations, "surprise": surprises, "episode": episodes}[by](opened)
+    found = {"reward": rewards, "termination": terminations, "surprise": surprises, "episode": beginnings}[by](opened)
     kept, taken = [], list[int]()
     for start in found:
         # Two starts of nearly the same scene are one to look at.
@@ -102,32 +104,48 @@ def terminations(opened: LoadedRun) -> list[Start]:
     return [Start(oldest + int(place) - LEAD, f"an end at step {oldest + place:,}") for place in ends[::-1]]
 
 
-def episodes(opened: LoadedRun) -> list[Start]:
-    """Beginnings of the stretches between stored terminations, the best return first.
+def beginnings(opened: LoadedRun) -> list[Start]:
+    """Starts near the beginnings of episodes, the best return first.
 
     A dream needs real steps before it; so it starts as many steps into the episode as it sees.
     """
     oldest, values = opened.replay.oldest, ordered(opened, "rewards")
-    edges = [0, *(np.flatnonzero(ordered(opened, "terminations")) + 1).tolist()]
     context = opened.config.imagination.context_length
-    found = []
-    for first, last in zip(edges, [*edges[1:], len(values)], strict=True):
-        if last > first:
-            gain = float(values[first:last].sum())
-            step = oldest + first + min(context, max(last - first - 1, 0))
-            found.append((gain, Start(step, f"return {gain:+g}, steps {oldest + first:,} to {oldest + last - 1:,}")))
-    return [start for _, start in sorted(found, key=lambda pair: -pair[0])]
+    starts = []
+    for first, last in episodes(opened):
+        gain = float(values[first - oldest : last + 1 - oldest].sum())
+        step = first + min(context, last - first)
+        starts.append((gain, Start(step, f"return {gain:+g}, steps {first:,} to {last:,}")))
+    return [start for _, start in sorted(starts, key=lambda pair: -pair[0])]
+
+
+def episodes(opened: LoadedRun) -> list[tuple[int, int]]:
+    """First and last step of every episode of which the last step is stored, and of the one still going on.
+
+    Fresh play knows its ends itself. Of stored steps the log tells them, also those cut by a time limit; without a
+    log, terminations do.
+    """
+    replay, file = opened.replay, opened.run.log_file
+    if isinstance(replay, FreshReplay):
+        ends = replay.ends
+    elif file.exists():
+        ends = [entry["step"] - 1 for entry in log.read(file) if entry["kind"] == "episode"]
+    else:
+        ends = (np.flatnonzero(ordered(opened, "terminations")) + replay.oldest).tolist()
+    ends = [end for end in ends if replay.oldest <= end < replay.count]
+    firsts = [replay.oldest, *(end + 1 for end in ends)]
+    return [(first, last) for first, last in zip(firsts, [*ends, replay.count - 1], strict=True) if first <= last]
 
 
 def surprises(opened: LoadedRun) -> list[Start]:
-    """Starts before the steps whose frames the model foresaw least, worst first, among the newest ones."""
+    """Starts before the steps whose frames the model predicted worst, worst first, among the newest ones."""
     steps, kl = surprise(opened)
     order = [place for place in np.argsort(kl)[::-1] if not new_game(opened, steps[place])]
     return [Start(int(steps[p]) - LEAD, f"{kl[p]:.1f} nats of surprise at step {steps[p]:,}") for p in order]
 
 
 def surprise(opened: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
-    """For the newest steps their numbers, and KL(seen || foreseen) in nats of each frame, knowing all before it."""
+    """For the newest steps their numbers, and KL(seen || predicted) in nats of each frame, knowing all before it."""
     model, replay = opened.agent.world_model, opened.replay
     count, first = min(RECENT, len(replay)), model.config.window
     if count < first + 2:

@@ -93,7 +93,7 @@ class LoadedRun(NamedTuple):
     step: int  # agent steps trained when the checkpoint was written
     agent: Agent  # in evaluation mode, without gradients
     machine: Machine
-    replay: Recording
+    replay: Replay
     actions: tuple[str, ...]  # their names
 
 

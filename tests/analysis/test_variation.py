@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glamkit.analysis import effective_memory, variation_metrics
-from glamkit.analysis.variation import QUANTITIES, Lens
-from glamkit.analysis.variation_metrics import Forecast, ScreenForecast, Shares
+from glamkit.analysis.variation import effective_memory, metrics
+from glamkit.analysis.variation.lens import QUANTITIES, Lens
+from glamkit.analysis.variation.metrics import Forecast, ScreenForecast, Shares
 from glamkit.config import ImaginationConfig, ReplayConfig, RuntimeConfig, preset
 from glamkit.errors import GlamkitError
 from glamkit.models.sequence_model import ImaginationMemory, ProjectedToken
@@ -182,15 +182,15 @@ def test_a_dream_begins_where_the_real_steps_did() -> None:
     assert dreamt.numbers.tolist() == real.numbers.tolist()
     assert torch.equal(dreamt.frames, real.frames)  # the clock is all there is to know
     assert dreamt.tokens.shape == real.tokens.shape
-    assert variation_metrics.view(through, dreamt).screen.overall() == pytest.approx(1, abs=1e-5)
+    assert metrics.view(through, dreamt).screen.overall() == pytest.approx(1, abs=1e-5)
 
 
 # Forecasts and pictures -----------------------------------------------------------------------------------------------
 
 
-def test_a_model_that_knows_the_rule_foresees_everything() -> None:
+def test_a_model_that_knows_the_rule_predicts_everything() -> None:
     through = lens(Clock())
-    seen = variation_metrics.view(through, through.read([20], 12))
+    seen = metrics.view(through, through.read([20], 12))
     assert seen.latent.surprise.max() < 1e-5 and seen.latent.agreement.min() == 1
     assert seen.screen.skill == pytest.approx(np.ones(12), abs=1e-5) and seen.screen.overall() == pytest.approx(1)
     assert seen.variation.agreement.min() == 1 and seen.variation.surprise.max() < 1e-5
@@ -199,14 +199,14 @@ def test_a_model_that_knows_the_rule_foresees_everything() -> None:
 
 def test_a_model_that_expects_no_change_has_no_skill() -> None:
     through = lens(Clock(ahead=0))
-    seen = variation_metrics.view(through, through.read([20], 12))
+    seen = metrics.view(through, through.read([20], 12))
     assert seen.screen.skill == pytest.approx(np.zeros(12), abs=1e-6)
     assert seen.screen.overall("seen") == pytest.approx(1) and seen.latent.agreement.max() == 0
 
 
 def test_a_still_screen_has_no_skill_to_speak_of() -> None:
     blank = np.zeros((3, 4, 4))
-    screen = ScreenForecast(np.zeros((4, 4, 4, 3), np.uint8), blank, blank, blank + 0.1)
+    screen = ScreenForecast(np.zeros((4, 4, 4, 3), np.uint8), blank, blank, blank + 0.1, np.ones(3, bool))
     assert np.isnan(screen.skill).all() and np.isnan(screen.overall())
 
 
@@ -227,7 +227,7 @@ def test_calibration_tells_the_sure_from_the_right(true: float, error: float) ->
     expected = np.tile([[[0.9, 0.1]]], (400, 1, 1))
     hits = np.arange(400) % 10 < 10 * true
     came = np.stack([hits, ~hits], -1)[:, None].astype(float)
-    found = variation_metrics.calibration(Forecast(expected, came, expected[0]))
+    found = metrics.calibration(Forecast(expected, came, expected[0]))
     assert found.error == pytest.approx(error, abs=1e-6)
     assert found.expected.max() == pytest.approx(0.9) and found.came[found.expected.argmax()] == pytest.approx(true)
     assert 0 < found.reach.max() < 0.1
@@ -240,7 +240,7 @@ def test_calibration_tells_the_sure_from_the_right(true: float, error: float) ->
 def test_a_branch_that_is_left_out_has_no_share(modules: str, share: float) -> None:
     through = lens(model(f"world_model.modules={modules}"))
     reading = through.read([20], 10)
-    (found,) = variation_metrics.shares(through, reading)
+    (found,) = metrics.shares(through, reading)
     assert found.effects.shape == (10, 2, 4)
     assert found.local == pytest.approx(np.full((10, 4), share)) and found.mean == pytest.approx([share] * 4)
     (window,) = effective_memory.window(through, reading)
@@ -251,7 +251,7 @@ def test_shares_are_of_what_each_branch_does() -> None:
     """LMamba's output is three times GMamba's, and of the same token."""
     through = lens(Clock())
     through.model.sequence_model.lmamba = Ago(0, 3, 3.0)
-    (found,) = variation_metrics.shares(through, through.read([20], 10))
+    (found,) = metrics.shares(through, through.read([20], 10))
     assert found.local[:, 0] == pytest.approx(0.75)
     assert np.isnan(found.local[:, 2]).all()  # the reward is always the same: nobody's doing
     assert found.effects[:, 1, 0] == pytest.approx(3 * found.effects[:, 0, 0])
@@ -278,7 +278,7 @@ def test_effects_are_what_the_heads_say() -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
-def test_lmamba_hangs_on_the_token_it_reads(steps: int) -> None:
+def test_lmamba_depends_on_the_token_it_reads(steps: int) -> None:
     through = lens(Clock())
     through.model.sequence_model.lmamba = Ago(steps, 3)
     (found,) = effective_memory.window(through, through.read([20], 10))

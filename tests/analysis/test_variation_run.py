@@ -10,12 +10,21 @@ import numpy as np
 import pytest
 from tiny_runs import finished, short
 
-from glamkit.analysis import effective_memory, frame_plots, over_training, variation_metrics, variation_plots
-from glamkit.analysis import events as event_plots
-from glamkit.analysis.events import GameEvent
-from glamkit.analysis.over_training import SnapshotView
-from glamkit.analysis.studio.step_slider import StepSlider, StepViews, show
-from glamkit.analysis.variation import Lens
+from glamkit.analysis.fresh_play import FreshReplay, play
+from glamkit.analysis.starts import episodes
+from glamkit.analysis.variation import (
+    Lens,
+    effective_memory,
+    events,
+    frame_plots,
+    metrics,
+    more_plots,
+    over_training,
+    plots,
+)
+from glamkit.analysis.variation.events import GameEvent
+from glamkit.analysis.variation.over_training import SnapshotView
+from glamkit.analysis.variation.step_slider import StepSlider, StepViews, show
 from glamkit.errors import GlamkitError
 from glamkit.training.load import LoadedRun, open_run
 
@@ -42,24 +51,24 @@ def lens(opened: LoadedRun) -> Lens:
 def test_episodes_are_those_of_the_log(opened: LoadedRun, run: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     ends = [line["step"] - 1 for line in lines if line["kind"] == "episode" and line["step"] > 92]
-    found = event_plots.episodes(opened)
+    found = episodes(opened)
     assert found[0][0] == opened.replay.oldest == 92 and found[-1][1] == 219
     assert [last for _, last in found][: len(ends)] == ends and len(ends) > 8
     assert all(first == before + 1 for (_, before), (first, _) in pairwise(found))
 
 
 def test_without_a_log_terminations_end_episodes(opened: LoadedRun) -> None:
-    found = event_plots.episodes(opened)
+    found = episodes(opened)
     opened.run.log_file.rename(opened.run.folder / "moved")
     try:
-        assert event_plots.episodes(opened) == found  # a game of Catch ends by termination alone
+        assert episodes(opened) == found  # a game of Catch ends by termination alone
     finally:
         (opened.run.folder / "moved").rename(opened.run.log_file)
 
 
 def test_events_are_where_the_replay_says(opened: LoadedRun) -> None:
     steps = opened.replay.part(92, 220)
-    found = event_plots.events(opened)
+    found = events.events(opened)
     rewards = {92 + int(place): float(steps["rewards"][place]) for place in np.flatnonzero(steps["rewards"])}
     assert {e.step: e.kind for e in found if "end" not in e.kind} == {
         step: "reward" if reward > 0 else "penalty" for step, reward in rewards.items()
@@ -69,31 +78,31 @@ def test_events_are_where_the_replay_says(opened: LoadedRun) -> None:
 
 
 def test_what_is_aligned_stays_in_the_event_s_episode(opened: LoadedRun, lens: Lens) -> None:
-    found = event_plots.aligned(opened, lens, "penalty")
+    found = events.aligned(opened, lens, "penalty")
     assert found is not None
     assert found.lags.tolist() == list(range(-8, 5)) and found.expected.values.shape == (len(found.came.values), 13)
     assert np.isnan(found.expected.values[:, found.lags > 0]).all()  # the next game is another
     assert not np.isnan(found.expected.values[:, found.lags <= 0]).any()
     early, late = found.expected.values[:, :4].mean(1), found.expected.values[:, 7:9].mean(1)
     assert found.rise.values[:, 0] == pytest.approx(late - early, abs=1e-6)
-    step = next(e.step for e in event_plots.events(opened) if e.kind == "penalty" and 92 + 6 + 8 <= e.step <= 214)
-    alone = variation_metrics.variation(lens, lens.read([step - 8], 9))[0]
+    step = next(e.step for e in events.events(opened) if e.kind == "penalty" and 92 + 6 + 8 <= e.step <= 214)
+    alone = metrics.variation(lens, lens.read([step - 8], 9))[0]
     assert alone.size_came == pytest.approx(found.came.values[0, :9], rel=1e-3, abs=1e-6)
-    assert event_plots.aligned(opened, lens, "life lost") is None
+    assert events.aligned(opened, lens, "life lost") is None
 
 
 def test_the_stretch_that_is_chosen(opened: LoadedRun, lens: Lens) -> None:
-    spans = event_plots.episodes(opened)
+    spans = episodes(opened)
     first, last = 92 + lens.before, 218
-    marks = [e.step for e in event_plots.events(opened) if e.step + 4 <= last]
-    begin, length = event_plots.choose(opened, lens)
+    marks = [e.step for e in events.events(opened) if e.step + 4 <= last]
+    begin, length = events.choose(opened, lens)
     assert begin == first and begin + length - 1 == marks[-1] + 4
-    assert event_plots.choose(opened, lens, length=20) == (marks[-1] + 4 - 19, 20)
-    assert event_plots.choose(opened, lens, episode=3) == (spans[2][0], spans[2][1] - spans[2][0] + 1)
-    assert event_plots.choose(opened, lens, episode=1)[0] == first
-    assert event_plots.choose(opened, lens, episode=-2, length=5) == (spans[-2][0], 5)
-    assert event_plots.choose(opened, lens, start=150, length="7") == (150, 7)  # type: ignore[arg-type]
-    assert event_plots.choose(opened, lens, start=150)[0] == 150
+    assert events.choose(opened, lens, length=20) == (marks[-1] + 4 - 19, 20)
+    assert events.choose(opened, lens, episode=3) == (spans[2][0], spans[2][1] - spans[2][0] + 1)
+    assert events.choose(opened, lens, episode=1)[0] == first
+    assert events.choose(opened, lens, episode=-2, length=5) == (spans[-2][0], 5)
+    assert events.choose(opened, lens, start=150, length="7") == (150, 7)  # type: ignore[arg-type]
+    assert events.choose(opened, lens, start=150)[0] == 150
 
 
 MISTAKES = [
@@ -112,7 +121,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("mistake", "said"), MISTAKES)
 def test_a_stretch_that_is_not_there_gets_a_sentence(opened: LoadedRun, lens: Lens, mistake: dict, said: str) -> None:
     with pytest.raises(GlamkitError) as error:
-        event_plots.choose(opened, lens, **mistake)
+        events.choose(opened, lens, **mistake)
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
@@ -139,44 +148,43 @@ def test_a_long_stretch_is_seen_from_its_end_and_damage_is_passed_over(opened: L
 
 
 def test_every_figure_can_be_drawn(opened: LoadedRun, lens: Lens) -> None:
-    begin, length = event_plots.choose(opened, lens, length=30)
-    events, reading = event_plots.events(opened), lens.read([begin], length)
-    seen, window = variation_metrics.view(lens, reading), effective_memory.window(lens, reading)[0]
-    found = [one for kind in event_plots.KINDS if (one := event_plots.aligned(opened, lens, kind))]
+    begin, length = events.choose(opened, lens, length=30)
+    marks, reading = events.events(opened), lens.read([begin], length)
+    seen, window = events.look(opened, lens, begin, length), effective_memory.window(lens, reading)[0]
+    aligned = [one for kind in events.KINDS if (one := events.aligned(opened, lens, kind))]
     reach = effective_memory.memory(lens, effective_memory.moments(lens, begin, length))
-    dreamt = variation_metrics.view(
-        lens, lens.dream(opened.agent.actor_critic.act, opened.config.imagination, begin, 10)
-    )
+    dreamt = metrics.view(lens, lens.dream(opened.agent.actor_critic.act, opened.config.imagination, begin, 10))
     figures = [
-        variation_plots.timeline(seen, events),
-        variation_plots.reliability(seen),
-        variation_plots.coming(found),
-        variation_plots.coming([]),
-        variation_plots.shares(seen, events),
-        variation_plots.memory(window, reach, 8),
-        frame_plots.where(seen, events),
+        frame_plots.where(seen, marks),
         frame_plots.moment(seen, window, 3),
-        frame_plots.dream(seen, dreamt, events),
+        plots.predicted(seen, marks),
+        plots.branches(seen, marks, reach, 4, 8),
+        plots.branches(seen, [], reach, 4),
         over_training.training(opened, [SnapshotView(220, 0.5, 0.4, 0.1, 0.2, np.full(4, 0.5), 3.0)]),
+        over_training.training(opened, over_training.points(opened, begin, length)[-2:]),
+        more_plots.reliability(seen),
+        more_plots.coming(aligned),
+        more_plots.coming([]),
+        more_plots.dream(seen, dreamt, marks),
     ]
     for figure in figures:
         assert len(figure.png(50)) > 4000
     # A stretch of one step, and one without any event.
-    one = variation_metrics.view(lens, lens.read([begin], 1))
-    for figure in (variation_plots.timeline(one, []), frame_plots.where(one, [])):
+    one = metrics.view(lens, lens.read([begin], 1))
+    for figure in (plots.predicted(one, []), frame_plots.where(one, [])):
         assert len(figure.png(50)) > 4000
 
 
 def test_the_slider_shows_the_step_it_is_at(lens: Lens) -> None:
     reading = lens.read([110], 30)
-    seen, window = variation_metrics.view(lens, reading), effective_memory.window(lens, reading)[0]
-    events = [
+    seen, window = metrics.view(lens, reading), effective_memory.window(lens, reading)[0]
+    marks = [
         GameEvent(100, "reward"),
         GameEvent(115, "reward"),
         GameEvent(115, "episode end"),
         GameEvent(130, "penalty"),
     ]
-    moments = StepViews(seen, window, events)
+    moments = StepViews(seen, window, marks)
     assert (moments.first, moments.last, moments.striking()) == (110, 139, 130)
     shown = StepSlider(moments)
     saved = shown._repr_mimebundle_()  # an export without a kernel has a sentence and no empty strip
@@ -194,6 +202,48 @@ def test_the_slider_shows_the_step_it_is_at(lens: Lens) -> None:
     before.click()
     assert shown.slider.value == 115
     assert set(moments.drawn) == {112, 115, 130}
-    assert show(moments) is None  # nobody watches the tests
+    assert show(moments).png() == moments.png(130)  # type: ignore[operator]  # nobody watches the tests
     quiet = StepViews(seen, window, [])
     assert quiet.first <= quiet.striking() <= quiet.last and StepSlider(quiet).children[0].children[1].disabled
+
+
+# Fresh play -----------------------------------------------------------------------------------------------------------
+
+
+def test_fresh_play_is_new_and_can_be_made_again(opened: LoadedRun) -> None:
+    before = {path: path.stat().st_mtime_ns for path in opened.run.folder.rglob("*")}
+    fresh, again, other = play(opened, 100), play(opened, 100), play(opened, 100, seed=1)
+    assert {path: path.stat().st_mtime_ns for path in opened.run.folder.rglob("*")} == before
+    assert isinstance(fresh.replay, FreshReplay) and (fresh.replay.oldest, fresh.replay.count) == (0, 100)
+    assert fresh.agent is opened.agent and opened.replay.count == 220
+    one, two, three = (run.replay.part(0, 100) for run in (fresh, again, other))
+    assert all((one[name] == two[name]).all() for name in one) and not (one["frames"] == three["frames"]).all()
+    assert fresh.replay.ends == np.flatnonzero(one["terminations"]).tolist()  # a game of Catch ends by termination
+    assert [last for _, last in episodes(fresh)][:-1] == fresh.replay.ends and len(fresh.replay.ends) > 5
+    stored = opened.replay.part(92, 220)["frames"]
+    drops = {tuple(frame.flatten().tolist()) for frame in stored}
+    assert any(tuple(frame.flatten().tolist()) not in drops for frame in one["frames"])
+
+
+def test_steps_into_a_new_game_are_not_counted(opened: LoadedRun) -> None:
+    fresh = play(opened, 100)
+    lens, ends = Lens.over(fresh), fresh.replay.ends  # type: ignore[attr-defined]
+    seen = events.look(fresh, lens, 20, 60)
+    assert np.flatnonzero(~seen.counted).tolist() == [end - 20 for end in ends if 20 <= end < 80]
+    assert np.isnan(seen.screen.skill[~seen.counted]).all()
+    whole = metrics.view(lens, lens.read([20], 60))
+    assert whole.counted.all() and whole.screen.overall() != seen.screen.overall()
+    left = int((~seen.counted).sum())
+    about = f"Measured on {60 - left} steps of fresh play, never trained on; {left} that lead into a new game"
+    assert seen.about.startswith(about)
+    assert not set(frame_plots.busiest(seen.screen, 8)) & set(np.flatnonzero(~seen.counted))
+    # Every event of Catch ends its game, so none of them is the step to begin with.
+    views = StepViews(seen, effective_memory.window(lens, lens.read([20], 60))[0], events.events(fresh))
+    assert seen.counted[views.striking() - 20]
+    assert "stored steps" in events.look(opened, Lens.over(opened), 110, 20).about
+
+
+@pytest.mark.parametrize(("steps", "sentence"), [(3, "steps = 3 is outside its"), ("x", "not a whole number")])
+def test_a_length_of_fresh_play_that_is_none_gets_a_sentence(opened: LoadedRun, steps: int, sentence: str) -> None:
+    with pytest.raises(GlamkitError, match=sentence):
+        play(opened, steps)

@@ -13,7 +13,8 @@ from glamkit.errors import GlamkitError
 from glamkit.notebook import check_parameters
 
 NAME = "04_variation"
-PICTURES = 10  # timeline, codes, step, reliability, events, where, shares, memory, dream, training
+PICTURES = 5  # where, step, predicted, branches, training
+APPENDIX = 3  # calibration, events, dream
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +29,15 @@ def cells() -> list[str]:
 
 
 @pytest.mark.slow
-def test_papermill_leaves_pictures_and_so_does_the_export(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [False, True])
+def test_papermill_leaves_pictures_and_so_does_the_export(run: Path, tmp_path: Path, more: bool) -> None:
     before, book = contents(run), tmp_path / "out.ipynb"
-    read = executed(NAME, book, run_dir=run, length=40)
+    read, count = executed(NAME, book, run_dir=run, length=40, appendix=more), PICTURES + APPENDIX * more
     kinds = outputs(read)
-    assert kinds.count("image/png") == PICTURES
+    assert kinds.count("image/png") == count
     assert "widgets" not in read.metadata and not [kind for kind in kinds if "widget" in kind]
     sizes = exported_pictures(book)
-    assert len(sizes) == PICTURES and min(sizes) > 10_000
+    assert len(sizes) == count and min(sizes) > 10_000
     assert contents(run) == before and not list(run.rglob("*.tmp"))
 
 
@@ -57,7 +59,7 @@ def test_a_mistake_gets_a_sentence(run: Path, mistake: dict[str, object], said: 
     assert set(mistake) <= set(namespace)
     given = {name: str(tmp_path) if value == "NOWHERE" else value for name, value in mistake.items()}
     with pytest.raises(GlamkitError) as error:
-        exec(setup, namespace | {"run_dir": str(run), **given})
+        exec(setup, namespace | {"run_dir": str(run), "held_out": False, **given})
     assert said in str(error.value) and "\n" not in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""The variation lens as pictures of the screen: expected change, one step in full, dreams beside truth."""
+"""The variation lens as pictures of the screen: where change was predicted, and one step in full."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from glamkit import plotting
-from glamkit.analysis.effective_memory import WindowEffect
-from glamkit.analysis.events import GameEvent
-from glamkit.analysis.variation import QUANTITIES
-from glamkit.analysis.variation_metrics import ScreenForecast, VariationView
-from glamkit.analysis.variation_plots import STEP, mark, running, signs, steps_axis
+from glamkit.analysis.variation.effective_memory import WindowEffect
+from glamkit.analysis.variation.events import GameEvent
+from glamkit.analysis.variation.lens import QUANTITIES
+from glamkit.analysis.variation.metrics import ScreenForecast, VariationView
+from glamkit.analysis.variation.plots import STEP, mark, running, signs, steps_axis
 from glamkit.plotting import BLUE, GREY, ORANGE, Picture
 
 BRIGHTER = "purple: brighter, orange: darker than the frame before"
@@ -22,7 +22,7 @@ BRIGHTER = "purple: brighter, orange: darker than the frame before"
 
 @plotting.style
 def where(view: VariationView, events: Sequence[GameEvent], shown: int = 8) -> Picture:
-    """Where on the screen a change was expected beside where it came, for some steps, and the skill at every step."""
+    """Where on the screen a change was predicted beside where it came, for some steps, and the skill at every step."""
     screen, picks = view.screen, busiest(view.screen, shown)
     picture = Picture(figsize=(10, 7.6), layout="constrained", facecolor="white")
     upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(3, 1.1)))
@@ -30,15 +30,15 @@ def where(view: VariationView, events: Sequence[GameEvent], shown: int = 8) -> P
     changes = {
         "true change": screen.true,
         "change as the\nmodel sees it": screen.seen,
-        "change it\nexpected": screen.expected,
+        "change that was\npredicted": screen.expected,
     }
     reach = limit(screen)
     rows = {"frame before": screen.frames[picks]} | {
         name: coloured(change[picks], reach) for name, change in changes.items()
     }
     plotting.film(film, rows, [f"step {view.numbers[pick]:,}" for pick in picks])
-    said = "Did the model know where things would move? Compare the last row with the second"
-    film.set_title(f"{said}\n{BRIGHTER}", fontsize=10)
+    title = "Did the model know where things would move? Compare the last row with the second"
+    film.set_title(f"{title}\n{BRIGHTER}", fontsize=10)
     draw_skill(curve, view)
     mark(curve, view, events)
     lower.legend(*curve.get_legend_handles_labels(), loc="outside lower right", ncols=3, fontsize=8)
@@ -47,14 +47,15 @@ def where(view: VariationView, events: Sequence[GameEvent], shown: int = 8) -> P
 
 
 def draw_skill(axes: Axes, view: VariationView) -> None:
-    """The share of the true change that was foreseen."""
+    """The share of the true change that was predicted."""
     screen, skill = view.screen, np.clip(view.screen.skill, -1, 1)
     axes.plot(view.numbers, skill, ".", ms=3, color=BLUE, alpha=0.4)
-    axes.plot(view.numbers, running(np.nan_to_num(skill)), color=BLUE, label="mean of 9 steps")
+    axes.plot(view.numbers, running(skill), color=BLUE, label="mean of 9 steps")
     best = screen.overall("seen")
     axes.axhline(np.clip(best, -1, 1), color=ORANGE, lw=1, label=f"the best its pictures allow: {best:.2g}")
-    axes.axhline(0, color=GREY, ls="--", lw=1, label="expecting no change")
-    axes.set(xlabel=STEP, ylabel="share of the change\nthat was foreseen", ylim=(-1.2, 1.1), yticks=(-1, 0, 1))
+    axes.axhline(0, color=GREY, ls="--", lw=1, label="predicting no change")
+    axes.set(ylabel="share of the change\nthat was predicted", ylim=(-1.2, 1.1), yticks=(-1, 0, 1))
+    axes.set_xlabel(f"{STEP}. {view.about}")
     axes.set_title(f"How much of the change: 1 is all, 0 no more than a still picture; here {screen.overall():.2g}")
     steps_axis(axes)
 
@@ -67,7 +68,7 @@ def moment(view: VariationView, window: WindowEffect, place: int, caption: str =
         view: the stretch.
         window: LMamba's tokens at each of its steps.
         place: of the step in the stretch, from 0.
-        caption: said in the title, as of an event.
+        caption: for the title, as of an event.
     """
     screen, reach, forecast = view.screen, limit(view.screen), view.variation
     picture = Picture(figsize=(10, 6.4), facecolor="white")  # places by hand: finding them takes most of the time
@@ -76,7 +77,7 @@ def moment(view: VariationView, window: WindowEffect, place: int, caption: str =
         "frame": screen.frames[place],
         "next frame": screen.frames[place + 1],
         "true change": coloured(screen.true[place : place + 1], reach)[0],
-        "change it expected": coloured(screen.expected[place : place + 1], reach)[0],
+        "change predicted": coloured(screen.expected[place : place + 1], reach)[0],
     }
     for axes, (name, image) in zip(top, images.items(), strict=True):
         show(axes, image, name)
@@ -84,7 +85,7 @@ def moment(view: VariationView, window: WindowEffect, place: int, caption: str =
     even = 1 / forecast.came.shape[-1]
     for axes, name, code in zip(codes, ("came", "expected"), (forecast.came, forecast.expected), strict=True):
         top_value = max(float(np.abs(code[place] / even - 1).max()), 1e-6)
-        show(axes, code[place] / even - 1, f"variation that {name}" if name == "came" else "variation GMamba expected")
+        show(axes, code[place] / even - 1, f"variation that {name}" if name == "came" else "variation GMamba predicted")
         axes.images[0].set(cmap="PuOr", clim=(-top_value, top_value))
         axes.set(xlabel="class", ylabel="variable")
     draw_shares(picture.add_axes((0.6, 0.275, 0.14, 0.2)), view, place)
@@ -95,9 +96,10 @@ def moment(view: VariationView, window: WindowEffect, place: int, caption: str =
     line.set_xlim(view.numbers[0] - 0.5, view.numbers[-1] + 0.5)
     line.set(xlabel=STEP, ylabel="surprise, nats", ylim=(0, None))
     steps_axis(line)
-    told = f"step {view.numbers[place]:,}{caption}: surprise {forecast.surprise[place]:.2g} nats"
-    told += f", {forecast.agreement[place]:.0%} of the variables right"
-    picture.suptitle(f"{told}. Was it foreseen, and by which branch?\nChanges: {BRIGHTER}", fontsize=10)
+    title = f"step {view.numbers[place]:,}{caption}: surprise {forecast.surprise[place]:.2g} nats"
+    title += f", {forecast.agreement[place]:.0%} of the variables right"
+    end = "" if view.counted[place] else "The next frame begins a new game, which nobody can predict. "
+    picture.suptitle(f"{title}. Was it predicted, and by which branch?\n{end}Changes: {BRIGHTER}", fontsize=10)
     return picture
 
 
@@ -125,37 +127,6 @@ def draw_window(axes: Axes, window: WindowEffect, place: int) -> None:
     axes.set_title("next latent moves by")
 
 
-@plotting.style
-def dream(real: VariationView, dreamt: VariationView, events: Sequence[GameEvent], shown: int = 8) -> Picture:
-    """The same views on a dream: beside the real steps it began with, how much change it expects and whose doing."""
-    picture = Picture(figsize=(10, 7.4), layout="constrained", facecolor="white")
-    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1.1, 1)))
-    picks = np.unique(np.linspace(0, len(dreamt.numbers) - 1, shown).round().astype(int))
-    film = upper.subplots()
-    rows = {"real frame": real.screen.frames[picks], "dreamt frame": dreamt.screen.frames[picks]}
-    reach = limit(dreamt.screen)
-    rows["change the\ndream expects"] = coloured(dreamt.screen.expected[picks], reach)
-    plotting.film(film, rows, [f"+{pick}" for pick in picks])
-    film.set_title(f"A dream under the policy beside what happened, from step {real.numbers[0]:,} on\n{BRIGHTER}")
-    sizes, share = lower.subplots(1, 2)
-    ahead = np.arange(len(dreamt.numbers))
-    for one, colour, name in ((real, GREY, "in real steps"), (dreamt, BLUE, "in the dream")):
-        expected, local = one.variation.size_expected[: len(ahead)], one.shares.local[: len(ahead), 1]
-        sizes.plot(ahead, expected, color=colour, label=name)
-        share.plot(ahead, running(np.nan_to_num(local)), color=colour, label=name)
-    sizes.set(xlabel="steps since the dream began", ylabel="size: KL from\n“nothing changes”, nats")
-    sizes.set_title("Variation GMamba expects: a dream that\nfreezes or runs wild leaves the grey curve")
-    share.set(xlabel="steps since the dream began", ylabel="share of the effect", ylim=(0, 1))
-    share.yaxis.set_major_formatter(PercentFormatter(1))
-    share.set_title("LMamba's share of the next latent\n(mean of 9 steps)")
-    marks = sorted({e.step - int(real.numbers[0]) for e in events if real.numbers[0] <= e.step <= dreamt.numbers[-1]})
-    for axes in (sizes, share):
-        for number, place in enumerate(marks):
-            axes.axvline(place, color=GREY, ls=":", lw=0.8, label=None if number else "a real event")
-        axes.legend(loc="best")
-    return picture
-
-
 def show(axes: Axes, image: np.ndarray, title: str) -> None:
     """An image without ticks."""
     axes.imshow(image, aspect="equal" if image.ndim == 3 else "auto")
@@ -165,15 +136,16 @@ def show(axes: Axes, image: np.ndarray, title: str) -> None:
 
 
 def busiest(screen: ScreenForecast, count: int) -> list[int]:
-    """Places of up to `count` steps in which much changes, each the busiest of its part of the stretch."""
-    moving = (screen.true**2).sum((1, 2))
-    parts = np.array_split(np.arange(len(moving)), min(count, len(moving)))
-    return [int(part[moving[part].argmax()]) for part in parts]
+    """Places of up to `count` counted steps in which much changes, each the busiest of its part of the stretch."""
+    moving, places = (screen.true**2).sum((1, 2)), np.flatnonzero(screen.counted)
+    places = places if len(places) else np.arange(len(moving))
+    return [int(part[moving[part].argmax()]) for part in np.array_split(places, min(count, len(places)))]
 
 
 def limit(screen: ScreenForecast) -> float:
     """The change that gets the strongest colour."""
-    return max(float(np.quantile(np.abs(screen.true), 0.999)), 0.02)
+    shown = screen.true[screen.counted] if screen.counted.any() else screen.true
+    return max(float(np.quantile(np.abs(shown), 0.999)), 0.02)
 
 
 def coloured(change: np.ndarray, reach: float) -> np.ndarray:

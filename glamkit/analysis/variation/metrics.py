@@ -1,10 +1,11 @@
 """What is measured on a reading: forecasts beside what came, pictures of the expected change, and the branches' shares.
 
-Everything here is plain NumPy, for one stretch of n steps; pictures of it are in `lens_plots`.
+What is measured is plain NumPy, for one stretch of n steps; `plots` and `frame_plots` draw it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from glamkit.analysis.open_loop import Curve
-from glamkit.analysis.rollouts import VariationForecast, looking
-from glamkit.analysis.variation import Lens, Reading
+from glamkit.analysis.rollouts import looking
+from glamkit.analysis.variation.lens import Lens, Reading
+from glamkit.ops.functional import kl_categorical
 
 TINY = 1e-6  # an effect below this is none: nothing to divide into shares
 BINS = 10
@@ -26,6 +28,10 @@ class Forecast(NamedTuple):
     came: np.ndarray
     resting: np.ndarray  # (K, C): what stands for nothing at all happening
 
+    def at(self, which: np.ndarray) -> Forecast:
+        """Those of some steps: a mask (n,) of bool."""
+        return Forecast(self.expected[which], self.came[which], self.resting)
+
     @property
     def surprise(self) -> np.ndarray:
         """(n,) nats: KL(came || expected), summed over the variables."""
@@ -33,8 +39,13 @@ class Forecast(NamedTuple):
 
     @property
     def blind(self) -> np.ndarray:
-        """(n,) nats: the surprise of a guess that knows nothing, the same for every class."""
+        """(n,) nats: the surprise of a uniform guess, in which every class is equally likely."""
         return divergence(self.came, np.full_like(self.came, 1 / self.came.shape[-1]))
+
+    @property
+    def saved(self) -> float:
+        """Share of the uniform guess's surprise that the forecast saves: 1 is perfect, 0 no better; NaN where none."""
+        return float(1 - ratio(self.surprise.sum(), self.blind.sum()))
 
     @property
     def agreement(self) -> np.ndarray:
@@ -68,9 +79,13 @@ class Calibration(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """Effects (n, 2, 4) of switching off GMamba or LMamba on each of `lens.QUANTITIES`, in `lens.UNITS`."""
+    """Effects (n, 2, 4) of switching off GMamba or LMamba on each of `QUANTITIES`, in `UNITS`."""
 
     effects: np.ndarray
+
+    def at(self, which: np.ndarray) -> Shares:
+        """Those of some steps: a mask (n,) of bool."""
+        return Shares(self.effects[which])
 
     @property
     def local(self) -> np.ndarray:
@@ -88,19 +103,23 @@ class ScreenForecast(NamedTuple):
 
     frames: np.ndarray  # (n + 1, size, size, 3) uint8
     true: np.ndarray  # of the real frames
-    seen: np.ndarray  # of their reconstructions: what the model could foresee at best
+    seen: np.ndarray  # of their reconstructions: the best that the model could predict
     expected: np.ndarray  # the reconstruction of the expected next frame, less that of the present one
+    counted: np.ndarray  # (n,) bool: False where the next frame begins a new game, which nobody can predict
 
     @property
     def skill(self) -> np.ndarray:
-        """(n,): share of the true change (squared) that was foreseen; 0 is as good as a still picture, 1 perfect."""
+        """(n,): share of the true change (squared) that was predicted: 0 is as good as a still picture, 1 perfect.
+
+        NaN for steps that are not counted.
+        """
         wrong, total = ((self.true - self.expected) ** 2).sum((1, 2)), (self.true**2).sum((1, 2))
-        return 1 - ratio(wrong, total)
+        return np.where(self.counted, 1 - ratio(wrong, total), np.nan)
 
     def overall(self, which: str = "expected") -> float:
-        """The skill over all steps, of the `expected` or of the `seen` change; squares are added, then divided."""
-        wrong = ((self.true - getattr(self, which)) ** 2).sum()
-        return float(1 - ratio(wrong, (self.true**2).sum()))
+        """The skill over all counted steps, of the `expected` or of the `seen` change; squares are added first."""
+        true, other = self.true[self.counted], getattr(self, which)[self.counted]
+        return float(1 - ratio(((true - other) ** 2).sum(), (true**2).sum()))
 
 
 class VariationView(NamedTuple):
@@ -113,19 +132,36 @@ class VariationView(NamedTuple):
     latent: Forecast
     shares: Shares
     screen: ScreenForecast
+    source: str = "steps"  # what they are steps of
+
+    @property
+    def counted(self) -> np.ndarray:
+        """(n,) bool: the steps on which predictions are measured; those that lead into a new game are left out."""
+        return self.screen.counted
+
+    @property
+    def about(self) -> str:
+        """On which steps figures are measured, in one line."""
+        kept = int(self.counted.sum())
+        left = len(self.counted) - kept
+        out = f"; {left} that lead into a new game are left out" if left else ""
+        return f"Measured on {kept} {self.source}{out}."
 
 
-def view(lens: Lens, reading: Reading) -> VariationView:
-    """All of it for a reading of one stretch."""
+def view(lens: Lens, reading: Reading, ends: Iterable[int] = (), source: str = "steps") -> VariationView:
+    """All of it for a reading of one stretch.
+
+    Args:
+        lens: through which it was read.
+        reading: its first stretch is taken.
+        ends: steps of the run that end a game: what comes after them is not counted.
+        source: what these are steps of, for captions.
+    """
     numbers, rewards, terminations = (plain(reading[i][0]) for i in (0, 2, 3))
+    counted = ~np.isin(numbers, list(ends))
     forecasts = variation(lens, reading)[0], latent(lens, reading)[0]
-    return VariationView(numbers, rewards, terminations, *forecasts, shares(lens, reading)[0], screen(lens, reading)[0])
-
-
-def codes(seen: VariationView, free: float) -> VariationForecast:
-    """The variation's forecasts as `plotting.variation` draws them; `free` are the nats below which none is trained."""
-    found = seen.variation
-    return VariationForecast(seen.screen.frames, found.came, found.expected, found.surprise, free, int(seen.numbers[0]))
+    pictured = screen(lens, reading)[0]._replace(counted=counted)
+    return VariationView(numbers, rewards, terminations, *forecasts, shares(lens, reading)[0], pictured, source)
 
 
 def variation(lens: Lens, reading: Reading) -> list[Forecast]:
@@ -158,7 +194,8 @@ def screen(lens: Lens, reading: Reading) -> list[ScreenForecast]:
         then = lens.model.decode(lens.likely(expected)).float().mean(2)
     real, frames = reading.frames.float().mean(2) / 255, reading.frames.permute(0, 1, 3, 4, 2)
     parts = (frames, real[:, 1:] - real[:, :-1], now[:, 1:] - now[:, :-1], then - now[:, :-1])
-    return [ScreenForecast(*found) for found in zip(*map(plain, parts), strict=True)]
+    every = np.ones((len(real), real.shape[1] - 1), bool)
+    return [ScreenForecast(*found) for found in zip(*map(plain, parts), every, strict=True)]
 
 
 def calibration(forecast: Forecast, bins: int = BINS) -> Calibration:
@@ -171,15 +208,15 @@ def calibration(forecast: Forecast, bins: int = BINS) -> Calibration:
         inside = places == place
         gaps = Curve("", "", ratio(((came - expected) * inside).sum(1), inside.sum(1))[:, None])
         rows.append((expected[inside].mean(), came[inside].mean(), gaps.reach[0], inside.mean()))
-    said, true, reach, weight = np.array(rows).T
-    return Calibration(said, true, reach, float((np.abs(said - true) * weight).sum()))
+    stated, true, reach, weight = np.array(rows).T
+    return Calibration(stated, true, reach, float((np.abs(stated - true) * weight).sum()))
 
 
 def divergence(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """KL(left || right) in nats between probabilities (..., K, C), summed over K."""
     floor = 1e-12  # without unimix a class may have no probability at all
-    left, right = left.astype(np.float64), right.astype(np.float64)
-    return (left * (np.log(left + floor) - np.log(right + floor))).sum((-2, -1))
+    logs = (torch.from_numpy(np.log(p.astype(np.float64) + floor)) for p in np.broadcast_arrays(left, right))
+    return plain(kl_categorical(*logs))
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How far back: which of its four tokens LMamba hangs on, and how many steps GMamba's memory reaches.
+"""How far back: on which of its four tokens LMamba depends, and how many steps GMamba's memory reaches.
 
 By occlusion: a token is replaced by the mean token of what is looked at, as if nothing special had been there, and what
 follows is compared with what was.
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from glamkit.analysis.rollouts import looking
-from glamkit.analysis.variation import Lens, Reading
-from glamkit.analysis.variation_metrics import plain, ratio
+from glamkit.analysis.variation.lens import Lens, Reading
+from glamkit.analysis.variation.metrics import plain, ratio
 from glamkit.models.sequence_model import ProjectedToken
 
 SHARE = 0.9  # of the whole effect: what lies within the reach of a memory
@@ -23,7 +23,7 @@ MOMENTS = 16  # at which memories are tried
 
 
 class WindowEffect(NamedTuple):
-    """Effects (n, S, 4) of hiding one of the S tokens from LMamba alone, the newest last; see `lens.QUANTITIES`."""
+    """Effects (n, S, 4) of hiding one of the S tokens from LMamba alone, the newest last; see `QUANTITIES`."""
 
     effects: np.ndarray
 
@@ -37,7 +37,7 @@ class WindowEffect(NamedTuple):
 class Reach(NamedTuple):
     """Effects of hiding the token k steps back, for k = 0 .. L - 1, at N moments."""
 
-    effects: np.ndarray  # (N, L, 4), on `lens.QUANTITIES`
+    effects: np.ndarray  # (N, L, 4), on `QUANTITIES`
     globally: np.ndarray  # (N, L): change of g over the length of g
     locally: np.ndarray  # (N, L): change of l over the length of l
 
@@ -53,7 +53,7 @@ class Reach(NamedTuple):
 
 
 def window(lens: Lens, reading: Reading) -> list[WindowEffect]:
-    """Which of its tokens LMamba hangs on, at every step of each stretch."""
+    """On which of its tokens LMamba depends, at every step of each stretch."""
     size, count = lens.model.config.window, reading.variation.shape[1]
     mean = reading.tokens.mean((0, 1))
     effects = []
@@ -63,7 +63,7 @@ def window(lens: Lens, reading: Reading) -> list[WindowEffect]:
             l = local(lens, hide(seen.flatten(0, 1), place, mean))  # noqa: E741 - the paper's letter
             _, locally = lens.added(l, l.unflatten(0, seen.shape[:2]))
             effects.append((reading.globally + locally).float())
-    return [WindowEffect(found) for found in plain(torch.stack([lens.effect(reading.hidden, h) for h in effects], 2))]
+    return [WindowEffect(effect) for effect in plain(torch.stack([lens.effect(reading.hidden, h) for h in effects], 2))]
 
 
 def memory(lens: Lens, steps: list[int], seed: int = 0) -> Reach:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets
+import numpy as np
 
 from glamkit import notebook
-from glamkit.analysis.effective_memory import WindowEffect
-from glamkit.analysis.events import GameEvent
-from glamkit.analysis.frame_plots import moment
-from glamkit.analysis.variation_metrics import VariationView
+from glamkit.analysis.variation.effective_memory import WindowEffect
+from glamkit.analysis.variation.events import GameEvent
+from glamkit.analysis.variation.frame_plots import moment
+from glamkit.analysis.variation.metrics import VariationView
 from glamkit.plotting import Picture
 
 
@@ -42,10 +43,10 @@ class StepViews:
         return self.drawn[step]
 
     def striking(self) -> int:
-        """The step worth a first look: the last event, or where the most was expected to change."""
-        if self.events:
-            return self.events[-1].step
-        return self.first + int(self.view.variation.size_expected.argmax())
+        """The step worth a first look: the last event, or where most was predicted to change; no new game's."""
+        marks = [event.step for event in self.events if self.view.counted[event.step - self.first]]
+        sizes = np.where(self.view.counted, self.view.variation.size_expected, -1)
+        return marks[-1] if marks else self.first + int(sizes.argmax())
 
     def beside(self, step: int, forward: bool) -> int:
         """The next event after a step, or the one before it; the step itself if there is none."""
@@ -54,7 +55,7 @@ class StepViews:
         return min(later, default=step) if forward else max(earlier, default=step)
 
 
-ALONE = "The slider needs a running kernel: run this cell again. Below is the step it began at."
+ALONE = "The slider needs a running kernel: run this cell again. The step it began at is folded below."
 
 
 class StepSlider(ipywidgets.VBox):
@@ -88,12 +89,15 @@ class StepSlider(ipywidgets.VBox):
         self.image.value = self.moments.png(change["new"])
 
 
-def show(moments: StepViews) -> StepSlider | None:
-    """Shows the slider where somebody watches; None elsewhere, where a static picture is all there is."""
+def show(moments: StepViews) -> notebook.Folded | Picture:
+    """Shows the slider where somebody watches, and returns the picture that a saved notebook keeps.
+
+    Below a slider the picture is folded, so that it stands there only once.
+    """
+    picture = moments.picture(moments.striking())
     if not notebook.is_interactive() or notebook.shell() is None:
-        return None
+        return picture
     from IPython.display import display
 
-    shown = StepSlider(moments)
-    display(shown)
-    return shown
+    display(StepSlider(moments))
+    return notebook.Folded("The step it began at, as a saved notebook keeps it", picture.png())

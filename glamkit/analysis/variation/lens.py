@@ -1,4 +1,4 @@
-"""The variation lens: what the global and the local branch make of every step, and what the model expects to change.
+"""What the global and the local branch make of every step, and what the model expects to change.
 
 A `Reading` is a stretch of steps as the model reads it, real or dreamt; everything else is measured on readings.
 Letters as in `world_model`; step i leads from frame i to frame i + 1, and h_i has seen frame i and action i.

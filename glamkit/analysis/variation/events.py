@@ -1,4 +1,4 @@
-"""What happened in a run, and whether the model saw it coming: scores, lives lost, ends of episodes."""
+"""What happened in a run, and whether the model predicted it: scores, lives lost, ends of episodes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from glamkit.analysis.fresh_play import FreshReplay
 from glamkit.analysis.open_loop import Curve
-from glamkit.analysis.starts import ordered
-from glamkit.analysis.variation import Lens
-from glamkit.analysis.variation_metrics import variation
+from glamkit.analysis.starts import episodes, ordered
+from glamkit.analysis.variation.lens import Lens
+from glamkit.analysis.variation.metrics import VariationView, variation, view
 from glamkit.config import coerce
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Table
 from glamkit.plotting import count
-from glamkit.runs import log as run_log
 from glamkit.training.load import LoadedRun
 
 KINDS = ("reward", "penalty", "life lost", "episode end")
@@ -39,7 +39,7 @@ class Aligned(NamedTuple):
     """
 
     kind: str
-    found: int  # events of this kind in the replay, of which N were looked at
+    all: int  # events of this kind in the steps at hand, of which N were looked at
     lags: np.ndarray  # (L,)
     expected: Curve  # (N, L) nats
     came: Curve
@@ -52,32 +52,33 @@ class Aligned(NamedTuple):
         return Curve("rise", "nats", (means(late) - means(early[:, self.lags < -BEFORE // 2]))[:, None])
 
 
-def episodes(opened: LoadedRun) -> list[tuple[int, int]]:
-    """First and last step of every episode of which the last step is stored, and of the one still going on.
-
-    The log says where they end, also those that were cut by a time limit; without a log, terminations do.
-    """
-    replay, log = opened.replay, opened.run.log_file
-    ends: list[int] = []
-    if log.exists():
-        ends = [entry["step"] - 1 for entry in run_log.read(log) if entry["kind"] == "episode"]
-    else:
-        ends = (np.flatnonzero(ordered(opened, "terminations")) + replay.oldest).tolist()
-    ends = [end for end in ends if replay.oldest <= end < replay.count]
-    firsts = [replay.oldest, *(end + 1 for end in ends)]
-    return [(first, last) for first, last in zip(firsts, [*ends, replay.count - 1], strict=True) if first <= last]
-
-
 def events(opened: LoadedRun) -> list[GameEvent]:
     """Everything that happened in the stored steps, in order."""
     oldest, ends = opened.replay.oldest, {last for _, last in episodes(opened)[:-1]}
-    found = [GameEvent(step, "episode end") for step in ends]
+    marks = [GameEvent(step, "episode end") for step in ends]
     for place, reward in enumerate(ordered(opened, "rewards")):
         if reward:
-            found.append(GameEvent(oldest + place, "reward" if reward > 0 else "penalty"))
+            marks.append(GameEvent(oldest + place, "reward" if reward > 0 else "penalty"))
     lost = np.flatnonzero(ordered(opened, "terminations")) + oldest
-    found += [GameEvent(int(step), "life lost") for step in lost if int(step) not in ends]
-    return sorted(found)
+    marks += [GameEvent(int(step), "life lost") for step in lost if int(step) not in ends]
+    return sorted(marks)
+
+
+def look(opened: LoadedRun, lens: Lens, begin: int, length: int, seed: int = 0) -> VariationView:
+    """What the lens shows of a stretch, without the steps that lead into a new game.
+
+    Raises:
+        GlamkitError: some of its steps are not stored.
+    """
+    ends = [last for _, last in episodes(opened)[:-1]]
+    return view(lens, lens.read([begin], length, seed), ends, source(opened))
+
+
+def source(opened: LoadedRun) -> str:
+    """What steps are looked at, in words."""
+    if isinstance(opened.replay, FreshReplay):
+        return "steps of fresh play, never trained on"
+    return "stored steps, perhaps trained on"
 
 
 def aligned(opened: LoadedRun, lens: Lens, kind: str, seed: int = 0) -> Aligned | None:
@@ -89,9 +90,9 @@ def aligned(opened: LoadedRun, lens: Lens, kind: str, seed: int = 0) -> Aligned 
         return None
     picked = np.array(inside)[np.unique(np.linspace(0, len(inside) - 1, MOST).round().astype(int))]
     lags = np.arange(-BEFORE, AFTER + 1)
-    found = variation(lens, lens.read((picked - BEFORE).tolist(), len(lags), seed))
+    forecasts = variation(lens, lens.read((picked - BEFORE).tolist(), len(lags), seed))
     apart = episode_of(opened, picked[:, None] + lags) != episode_of(opened, picked)[:, None]
-    sizes = [np.stack([getattr(one, f"size_{name}") for one in found]) for name in MEASURES]
+    sizes = [np.stack([getattr(one, f"size_{name}") for one in forecasts]) for name in MEASURES]
     expected, came = (
         Curve(name, "nats", np.where(apart, np.nan, size)) for name, size in zip(MEASURES, sizes, strict=True)
     )
@@ -102,8 +103,8 @@ def usual(lens: Lens, seed: int, stretches: int = 8, length: int = 16) -> float:
     """The mean expected size, in nats, of the variation at steps drawn at random."""
     first, last = lens.replay.oldest + lens.before, lens.replay.count - 1 - length
     starts = np.random.default_rng(seed).integers(first, max(last, first) + 1, stretches).tolist()
-    found = variation(lens, lens.read(starts, min(length, lens.replay.count - 1 - first), seed))
-    return float(np.mean([one.size_expected for one in found]))
+    forecasts = variation(lens, lens.read(starts, min(length, lens.replay.count - 1 - first), seed))
+    return float(np.mean([one.size_expected for one in forecasts]))
 
 
 def episode_of(opened: LoadedRun, steps: np.ndarray) -> np.ndarray:
@@ -120,7 +121,7 @@ def choose(
         opened: the run.
         lens: through which it will be seen.
         start: the first step; None leaves it to `episode`.
-        episode: one of the stored ones, 1 the oldest, -1 the newest; None takes the stretch up to the newest event.
+        episode: one of those at hand, 1 the oldest, -1 the newest; None takes the stretch up to the newest event.
         length: steps; None takes the episode from there on, but at most `LONGEST`.
 
     Raises:
@@ -150,16 +151,18 @@ def choose(
     return begin, chosen
 
 
-def overview(opened: LoadedRun, begin: int, length: int, found: Sequence[GameEvent]) -> Table:
+def overview(opened: LoadedRun, view: VariationView, marks: Sequence[GameEvent]) -> Table:
     """What is looked at, in a few rows."""
-    model, inside = opened.config.world_model, [e.kind for e in found if begin <= e.step < begin + length]
+    begin, end = int(view.numbers[0]), int(view.numbers[-1])
+    model, inside = opened.config.world_model, [e.kind for e in marks if begin <= e.step <= end]
     counts = [f"{inside.count(kind)} x {kind}" for kind in KINDS if kind in inside]
     branches = {"both": "GMamba + LMamba", "gmamba": "GMamba alone", "lmamba": "LMamba alone"}
     rows = [
         ("run", f"{opened.run.folder}: {opened.config.env.game}, preset {opened.config.preset}"),
         ("checkpoint", f"of step {opened.step:,}"),
-        ("replay", f"steps {opened.replay.oldest:,} to {opened.replay.count - 1:,}"),
-        ("looked at", f"steps {begin:,} to {begin + length - 1:,}: {', '.join(counts) or 'nothing happens in them'}"),
+        ("steps at hand", f"{opened.replay.oldest:,} to {opened.replay.count - 1:,}: {source(opened)}"),
+        ("looked at", f"steps {begin:,} to {end:,}: {', '.join(counts) or 'nothing happens in them'}"),
+        ("measured on", view.about.removeprefix("Measured on ")),
         (
             "hidden state",
             f"{branches[model.modules]}; window of {model.window} tokens, {count(model.blocks, 'Mamba block')}",

@@ -1,0 +1,65 @@
+"""Fresh play: an agent's newly played steps in the place of its stored ones, which the model has trained on.
+
+A model knows by heart what it has seen often, such as how a game of its training began. So what it predicts is measured
+on play that it never saw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from glamkit.analysis.rollouts import looking
+from glamkit.config import coerce
+from glamkit.envs.registry import make_env
+from glamkit.errors import GlamkitError
+from glamkit.models.agent import RecentSteps
+from glamkit.training.load import LoadedRun
+from glamkit.training.replay import Replay
+
+STEPS = 400  # agent steps: half a minute of Atari, enough for the longest stretch that is looked at
+LEAST, MOST = 64, 100_000
+
+
+class FreshReplay(Replay):
+    """Steps that nobody has trained on; `ends` are the last steps of games, also of those cut by a time limit."""
+
+    ends: list[int]
+
+
+def play(opened: LoadedRun, steps: int = STEPS, seed: int = 0) -> LoadedRun:
+    """The same run with newly played steps; the run's folder is left as it is.
+
+    The agent plays as in training, one game after the other: the same game, actions drawn from the policy.
+
+    Args:
+        opened: the run.
+        steps: agent steps to play.
+        seed: of games and actions. Games are others than those of training and evaluation.
+
+    Raises:
+        GlamkitError: the game cannot be opened here, or a number is out of range.
+    """
+    count = coerce("steps", steps, int)
+    if not LEAST <= count <= MOST:
+        raise GlamkitError(f"steps = {count} is outside its range: {LEAST} to {MOST:,}.")
+    config, device, agent = opened.config, opened.machine.device, opened.agent
+    try:
+        game = make_env(config.env)
+    except GlamkitError as error:
+        raise GlamkitError(f"{str(error).rstrip('.')}; held_out=False looks at stored steps instead.") from None
+    played = FreshReplay(replace(config.replay, capacity=count), config.env.image_size, device)
+    played.ends, past = [], RecentSteps(config.agent, 1, config.env.image_size, device)
+    frame = game.reset(int(np.random.SeedSequence([coerce("seed", seed, int), 1]).generate_state(1)[0] >> 1))
+    with looking(agent.world_model, opened.machine, seed):
+        for step in range(count):
+            action = agent.act(frame[None], past)
+            outcome = game.step(int(action))
+            played.add(frame, int(action), outcome.reward, outcome.terminated)
+            past.add(frame[None], action, np.array([outcome.ended]))
+            if outcome.ended:
+                played.ends.append(step)
+            frame = game.reset() if outcome.ended else outcome.observation
+    game.close()
+    return opened._replace(replay=played)

@@ -1,0 +1,134 @@
+"""How what the lens shows changes in training: the log's curves, and the same steps seen as the agent learned.
+
+Snapshots are the agent's weights at a few steps of its training, see `snapshots`. The last point is the agent that is
+looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from glamkit import plotting
+from glamkit.analysis.variation.effective_memory import memory, moments
+from glamkit.analysis.variation.events import look
+from glamkit.analysis.variation.lens import QUANTITIES, Lens
+from glamkit.errors import GlamkitError
+from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, Picture
+from glamkit.runs import log as run_log
+from glamkit.training.load import LoadedRun, at, looked_back
+
+CURVES = (
+    # key in the log, title, unit, section's floor below which nothing is trained
+    ("world_model/variation_kl", "Surprise at the variation", "KL, nats", "variation_free_nats"),
+    ("world_model/dynamics_kl", "Surprise at the next latent", "KL, nats", "free_nats"),
+    ("world_model/reward", "Reward prediction", "cross entropy, nats", ""),
+    ("world_model/termination", "Termination prediction", "cross entropy, nats", ""),
+)
+
+
+STEPS, MOMENTS = 64, 4  # that a point is made of: fewer than elsewhere, as there are many points
+
+
+class SnapshotView(NamedTuple):
+    """What the lens shows at one step of training."""
+
+    step: int
+    agreement: float  # of the variation
+    chance: float  # of the best constant guess
+    saved: float  # share of the uniform guess's surprise that the forecast of the variation saves
+    skill: float  # share of the change on the screen that is predicted
+    local: np.ndarray  # (4,) LMamba's share of `QUANTITIES`
+    memory: float  # GMamba's, in steps
+
+
+def points(opened: LoadedRun, start: int, length: int, seed: int = 0) -> list[SnapshotView]:
+    """The lens over the last `STEPS` of these steps, as the agent was at each snapshot and checkpoint up to now.
+
+    All see the same steps: what changes is the agent alone.
+    """
+    start, length = start + max(length - STEPS, 0), min(length, STEPS)
+    seen = []
+    for step in looked_back(opened.run):
+        if step < opened.step:
+            try:
+                seen.append(point(at(opened, step), start, length, seed))
+            except GlamkitError:  # damaged, or deleted meanwhile by the trainer
+                continue
+    return [*seen, point(opened, start, length, seed)]
+
+
+def point(opened: LoadedRun, start: int, length: int, seed: int = 0) -> SnapshotView:
+    """What the lens shows with the run's agent."""
+    lens = Lens.over(opened)
+    seen = look(opened, lens, start, length, seed)
+    variation = seen.variation.at(seen.counted)
+    return SnapshotView(
+        opened.step,
+        float(variation.agreement.mean()),
+        variation.chance,
+        variation.saved,
+        seen.screen.overall(),
+        seen.shares.mean,
+        memory(lens, moments(lens, start, length, MOMENTS), seed).memory,
+    )
+
+
+@plotting.style
+def training(opened: LoadedRun, seen: Sequence[SnapshotView]) -> Picture:
+    """Against steps: four panels of the log, and four of what the lens shows where there is more than one point."""
+    log, config = opened.run.log_file, opened.config
+    entries = [entry for entry in (run_log.read(log) if log.exists() else []) if entry["step"] <= opened.step]
+    several = len(seen) > 1
+    picture, grid = plotting.figure(10, 6 if several else 3, 2 if several else 1, 4)
+    picture.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr,call-arg]
+    for axes, (key, title, unit, floor) in zip(grid[0], CURVES, strict=True):
+        plotting.draw_series(axes, entries, key, title, unit, True)
+        level = getattr(config.world_model, floor) if floor else 0
+        if level:
+            axes.axhline(level, color=GREY, ls="--", lw=1, label="free: not trained below")
+            axes.legend(loc="best")
+    if several:
+        draw_points(grid[1], seen)
+    for axes in grid.flat:
+        axes.set_xlim(0, 1.05 * opened.step)
+        plotting.label(axes, axes.get_ylabel() or "share of the effect", ticks=3)
+    below = (
+        f"Below: the same steps, seen by the agent as it was at {plotting.count(len(seen), 'step')} of its training"
+        if several
+        else "This run holds no snapshots of its training, so there is no more to compare"
+    )
+    picture.suptitle(f"How it changed in training. Above: the log. {below}", fontsize=10)
+    return picture
+
+
+def draw_points(row: Sequence[Axes], seen: Sequence[SnapshotView]) -> None:
+    """What the lens shows at each point of the training."""
+    codes, change, local, back = row
+    draw(codes, seen, {"GMamba": ("agreement", BLUE), "a constant guess": ("chance", GREY)}, "share of the variables")
+    codes.set_title("Likeliest class of the\nvariation: above grey?")
+    draw(change, seen, {"on the screen": ("skill", BLUE), "in the variation's code": ("saved", ORANGE)}, "share")
+    change.set_title("Change predicted:\nabove 0?")
+    change.axhline(0, color=GREY, ls="--", lw=1)
+    change.set_ylim(-0.5, 1.03)  # an agent that is hardly trained may be worse than no prediction, without a limit
+    steps = [one.step for one in seen]
+    for number, colour in enumerate((GREY, BLUE, ORANGE, GREEN)):
+        local.plot(steps, [one.local[number] for one in seen], "o-", ms=4, color=colour, label=QUANTITIES[number])
+    local.set(ylim=(-0.03, 1.03))
+    local.set_title("LMamba's share:\nthe rest is GMamba's")
+    draw(back, seen, {"90 % of its effect": ("memory", BLUE)}, "steps back")
+    back.set_title("How far back\nGMamba reaches")
+    back.set_ylim(0, 1.3 * max([1.0, *(one.memory for one in seen if np.isfinite(one.memory))]))
+    for axes in row:  # below: curves may be anywhere
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24))
+
+
+def draw(axes: Axes, seen: Sequence[SnapshotView], names: dict[str, tuple[str, str]], unit: str) -> None:
+    """Some measures of the points against steps."""
+    for label, (name, colour) in names.items():
+        values = [getattr(one, name) for one in seen]
+        axes.plot([one.step for one in seen], values, "o-", ms=4, color=colour, label=label)
+    axes.set_ylabel(unit)

@@ -1,0 +1,172 @@
+"""The variation lens as curves and bars: whether the change was predicted, and which branch predictions depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+
+from glamkit import plotting
+from glamkit.analysis.variation.effective_memory import Reach
+from glamkit.analysis.variation.events import KINDS, GameEvent
+from glamkit.analysis.variation.lens import QUANTITIES
+from glamkit.analysis.variation.metrics import VariationView
+from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, Picture
+
+# Each kind of event has a colour and a sign of its own, so that either is enough.
+SIGNS = dict(zip(KINDS, ((GREEN, "^"), (RED, "v"), (PURPLE, "X"), (BLACK, "s")), strict=True))
+STEP = "agent step"
+
+
+@plotting.style
+def predicted(view: VariationView, events: Sequence[GameEvent]) -> Picture:
+    """The variation that came and the one that was predicted on one scale, and the surprise, events marked."""
+    picture, grid = plotting.figure(10, 5.6, 2, 1, sharex=True)
+    sizes, surprise = grid[:, 0]
+    steps, forecast, kept = view.numbers, view.variation, view.variation.at(view.counted)
+    came, expected, off, blind = (
+        np.where(view.counted, values, np.nan)
+        for values in (forecast.size_came, forecast.size_expected, forecast.surprise, forecast.blind)
+    )
+    sizes.plot(steps, came, color=ORANGE, label="variation that came")
+    sizes.plot(steps, expected, color=BLUE, label="variation that GMamba predicted")
+    sizes.set(ylabel="size of the variation, nats", ylim=(0, 1.25 * peak(came, expected)))
+    share, together = relative(kept.size_expected, kept.size_came), correlation(kept.size_came, kept.size_expected)
+    size = f"on average it is {share:.0%} of the size that came" if np.isfinite(share) else "nothing changed"
+    rising = f", correlation {together:.2f}" if np.isfinite(together) else ""
+    sizes.set_title(f"Was the change predicted? Then blue lies on orange; {size}{rising}")
+    surprise.plot(steps, blind, color=GREY, ls="--", label="a uniform guess")
+    surprise.plot(steps, off, color=BLUE, label="GMamba")
+    saved = kept.saved
+    fewer = f"over all steps {abs(saved):.0%} {'below' if saved >= 0 else 'above'} it" if np.isfinite(saved) else ""
+    surprise.set_title(f"How far off was it? Blue below the uniform guess means that something was known: {fewer}")
+    surprise.set(ylabel="surprise: KL, nats", ylim=(0, 1.25 * peak(blind, off)), xlabel=f"{STEP}. {view.about}")
+    for axes in (sizes, surprise):
+        mark(axes, view, events)
+        axes.legend(loc="upper right", ncols=3)
+    signs(picture, view, events)
+    steps_axis(surprise)
+    return picture
+
+
+@plotting.style
+def branches(view: VariationView, events: Sequence[GameEvent], reach: Reach, window: int, dreams: int = 0) -> Picture:
+    """Which branch each prediction depends on, between and at events, and how far back memory reaches.
+
+    Args:
+        view: the stretch.
+        events: of the run.
+        reach: of the memory.
+        window: S, the tokens that LMamba sees.
+        dreams: tokens that a dream re-reads at each step (`imagination.context_length`); 0 if it forgets none.
+    """
+    picture, ((left, right),) = plotting.figure(10, 4.6, 1, 2, width_ratios=(1.25, 1))
+    at = np.isin(view.numbers, [event.step for event in events])
+    groups = {"between": ~at, "at events": at} if at.any() and not at.all() else {"all steps": np.ones_like(at)}
+    rows, names = [], []
+    for number, quantity in enumerate(QUANTITIES):
+        for place, (group, which) in enumerate(groups.items()):
+            row = number * (len(groups) + 0.6) + place
+            draw_share(left, row, view.shares.at(which).mean[number])
+            rows.append(row)
+            names.append(f"{quantity}, {group}" if place == 0 or len(groups) == 1 else group)
+    left.set_yticks(rows, names)
+    left.invert_yaxis()
+    left.grid(False)
+    left.set(xlim=(0, 1), xlabel="share of the effect of switching a branch off")
+    left.xaxis.set_major_formatter(PercentFormatter(1))
+    counts = f"{len(at):,} steps, of which {int(at.sum())} bring an event" if at.any() else f"{len(at):,} steps"
+    left.set_title(f"Which branch does each prediction depend on?\nGMamba blue, LMamba orange; {counts}")
+    draw_reach(right, reach, window, dreams)
+    return picture
+
+
+def draw_share(axes: Axes, row: float, local: float) -> None:
+    """One bar: the global share in blue, the local one in orange, both written on it."""
+    if np.isnan(local):
+        axes.text(0.5, row, "neither has an effect", ha="center", va="center", fontsize=8, color=GREY)
+        return
+    axes.barh(row, 1 - local, 0.85, color=BLUE)
+    axes.barh(row, local, 0.85, left=1 - local, color=ORANGE)
+    for share, place, colour in ((1 - local, (1 - local) / 2, "white"), (local, 1 - local / 2, "black")):
+        if share > 0.08:
+            axes.text(place, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
+
+
+def draw_reach(axes: Axes, reach: Reach, size: int, dreams: int) -> None:
+    """The effective memory curve."""
+    back = np.arange(reach.globally.shape[1])
+    for values, colour, name in (
+        (reach.globally, BLUE, "GMamba's output g"),
+        (reach.locally, ORANGE, "LMamba's output l"),
+    ):
+        shown = np.where(back < size, values, np.nan) if name.startswith("L") else values
+        mean, error = shown.mean(0), 1.96 * shown.std(0, ddof=min(1, len(shown) - 1)) / len(shown) ** 0.5
+        axes.plot(back, mean, ".-", ms=4, color=colour, label=name)
+        axes.fill_between(back, np.maximum(mean - error, 0), mean + error, color=colour, alpha=0.2, lw=0)
+    axes.axvline(size - 0.5, color=ORANGE, ls=":", lw=1, label=f"LMamba's window, {size}")
+    if dreams:
+        axes.axvline(dreams - 0.5, color=BLACK, ls="--", lw=1, label=f"what a dream re-reads, {dreams}")
+    tried = len(reach.globally)
+    axes.set(
+        xlabel=f"steps back at which a token is hidden, tried at {tried} steps",
+        ylabel="change of the output,\nshare of its length",
+    )
+    axes.set_ylim(0, None)
+    within = "it does not matter" if np.isnan(reach.memory) else f"90 % within {reach.memory:.0f} steps"
+    axes.set_title(f"How far back does GMamba remember?\n{within}; band: 95 % interval")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="best")
+
+
+def mark(axes: Axes, view: VariationView, events: Sequence[GameEvent]) -> None:
+    """Events of the stretch as faint lines, with their signs on the lower edge, above each other."""
+    height: dict[int, int] = {}
+    for event in events:
+        if view.numbers[0] <= event.step <= view.numbers[-1]:
+            colour, sign = SIGNS[event.kind]
+            place = height[event.step] = height.get(event.step, -1) + 1
+            axes.axvline(event.step, color=colour, lw=0.6, alpha=0.35, zorder=0.5)
+            at = ([event.step], [0.03 + 0.07 * place])
+            axes.plot(*at, sign, ms=4, color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
+
+
+def signs(picture: Picture, view: VariationView, events: Sequence[GameEvent]) -> None:
+    """The key to the signs of events, below the figure."""
+    shown = [kind for kind in KINDS if any(e.kind == kind and e.step in view.numbers for e in events)]
+    handles = [picture.axes[0].plot([], [], SIGNS[kind][1], color=SIGNS[kind][0], label=kind)[0] for kind in shown]
+    if handles:
+        picture.legend(handles=handles, loc="outside lower left", ncols=len(handles), fontsize=8)
+
+
+def steps_axis(axes: Axes) -> None:
+    """Whole numbers of steps."""
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def running(values: np.ndarray, width: int = 9) -> np.ndarray:
+    """Means over `width` neighbours, fewer at the ends; NaNs are left out."""
+    weights, kept = np.ones(min(width, len(values))), ~np.isnan(values)
+    sums, counts = (np.convolve(part, weights, "same") for part in (np.where(kept, values, 0), kept.astype(float)))
+    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0.5)
+
+
+def peak(*curves: np.ndarray) -> float:
+    """The highest value of some curves, for the end of an axis; never 0."""
+    return max([1e-6, *(float(values) for curve in curves for values in [np.nanmax(curve, initial=0)])])
+
+
+def relative(one: np.ndarray, other: np.ndarray) -> float:
+    """The mean of one over the mean of the other; NaN where that is nothing."""
+    return float(one.mean() / other.mean()) if len(other) and other.mean() > 1e-6 else float("nan")
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's, NaN where one of them does not vary."""
+    if not len(one):
+        return float("nan")
+    spread = one.std() * other.std()
+    return float(((one - one.mean()) * (other - other.mean())).mean() / spread) if spread > 0 else float("nan")
