@@ -92,7 +92,7 @@ def test_a_person_stands_inside_a_dream(lab: Lab, page: Any, root: Path) -> None
     mirror.press("action-1")
     mirror.player.act(1)
     mirror.agrees()
-    assert mirror.player.dream.now.reward != mirror.player.dream.moments[before.numbers[0]].reward
+    assert mirror.player.dream.now.reward != mirror.player.dream.nodes[before.numbers[0]].reward
 
     mirror.press("play")
     page.wait_for_function(
@@ -120,7 +120,7 @@ def test_an_exported_dream_plays_by_itself(page: Any, tmp_path: Path) -> None:
     page.set_content(export.page(dream))
     assert "step 0 " in page.inner_text("#text")
     page.click("#step")
-    assert f"reward {dream.moments[1].reward:+.2f}" in page.inner_text("#text")
+    assert f"reward {dream.nodes[1].reward:+.2f}" in page.inner_text("#text")
     assert page.get_attribute("#picture", "src") == export.data_uri(dream.picture(1))
     page.click("#play")
     page.wait_for_selector("#text:has-text('step 3 ')")

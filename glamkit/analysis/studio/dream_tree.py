@@ -156,7 +156,19 @@ class Tree:
             number = len(self.nodes)
             outcomes = (*outcome, value[row], policy[row], total, over)
             self.nodes.append(
-                Node(number, parent, depth[row], noise, action, self.rules, *outcomes, latent[row], token[row], memory, row)
+                Node(
+                    number,
+                    parent,
+                    depth[row],
+                    noise,
+                    action,
+                    self.rules,
+                    *outcomes,
+                    latent[row],
+                    token[row],
+                    memory,
+                    row,
+                )
             )
             self.children[parent, action, noise, self.rules] = number
 

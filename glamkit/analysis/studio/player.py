@@ -1,24 +1,16 @@
-"""Plays a dream: what buttons and keys mean, and the clock. Plain Python; `view` says what there is to draw.
-
-Commands may come from any thread. They are carried out one after the other in a thread of the player's own, so no
-notebook cell has to run for the dream to go on, and none is held up by it.
-"""
+"""Plays a dream: what buttons and keys mean, and the clock. Plain Python; `view` says what there is to draw."""
 
 from __future__ import annotations
 
-import logging
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
-import torch
-
 from glamkit.analysis.starts import Start, find_starts
 from glamkit.analysis.studio import compare, export
 from glamkit.analysis.studio import save as saving
+from glamkit.analysis.studio.command_thread import CommandThread
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS, keys_of
 from glamkit.analysis.studio.studio import HORIZON, Dream, Future
@@ -31,7 +23,6 @@ TOGETHER = 64  # futures dreamt in one batch
 IDLE = ("NOOP", "STAY", "IDLE", "NOTHING")
 WHO = {"policy": "policy", "you": "you", "recorded": "as recorded"}
 FILES = {"html": export.html, "gif": export.gif, "mp4": export.mp4, "npz": saving.save}
-logger = logging.getLogger(__name__)
 
 
 class WhatIf(NamedTuple):
@@ -42,7 +33,7 @@ class WhatIf(NamedTuple):
     futures: list[Future]
 
 
-class Player:
+class Player(CommandThread):
     """A dream and its controls.
 
     Args:
@@ -63,40 +54,20 @@ class Player:
         context: int | None = None,
         starts: Sequence[Start] = (),
     ) -> None:
+        super().__init__()
         self.run, self.seed, self.context = run, seed, context
         self.shown = shown or (lambda _: None)
         self.keymap = keys_of(run.actions)
         self.idle = next((i for i, name in enumerate(run.actions) if name.upper() in IDLE), None)
         self.held: frozenset[str] = frozenset()
-        self.playing, self.ended_playing, self.who, self.rate, self.note = False, False, "policy", "1", ""
+        self.ended_playing, self.who, self.rate = False, "policy", "1"
         self.starts = list(starts)
         self.compared: list[str] = []
         self.dreams: dict[tuple[int, Rules], Dream] = {}
         self.ticks: deque[float] = deque(maxlen=SPEED + 1)
-        self.due = 0.0
-        self.todo: queue.Queue[tuple[str, tuple[Any, ...], dict[str, Any]] | None] = queue.Queue()
-        self.thread: threading.Thread | None = None
+        self.what_if: WhatIf | None = None
+        self.noise: int | None = None  # the noise seed of the next step, where another was asked for
         self.take(dream)
-
-    # From outside ----------------------------------------------------------------------------------------------------
-
-    def do(self, command: str, *values: Any, **named: Any) -> None:
-        """Asks for a command of the section below by its name, and returns at once."""
-        self.todo.put((command, values, named))
-        if self.thread is None:
-            self.thread = threading.Thread(target=self._work, daemon=True, name="glamkit-player")
-            self.thread.start()
-
-    def wait(self) -> None:
-        """Until all that was asked for is done."""
-        self.todo.join()
-
-    def close(self) -> None:
-        """Ends the player's thread."""
-        if self.thread is not None:
-            self.todo.put(None)
-            self.thread.join()
-            self.thread = None
 
     @property
     def speed(self) -> float:
@@ -196,9 +167,14 @@ class Player:
         begun = compare.REAL in names and compare.REAL not in self.compared
         self.without = [compare.ModuleOff(self.dream, name) for name in names if name != compare.REAL]
         self.compared = list(names)
-        if begun and self.who != "recorded":
-            self.who = "recorded"
-            self.note = "From here on the dream takes the recorded actions; choose who plays to change that."
+        if begun:
+            self.who, apart = "recorded", compare.first_difference(self.dream)
+            if apart is not None:
+                self.scrub(apart)
+            self.note = (
+                f"From step {self.dream.now.depth} on the recorded actions are taken, so that the pictures can be "
+            )
+            self.note += "compared; choose who plays to change that."
 
     def other_noise(self) -> None:
         """From the next step on other random numbers: the same actions may lead elsewhere."""
@@ -258,8 +234,7 @@ class Player:
         """Goes on with this dream."""
         self.dream, self.note = dream, ""
         self.playing = self.ended_playing = False
-        self.what_if: WhatIf | None = None
-        self.noise: int | None = None
+        self.what_if, self.noise = None, None
         self.dreams[dream.start, dream.begun] = dream
         self.without = [compare.ModuleOff(dream, name) for name in self.compared if name != compare.REAL]
         self.line = self._line(dream.here)
@@ -275,7 +250,7 @@ class Player:
         """Goes on with a saved dream."""
         self.take(saving.load(path, self.run))
 
-    # The player's own thread -----------------------------------------------------------------------------------------
+    # The clock and the present branch ---------------------------------------------------------------------------------
 
     def _plays_on(self) -> bool:
         return self.playing or (self.ended_playing and self.dream.now.over)
@@ -300,33 +275,6 @@ class Player:
             if number in line:
                 return line
         return [node.number for node in self.dream.path(number)]
-
-    def _work(self) -> None:
-        torch.set_num_threads(1)  # of this thread; see `one_thread`
-        while True:
-            pause = max(0.0, self.due - time.perf_counter()) if self.playing else None
-            try:
-                command = self.todo.get(timeout=pause)
-            except queue.Empty:
-                self._try("tick", (), {})
-                continue
-            if command is not None:
-                self.note = self.note if command[0] == "keys" else ""  # a key that is let go wipes no message away
-                self._try(*command)
-            self.todo.task_done()
-            if command is None:
-                return
-
-    def _try(self, command: str, values: tuple[Any, ...], named: dict[str, Any]) -> None:
-        try:
-            getattr(self, command)(*values, **named)
-            self.shown(self)
-        except Exception as error:  # in a thread nobody would see it
-            known = isinstance(error, GlamkitError)
-            self.playing, self.note = False, str(error) if known else f"{type(error).__name__}: {error}"
-            if not known:
-                logger.exception("The player stopped.")
-            self.shown(self)
 
     def tick(self) -> None:
         """One step of the clock: late ones are left out, not made up for."""

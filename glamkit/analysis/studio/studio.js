@@ -84,16 +84,17 @@ function build(root, info, ask) {
     "aria-label": `Picture of a dream of ${info.game}. Keys act while it has the focus; Escape or Tab leaves.`,
     title: "Click here to play with the keyboard",
   });
-  ui.focus = make("div", stage, "glamkit-focus");
-  ui.keys = make("div", stage, "glamkit-keys");
+  const help = make("div", root, "glamkit-help");
+  ui.focus = make("div", help, "glamkit-focus");
+  ui.keys = make("div", help, "glamkit-keys");
   for (const key of info.keys) make("span", ui.keys, "", key);
 
   const now = make("div", root, "glamkit-now");
-  const numbers = make("dl", now, "glamkit-numbers");
+  const numbers = make("div", now, "glamkit-numbers");
   ui.numbers = Object.entries(HINTS).map(([name, hint]) => {
     const cell = make("div", numbers, "", undefined, { title: hint });
-    make("dt", cell, "", name);
-    return make("dd", cell);
+    make("div", cell, "glamkit-label", name);
+    return make("div", cell, "glamkit-value");
   });
   ui.meters = [4, 5].map((place) => {
     const meter = make("span", ui.numbers[place].parentNode, "glamkit-meter", undefined, { "aria-hidden": "true" });
@@ -116,7 +117,7 @@ function build(root, info, ask) {
     return made;
   });
   ui.compared = compared;
-  ui.beside = make("div", now, "glamkit-beside");
+  ui.beside = make("div", root, "glamkit-beside");
 
   const actions = make("div", root, "glamkit-actions", undefined, { role: "group", "aria-label": "One step with this action" });
   info.actions.forEach(([name, key], number) => {

@@ -11,7 +11,7 @@ from glamkit.analysis.starts import KINDS
 from glamkit.analysis.studio import compare
 from glamkit.analysis.studio.compare import Beside
 from glamkit.analysis.studio.dream_tree import Rules
-from glamkit.analysis.studio.export import data_uri
+from glamkit.analysis.studio.export import data_uri, letter
 from glamkit.analysis.studio.keys import COMMANDS, key_names, written
 from glamkit.analysis.studio.player import FILES, RATES, WHO, Player
 
@@ -96,11 +96,6 @@ def branches(player: Player) -> list[dict[str, Any]]:
         here = end == player.line[-1]
         result.append({"name": letter(place), "title": title, "here": here, "fork": None if here else fork})
     return result
-
-
-def letter(place: int) -> str:
-    """A, B, ... Z, A2, B2, ..."""
-    return chr(ord("A") + place % 26) + ("" if place < 26 else str(place // 26 + 1))
 
 
 def stale(player: Player) -> str:

@@ -112,7 +112,9 @@ class StudioWidget(DreamPage):
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """What is saved of it; readers without a kernel take the sentence, JupyterLab with one the widget."""
-        bundle, about = super()._repr_mimebundle_(**options)
+        made = super()._repr_mimebundle_(**options)
+        assert made is not None  # a widget without a view has none; this one has a view
+        bundle, about = made
         return notebook.alone(bundle, ALONE), about
 
     def draw(self, player: Player) -> None:
