@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import ast
 import base64
+import contextlib
 import html
 import importlib.util
 import json
 import os
 import shutil
+import socket
+import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from glamkit.errors import GlamkitError, nearest, reason
+from glamkit.runs import log, status
+from glamkit.runs.folder import Run, resolve
 
 INJECTED = "# Parameters"  # the first line of the cell that papermill adds after ours
 OWN = "PAPERMILL_"  # papermill's own parameters, as with --inject-paths
@@ -153,6 +159,86 @@ def require(module: str) -> None:
     """
     if importlib.util.find_spec(module) is None:
         raise GlamkitError(f"{module} is not installed: pip install {module}")
+
+
+class Bar:
+    """A progress bar at one moment: HTML, so that a saved notebook shows it without a kernel or any widget."""
+
+    def __init__(self, text: str, step: int, total: int, note: str = "") -> None:
+        self.text, self.step, self.total, self.note = text, step, total, note
+
+    def __repr__(self) -> str:
+        return self.text + (f"\n{self.note}" if self.note else "")
+
+    def _repr_html_(self) -> str:
+        note = f"<div>{html.escape(self.note)}</div>" if self.note else ""
+        bar = f'<progress value="{self.step}" max="{self.total}" style="width:100%"></progress>'
+        text = html.escape(self.text).replace("  ", " &nbsp;·&nbsp; ")
+        return f'<div class="glamkit-bar">{bar}<div>{text}</div>{note}</div>'
+
+
+def watch(run_dir: str | Path, every: float = 3.0) -> None:
+    """Follows a run that is trained elsewhere, until it ends; the stop button ends the watching, not the run.
+
+    Args:
+        run_dir: the run's folder; a relative path counts from the checkout.
+        every: seconds between two looks.
+
+    Raises:
+        GlamkitError: there is no run.
+    """
+    from glamkit import plotting
+
+    run, places = Run(resolve(run_dir)), dict[str, Any]()
+    total, drawn = run.config().trainer.env_steps, -1
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            entries = list(log.read(run.log_file)) if run.log_file.exists() else []
+            bar, ended = _progress(run, max((entry["step"] for entry in entries), default=0), total)
+            _put(places, "bar", bar)
+            if len(entries) != drawn and shell() is not None:
+                _put(places, "curves", plotting.live(entries, total))
+                drawn = len(entries)
+            if ended:
+                return
+            time.sleep(every)
+
+
+def _progress(run: Run, step: int, total: int) -> tuple[Bar, bool]:
+    """Where a run is, and whether nobody works on it any more."""
+    if not run.status_file.exists():
+        return Bar(f"step {step}/{total}", step, total, "Nobody has trained this run yet."), True
+    now = status.read(run.status_file)
+    step, state = max(step, now.step), now.state
+    if state == "running" and now.host == socket.gethostname() and not _alive(now.pid):
+        state = f"its process is gone; what it had saved, {now.saved:,} steps, is kept: train it again to go on"
+    return Bar(f"step {step}/{total}  {state}", step, total, now.reason), state != "running"
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process of this machine is there; yes where that cannot be asked."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _put(places: dict[str, Any], name: str, shown: Any) -> None:
+    """Shows something in its place of a notebook, or as a line elsewhere."""
+    if shell() is None:
+        sys.stdout.write(f"{shown!r}\n")
+        return
+    from IPython.display import display
+
+    if name in places:
+        places[name].update(shown)
+    else:
+        places[name] = display(shown, display_id=True)
 
 
 class Folded:

@@ -101,27 +101,51 @@ def series(entries: Entries, key: str) -> tuple[list[int], list[float]]:
 
 @style
 def learning_curve(run: Run) -> Picture:
-    """Episode returns over training, their running mean, and the final evaluation if there is one."""
-    entries = list(log.read(run.log_file))
+    """Episode returns over training, their running mean, and the final evaluation if there is one.
+
+    All are of whole games: the return of a game that was cut is not to be compared with them, and stands in the legend.
+    """
+    entries, config = list(log.read(run.log_file)), run.config()
     report = json.loads(run.evaluation_file.read_text(encoding="utf-8")) if run.evaluation_file.exists() else None
     picture, ((axes,),) = figure(10, 3.4)
     draw_returns(axes, entries)
-    evaluated = series(entries, "evaluation/return")
-    if evaluated[0]:
-        axes.plot(*evaluated, "D-", ms=5, color=ORANGE, label="evaluation during training: mean")
+    evaluated = evaluations(run, entries)
+    if evaluated:
+        axes.plot(*zip(*evaluated, strict=True), "D-", ms=5, color=ORANGE, label="evaluation during training: mean")
     if report:
-        scores = [episode["return"] for episode in report["episodes"]]
-        axes.plot([report["step"]] * len(scores), scores, "o", color=ORANGE, alpha=0.6, clip_on=False)
-        cut = sum(episode["cut"] for episode in report["episodes"])
-        label = f"evaluation: mean {report['mean_return']:.1f} of {count(len(scores), 'episode')}"
-        label += f", {cut} cut short" if cut else ""
-        axes.plot(report["step"], report["mean_return"], "D", ms=9, color=RED, label=label, clip_on=False)
-    config = run.config()
+        scores = [episode["return"] for episode in report["episodes"] if not episode["cut"]]
+        cut = [f"{episode['return']:g}" for episode in report["episodes"] if episode["cut"]]
+        if scores:
+            mean, label = float(np.mean(scores)), f"of {count(len(scores), 'whole game')}"
+            axes.plot([report["step"]] * len(scores), scores, "o", color=ORANGE, alpha=0.6, clip_on=False)
+            marked = f"evaluation: mean {mean:.1f} {label}"
+            axes.plot(report["step"], mean, "D", ms=9, color=RED, label=marked, clip_on=False)
+        if cut:
+            shown = ", ".join(cut[:4]) + (", ..." if len(cut) > 4 else "")
+            steps = f"cut after {config.evaluation.episode_steps:,} steps"
+            axes.plot([], [], " ", label=f"evaluation: {count(len(cut), 'game')} {steps} at {shown}: not drawn")
     axes.set_xlim(0, 1.02 * config.trainer.env_steps)
     axes.set_title(f"{config.env.game}: is the agent getting better? A blue dot is one whole game played in training")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="best")
     return picture
+
+
+def evaluations(run: Run, entries: Entries) -> list[tuple[int, float]]:
+    """Step and mean return of the whole games of each evaluation during training; none where all were cut."""
+    points, limit = [], run.config().evaluation.episode_steps
+    for entry in entries:
+        if entry["kind"] != "evaluation":
+            continue
+        file = run.folder / "evaluations" / f"{entry['step']:09d}.json"
+        if file.exists():
+            episodes = json.loads(file.read_text(encoding="utf-8"))["episodes"]
+            scores = [episode["return"] for episode in episodes if not episode["cut"]]
+        else:  # of a shared run, or one whose file was deleted
+            scores = [entry["evaluation/return"]] if entry["evaluation/length"] < limit else []
+        if scores:
+            points.append((entry["step"], float(np.mean(scores))))
+    return points
 
 
 def draw_returns(axes: Axes, entries: Entries) -> None:
@@ -177,15 +201,22 @@ def decades(axes: Axes, low: float, high: float) -> None:
 
 @style
 def live(entries: Entries, env_steps: int) -> Picture:
-    """The three curves to watch while training: episode return, reconstruction, reward in dreams."""
-    picture, ((returns, *others),) = figure(10, 2.3, 1, 3)
-    draw_returns(returns, entries)
-    returns.set_title("Episode return")
-    if not series(entries, "episode/return")[0]:
-        returns.set_yticks([])
-    for axes, panel in zip(others, (PANELS[0], PANELS[5]), strict=True):
+    """The curves to watch while training: episode return, reconstruction, reward in dreams; those that have begun."""
+    panels = [panel for panel in (PANELS[0], PANELS[5]) if series(entries, panel[0])[0]]
+    played = bool(series(entries, "episode/return")[0])
+    count = len(panels) + played
+    if not count:
+        picture, ((axes,),) = figure(10, 0.5)
+        axes.set_axis_off()
+        axes.text(0, 0.5, "The curves begin with the first episode that ends, or the first update.", color=GREY)
+        return picture
+    picture, (row,) = figure(10 * count / 3, 2.3, 1, count)
+    if played:
+        draw_returns(row[0], entries)
+        row[0].set_title("Episode return")
+    for axes, panel in zip(row[played:], panels, strict=True):
         draw_series(axes, entries, *panel)
-    for axes in (returns, *others):
+    for axes in row:
         axes.set_xlim(0, env_steps)
     return picture
 

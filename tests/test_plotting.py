@@ -15,7 +15,7 @@ from PIL import Image
 
 from glamkit import plotting
 from glamkit.analysis import rollout_plots
-from glamkit.analysis.rollouts import RolloutComparison, VariationForecast
+from glamkit.analysis.rollouts import RolloutComparison
 from glamkit.config import preset
 from glamkit.runs.folder import Run
 
@@ -51,9 +51,15 @@ def test_learning_curve(run: Run) -> None:
     episodes = [{"return": -3.0, "length": 40, "cut": True}, {"return": 1.0, "length": 9, "cut": False}]
     run.evaluation_file.write_text(json.dumps({"step": 150, "mean_return": -1.0, "episodes": episodes}))
     (axes,) = plotting.learning_curve(run).axes
-    assert points(axes, 2) == [(150, -3), (150, 1)] and points(axes, 3) == [(150, -1)]
-    words = axes.get_legend().get_texts()[-1].get_text()
-    assert "mean -1.0 of 2 episodes" in words and "1 cut short" in words
+    assert points(axes, 2) == [(150, 1)] and points(axes, 3) == [(150, 1)]  # the game that was cut is not drawn
+    mean, cut = [text.get_text() for text in axes.get_legend().get_texts()[-2:]]
+    assert "mean 1.0 of 1 whole game" in mean
+    assert cut == "evaluation: 1 game cut after 40 steps at -3: not drawn"
+    episodes[1]["cut"] = True
+    run.evaluation_file.write_text(json.dumps({"step": 150, "mean_return": -1.0, "episodes": episodes}))
+    (axes,) = plotting.learning_curve(run).axes
+    assert [line for line in axes.lines if len(line.get_xdata()) and line.get_xdata()[0] == 150] == []
+    assert axes.get_legend().get_texts()[-1].get_text().endswith("2 games cut after 40 steps at -3, 1: not drawn")
     run.log_file.write_text("")
     assert "no episode of training has ended yet" in [
         text.get_text() for text in plotting.learning_curve(run).axes[0].texts
@@ -71,6 +77,27 @@ def test_losses_and_live_curves(run: Run) -> None:
     live = plotting.live(LINES, 200)
     assert points(live.axes[0]) == [(60, -21), (120, -19)] and live.axes[0].get_xlim() == (0, 200)
     assert image(live).std() > 0
+    assert [axes.get_title(loc="left") for axes in live.axes] == ["Episode return", sharp.get_title(loc="left")]
+    assert len(plotting.live(LINES[:1], 200).axes) == 1 and image(plotting.live([], 200)).std() > 0  # nothing empty
+
+
+def test_a_logarithmic_axis_has_powers_of_ten() -> None:
+    _, ((axes,),) = plotting.figure()
+    plotting.decades(axes, 0.03, 900.0)
+    low, high = axes.get_ylim()
+    assert (low, high) == pytest.approx((0.01, 1000))
+    marks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    assert np.allclose(np.log10(marks) % 1, 0) and len(marks) > 2 and not len(axes.yaxis.get_minorticklocs())
+
+
+def test_evaluations_in_training_are_of_whole_games(run: Run) -> None:
+    line = {"step": 100, "kind": "evaluation", "evaluation/return": -5.0, "evaluation/length": 39.0}
+    assert plotting.evaluations(run, [*LINES, line]) == [(100, -5.0)]
+    assert plotting.evaluations(run, [line | {"evaluation/length": 64.0}]) == []  # as long as any may be: cut
+    episodes = [{"return": -9.0, "cut": True}, {"return": 2.0, "cut": False}]
+    (run.folder / "evaluations").mkdir()
+    (run.folder / "evaluations" / "000000100.json").write_text(json.dumps({"episodes": episodes}))
+    assert plotting.evaluations(run, [line]) == [(100, 2.0)]
 
 
 def test_film_puts_every_picture_in_its_place() -> None:
@@ -97,21 +124,6 @@ def test_dream_says_both_rewards() -> None:
     picture = rollout_plots.dream_beside_truth(dream)
     captions = [label.get_text() for axes in picture.axes for label in axes.get_xticklabels()]
     assert captions[0] == "+1\n+1\n-0.25" and captions[-1] == "+20\n+1\n-0.25" and len(captions) == 20
-    assert image(picture).std() > 0
-
-
-def test_variation_shows_best_and_worst() -> None:
-    shares = np.full((9, 4, 4), 0.25)
-    kl = np.array([5.0, 1, 2, 9, 3, 8, 4, 7, 6])
-    picture = rollout_plots.variation(VariationForecast(frames(10), shares, shares, kl, 0.1), shown=4)
-    titles = [axes.get_title(loc="left") for axes in picture.axes]
-    assert [title for title in titles if "nats" in title] == [
-        "step 2\n1 of 0 nats",
-        "step 3\n2 of 0 nats",
-        "step 6\n8 of 0 nats",
-        "step 4\n9 of 0 nats",
-    ]
-    assert rollout_plots.pick(kl[:3], 4) == [0, 1, 2]
     assert image(picture).std() > 0
 
 

@@ -15,7 +15,6 @@ import shutil
 import sys
 import time
 from collections import deque
-from html import escape
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +22,7 @@ from glamkit import notebook, plotting
 from glamkit.analysis.strip import Strip
 from glamkit.config import Config, describe, differences
 from glamkit.errors import GlamkitError
+from glamkit.notebook import Bar
 from glamkit.runs import log
 from glamkit.training import diagnostics
 from glamkit.training.trainer import Event, Trainer
@@ -30,6 +30,7 @@ from glamkit.training.trainer import Event, Trainer
 DRAWING = 40  # a drawing is repeated only after this many times what it took: under 3 % of the time
 AGAIN = "run it again with the same run_dir to go on."
 STOPPED = "Stopped, and everything is saved: run this cell again to go on from here."
+CLOSED = "Training goes on while this tab is closed. To watch it again, run in any notebook: glamkit.notebook.watch"
 logger = logging.getLogger(__name__)
 
 
@@ -51,7 +52,6 @@ class Monitor:
         self.last = Event("start", trainer.step, {})
         watched = notebook.is_interactive(interactive) and notebook.shell() is not None
         self.front: Page | Lines = Page() if watched else Lines(every)
-        self.interactive = watched
 
     def __enter__(self) -> Monitor:
         self.front.tell(self)
@@ -71,10 +71,16 @@ class Monitor:
     ) -> None:
         self.front.finish(self)
         self.strip.finish()
-        if error is None and self.last.kind == "stopped" and not self.interactive:
-            # A run cut short must not look complete to whoever started it and left.
+        if error is None and self.last.kind == "stopped":
+            # A run cut short must not look complete, nor be evaluated by the cells below.
             why = self.trainer.session.stops.reason
             raise GlamkitError(f"stopped at step {self.last.step} of {self.total} and saved ({why}); {AGAIN}")
+
+    def bar(self) -> Bar:
+        """The progress bar as it stands."""
+        folder = self.trainer.run.folder
+        notes = {"stopped": STOPPED, "done": f"Done; all of it is in {folder}"}
+        return Bar(self.state(), self.last.step, self.total, notes.get(self.last.kind, f'{CLOSED}("{folder}")'))
 
     @property
     def compiling(self) -> bool:
@@ -161,8 +167,8 @@ class Lines:
         """The last line and, of a complete run, the verdict; in a notebook also the strip."""
         self.write(monitor, "\n")
         if monitor.last.kind == "done":
-            found = diagnostics.verdict(monitor.entries, monitor.trainer.config)
-            sys.stdout.writelines(f"{finding}\n" for finding in found)
+            findings = diagnostics.verdict(monitor.entries, monitor.trainer.config)
+            sys.stdout.writelines(f"{finding}\n" for finding in findings)
         if monitor.strip.columns and notebook.shell() is not None:
             from IPython.display import display
 
@@ -180,7 +186,7 @@ class Page:
     def tell(self, monitor: Monitor) -> None:
         """Updates what it is time for."""
         if time.perf_counter() >= self.next_bar or monitor.compiling:
-            self.put("bar", Bar(monitor))
+            self.put("bar", monitor.bar())
             self.next_bar = time.perf_counter() + 0.5
         if time.perf_counter() >= self.next_drawing:
             self.draw(monitor)
@@ -206,28 +212,8 @@ class Page:
 
     def finish(self, monitor: Monitor) -> None:
         """The last state of all three."""
-        self.put("bar", Bar(monitor))
+        self.put("bar", monitor.bar())
         self.draw(monitor)
-
-
-class Bar:
-    """The progress bar at one moment: HTML, so that a saved notebook shows it without a kernel or any widget."""
-
-    def __init__(self, monitor: Monitor) -> None:
-        self.text, self.step, self.total = monitor.state(), monitor.last.step, monitor.total
-        self.note = {"stopped": STOPPED, "done": f"Done; all of it is in {monitor.trainer.run.folder}"}.get(
-            monitor.last.kind
-        )
-
-    def __repr__(self) -> str:
-        return self.text + (f"\n{self.note}" if self.note else "")
-
-    def _repr_html_(self) -> str:
-        note = f"<div><b>{escape(self.note)}</b></div>" if self.note else ""
-        bar = f'<progress value="{self.step}" max="{self.total}" style="width:100%"></progress>'
-        return (
-            f'<div class="glamkit-bar">{bar}<div>{escape(self.text).replace("  ", " &nbsp;·&nbsp; ")}</div>{note}</div>'
-        )
 
 
 def duration(seconds: float) -> str:

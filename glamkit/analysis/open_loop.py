@@ -1,8 +1,10 @@
 """Open loop against the truth: how long a dream stays near what really happened, given the actions really taken.
 
 From many starts at once the model sees a few real steps and dreams on with the recorded actions. At each step ahead
-the dream is compared with the real step, and with what easier guesses would have got. Steps after a real termination
-are not counted: what comes after an end is a new game, which nobody can foresee.
+the dream is compared with the real step, and with what easier guesses would have got. Frames are compared where
+something moves, in the real clip or in the dream: in most games nearly all of a frame stands still, and a dream in
+which nothing plays would look nearly right. Steps after a real termination are not counted: what comes after an end is
+a new game, which nobody can predict.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from glamkit.types import Context
 TOGETHER = 16  # clips dreamt at a time: their decoded frames stay small
 HALF = 0.5  # a dream is usable while it knows more than this share of what can be known
 DRAWS = 400  # of clips, for the interval of the usable horizon
+MOVES = 20  # of 255: a pixel moves if it varies by more within a clip; less is a faint glow
+SEEN = 0.25  # share of the movement that reconstructions must show, or dreams have nothing to be right about
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,14 @@ class Curve:
 class OpenLoop:
     """N clips of H steps: real, reconstructed and imagined, and how far apart they are.
 
-    Pixel errors are root mean squares in % of the full range of a pixel.
+    Pixel errors are root mean squares over the moving pixels of a clip, in % of the full range of a pixel.
     """
 
     starts: list[Start]
     real: np.ndarray  # (N, H, size, size, 3) uint8
     imagined: np.ndarray
     counted: np.ndarray  # (N, H) bool: the episode has not ended before this step
+    seen: float  # share of what moves (squared) that reconstructions show; NaN where nothing moves
     pixels: dict[str, Curve]  # imagined, reconstructed, still (the last frame seen), wrong (another clip's frames)
     latents: dict[str, Curve]  # imagined, and looking: with every frame before it seen
     rewards: dict[str, Curve]  # imagined, and never: expecting none
@@ -86,15 +91,30 @@ class OpenLoop:
 
     @property
     def usable(self) -> int:
-        """The usable horizon: steps ahead up to which the dream knows more than half of what can be known."""
-        return _leading(self.share())
+        """The usable horizon: steps ahead up to which the dream knows more than half of what can be known.
+
+        0 where reconstructions lack what moves: then nothing can be known.
+        """
+        return _leading(self.share()) if self.seen > SEEN else 0
+
+    @property
+    def finding(self) -> str:
+        """The usable horizon in words, or why there is none."""
+        if np.isnan(self.seen):
+            return "Nothing moves in these clips: no usable horizon"
+        if self.seen <= SEEN:
+            shown = f"their reconstructions show {max(self.seen, 0):.0%} of the movement"
+            return f"Moving things are not reconstructed ({shown}): no usable horizon"
+        low, high = self.usable_range
+        span = f"{self.usable} of {self.horizon} steps (95 % interval {low} to {high})"
+        return f"Usable horizon: {span}. Reconstructions show {self.seen:.0%} of the movement"
 
     @property
     def usable_range(self) -> tuple[int, int]:
         """95 % interval of the usable horizon: what other clips like these would have given (bootstrap)."""
         rng, number = np.random.default_rng(0), len(self.starts)
-        found = [_leading(self.share(rng.integers(number, size=number))) for _ in range(DRAWS)]
-        low, high = np.quantile(found, (0.025, 0.975), method="nearest")
+        drawn = [_leading(self.share(rng.integers(number, size=number))) for _ in range(DRAWS)]
+        low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
         return int(low), int(high)
 
     @property
@@ -151,12 +171,12 @@ def measure_open_loop(
         if value < least:
             raise GlamkitError(f"{name} = {value} is outside its range: at least {least}.")
     length = opened.config.imagination.context_length if context is None else coerce("context", context, int)
-    found = list(chosen) if chosen is not None else find_starts(opened, "random", count, seed, length, steps)
-    if len(found) < 2:
-        raise GlamkitError(f"{len(found)} start is too few to compare dreams with; at least 2 are needed.")
-    torn = [found[i : i + TOGETHER] for i in range(0, len(found), TOGETHER)]
-    parts = [_clips(opened, [start.step for start in some], steps, length, seed) for some in torn]
-    real, imagined, reconstructed, last, kl, looking_kl, rewards, said, ends, ending = (
+    begun = list(chosen) if chosen is not None else find_starts(opened, "random", count, seed, length, steps)
+    if len(begun) < 2:
+        raise GlamkitError(f"{len(begun)} start is too few to compare dreams with; at least 2 are needed.")
+    batches = [begun[i : i + TOGETHER] for i in range(0, len(begun), TOGETHER)]
+    parts = [_clips(opened, [start.step for start in some], steps, length, seed) for some in batches]
+    real, imagined, reconstructed, last, kl, looking_kl, rewards, predicted, ends, ending = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
     counted = np.cumsum(ends, 1) - ends == 0
@@ -165,32 +185,53 @@ def measure_open_loop(
     def curve(name: str, unit: str, values: np.ndarray) -> Curve:
         return Curve(name, unit, np.where(counted, values, np.nan))
 
-    rms = "RMS error, % of full range"
+    rms = "RMS error where things move,\n% of full range"
+    where = moving(np.concatenate([last, real], 1), np.insert(counted, 0, True, 1)) | moving(imagined, counted)
     pixels = {
-        "imagined": curve("the dream", rms, far(imagined, real)),
-        "reconstructed": curve("reconstruction: the best possible", rms, far(reconstructed, real)),
-        "still": curve("the last frame seen, held still", rms, far(last, real)),
-        "wrong": curve("a dream of another moment", rms, far(wrong, real)),
+        "imagined": curve("the dream", rms, far(imagined, real, where)),
+        "reconstructed": curve("reconstruction: the best possible", rms, far(reconstructed, real, where)),
+        "still": curve("the last frame seen, held still", rms, far(last, real, where)),
+        "wrong": curve("a dream of another moment", rms, far(wrong, real, where)),
     }
+    seen = movement_seen(real, reconstructed, where, counted)
     latents = {
         "imagined": curve("the dream", "KL, nats", kl),
         "looking": curve("with every frame before it seen", "KL, nats", looking_kl),
     }
     outcomes = {
-        "imagined": curve("the dream", "mean error of the reward", np.abs(said - rewards)),
+        "imagined": curve("the dream", "mean error of the reward", np.abs(predicted - rewards)),
         "never": curve("expecting none", "mean error of the reward", np.abs(rewards)),
     }
     terminations = {
         "imagined": curve("the dream", "mean squared error (Brier)", (ending - ends) ** 2),
         "never": curve("expecting none", "mean squared error (Brier)", ends**2),
     }
-    return OpenLoop(found, real, imagined, counted, pixels, latents, outcomes, terminations)
+    return OpenLoop(begun, real, imagined, counted, seen, pixels, latents, outcomes, terminations)
 
 
-def far(pictured: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Root mean square difference (N, H) of frames (N, H, size, size, 3), in % of the full range."""
-    gap = (pictured.astype(np.float32) - real) / 2.55
-    return np.sqrt((gap**2).mean((2, 3, 4)))
+def moving(frames: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Where something moves in clips of frames (N, H, size, size, 3): (N, size, size) bool, by their counted steps."""
+    kept = counted[..., None, None, None]
+    most, least = np.where(kept, frames, 0).max(1), np.where(kept, frames, 255).min(1)
+    return (most.astype(np.int16) - least > MOVES).any(-1)
+
+
+def far(pictured: np.ndarray, real: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Root mean square difference (N, H) of frames (N, H, size, size, 3) on these pixels, in % of the full range.
+
+    `where` is (N, size, size) bool; a clip without any such pixel has NaN.
+    """
+    squares = (((pictured.astype(np.float32) - real) / 2.55) ** 2).mean(-1)
+    sums, counts = (squares * where[:, None]).sum((2, 3)), where.sum((1, 2))[:, None]
+    return np.sqrt(np.divide(sums, counts, out=np.full(sums.shape, np.nan, np.float32), where=counts > 0))
+
+
+def movement_seen(real: np.ndarray, reconstructed: np.ndarray, where: np.ndarray, counted: np.ndarray) -> float:
+    """Share of what moves (squared) that reconstructions show, 0 as much as one still picture of each clip."""
+    kept = (where[:, None] & counted[..., None, None])[..., None]
+    mean = real.mean(1, keepdims=True, where=np.broadcast_to(counted[..., None, None, None], real.shape))
+    whole, lost = ((((other - real.astype(np.float32)) ** 2) * kept).sum() for other in (mean, reconstructed))
+    return float(1 - lost / whole) if whole else float("nan")
 
 
 def _clips(opened: LoadedRun, begin: list[int], steps: int, length: int, seed: int) -> tuple[np.ndarray, ...]:

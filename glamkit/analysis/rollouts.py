@@ -1,4 +1,4 @@
-"""Looking into a world model: reconstructions, dreams beside what really happened, the variation it expected.
+"""Looking into a world model: reconstructions, and dreams beside what really happened.
 
 Nothing here trains or disturbs training: BatchNorm only reads its statistics, no gradient is kept, and the random
 numbers drawn here leave those of the run as they were.
@@ -17,7 +17,6 @@ from torch import Tensor
 from glamkit.config import ImaginationConfig
 from glamkit.errors import GlamkitError
 from glamkit.models.world_model import WorldModel
-from glamkit.ops.functional import kl_categorical
 from glamkit.runtime import Machine, undisturbed
 from glamkit.training.replay import Replay
 from glamkit.types import Batch, Context, Rollout
@@ -40,17 +39,6 @@ class RolloutComparison(NamedTuple):
     rewards: np.ndarray  # (H,) real
     predicted: np.ndarray  # (H,) the model's, in the dream
     terminations: np.ndarray  # (H,) of 0 and 1, real
-
-
-class VariationForecast(NamedTuple):
-    """For each of n steps the change that came and the one GMamba expected before it: (n, K, C) probabilities."""
-
-    frames: np.ndarray  # (n + 1, size, size, 3) uint8: step i leads from frame i to frame i + 1
-    came: np.ndarray
-    expected: np.ndarray
-    kl: np.ndarray  # (n,) nats, summed over the K variables
-    free: float  # nats: a mean KL below this is not trained further
-    first: int = 1  # the number that the first of these steps is shown with
 
 
 @contextlib.contextmanager
@@ -136,27 +124,6 @@ def replayed(model: WorldModel, context: Context, actions: Tensor, memory: str) 
     """Dreams on from contexts with given actions (N, H), whatever a policy would do."""
     given = iter(actions.unbind(1))
     return model.imagine(lambda _: next(given), context, actions.shape[1], memory)
-
-
-def variation(
-    model: WorldModel, replay: Replay, machine: Machine, start: int, length: int, seed: int = 0
-) -> VariationForecast:
-    """What GMamba expected to change at each of `length` real steps from `start` on, beside what did change.
-
-    The first S steps are read only, as in training.
-    """
-    first = model.config.window
-    steps = real_steps(replay, start, length)
-    with looking(model, machine, seed):
-        observed = model.observe(steps.frames)
-        _, globally = model.sequence_model(model.tokens(observed.latent, steps.actions))
-        came = model.varied(observed.embedding[:, first:]).float()
-        expected = model.variation_prior(globally[:, :-1]).float()
-        kl = kl_categorical(came, expected)
-    frames = steps.frames[0, first:].permute(0, 2, 3, 1).cpu().numpy()
-    came, expected = came[0].exp(), expected[0].exp()
-    free = model.config.variation_free_nats
-    return VariationForecast(frames, came.cpu().numpy(), expected.cpu().numpy(), kl[0].cpu().numpy(), free)
 
 
 def real_steps(replay: Replay, start: int, length: int) -> Batch:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,19 @@ from glamkit.errors import GlamkitError
 
 settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
 seed_option = click.option("--seed", default=1, show_default=True, help="Everything random derives from it.")
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Context of an evaluation that may be stopped, which is no failure."""
+    from glamkit.training.unfinished import EvaluationStoppedError
+
+    try:
+        yield
+    except EvaluationStoppedError as error:
+        raise StoppedError(str(error)) from None
+    except KeyboardInterrupt:
+        raise StoppedError("the evaluation was left; the run is trained and saved: run it again to go on.") from None
 
 
 @glamkit.command(epilog=examples("glamkit train Pong --preset quick --seed 1"))
@@ -49,13 +63,9 @@ def train(
         raise StoppedError(str(failure)) if trainer.session.stops.reason else failure from None
     if not trainer.run.evaluation_file.exists():
         film = trainer.run.folder / "videos" / "evaluation"
-        try:
-            with work():
-                report = evaluation.evaluate(trainer.agent, config, trainer.machine, trainer.step, film=film)
-        except KeyboardInterrupt:
-            raise StoppedError(
-                "the evaluation was left; the run is trained and saved: run it again to go on."
-            ) from None
+        about = trainer.agent, config, trainer.machine, trainer.step
+        with work(), stoppable():
+            report = evaluation.evaluate(*about, film=film, run=trainer.run)
         evaluation.save(report, trainer.run.evaluation_file)
         click.echo(evaluation.in_words(report))
     click.echo(f"The run is in {trainer.run.folder}. Look inside: glamkit lab, then 03_imagine with that run_dir.")
@@ -73,6 +83,7 @@ def train(
 @click.option("--device", help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--seed", default="0", show_default=True, help="Of games and actions.")
 @click.option("--no-videos", is_flag=True, help="Only numbers.")
+@click.option("--save", metavar="FILE", help="Write a score file too, which glamkit report reads.")
 def evaluate(
     run: str,
     checkpoint: str | None,
@@ -80,6 +91,7 @@ def evaluate(
     device: str | None,
     seed: str,
     no_videos: bool,
+    save: str | None,
     **protocol: str | None,
 ) -> None:
     """Play whole episodes with a trained agent.
@@ -88,13 +100,20 @@ def evaluate(
 
     What is not given is as in the run's own settings.
     """
+    from glamkit.report import score_files
     from glamkit.training import evaluation
+    from glamkit.training.shared_runs import locate
 
+    if save:
+        score_files.check(locate(run))
     changes: dict[str, Any] = {f"evaluation.{key}": value for key, value in protocol.items() if value is not None}
     changes |= {"evaluation.sampled": actions == "sampled"} if actions else {}
     changes |= {"runtime.device": device} if device else {}
-    report, path = evaluation.evaluate_run(run, checkpoint, changes, seed, not no_videos)  # type: ignore[arg-type]
+    with stoppable():
+        report, path = evaluation.evaluate_run(run, checkpoint, changes, seed, not no_videos)  # type: ignore[arg-type]
     click.echo(f"{evaluation.in_words(report)}\n{path}")
+    if save:
+        click.echo(score_files.save(locate(run).folder, save, report))
 
 
 @glamkit.command(epilog=examples("glamkit share runs/pong pong.glam", "glamkit share runs/pong --hub ann/pong"))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from glamkit.cli.group import FailedError, examples, glamkit, work
 from glamkit.errors import GlamkitError
+
+if TYPE_CHECKING:
+    from glamkit.report import Report
 
 
 @glamkit.command(
@@ -55,7 +58,7 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     plan = planning.read_file(what[0]) if what else {}
     plan |= {key: options[key] for key in planning.KEYS if key != "variants" and options[key] is not None}
     if variants:
-        plan["variants"] = dict(variant.partition(":")[::2] for variant in variants)
+        plan["variants"] = [text if ":" in text else f"{text}:" for text in variants]  # a bare name changes nothing
     if "games" not in plan:
         raise GlamkitError("no games are named; give a sweep file or --games, such as --games 'Pong Boxing'.")
     batch = sweeps.Sweep(planning.make(**plan))
@@ -117,16 +120,25 @@ def ablate(workers: int | None, show: bool, **plan: Any) -> None:
 @click.option("--against", help="Published methods shown game by game, or all.")
 @click.option("--repeats", help="Of the bootstrap; 2000 if left out.")
 @click.option("--output", help="Folder for report.html, report.md and report.tex.")
+@click.option("--save", metavar="FOLDER", help="Write a score file there for each finished run, GAME-seedN.json.")
+@click.option("--scores", is_flag=True, help="Only one table of scores, with standard errors and hours.")
 @click.option("--published", is_flag=True, help="The published methods alone, without runs.")
 @click.option("--json", "file", metavar="FILE", help="With --published: write their recomputed aggregates here.")
 def report(
-    runs: Sequence[str], results: Sequence[str], output: str | None, published: bool, file: str | None, **given: Any
+    runs: Sequence[str],
+    results: Sequence[str],
+    output: str | None,
+    save: str | None,
+    scores: bool,
+    published: bool,
+    file: str | None,
+    **given: Any,
 ) -> None:
     """Compare finished runs with published methods.
 
-    RUNS are run folders or folders that hold some.
+    RUNS are run folders, folders that hold some, or score files as --save writes them.
     """
-    from glamkit.report import Report, page, published_json
+    from glamkit.report import Report, page, published_json, score_table
 
     if file and not published:
         raise GlamkitError("--json goes with --published; for runs use --output.")
@@ -140,9 +152,29 @@ def report(
         click.echo(file)
         return
     made = Report(list(runs), list(results), **chosen)
+    if scores:
+        click.echo(score_table(made.results), nl=False)
+    if save:
+        _save(made, save)
+    if save or scores:
+        return
     click.echo(page.markdown(made), nl=False)
     for path in page.write(made, Path(output)) if output else ():
         click.echo(path)
+
+
+def _save(made: Report, folder: str) -> None:
+    """Writes the score files of all runs that have one; the others are named with the reason."""
+    from glamkit.report import save
+
+    reasons = [f"{left.folder}: {left.reason}" for left in made.left_out]
+    for place in (result.run.folder for result in made.results if result.run.folder.is_dir()):
+        try:
+            click.echo(save(place, folder))
+        except GlamkitError as error:
+            reasons.append(str(error))
+    if reasons:
+        raise FailedError("No score file of:\n" + "\n".join(reasons))
 
 
 @glamkit.command(epilog=examples("glamkit compare runs/pong-1 runs/pong-2"))

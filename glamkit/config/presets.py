@@ -6,7 +6,7 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-from glamkit.config.fields import parse_overrides
+from glamkit.config.fields import add_once, parse_overrides
 from glamkit.config.sections import Config, keys, override
 from glamkit.errors import GlamkitError, nearest
 
@@ -181,16 +181,15 @@ def preset(name: str = "atari100k", overrides: str | Mapping[str, Any] | None = 
         shorthand: ``game``, ``seed``, ``env_steps`` without their section; None leaves the preset's value.
 
     Raises:
-        GlamkitError: unknown preset, unknown key, wrong type or a value out of range.
+        GlamkitError: unknown preset, unknown key, wrong type, a value out of range, or one setting given twice.
     """
     if not isinstance(name, str) or name not in PRESETS:
         raise GlamkitError(f"unknown preset {name!r}; {nearest(name, PRESETS)}")
-    changes = dict(PRESETS[name])
-    changes.update(parse_overrides(overrides))
+    given = parse_overrides(overrides)
     sections = {"game": "env", "seed": "trainer", "env_steps": "trainer"}
     for key, value in shorthand.items():
         if key not in sections:
             raise GlamkitError(f"unknown setting {key!r}; {nearest(key, [*sections, *keys()])}")
         if value is not None:
-            changes[f"{sections[key]}.{key}"] = value
-    return override(Config(preset=name), changes)
+            add_once(given, f"{sections[key]}.{key}", value, key, "overrides")
+    return override(Config(preset=name), {**PRESETS[name], **given})

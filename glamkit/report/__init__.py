@@ -1,9 +1,11 @@
 """Finished runs beside published methods: normalised scores with intervals, and what stands in the way.
 
-`results` reads runs, `aggregates` computes, `page` writes; `compare` explains the difference between two runs.
+`results` reads runs and score files, `aggregates` computes, `page` writes; `compare` explains how two runs differ.
 """
 
 from glamkit.report.published import published_json
 from glamkit.report.report import Report, read_paths
+from glamkit.report.score_files import save
+from glamkit.report.score_table import score_table
 
-__all__ = ["Report", "published_json", "read_paths"]
+__all__ = ["Report", "published_json", "read_paths", "save", "score_table"]

@@ -20,6 +20,7 @@ from glamkit.config import Config, differences, override
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Table
 from glamkit.plotting import count
+from glamkit.report import results
 from glamkit.runs import provenance
 from glamkit.runs.folder import Run, resolve
 from glamkit.sweeps.job import Job
@@ -85,7 +86,7 @@ class Comparison:
                 rows.append(("" if place else title, name, ours, theirs))
             if not found:
                 rows.append((title, "no difference", "", ""))
-        rows.append(("result", "mean return", *(number(s.score) for s in (self.a, self.b))))
+        rows.append(("result", "mean return", *(number(s.score, s.run) for s in (self.a, self.b))))
         rows.append(("", "over seeds", *(spread(s.peers) for s in (self.a, self.b))))
         return Table(rows, self.verdict())
 
@@ -93,6 +94,8 @@ class Comparison:
         """Whether the scores differ beyond what seeds do, and what is to blame."""
         if self.a.score is None or self.b.score is None:
             missing = self.a if self.a.score is None else self.b
+            if missing.run.evaluation_file.exists():
+                return f"{missing.run.folder} cannot be compared: {why_not(missing.run)}"
             return f"{missing.run.folder} has no final evaluation yet, so there is nothing to explain."
         return " ".join(filter(None, [self.chance(), self.blame()]))
 
@@ -238,9 +241,20 @@ def lines(run: Run) -> list[dict[str, Any]]:
         return []
 
 
-def number(score: float | None) -> str:
-    """A score, or that there is none."""
-    return "not evaluated" if score is None else f"{score:.2f}"
+def number(score: float | None, run: Run) -> str:
+    """A score, or that there is none that counts."""
+    if score is None:
+        return "does not count" if run.evaluation_file.exists() else "not evaluated"
+    return f"{score:.2f}"
+
+
+def why_not(run: Run) -> str:
+    """Why a run's final evaluation does not count, in a sentence."""
+    try:
+        results.read(run.folder)
+    except GlamkitError as error:
+        return str(error)
+    return "its final evaluation could not be read."
 
 
 def spread(scores: Sequence[float]) -> str:

@@ -37,7 +37,7 @@ def about_runs(report: Report) -> Iterator[str]:
             limit = f"after {config.evaluation.episode_steps:,} steps"
             yield f"{name}: {cut} of {total} evaluation episodes were cut {limit}, so their returns are not whole."
         for kind in (True, False):  # other games have no sticky actions that could differ
-            for key, values in results.protocols([result for result in group if result.atari is kind]):
+            for key, values in results.protocols([r for r in group if r.console is kind]):
                 yield f"{name}: the runs' protocols differ in {key}: {', '.join(values)}."
 
 
@@ -46,8 +46,9 @@ def about_games(report: Report) -> Iterator[str]:
     every = atari100k.games()
     if len(report.games) < len(every):
         missing = [game for game in every if game not in report.games]
+        there = "is" if len(report.games) == 1 else "are"
         yield (
-            f"Only {len(report.games)} of the {len(every)} games are there ({', '.join(report.games)}). Every "
+            f"Only {len(report.games)} of the {len(every)} games {there} there ({', '.join(report.games)}). Every "
             f"aggregate below, the published methods' too, is over these alone and is not the published one. "
             f"Missing: {', '.join(missing)}."
         )

@@ -18,7 +18,6 @@ from glamkit.report.results import Result
 from glamkit.report.tables import NAMES, ordered, who
 from glamkit.runs import log as run_log
 from glamkit.sweeps import summary
-from glamkit.sweeps.job import Job
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 LINES = ("-", "--", ":")
@@ -106,7 +105,8 @@ def improvement_figure(report: Report) -> Picture | None:
     picture, ((axes,),) = figure(10, 1.2 + 0.26 * len(pairs))
     for place, (ours, _, found) in enumerate(pairs):
         colour, _, marker = look[ours]
-        axes.plot(found.interval, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
+        if found.interval is not None:
+            axes.plot(found.interval, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
         axes.plot(found.value, place, marker, ms=5, color=colour)
     axes.axvline(0.5, color=GREY, ls="--", lw=1)
     axes.set_yticks(range(len(pairs)), [f"{ours} over {theirs}" if several else theirs for ours, theirs, _ in pairs])
@@ -209,7 +209,7 @@ def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> 
     for result in group:
         axes.plot(steps, result.score, "D", ms=4, color=colour, mec="white", mew=0.5, clip_on=False, zorder=3)
         try:
-            read.append(summary.read(Job(result.run, result.config)))
+            read.append(result.training())
         except GlamkitError:
             continue
         log = list(run_log.read(result.run.log_file)) if result.run.log_file.exists() else []

@@ -15,7 +15,10 @@ import numpy as np
 from glamkit.config import PRESETS, Config, differences, override, preset
 from glamkit.envs.atari100k import game_of
 from glamkit.errors import GlamkitError
+from glamkit.report import score_files
 from glamkit.runs.folder import Run
+from glamkit.sweeps import summary
+from glamkit.sweeps.job import Job
 
 NAMED = 3  # settings in which a group's name says how it differs; of more, their number
 
@@ -24,6 +27,7 @@ class Result(NamedTuple):
     """A run with its final score.
 
     Attributes:
+        run: its folder; `Run.folder` is the file where a score file stands for it.
         game: among the 26 by its plain name, else as in the config.
         atari: whether it is among the 26, so that a human's score is known.
         returns: of the evaluation's episodes.
@@ -40,9 +44,20 @@ class Result(NamedTuple):
     protocol: Mapping[str, Any]
 
     @property
+    def console(self) -> bool:
+        """Whether frame skip, sticky actions and lives mean anything to its game, by its protocol card."""
+        return self.atari or self.protocol.get("frame_skip") is not None
+
+    @property
     def seed(self) -> int:
         """Of the run."""
         return self.config.trainer.seed
+
+    def training(self) -> summary.VariantSummary:
+        """Its learning curve, and how long it took."""
+        if self.run.folder.is_file():
+            return score_files.training(score_files.read(self.run.folder))
+        return summary.read(Job(self.run, self.config))
 
 
 class LeftOut(NamedTuple):
@@ -53,19 +68,25 @@ class LeftOut(NamedTuple):
 
 
 def find(paths: Sequence[str | Path]) -> list[Path]:
-    """The run folders at or below some paths, each once.
+    """The run folders at or below some paths, and the score files among them or in them, each once.
 
     Raises:
-        GlamkitError: there is no such folder.
+        GlamkitError: there is no such folder or file.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
+        if path.is_file() and path.suffix == ".json":
+            found[path] = None
+            continue
         if not path.is_dir():
-            raise GlamkitError(f"{path} is not a folder; name run folders, or a folder that holds some.")
+            raise GlamkitError(
+                f"{path} is not a folder; name run folders, a folder that holds some, or score files (.json)."
+            )
         here = [path] if (path / "config.json").exists() else sorted(file.parent for file in path.rglob("config.json"))
         # A folder that looks like a run but lacks its config is half a run, and is named as such.
         halves = {file.parent for name in ("metrics.jsonl", "evaluation.json") for file in path.rglob(name)}
-        found |= dict.fromkeys([*here, *sorted(half for half in halves if not (half / "config.json").exists())])
+        here += sorted(half for half in halves if not (half / "config.json").exists())
+        found |= dict.fromkeys(here or sorted(path.glob("*-seed*.json")))
     return list(found)
 
 
@@ -89,19 +110,21 @@ def collect(paths: Sequence[str | Path]) -> tuple[list[Result], list[LeftOut]]:
 
 
 def read(folder: Path) -> Result:
-    """The final score of a run.
+    """The final score of a run, from its folder or its score file.
 
     Raises:
         GlamkitError: it has none that counts, with the reason.
     """
+    if folder.is_file():
+        return _from_file(folder)
     run = Run(folder)
     config = run.config()
     report = _report(run, config)
     try:
-        returns = [float(episode["return"]) for episode in report["episodes"]]
+        returns = [as_number(episode["return"]) for episode in report["episodes"]]
         cut = sum(bool(episode.get("cut")) for episode in report["episodes"])
         protocol = dict(report["protocol"])
-        score, step = float(report["mean_return"]), int(report["step"])
+        score, step = as_number(report["mean_return"]), int(report["step"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise GlamkitError(f"evaluation.json is not of the known form ({type(error).__name__}: {error}).") from None
     if not returns:
@@ -115,6 +138,18 @@ def read(folder: Path) -> Result:
         raise GlamkitError(f"it was evaluated at step {step:,} of {config.trainer.env_steps:,}, before its end.")
     plain = game_of(config.env.game)
     return Result(run, config, plain or config.env.game, plain is not None, score, returns, cut, protocol)
+
+
+def _from_file(file: Path) -> Result:
+    data = score_files.read(file)
+    config, returns = Config.from_dict(data["config"]), [float(episode["return"]) for episode in data["episodes"]]
+    atari = game_of(config.env.game) is not None
+    return Result(Run(file), config, data["game"], atari, data["mean_return"], returns, 0, data["protocol"])
+
+
+def as_number(value: Any) -> float:
+    """A number of an evaluation; nan for null, as strict JSON writes what is not finite."""
+    return math.nan if value is None else float(value)
 
 
 def _report(run: Run, config: Config) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from glamkit.envs import atari100k
+from glamkit.plotting import count
 from glamkit.report import aggregates, results
 from glamkit.report.aggregates import AGGREGATES, Interval
 from glamkit.report.markup import MarkupTable
@@ -57,8 +58,9 @@ def aggregate_table(report: Report) -> MarkupTable:
         cells = [number(entry.values[key], entry.intervals.get(key)) for key in AGGREGATES]
         above = str(aggregates.superhuman(entry.sample))
         rows.append([entry.name, *cells, above, str(len(entry.normal)), counts(entry), said, same])
-    caption = f"Human-normalised scores on {len(report.games)} games (0 random play, 1 human); of the optimality gap, "
-    caption += f"less is better. In brackets 95 % stratified bootstrap intervals ({report.repeats:,} repeats)."
+    caption = f"Human-normalised scores on {count(len(report.games), 'game')} (0 random play, 1 human); "
+    caption += "of the optimality gap, less is better. "
+    caption += f"In brackets 95 % stratified bootstrap intervals ({report.repeats:,} repeats)."
     return MarkupTable(header, rows, caption)
 
 
@@ -194,4 +196,4 @@ def all_tables(report: Report) -> Mapping[str, MarkupTable]:
         "protocols": protocol_table(report),
         "left_out": left_out_table(report),
     }
-    return {name: grid for name, grid in found.items() if grid is not None}
+    return {name: grid for name, grid in found.items() if grid is not None and grid.rows}

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from glamkit.config import Config, WorldModelConfig, override, read_seeds
+from glamkit.config import Config, WorldModelConfig, override, parse_overrides, read_seeds
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError, nearest
@@ -21,9 +21,11 @@ from glamkit.notebook import Table
 from glamkit.plotting import Picture
 from glamkit.runs.folder import Run, resolve
 from glamkit.sweeps import status_table, summary
+from glamkit.sweeps.cost import estimate
 from glamkit.sweeps.job import Job
 from glamkit.sweeps.pool import Local
 from glamkit.sweeps.summary import VariantSummary
+from glamkit.sweeps.sweep import agree
 
 
 class Choice(NamedTuple):
@@ -55,6 +57,7 @@ QUESTIONS: Mapping[str, Choice] = {
     "contexts": Choice("Where do dreams start?", choice("imagination.contexts", "replay", "batch")),
     "latents": Choice("What is a latent?", choice("world_model.latents", "sampled", "likeliest", "probabilities")),
 }
+UNASKED = 0.25  # hours of machine time that nobody has to agree to in a notebook
 NOTE = "Mean return: of the evaluation's episodes, then over seeds. Interval: Student's t over the seeds' means."
 
 
@@ -114,6 +117,9 @@ class Ablation:
         self.base = make_preset(preset, overrides, game=game, env_steps=env_steps)
         self.seeds = read_seeds(seeds)
         asked = read_variants(variants)
+        if "trainer.seed" in (given := parse_overrides(overrides)):
+            seed = given["trainer.seed"]
+            raise GlamkitError(f"overrides gives trainer.seed = {seed}, and seeds says which seeds; leave one out.")
         every = [variant(self.base, *name.split("-")) for name in read_variants("all")]
         topics = {name.split("-")[0] for name in asked}
         self.variants = [v for v in every if v.name in asked or (v.plain and v.question in topics)]
@@ -129,6 +135,14 @@ class Ablation:
         """All runs, seed by seed, so that variants can be compared as soon as possible."""
         distinct = {variant.folder: variant for variant in self.variants}
         return [self.job(variant, seed) for seed in self.seeds for variant in distinct.values()]
+
+    def cost(self, workers: int | None = None, agreed: bool = False) -> str:
+        """What the runs that are left will take, as a sentence; see `sweep.agree`.
+
+        Raises:
+            GlamkitError: it is more than `UNASKED`, and nobody agreed.
+        """
+        return agree(estimate(self.jobs, Local(self.jobs, workers)), agreed, UNASKED)
 
     def run(self, workers: int | None = None, interactive: bool | None = None) -> None:
         """Makes the runs that are not finished; see `status_table.run_jobs`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -76,31 +77,40 @@ def estimate(jobs: Sequence[Job], engine: Timer, benchmark: str | Path = "") -> 
     """
     known, hours, bases = read_benchmark(benchmark), dict[Config, float](), set[str]()
     left = [job for job in jobs if not job.done()]
-    total = 0.0
+    total, start = 0.0, 0.0
     for job in left:
         key = job.config.override(**SAME_COST)
         if key not in hours:
-            hours[key], basis = predict(job.config, engine, known)
+            hours[key], begins, basis = predict(job.config, engine, known)
+            start = max(start, begins)
             bases.add(basis)
         total += hours[key] * job.work(job.step()) / job.work(0)
+    total += start * len(left)
     return Estimate(
         total, engine.at_once, engine.devices, len(left), " and ".join(sorted(bases)) or "nothing is left to do"
     )
 
 
-def predict(config: Config, engine: Timer, known: dict[str, Any] | None) -> tuple[float, str]:
-    """Hours of one run, and where that is from."""
+def predict(config: Config, engine: Timer, known: dict[str, Any] | None) -> tuple[float, float, str]:
+    """Hours of one run, those of starting it, and where that is from.
+
+    A run is a process of its own, and the notebook that executes it another one: both start as the timing does.
+    """
     if known is not None:
         measured = Config.from_dict(known["settings"]["config"])
         same = {"env.game", "trainer.seed", "trainer.env_steps"}
         if not [k for k in differences(measured, config) if k not in same and not k.startswith("runtime.")]:
             costs = {int(k): float(v) for k, v in known["predicted_hours"]["step_s_at_horizon"].items()}
-            return run_hours(config, costs, known["environment"]), "from the benchmark"
-    said = engine.ask("glamkit.sweeps.cost", config.to_json())
+            return run_hours(config, costs, known["environment"]), 0.0, "from the benchmark"
+    began = time.perf_counter()
+    answer = engine.ask("glamkit.sweeps.cost", config.to_json())
+    took = time.perf_counter() - began
     try:
-        return float(json.loads(said.splitlines()[-1])["hours"]), "from a quick timing"
-    except (ValueError, KeyError, IndexError, TypeError):
-        reason = (said.strip().splitlines() or ["it said nothing"])[-1]
+        timed = json.loads(answer.splitlines()[-1])
+        start = 2 * max(took - float(timed.get("seconds", took)), 0.0) / 3600
+        return float(timed["hours"]), start, "from a quick timing"
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        reason = (answer.strip().splitlines() or ["it printed nothing"])[-1]
         raise GlamkitError(f"a run of {config.env.game} could not be timed: {reason}") from None
 
 
@@ -133,12 +143,13 @@ def time_run(config: Config) -> float:
 
 def main() -> int:
     """Times the run whose config is on the standard input; returns the exit status."""
+    began = time.perf_counter()
     try:
         hours = time_run(Config.from_dict(json.load(sys.stdin)))
     except GlamkitError as error:
         sys.stdout.write(f"{error}\n")
         return 2
-    sys.stdout.write(json.dumps({"hours": hours}) + "\n")
+    sys.stdout.write(json.dumps({"hours": hours, "seconds": time.perf_counter() - began}) + "\n")
     return 0
 
 

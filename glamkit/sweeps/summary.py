@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from glamkit import plotting
-from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, RED, Picture
+from glamkit.config import Config
+from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, RED, Entries, Picture
 from glamkit.runs import log
 from glamkit.sweeps.job import Job
 
@@ -37,12 +38,17 @@ class VariantSummary(NamedTuple):
 def read(job: Job) -> VariantSummary:
     """What a run folder holds, however far the run is."""
     entries = list(log.read(job.run.log_file)) if job.run.log_file.exists() else []
+    return of_log(entries, job.config)._replace(score=job.score())
+
+
+def of_log(entries: Entries, config: Config) -> VariantSummary:
+    """What the lines of a run's log say; the score is not among them."""
     steps, returns = (np.asarray(part, float) for part in plotting.series(entries, "episode/return"))
     seconds, before = 0.0, 0
     for step, speed in zip(*plotting.series(entries, "time/steps_per_second"), strict=True):
         seconds, before = seconds + (step - before) / max(speed, 1e-9), step
-    chance = steps <= max(job.config.trainer.warmup, job.config.imagination.begin)
-    return VariantSummary(job.score(), steps, returns, returns[chance], seconds)
+    chance = steps <= max(config.trainer.warmup, config.imagination.begin)
+    return VariantSummary(None, steps, returns, returns[chance], seconds)
 
 
 def interval(scores: Sequence[float]) -> tuple[float, float] | None:

@@ -152,14 +152,20 @@ def text(changes: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in changes.items())
 
 
-def agree(cost: Estimate, agreed: bool) -> str:
-    """What is said of the cost.
+def agree(cost: Estimate, agreed: bool, most: float = DAY) -> str:
+    """The cost as a sentence.
+
+    Args:
+        cost: of the batch.
+        agreed: whether somebody agreed to it.
+        most: hours of machine time that nobody has to agree to.
 
     Raises:
-        GlamkitError: it is over a day of machine time, and nobody agreed.
+        GlamkitError: it is more, and nobody agreed.
     """
-    if cost.machine > DAY and not agreed:
+    if cost.machine > most and not agreed:
+        limit = "a day" if most == DAY else f"{60 * most:.0f} minutes"
         raise GlamkitError(
-            f"{cost}. That is more than a day of machine time; add --yes (in the notebook agree = True)."
+            f"{cost}. That is more than {limit} of machine time; add --yes (in the notebook agree = True)."
         )
     return f"{cost}."

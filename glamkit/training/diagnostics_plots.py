@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import StrMethodFormatter
 
 from glamkit import plotting
 from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, Entries, Picture
@@ -53,9 +52,8 @@ def draw_pictures(axes: Axes, entries: Entries) -> None:
     axes.plot([step for step, _ in pairs], [share for _, share in pairs], ".-", ms=4, color=BLUE)
     axes.axhline(1, color=GREY, ls="--", lw=1, label="one still picture")
     if pairs and max(share for _, share in pairs) > 3:
-        axes.set_yscale("log")
-        for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            axis(StrMethodFormatter("{x:g}"))
+        shares = [share for _, share in pairs]
+        plotting.decades(axes, min(0.5, *shares), max(shares))
     axes.set_title("Pictures: below 1 what moves is seen")
     plotting.label(axes, "error over a still picture's")
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,12 @@ import torch
 
 from glamkit import notebook, plotting
 from glamkit.analysis import monitor as monitors
-from glamkit.analysis.monitor import Bar, Monitor, Pace, duration
+from glamkit.analysis.monitor import Monitor, Pace, duration
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
-from glamkit.runs import log
+from glamkit.notebook import Bar
+from glamkit.runs import log, status
+from glamkit.runs.folder import Run
 from glamkit.training.diagnostics import verdict
 from glamkit.training.trainer import Event, Trainer
 
@@ -163,11 +169,13 @@ def test_the_page_is_updated_in_place(tmp_path: Path, screen: Display) -> None:
 
 def test_a_stopped_page_says_how_to_go_on(tmp_path: Path, screen: Display) -> None:
     trainer = Trainer(preset("debug"), tmp_path / "run")
-    with Monitor(trainer, interactive=True) as view:
+    stopped = r"stopped at step 1 of 96 and saved"  # so the cells below are not run on a half-trained agent
+    with pytest.raises(GlamkitError, match=stopped), Monitor(trainer, interactive=True) as view:
         for event in trainer:
             view.show(event)
             trainer.stop_requested = True
-    last = screen.places[0][-1]
+    first, last = screen.places[0][0], screen.places[0][-1]
+    assert f'glamkit.notebook.watch("{tmp_path / "run"}")' in repr(first)
     assert "run this cell again to go on" in last._repr_html_() and "run this cell again to go on" in repr(last)
 
 
@@ -195,8 +203,7 @@ def test_compiling_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for stop, first in ((60, "step 0/96  time left: not known yet"), (96, "step 60/96  compiling ")):
         trainer = Trainer(preset("debug", "imagination.begin=50"), tmp_path / "run")
         trainer.machine.compiles = True
-        with Monitor(trainer, every=1e9) as view:
-            view.interactive = True  # or a stopped run would count as an error
+        with contextlib.suppress(GlamkitError), Monitor(trainer, every=1e9) as view:  # one of the two is stopped
             for event in trainer:
                 view.show(event)
                 trainer.stop_requested = trainer.step >= stop
@@ -248,3 +255,43 @@ def test_who_is_watching(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLAMKIT_BATCH", "0")
     Shell.kernel._allow_stdin = False  # papermill
     assert not notebook.is_interactive()
+
+
+# From elsewhere -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_followed_from_any_kernel(tmp_path: Path, screen: Display, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is trained step by step while the watcher sleeps, and what is shown follows it to its end."""
+    trainer = Trainer(preset("debug"), tmp_path / "run")
+    steps = iter(trainer)
+    next(steps)
+
+    def asleep(_: float) -> None:
+        for _ in range(200):
+            next(steps, None)
+
+    monkeypatch.setattr(notebook.time, "sleep", asleep)
+    notebook.watch(tmp_path / "run")
+    bars, curves = screen.places
+    assert bars[0].text == "step 0/96  running" and bars[-1].text == "step 96/96  done"
+    assert len(curves[-1].axes) == 2 and len(bars) == 2  # no episode has ended, so there is no curve of returns
+
+
+def test_watching_ends_where_nobody_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(tmp_path / "run")
+    with pytest.raises(GlamkitError, match="holds no run"):
+        notebook.watch(run.folder)
+    run.folder.mkdir()
+    run.begin(preset("debug"), {})
+    notebook.watch(run.folder)
+    assert "step 0/96" in (line := capsys.readouterr().out) and "Nobody has trained this run yet." in line
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    status.write(run.status_file, "running", 70, 60)
+    written = json.loads(run.status_file.read_text())
+    run.status_file.write_text(json.dumps(written | {"pid": gone.pid}))
+    notebook.watch(run.folder)
+    assert "step 70/96  its process is gone; what it had saved, 60 steps, is kept" in capsys.readouterr().out
+    status.write(run.status_file, "failed", 80, 60, "the disk is full")
+    notebook.watch(run.folder)
+    assert "step 80/96  failed\nthe disk is full" in capsys.readouterr().out

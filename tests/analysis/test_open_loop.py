@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from tiny_runs import finished, short
 
 from glamkit.analysis import rollouts
-from glamkit.analysis.open_loop import Curve, OpenLoop, far, measure_open_loop
+from glamkit.analysis.open_loop import Curve, OpenLoop, far, measure_open_loop, movement_seen, moving
 from glamkit.analysis.starts import LEAD, Start, bounds, find_starts, ordered, surprise
 from glamkit.errors import GlamkitError
 from glamkit.training.load import LoadedRun, open_run
@@ -110,7 +112,10 @@ def test_clips_are_the_dreams_beside_the_truth(opened: LoadedRun) -> None:
         error = np.abs(dream.predicted - dream.rewards)
         np.testing.assert_allclose(loop.rewards["imagined"].values[row][counted], error[counted], atol=1e-5)
         assert np.isnan(loop.rewards["imagined"].values[row][~counted]).all()
-        still = far(dream.before[None, None], dream.real[None])[0]
+        shown = np.concatenate([dream.before[None], dream.real])[None], loop.imagined[row][None]
+        kept = np.insert(counted[None], 0, True, 1), counted[None]
+        where = moving(shown[0], kept[0]) | moving(shown[1], kept[1])
+        still = far(dream.before[None, None], dream.real[None], where)[0]
         np.testing.assert_allclose(loop.pixels["still"].values[row][counted], still[counted], rtol=1e-5)
 
 
@@ -134,7 +139,7 @@ def made(dream: list[float], best: list[float], wrong: list[float], clips: int =
     pixels = {"imagined": curve(dream), "reconstructed": curve(best), "wrong": curve(wrong), "still": curve(wrong)}
     frames = np.zeros((clips, len(dream), 2, 2, 3), np.uint8)
     counted = np.ones((clips, len(dream)), bool)
-    return OpenLoop([Start(i, "") for i in range(clips)], frames, frames, counted, pixels, {}, {}, {})
+    return OpenLoop([Start(i, "") for i in range(clips)], frames, frames, counted, 1.0, pixels, {}, {}, {})
 
 
 def test_the_usable_horizon_is_the_last_step_that_knows_more_than_half() -> None:
@@ -146,6 +151,50 @@ def test_the_usable_horizon_is_the_last_step_that_knows_more_than_half() -> None
     assert loop.usable_range == (3, 3)
     loop.pixels["imagined"].values[:2] = 1
     assert loop.usable == 4 - 1 + int(loop.share()[3] > 0.5) and loop.usable_range[1] == 4
+
+
+def frames_of(*places: int, clips: int = 2) -> np.ndarray:
+    """Clips of 8 x 8 frames, dark but for a bright pixel in the first column at these rows; -1 is none."""
+    frames = np.full((clips, len(places), 8, 8, 3), 40, np.uint8)
+    for step, place in enumerate(places):
+        if place >= 0:
+            frames[:, step, place, 0] = 200
+    return frames
+
+
+def test_only_what_moves_is_compared() -> None:
+    """A dream without the thing that moves is as wrong as can be, though 63 of 64 pixels are right."""
+    real, empty, every = frames_of(1, 2, 3, 4), frames_of(-1, -1, -1, -1), np.ones((2, 4), bool)
+    empty[:, :, :, 5] += 15  # a glow that stays, and is faint
+    where = moving(real, every)
+    assert np.flatnonzero(where[0].any(1)).tolist() == [1, 2, 3, 4] and where.sum() == 8
+    np.testing.assert_allclose(far(real, real, where), 0)
+    np.testing.assert_allclose(far(empty, real, where), (160 / 2.55) / 4**0.5, rtol=1e-5)
+    assert np.isnan(far(empty, empty, moving(empty, every))).all()
+    stopped = np.array([[True, True, False, False]] * 2)
+    assert np.flatnonzero(moving(real, stopped)[0].any(1)).tolist() == [1, 2]
+
+
+def test_reconstructions_must_show_what_moves() -> None:
+    real, every = frames_of(1, 2, 3, 4), np.ones((2, 4), bool)
+    where = moving(real, every)
+    assert movement_seen(real, real, where, every) == 1
+    assert movement_seen(real, frames_of(-1, -1, -1, -1), where, every) < 0  # worse than the mean of the clip
+    still = real.mean(1, keepdims=True).repeat(4, 1)
+    assert movement_seen(real, still, where, every) == pytest.approx(0, abs=1e-6)
+    assert np.isnan(movement_seen(real[:, :1], real[:, :1], where & False, every[:, :1]))
+
+
+def test_without_the_moving_things_there_is_no_usable_horizon() -> None:
+    loop = made([1, 2, 4, 9], [1, 1, 1, 1], [9, 9, 9, 9])
+    assert (
+        loop.finding == "Usable horizon: 3 of 4 steps (95 % interval 3 to 3). Reconstructions show 100% of the movement"
+    )
+    lost = replace(loop, seen=0.2)
+    assert lost.usable == 0 and lost.finding.startswith("Moving things are not reconstructed")
+    assert "20% of the movement" in lost.finding and lost.finding.endswith("no usable horizon")
+    still = replace(loop, seen=float("nan"))
+    assert still.usable == 0 and still.finding == "Nothing moves in these clips: no usable horizon"
 
 
 def test_steps_that_are_not_counted_count_nowhere() -> None:

@@ -14,6 +14,7 @@ from glamkit.training import checkpoint
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FULL = "() => { const bar = document.querySelector('.glamkit-bar progress'); return bar && bar.value === bar.max; }"
+ERROR = "[data-mime-type='application/vnd.jupyter.error']"
 DECODED = "() => [...document.querySelectorAll('.jp-OutputArea-output img')].every(i => i.naturalWidth)"
 
 
@@ -33,11 +34,11 @@ def test_a_person_trains_and_sees(lab: Lab, page: Any, root: Path) -> None:
     sizes = page.locator(".jp-OutputArea-output img").evaluate_all(
         "all => all.map(i => i.naturalWidth * i.naturalHeight)"
     )
-    assert len(sizes) == 7 and min(sizes) > 10_000  # live curves, strip, score, losses, diagnostics, dream, variation
+    assert len(sizes) == 6 and min(sizes) > 10_000  # live curves, strip, score, losses (folded), diagnostics, dream
     page.evaluate(RUN, "docmanager:save")
     page.wait_for_function("() => window.outcome")
     outputs = [output for cell in nbformat.read(book, as_version=4).cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 7  # pictures outlive the kernel
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 5  # pictures outlive the kernel
     assert not any("widget-view" in kind for output in outputs for kind in output.get("data", {}))
 
 
@@ -51,7 +52,10 @@ def test_the_stop_button_saves_and_the_cell_goes_on(lab: Lab, page: Any, root: P
     page.wait_for_selector(".glamkit-bar:has-text('run this cell again to go on')")
     reached, total = progress(page)
     assert 60 < reached < total == 600
-    wait_for_end(page)  # the cells below it can still be run, and were
+    page.wait_for_function("() => window.outcome")
+    assert page.evaluate("window.outcome") == "failed"  # the cells below it were not run
+    assert f"stopped at step {reached:.0f} of 600 and saved" in page.locator(ERROR).inner_text()
+    assert not (run / "evaluation.json").exists()
     assert checkpoint.steps(run / "checkpoint")[-1] == reached
     page.click(".jp-CodeCell:has(.glamkit-bar) .jp-InputPrompt")
     page.evaluate(RUN, "notebook:run-cell")

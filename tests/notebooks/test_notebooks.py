@@ -54,7 +54,9 @@ def test_papermill_trains_and_leaves_everything_behind(trained: tuple[Path, Resu
     assert (folder / "checkpoint" / "000000096.pt").exists() and list((folder / "replay").glob("*.npz"))
     assert (folder / "videos" / "strip.png").exists()
     pictures = [output for output in outputs(result.book) if "image/png" in output.get("data", {})]
-    assert len(pictures) == 6  # strip, score, losses, signs, dream, variation
+    assert len(pictures) == 4  # strip, score, signs, dream
+    folded = [output for output in outputs(result.book) if "<details>" in output.get("data", {}).get("text/html", "")]
+    assert sum("data:image/png" in output.data["text/html"] for output in folded) == 1  # losses
     findings = verdict(run_log.read(folder / "metrics.jsonl"), preset("debug"))
     said = result.book.cells[-1].outputs[0].data["text/html"]
     assert findings and all(finding.sign in said for finding in findings)

@@ -43,10 +43,17 @@ class Learned(NamedTuple):
         )
 
 
-def learn(folder: Path, game: str = "glamkit/Catch-v0", seed: int = 1, cut: str = "", overrides: str = "") -> Learned:
-    """Trains and evaluates a run of the preset `learn`."""
+def learn(
+    folder: Path,
+    game: str = "glamkit/Catch-v0",
+    seed: int = 1,
+    cut: str = "",
+    overrides: str = "",
+    name: str = "learn",
+) -> Learned:
+    """Trains and evaluates a run of the preset `name`."""
     started = time.perf_counter()
-    config = preset("learn", overrides, game=game, seed=seed)
+    config = preset(name, overrides, game=game, seed=seed)
     trainer = Trainer(config, folder)
     world_model, actor_critic = trainer.agent.world_model, trainer.agent.actor_critic
     if cut == "policy":
@@ -70,6 +77,7 @@ def main() -> None:
     parser.add_argument("--game", default="glamkit/Catch-v0")
     parser.add_argument("--seeds", default="1")
     parser.add_argument("--cut", choices=CUTS, default="")
+    parser.add_argument("--preset", default="learn")
     parser.add_argument("--overrides", default="")
     parser.add_argument("--folder", type=Path, help="keeps the run folders; the default is thrown away")
     parser.add_argument("--json", type=Path)
@@ -78,7 +86,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for seed in read_seeds(options.seeds):
             folder = (options.folder or Path(scratch)) / f"seed{seed}"
-            learned = learn(folder, options.game, seed, options.cut, options.overrides)
+            learned = learn(folder, options.game, seed, options.cut, options.overrides, options.preset)
             found[str(seed)] = learned._asdict()
             sys.stdout.write(f"{options.game}, seed {seed}, cut: {options.cut or 'nothing'}: {learned.line}\n")
             sys.stdout.flush()

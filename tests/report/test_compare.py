@@ -117,6 +117,14 @@ def run(folder: Path, score: float | None, overrides: str = "", seed: int = 1, *
     return folder
 
 
+def test_returns_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    a, b = run(tmp_path / "a", 1.0), run(tmp_path / "b", 1.0, seed=2)
+    content = json.loads((b / "evaluation.json").read_text())
+    content |= {"episodes": [{"return": 1.0}, {"return": float("nan")}], "mean_return": float("nan"), "protocol": {}}
+    (b / "evaluation.json").write_text(json.dumps(content))
+    assert "cannot be compared: 1 of its 2 returns are not finite numbers." in Comparison(a, b).verdict()
+
+
 RESET, STICKY = "agent.context=reset", "env.sticky=0"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,6 +189,27 @@ def test_the_cost_is_that_of_what_is_left(tmp_path: Path) -> None:
     with pytest.raises(GlamkitError, match="more than a day of machine time; add --yes"):
         sweep.agree(cost._replace(devices=2), False)
     assert "12h30m" in sweep.agree(cost._replace(devices=2), True)
+
+
+def test_the_cost_counts_the_start_of_every_run(tmp_path: Path) -> None:
+    class Slow(Clock):
+        """Takes half a second, of which the timing itself takes a tenth; a run takes none."""
+
+        def ask(self, module: str, text: str) -> str:
+            super().ask(module, text)
+            time.sleep(0.5)
+            return '{"hours": 0.0, "seconds": 0.1}'
+
+    todo = catch_jobs(tmp_path)
+    cost = costs.estimate(todo, Slow())
+    assert 0.8 <= 3600 * cost.hours / len(todo) < 1.6  # two processes start for each run
+
+
+def test_a_shorter_batch_may_have_to_be_agreed_to(tmp_path: Path) -> None:
+    cost = costs.estimate(catch_jobs(tmp_path)[:1], Clock())
+    assert sweep.agree(cost, True, 0.25) == sweep.agree(cost, False)
+    with pytest.raises(GlamkitError, match="more than 15 minutes of machine time; add --yes"):
+        sweep.agree(cost, False, 0.25)
 
 
 def test_a_benchmark_tells_the_cost(tmp_path: Path) -> None:

@@ -58,13 +58,11 @@ def errors(loop: OpenLoop) -> Picture:
         axes.legend(loc="best")
     for axes in grid[1]:
         axes.set_xlabel("steps ahead, without a look")
-    low, high = loop.usable_range
     if loop.usable:
         grid[0, 0].axvspan(0.5, loop.usable + 0.5, color=BLUE, alpha=0.08, lw=0)
     picture.suptitle(
-        f"Usable horizon: {loop.usable} of {loop.horizon} steps (95 % interval {low} to {high}), shaded: so long a "
-        f"dream knows more than half of what can be known\nMeans over {len(loop.starts)} clips "
-        f"with their 95 % intervals; steps after a real end are not counted",
+        f"{loop.finding}\n{'Shaded: the dream knows over half of what can be known. ' if loop.usable else ''}"
+        f"Means over {len(loop.starts)} clips, 95 % intervals, until a real end",
         fontsize=10,
     )
     return picture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -84,7 +85,9 @@ def test_static_pictures_show_what_there_is(run: LoadedRun) -> None:
     loop, dream = measure_open_loop(run, 12, 6), walked(run)
     assert plots.spread(12)[0] == 0 and plots.spread(12)[-1] == 11 and len(plots.spread(12)) == 10
     drawn = plots.errors(loop)
-    assert f"Usable horizon: {loop.usable} of 12 steps" in drawn.get_suptitle()
+    assert loop.finding in drawn.get_suptitle() and "no usable horizon" in loop.finding  # after 80 steps of training
+    able = replace(loop, seen=1.0)
+    assert f"Usable horizon: {able.usable} of 12 steps" in plots.errors(able).get_suptitle()
     (line, *_) = drawn.axes[0].get_lines()
     np.testing.assert_allclose(line.get_ydata(), loop.pixels["imagined"].mean)
     for picture in (
