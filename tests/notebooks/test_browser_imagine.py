@@ -65,6 +65,13 @@ class Mirror:
             dream.step()
         starts = [*measure_open_loop(run, HORIZON).failures(), *chosen]
         self.page, self.player = page, Player(run, dream, starts=starts)
+        lengths = []
+        for start in starts:
+            played = Dream(run, start.step)
+            while not played.now.over and played.now.depth < 20:
+                played.step()
+            lengths.append(played.now.depth)
+        self.longest = 1 + lengths.index(max(lengths))  # number of the start
         self.seen: set[bytes] = set()
 
     def agrees(self) -> None:
@@ -75,6 +82,11 @@ class Mirror:
         )
         self.page.wait_for_function(
             "note => document.querySelector('.glamkit-note').textContent === note", arg=shown.state["message"]
+        )
+        self.page.wait_for_function(
+            "texts => [...document.querySelectorAll('.glamkit-beside figcaption')].map(one => one.textContent)"
+            ".join('|') === texts",
+            arg="|".join(f"{one.name}: {one.caption}" for one in shown.beside),
         )
         for canvas, picture in zip(
             self.page.locator(f"{STUDIO} canvas").all(),
@@ -118,8 +130,11 @@ def studio(lab: Lab, root: Path) -> Iterator[Mirror]:
 
 @pytest.fixture
 def fresh(studio: Mirror) -> Mirror:
-    """The same studio with a dream of a longer game, at its step 0, as the tests before left it otherwise."""
-    studio.press("start-2", "begin", studio.player.starts[1].step)
+    """The same studio with the dream of the longest game, at its step 0, and nothing beside it."""
+    for box in studio.page.locator(f"{STUDIO} input[type=checkbox]:checked").all():
+        box.click()
+    studio.player.do("compare", [])
+    studio.press(f"start-{studio.longest}", "begin", studio.player.starts[studio.longest - 1].step)
     return studio
 
 
@@ -164,7 +179,6 @@ def test_a_person_stands_inside_a_dream(fresh: Mirror) -> None:
 
 def test_the_game_ends_in_the_dream(fresh: Mirror) -> None:
     page = fresh.page
-    fresh.press("start-1", "begin", fresh.player.starts[0].step)
     page.select_option(".glamkit-rate", "2")
     page.click(".glamkit-play")
     page.wait_for_selector(".glamkit-over")
@@ -177,7 +191,7 @@ def test_the_game_ends_in_the_dream(fresh: Mirror) -> None:
     page.wait_for_selector(".glamkit-over")
     assert page.inner_text(".glamkit-value >> nth=0") == depth  # the same actions, the same noise
     page.keyboard.press("n")
-    page.wait_for_selector(".glamkit-start-2[aria-pressed=true]")
+    page.wait_for_selector(f".glamkit-start-{fresh.longest % 10 + 1}[aria-pressed=true]")
 
 
 def test_real_and_without_lmamba_stand_beside_the_dream(fresh: Mirror) -> None:
@@ -309,7 +323,8 @@ def test_what_is_saved_outlives_the_kernel(fresh: Mirror, lab: Lab) -> None:
     page.wait_for_selector(".glamkit-warning:has-text('No answer from the kernel')")
 
 
-def test_an_exported_dream_plays_by_itself(page: Any, tmp_path: Path) -> None:
+def test_an_exported_dream_plays_by_itself(studio: Mirror, tmp_path: Path) -> None:
+    page = studio.page.context.browser.new_page()
     run = open_run(finished(short("trainer.env_steps=96", game="glamkit/Catch-v0"), tmp_path / "run").run.folder)
     dream = Dream(run, 40)
     for action in (0, 1, 2):

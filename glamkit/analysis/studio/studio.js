@@ -150,7 +150,7 @@ function build(root, info, ask) {
   ui.futures = make("figure", root, "glamkit-what-if");
   ui.futures.hidden = true;
   ui.title = make("figcaption", ui.futures);
-  ui.image = make("img", ui.futures, "glamkit-futures");
+  ui.image = make("img", ui.futures, "glamkit-futures", undefined, { alt: "" });
 
   const fold = (name, title) => {
     const made = make("details", root, `glamkit-${name}`);
