@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from glamkit.errors import GlamkitError, nearest, reason
+from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log, status
 from glamkit.runs.folder import Run, resolve
 
@@ -152,13 +152,13 @@ def place(target: str | None = None) -> tuple[Path, list[str]]:
 
 
 def require(module: str) -> None:
-    """Makes sure that a package is installed.
+    """Makes sure that a package of the extra `lab` is installed.
 
     Raises:
         GlamkitError: it is not.
     """
     if importlib.util.find_spec(module) is None:
-        raise GlamkitError(f"{module} is not installed: pip install {module}")
+        raise GlamkitError(f"{module} is not installed: {install('lab')}.")
 
 
 class Bar:
