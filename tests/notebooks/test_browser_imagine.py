@@ -131,8 +131,8 @@ def studio(lab: Lab, root: Path) -> Iterator[Mirror]:
 @pytest.fixture
 def fresh(studio: Mirror) -> Mirror:
     """The same studio with the dream of the longest game, at its step 0, and nothing beside it."""
-    for box in studio.page.locator(f"{STUDIO} input[type=checkbox]:checked").all():
-        box.click()
+    while studio.page.locator(f"{STUDIO} input[type=checkbox]:checked").count():
+        studio.page.click(f"{STUDIO} input[type=checkbox]:checked >> nth=0")
     studio.player.do("compare", [])
     studio.press(f"start-{studio.longest}", "begin", studio.player.starts[studio.longest - 1].step)
     return studio
@@ -170,10 +170,10 @@ def test_a_person_stands_inside_a_dream(fresh: Mirror) -> None:
     assert page.is_disabled(".glamkit-temperature")
     assert "Temperature changes nothing" in page.inner_text(".glamkit-reason")
 
-    assert page.locator(".glamkit-branch").all_inner_texts() == ["A", "B", "C"]
+    assert page.locator(".glamkit-branch").all_inner_texts() == ["A", "B"]
     page.click(".glamkit-branch >> nth=0")
     fresh.ask("branch", 0)
-    assert page.locator(".glamkit-forks option, .glamkit-line datalist option").count() == 2
+    assert page.locator(".glamkit-line datalist option").count() == 1
     assert len(fresh.seen) > 8  # the picture changed
 
 
@@ -243,7 +243,7 @@ def test_it_fits_and_is_read_in_every_theme(fresh: Mirror) -> None:
         page.evaluate(
             "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", f"JupyterLab {theme}"
         )
-        page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']")
+        page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
         ground = page.evaluate("() => getComputedStyle(document.body).getPropertyValue('--jp-layout-color1')")
         back = page.evaluate(
             "color => { const one = document.createElement('i'); one.style.color = color;"

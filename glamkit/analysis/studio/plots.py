@@ -46,8 +46,8 @@ def errors(loop: OpenLoop) -> Picture:
     shown = (
         (loop.pixels, ("imagined", "still", "wrong", "reconstructed"), "Pixels: is the picture still right?"),
         (loop.latents, ("imagined", "looking"), "Latents: how surprising is the real frame?"),
-        (loop.rewards, ("imagined", "never"), "Reward: is it foreseen? Then blue is below the dashes"),
-        (loop.terminations, ("imagined", "never"), "Termination: is the end foreseen? Then blue is below"),
+        (loop.rewards, ("imagined", "never"), "Reward: is it predicted? Then blue is below the dashes"),
+        (loop.terminations, ("imagined", "never"), "Termination: is the end predicted? Then blue is below"),
     )
     for axes, (curves, names, title) in zip(grid.flat, shown, strict=True):
         for name, color in zip(names, (BLUE, GREY, ORANGE, GREEN), strict=False):
