@@ -35,7 +35,7 @@ from glamkit.config import Config
 from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log
 from glamkit.runs.files import read_bytes, replace, replace_text
-from glamkit.runs.folder import SHARED, Run, resolve
+from glamkit.runs.folder import SHARED, Run, nearby, resolve
 from glamkit.training import checkpoint
 
 FORMAT = 1
@@ -68,7 +68,7 @@ def locate(what: str | Path) -> Run:
     raise GlamkitError(
         f"{str(what)!r} is no run folder, shared file or shipped run; {nearest(what, names)}"
         if plain and names
-        else f"{folder} is no run folder and no shared file."
+        else f"{folder} is no run folder and no shared file{nearby(folder)}."
     )
 
 
