@@ -26,7 +26,7 @@ from glamkit.errors import GlamkitError
 from glamkit.models.released import WORLD_MODEL_NAMES, import_released, import_released_agent, released_name
 from glamkit.models.world_model import WorldModel
 from glamkit.ops.functional import lambda_return, two_hot_mean
-from glamkit.training.trainer import adam
+from glamkit.training.updates import adam
 from glamkit.types import Batch, Rollout
 
 Values = dict[str, Tensor]

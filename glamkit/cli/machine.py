@@ -29,11 +29,14 @@ def benchmark(name: str, device: str | None, phases: str | None, file: str, sets
     Both compute the same; close other programs first.
     """
     from glamkit.bench import benchmark as bench
-    from glamkit.config import parse_overrides, preset
+    from glamkit.config import add_once, parse_overrides, preset
     from glamkit.envs import make_env
     from glamkit.runtime import Machine
 
-    config = preset(name, parse_overrides(" ".join(sets)) | ({"runtime.device": device} if device else {}))
+    given = parse_overrides(" ".join(sets))
+    if device:
+        add_once(given, "runtime.device", device, "--device", "--set")
+    config = preset(name, given)
     Machine(config.runtime)
     make_env(config.env).close()
     target = bench.target(file)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,19 @@ from glamkit.errors import GlamkitError
 
 settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
 seed_option = click.option("--seed", default=1, show_default=True, help="Everything random derives from it.")
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Context of an evaluation that may be stopped, which is no failure."""
+    from glamkit.training.unfinished import EvaluationStoppedError
+
+    try:
+        yield
+    except EvaluationStoppedError as error:
+        raise StoppedError(str(error)) from None
+    except KeyboardInterrupt:
+        raise StoppedError("the evaluation was left; the run is trained and saved: run it again to go on.") from None
 
 
 @glamkit.command(epilog=examples("glamkit train Pong --preset quick --seed 1"))
@@ -49,13 +63,9 @@ def train(
         raise StoppedError(str(failure)) if trainer.session.stops.reason else failure from None
     if not trainer.run.evaluation_file.exists():
         film = trainer.run.folder / "videos" / "evaluation"
-        try:
-            with work():
-                report = evaluation.evaluate(trainer.agent, config, trainer.machine, trainer.step, film=film)
-        except KeyboardInterrupt:
-            raise StoppedError(
-                "the evaluation was left; the run is trained and saved: run it again to go on."
-            ) from None
+        about = trainer.agent, config, trainer.machine, trainer.step
+        with work(), stoppable():
+            report = evaluation.evaluate(*about, film=film, run=trainer.run)
         evaluation.save(report, trainer.run.evaluation_file)
         click.echo(evaluation.in_words(report))
     click.echo(f"The run is in {trainer.run.folder}. Look inside: glamkit lab, then 03_imagine with that run_dir.")
@@ -99,7 +109,8 @@ def evaluate(
     changes: dict[str, Any] = {f"evaluation.{key}": value for key, value in protocol.items() if value is not None}
     changes |= {"evaluation.sampled": actions == "sampled"} if actions else {}
     changes |= {"runtime.device": device} if device else {}
-    report, path = evaluation.evaluate_run(run, checkpoint, changes, seed, not no_videos)  # type: ignore[arg-type]
+    with stoppable():
+        report, path = evaluation.evaluate_run(run, checkpoint, changes, seed, not no_videos)  # type: ignore[arg-type]
     click.echo(f"{evaluation.in_words(report)}\n{path}")
     if save:
         click.echo(score_files.save(locate(run).folder, save, report))
@@ -159,6 +170,7 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
     from glamkit import notebook
     from glamkit.runs import resolve
 
+    notebook.require("papermill")
     source = notebook.find(name)
     given = dict(parameters)
     notebook.check_names(source, given)

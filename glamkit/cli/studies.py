@@ -58,7 +58,7 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     plan = planning.read_file(what[0]) if what else {}
     plan |= {key: options[key] for key in planning.KEYS if key != "variants" and options[key] is not None}
     if variants:
-        plan["variants"] = dict(variant.partition(":")[::2] for variant in variants)
+        plan["variants"] = [text if ":" in text else f"{text}:" for text in variants]  # a bare name changes nothing
     if "games" not in plan:
         raise GlamkitError("no games are named; give a sweep file or --games, such as --games 'Pong Boxing'.")
     batch = sweeps.Sweep(planning.make(**plan))
@@ -136,7 +136,7 @@ def report(
 ) -> None:
     """Compare finished runs with published methods.
 
-    RUNS are run folders, folders that hold some, or score files as --save writes them.
+    RUNS are run folders, folders that hold some, shared files, names of shipped runs, or score files of --save.
     """
     from glamkit.report import Report, page, published_json, score_table
 
@@ -182,6 +182,8 @@ def _save(made: Report, folder: str) -> None:
 @click.argument("other", metavar="RUN_B")
 def compare(one: str, other: str) -> None:
     """Say in what two runs differ.
+
+    They are run folders, shared files, or names of shipped runs.
 
     And whether their scores differ beyond the spread between seeds.
     """

@@ -4,7 +4,7 @@
 Nothing here imports torch.
 """
 
-from glamkit.config.fields import Checked, coerce, falling, game_name, parse_overrides, read_seeds, setting
+from glamkit.config.fields import Checked, add_once, coerce, falling, game_name, parse_overrides, read_seeds, setting
 from glamkit.config.presets import PRESETS, preset
 from glamkit.config.sections import (
     ActorCriticConfig,
@@ -38,6 +38,7 @@ __all__ = [
     "RuntimeConfig",
     "TrainerConfig",
     "WorldModelConfig",
+    "add_once",
     "coerce",
     "describe",
     "differences",

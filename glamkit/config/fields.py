@@ -57,7 +57,11 @@ def falling(value: float, share: float, progress: Any) -> Any:
 
 
 def parse_overrides(overrides: str | Mapping[str, Any] | None) -> dict[str, Any]:
-    """Turns ``"a.b=1 c.d=2"`` (spaces or commas between) or a mapping into ``{"a.b": ..., "c.d": ...}``."""
+    """Turns ``"a.b=1 c.d=2"`` (spaces or commas between) or a mapping into ``{"a.b": ..., "c.d": ...}``.
+
+    Raises:
+        GlamkitError: it is neither, a part is not of the form key=value, or a key has two values.
+    """
     if not overrides:
         return {}
     if isinstance(overrides, Mapping):
@@ -71,13 +75,32 @@ def parse_overrides(overrides: str | Mapping[str, Any] | None) -> dict[str, Any]
             pairs.append(piece.lstrip(","))
         else:
             pairs[-1] += piece
-    result = {}
+    result: dict[str, Any] = {}
     for pair in filter(None, (pair.strip(",") for pair in pairs)):
         key, equals, value = pair.partition("=")
         if not equals or not key or not value:
             raise GlamkitError(f"override {pair!r} is not of the form key=value, such as trainer.warmup=300.")
-        result[key] = value
+        add_once(result, key, value, "overrides", "overrides")
     return result
+
+
+def add_once(table: dict[str, Any], key: str, value: Any, where: str, before: str) -> None:
+    """Puts a setting into a table that may hold it already.
+
+    Args:
+        table: settings by their dotted keys.
+        key: of the setting.
+        value: of the setting.
+        where: what sets it, for the error.
+        before: what filled the table, for the error.
+
+    Raises:
+        GlamkitError: the table holds the key with another value; which one was meant cannot be known.
+    """
+    if key in table and str(table[key]) != str(value):
+        twice = f"{where} gives {key} twice" if where == before else f"{before} and {where} both give {key}"
+        raise GlamkitError(f"{twice}, as {table[key]!r} and as {value!r}; keep one.")
+    table[key] = value
 
 
 def read_seeds(seeds: str | int | Iterable[int]) -> list[int]:

@@ -96,10 +96,16 @@ def coverage(runs: int) -> float:
 
 
 class Improvement(NamedTuple):
-    """Probability that a run of one method beats one of another, over games; ties count half."""
+    """Probability that a run of one method beats one of another, over games; ties count half.
+
+    Attributes:
+        value: 0 to 1.
+        interval: 95 %, of the bootstrap; None where one side has a single run of each game.
+        games: that both have.
+    """
 
     value: float
-    interval: Interval
+    interval: Interval | None
     games: int
 
 
@@ -124,7 +130,8 @@ def improvement(
         drawn = [random.multinomial(len(v), np.full(len(v), 1 / len(v)), repeats) / len(v) for v in (x, y)]
         total += ((drawn[0] @ wins) * drawn[1]).sum(1)
     low, high = np.quantile(total / len(shared), [0.025, 0.975])
-    return Improvement(value / len(shared), (float(low), float(high)), len(shared))
+    several = all(max(len(side[name]) for name in shared) > 1 for side in (ours, theirs))
+    return Improvement(value / len(shared), (float(low), float(high)) if several else None, len(shared))
 
 
 def without(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:

@@ -20,10 +20,12 @@ from glamkit.config import Config, differences, override
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Table
 from glamkit.plotting import count
+from glamkit.report import results
 from glamkit.runs import provenance
-from glamkit.runs.folder import Run, resolve
+from glamkit.runs.folder import Run
 from glamkit.sweeps.job import Job
 from glamkit.sweeps.summary import interval, student
+from glamkit.training.shared_runs import locate
 
 SEED = "trainer.seed"
 HEADER = ("", "what", "A", "B")
@@ -56,7 +58,7 @@ class Comparison:
     """Two runs, side by side.
 
     Args:
-        one: a run folder; a relative path counts from the checkout.
+        one: a run folder, a shared file, or the name of a shipped run; a relative path counts from the checkout.
         other: another.
 
     Raises:
@@ -64,7 +66,7 @@ class Comparison:
     """
 
     def __init__(self, one: str | Path, other: str | Path) -> None:
-        folders = [resolve(one).absolute(), resolve(other).absolute()]
+        folders = [locate(one).folder.absolute(), locate(other).folder.absolute()]
         if folders[0].resolve() == folders[1].resolve():
             raise GlamkitError(f"{one} and {other} are the same run; name two.")
         self.neighbours = {run.folder: PeerRun(run.config(), score) for run, score in beside(folders)}
@@ -85,7 +87,7 @@ class Comparison:
                 rows.append(("" if place else title, name, ours, theirs))
             if not found:
                 rows.append((title, "no difference", "", ""))
-        rows.append(("result", "mean return", *(number(s.score) for s in (self.a, self.b))))
+        rows.append(("result", "mean return", *(number(s.score, s.run) for s in (self.a, self.b))))
         rows.append(("", "over seeds", *(spread(s.peers) for s in (self.a, self.b))))
         return Table(rows, self.verdict())
 
@@ -93,6 +95,8 @@ class Comparison:
         """Whether the scores differ beyond what seeds do, and what is to blame."""
         if self.a.score is None or self.b.score is None:
             missing = self.a if self.a.score is None else self.b
+            if missing.run.evaluation_file.exists():
+                return f"{missing.run.folder} cannot be compared: {why_not(missing.run)}"
             return f"{missing.run.folder} has no final evaluation yet, so there is nothing to explain."
         return " ".join(filter(None, [self.chance(), self.blame()]))
 
@@ -172,7 +176,9 @@ def beside(folders: Sequence[Path]) -> Iterator[tuple[Run, float]]:
     """The two runs and the finished ones in the folders around them; what cannot be read there is no neighbour."""
     for folder in folders:
         Run(folder).config()  # these two have to be runs
-    around = {path.parent for folder in folders for path in sorted(folder.parent.glob("*/config.json"))[:MANY]}
+    own = [folder for folder in folders if not Run(folder).shared_file.exists()]  # others lie in a cache
+    around = {path.parent for folder in own for path in sorted(folder.parent.glob("*/config.json"))[:MANY]}
+    around |= set(folders)
     for place in sorted(around):
         try:
             run = Run(place)
@@ -220,8 +226,14 @@ def welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float] |
 
 
 def parting(one: Run, other: Run) -> int | None:
-    """The step of the first line at which two logs differ but for times; None where they do not."""
-    for ours, theirs in zip_longest(lines(one), lines(other)):
+    """The step of the first line at which two logs differ but for times; None where they do not.
+
+    A shared run's log holds all episodes and only some of the other lines.
+    """
+    logs = [lines(one), lines(other)]
+    if one.shared_file.exists() or other.shared_file.exists():
+        logs = [[line for line in log if line.get("kind") == "episode"] for log in logs]
+    for ours, theirs in zip_longest(*logs):
         if ours != theirs:
             return int((ours or theirs)["step"])
     return None
@@ -238,9 +250,20 @@ def lines(run: Run) -> list[dict[str, Any]]:
         return []
 
 
-def number(score: float | None) -> str:
-    """A score, or that there is none."""
-    return "not evaluated" if score is None else f"{score:.2f}"
+def number(score: float | None, run: Run) -> str:
+    """A score, or that there is none that counts."""
+    if score is None:
+        return "does not count" if run.evaluation_file.exists() else "not evaluated"
+    return f"{score:.2f}"
+
+
+def why_not(run: Run) -> str:
+    """Why a run's final evaluation does not count, in a sentence."""
+    try:
+        results.read(run.folder)
+    except GlamkitError as error:
+        return str(error)
+    return "its final evaluation could not be read."
 
 
 def spread(scores: Sequence[float]) -> str:

@@ -21,6 +21,8 @@ from glamkit.sweeps import summary
 from glamkit.sweeps.job import Job
 
 NAMED = 3  # settings in which a group's name says how it differs; of more, their number
+BENCHMARK = "atari100k"  # the preset whose runs are compared with published ones
+STEPS = (100_000, 102_000)  # agent steps of an Atari 100k result, fewest and most
 
 
 class Result(NamedTuple):
@@ -30,7 +32,9 @@ class Result(NamedTuple):
         run: its folder; `Run.folder` is the file where a score file stands for it.
         game: among the 26 by its plain name, else as in the config.
         atari: whether it is among the 26, so that a human's score is known.
+        score: mean of `returns`, raw.
         returns: of the evaluation's episodes.
+        cut: how many of them were cut short.
         protocol: as saved with the score.
     """
 
@@ -42,6 +46,11 @@ class Result(NamedTuple):
     returns: list[float]
     cut: int
     protocol: Mapping[str, Any]
+
+    @property
+    def console(self) -> bool:
+        """Whether frame skip, sticky actions and lives mean anything to its game, by its protocol card."""
+        return self.atari or self.protocol.get("frame_skip") is not None
 
     @property
     def seed(self) -> int:
@@ -116,10 +125,10 @@ def read(folder: Path) -> Result:
     config = run.config()
     report = _report(run, config)
     try:
-        returns = [float(episode["return"]) for episode in report["episodes"]]
+        returns = [as_number(episode["return"]) for episode in report["episodes"]]
         cut = sum(bool(episode.get("cut")) for episode in report["episodes"])
         protocol = dict(report["protocol"])
-        score, step = float(report["mean_return"]), int(report["step"])
+        score, step = as_number(report["mean_return"]), int(report["step"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise GlamkitError(f"evaluation.json is not of the known form ({type(error).__name__}: {error}).") from None
     if not returns:
@@ -142,6 +151,11 @@ def _from_file(file: Path) -> Result:
     return Result(Run(file), config, data["game"], atari, data["mean_return"], returns, 0, data["protocol"])
 
 
+def as_number(value: Any) -> float:
+    """A number of an evaluation; nan for null, as strict JSON writes what is not finite."""
+    return math.nan if value is None else float(value)
+
+
 def _report(run: Run, config: Config) -> Any:
     try:
         return json.loads(run.evaluation_file.read_text(encoding="utf-8"))
@@ -150,6 +164,15 @@ def _report(run: Run, config: Config) -> Any:
         raise GlamkitError(f"not finished: at step {step:,} of {config.trainer.env_steps:,}, no evaluation.") from None
     except (OSError, ValueError) as error:
         raise GlamkitError(f"evaluation.json cannot be read ({error}).") from None
+
+
+def benchmark(config: Config) -> bool:
+    """Whether a run of these settings is an Atari 100k result: the published preset with its budget.
+
+    Small presets are not, whatever they score; nor is training that was shorter or longer.
+    """
+    low, high = STEPS
+    return config.preset == BENCHMARK and low <= config.trainer.env_steps <= high
 
 
 def last_step(run: Run) -> int:
@@ -189,9 +212,9 @@ def name_of(config: Config) -> str:
     if config.preset not in PRESETS:
         return f"glamkit {config.preset}"
     changed = list(differences(experiment(preset(config.preset)), config).items())
-    said = [f"{key}={ours}" for key, (_, ours) in changed[:NAMED]]
+    settings = [f"{key}={ours}" for key, (_, ours) in changed[:NAMED]]
     more = [f"{len(changed) - NAMED} more"] if len(changed) > NAMED else []
-    return ", ".join([f"glamkit {config.preset}", *said, *more])
+    return ", ".join([f"glamkit {config.preset}", *settings, *more])
 
 
 def scores(results: Sequence[Result], atari: bool) -> dict[str, np.ndarray]:

@@ -8,26 +8,33 @@ checkpoint/      the newest states of the trainer
 replay/          the stored steps, in parts
 snapshots/       the agent's weights after a few steps of its training, to look back at (`keepsakes/` in older runs)
 evaluation.json  the final score and its protocol
-evaluations/     other scores: during training, of other checkpoints, by other protocols
+evaluations/     other scores: during training, of other checkpoints, by other protocols; below it, stopped ones
 videos/          pictures of training, and episodes of evaluations
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from glamkit.config import Config, coerce, differences
+from glamkit.config import Config, coerce, differences, override
 from glamkit.errors import GlamkitError, reason
 from glamkit.runs.files import inspect, read_json, replace_text
 
 FORMAT = 1
 SHARED = "shared.json"  # in the folder of an unpacked shared run
+IDLE = ("trainer.log_every", "trainer.save_every")  # beside evaluation.* and runtime.*: they change no training
+UNSCORED = {"evaluation.every", "evaluation.games"}  # they change no score
+OPTIMIZERS = ("world_model_optimizer", "actor_critic_optimizer")
+logger = logging.getLogger(__name__)
 
 
 class Run:
@@ -47,6 +54,7 @@ class Run:
         self.snapshots = older if os.path.isdir(older) else self.folder / "snapshots"  # noqa: PTH112 - never raises
         older = self.folder / "passport.json"  # likewise
         self.provenance_file = older if os.path.isfile(older) else self.folder / "provenance.json"  # noqa: PTH113
+        self.unfinished = self.folder / "evaluations" / "unfinished"
         self.evaluation_file = self.folder / "evaluation.json"
         self.status_file = self.folder / "status.json"
         self.stop_file = self.folder / "STOP"
@@ -64,7 +72,7 @@ class Run:
     def check(self, config: Config, resume: bool) -> None:
         """Refuses, before any work, a folder that holds something else or cannot be written.
 
-        A difference in the section `runtime` is none: it names the machine, not the experiment.
+        Of a run that goes on, settings may change that change nothing of its training, see `changes`.
 
         Raises:
             GlamkitError: another config, a run that must not be resumed, no permission, or links and the like in it.
@@ -87,26 +95,72 @@ class Run:
         if self.started:
             if not coerce("resume", resume, bool):
                 raise GlamkitError(f"{self.folder} already holds a run; use resume=True, or another run_dir.")
-            stored = self.config()
-            changed = {k: v for k, v in differences(stored, config).items() if not k.startswith("runtime.")}
-            if changed:
-                key, (theirs, ours) = next(iter(changed.items()))
-                more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-                raise GlamkitError(
-                    f"{self.folder} holds another experiment: {key} is {theirs!r} there and {ours!r} here{more}; "
-                    f"use another run_dir."
-                )
+            self.changes(config)
+
+    def changes(self, config: Config) -> dict[str, tuple[Any, Any]]:
+        """Settings, with both values, in which the run goes on otherwise than it was begun; not the machine's.
+
+        Raises:
+            GlamkitError: one of them would make it another experiment, or it would have to be shorter.
+        """
+        found = {k: v for k, v in differences(self.config(), config).items() if not k.startswith("runtime.")}
+        refused = {k: v for k, v in found.items() if k not in IDLE and not k.startswith("evaluation.")}
+        before, after = refused.pop("trainer.env_steps", (0, 0))
+        if refused:
+            key, (theirs, ours) = next(iter(refused.items()))
+            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+            raise GlamkitError(
+                f"{self.folder} holds another experiment: {key} is {theirs!r} there and {ours!r} here{more}; "
+                f"use another run_dir. A run that goes on may change {', '.join(IDLE)}, evaluation.* and runtime.*, "
+                f"and trainer.env_steps for a larger number."
+            )
+        if after < before:
+            raise GlamkitError(
+                f"{self.folder} is a run of trainer.env_steps = {before}, which can be made longer but not {after}; "
+                f"stop it where you like with a file {self.stop_file}, or use another run_dir."
+            )
+        return found
 
     def begin(self, config: Config, machine: Mapping[str, Any]) -> None:
-        """Writes `config.json`, once; `machine` records what ran it (device, precision, kernel, versions)."""
+        """Writes `config.json`; of a run that goes on, only what it goes on otherwise with.
+
+        Args:
+            config: the run's.
+            machine: what ran it at first: device, precision, kernel, versions.
+
+        Raises:
+            GlamkitError: as in `changes`, or the folder cannot be written.
+        """
         try:
             self.checkpoints.mkdir(exist_ok=True)
             self.replay.mkdir(exist_ok=True)
+            if not self.started:
+                content = {"format": FORMAT, "config": asdict(config), "machine": dict(machine)}
+                replace_text(self.config_file, json.dumps(content, indent=1))
+            elif changes := self.changes(config):
+                self._change(changes)
         except OSError as error:
             raise GlamkitError(f"run_dir = {str(self.folder)!r} cannot be written: {reason(error)}.") from None
-        if not self.started:
-            text = json.dumps({"format": FORMAT, "config": asdict(config), "machine": dict(machine)}, indent=1)
-            replace_text(self.config_file, text)
+
+    def _change(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
+        """Writes other settings into `config.json`, and below ``changes`` what they were; no score is overwritten."""
+        config = override(self.config(), {key: after for key, (_, after) in changes.items()})
+        content = read_json(self.config_file)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        content["config"] = asdict(config)
+        content["changes"] = [*content.get("changes", []), {"time": now, **changes}]
+        if self.evaluation_file.exists() and (changes.keys() - IDLE - UNSCORED):
+            kept = self.folder / "evaluations" / f"final-{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
+            kept.parent.mkdir(exist_ok=True)
+            self.evaluation_file.rename(kept)
+        replace_text(self.config_file, json.dumps(content, indent=1))
+        if "trainer.env_steps" in changes:
+            rates = {f"{name}.final_rate": getattr(config, name).final_rate for name in OPTIMIZERS}
+            shares = {**rates, "actor_critic.final_entropy": config.actor_critic.final_entropy}
+            moved = [f"{key} = {share:g}" for key, share in shares.items() if share != 1]
+            before, after = changes["trainer.env_steps"]
+            follow = f"; over the new length goes what falls to its end: {', '.join(moved)}" if moved else ""
+            logger.warning("%s goes on to %s agent steps instead of %s%s.", self.folder, after, before, follow)
 
     def config(self) -> Config:
         """The config stored in the folder.
@@ -122,6 +176,15 @@ class Run:
         if data["format"] > FORMAT:
             raise GlamkitError(f"{self.config_file} was written by a newer glamkit; update glamkit to read it.")
         return Config.from_dict(data.get("config"))
+
+
+def nearby(folder: Path) -> str:
+    """The runs in a folder, or beside one that is not there, for the end of a sentence; empty where there are none."""
+    place = folder if folder.is_dir() else folder.parent
+    known = {path.parent for depth in ("*", "*/*") for path in place.glob(f"{depth}/config.json")}
+    runs = sorted(known, key=lambda path: (-SequenceMatcher(None, path.name, folder.name).ratio(), path))
+    names = ", ".join(str(path) for path in runs[:3])
+    return f"; runs nearby: {names}" + (f" and {len(runs) - 3} more" if len(runs) > 3 else "") if runs else ""
 
 
 def resolve(run_dir: str | Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from glamkit.errors import GlamkitError, reason
 from glamkit.runs.files import read_bytes
+
+TAIL = 65_536  # bytes in which the end of a line is looked for, from the back
+logger = logging.getLogger(__name__)
 
 
 class Means:
@@ -72,10 +76,39 @@ class Log:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def cut(self, size: int) -> None:
-        """Forgets what was written after `size` bytes: lines that a resumed run will write again."""
-        if self.size > size:
+        """Forgets what was written after `size` bytes: lines that a resumed run will write again.
+
+        Where lines before that are gone, it says so in the program's log. The rest stays, as whole lines.
+        """
+        there = self.size
+        if there > size:
             with self._open("r+b") as file:
                 file.truncate(size)
+        whole = self._whole_lines()
+        if there < size or whole < size:
+            logger.warning(
+                "%s holds %s of the %s bytes that the checkpoint counts on: lines are missing, and what reads the log "
+                "will not see them.", self.path, f"{min(whole, size):,}", f"{size:,}",
+            )  # fmt: skip
+            if whole < self.size:
+                with self._open("r+b") as file:
+                    file.truncate(whole)
+
+    def _whole_lines(self) -> int:
+        """Bytes up to the end of the last whole line; what follows would spoil the next line that is written."""
+        try:
+            with self.path.open("rb") as file:
+                position = self.size
+                while position:
+                    first = max(position - TAIL, 0)
+                    file.seek(first)
+                    end = file.read(position - first).rfind(b"\n")
+                    if end >= 0:
+                        return first + end + 1
+                    position = first
+        except OSError:
+            pass
+        return 0
 
     def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
         """Appends one line; numbers that are not finite become null, as JSON has no word for them."""

@@ -1,8 +1,12 @@
-"""What may ask a run to stop: the stop button, signals, a file named STOP, a time limit, or whoever runs the loop."""
+"""What may ask a run to stop: the stop button, signals, a file named STOP, a time limit, or whoever runs the loop.
+
+In a notebook's kernel the end of its parent asks too: of papermill, or of the server.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -10,7 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from glamkit.runs import kernel
+
 LOOK = 0.5  # seconds between two looks for the file: on a network disk each is a request
+ORPHANED = "the program that ran the notebook has ended"
 REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to end (SIGTERM)"}
 
 
@@ -30,6 +37,7 @@ class Stops:
         self.began = self.next_look = 0.0
         self.before: dict[int, Any] = {}
         self.turn = 0
+        self.parent: int | None = None  # of the kernel that we are in
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -47,7 +55,9 @@ class Stops:
                 self.before[number] = kept.before[number] if isinstance(kept, Stops) else now
                 signal.signal(number, self.request)
         try:
-            yield
+            with kernel.held() as in_kernel:
+                self.parent = os.getppid() if in_kernel else None
+                yield
         finally:
             for sent, handler in self.before.items():
                 if turn == self.turn and signal.getsignal(sent) == self.request:
@@ -64,11 +74,18 @@ class Stops:
         now = time.monotonic()
         if not self.reason and now >= self.next_look:
             self.next_look = now + LOOK
-            if self.file.is_file():
+            if self.parent not in (None, os.getppid()):
+                self.reason = ORPHANED
+            elif self.file.is_file():
                 self.reason = f"found {self.file.name} in the run folder"
             elif self.hours and now - self.began >= self.hours * 3600:
                 self.reason = f"runtime.max_hours = {self.hours:g} is over"
         return bool(self.reason)
+
+    @property
+    def ending(self) -> bool:
+        """Whether this process is being ended, so that nobody reads what it says in a notebook."""
+        return self.reason in (ORPHANED, *REASONS.values())
 
     def honour(self) -> None:
         """Removes the file once the run has stopped and is saved, so that running it again goes on."""

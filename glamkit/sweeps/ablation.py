@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from glamkit.config import Config, WorldModelConfig, override, read_seeds
+from glamkit.config import Config, WorldModelConfig, override, parse_overrides, read_seeds
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError, nearest
@@ -117,6 +117,9 @@ class Ablation:
         self.base = make_preset(preset, overrides, game=game, env_steps=env_steps)
         self.seeds = read_seeds(seeds)
         asked = read_variants(variants)
+        if "trainer.seed" in (given := parse_overrides(overrides)):
+            seed = given["trainer.seed"]
+            raise GlamkitError(f"overrides gives trainer.seed = {seed}, and seeds says which seeds; leave one out.")
         every = [variant(self.base, *name.split("-")) for name in read_variants("all")]
         topics = {name.split("-")[0] for name in asked}
         self.variants = [v for v in every if v.name in asked or (v.plain and v.question in topics)]

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glamkit.config import Config
-from glamkit.runs.folder import Run, replace_text
+from glamkit.errors import GlamkitError
+from glamkit.runs.folder import IDLE, UNSCORED, Run, replace_text
 
 TAIL = 65_536  # bytes of a log in which its last lines are looked for
 BEAT = 5.0  # seconds between two signs of life
@@ -149,7 +150,14 @@ class Job(NamedTuple):
     def done(self) -> bool:
         """Whether there is nothing left to do: evaluated, and its process, if it left a record, came to its end."""
         record = JobRecord.read(self.run.folder)
-        return self.score() is not None and (record is None or record.state == "done")
+        return self.score() is not None and (record is None or record.state == "done") and self.as_wanted()
+
+    def as_wanted(self) -> bool:
+        """Whether the run was made, and its score measured, by the settings that are wanted now."""
+        try:
+            return not {key for key in self.run.changes(self.config) if key not in (*IDLE, *UNSCORED)}
+        except GlamkitError:  # another experiment: whoever would run it is told
+            return True
 
     def progress(self) -> JobProgress:
         """Where it is, from its folder."""

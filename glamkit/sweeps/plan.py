@@ -23,14 +23,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import yaml
-
 from glamkit import notebook
-from glamkit.config import Config, coerce, parse_overrides, read_seeds
+from glamkit.config import Config, add_once, coerce, parse_overrides, read_seeds
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import resolve_game
 from glamkit.errors import GlamkitError, nearest
 from glamkit.runs.folder import Run, replace_text, resolve
+from glamkit.sweeps import sweep_file
 from glamkit.sweeps.job import Job
 
 KEYS = ("games", "seeds", "preset", "env_steps", "overrides", "variants", "folder")
@@ -70,7 +69,7 @@ def make(
     preset: str = "quick",
     env_steps: int | None = None,
     overrides: str | Mapping[str, Any] | None = None,
-    variants: Mapping[str, Any] | None = None,
+    variants: Mapping[str, Any] | Sequence[str] | None = None,
     folder: str | Path = "runs/sweep",
 ) -> SweepPlan:
     """A batch from plain values, everything checked.
@@ -81,7 +80,7 @@ def make(
         preset: what all runs share.
         env_steps: the budget of each run; None takes the preset's.
         overrides: more settings for all runs, as text or as a table.
-        variants: names with the settings of each.
+        variants: names with the settings of each, as a table or as texts such as ``name:key=value``.
         folder: where run folders go; a relative path counts from the checkout.
 
     Raises:
@@ -94,7 +93,7 @@ def make(
         for game, short in read_games(games).items():
             for name, changes in named.items():
                 place = f"{short}/{name}-seed{seed}" if name else f"{short}/seed{seed}"
-                entry = PlannedRun(place, game, preset, seed, env_steps, {**common, **changes})
+                entry = PlannedRun(place, game, preset, seed, env_steps, together(common, name, changes))
                 check(entry.config(), name)
                 entries.append(entry)
     return SweepPlan(resolve(folder), entries)
@@ -118,21 +117,9 @@ def read_file(path: str | Path) -> dict[str, Any]:
     """The YAML file of a batch as arguments of `make`, which checks their values.
 
     Raises:
-        GlamkitError: it cannot be read, is no YAML table, or has an unknown key.
+        GlamkitError: it has an unknown key; and errors as in `sweep_file.read`.
     """
-    try:
-        data = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise GlamkitError(
-            f"the sweep file {str(path)!r} cannot be read: {getattr(error, 'strerror', error)}."
-        ) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark else ""
-        said = getattr(error, "problem", None) or "it cannot be read"
-        raise GlamkitError(f"the sweep file {str(path)!r} is not YAML{place}: {said}.") from None
-    if not isinstance(data, dict):
-        raise GlamkitError(f"the sweep file {str(path)!r} holds no table; it needs keys such as games and seeds.")
+    data = sweep_file.read(path)
     for key in data:
         if key not in KEYS:
             raise GlamkitError(f"unknown key {key!r} in {str(path)!r}; {nearest(key, KEYS)}")
@@ -173,9 +160,8 @@ def read_settings(name: str, given: str | Mapping[str, Any] | None) -> dict[str,
         raise GlamkitError(f"{name} = {given!r} is neither text such as 'trainer.warmup=300' nor a table.")
     flat: dict[str, Any] = {}
     for key, value in parse_overrides(given).items():
-        flat |= (
-            {f"{key}.{part}": inner for part, inner in value.items()} if isinstance(value, Mapping) else {key: value}
-        )
+        for part, inner in value.items() if isinstance(value, Mapping) else [("", value)]:
+            add_once(flat, f"{key}.{part}" if part else key, inner, name, name)
     own = {"env.game": "games", "trainer.seed": "seeds", "trainer.env_steps": "env_steps"}
     for key in flat:
         if key in own:
@@ -183,16 +169,43 @@ def read_settings(name: str, given: str | Mapping[str, Any] | None) -> dict[str,
     return flat
 
 
-def read_variants(given: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Names of variants with their settings; one without a name where there are none."""
+def read_variants(given: Mapping[str, Any] | Sequence[str] | None) -> dict[str, dict[str, Any]]:
+    """Names of variants with their settings; one without a name where there are none.
+
+    Args:
+        given: a table of names, each with settings as `read_settings` takes them; or texts such as ``name:key=value``.
+
+    Raises:
+        GlamkitError: it is neither, a name is no name for a folder or is there twice, or settings are wrong.
+    """
     if not given:
         return {"": {}}
-    if not isinstance(given, Mapping):
+    if isinstance(given, (list, tuple)) and all(":" in str(text) for text in given):
+        pairs = [str(text).partition(":")[::2] for text in given]
+    elif isinstance(given, Mapping):
+        pairs = [(str(name), changes) for name, changes in given.items()]
+    else:
         raise GlamkitError(f"variants = {given!r} is no table of names, each with its settings.")
-    for name in given:
-        if not re.fullmatch(r"[\w.-]{1,60}", str(name)) or str(name).strip(".") == "":
+    named: dict[str, dict[str, Any]] = {}
+    for name, changes in pairs:
+        if not re.fullmatch(r"[\w.-]{1,60}", name) or name.strip(".") == "":
             raise GlamkitError(f"variant {name!r} is no name for a folder; use letters, digits, dashes and dots.")
-    return {str(name): read_settings(f"variants.{name}", changes) for name, changes in given.items()}
+        if name in named:
+            raise GlamkitError(f"variants names {name!r} twice; give each a name of its own.")
+        named[name] = read_settings(f"variants.{name}", changes)
+    return named
+
+
+def together(common: Mapping[str, Any], variant: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of one variant: those for all runs and its own.
+
+    Raises:
+        GlamkitError: both give one setting, with two values: then it would not be the same for all runs.
+    """
+    table = dict(common)
+    for key, value in changes.items():
+        add_once(table, key, value, f"variants.{variant}", "overrides")
+    return table
 
 
 # The list in the folder -----------------------------------------------------------------------------------------------

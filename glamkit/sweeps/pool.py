@@ -7,13 +7,15 @@ other end of its standard input: when that closes, by the stop button or because
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from glamkit.config import coerce
@@ -110,10 +112,12 @@ class Local:
         self.places = places[: min(workers or len(places), max(1, sum(not job.done() for job in jobs)))]
         self.capacity = len(self.places)
         self.taken: list[tuple[str, LocalProcess]] = []
+        self.folders = module_folders(jobs)
 
     def environment(self, place: str) -> dict[str, str]:
         """The variables of a process: its share of the cores, and its GPU."""
-        return threads(max(1, cores() // self.capacity)) | (only_gpu(place) if place else {})
+        share = threads(max(1, cores() // self.capacity)) | (only_gpu(place) if place else {})
+        return share | importing(self.folders)
 
     def start(self, job: Job, attempt: int) -> LocalProcess:
         """A process that trains and evaluates a job, on the GPU that has the fewest."""
@@ -216,6 +220,31 @@ class Pool:
         for task in self.running:
             task.process.kill()
         self.tend()
+
+
+def module_folders(jobs: Iterable[Job]) -> list[str]:
+    """Folders of the modules that custom games come from (``mygames:Chase-v0``), so that other processes find them.
+
+    Where this process finds such a module may be known to it alone: beside the program that was started, or in a path
+    that was added by hand.
+    """
+    folders: dict[str, None] = {}
+    for name in dict.fromkeys(job.config.env.game.partition(":")[0] for job in jobs if ":" in job.config.env.game):
+        try:
+            spec = importlib.util.find_spec(name.partition(".")[0])
+        except (ImportError, ValueError):  # the run itself says what is wrong with its game
+            continue
+        if spec is not None:
+            places = spec.submodule_search_locations or [str(spec.origin)]
+            folders |= {str(Path(place).resolve().parent): None for place in places if Path(place).exists()}
+    return list(folders)
+
+
+def importing(folders: Sequence[str]) -> dict[str, str]:
+    """The variable with which a process finds modules in these folders too, after its own."""
+    own = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    paths = [*own, *(folder for folder in folders if folder not in own)]
+    return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
 
 
 def ask(module: str, text: str, environment: dict[str, str]) -> str:

@@ -14,9 +14,18 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, install
 from glamkit.sweeps.job import Job
-from glamkit.sweeps.pool import PATIENCE, LocalProcess, Process, ask, at_least_one, threads
+from glamkit.sweeps.pool import (
+    PATIENCE,
+    LocalProcess,
+    Process,
+    ask,
+    at_least_one,
+    importing,
+    module_folders,
+    threads,
+)  # fmt: skip
 
 ALL = 1_000_000  # runs that are handed over at once: the queue is Ray's
 FAILED, KILLED = 1, -9
@@ -42,9 +51,7 @@ class Cluster:
         try:
             self.ray = importlib.import_module("ray")
         except ImportError:
-            raise GlamkitError(
-                "engine = 'ray' needs Ray, which is not installed: pip install 'glamkit[cluster]'."
-            ) from None
+            raise GlamkitError(f"engine = 'ray' needs Ray, which is not installed: {install('cluster')}.") from None
         try:
             self.ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, ignore_reinit_error=True)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -62,6 +69,7 @@ class Cluster:
         self.devices = int(gpus) or len([node for node in self.ray.nodes() if node["Alive"]])
         self.places = int(min(limit, places))
         self.cpus = cpus
+        self.folders = module_folders(jobs)
 
     @property
     def at_once(self) -> int:
@@ -71,13 +79,13 @@ class Cluster:
     def start(self, job: Job, attempt: int) -> RayProcess:
         """Hands a run to Ray."""
         task = self.ray.remote(max_retries=0, name=job.name, **self.needs)(hold)
-        return RayProcess(self.ray, task.remote(job, attempt, self.cpus), job)
+        return RayProcess(self.ray, task.remote(job, attempt, self.cpus, self.folders), job)
 
     def ask(self, module: str, text: str) -> str:
         """What a module of glamkit prints when it is given `text`, on a machine of the cluster."""
         task = self.ray.remote(max_retries=0, **self.needs)(answer)
         try:
-            return str(self.ray.get(task.remote(module, text, self.cpus)))
+            return str(self.ray.get(task.remote(module, text, self.cpus, self.folders)))
         except self.ray.exceptions.RayError as error:
             return last_line(error)
 
@@ -112,7 +120,7 @@ class RayProcess:
         self.ray.cancel(self.reference, force=True)
 
 
-def hold(job: Job, attempt: int, cpus: int) -> int:
+def hold(job: Job, attempt: int, cpus: int, folders: Sequence[str] = ()) -> int:
     """Makes a run on the machine where Ray has put this task; returns its exit status.
 
     Raises:
@@ -120,7 +128,7 @@ def hold(job: Job, attempt: int, cpus: int) -> int:
     """
     if not job.run.folder.is_dir():
         raise GlamkitError(f"{socket.gethostname()} does not see {job.run.folder}; all machines must share the folder.")
-    process: Process = LocalProcess(job, attempt, threads(cpus))
+    process: Process = LocalProcess(job, attempt, threads(cpus) | importing(folders))
     try:
         while (status := process.poll()) is None:
             time.sleep(0.2)
@@ -134,9 +142,9 @@ def hold(job: Job, attempt: int, cpus: int) -> int:
         raise
 
 
-def answer(module: str, text: str, cpus: int) -> str:
+def answer(module: str, text: str, cpus: int, folders: Sequence[str] = ()) -> str:
     """`pool.ask` on the machine where Ray has put this task."""
-    return ask(module, text, threads(cpus))
+    return ask(module, text, threads(cpus) | importing(folders))
 
 
 def last_line(error: Exception) -> str:

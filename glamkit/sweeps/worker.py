@@ -67,7 +67,8 @@ def train(config: Config, folder: Path, asked: threading.Event) -> None:
     if trainer.step < config.trainer.env_steps:
         raise GlamkitError(f"stopped at step {trainer.step} and saved.")
     film = trainer.run.folder / "videos" / "evaluation"
-    report = evaluation.evaluate(trainer.agent, config, trainer.machine, trainer.step, film=film)
+    state = trainer.agent, config, trainer.machine, trainer.step
+    report = evaluation.evaluate(*state, film=film, run=trainer.run, stop=asked.is_set)
     evaluation.save(report, trainer.run.evaluation_file)
 
 

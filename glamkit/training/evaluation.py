@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,8 +27,11 @@ from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.runs.files import replace_text
-from glamkit.runtime import Machine, any_shapes, available, undisturbed
+from glamkit.runs.folder import Run
+from glamkit.runs.stops import Stops
+from glamkit.runtime import Machine, any_shapes, available, set_random_state, undisturbed
 from glamkit.training.load import kept, open_run
+from glamkit.training.unfinished import Unfinished, fingerprint
 
 STICKY = 0.25  # what "on" means (Machado et al. 2018)
 ATARI_ONLY = ("frame_skip", "sticky", "life_loss", "no_ops")
@@ -36,7 +39,14 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    agent: Agent, config: Config, machine: Machine, step: int, seed: int = 0, film: Path | None = None
+    agent: Agent,
+    config: Config,
+    machine: Machine,
+    step: int,
+    seed: int = 0,
+    film: Path | None = None,
+    run: Run | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Plays `config.evaluation.episodes` episodes and returns the report that `save` writes.
 
@@ -50,18 +60,31 @@ def evaluate(
         seed: of games and actions; not the training's.
         film: where videos of the best, median and worst episode go: ``runs/pong/videos/evaluation`` writes
             ``evaluation-best.gif`` and so on there; None for no videos.
+        run: keeps finished episodes if the evaluation is stopped; a rerun plays only the rest, equal to the bit.
+        stop: asked after each step; without it, the stop button, Ctrl+C and SIGTERM stop where `run` is named.
 
     Returns:
         ``episodes``, each with its ``return`` (undiscounted, raw), ``length`` in agent steps, ``cut`` (stopped by
         `config.evaluation.episode_steps`) and ``seed``; ``mean_return``; ``step``; ``protocol``; ``videos``.
 
     Raises:
+        EvaluationStoppedError: it was stopped.
         GlamkitError: the protocol asks for what the game does not have, or the game crashed too often.
     """
     check_protocol(config)
-    env = evaluated_env(config)
-    with undisturbed(seed), evaluating(agent):
-        episodes = play(agent, config, machine, seed)
+    env, settings = evaluated_env(config), config.evaluation
+    asked: AbstractContextManager[None] = nullcontext()
+    if run is not None and stop is None:
+        requests = Stops(run.stop_file, 0)
+        stop, asked = requests.asked, requests.listening()
+    path, key = None, dict[str, Any]()
+    if run is not None:
+        path = run.unfinished / f"{name_of(settings, step, seed)}.pt"
+        protocol = {name: value for name, value in card(config, seed).items() if name != "versions"}
+        key = {"step": step, "weights": fingerprint(agent), **protocol}
+    with asked, undisturbed(seed), evaluating(agent):
+        left = Unfinished(path, key, settings.episodes, settings.games, stop)
+        episodes = play(agent, config, machine, seed, left)
     report: dict[str, Any] = {
         "episodes": [{"return": e.score, "length": e.length, "cut": e.cut, "seed": e.seed} for e in episodes],
         "mean_return": float(np.mean([episode.score for episode in episodes])),
@@ -69,7 +92,8 @@ def evaluate(
         "protocol": card(config, seed),
     }
     if film is not None:
-        report["videos"] = videos.record(env, config.evaluation.no_ops, episodes, film)
+        report["videos"] = videos.record(env, settings.no_ops, episodes, film)
+    left.over()
     return report
 
 
@@ -122,42 +146,41 @@ def evaluating(agent: Agent) -> Iterator[None]:
             part.training = training
 
 
-def play(agent: Agent, config: Config, machine: Machine, seed: int) -> list[Episode]:
-    """The episodes themselves, in rounds of at most `config.evaluation.games` side by side.
+def play(agent: Agent, config: Config, machine: Machine, seed: int, left: Unfinished) -> list[Episode]:
+    """The episodes themselves, in rounds of at most `config.evaluation.games` side by side; on from what is `left`.
 
     An episode whose game crashes is played again from its start, with the same seed.
 
     Raises:
         GlamkitError: the game cannot be opened, or it crashed in more than `config.runtime.env_crashes` rounds.
     """
-    settings, size, crashes = config.evaluation, config.evaluation.games, 0
+    settings = config.evaluation
     # Spread, so that neighbouring seeds share no game; 31 bits, because ALE takes no more.
     seeds = np.random.SeedSequence(seed).generate_state(settings.episodes) >> 1
-    finished: dict[int, Episode] = {}
-    planned = list(range(settings.episodes))
     opened: dict[int, VectorEnv] = {}  # by size: the last round may be a smaller one
     try:
-        while planned:
-            part = planned[:size]
+        while left.planned:
+            part = left.planned[: left.games]
             if len(part) not in opened:
                 try:
                     opened[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
                 except OnlyOneError as error:
                     logger.warning("%s The episodes are played one after the other.", error)
-                    size = 1
+                    left.games = 1
                     continue
             games = opened[len(part)]
-            episodes = play_round(agent, config, machine, games, seeds[part])
-            finished |= {number: one for row, (number, one) in enumerate(zip(part, episodes, strict=True))
-                         if row not in games.crashed}  # fmt: skip
-            planned = planned[len(part) :] + [part[row] for row in games.crashed]
+            episodes = play_round(agent, config, machine, games, seeds[part], left)
+            left.episodes |= {number: one for row, (number, one) in enumerate(zip(part, episodes, strict=True))
+                              if row not in games.crashed}  # fmt: skip
+            left.planned = left.planned[len(part) :] + [part[row] for row in games.crashed]
             if games.crashed:
-                crashes += 1
-                _note_crash(config, games.crashed, crashes, any(one.length > 1 for one in episodes) or bool(finished))
+                left.crashes += 1
+                played = any(one.length > 1 for one in episodes) or bool(left.episodes)
+                _note_crash(config, games.crashed, left.crashes, played)
     finally:
         for games in opened.values():
             games.close()
-    return [finished[number] for number in range(settings.episodes)]
+    return [left.episodes[number] for number in range(settings.episodes)]
 
 
 def _note_crash(config: Config, crashed: Mapping[int, str], count: int, played: bool) -> None:
@@ -173,21 +196,29 @@ def _note_crash(config: Config, crashed: Mapping[int, str], count: int, played: 
     logger.warning("%s crashed in an evaluation (%s), %d of at most %d times.", game, why, count, most)
 
 
-def play_round(agent: Agent, config: Config, machine: Machine, games: VectorEnv, seeds: np.ndarray) -> list[Episode]:
+def play_round(
+    agent: Agent, config: Config, machine: Machine, games: VectorEnv, seeds: np.ndarray, left: Unfinished
+) -> list[Episode]:
     """One episode of each seed (N,), all stepped together until the last of them is over.
 
-    Episodes of games that crashed are there too, as far as they came: see `VectorEnv.crashed`.
+    A round that was stopped begins with the actions taken then. Episodes of games that crashed are there too, as far
+    as they came: see `VectorEnv.crashed`.
     """
     count, settings = len(seeds), config.evaluation
     past = RecentSteps(config.agent, count, config.env.image_size, machine.device)
     scores = np.zeros(count)
     taken: list[list[int]] = [[] for _ in range(count)]
-    frames = games.reset(seeds)
+    frames, steps = games.reset(seeds), list[np.ndarray]()
     alive = np.array([row not in games.crashed for row in range(count)])
-    for _ in range(settings.episode_steps if alive.any() else 0):
-        with torch.no_grad(), machine.autocast():
-            actions = agent.act(frames, past, settings.sampled)
+    known = left.begin_round()
+    for number in range(settings.episode_steps if alive.any() else 0):
+        if number < len(known):
+            actions = torch.from_numpy(known[number]).to(machine.device)
+        else:
+            with torch.no_grad(), machine.autocast():
+                actions = agent.act(frames, past, settings.sampled)
         chosen = actions.cpu().numpy()
+        steps.append(chosen)
         following, rewards, _, ended = games.step(chosen)
         past.add(frames, actions, ended)
         frames = following
@@ -195,9 +226,16 @@ def play_round(agent: Agent, config: Config, machine: Machine, games: VectorEnv,
         for row in np.flatnonzero(alive):
             taken[row].append(int(chosen[row]))
         alive &= ~ended
-        if not alive.any():
+        over, again = not alive.any(), number < len(known)
+        if again and (over or (number + 1 == len(known) and not np.array_equal(scores, left.rewards))):
+            logger.warning("%s does not come out the same when played again; it is begun anew.", config.env.game)
+            return play_round(agent, config, machine, games, seeds, left)
+        if over:
             break
         past.lengths[~alive] = 0  # games that are over: without a past they cost nothing
+        if number + 1 == len(known):
+            set_random_state(left.random)
+        left.check(count - int(alive.sum()), steps, scores)
     return [
         Episode(float(score), int(own), np.array(actions, np.int16), bool(cut))
         for score, own, actions, cut in zip(scores, seeds, taken, alive, strict=True)
@@ -242,7 +280,7 @@ def evaluate_run(
     seed = coerce("seed", seed, int)
     if seed < 0:
         raise GlamkitError(f"seed = {seed} is outside its range: at least 0.")
-    opened = open_run(run_dir, checkpoint)
+    opened = open_run(run_dir, checkpoint, snapshots=False)
     if opened.step not in kept(opened.run):
         raise GlamkitError(
             f"step {opened.step:,} of {opened.run.folder} is a snapshot, rounded, which is there to be looked at; "
@@ -257,9 +295,16 @@ def evaluate_run(
     name = name_of(config.evaluation, opened.step, seed)
     path = run.evaluation_file if own else run.folder / "evaluations" / f"{name}.json"
     place = run.folder / "videos" / ("evaluation" if own else f"evaluation-{name}")
-    report = evaluate(opened.agent.to(machine.device), config, machine, opened.step, seed, place if film else None)
+    agent, shown = opened.agent.to(machine.device), place if film else None
+    report = evaluate(agent, config, machine, opened.step, seed, shown, None if run.shared_file.exists() else run)
     save(report, path)
     return report, path
+
+
+def is_unfinished(run: Run, config: Config, step: int) -> bool:
+    """Whether an evaluation during training was stopped at this step before its end."""
+    every, name = config.evaluation.every, name_of(config.evaluation, step, 0)
+    return bool(every and step and step % every == 0) and (run.unfinished / f"{name}.pt").exists()
 
 
 def name_of(settings: EvaluationConfig, step: int, seed: int) -> str:

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from glamkit.config import Config, OptimizerConfig
+from glamkit.config import Config
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError, reason
 from glamkit.models.actor_critic import ActorCritic
@@ -28,7 +27,8 @@ from glamkit.runtime import Machine, memory_kept, seed_everything
 from glamkit.training import checkpoint, diagnostics, evaluation, guards, snapshots, trainer_state
 from glamkit.training.replay import Replay
 from glamkit.training.trainer_state import Event
-from glamkit.training.updates import Gradient, Updates
+from glamkit.training.unfinished import EvaluationStoppedError
+from glamkit.training.updates import Gradient, Updates, adam
 from glamkit.types import Batch, Rollout, choose_contexts
 
 logger = logging.getLogger(__name__)
@@ -76,10 +76,8 @@ class Trainer:
         self.episode = {"return": 0.0, "length": 0}
         self.frame = np.zeros((image_size, image_size, 3), np.uint8)
         self.clock, self.snapshot_steps = (time.perf_counter(), 0), snapshots.steps_of(config.trainer)
-        self.guard, self.crashes = (
-            guards.Guard(self.replay, self.run.folder),
-            guards.Crashes(config.runtime.env_crashes),
-        )
+        self.guard = guards.Guard(self.replay, self.run.folder)
+        self.crashes = guards.Crashes(config.runtime.env_crashes)
         self.session = Session(self.run, config.runtime.max_hours, lambda: (self.step, self.saved))
         described = {**self.machine.describe(), "kernel": self.kernel}
         with self.session.opening():
@@ -101,6 +99,8 @@ class Trainer:
             self.guard.check()
             if not self.whole:
                 trainer_state.roll_back(self)
+            if evaluation.is_unfinished(self.run, self.config, self.step):
+                yield from self.evaluate()
             while self.step < self.config.trainer.env_steps and not self.session.stops.asked():
                 yield from self.whole_step()
             yield self.finish()
@@ -127,7 +127,7 @@ class Trainer:
         if self.step % settings.log_every == 0:
             events.append(self.write_log())
         if self.config.evaluation.every and self.step % self.config.evaluation.every == 0:
-            events.append(self.evaluate())
+            events += self.evaluate()
         if self.step % settings.save_every == 0:
             events.append(self.save())
         return [*events, Event("step", self.step, {})]
@@ -234,21 +234,30 @@ class Trainer:
         self.mirror.follow()
         return Event("log", self.step, metrics)
 
-    def evaluate(self) -> Event:
-        """Plays whole episodes with the present policy; training goes on as if it had not."""
+    def evaluate(self) -> list[Event]:
+        """Plays whole episodes with the present policy; training goes on as if it had not.
+
+        One that is stopped is no event: the loop ends, and when it goes on the rest is played.
+        """
         started, (before, at) = time.perf_counter(), self.clock
         try:
-            report = evaluation.evaluate(self.agent, self.config, self.machine, self.step)
+            report: dict[str, Any] | None = evaluation.evaluate(
+                self.agent, self.config, self.machine, self.step, run=self.run, stop=self.session.stops.asked
+            )
+        except EvaluationStoppedError:
+            report = None
         except GlamkitError:
             self.save()  # the game is at fault, and what was trained is good
             raise
         if self.env.released:
             self.reopen_game()
+        if report is None:
+            return []
         evaluation.save(report, self.run.folder / "evaluations" / f"{self.step:09d}.json")
         metrics = evaluation.summary(report)
         self.log.write(self.step, "evaluation", metrics)
         self.clock = (before + time.perf_counter() - started, at)  # the speed is that of training
-        return Event("evaluation", self.step, metrics)
+        return [Event("evaluation", self.step, metrics)]
 
     def save(self) -> Event:
         """Writes everything from which the run can go on.
@@ -319,9 +328,3 @@ class Trainer:
         self.episode, self.bin_range.steps = {"return": 0.0, "length": 0}, []
         self.past.forget()
         return Event("crash", self.step, {"crashes": float(self.crashes.count)})
-
-
-def adam(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:
-    """Adam over what is trained in `model`."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon, fused=True)

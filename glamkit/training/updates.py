@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from glamkit.config import Config
+from glamkit.config import Config, OptimizerConfig
 from glamkit.models import head_metrics
 from glamkit.models.actor_critic import Judging
 from glamkit.models.agent import Agent, Choose
@@ -113,3 +113,9 @@ def descent(model: nn.Module, loss: Tensor, metrics: dict[str, Tensor], clip: fl
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
     told = {**metrics, "gradient_norm": norm, "clipped": (norm > clip).float()}
     return Gradient(loss.detach(), norm, told)
+
+
+def adam(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:
+    """Adam over what is trained in `model`."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon, fused=True)

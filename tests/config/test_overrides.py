@@ -53,9 +53,24 @@ def test_no_overrides_change_nothing(empty: Any) -> None:
     assert preset("quick", empty) == preset("quick")
 
 
-def test_shorthand_is_the_last_word() -> None:
-    config = preset("debug", "trainer.seed=3 env.game=Boxing", seed=4, game=None)
-    assert (config.trainer.seed, config.env.game) == (4, "Boxing")
+def test_a_setting_may_be_given_once_or_twice_alike() -> None:
+    config = preset("debug", "trainer.seed=4 env.game=Boxing trainer.warmup=50 trainer.warmup=50", seed=4, game=None)
+    assert (config.trainer.seed, config.env.game, config.trainer.warmup) == (4, "Boxing", 50)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "shorthand", "sentence"),
+    [
+        ("env.game=Boxing", {"game": "Pong"}, "overrides and game both give env.game, as 'Boxing' and as 'Pong'"),
+        ("trainer.seed=5", {"seed": 1}, "overrides and seed both give trainer.seed, as '5' and as 1; keep one"),
+        ({"trainer.env_steps": 90}, {"env_steps": 91}, "both give trainer.env_steps, as 90 and as 91"),
+        ("trainer.warmup=50 trainer.warmup=60", {}, "overrides gives trainer.warmup twice, as '50' and as '60'"),
+        ("trainer.seed=1,trainer.seed=2", {}, "overrides gives trainer.seed twice"),
+    ],
+)
+def test_a_setting_given_twice_is_refused(overrides: Any, shorthand: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(GlamkitError, match=sentence):
+        preset("debug", overrides, **shorthand)
 
 
 BAD = [

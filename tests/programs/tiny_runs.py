@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from glamkit.config import Config, preset
+from glamkit.config import Config, parse_overrides, preset
 from glamkit.sweeps import plan as planning
 from glamkit.sweeps.job import Job
 from glamkit.training.trainer import Trainer
@@ -20,7 +20,7 @@ SHORT += " world_model.free_nats=0 world_model.variation_free_nats=0"
 
 
 def short(overrides: str = "", **shorthand: Any) -> Config:
-    return preset("debug", f"{SHORT} {overrides}", **shorthand)
+    return preset("debug", parse_overrides(SHORT) | parse_overrides(overrides), **shorthand)
 
 
 def finished(config: Config, folder: Path) -> Trainer:

@@ -117,6 +117,14 @@ def run(folder: Path, score: float | None, overrides: str = "", seed: int = 1, *
     return folder
 
 
+def test_returns_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    a, b = run(tmp_path / "a", 1.0), run(tmp_path / "b", 1.0, seed=2)
+    content = json.loads((b / "evaluation.json").read_text())
+    content |= {"episodes": [{"return": 1.0}, {"return": float("nan")}], "mean_return": float("nan"), "protocol": {}}
+    (b / "evaluation.json").write_text(json.dumps(content))
+    assert "cannot be compared: 1 of its 2 returns are not finite numbers." in Comparison(a, b).verdict()
+
+
 RESET, STICKY = "agent.context=reset", "env.sticky=0"
 
 
@@ -195,7 +203,7 @@ def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(GlamkitError, match="are the same run; name two"):
         Comparison(a, tmp_path / "b" / ".." / "a")
     assert cli.main(["compare", str(a), str(tmp_path / "none")]) == 2
-    assert "none holds no run: there is no config.json in it." in capsys.readouterr().err
+    assert "none is no run folder and no shared file." in capsys.readouterr().err
 
 
 def test_welch_against_numbers_worked_by_hand() -> None:

@@ -16,7 +16,7 @@ from tiny_runs import finished, log, short
 from torch import Tensor
 
 from glamkit import cli
-from glamkit.config import Config, EnvConfig, preset
+from glamkit.config import Config, EnvConfig, parse_overrides, preset
 from glamkit.envs import videos
 from glamkit.envs.registry import VectorEnv, make_vector
 from glamkit.envs.videos import Episode
@@ -25,6 +25,7 @@ from glamkit.models.agent import Agent, RecentSteps
 from glamkit.runtime import Machine, random_state
 from glamkit.training import evaluation
 from glamkit.training.trainer import Trainer
+from glamkit.training.unfinished import Unfinished
 
 
 class Uneven(Square):
@@ -72,7 +73,8 @@ def game_seed(own: int) -> int:
 
 
 def settings(overrides: str = "", game: str = SQUARE) -> Config:
-    return preset("debug", f"runtime.device=cpu evaluation.episode_steps=60 {overrides}", game=game)
+    base = {"runtime.device": "cpu", "evaluation.episode_steps": 60}
+    return preset("debug", base | parse_overrides(overrides), game=game)
 
 
 def played(config: Config, actions: int = 3, seed: int = 0) -> tuple[dict[str, Any], Scripted]:
@@ -164,7 +166,7 @@ def test_an_episode_is_its_seed_and_actions() -> None:
     config = preset("debug", f"runtime.device=cpu {overrides}", game="MsPacman")
     agent, machine = Scripted(9), Machine(config.runtime)
     with evaluation.evaluating(agent):
-        episodes = evaluation.play(agent, config, machine, 0)
+        episodes = evaluation.play(agent, config, machine, 0, Unfinished(None, {}, 3, 1, None))
     assert len({episode.score for episode in episodes}) > 1
     for episode, side in zip(episodes, (32, 64, 160), strict=True):
         steps = list(videos.replay(config.env, 30, episode, side))

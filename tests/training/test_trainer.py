@@ -15,8 +15,8 @@ import torch
 from tiny_runs import SHORT, after_steps, finished, log, short
 
 from glamkit.config import Config, preset
-from glamkit.training.trainer import Event, Trainer, adam
-from glamkit.training.updates import descent
+from glamkit.training.trainer import Event, Trainer
+from glamkit.training.updates import adam, descent
 from glamkit.types import choose_contexts
 
 

@@ -1,0 +1,135 @@
+"""An evaluation that was stopped: finished episodes are kept, and a rerun plays only the rest.
+
+An episode that was under way is not begun with other random draws: that would favour short episodes, which are finished
+sooner. The game gets the same actions again, which takes no model, and goes on from there with the same draws. So
+the report is equal to the bit to that of an evaluation that nobody stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from glamkit.envs.videos import Episode
+from glamkit.errors import GlamkitError
+from glamkit.runs.files import remove
+from glamkit.runtime import random_state
+from glamkit.training import checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+class Unfinished:
+    """What an evaluation has come to, written when it is stopped.
+
+    Attributes:
+        episodes: that are finished in rounds that are over, by their numbers.
+        planned: numbers of those still to be played; those of the present round first.
+        games: played side by side.
+        crashes: rounds so far in which a game crashed.
+        actions: (games,) of each step of the present round.
+        rewards: (games,) sums over those steps.
+        random: the state of random numbers after them.
+        known: steps of the present round that are to be played again.
+
+    Args:
+        path: of the file, which ends in ``.pt``; None keeps nothing.
+        key: protocol and weights; what was left under another is of no use.
+        count: episodes of the whole evaluation.
+        games: to be played side by side.
+        stop: says after each step whether to stop.
+    """
+
+    def __init__(
+        self, path: Path | None, key: dict[str, Any], count: int, games: int, stop: Callable[[], bool] | None
+    ) -> None:
+        self.path, self.key, self.count, self.games, self.stop = path, key, count, games, stop
+        self.episodes: dict[int, Episode] = {}
+        self.planned, self.crashes = list(range(count)), 0
+        self.actions: list[np.ndarray] = []
+        self.rewards = np.zeros(0)
+        self.random: dict[str, Any] = {}
+        self.known = 0
+        if path is not None and path.exists():
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        try:
+            state = checkpoint.read(path)
+            if state["key"] != self.key:
+                return
+            episodes = {
+                int(number): Episode(score, seed, np.array(actions, np.int16), cut)
+                for number, (score, seed, actions, cut) in state["episodes"].items()
+            }
+            planned = [int(number) for number in state["planned"]]
+            if sorted([*episodes, *planned]) != list(range(self.count)):
+                raise ValueError("its episodes are not those planned")
+            self.episodes, self.planned = episodes, planned
+            self.games, self.crashes = int(state["games"]), int(state["crashes"])
+            self.actions, self.rewards = list(state["actions"].numpy()), state["rewards"].numpy()
+            self.random = state["random"]
+        except (GlamkitError, LookupError, TypeError, ValueError, AttributeError) as error:
+            logger.warning("What an evaluation left in %s is of no use (%s); it begins anew.", path, error)
+
+    def begin_round(self) -> list[np.ndarray]:
+        """The actions that the round begins with: those of one that was stopped, else none."""
+        actions, self.actions = self.actions, []
+        self.known = len(actions)
+        return actions
+
+    def check(self, finished: int, taken: list[np.ndarray], rewards: np.ndarray) -> None:
+        """To be called after each step: ends the evaluation if that is asked for.
+
+        Args:
+            finished: episodes of this round that are over.
+            taken: (games,) actions of each step of this round.
+            rewards: (games,) sums.
+
+        Raises:
+            EvaluationStoppedError: it was stopped; what there is has been written.
+        """
+        if self.stop is None or not self.stop():
+            return
+        done, kept = len(self.episodes) + finished, ""
+        if self.path is not None:
+            kept = ", which are kept: run it again and only the rest is played"
+        if self.path is not None and len(taken) >= self.known:  # else the file knows more than has been played again
+            state = {
+                "key": self.key,
+                "episodes": {n: (e.score, e.seed, e.actions.tolist(), e.cut) for n, e in self.episodes.items()},
+                "planned": self.planned,
+                "games": self.games,
+                "crashes": self.crashes,
+                "actions": torch.from_numpy(np.stack(taken)),
+                "rewards": torch.from_numpy(rewards),
+                "random": random_state(),
+            }
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            checkpoint.write(self.path, done, state)
+        raise EvaluationStoppedError(f"the evaluation was stopped after {done} of {self.count} episodes{kept}.")
+
+    def over(self) -> None:
+        """Removes the file: the report has it all."""
+        if self.path is not None:
+            remove(self.path)
+            remove(self.path.with_suffix(".json"))
+
+
+def fingerprint(agent: nn.Module) -> str:
+    """Changes with any of the agent's weights."""
+    digest = hashlib.sha256()
+    for value in agent.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class EvaluationStoppedError(GlamkitError):
+    """Somebody asked an evaluation to stop."""

@@ -1,0 +1,36 @@
+"""A notebook's kernel does not end while a run in it is not saved."""
+
+from __future__ import annotations
+
+import operator
+import os
+import types
+from pathlib import Path
+
+import pytest
+
+from glamkit.runs import kernel
+from glamkit.runs.stops import ORPHANED, Stops
+
+
+def test_the_end_of_a_kernels_parent_is_a_request_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poller = types.SimpleNamespace(parent_pid=os.getppid())
+    monkeypatch.setattr(kernel, "application", lambda: types.SimpleNamespace(poller=poller))
+    asked = Stops(tmp_path / "STOP", 0)
+    with asked.listening():
+        assert not asked.asked()
+        # What ipykernel's poller compares each second, before it ends the process:
+        assert poller.parent_pid
+        assert operator.ne(1, poller.parent_pid) is False
+        asked.parent, asked.next_look = -1, 0.0
+        assert asked.asked()
+        assert asked.reason == ORPHANED
+    assert type(poller.parent_pid) is int
+    assert poller.parent_pid == os.getppid()
+
+
+def test_in_plain_python_the_end_of_the_parent_asks_nothing(tmp_path: Path) -> None:
+    asked = Stops(tmp_path / "STOP", 0)
+    with asked.listening():
+        assert asked.parent is None
+        assert not asked.asked()

@@ -1,0 +1,83 @@
+"""A sweep file means what a person wrote, and says so where YAML would read something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glamkit.errors import GlamkitError
+from glamkit.sweeps import plan
+from glamkit.sweeps.ablation import Ablation
+
+SURPRISES = {
+    "variants: {on: {}}": "on at line 2 is read as True by YAML; quote it: 'on'",
+    "variants: {off: {}}": "off at line 2 is read as False by YAML; quote it",
+    "variants: {null: {}}": "null at line 2 is read as None by YAML; quote it",
+    "variants: {1.10: {}}": "1.10 at line 2 is read as 1.1 by YAML; quote it",
+    "seeds: 010": "010 at line 2 is read as 8 by YAML; quote it: '010'",
+    "seeds: 0x10": "0x10 at line 2 is read as 16 by YAML",
+    "overrides: {runtime.max_hours: 1:30}": "1:30 at line 2 is read as 90 by YAML",
+    "overrides: {runtime.max_hours: 1:30.5}": "1:30.5 at line 2 is read as 90.5 by YAML",
+    "seeds: 1\nseeds: 2": "seeds stands twice, the second time at line 3; keep one",
+    "overrides: {env.sticky: 0, env.sticky: 0.25}": "env.sticky stands twice",
+    "? [a]\n: 1": "line 2 has a key that is no name",
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), SURPRISES.items())
+def test_what_yaml_reads_as_something_else_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(f"games: glamkit/Catch-v0\n{text}\n")
+    with pytest.raises(GlamkitError, match=r"^in the sweep file .*study.yaml', ") as caught:
+        plan.read_file(path)
+    assert sentence in str(caught.value)
+
+
+def test_what_is_written_is_what_is_meant(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "games: glamkit/Catch-v0\npreset: debug\nseeds: [1, 2]\noverrides: {runtime.compile: off, runtime.record: no}\n"
+        'variants: {"on": {agent.context: reset}, 4: {imagination.starts: 4}, "010": }\n'
+    )
+    made = plan.make(**plan.read_file(path))
+    assert [entry.folder for entry in made.entries[:3]] == [
+        "Catch-v0/on-seed1",
+        "Catch-v0/4-seed1",
+        "Catch-v0/010-seed1",
+    ]
+    config = made.entries[1].config()
+    assert (config.runtime.compile, config.runtime.record, config.imagination.starts) == ("off", False, 4)
+    assert made.entries[0].config().agent.context == "reset"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"overrides": {"trainer": {"warmup": 50}, "trainer.warmup": 60}}, "overrides gives trainer.warmup twice"),
+        (
+            {"overrides": "agent.acting=prior", "variants": {"b": "agent.acting=posterior"}},
+            "overrides and variants.b both give agent.acting, as 'prior' and as 'posterior'",
+        ),
+        ({"variants": ["a:agent.acting=prior", "a:agent.acting=posterior"]}, "variants names 'a' twice"),
+        ({"variants": {"a": "agent.acting=prior agent.acting=posterior"}}, "variants.a gives agent.acting twice|twice"),
+    ],
+)
+def test_settings_of_a_batch_are_given_once(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(GlamkitError, match=sentence):
+        plan.make("glamkit/Catch-v0", preset="debug", **given)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ("trainer.seed=5", "overrides gives trainer.seed = 5, and seeds says which"),
+        ("env.game=Pong", "overrides and game both give env.game"),
+    ],
+)
+def test_an_ablation_refuses_an_override_that_no_run_would_follow(
+    tmp_path: Path, overrides: str, sentence: str
+) -> None:
+    with pytest.raises(GlamkitError, match=sentence):
+        Ablation("glamkit/Catch-v0", "debug", None, "modules", "1", tmp_path, overrides)

@@ -1,0 +1,131 @@
+"""A stopped evaluation keeps what is finished, and its rerun ends in the same report."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import finished
+
+from glamkit.config import preset
+from glamkit.errors import GlamkitError
+from glamkit.training import evaluation
+from glamkit.training.trainer import Trainer
+from glamkit.training.unfinished import EvaluationStoppedError
+
+CONFIG = preset(
+    "debug",
+    "evaluation.episodes=5 evaluation.games=3 trainer.env_steps=50 runtime.device=cpu",
+    game="glamkit/Catch-v0",
+)
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    return finished(CONFIG, tmp_path_factory.mktemp("run"))
+
+
+def report(trainer: Trainer, **given: Any) -> dict[str, Any]:
+    return evaluation.evaluate(trainer.agent, CONFIG, trainer.machine, trainer.step, **given)
+
+
+def after(looks: int) -> Any:
+    """Asks to stop at the look of that number."""
+    numbers = itertools.count(1)
+    return lambda: next(numbers) >= looks
+
+
+@pytest.mark.parametrize("looks", [1, 7, 15, 22])
+def test_a_stopped_evaluation_goes_on_to_the_same_report(trainer: Trainer, looks: int) -> None:
+    whole = report(trainer)
+    with pytest.raises(EvaluationStoppedError, match=r"stopped after \d of 5 episodes, which are kept: run it again"):
+        report(trainer, run=trainer.run, stop=after(looks))
+    assert len(list(trainer.run.unfinished.glob("*.pt"))) == 1
+    assert report(trainer, run=trainer.run) == whole
+    assert list(trainer.run.unfinished.iterdir()) == []
+
+
+def test_it_may_be_stopped_again_and_again(trainer: Trainer) -> None:
+    whole, parts = report(trainer), 0
+    while True:
+        try:
+            assert report(trainer, run=trainer.run, stop=after(4 * (parts + 1))) == whole
+            break
+        except EvaluationStoppedError:
+            parts += 1
+    assert parts > 2
+
+
+def test_stopped_again_while_known_steps_are_played_it_loses_nothing(trainer: Trainer) -> None:
+    with pytest.raises(EvaluationStoppedError):
+        report(trainer, run=trainer.run, stop=after(9))
+    (left,) = trainer.run.unfinished.glob("*.pt")
+    before = left.read_bytes()
+    with pytest.raises(EvaluationStoppedError):
+        report(trainer, run=trainer.run, stop=after(3))
+    assert left.read_bytes() == before
+    assert report(trainer, run=trainer.run) == report(trainer)
+
+
+def test_known_steps_are_played_without_the_model(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    usual = trainer.agent.act
+    monkeypatch.setattr(trainer.agent, "act", lambda *given, **named: calls.append(1) or usual(*given, **named))
+    report(trainer)
+    every = len(calls)
+    with pytest.raises(EvaluationStoppedError):
+        report(trainer, run=trainer.run, stop=after(9))
+    calls.clear()
+    report(trainer, run=trainer.run)
+    assert len(calls) == every - 9
+
+
+def test_the_stop_button_ends_it_in_one_sentence(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = trainer.agent.act
+    numbers = itertools.count()
+
+    def pressed(*given: Any, **named: Any) -> Any:
+        if next(numbers) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return usual(*given, **named)
+
+    monkeypatch.setattr(trainer.agent, "act", pressed)
+    with pytest.raises(GlamkitError, match=r"^the evaluation was stopped after \d of 5 episodes, which are kept"):
+        report(trainer, run=trainer.run)
+    monkeypatch.undo()
+    assert report(trainer, run=trainer.run) == report(trainer)
+
+
+def test_what_another_protocol_left_is_not_mixed_in(trainer: Trainer) -> None:
+    with pytest.raises(EvaluationStoppedError):
+        report(trainer, run=trainer.run, stop=after(7))
+    (left,) = trainer.run.unfinished.glob("*.pt")
+    data = left.read_bytes()
+    left.write_bytes(data[:100])  # damaged: it begins anew
+    assert report(trainer, run=trainer.run) == report(trainer)
+
+
+def test_a_stop_in_training_does_not_wait_for_an_evaluation(tmp_path: Path) -> None:
+    config = CONFIG.override(**{"evaluation.every": 49, "trainer.env_steps": 52})
+    once = finished(config, tmp_path / "once")
+    stopped = Trainer(config, tmp_path / "twice")
+    usual = stopped.agent.act
+    seen: list[int] = []
+
+    def pressed(frames: Any, *given: Any, **named: Any) -> Any:
+        seen.append(len(frames))
+        if seen.count(3) == 4:
+            stopped.stop_requested = True
+        return usual(frames, *given, **named)
+
+    stopped.agent.act = pressed  # type: ignore[method-assign]
+    assert list(stopped)[-1][:2] == ("stopped", 49)
+    again = Trainer(config, tmp_path / "twice")
+    kinds = [event.kind for event in again]
+    assert (kinds[0], kinds[-1]) == ("evaluation", "done")
+    files = [run.run.folder / "evaluations" / "000000049.json" for run in (once, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()
