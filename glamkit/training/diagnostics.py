@@ -126,9 +126,10 @@ def verdict(entries: Iterable[Mapping[str, Any]], config: Config) -> list[Findin
 
 def with_ways(findings: Iterable[Finding], record: LogSummary) -> Iterator[Finding]:
     """The findings; the first that asks for it says how a run is made longer, and which of them needs a new run."""
-    total, ways = record.config.trainer.env_steps, dict[str, str]()
-    if record.step < total:
-        ways["rain longer"] = f" {total - record.step:,} steps are still to come."
+    settings, ways = record.config.trainer, dict[str, str]()
+    total, left = settings.env_steps, settings.env_steps - record.step
+    if left >= settings.log_every:  # less may be missing from the log of a finished run
+        ways["rain longer"] = f" {left:,} steps are still to come."
     else:
         ways["rain longer"] = f" For that give the same run_dir a larger env_steps, such as {2 * total}."
     ways["raise |lower |lengthen |shorten |Explore |let a batch"] = " Other settings need another run_dir."
