@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import ParamSpec
 
 P = ParamSpec("P")
+DISTRIBUTION = "glamkit-rl"  # its name for pip; another project has `glamkit` there
 
 
 class GlamkitError(Exception):
@@ -38,6 +39,11 @@ def command(main: Callable[P, int | None]) -> Callable[P, int]:
             return 2
 
     return ended
+
+
+def install(extra: str) -> str:
+    """The command that adds one of the package's extras, for whoever lacks it."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
 
 
 def reason(error: BaseException) -> str:

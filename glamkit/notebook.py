@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import contextlib
 import html
@@ -17,12 +16,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from glamkit.errors import GlamkitError, nearest, reason
+from glamkit.config import parameters
+from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log, status
 from glamkit.runs.folder import Run, resolve
-
-INJECTED = "# Parameters"  # the first line of the cell that papermill adds after ours
-OWN = "PAPERMILL_"  # papermill's own parameters, as with --inject-paths
 
 
 def shell() -> Any:
@@ -44,38 +41,33 @@ def is_interactive(choice: bool | None = None) -> bool:
     return bool(getattr(getattr(shell(), "kernel", None), "_allow_stdin", False))
 
 
-def check_parameters(cells: Sequence[str] | None = None) -> None:
-    """Refuses a papermill parameter that the notebook does not have; papermill itself only warns of it.
+def check_parameters(cells: Sequence[str] | None = None, values: dict[str, Any] | None = None) -> None:
+    """Checks the parameters by name and type, and puts values back as their annotations want them.
+
+    From then on a name that nothing stands behind gets a sentence too, as where cells run out of order.
 
     Args:
         cells: the code of the cells that ran so far; by default those of this notebook.
+        values: what the names stand for; by default in this notebook.
 
     Raises:
-        GlamkitError: an unknown name, with the nearest right one.
+        GlamkitError: see `parameters.check`.
     """
-    if cells is None:
-        cells = getattr(shell(), "user_ns", {}).get("In", [])
-    known: list[str] = []
-    for cell in cells:
-        injected = cell.startswith(INJECTED)
-        for name in assigned(cell):
-            if injected and name not in known and not name.startswith(OWN):
-                raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
-            known.append(name)
+    now = getattr(shell(), "user_ns", {}) if values is None else values
+    now |= parameters.check(now.get("In", []) if cells is None else cells, now)
+    if hasattr(shell(), "set_custom_exc"):
+        shell().set_custom_exc((NameError,), _explain)
 
 
-def assigned(code: str) -> list[str]:
-    """The names a cell gives a value to, at its top level; none for code that is no plain Python."""
-    try:
-        body = ast.parse(code).body
-    except SyntaxError:
-        return []
-    targets = [
-        target
-        for line in body
-        for target in (line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)])
-    ]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+def _explain(shell: Any, kind: type[NameError], error: NameError, trace: Any, tb_offset: int | None = None) -> None:
+    """Shows a NameError of a notebook's own line as one sentence, others as they are."""
+    last = trace
+    while last.tb_next is not None:
+        last = last.tb_next
+    if last.tb_frame.f_code.co_name == "<module>" and last.tb_frame.f_globals is shell.user_ns:
+        sentence = parameters.missing(error.name or "", parameters.stated(shell.user_ns.get("In", [])))
+        error._render_traceback_ = lambda: [f"{kind.__name__}: {sentence}"]  # type: ignore[attr-defined]
+    shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
 
 
 def alone(bundle: Any, sentence: str) -> Any:
@@ -114,7 +106,7 @@ def check_names(notebook: Path, names: Iterable[str]) -> None:
     """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    known = [name for cell in tagged for name in assigned(cell)]
+    known = [name for cell in tagged for name in parameters.assigned(cell)]
     for name in names:
         if name not in known:
             raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
@@ -152,13 +144,13 @@ def place(target: str | None = None) -> tuple[Path, list[str]]:
 
 
 def require(module: str) -> None:
-    """Makes sure that a package is installed.
+    """Makes sure that a package of the extra `lab` is installed.
 
     Raises:
         GlamkitError: it is not.
     """
     if importlib.util.find_spec(module) is None:
-        raise GlamkitError(f"{module} is not installed: pip install {module}")
+        raise GlamkitError(f"{module} is not installed: {install('lab')}.")
 
 
 class Bar:

@@ -109,7 +109,7 @@ def test_the_commands_make_an_environment_and_end_where_a_step_fails(number: int
         ["bash", "-euc", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=60
     )
     ends = (
-        ["pip install -e .", "glamkit train Pong --preset quick --seed 1 --run-dir runs/pong-quick"],
+        ["pip install -e .[lab]", "glamkit train Pong --preset quick --seed 1 --run-dir runs/pong-quick"],
         ["pip install -e .[test]", "python -m pytest"],
     )
     assert done.stdout.splitlines() == ["python3 -m venv .venv", *ends[number]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 
 import yaml
@@ -11,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from glamkit.bench import builds
+from glamkit.errors import DISTRIBUTION
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TEXT = (ROOT / "environment.yml").read_text()
@@ -28,8 +31,13 @@ def specifiers(lines: list[str]) -> dict[str, SpecifierSet]:
 
 
 CORE = specifiers(PROJECT["dependencies"])
+EXTRAS = PROJECT["optional-dependencies"]
+LAB = specifiers(EXTRAS["lab"])
 CONDA = specifiers([line for line in ENVIRONMENT["dependencies"] if isinstance(line, str)])
 (PIP,) = [part["pip"] for part in ENVIRONMENT["dependencies"] if isinstance(part, dict)]
+WIDGETS = {"glamkit.analysis.studio.widget", "glamkit.analysis.variation.step_slider"}
+MODULES = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / "glamkit").rglob("*.py"))
+BASE = {".".join(path.parts).removesuffix(".__init__") for path in MODULES if path.name != "__main__"} - WIDGETS
 SWITCHED_OFF = specifiers(re.findall(r"^  # - (\S+)", TEXT, re.M))
 
 
@@ -39,7 +47,7 @@ def test_conda_and_pip_install_the_same_packages_in_the_same_versions() -> None:
     assert python == SpecifierSet(PROJECT["requires-python"])
     assert "pip" in CONDA, "conda warns if pip is used without being named"
     both = {name: versions for name, versions in {**CONDA, **pip}.items() if name != "pip"}
-    assert both == CORE
+    assert both == CORE | LAB
     assert not set(CONDA) & set(pip), "named twice"
 
 
@@ -49,7 +57,7 @@ def test_the_checkout_itself_is_installed() -> None:
 
 def test_everything_comes_from_conda_forge() -> None:
     assert ENVIRONMENT["channels"] == ["conda-forge", "nodefaults"]
-    assert ENVIRONMENT["name"] == PROJECT["name"]
+    assert ENVIRONMENT["name"] == "glamkit"
 
 
 def test_mamba_is_one_line_that_is_switched_off() -> None:
@@ -68,5 +76,35 @@ def test_the_games_come_from_where_they_are_shipped() -> None:
 
 
 def test_nothing_needs_cuda() -> None:
-    extras = PROJECT["optional-dependencies"].values()
-    assert not {"mamba-ssm", "causal-conv1d"} & set(CORE).union(*map(specifiers, extras))
+    assert not {"mamba-ssm", "causal-conv1d"} & set(CORE).union(*map(specifiers, EXTRAS.values()))
+
+
+def test_messages_name_the_distribution_and_its_extras() -> None:
+    assert PROJECT["name"] == DISTRIBUTION
+    library = [path for kind in ("*.py", "*.md", "*.ipynb") for path in sorted((ROOT / "glamkit").rglob(kind))]
+    texts = {path: path.read_text() for path in [*library, *(ROOT / "notebooks").rglob("*.ipynb")]}
+    assert [str(path) for path, text in texts.items() if "glamkit[" in text] == [], "that is another project on PyPI"
+    asked = [name for text in texts.values() for name in re.findall(r"\binstall\(['\"](\w+)['\"]\)", text)]
+    assert {"lab", "hub", "cluster", "tensorboard"} == set(asked) <= set(EXTRAS)
+
+
+def test_what_tests_need_is_in_one_extra() -> None:
+    (ours,) = [need for need in map(Requirement, EXTRAS["test"]) if need.name == DISTRIBUTION]
+    assert ours.extras == {"hub", "lab", "tensorboard"}
+
+
+def test_the_base_works_without_what_notebooks_need() -> None:
+    """All modules but the two of widgets; `train` and `evaluate` start none of JupyterLab's packages."""
+    names = ["jupyterlab", "ipykernel", "ipywidgets", "anywidget", "papermill", "IPython", "nbclient", "jupyter_client"]
+    program = f"""
+import sys, importlib
+for name in {names}: sys.modules[name] = None
+for name in {sorted(BASE)}: importlib.import_module(name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    blocked = program + "from glamkit import cli\nsys.exit(cli.main(sys.argv[1:]))"
+    for words in ("notebook 02_train", "lab"):
+        command = [sys.executable, "-c", blocked, *words.split()]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and done.stderr.endswith("is not installed: pip install 'glamkit-rl[lab]'.\n")

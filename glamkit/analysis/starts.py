@@ -26,6 +26,7 @@ KINDS = {
     "episode": "at the beginnings of episodes, the best return first",
 }
 LEAD = 4  # steps between a start and what it is chosen for: a dream has to predict it
+AHEAD, SEEN = 12, 2  # steps to a reward from a good start, and of its game that are seen at least before it
 RECENT = 2000  # steps searched for surprises: a second or two of encoding with the full-size model
 
 
@@ -70,6 +71,22 @@ def find_starts(
     if not kept:
         raise GlamkitError(f"no stored step is a start by {by!r}; choose starts by 'random' or 'surprise'.")
     return kept[:count]
+
+
+def good_start(opened: LoadedRun, context: int | None = None) -> Start:
+    """A start to play from: a reward is on its way, and the game that it belongs to has been seen.
+
+    Gains come before penalties, then the largest, then the newest. Without any such reward it is a random start.
+    """
+    first, last = bounds(opened, context)
+    values, ends, oldest = ordered(opened, "rewards"), ordered(opened, "terminations"), opened.replay.oldest
+    for place in sorted(map(int, np.flatnonzero(values)), key=lambda place: (-values[place], -place)):
+        before = np.flatnonzero(ends[:place])
+        seen = int(before[-1]) + 1 + SEEN if len(before) else 0
+        step = oldest + max(place - AHEAD, seen)
+        if first <= step <= min(last, oldest + place - LEAD):
+            return Start(step, f"{oldest + place - step} steps before a reward of {values[place]:+g}")
+    return find_starts(opened, "random", 1, 0, context)[0]
 
 
 def bounds(opened: LoadedRun, context: int | None = None, ahead: int = 0) -> tuple[int, int]:

@@ -27,6 +27,7 @@ REBUILD = f"{TOOLS} && MAMBA_FORCE_BUILD=TRUE {PIP} --no-cache-dir --force-reins
 TOOLKIT = Path("/usr/local/cuda")  # where NVIDIA's installers put CUDA
 # The CUDA versions for which the torch versions that glamkit allows can be had ready-made.
 WHEELS = ("12.6", "12.8", "13.0")
+TORCH = "torch>=2.8,<2.14"  # as in pyproject.toml
 
 
 class Build(NamedTuple):
@@ -102,7 +103,7 @@ def torch_for(driver: str) -> str:
     if not fitting:
         return f"update the NVIDIA driver to one for CUDA {WHEELS[0]} or newer"
     index = f"https://download.pytorch.org/whl/cu{fitting[-1].replace('.', '')}"
-    return f"pip install --force-reinstall 'torch>=2.8,<2.14' --index-url {index}"
+    return f"pip install --force-reinstall '{TORCH}' --index-url {index}"
 
 
 def driver_too_old(build: Build) -> bool:

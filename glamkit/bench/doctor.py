@@ -1,13 +1,13 @@
 """What this machine can do, in plain words, and the command that mends what it cannot.
 
 Every `check_*` is a pure function of what was found, so that the tests can show it machines they do not have;
-`CHECKS` at the end says where its arguments are found. Nothing heavy is imported before it is examined.
+`PROBES` at the end says where its arguments are found. Nothing heavy is imported before it is examined.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import io
 import os
 import shutil
@@ -19,10 +19,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from glamkit.bench import builds
 from glamkit.bench.builds import Build, driver_too_old, explain_import_error, find_build, find_compiler, torch_for
+from glamkit.errors import DISTRIBUTION, install
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-INSTALL = "pip install -e ."
+LAB = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "papermill")  # the extra `lab`
 OURS = "It is optional: glamkit's own scan gives the same results, on CUDA GPUs by kernels of its own."
 
 
@@ -47,23 +49,23 @@ def check_packages(requirements: Iterable[str], installed: Mapping[str, str]) ->
     """Whether all packages that glamkit asks for are there, in the versions it asks for."""
     from packaging.requirements import Requirement
 
-    wrong = []
+    wrong = {}
     for need in map(Requirement, requirements):
         if need.marker is None or need.marker.evaluate({"extra": ""}):
             found = installed.get(need.name.lower().replace("_", "-"))
-            if found is None:
-                wrong.append(f"{need.name} is missing")
-            elif not need.specifier.contains(found, prereleases=True):
-                wrong.append(f"{need.name} is {found}, but {need.specifier} is needed")
+            if found is None or not need.specifier.contains(found, prereleases=True):
+                said = "missing" if found is None else f"{found}, but {need.specifier} is needed"
+                wrong[f"'{need.name}{need.specifier}'"] = f"{need.name} is {said}"
     if wrong:
-        return DoctorFinding("packages", "problem", "; ".join(wrong) + ".", INSTALL)
+        return DoctorFinding("packages", "problem", "; ".join(wrong.values()) + ".", f"pip install {' '.join(wrong)}")
     return DoctorFinding("packages", "ok", "everything glamkit asks for is installed.")
 
 
 def check_torch(build: Build, error: str, threads: int, cores: int, limit: str | None = None) -> DoctorFinding:
     """Whether torch imports, for what it was built, and how many threads it takes; `limit` is OMP_NUM_THREADS."""
     if error:
-        return DoctorFinding("torch", "problem", f"torch cannot be imported ({error}).", INSTALL)
+        said = f"torch cannot be imported ({error})."
+        return DoctorFinding("torch", "problem", said, f"pip install --force-reinstall '{builds.TORCH}'")
     kind = f"built for CUDA {build.torch_cuda}" if build.torch_cuda else "a CPU build"
     said = f"torch {build.torch}, {kind}; on the CPU it uses {threads} of {cores} cores"
     if limit and threads < cores:
@@ -77,13 +79,10 @@ def check_device(build: Build, gpus: list[str], apple: bool = False) -> DoctorFi
         return DoctorFinding("device", "ok", f"{len(gpus)} CUDA GPU(s): {', '.join(gpus)}.")
     if not build.driver:
         said = "no NVIDIA driver was found: everything runs on the CPU."
-        return DoctorFinding(
-            "device", "ok", said + (" The Apple GPU can be asked for with device=mps." if apple else "")
-        )
+        said += " The Apple GPU can be asked for with device=mps." if apple else ""
+        return DoctorFinding("device", "ok", said)
     if not build.torch_cuda:
-        said = (
-            f"the NVIDIA driver can run CUDA {build.driver}, but torch is a CPU build, so everything runs on the CPU."
-        )
+        said = f"the NVIDIA driver can run CUDA {build.driver}, but torch is a CPU build: everything runs on the CPU."
         return DoctorFinding("device", "note", said, torch_for(build.driver))
     if driver_too_old(build):
         said = f"torch was built for CUDA {build.torch_cuda}, but the NVIDIA driver only goes up to {build.driver}."
@@ -138,9 +137,8 @@ def check_compiler(compiler: str, error: str) -> DoctorFinding:
         said = "Python's headers (Python.h) are missing, so torch.compile cannot be used."
         return DoctorFinding("compiler", "note", said, "apt-get install -y python3-dev")
     if error:
-        return DoctorFinding(
-            "compiler", "note", f"{compiler} does not work ({error}).", "apt-get install -y g++ python3-dev"
-        )
+        said = f"{compiler} does not work ({error})."
+        return DoctorFinding("compiler", "note", said, "apt-get install -y g++ python3-dev")
     return DoctorFinding("compiler", "ok", f"torch.compile can use {compiler}.")
 
 
@@ -149,17 +147,18 @@ def check_atari(error: str, versions: str) -> DoctorFinding:
     if not error:
         return DoctorFinding("atari", "ok", f"Pong runs ({versions}); the ROMs of all games come with ale-py.")
     if error.startswith(("FileNotFoundError", "NotADirectoryError", "OSError")):
-        mend = "pip install --force-reinstall --no-deps ale-py"
-        if os.environ.get("ALE_ROMS_DIR"):
-            mend = "unset ALE_ROMS_DIR"
+        own = os.environ.get("ALE_ROMS_DIR")
+        mend = "unset ALE_ROMS_DIR" if own else "pip install --force-reinstall --no-deps ale-py"
         return DoctorFinding("atari", "problem", f"a ROM cannot be opened ({error}).", mend)
-    return DoctorFinding(
-        "atari", "problem", f"Pong does not start ({error}).", "pip install --upgrade ale-py gymnasium"
-    )
+    said = f"Pong does not start ({error})."
+    return DoctorFinding("atari", "problem", said, "pip install --upgrade ale-py gymnasium")
 
 
-def check_jupyter(kernel: str, python: str) -> DoctorFinding:
-    """Whether the notebooks' kernel `python3` exists and runs this Python and not another one."""
+def check_jupyter(kernel: str, python: str, missing: str = "") -> DoctorFinding:
+    """Whether JupyterLab is here, and the notebooks' kernel `python3` runs this Python and not another one."""
+    if missing:
+        said = f"{missing} is not installed: training and evaluating go without, the notebooks do not."
+        return DoctorFinding("jupyter", "note", said, install("lab"))
     mend = f"{python} -m ipykernel install --sys-prefix"
     if not kernel:
         return DoctorFinding("jupyter", "problem", "there is no Jupyter kernel named python3.", mend)
@@ -174,9 +173,8 @@ def check_browser(path: str) -> DoctorFinding:
     """A chromium for the tests that open notebooks; nothing else needs it."""
     if path:
         return DoctorFinding("browser", "ok", f"the browser tests use {path}.")
-    return DoctorFinding(
-        "browser", "note", "no chromium: the browser tests are skipped.", "apt-get install -y chromium"
-    )
+    said = "no chromium: the browser tests are skipped."
+    return DoctorFinding("browser", "note", said, "apt-get install -y chromium")
 
 
 def check_disk(free: int, folder: str) -> DoctorFinding:
@@ -192,10 +190,14 @@ def find_browser() -> str:
 
 def probe_packages() -> DoctorFinding:
     """`check_packages` of what is installed here."""
-    distributions = [(item.metadata["Name"] or "", item.version) for item in metadata.distributions()]
+    found = [(item.metadata["Name"] or "", item.version) for item in metadata.distributions()]
     # Reversed, so that of two with one name the first on the path is kept, which is the one that is imported.
-    installed = {name.lower().replace("_", "-"): version for name, version in reversed(distributions)}
-    return check_packages(metadata.requires("glamkit") or [], installed)
+    installed = {name.lower().replace("_", "-"): version for name, version in reversed(found)}
+    owners = metadata.packages_distributions().get("glamkit", [])  # another project has files of that name too
+    if not owners:
+        return DoctorFinding("packages", "note", "glamkit is read from a folder, not installed.", "pip install -e .")
+    needs = metadata.requires(DISTRIBUTION if DISTRIBUTION in owners else owners[0])
+    return check_packages(needs or [], installed)
 
 
 def probe_torch() -> DoctorFinding:
@@ -277,6 +279,8 @@ def probe_atari() -> DoctorFinding:
 
 def probe_jupyter() -> DoctorFinding:
     """`check_jupyter` of the kernel that papermill and JupyterLab start."""
+    if missing := next((name for name in LAB if importlib.util.find_spec(name) is None), ""):
+        return check_jupyter("", sys.executable, missing)
     specs = importlib.import_module("jupyter_client.kernelspec")
     try:
         kernel = specs.KernelSpecManager().get_kernel_spec("python3").argv[0]

@@ -170,6 +170,7 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
     from glamkit import notebook
     from glamkit.runs import resolve
 
+    notebook.require("papermill")
     source = notebook.find(name)
     given = dict(parameters)
     if len(given) < len(parameters):

@@ -138,7 +138,7 @@ def report(
 ) -> None:
     """Compare finished runs with published methods.
 
-    RUNS are run folders, folders that hold some, or score files as --save writes them.
+    RUNS are run folders, folders that hold some, shared files, names of shipped runs, or score files of --save.
     """
     from glamkit.report import Report, page, published_json, score_table
 
@@ -184,6 +184,8 @@ def _save(made: Report, folder: str) -> None:
 @click.argument("other", metavar="RUN_B")
 def compare(one: str, other: str) -> None:
     """Say in what two runs differ.
+
+    They are run folders, shared files, or names of shipped runs.
 
     And whether their scores differ beyond the spread between seeds.
     """

@@ -22,9 +22,10 @@ from glamkit.notebook import Table
 from glamkit.plotting import count
 from glamkit.report import results
 from glamkit.runs import provenance
-from glamkit.runs.folder import Run, resolve
+from glamkit.runs.folder import Run
 from glamkit.sweeps.job import Job
 from glamkit.sweeps.summary import interval, student
+from glamkit.training.shared_runs import locate
 
 SEED = "trainer.seed"
 HEADER = ("", "what", "A", "B")
@@ -57,7 +58,7 @@ class Comparison:
     """Two runs, side by side.
 
     Args:
-        one: a run folder; a relative path counts from the checkout.
+        one: a run folder, a shared file, or the name of a shipped run; a relative path counts from the checkout.
         other: another.
 
     Raises:
@@ -65,7 +66,7 @@ class Comparison:
     """
 
     def __init__(self, one: str | Path, other: str | Path) -> None:
-        folders = [resolve(one).absolute(), resolve(other).absolute()]
+        folders = [locate(one).folder.absolute(), locate(other).folder.absolute()]
         if folders[0].resolve() == folders[1].resolve():
             raise GlamkitError(f"{one} and {other} are the same run; name two.")
         self.neighbours = {run.folder: PeerRun(run.config(), score) for run, score in beside(folders)}
@@ -175,7 +176,9 @@ def beside(folders: Sequence[Path]) -> Iterator[tuple[Run, float]]:
     """The two runs and the finished ones in the folders around them; what cannot be read there is no neighbour."""
     for folder in folders:
         Run(folder).config()  # these two have to be runs
-    around = {path.parent for folder in folders for path in sorted(folder.parent.glob("*/config.json"))[:MANY]}
+    own = [folder for folder in folders if not Run(folder).shared_file.exists()]  # others lie in a cache
+    around = {path.parent for folder in own for path in sorted(folder.parent.glob("*/config.json"))[:MANY]}
+    around |= set(folders)
     for place in sorted(around):
         try:
             run = Run(place)
@@ -223,8 +226,14 @@ def welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float] |
 
 
 def parting(one: Run, other: Run) -> int | None:
-    """The step of the first line at which two logs differ but for times; None where they do not."""
-    for ours, theirs in zip_longest(lines(one), lines(other)):
+    """The step of the first line at which two logs differ but for times; None where they do not.
+
+    A shared run's log holds all episodes and only some of the other lines.
+    """
+    logs = [lines(one), lines(other)]
+    if one.shared_file.exists() or other.shared_file.exists():
+        logs = [[line for line in log if line.get("kind") == "episode"] for log in logs]
+    for ours, theirs in zip_longest(*logs):
         if ours != theirs:
             return int((ours or theirs)["step"])
     return None

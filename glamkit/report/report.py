@@ -17,6 +17,7 @@ from glamkit.report import aggregates, results
 from glamkit.report.aggregates import Improvement, Interval
 from glamkit.report.results import Result
 from glamkit.runs.folder import resolve
+from glamkit.training.shared_runs import unpacked
 
 AGAINST = ("SimPLe", "TWM", "IRIS", "DreamerV3 (Nature, 2024 code)", "STORM", "DIAMOND")
 REPEATS = 2000
@@ -66,7 +67,7 @@ class Report:
     """Everything the tables, figures and notes are made of.
 
     Args:
-        runs: run folders, or folders that hold some.
+        runs: run folders, folders that hold some, shared files, or names of shipped runs.
         files: result files of others, in the form of atari100k_scores.json.
         against: published methods to be shown game by game; names of `scores.published`, or ``all``.
         repeats: of the bootstrap.
@@ -86,7 +87,7 @@ class Report:
         if not 1 <= self.repeats <= 1_000_000:
             raise GlamkitError(f"repeats = {self.repeats} is outside 1 to 1000000.")
         self.against = read_methods(against)
-        self.results, self.left_out = results.collect(runs)
+        self.results, self.left_out = results.collect([unpacked(run) for run in runs])
         self.groups = results.group(self.results)
         self.published = dict(atari100k.published())
         self.others: dict[str, Method] = {}
@@ -186,9 +187,10 @@ def read_methods(names: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def read_paths(text: str) -> list[Path]:
-    """Paths with commas between; relative ones count from the checkout."""
-    return [resolve(part.strip()) for part in text.split(",") if part.strip()]
+def read_paths(text: str) -> list[str | Path]:
+    """Paths with commas between; relative ones count from the checkout. Names of shipped runs stay names."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return [resolve(part) if resolve(part).exists() else part for part in parts]
 
 
 def runs(count: int) -> str:

@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,15 @@ class Run:
         if data["format"] > FORMAT:
             raise GlamkitError(f"{self.config_file} was written by a newer glamkit; update glamkit to read it.")
         return Config.from_dict(data.get("config"))
+
+
+def nearby(folder: Path) -> str:
+    """The runs in a folder, or beside one that is not there, for the end of a sentence; empty where there are none."""
+    place = folder if folder.is_dir() else folder.parent
+    known = {path.parent for depth in ("*", "*/*") for path in place.glob(f"{depth}/config.json")}
+    runs = sorted(known, key=lambda path: (-SequenceMatcher(None, path.name, folder.name).ratio(), path))
+    names = ", ".join(str(path) for path in runs[:3])
+    return f"; runs nearby: {names}" + (f" and {len(runs) - 3} more" if len(runs) > 3 else "") if runs else ""
 
 
 def resolve(run_dir: str | Path) -> Path:

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from glamkit import __version__
 from glamkit.config import Config
 from glamkit.errors import GlamkitError
 from glamkit.runs.folder import Run, replace_text
@@ -30,8 +31,8 @@ from glamkit.runtime import device_name
 FORMAT = 1
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = (
-    "glamkit", "torch", "numpy", "gymnasium", "ale-py", "opencv-python-headless", "pillow", "matplotlib", "papermill",
-    "ipykernel", "triton", "mamba-ssm", "causal-conv1d",
+    "torch", "numpy", "gymnasium", "ale-py", "opencv-python-headless", "pillow", "matplotlib",
+    "papermill", "ipykernel", "triton", "mamba-ssm", "causal-conv1d",
 )  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def git_state(folder: Path) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that can change a result, as far as they are installed."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "glamkit": __version__}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

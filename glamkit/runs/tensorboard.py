@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, install
 from glamkit.runs.folder import Run, resolve
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def writer_class() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise GlamkitError("TensorBoard is not installed: pip install 'glamkit[tensorboard]'.") from None
+        raise GlamkitError(f"TensorBoard is not installed: {install('tensorboard')}.") from None
     return SummaryWriter
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, install
 from glamkit.sweeps.job import Job
 from glamkit.sweeps.pool import (
     PATIENCE,
@@ -51,9 +51,7 @@ class Cluster:
         try:
             self.ray = importlib.import_module("ray")
         except ImportError:
-            raise GlamkitError(
-                "engine = 'ray' needs Ray, which is not installed: pip install 'glamkit[cluster]'."
-            ) from None
+            raise GlamkitError(f"engine = 'ray' needs Ray, which is not installed: {install('cluster')}.") from None
         try:
             self.ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, ignore_reinit_error=True)
         except (ConnectionError, RuntimeError, ValueError) as error:

@@ -17,14 +17,14 @@ from typing import Any
 
 from glamkit.config import coerce
 from glamkit.errors import GlamkitError, nearest
-from glamkit.notebook import Table
+from glamkit.notebook import Table, require
 from glamkit.plotting import Picture
 from glamkit.runs.folder import resolve
 from glamkit.sweeps import plan as planning
 from glamkit.sweeps import status_table, summary
 from glamkit.sweeps.cost import DAY, Estimate
 from glamkit.sweeps.job import Job, JobProgress
-from glamkit.sweeps.plan import NOTEBOOK, SweepPlan
+from glamkit.sweeps.plan import SweepPlan
 from glamkit.sweeps.pool import Local
 from glamkit.sweeps.ray import Cluster
 
@@ -85,8 +85,7 @@ class Sweep:
             GlamkitError: a folder holds another experiment, a run failed for good, or it was stopped.
         """
         retries = coerce("retries", retries, int)
-        if not NOTEBOOK.exists():
-            raise GlamkitError(f"{NOTEBOOK} is not there; install glamkit from a checkout: pip install -e .")
+        require("papermill")
         if retries < 0:
             raise GlamkitError(f"retries = {retries} is outside its range: at least 0.")
         for job in self.jobs:

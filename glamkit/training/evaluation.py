@@ -280,7 +280,7 @@ def evaluate_run(
     seed = coerce("seed", seed, int)
     if seed < 0:
         raise GlamkitError(f"seed = {seed} is outside its range: at least 0.")
-    opened = open_run(run_dir, checkpoint)
+    opened = open_run(run_dir, checkpoint, snapshots=False)
     if opened.step not in kept(opened.run):
         raise GlamkitError(
             f"step {opened.step:,} of {opened.run.folder} is a snapshot, rounded, which is there to be looked at; "

@@ -1,11 +1,12 @@
 """A run opened to be looked into: its agent and its stored steps, read-only.
 
 Nothing here takes part in training. No file of the run is written, moved or removed, so a run may be opened while it is
-being trained; what is seen then is its newest checkpoint.
+being trained; what is seen then is its newest checkpoint or snapshot.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.agent import Agent
 from glamkit.models.world_model import WorldModel
 from glamkit.runs.files import read_json
-from glamkit.runs.folder import Run
+from glamkit.runs.folder import Run, nearby
 from glamkit.runtime import Machine, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
 from glamkit.training.checkpoint import ReplayPart, parts, read_part
@@ -97,7 +98,7 @@ class LoadedRun(NamedTuple):
     actions: tuple[str, ...]  # their names
 
 
-def open_run(what: str | Path, checkpoint: int | None = None) -> LoadedRun:
+def open_run(what: str | Path, checkpoint: int | None = None, snapshots: bool = True) -> LoadedRun:
     """Opens a run without disturbing whoever may be training it.
 
     It opens wherever it can: a device that it was trained on and that is not here gives way to `auto`.
@@ -107,11 +108,15 @@ def open_run(what: str | Path, checkpoint: int | None = None) -> LoadedRun:
             the checkout.
         checkpoint: the step it was saved at; None takes the newest. That of a snapshot will do too: then the agent
             is as it was at that step, and the stored steps are those of the newest checkpoint.
+        snapshots: whether None may take a snapshot that is newer than the newest checkpoint, as in a run that is
+            still training; who needs weights that are not rounded says no.
 
     Raises:
         GlamkitError: it holds no run, no checkpoint (or not that one, or a foreign one), or no stored steps.
     """
     run = locate(what)
+    if not run.started:
+        raise GlamkitError(f"{run.folder} holds no run: there is no config.json in it{nearby(run.folder)}.")
     config = run.config()
     wanted = None if checkpoint is None else coerce("checkpoint", checkpoint, int)
     early = wanted if wanted in checkpoints.steps(run.snapshots) and wanted not in kept(run) else None
@@ -122,7 +127,13 @@ def open_run(what: str | Path, checkpoint: int | None = None) -> LoadedRun:
     replay = Recording(run, step, config, machine.device)
     names = _action_names(config, agent.world_model.actions)
     opened = LoadedRun(run, config, step, agent, machine, replay, names)
-    return opened if early is None else at(opened, early)
+    if early is not None:
+        return at(opened, early)
+    newer = [number for number in checkpoints.steps(run.snapshots) if number > step]
+    if wanted is None and snapshots and newer:
+        with contextlib.suppress(GlamkitError):  # damaged: the checkpoint will do
+            return at(opened, newer[-1])
+    return opened
 
 
 def at(opened: LoadedRun, step: int) -> LoadedRun:

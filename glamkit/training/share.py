@@ -49,7 +49,7 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS, rights
         GlamkitError: the folder holds no run with a checkpoint, or the file cannot be written.
     """
     steps = coerce("steps", steps, int)
-    loaded = open_run(run_dir)
+    loaded = open_run(run_dir, snapshots=False)
     run, replay = loaded.run, loaded.replay
     least = loaded.config.replay.sequence_length + loaded.config.imagination.context_length
     if steps < least:

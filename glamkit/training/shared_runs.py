@@ -32,10 +32,10 @@ import safetensors.torch
 import torch
 
 from glamkit.config import Config
-from glamkit.errors import GlamkitError, nearest, reason
+from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log
 from glamkit.runs.files import read_bytes, replace, replace_text
-from glamkit.runs.folder import SHARED, Run, resolve
+from glamkit.runs.folder import SHARED, Run, nearby, resolve
 from glamkit.training import checkpoint
 
 FORMAT = 1
@@ -68,8 +68,19 @@ def locate(what: str | Path) -> Run:
     raise GlamkitError(
         f"{str(what)!r} is no run folder, shared file or shipped run; {nearest(what, names)}"
         if plain and names
-        else f"{folder} is no run folder and no shared file."
+        else f"{folder} is no run folder and no shared file{nearby(folder)}."
     )
+
+
+def unpacked(what: str | Path) -> Path:
+    """The run folder behind a shared file, a shipped run's name or ``hub:OWNER/NAME``; else the path as it is.
+
+    Raises:
+        GlamkitError: the file is damaged or cannot be fetched.
+    """
+    path = Path(what)
+    shared = path.suffix == SUFFIX or str(what).startswith(HUB) or (str(what) in shipped() and not path.exists())
+    return locate(what).folder if shared and not path.is_dir() else path
 
 
 def shipped() -> dict[str, Path]:
@@ -88,7 +99,7 @@ def require_hub() -> Any:
     try:
         return importlib.import_module("huggingface_hub")
     except ImportError:
-        raise GlamkitError("the hub needs huggingface_hub: pip install huggingface_hub") from None
+        raise GlamkitError(f"the hub needs huggingface_hub, which is not installed: {install('hub')}.") from None
 
 
 def fetch(repo: str) -> Path:
@@ -141,6 +152,8 @@ def _fill(folder: Path, file: Path, entries: Mapping[str, bytes], about: Mapping
         weights = safetensors.torch.load(entries["agent.safetensors"])
     except Exception as error:  # a stranger's file can be damaged in any way
         raise GlamkitError(f"{file} is damaged: its weights cannot be read ({reason(error)}).") from None
+    if isinstance(about["provenance"], dict):
+        replace_text(run.provenance_file, json.dumps(about["provenance"]))
     state = {"agent": weights, "step": step, "replay": {"count": step, "generator": torch.Generator().get_state()}}
     checkpoint.write(run.checkpoints / f"{step:09d}.pt", step, state)
     if _object(file, "evaluation.json", entries["evaluation.json"]):

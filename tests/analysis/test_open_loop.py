@@ -11,7 +11,7 @@ from tiny_runs import finished, short
 
 from glamkit.analysis import rollouts
 from glamkit.analysis.open_loop import Curve, OpenLoop, far, measure_open_loop, movement_seen, moving
-from glamkit.analysis.starts import LEAD, Start, bounds, find_starts, ordered, surprise
+from glamkit.analysis.starts import AHEAD, LEAD, SEEN, Start, bounds, find_starts, good_start, ordered, surprise
 from glamkit.errors import GlamkitError
 from glamkit.training.load import LoadedRun, open_run
 
@@ -71,6 +71,19 @@ def test_episodes_are_told_by_their_return(opened: LoadedRun, monkeypatch: pytes
     gains = [float(start.why.split()[1].rstrip(",")) for start in first]
     assert gains == sorted(gains, reverse=True)
     assert first[0].why == f"return +5, steps {ends[1] + 1} to {ends[2]}" and first[0].step == ends[1] + 1 + 8
+
+
+def test_a_good_start_is_some_steps_before_a_gain(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed, ends = torch.zeros_like(opened.replay.rewards), np.flatnonzero(ordered(opened, "terminations"))
+    monkeypatch.setattr(opened.replay, "rewards", changed)
+    assert good_start(opened) == find_starts(opened, "random", 1)[0]
+    changed[ends] = -1.0  # nothing has been overwritten, so rows are step numbers
+    assert good_start(opened) == Start(ends[-2] + 3, "9 steps before a reward of -1")
+    changed[ends[3]] = 1.0
+    assert good_start(opened).step == max(ends[3] - AHEAD, ends[2] + 1 + SEEN)
+    monkeypatch.setattr(opened.replay, "terminations", torch.zeros_like(opened.replay.terminations))
+    assert good_start(opened).step == ends[3] - AHEAD
+    assert good_start(opened, context=60).step >= 60
 
 
 MISTAKES = {

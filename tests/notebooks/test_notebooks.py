@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from books import TRAIN, Result, command, last_step, papermill
 from conftest import ROOT
 
-from glamkit.config import preset
+from glamkit.config import parameters, preset
 from glamkit.errors import GlamkitError
 from glamkit.notebook import check_parameters
 from glamkit.runs import log as run_log
@@ -168,6 +169,75 @@ def test_parameters_are_checked_by_name() -> None:
         check_parameters([ours, '# Parameters\nsteps = 1\ngane = "Breakout"\n'])
     with pytest.raises(GlamkitError, match="unknown parameter 'seed'; allowed: game, steps"):
         check_parameters([ours, "# Parameters\nseed = 1\n"])
+
+
+CELL = 'horizon: int = 15  # steps\nrate: float = 1.0\ngame: str = "Pong"\nresume: bool = True\nstart: int = None\n'
+CELL += "variants: dict = None\n"
+FINE = {"horizon": 15, "rate": 1.0, "game": "Pong", "resume": True, "start": None, "variants": None}
+
+
+def test_parameters_are_read_as_they_are_annotated() -> None:
+    values = {"horizon": "15", "rate": "1e-4", "game": 1, "resume": "false", "start": "7", "variants": {"a": ""}}
+    check_parameters([CELL, "notebook.check_parameters(horizon)"], values | {"notebook": 0})
+    given = dict(values)
+    check_parameters([CELL], given)
+    assert given == {"horizon": 15, "rate": 1e-4, "game": "1", "resume": False, "start": 7, "variants": {"a": ""}}
+    assert [type(value) for value in given.values()] == [int, float, str, bool, int, dict]
+
+
+WRONG = {
+    "horizon = 'long' is not a whole number.": {"horizon": "long"},
+    "horizon = 1.5 is not a whole number.": {"horizon": 1.5},
+    "horizon = None is no int; this parameter has no default": {"horizon": None},
+    "rate = 'fast' is not a finite number.": {"rate": "fast"},
+    "resume = 'maybe' is not True or False.": {"resume": "maybe"},
+    "game = ['Pong'] is not text.": {"game": ["Pong"]},
+    "variants = 'plain' is no table of names and values.": {"variants": "plain"},
+}
+
+
+@pytest.mark.parametrize("sentence", WRONG)
+def test_a_value_of_another_type_gets_a_sentence(sentence: str) -> None:
+    with pytest.raises(GlamkitError) as error:
+        check_parameters([CELL], FINE | WRONG[sentence])
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_renamed_parameter_is_told_from_a_cell_that_has_not_run() -> None:
+    setup = "from glamkit import notebook\nnotebook.check_parameters()\nopened = open(run_dir)\n[x for x in opened]"
+    with pytest.raises(GlamkitError, match=r"the parameter 'run_dir' is missing; 'rundir' .* may be it, renamed"):
+        check_parameters(['rundir: str = "runs/a"', setup], {"rundir": "runs/a", "notebook": 0})
+    with pytest.raises(GlamkitError, match=r"'run_dir' is not there: run all cells first"):
+        check_parameters([setup], {"notebook": 0})
+    check_parameters(['run_dir: str = "runs/a"', setup], {"run_dir": "runs/a", "notebook": 0})
+
+
+@pytest.mark.parametrize("notebook", sorted(path.name for path in TRAIN.parent.glob("*.ipynb")))
+def test_every_parameter_has_a_type_and_a_word_what_it_is(notebook: str) -> None:
+    book = nbformat.read(TRAIN.with_name(notebook), as_version=4)
+    (cell,) = [cell.source for cell in book.cells if "parameters" in cell.metadata.get("tags", [])]
+    names, found = parameters.assigned(cell), parameters.stated([cell])
+    assert [one.name for one in found] == names and all(one.kind in (*parameters.KINDS, "dict") for one in found)
+    namespace: dict[str, object] = {}
+    exec(cell, namespace)
+    values = {name: namespace[name] for name in names}
+    assert parameters.check([cell], values) == values  # the defaults are what they say
+
+
+@pytest.mark.slow
+def test_cells_out_of_order_get_a_sentence(tmp_path: Path) -> None:
+    book = nbformat.read(TRAIN, as_version=4)
+    (score,) = [cell for cell in book.cells if cell.id == "score"]
+    named, setup = [cell for cell in book.cells if cell.cell_type == "code"][:2]
+    named.source += f"\nrun_dir = {str(tmp_path / 'run')!r}\npreset = 'debug'"
+    setup.source, score.source = "from glamkit import notebook\nnotebook.check_parameters()", "trainer.run"
+    book.cells = [named, setup, score]
+    nbformat.write(book, tmp_path / "short.ipynb")
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "short.ipynb", "out.ipynb"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    (error,) = outputs(nbformat.read(tmp_path / "out.ipynb", as_version=4))
+    assert error.traceback == ["NameError: 'trainer' is not there: run all cells first (menu Run, Run All Cells)."]
 
 
 def test_run_folders_count_from_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from glamkit.training.trainer import Trainer
 @pytest.fixture(autouse=True)
 def _needed(request: pytest.FixtureRequest) -> None:
     if "without" not in request.node.name:
-        pytest.importorskip("tensorboard", reason="needs TensorBoard: pip install 'glamkit[tensorboard]'")
+        pytest.importorskip("tensorboard", reason="needs TensorBoard: pip install 'glamkit-rl[tensorboard]'")
 
 
 def written(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -119,6 +119,6 @@ def test_off_by_default(tmp_path: Path) -> None:
 
 def test_without_tensorboard_one_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(GlamkitError, match=r"TensorBoard is not installed: pip install 'glamkit\[tensorboard\]'\."):
+    with pytest.raises(GlamkitError, match=r"TensorBoard is not installed: pip install 'glamkit-rl\[tensorboard\]'\."):
         Trainer(short("runtime.tensorboard=True"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

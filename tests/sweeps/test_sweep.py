@@ -256,5 +256,5 @@ def test_a_wrong_number_or_engine_is_refused(tmp_path: Path) -> None:
 
 def test_without_ray_one_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(GlamkitError, match=r"needs Ray, which is not installed: pip install 'glamkit\[cluster\]'"):
+    with pytest.raises(GlamkitError, match=r"needs Ray, which is not installed: pip install 'glamkit-rl\[cluster\]'"):
         Sweep(planning.make(CATCH, "1", "debug", folder=tmp_path)).engine("ray")

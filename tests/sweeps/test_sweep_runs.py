@@ -101,7 +101,7 @@ class cluster:
 
     def __enter__(self) -> str:
         if not importlib.util.find_spec("ray"):
-            pytest.skip("needs Ray: pip install 'glamkit[cluster]'")
+            pytest.skip("needs Ray: pip install 'glamkit-rl[cluster]'")
         self.folder, self.nodes = tempfile.mkdtemp(prefix="gk", dir="/tmp"), list[subprocess.Popen[bytes]]()
         port = str(free_port())
         self.address = f"127.0.0.1:{port}"

@@ -22,6 +22,8 @@ import torch
 
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
+from glamkit.report import Report, read_paths
+from glamkit.report.compare import Comparison
 from glamkit.runs import Run, log
 from glamkit.training import Trainer, evaluation, open_run, shared_runs
 from glamkit.training.share import share
@@ -94,6 +96,21 @@ def test_it_says_how_it_was_made_but_not_on_whose_machine(folder: Path, file: Pa
     (own,) = json.loads((folder / "provenance.json").read_text())["sessions"]
     assert own["machine"].pop("host") and session == own
     assert "research only" in made["rights"]
+
+
+def test_reports_and_comparisons_take_files_and_names(folder: Path, file: Path) -> None:
+    made = Report([folder, file, "catch"])
+    assert [result.game for result in made.results] == ["glamkit/Catch-v0"] * 2
+    assert ["the same game, seed and settings" in left.reason for left in made.left_out] == [True]
+    assert Report(read_paths(f"{file}, catch")).results[1].run.folder.name.startswith("catch-")
+    with pytest.raises(GlamkitError, match="is not a folder"):
+        Report(["cacth"])
+    same = Comparison(folder, file)
+    assert same.settings == {} and "so is every line of their logs" in same.verdict()
+    assert set(same.facts) <= {"machine host"}, "its provenance came with it"
+    other = Comparison(file, "catch")
+    assert other.settings["trainer.env_steps"] == (96, 10_000)
+    assert set(other.neighbours) == {open_run(file).run.folder, open_run("catch").run.folder}
 
 
 def test_mistakes_get_a_sentence(folder: Path, tmp_path: Path) -> None:

@@ -78,6 +78,21 @@ def test_a_run_is_looked_back_at(trained: Trainer) -> None:
     assert same(dict(at(opened, 50).agent.state_dict()), dict(exact))
 
 
+def test_a_run_in_training_opens_at_its_newest_snapshot(tmp_path: Path) -> None:
+    """As if the trainer had gone on for some steps after its newest checkpoint, and left a snapshot there."""
+    run = finished(short(), tmp_path).run
+    state = checkpoint.read(run.snapshots / "000000057.pt")
+    checkpoint.write(run.snapshots / "000000070.pt", 70, state | {"step": 70})
+    opened = open_run(run.folder)
+    assert opened.step == 70 and opened.replay.count == 64
+    assert same(opened.agent.state_dict(), at(opened, 57).agent.state_dict())
+    assert open_run(run.folder, 64).step == open_run(run.folder, snapshots=False).step == 64
+    assert evaluate_run(run.folder)[0]["step"] == 64
+    path = run.snapshots / "000000070.pt"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert open_run(run.folder).step == 64  # a damaged one stands in nobody's way
+
+
 def test_what_a_snapshot_cannot_do_gets_a_sentence(trained: Trainer, tmp_path: Path) -> None:
     with pytest.raises(GlamkitError, match=r"of step 55, but those of 50 and 64; snapshots, to look at, of 49, 52, 54"):
         open_run(trained.run.folder, 55)

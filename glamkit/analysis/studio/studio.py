@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from glamkit.analysis.rollouts import pictures
+from glamkit.analysis.starts import good_start
 from glamkit.analysis.studio.dream_tree import Node, Rules, Tree
 from glamkit.config import coerce
 from glamkit.errors import GlamkitError, nearest
@@ -41,7 +42,8 @@ class Dream(Tree):
 
     Args:
         opened: the run.
-        start: number of the real step that the dream's first picture foretells; only steps before it are seen.
+        start: number of the real step that the dream's first picture predicts; only steps before it are seen. None
+            takes a good one, see `starts.good_start`.
         seed: of all that is drawn at random.
         context: real steps that are seen; None takes as many as in training.
         rules: None takes those of training.
@@ -54,14 +56,15 @@ class Dream(Tree):
     def __init__(
         self,
         opened: LoadedRun,
-        start: int,
+        start: int | None = None,
         seed: int = 0,
         context: int | None = None,
         rules: Rules | None = None,
         seen: Batch | None = None,
     ) -> None:
         self.context = length(opened, context)
-        self.start, self.begun = coerce("start", start, int), rules or usual(opened)
+        begin = good_start(opened, context).step if start is None else start
+        self.start, self.begun = coerce("start", begin, int), rules or usual(opened)
         self.trained, self.here = opened.config.world_model.modules, 0
         self.shown: dict[int, np.ndarray] = {}
         seen = before(opened, self.start, self.context) if seen is None else seen

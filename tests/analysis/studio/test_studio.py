@@ -13,6 +13,7 @@ import torch
 from tiny_runs import finished, short
 
 from glamkit.analysis import rollouts
+from glamkit.analysis.starts import good_start
 from glamkit.analysis.studio import dream_tree, save
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.studio import Dream
@@ -40,6 +41,11 @@ def numbers(dream: Dream) -> list[tuple[float, ...]]:
 
 def sampled(opened: LoadedRun, start: int = 40, seed: int = 0) -> Dream:
     return Dream(opened, start, seed, rules=Rules(latents="sampled", temperature=3.0))
+
+
+def test_it_begins_at_a_good_start_by_itself(opened: LoadedRun) -> None:
+    assert Dream(opened).start == good_start(opened).step
+    assert Dream(opened, context=20).start == good_start(opened, 20).step
 
 
 @pytest.mark.parametrize("memory", ["window", "recurrent"])

@@ -1,0 +1,122 @@
+"""The parameters of a notebook, as its parameters cell states them: ``horizon: int = 15``, names and types checked.
+
+Papermill adds a cell of its own after that one and checks neither; a person may write anything into the cell itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from glamkit.config.fields import coerce
+from glamkit.errors import GlamkitError, nearest
+
+INJECTED = "# Parameters"  # the first line of the cell that papermill adds after ours
+OWN = "PAPERMILL_"  # papermill's own parameters, as with --inject-paths
+KINDS = {"int": int, "float": float, "bool": bool, "str": str}
+FIRST = "run all cells first (menu Run, Run All Cells)"
+
+
+class Parameter(NamedTuple):
+    """A line of the parameters cell."""
+
+    name: str
+    kind: str  # as annotated
+    optional: bool  # its default is None, which stands for a choice made elsewhere
+
+
+def assigned(code: str) -> list[str]:
+    """The names a cell gives a value to, at its top level; none for code that is no plain Python."""
+    targets = [
+        target
+        for line in _body(code)
+        for target in (line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)])
+    ]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def stated(cells: Sequence[str]) -> list[Parameter]:
+    """The annotated parameters of the first cell that has some."""
+    for code in cells:
+        lines = [line for line in _body(code) if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)]
+        if lines:
+            return [
+                Parameter(
+                    line.target.id,  # type: ignore[union-attr]
+                    ast.unparse(line.annotation),
+                    isinstance(line.value, ast.Constant) and line.value.value is None,
+                )
+                for line in lines
+            ]
+    return []
+
+
+def check(cells: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters as their annotations want them.
+
+    Args:
+        cells: the code of the cells that ran so far, the one that asks last.
+        values: what the names stand for now.
+
+    Raises:
+        GlamkitError: an unknown name, with the nearest right one; a value of another type; a parameter that the last
+            cell needs and nobody stated.
+    """
+    known: list[str] = []
+    for cell in cells:
+        injected = cell.startswith(INJECTED)
+        for name in assigned(cell):
+            if injected and name not in known and not name.startswith(OWN):
+                raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
+            known.append(name)
+    parameters = stated(cells)
+    if cells and values:
+        for name in _needed(cells[-1]) - set(values) - set(dir(builtins)):
+            raise GlamkitError(missing(name, parameters))
+    return {one.name: _read(one, values[one.name]) for one in parameters if one.name in values}
+
+
+def missing(name: str, parameters: Sequence[Parameter]) -> str:
+    """What to say of a name that nothing stands behind: renamed in the parameters cell, or its cell has not run."""
+    close = get_close_matches(name, [one.name for one in parameters], 1)
+    if close:
+        return f"the parameter {name!r} is missing; {close[0]!r} in the parameters cell may be it, renamed."
+    return f"{name!r} is not there: {FIRST}."
+
+
+def _read(parameter: Parameter, value: Any) -> Any:
+    name, kind = parameter.name, parameter.kind
+    if value is None:
+        if parameter.optional:
+            return None
+        raise GlamkitError(f"{name} = None is no {kind}; this parameter has no default to leave it to.")
+    if kind == "str":
+        if isinstance(value, bool | dict | list | tuple):
+            raise GlamkitError(f"{name} = {value!r} is not text.")
+        return str(value)
+    if kind == "dict":
+        if not isinstance(value, Mapping):
+            raise GlamkitError(f"{name} = {value!r} is no table of names and values.")
+        return value
+    return coerce(name, value, KINDS[kind]) if kind in KINDS else value
+
+
+def _needed(code: str) -> set[str]:
+    """The names that a cell reads and does not make itself."""
+    body = _body(code)
+    names = [node for line in body for node in ast.walk(line) if isinstance(node, ast.Name)]
+    made = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    for node in (node for line in body for node in ast.walk(line)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            made |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    return {node.id for node in names if isinstance(node.ctx, ast.Load)} - made
+
+
+def _body(code: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(code).body
+    except SyntaxError:
+        return []
