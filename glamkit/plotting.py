@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,7 +60,13 @@ Entries = Sequence[Mapping[str, Any]]
 
 
 class Picture(Figure):
-    """A Figure that shows itself as a PNG in any notebook, whichever backend there is."""
+    """A Figure that shows itself as a PNG in any notebook, whichever backend there is.
+
+    Attributes:
+        alt: what it shows in words, for people who cannot see it; may be empty.
+    """
+
+    alt: str = ""
 
     def png(self, dpi: int = 100) -> bytes:
         """The figure as a PNG file."""
@@ -67,14 +74,19 @@ class Picture(Figure):
         self.savefig(buffer, format="png", dpi=dpi)
         return buffer.getvalue()
 
-    def _repr_png_(self) -> bytes:
-        return self.png()
+    def _repr_png_(self) -> bytes | tuple[bytes, dict[str, str]]:
+        return (self.png(), {"alt": self.alt}) if self.alt else self.png()
 
 
 def figure(width: float = 10, height: float = 3, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Picture, Any]:
     """An empty figure in inches and its axes, an array (rows, columns); call it in a function decorated `@style`."""
     picture = Picture(figsize=(width, height), layout="constrained", facecolor="white")
     return picture, picture.subplots(rows, columns, squeeze=False, **grid)
+
+
+def heading(picture: Picture, text: str) -> None:
+    """The title of a whole figure, in as many lines as its width asks for."""
+    picture.suptitle(textwrap.fill(text, int(14 * picture.get_figwidth())), fontsize=10)
 
 
 # Curves ---------------------------------------------------------------------------------------------------------------

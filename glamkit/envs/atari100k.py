@@ -1,7 +1,15 @@
 """The 26 games of Atari 100k: what humans, random play and published methods score, each number with its source.
 
-The numbers are in atari100k_scores.json. Result files of others are read from the same form: a table ``methods`` from
-names to ``runs`` (game to a list with the score of each run) or ``scores`` (game to one mean), and what else is known.
+The numbers are in atari100k_scores.json. Anyone's method is read from a file of the same form:
+
+    {"methods": {"My method": {
+        "runs": {"Pong": [18.2, 20.1, 19.7]},    raw score of each run; or "scores": {"Pong": 19.3}, one mean for a game
+        "protocol": {"sticky": true, "life_loss": "ignored", "eval_episodes": 100, "sampling": "greedy"},
+        "published": {"mean": 1.25, "median": 0.49},     as printed, fractions of human; they are recomputed
+        "paper": "...", "source": "...", "notes": "...", "family": "STORM", "rerun_by": "us"}}}
+
+Only ``runs`` or ``scores`` is needed. What is not known of a protocol is left out; reports then say so. A method of a
+``family`` is shown beside the others of it: the authors' own numbers, and re-runs, which name who made them.
 """
 
 from __future__ import annotations
@@ -19,6 +27,9 @@ from glamkit.errors import GlamkitError, nearest
 
 FILE = Path(__file__).with_name("atari100k_scores.json")
 Scores = Mapping[str, np.ndarray]  # game -> (runs,) scores
+TABLES = ("protocol", "published")
+TEXTS = ("kind", "family", "rerun_by", "suspect", "paper", "source", "notes")
+KEYS = ("runs", "scores", *TABLES, *TEXTS, "matches")  # of a method in a result file
 
 
 class Game(NamedTuple):
@@ -34,6 +45,9 @@ class Method(NamedTuple):
     Attributes:
         scores: raw, of each run; of one mean where single runs are not known.
         single: whether they are of single runs.
+        kind: how they are known: per run, per game, or a transcription by a third party.
+        family: the method that several sets are of, its own numbers and re-runs by others.
+        rerun_by: whose re-run it is; empty for the authors' own numbers.
         protocol: how they were measured, as far as known; ``sticky`` is True, False or None for unknown.
         printed: aggregates as published, fractions of human.
         matches: whether they come out when recomputed; None where none is recorded.
@@ -51,6 +65,9 @@ class Method(NamedTuple):
     source: str
     notes: str
     faults: tuple[str, ...]
+    kind: str = ""
+    family: str = ""
+    rerun_by: str = ""
 
 
 @cache
@@ -65,11 +82,19 @@ def published() -> Mapping[str, Method]:
     return _methods(_shipped(), FILE)
 
 
+@cache
+def printed_only() -> Mapping[str, Mapping[str, Any]]:
+    """Methods of which only aggregates are known: ``mean`` or ``median``, as printed, and their source."""
+    table: Mapping[str, Mapping[str, Any]] = _shipped()["aggregates_only"]
+    return table
+
+
 def read(path: Path) -> Mapping[str, Method]:
     """The methods of a result file; scores that are no finite numbers are left out and named in `faults`.
 
     Raises:
-        GlamkitError: it cannot be read, is of another form, or names a game that is not among the 26.
+        GlamkitError: it cannot be read, is of another form, has an entry that is not known, or names a game that is
+            not among the 26.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -106,16 +131,20 @@ def _methods(data: Any, path: Path) -> dict[str, Method]:
 
 
 def _method(row: Any, where: str) -> Method:
-    single = isinstance(row, dict) and "runs" in row
-    raw = row.get("runs" if single else "scores") if isinstance(row, dict) else None
-    if not isinstance(raw, dict) or not raw:
-        raise GlamkitError(f'{where} has neither "runs" (game to list) nor "scores" (game to number).')
+    _check(row, where)
+    single = "runs" in row
     scores: dict[str, np.ndarray] = {}
     faults: list[str] = []
-    for name, values in raw.items():
+    for name, values in row["runs" if single else "scores"].items():
         if name not in games():
             raise GlamkitError(f"{where} names the game {name!r}, which is not one of the 26; {nearest(name, games())}")
-        found = values if isinstance(values, list) else [values]
+        if isinstance(values, list) is not single:
+            raise GlamkitError(
+                f'{where}: {name} in "runs" is no list of numbers.'
+                if single
+                else f'{where}: {name} in "scores" is no number; a list of single runs belongs in "runs".'
+            )
+        found = values if single else [values]
         finite = [float(value) for value in found if _is_number(value) and math.isfinite(value)]
         if len(finite) < len(found):
             faults.append(f"{name}: {len(found) - len(finite)} of {len(found)} scores are no finite numbers")
@@ -124,10 +153,29 @@ def _method(row: Any, where: str) -> Method:
     ordered = {name: scores[name] for name in games() if name in scores}
     if not ordered:
         raise GlamkitError(f"{where} has not a single finite score.")
-    text = {key: str(row.get(key) or "") for key in ("suspect", "paper", "source", "notes")}
-    tables = {key: value if isinstance(value := row.get(key), dict) else {} for key in ("protocol", "published")}
-    printed = {key: value for key, value in tables["published"].items() if _is_number(value)}
-    return Method(ordered, single, tables["protocol"], printed, row.get("matches"), faults=tuple(faults), **text)
+    text = {key: str(row.get(key) or "") for key in TEXTS}
+    text["kind"] = text["kind"] or ("per run" if single else "per game")
+    printed = {key: value for key, value in (row.get("published") or {}).items() if _is_number(value)}
+    return Method(ordered, single, row.get("protocol") or {}, printed, row.get("matches"), faults=tuple(faults), **text)
+
+
+def _check(row: Any, where: str) -> None:
+    """Refuses a method's entry of another form; the message names the entry and the nearest right one."""
+    both = [key for key in ("runs", "scores") if isinstance(row, dict) and isinstance(row.get(key), dict) and row[key]]
+    if not both:
+        raise GlamkitError(f'{where} has neither "runs" (game to list) nor "scores" (game to number).')
+    if len(both) > 1:
+        raise GlamkitError(f'{where} has both "runs" and "scores"; leave "scores" out.')
+    for key, value in row.items():
+        if key not in KEYS:
+            raise GlamkitError(f"{where} has the entry {key!r}, which is not known; {nearest(key, KEYS)}")
+        if key in TABLES and not isinstance(value, (dict, type(None))):
+            raise GlamkitError(f'{where}: "{key}" is no table of names and values.')
+        if key in TEXTS and not isinstance(value, (str, type(None))):
+            raise GlamkitError(f'{where}: "{key}" is no text.')
+    sticky = (row.get("protocol") or {}).get("sticky")
+    if sticky is not None and not isinstance(sticky, bool):
+        raise GlamkitError(f"{where}: protocol.sticky = {sticky!r} is not true, false or null (not known).")
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a reader must know before believing a report's numbers; none of it is left unsaid because it is inconvenient."""
+"""What a reader must know before believing a report's numbers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from glamkit.envs import atari100k
 from glamkit.report import aggregates, results
 from glamkit.report.report import Report, runs
-
-STEPS = 100_000  # agent steps in the name of the benchmark
+from glamkit.report.results import BENCHMARK, STEPS
 
 
 def notes(report: Report) -> list[str]:
@@ -23,15 +22,19 @@ def about_runs(report: Report) -> Iterator[str]:
     for name, method in report.others.items():
         if method.faults:
             yield f"{name}: left out are {'; '.join(method.faults)}."
-    if len(report.groups) > 1:
+    every = {**report.groups, **report.small}
+    if len(every) > 1:
         yield (
-            f"The runs are of {len(report.groups)} experiments with unequal settings, which are never averaged: "
-            f"{'; '.join(f'{name} ({runs(len(group))})' for name, group in report.groups.items())}."
+            f"The runs are of {len(every)} experiments with unequal settings, which are never averaged: "
+            f"{'; '.join(f'{name} ({runs(len(group))})' for name, group in every.items())}."
         )
-    for name, group in report.groups.items():
+    for name, group in every.items():
         config, cut = group[0].config, sum(result.cut for result in group)
-        if config.trainer.env_steps < STEPS:
-            yield f"{name} trained {config.trainer.env_steps:,} agent steps, not {STEPS:,}: no Atari 100k result."
+        steps = config.trainer.env_steps
+        if not STEPS[0] <= steps <= STEPS[1]:
+            yield f"{name} trained {steps:,} agent steps, not {STEPS[0]:,}: no Atari 100k result."
+        elif name in report.small:
+            yield f"{name} is not of the preset {BENCHMARK}: no Atari 100k result, and under a heading of its own."
         if cut:
             total = sum(len(result.returns) for result in group)
             limit = f"after {config.evaluation.episode_steps:,} steps"
@@ -100,7 +103,7 @@ def about_protocols(report: Report) -> Iterator[str]:
             yield f"Episodes behind each run's score: {entry.episodes} in {entry.name}; {'; '.join(behind)}."
     for name in report.against:
         entry = report.entries[name]
-        if entry.method.matches is False:
+        if entry.method.suspect:
             yield f"{name}: the published aggregates do not come out of its own scores. {entry.method.notes}"
         low, high = entry.counts
         if entry.method.single and low < high:

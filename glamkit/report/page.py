@@ -1,32 +1,65 @@
-"""A report as files: one HTML page that needs nothing else, Markdown, and LaTeX tables."""
+"""A report as files: one HTML page that needs nothing else, Markdown, and a LaTeX document of its tables."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
 from glamkit.errors import GlamkitError
 from glamkit.plotting import Picture
+from glamkit.report import human_split, plots, reruns, tables
 from glamkit.report.markup import MarkupTable, markdown_text
 from glamkit.report.notes import notes
-from glamkit.report.plots import FIGURES
 from glamkit.report.report import Report, runs
-from glamkit.report.tables import all_tables
+from glamkit.report.score_table import small_table
 from glamkit.runs.folder import replace_text
 
 TITLE = "Atari 100k report"
+FIGURES: Mapping[str, Callable[[Report, bool], Picture | None]] = {
+    "curves": plots.curve_figure,
+    "aggregates": plots.aggregate_figure,
+    "reruns": reruns.rerun_figure,
+    "split": human_split.split_figure,
+    "sensitivity": plots.sensitivity_figure,
+    "profile": plots.profile_figure,
+    "improvement": plots.improvement_figure,
+    "games": plots.game_figure,
+    "small": plots.small_figure,
+}
+# On paper each figure has a page of its own; on a phone it is another drawing, as wide as the screen.
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: 1rem }
-.notes { background: #fff4e0; border-left: 6px solid #D55E00; padding: .6rem 1rem }
-.scroll { overflow-x: auto } img { max-width: 100% }
+.notes { background: #fff4e0; border-left: 6px solid #D55E00; padding: .6rem 1rem; overflow-wrap: anywhere }
+.scroll { overflow-x: auto } figure { margin: 0 } img { max-width: 100%; height: auto }
 table { border-collapse: collapse; font-size: 13px; margin: .5rem 0 }
 caption { caption-side: bottom; text-align: left; color: #555; padding-top: .3rem }
 th, td { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #eee; vertical-align: top }
 th { border-bottom: 2px solid #999 } th.word, td.word { text-align: left }
+td.word { min-width: 6rem; max-width: 22rem; overflow-wrap: anywhere } td.number { white-space: nowrap }
+th:first-child, td:first-child { position: sticky; left: 0; background: #fff }
+@media (max-width: 600px) {
+  body { margin: .5rem auto; padding: 0 .6rem } ul { padding-left: 1.2rem } table { font-size: 12px }
+  th, td { padding: .15rem .35rem } td.word { min-width: 5rem; max-width: 9rem } caption { max-width: 90vw }
+}
+@media print {
+  @page { size: A4 landscape; margin: 10mm } body { max-width: none; margin: 0; padding: 0; font-size: 10px }
+  section { break-before: page } section h2 { border: 0; margin-top: 0 } figure { break-inside: avoid }
+  figure:not(:last-child) { break-after: page } img { max-height: 160mm; width: auto }
+  .scroll { overflow: visible } table { font-size: 7.5px } th, td { padding: 1px 4px } tr { break-inside: avoid }
+  td.word { min-width: 0; max-width: 40mm } th:first-child, td:first-child { position: static }
+}
+"""
+# What a document around the tables needs; with it, report.tex is one that pdflatex makes into a PDF.
+PREAMBLE = r"""\documentclass[a4paper]{article}
+\usepackage[utf8]{inputenc}
+\usepackage[T1]{fontenc}
+\usepackage[margin=15mm]{geometry}
+\usepackage{array,booktabs,graphicx}
+\begin{document}
 """
 
 
@@ -35,16 +68,15 @@ class PageSection(NamedTuple):
 
     title: str
     text: str
-    figures: tuple[str, ...]
-    tables: tuple[str, ...]
+    figures: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
 
 
 PARTS = (
     PageSection(
         "Runs that do not count",
         "Each was found where you looked for runs, and none is in any number below.",
-        (),
-        ("left_out",),
+        tables=("left_out",),
     ),
     PageSection(
         "Reward curves and raw returns",
@@ -55,16 +87,31 @@ PARTS = (
     PageSection(
         "Over all games",
         "The mean follows a few games of huge scores, the median one or two in the middle. The interquartile mean "
-        "(IQM), of the middle half of all runs, is the most robust of them, and the optimality gap says how far runs "
+        "(IQM), of the middle half of all runs, is the most robust of them. The optimality gap is how far runs "
         "stay below human. An interval that holds another method's value has not told the two apart.",
         ("aggregates",),
         ("aggregates",),
     ),
     PageSection(
-        "A printed number that cannot be recomputed",
-        "What a single game does to a headline.",
-        (),
-        ("suspect",),
+        "How far printed numbers carry",
+        "Other groups have run some of these methods again, with their own seeds and machines. A difference between "
+        "two methods that is smaller than what a re-run changes is no difference yet.",
+        ("reruns",),
+        ("reruns",),
+    ),
+    PageSection(
+        "A printed number that one game explains",
+        "STORM's score file has Freeway at 0 in all runs, and its printed aggregates do not come out of it. Its "
+        "printed table has 33.5 there and agrees with the file in the other 25 games. With that score they come out, "
+        "to 0.004.",
+        tables=("suspect",),
+    ),
+    PageSection(
+        "Where the mean comes from",
+        "In some games agents stand far above humans, in others far below. One mean over both hides the second kind; "
+        "so both are shown apart, as the authors of JEDI (arXiv 2505.19698) propose.",
+        ("split",),
+        ("split",),
     ),
     PageSection(
         "Does a single game decide?",
@@ -76,23 +123,55 @@ PARTS = (
         "All scores, not one number",
         "Where one curve lies above another everywhere, its method is better at any bar.",
         ("profile",),
-        (),
     ),
     PageSection(
         "Who beats whom?", "On one game drawn at random and one run of each.", ("improvement",), ("improvement",)
     ),
     PageSection("Game by game", "The scores behind everything above.", ("games",), ("games",)),
-    PageSection("Protocols", "Sticky actions, lives and the number of episodes change scores.", (), ("protocols",)),
+    PageSection(
+        "Small presets, and shorter or longer training",
+        "These runs are no Atari 100k results, whatever they score: their models are smaller, or their training was "
+        "shorter or longer. They are in no table or figure above.",
+        ("small",),
+        ("small",),
+    ),
+    PageSection("Protocols", "Sticky actions, lives and the number of episodes change scores.", tables=("protocols",)),
 )
 
 
+def all_tables(report: Report) -> dict[str, MarkupTable]:
+    """Every table that has something to say, by its key; parts of a wide one have a number after it."""
+    found = {
+        "left_out": tables.left_out_table(report),
+        "returns": tables.return_table(report),
+        "aggregates": tables.aggregate_table(report),
+        "reruns": reruns.rerun_table(report),
+        "suspect": tables.suspect_table(),
+        "split": human_split.split_table(report),
+        "sensitivity": tables.sensitivity_table(report),
+        "improvement": tables.improvement_table(report),
+        **{f"games {n}": grid for n, grid in enumerate(tables.game_tables(report), 1)},
+        "small": small_table(report),
+        "protocols": tables.protocol_table(report),
+    }
+    return {name: grid for name, grid in found.items() if grid is not None and grid.rows}
+
+
+def of_part(part: PageSection, grids: Mapping[str, MarkupTable]) -> list[MarkupTable]:
+    """A section's tables."""
+    return [grid for key, grid in grids.items() if key.split()[0] in part.tables]
+
+
 def headline(report: Report) -> str:
-    """What the report is about, in two sentences."""
+    """What the report is about, in a few sentences."""
     if not report.results:
-        return f"No runs: {len(report.entries)} published methods, recomputed from their per-game scores."
+        return f"No runs: {len(report.entries)} sets of published scores, recomputed game by game."
     count, games = len(report.results), len({result.game for result in report.results})
+    experiments = len(report.groups) + len(report.small)
     text = f"{runs(count)} of {games} {'game' if games == 1 else 'games'}, "
-    text += f"in {len(report.groups)} {'experiment' if len(report.groups) == 1 else 'experiments'}."
+    text += f"in {experiments} {'experiment' if experiments == 1 else 'experiments'}."
+    if not report.groups:
+        text += " None of them is an Atari 100k result."
     for entry in report.new:
         value = entry.values["iqm"]
         if value is not None:
@@ -102,48 +181,63 @@ def headline(report: Report) -> str:
 
 def html(report: Report) -> str:
     """The whole report as one page, pictures inside."""
-    tables = all_tables(report)
-    pictures = {key: picture for key, draw in FIGURES.items() if (picture := draw(report)) is not None}
+    grids = all_tables(report)
     known = "".join(f"<li>{escape(note)}</li>" for note in notes(report))
     body = [f"<h1>{TITLE}</h1>", f"<p>{escape(headline(report))}</p>"]
     if known:
         body.append(f'<div class="notes"><b>Before you believe a number</b><ul>{known}</ul></div>')
     for part in PARTS:
-        shown = [image(pictures[key], part.title) for key in part.figures if key in pictures]
-        shown += [f'<div class="scroll">{tables[key].html()}</div>' for key in part.tables if key in tables]
-        if shown:
-            body += [f"<h2>{escape(part.title)}</h2>", f"<p>{escape(part.text)}</p>", *shown]
-    head = f'<meta charset="utf-8"><title>{TITLE}</title><style>{STYLE}</style>'
+        shown = [image(report, key) for key in part.figures]
+        shown += [f'<div class="scroll">{grid.html()}</div>' for grid in of_part(part, grids)]
+        if any(shown):
+            body += ["<section>", f"<h2>{escape(part.title)}</h2>", f"<p>{escape(part.text)}</p>", *shown, "</section>"]
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{TITLE}'
+    head += f"</title><style>{STYLE}</style>"
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(body) + "\n</body></html>\n"
 
 
-def image(picture: Picture, title: str) -> str:
-    """A picture as part of the page."""
-    data = base64.b64encode(picture.png(dpi=130)).decode()
-    return f'<img alt="{escape(title)}" src="data:image/png;base64,{data}">'
+def image(report: Report, key: str) -> str:
+    """A figure as part of the page, with one drawing for a page and one for a phone; empty where there is none."""
+    wide, narrow = (FIGURES[key](report, small_screen) for small_screen in (False, True))
+    if wide is None or narrow is None:
+        return ""
+    source = f'<source media="screen and (max-width: 600px)" srcset="{data(narrow, 144)}">'
+    return f'<figure><picture>{source}<img alt="{escape(wide.alt)}" src="{data(wide, 130)}"></picture></figure>'
+
+
+def data(picture: Picture, dpi: int) -> str:
+    """A picture as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(picture.png(dpi=dpi)).decode()}"
 
 
 def markdown(report: Report) -> str:
     """The notes and tables."""
-    tables = all_tables(report)
+    grids = all_tables(report)
     lines = [f"# {TITLE}", "", markdown_text(headline(report)), ""]
     known = [f"- {markdown_text(note)}" for note in notes(report)]
     if known:
         lines += ["**Before you believe a number:**", "", *known, ""]
     for part in PARTS:
-        shown = [tables[key] for key in part.tables if key in tables]
+        shown = of_part(part, grids)
         if shown:
             lines += [f"## {part.title}", "", part.text, "", *(grid.markdown() for grid in shown)]
     return "\n".join(lines)
 
 
-def latex(tables: Mapping[str, MarkupTable]) -> str:
-    """The tables, each an environment of its own; the document needs booktabs."""
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(grid.latex(f"tab:{key}") for key, grid in tables.items())
+def latex(grids: Mapping[str, MarkupTable]) -> str:
+    """A document of the tables, each in an environment of its own that can be copied into a paper.
+
+    A paper needs the packages array, booktabs and graphicx.
+    """
+    body = [grid.latex(f"tab:{key.replace(' ', '-')}") for key, grid in grids.items()]
+    return PREAMBLE + "\n".join(body) + "\\end{document}\n"
 
 
 def write(report: Report, folder: Path) -> list[Path]:
     """Writes report.html, report.md and report.tex.
+
+    Returns:
+        Their paths.
 
     Raises:
         GlamkitError: the folder cannot be written.

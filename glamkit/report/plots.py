@@ -1,8 +1,12 @@
-"""The figures of a report: one colour, line and marker for each method throughout."""
+"""The figures of a report on all games: one colour, line and marker for each method throughout.
+
+Each takes the report, and whether it is for the width of a phone; its ``alt`` says in words what it shows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +27,9 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 LINES = ("-", "--", ":")
 MARKERS = "osD^vPX"
 LOW, HIGH = 0.01, 10.0  # thresholds at which profiles are drawn
-COLUMNS = 4  # of reward curves
+WIDE, NARROW = 11.0, 5.2  # inches: a page, a phone
+PANELS = 4  # of curves, side by side
+Groups = Mapping[str, Sequence[Result]]
 
 
 class LineStyle(NamedTuple):
@@ -48,11 +54,12 @@ def shown_looks(report: Report) -> dict[str, LineStyle]:
 
 
 @plotting.style
-def aggregate_figure(report: Report) -> Picture:
+def aggregate_figure(report: Report, narrow: bool = False) -> Picture:
     """The four aggregates of every method with their intervals."""
     entries, look = ordered(report), shown_looks(report)
-    picture, (panels,) = figure(11, 1.3 + 0.24 * len(entries), 1, len(NAMES), sharey=True)
-    for axes, key in zip(panels, NAMES, strict=True):
+    high = 4 * (0.9 + 0.17 * len(entries)) if narrow else 1.3 + 0.24 * len(entries)
+    picture, grid = figure(NARROW if narrow else WIDE, high, *((4, 1) if narrow else (1, 4)), sharey=True)
+    for axes, key in zip(grid.flat, NAMES, strict=True):
         for place, entry in enumerate(entries):
             value, ends = entry.values[key], entry.intervals.get(key)
             colour, _, marker = look.get(entry.name, LineStyle(GREY, "-", "o"))
@@ -64,18 +71,24 @@ def aggregate_figure(report: Report) -> Picture:
         axes.set_title(f"{title(key)}: {'less' if gap else 'more'} is better", fontsize=9)
         axes.set_xlim(left=0)
         axes.set_xlabel("0 = human or better, always" if gap else "1 = human")
-    panels[0].set_yticks(range(len(entries)), [entry.name for entry in entries])
-    panels[0].set_ylim(len(entries) - 0.5, -0.5)
-    said = "Bars: 95 % stratified bootstrap intervals. Without a bar, single runs are not known"
-    picture.suptitle(f"How good is each method over {len(report.games)} games? {said}", fontsize=10)
+        axes.set_yticks(range(len(entries)), [entry.name for entry in entries], fontsize=7 if narrow else 9)
+    grid.flat[0].set_ylim(len(entries) - 0.5, -0.5)
+    games = plotting.count(len(report.games), "game")
+    bars = "Bars: 95 % stratified bootstrap intervals. Without a bar, single runs are not known"
+    plotting.heading(picture, f"How good is each method over {games}? {bars}")
+    best = [f"{entry.name} {entry.values['iqm']:.3f}" for entry in entries if entry.values["iqm"] is not None]
+    picture.alt = (
+        f"Mean, median, IQM and optimality gap of {len(entries)} methods on {games}, with intervals. "
+        f"IQM: {', '.join(best[:5])}."
+    )
     return picture
 
 
 @plotting.style
-def profile_figure(report: Report) -> Picture:
+def profile_figure(report: Report, narrow: bool = False) -> Picture:
     """Which share of runs is better than a score, for every score."""
-    picture, ((axes,),) = figure(10, 4)
-    taus, look = np.geomspace(LOW, HIGH, 101), shown_looks(report)
+    picture, ((axes,),) = figure(NARROW if narrow else WIDE, 4.6)
+    taus, ones, look = np.geomspace(LOW, HIGH, 101), np.ones(1), shown_looks(report)
     for entry in [entry for entry in report.shown if entry.method.single]:
         colour, line, _ = look[entry.name]
         wide = 2.4 if report.is_new(entry) else 1.4
@@ -90,40 +103,48 @@ def profile_figure(report: Report) -> Picture:
     axes.set_xlabel("human-normalised score")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_title("Performance profile: the higher a curve, the more runs reach that score. Bands: 95 %")
-    axes.legend(loc="upper right")
+    plotting.heading(picture, "Performance profile: the higher a curve, the more runs reach that score. Bands: 95 %")
+    picture.legend(loc="outside lower center", ncols=2 if narrow else 4)
+    shares = [f"{e.name} {aggregates.profile(e.sample, ones)[0]:.0%}" for e in report.shown if e.method.single]
+    picture.alt = f"The share of runs above a score, falling from left to right. Above a human: {', '.join(shares)}."
     return picture
 
 
 @plotting.style
-def improvement_figure(report: Report) -> Picture | None:
+def improvement_figure(report: Report, narrow: bool = False) -> Picture | None:
     """Probability of improvement over every method with single runs."""
     pairs = [(ours, theirs, found) for ours, row in report.improvements.items() for theirs, found in row.items()]
     if not pairs:
         return None
     look, several = shown_looks(report), len(report.improvements) > 1
-    picture, ((axes,),) = figure(10, 1.2 + 0.26 * len(pairs))
+    picture, ((axes,),) = figure(NARROW if narrow else WIDE, 1.2 + (0.22 if narrow else 0.26) * len(pairs))
     for place, (ours, _, found) in enumerate(pairs):
         colour, _, marker = look[ours]
         if found.interval is not None:
             axes.plot(found.interval, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
         axes.plot(found.value, place, marker, ms=5, color=colour)
     axes.axvline(0.5, color=GREY, ls="--", lw=1)
-    axes.set_yticks(range(len(pairs)), [f"{ours} over {theirs}" if several else theirs for ours, theirs, _ in pairs])
+    names = [f"{ours} over {theirs}" if several else theirs for ours, theirs, _ in pairs]
+    axes.set_yticks(range(len(pairs)), names, fontsize=7 if narrow else 9)
     axes.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(0, 1), xlabel="probability; right of 0.5 it is the better one")
     who = "each" if several else pairs[0][0]
-    axes.set_title(f"How likely does a run of {who} beat a run of these on a random game?")
+    plotting.heading(picture, f"How likely does a run of {who} beat a run of these on a random game?")
+    ends = [f"{name} {found.value:.2f}" for name, (_, _, found) in zip(names, pairs, strict=True)]
+    chosen = [*ends[:3], "...", *ends[-3:]] if len(ends) > 6 else ends
+    picture.alt = f"Probability that a run of {who} is better, with intervals: {', '.join(chosen)}."
     return picture
 
 
 @plotting.style
-def sensitivity_figure(report: Report) -> Picture | None:
+def sensitivity_figure(report: Report, narrow: bool = False) -> Picture | None:
     """Aggregates with each game left out in turn."""
     if not report.sensitivity:
         return None
     look, names = shown_looks(report), list(report.sensitivity)
-    picture, (panels,) = figure(11, 1.3 + 0.5 * len(names), 1, 3, sharey=True)
-    for axes, key in zip(panels, ("mean", "median", "iqm"), strict=True):
+    high = 3 * (0.9 + 0.4 * len(names)) if narrow else 1.3 + 0.5 * len(names)
+    picture, grid = figure(NARROW if narrow else WIDE, high, *((3, 1) if narrow else (1, 3)), sharey=True)
+    moves = []
+    for axes, key in zip(grid.flat, ("mean", "median", "iqm"), strict=True):
         for place, name in enumerate(names):
             left = {game: values[key] for game, values in report.sensitivity[name].items()}
             value = report.entries[name].values[key]
@@ -132,13 +153,17 @@ def sensitivity_figure(report: Report) -> Picture | None:
             far = max(left.values(), key=lambda other: abs(other - (value or 0.0)))
             side = {"ha": "left" if far >= (value or 0.0) else "right", "va": "top", "fontsize": 7, "color": GREY}
             axes.annotate(who(left, far), (far, place), (0, -7), textcoords="offset points", **side)
+            moves.append(
+                (abs(far - (value or 0.0)), f"the {NAMES[key]} of {name} to {far:.3f}, without {who(left, far)}")
+            )
         axes.margins(x=0.25)
         axes.set_title(title(key))
         axes.set_xlabel("1 = human")
-    panels[0].set_yticks(range(len(names)), names)
-    panels[0].set_ylim(len(names) - 0.4, -0.5)
-    said = "Strokes: the aggregate without one game; the game that moves it most is named"
-    picture.suptitle(f"Does a single game decide? Markers: all games. {said}", fontsize=10)
+        axes.set_yticks(range(len(names)), names, fontsize=7 if narrow else 9)
+    grid.flat[0].set_ylim(len(names) - 0.4, -0.5)
+    strokes = "Strokes: the aggregate without one game; the game that moves it most is named"
+    plotting.heading(picture, f"Does a single game decide? Markers: all games. {strokes}")
+    picture.alt = f"Mean, median and IQM with each game left out. The farthest move is {max(moves)[1]}."
     return picture
 
 
@@ -148,9 +173,9 @@ def title(key: str) -> str:
 
 
 @plotting.style
-def game_figure(report: Report) -> Picture:
+def game_figure(report: Report, narrow: bool = False) -> Picture:
     """Human-normalised scores game by game."""
-    picture, ((axes,),) = figure(11, 1.6 + 0.26 * len(report.games))
+    picture, ((axes,),) = figure(NARROW if narrow else WIDE, (2.4 if narrow else 1.6) + 0.26 * len(report.games))
     for name, (colour, _, marker) in shown_looks(report).items():
         entry = report.entries[name]
         new = report.is_new(entry)
@@ -165,39 +190,76 @@ def game_figure(report: Report) -> Picture:
         axes.axvline(line, color=GREY, ls="--", lw=1)
         axes.text(line, 1.0, word, color=GREY, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
     axes.set_xscale("symlog", linthresh=1, linscale=2)
-    axes.xaxis.set_major_locator(FixedLocator([-1, 0, 0.25, 0.5, 0.75, 1, 2, 5, 10, 20, 50]))
+    ticks = [-1, 0, 0.5, 1, 2, 5, 20] if narrow else [-1, 0, 0.25, 0.5, 0.75, 1, 2, 5, 10, 20, 50]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_yticks(range(len(report.games)), report.games)
     axes.set(ylim=(len(report.games) - 0.5, -0.5), xlabel="human-normalised score, mean over runs (linear up to 1)")
-    picture.suptitle("Game by game: filled are new runs (strokes: single seeds), hollow are published", fontsize=10)
-    picture.legend(loc="outside lower center", ncols=4)
+    plotting.heading(picture, "Game by game: filled are new runs (strokes: single seeds), hollow are published")
+    picture.legend(loc="outside lower center", ncols=2 if narrow else 4)
+    counts = [f"{entry.name} {aggregates.superhuman(entry.sample)}" for entry in report.shown]
+    picture.alt = f"Scores on {len(report.games)} games. At or above a human, in games: {', '.join(counts)}."
     return picture
 
 
+def curve_figure(report: Report, narrow: bool = False) -> Picture | None:
+    """Returns in training of the Atari 100k runs; None without any.
+
+    Args:
+        report: with the runs.
+        narrow: for the width of a phone.
+    """
+    return draw_panels(report.groups, narrow)
+
+
+def small_figure(report: Report, narrow: bool = False) -> Picture | None:
+    """Returns in training of small presets and of shorter or longer runs; None without any.
+
+    Args:
+        report: with the runs.
+        narrow: for the width of a phone.
+    """
+    return draw_panels(report.small, narrow)
+
+
 @plotting.style
-def curve_figure(report: Report) -> Picture | None:
-    """Returns in training of all own runs, a panel for each game: seeds, their mean, and its interval."""
-    panels = sorted({result.game for result in report.results})
+def draw_panels(groups: Groups, narrow: bool = False) -> Picture | None:
+    """A panel for each game, and in it each group's seeds, their mean, and its interval."""
+    panels = sorted({result.game for group in groups.values() for result in group})
     if not panels:
         return None
-    columns = min(COLUMNS, len(panels))
+    columns = min(1 if narrow else PANELS, len(panels))
     rows = -(-len(panels) // columns)
-    picture, grid = figure(max(5, 2.9 * columns), 0.9 + 2.3 * rows, rows, columns)
-    look = looks(list(report.groups))
+    wide = NARROW if narrow else max(6, 2.9 * columns)
+    names = {name: textwrap.fill(name, int(12 * wide)) for name in groups}
+    legend = 0.17 * sum(name.count("\n") + 1 for name in names.values())
+    picture, grid = figure(wide, 0.9 + 2.3 * rows + legend, rows, columns)
+    look = looks(list(groups))
     for axes, game in zip(grid.flat, panels, strict=False):
-        for name, group in report.groups.items():
-            draw_curves(axes, [result for result in group if result.game == game], look[name].colour, name)
+        axes.set_xlim(0, 1)  # grows with the longest run
+        for name, group in groups.items():
+            draw_curves(axes, [result for result in group if result.game == game], look[name].colour, names[name])
         axes.set_title(game)
         plotting.label(axes, "return")
         axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_axis_off()
     handles = {word: handle for a in grid.flat for handle, word in zip(*a.get_legend_handles_labels(), strict=True)}
-    picture.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
-    said = "thin: seeds, thick: their mean, band: its 95 % t-interval, diamonds: evaluations"
-    between = "\n" if columns < 4 else " "  # with few games the picture is too narrow for one line
-    picture.suptitle(f"Reward in training{between}({said})", fontsize=10 if columns > 2 else 8)
+    picture.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=1)
+    meaning = "thin: seeds, thick: their mean, band: its 95 % t-interval, diamonds: evaluations"
+    plotting.heading(picture, f"Reward in training ({meaning})")
+    picture.alt = "Returns in training, a panel for each game. " + endings(groups)
     return picture
+
+
+def endings(groups: Groups) -> str:
+    """The final scores, in words."""
+    parts = []
+    for name, group in groups.items():
+        for game in dict.fromkeys(result.game for result in group):
+            scores = [f"{result.score:.1f}" for result in group if result.game == game]
+            parts.append(f"{name} on {game}: {', '.join(scores)}")
+    return f"Final evaluations: {'; '.join(parts)}."
 
 
 def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> None:
@@ -205,16 +267,16 @@ def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> 
     if not group:
         return
     steps = group[0].config.trainer.env_steps
-    places, read = summary.places(steps), []
+    places, outcomes = summary.places(steps), []
     for result in group:
         axes.plot(steps, result.score, "D", ms=4, color=colour, mec="white", mew=0.5, clip_on=False, zorder=3)
         try:
-            read.append(result.training())
+            outcomes.append(result.training())
         except GlamkitError:
             continue
         log = list(run_log.read(result.run.log_file)) if result.run.log_file.exists() else []
         axes.plot(*plotting.series(log, "evaluation/return"), "D", ms=2.5, color=colour, alpha=0.7)
-    found = summary.curves(read, places)
+    found = summary.curves(outcomes, places)
     known = ~np.isnan(found).all(0) if len(found) else np.zeros(len(places), bool)
     axes.plot(places, np.where(known, summary.middle(found), np.nan), color=colour, lw=2, label=name)
     if known.any() and len(found) > 1:
@@ -226,20 +288,10 @@ def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> 
         axes.set_ylim(limits)
     elif not known.any():
         axes.text(0.03, 0.9, "no episode ended in training", transform=axes.transAxes, color=GREY, fontsize=8)
-    axes.set_xlim(0, 1.03 * steps)
+    axes.set_xlim(0, max(axes.get_xlim()[1], 1.03 * steps))
 
 
 def band(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(places,) lower and upper end of the t-interval of the mean over seeds (seeds, places); nan below two seeds."""
     ends = [summary.interval(column[~np.isnan(column)].tolist()) or (np.nan, np.nan) for column in found.T]
     return np.array([low for low, _ in ends]), np.array([high for _, high in ends])
-
-
-FIGURES: Mapping[str, Callable[[Report], Picture | None]] = {
-    "curves": curve_figure,
-    "aggregates": aggregate_figure,
-    "profile": profile_figure,
-    "improvement": improvement_figure,
-    "sensitivity": sensitivity_figure,
-    "games": game_figure,
-}

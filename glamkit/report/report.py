@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from glamkit.report.results import Result
 from glamkit.runs.folder import resolve
 from glamkit.training.shared_runs import unpacked
 
-AGAINST = ("SimPLe", "TWM", "IRIS", "DreamerV3 (Nature, 2024 code)", "STORM", "DIAMOND")
+AGAINST = ("SimPLe", "IRIS", "DreamerV3 (Nature, 2024 code)", "STORM", "DIAMOND", "BBF", "EASimulus")
 REPEATS = 2000
 
 
@@ -27,7 +27,7 @@ class ScoredMethod(NamedTuple):
     """A method on the games that are compared.
 
     Attributes:
-        ours: whether it comes from run folders.
+        ours: whether it comes from runs.
         normal: game -> (runs,) human-normalised scores.
         values: every aggregate; None where it needs single runs that are not known.
         intervals: 95 %, of the aggregates; empty where there is one run per game.
@@ -66,11 +66,13 @@ class ScoredMethod(NamedTuple):
 class Report:
     """Everything the tables, figures and notes are made of.
 
+    Runs of small presets, and of shorter or longer training, are in `small` alone: in no entry and no aggregate.
+
     Args:
-        runs: run folders, folders that hold some, shared files, or names of shipped runs.
-        files: result files of others, in the form of atari100k_scores.json.
-        against: published methods to be shown game by game; names of `scores.published`, or ``all``.
-        repeats: of the bootstrap.
+        runs: run folders, folders that hold some, score files, shared files, or names of shipped runs.
+        files: methods of others, in the form of atari100k_scores.json, see `glamkit.envs.atari100k`.
+        against: published methods to be shown game by game; names of `atari100k.published`, or ``all``.
+        repeats: of the bootstrap, 1 to 1,000,000.
 
     Raises:
         GlamkitError: a folder or file is not there, or a method is unknown.
@@ -88,12 +90,14 @@ class Report:
             raise GlamkitError(f"repeats = {self.repeats} is outside 1 to 1000000.")
         self.against = read_methods(against)
         self.results, self.left_out = results.collect([unpacked(run) for run in runs])
-        self.groups = results.group(self.results)
+        groups = results.group(self.results)
+        self.groups = {name: group for name, group in groups.items() if results.benchmark(group[0].config)}
+        self.small = {name: group for name, group in groups.items() if name not in self.groups}
         self.published = dict(atari100k.published())
         self.others: dict[str, Method] = {}
         for file in map(Path, files):
             for name, method in atari100k.read(file).items():
-                taken = {*self.published, *self.groups, *self.others}
+                taken = {*self.published, *groups, *self.others}
                 candidates = (name, f"{name} ({file.name})", f"{name} ({file})")
                 self.others[next((new for new in candidates if new not in taken), candidates[-1])] = method
         own = {name: own_method(group) for name, group in self.groups.items() if any(r.atari for r in group)}
@@ -196,43 +200,3 @@ def read_paths(text: str) -> list[str | Path]:
 def runs(count: int) -> str:
     """``1 run``, ``2 runs``."""
     return f"{count} run" + ("" if count == 1 else "s")
-
-
-def published(repeats: int | str = REPEATS) -> dict[str, dict[str, Any]]:
-    """Every shipped method's aggregates, recomputed: the table behind ``--published --json``.
-
-    Returns:
-        For each method ``mean``, ``median``, ``iqm`` and ``optimality_gap`` (None where single runs are not known),
-        ``intervals``, ``superhuman_games``, ``games``, ``runs_per_game`` (fewest, most), ``published`` (as printed),
-        ``matches_published`` and ``without`` (the aggregates with each game left out).
-    """
-    report = Report(against="all", repeats=repeats)
-    return {name: described(entry, report.sensitivity.get(name, {})) for name, entry in report.entries.items()}
-
-
-def described(entry: ScoredMethod, without: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """An entry as plain values."""
-    return {
-        **entry.values,
-        "intervals": {key: list(ends) for key, ends in entry.intervals.items()},
-        "superhuman_games": aggregates.superhuman(entry.sample),
-        "games": len(entry.normal),
-        "runs_per_game": list(entry.counts) if entry.method.single else None,
-        "published": dict(entry.method.printed) or None,
-        "matches_published": agrees(entry),
-        "without": {game: dict(values) for game, values in without.items()},
-    }
-
-
-def agrees(entry: ScoredMethod) -> bool | None:
-    """Whether all printed aggregates come out to their printed digits; None where none is recorded."""
-    own = {**entry.values, "superhuman_games": float(aggregates.superhuman(entry.sample))}
-    printed = {key: value for key, value in entry.method.printed.items() if key in own}
-    if not printed:
-        return None
-    return all(round(own[key] or 0.0, digits(value)) == value for key, value in printed.items())
-
-
-def digits(value: float) -> int:
-    """Digits after the point that a number is printed with."""
-    return len(str(value).partition(".")[2])

@@ -21,6 +21,8 @@ from glamkit.sweeps import summary
 from glamkit.sweeps.job import Job
 
 NAMED = 3  # settings in which a group's name says how it differs; of more, their number
+BENCHMARK = "atari100k"  # the preset whose runs are compared with published ones
+STEPS = (100_000, 102_000)  # agent steps of an Atari 100k result, fewest and most
 
 
 class Result(NamedTuple):
@@ -30,7 +32,9 @@ class Result(NamedTuple):
         run: its folder; `Run.folder` is the file where a score file stands for it.
         game: among the 26 by its plain name, else as in the config.
         atari: whether it is among the 26, so that a human's score is known.
+        score: mean of `returns`, raw.
         returns: of the evaluation's episodes.
+        cut: how many of them were cut short.
         protocol: as saved with the score.
     """
 
@@ -162,6 +166,15 @@ def _report(run: Run, config: Config) -> Any:
         raise GlamkitError(f"evaluation.json cannot be read ({error}).") from None
 
 
+def benchmark(config: Config) -> bool:
+    """Whether a run of these settings is an Atari 100k result: the published preset with its budget.
+
+    Small presets are not, whatever they score; nor is training that was shorter or longer.
+    """
+    low, high = STEPS
+    return config.preset == BENCHMARK and low <= config.trainer.env_steps <= high
+
+
 def last_step(run: Run) -> int:
     """Agent steps that the log has reached; 0 if it says nothing."""
     try:
@@ -199,9 +212,9 @@ def name_of(config: Config) -> str:
     if config.preset not in PRESETS:
         return f"glamkit {config.preset}"
     changed = list(differences(experiment(preset(config.preset)), config).items())
-    said = [f"{key}={ours}" for key, (_, ours) in changed[:NAMED]]
+    settings = [f"{key}={ours}" for key, (_, ours) in changed[:NAMED]]
     more = [f"{len(changed) - NAMED} more"] if len(changed) > NAMED else []
-    return ", ".join([f"glamkit {config.preset}", *said, *more])
+    return ", ".join([f"glamkit {config.preset}", *settings, *more])
 
 
 def scores(results: Sequence[Result], atari: bool) -> dict[str, np.ndarray]:

@@ -1,8 +1,9 @@
-"""One table of a few games: what they score with their standard errors, beside random play and the best known.
+"""Tables of a few games beside random play, humans and the best known.
 
     glamkit report notebooks/results/laptop --scores
 
-It stands in notebooks/results/README.md, where a test compares it with the files.
+writes the first; it stands in notebooks/results/README.md, where a test compares it with the files. The other is of
+runs that are no Atari 100k results: small presets, and shorter or longer training. They are nowhere else.
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ import numpy as np
 
 from glamkit.envs import atari100k
 from glamkit.errors import GlamkitError
+from glamkit.report import score_files
 from glamkit.report.markup import MarkupTable
+from glamkit.report.report import Report
 from glamkit.report.results import Result
+from glamkit.report.tables import NONE, raw
+from glamkit.runs.provenance import sessions
+from glamkit.sweeps import summary
 
 BESIDE = {"SimPLe": "SimPLe", "STORM": "STORM", "DreamerV3": "DreamerV3 (Nature, 2024 code)"}  # title: published name
 HEADER = ("game", "mean return of each seed", "random", "human", "human-normalised", *BESIDE, "strongest", "hours")
@@ -64,3 +70,46 @@ def published(name: str, game: str) -> float:
 def strongest(game: str) -> str:
     """The published method with the highest score in a game."""
     return max(atari100k.published(), key=lambda name: published(name, game))
+
+
+def small_table(report: Report) -> MarkupTable | None:
+    """Scores of runs that are no Atari 100k results, with published ones of the same game; None without such runs."""
+    rows = []
+    for name, group in report.small.items():
+        for game in dict.fromkeys(result.game for result in group):
+            rows.append([name, game, *cells([result for result in group if result.game == game])])
+    header = ["runs", "game", "seeds", "mean return", "95 % interval", "HNS", "random", "human", *BESIDE]
+    header += ["strongest", "each seed's", "hours a run", "machine"]
+    caption = (
+        "Raw mean returns of the final evaluations. HNS: (score - random) / (human - random). None of these runs is an "
+        "Atari 100k result, and none is in any other table. Interval: Student's t over the seeds' means."
+    )
+    return MarkupTable(header, rows, caption, 2) if rows else None
+
+
+def cells(group: Sequence[Result]) -> list[str]:
+    """A row's cells from the number of seeds on, of one game's runs of one experiment."""
+    values = [result.score for result in group]
+    ends = summary.interval(values)
+    row = [str(len(values)), f"{np.mean(values):.2f}", f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else "one seed: none"]
+    row += scale(group[0].game, values) if group[0].atari else [NONE] * (4 + len(BESIDE))
+    seeds = ", ".join(f"{result.seed}: {result.score:.2f}" for result in group)
+    hours = [result.training().seconds / 3600 for result in group]
+    machines = dict.fromkeys(name for result in group if (name := machine(result)))
+    return [*row, seeds, f"{np.mean(hours):.1f}", "; ".join(machines) or "unknown"]
+
+
+def scale(game: str, values: Sequence[float]) -> list[str]:
+    """HNS, random play's and a human's score, the published ones, and the strongest of all with its name."""
+    unit, every, best = atari100k.games()[game], atari100k.published(), strongest(game)
+    normal = atari100k.normalise({game: np.array(values)})[game].mean()
+    others = [raw(float(every[name].scores[game].mean())) for name in (*BESIDE.values(), best)]
+    return [f"{normal:.2f}", raw(unit.random), raw(unit.human), *others[:-1], f"{others[-1]} ({best})"]
+
+
+def machine(result: Result) -> str:
+    """What a run was trained on; empty where nothing says."""
+    if result.run.folder.is_file():
+        return str(score_files.read(result.run.folder)["machine"]["device_name"])
+    table = next((entry.get("machine") for entry in reversed(sessions(result.run.provenance_file))), None)
+    return str(table.get("device_name") or "") if isinstance(table, dict) else ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,12 +13,16 @@ from glamkit.report import aggregates, results
 from glamkit.report.aggregates import AGGREGATES, Interval
 from glamkit.report.markup import MarkupTable
 from glamkit.report.notes import notes
-from glamkit.report.report import Report, ScoredMethod, agrees
+from glamkit.report.published import agrees, off_by
+from glamkit.report.report import Report, ScoredMethod
 from glamkit.sweeps import summary
 
 NAMES = {"mean": "mean", "median": "median", "iqm": "IQM", "optimality_gap": "optimality gap"}
 NONE = "-"
-WORDS = {True: "on", False: "off", None: "not known"}
+UNKNOWN = "unknown"
+WORDS = {True: "on", False: "off", None: UNKNOWN}
+NEAR = 0.005  # a printed aggregate that is no farther off comes from scores with more digits
+COLUMNS = 8  # methods in a table of games
 
 
 def number(value: float | None, interval: Interval | None = None) -> str:
@@ -45,35 +50,52 @@ def ordered(report: Report) -> list[ScoredMethod]:
     return [*report.new, *sorted(rest, key=lambda e: (-(e.values["iqm"] or 0.0), -(e.values["median"] or 0.0)))]
 
 
+def comes_out(entry: ScoredMethod) -> str:
+    """Whether the printed aggregates come out of a method's scores: ``yes``, ``within 0.004``, ``NO`` or a dash."""
+    by = off_by(entry)
+    if by is None:
+        return NONE
+    if agrees(entry):
+        return "yes"
+    return f"within {np.ceil(round(1000 * by, 6)) / 1000:.3f}" if by <= NEAR else "NO"
+
+
 def aggregate_table(report: Report) -> MarkupTable:
     """Every method's aggregates with intervals, and whether the printed ones come out."""
     whole = len(report.games) == len(atari100k.games())
     printing = "printed mean / median" + ("" if whole else " (of 26 games)")
-    header = ["method", *NAMES.values(), "games ≥ human", "games", "runs", printing, "comes out"]
+    header = ["method", "known", *NAMES.values(), "games ≥ human", "games", "runs", printing, "comes out"]
     rows = []
     for entry in ordered(report):
-        printed = [entry.method.printed.get(key) for key in ("mean", "median")]
-        said = " / ".join(NONE if value is None else f"{value:g}" for value in printed)
-        same = {True: "yes", False: "NO", None: NONE}[agrees(entry) if whole else None]
+        pair = [entry.method.printed.get(key) for key in ("mean", "median")]
+        printed = " / ".join(NONE if value is None else f"{value:g}" for value in pair)
         cells = [number(entry.values[key], entry.intervals.get(key)) for key in AGGREGATES]
         above = str(aggregates.superhuman(entry.sample))
-        rows.append([entry.name, *cells, above, str(len(entry.normal)), counts(entry), said, same])
+        size = [above, str(len(entry.normal)), counts(entry)]
+        rows.append([entry.name, entry.method.kind, *cells, *size, printed, comes_out(entry) if whole else NONE])
     caption = f"Human-normalised scores on {count(len(report.games), 'game')} (0 random play, 1 human); "
     caption += "of the optimality gap, less is better. "
-    caption += f"In brackets 95 % stratified bootstrap intervals ({report.repeats:,} repeats)."
-    return MarkupTable(header, rows, caption)
+    caption += f"In brackets 95 % stratified bootstrap intervals ({report.repeats:,} repeats). "
+    caption += "A method with one value per game has no pooled IQM, no optimality gap and no interval: a dash."
+    return MarkupTable(header, rows, caption, 2)
 
 
-def game_table(report: Report) -> MarkupTable:
-    """Raw scores game by game; of new entries the human-normalised score too."""
+def game_tables(report: Report) -> list[MarkupTable]:
+    """Raw scores game by game, eight methods a table; of new entries the human-normalised score too."""
+    parts = [report.shown[n : n + COLUMNS] for n in range(0, len(report.shown), COLUMNS)]
+    return [game_table(report, part) for part in parts]
+
+
+def game_table(report: Report, shown: Sequence[ScoredMethod]) -> MarkupTable:
+    """Raw scores of some methods, a row for each game."""
     table, new = atari100k.games(), [entry.name for entry in report.new]
     header = ["game", "random", "human"]
-    for entry in report.shown:
+    for entry in shown:
         header += [entry.name, "HNS"] if entry.name in new else [entry.name]
     rows = []
     for game in report.games:
         row = [game, raw(table[game].random), raw(table[game].human)]
-        for entry in report.shown:
+        for entry in shown:
             values = entry.method.scores.get(game)
             row.append(NONE if values is None else raw(float(values.mean())))
             if entry.name in new:
@@ -102,33 +124,32 @@ def who(left: Mapping[str, float], value: float) -> str:
 
 
 def suspect_table() -> MarkupTable | None:
-    """Methods whose printed aggregates do not come out: with and without the game that seems to be the reason.
+    """Methods whose printed aggregates do not come out of their score file, because of one game.
 
-    The last row asks which score of that game would give the printed mean, and what the median would be then.
+    Rows: as printed; the file with that game and without it; and with that game's score from the authors' other set.
     """
-    header, rows = ["method", "games", "mean", "median", "IQM"], []
-    for name, method in atari100k.published().items():
+    header, rows = ["method", "scores", "mean", "median", "IQM"], []
+    every = atari100k.published()
+    for name, method in every.items():
         if not method.suspect:
             continue
         game, normal = method.suspect, atari100k.normalise(method.scores)
-        rest = {other: values for other, values in normal.items() if other != game}
-        needed = len(normal) * method.printed["mean"] - sum(float(values.mean()) for values in rest.values())
-        unit = atari100k.games()[game]
-        score = unit.random + needed * (unit.human - unit.random)
-        made = {**rest, game: np.full(len(normal[game]), needed)}
         printed = [f"{method.printed[key]:g}" if key in method.printed else NONE for key in ("mean", "median", "iqm")]
         rows.append([name, "as printed", *printed])
         own = float(method.scores[game].mean())
-        cases = {f"all {len(normal)}, {game} = {own:g}": normal, f"{len(rest)}, without {game}": rest}
-        cases[f"all {len(normal)}, if {game} were {score:.1f}"] = made
+        rest = {other: values for other, values in normal.items() if other != game}
+        cases = {f"all {len(normal)}, {game} = {own:g} as in its file": normal, f"{len(rest)}, without {game}": rest}
+        for other, table in every.items():
+            if table.family == method.family and other != name and not table.rerun_by:
+                score = float(table.scores[game].mean())
+                value = atari100k.normalise({game: np.array([score])})[game]
+                made = {**rest, game: np.repeat(value, len(normal[game]))}
+                cases[f"all {len(normal)}, {game} = {score:g} as in {other}"] = made
         for title, case in cases.items():
             values = [AGGREGATES[key](list(case.values())) for key in ("mean", "median", "iqm")]
             rows.append([name, title, *(number(float(value)) for value in values)])
-    return (
-        MarkupTable(header, rows, "Printed aggregates that the method's own score file does not give.", 2)
-        if rows
-        else None
-    )
+    caption = "Printed aggregates that a method's score file does not give, and the game that explains them."
+    return MarkupTable(header, rows, caption, 2) if rows else None
 
 
 def improvement_table(report: Report) -> MarkupTable | None:
@@ -143,29 +164,31 @@ def improvement_table(report: Report) -> MarkupTable | None:
 
 
 def protocol_table(report: Report) -> MarkupTable:
-    """How each method's scores were measured, as far as known."""
+    """How each method's scores were measured; what nobody says is unknown."""
     rows = []
-    for entry in report.shown:
+    for entry in ordered(report):
         card = entry.method.protocol
-        loss = card.get("life_loss", "not known")
-        loss = {True: "stored as termination", False: "ignored"}.get(loss, loss) if isinstance(loss, bool) else loss
-        episodes = entry.episodes or "not known"
-        rows.append([entry.name, WORDS[entry.sticky], str(loss), episodes, counts(entry), entry.method.source])
+        loss, sampled = card.get("life_loss"), card.get("sampling", card.get("sampled"))
+        loss = {True: "stored as termination", False: "ignored"}[loss] if isinstance(loss, bool) else loss
+        drawn = {True: "stochastic policy", False: "greedy"}[sampled] if isinstance(sampled, bool) else sampled
+        cells = [WORDS[entry.sticky], *(str(cell or UNKNOWN) for cell in (loss, entry.episodes, drawn))]
+        source = re.sub(r"@([0-9a-f]{8})[0-9a-f]{32}", r"@\1", entry.method.source)  # a commit's first digits do
+        rows.append([entry.name, *cells, counts(entry), entry.method.kind, source or UNKNOWN])
     caption = "Protocols. Where they differ, scores are not of the same thing."
-    header = ["method", "sticky actions", "a lost life", "evaluation episodes", "runs", "source"]
+    header = ["method", "sticky actions", "a lost life", "evaluation episodes", "actions", "runs", "known", "source"]
     return MarkupTable(header, rows, caption, len(header))
 
 
 def return_table(report: Report) -> MarkupTable | None:
-    """Raw returns of all own runs: seeds, mean and Student's t interval of their mean."""
+    """Raw returns of the Atari 100k runs: seeds, mean and Student's t interval of their mean."""
     rows = []
     for name, group in report.groups.items():
         table = {**results.scores(group, True), **results.scores(group, False)}
         for game, values in sorted(table.items()):
             spread = summary.interval(values.tolist())
-            said = f"{spread[0]:.2f} to {spread[1]:.2f}" if spread else "one seed: none"
+            ends = f"{spread[0]:.2f} to {spread[1]:.2f}" if spread else "one seed: none"
             seeds = ", ".join(f"{r.seed}: {r.score:.2f}" for r in group if r.game == game)
-            rows.append([name, game, str(len(values)), f"{values.mean():.2f}", said, seeds])
+            rows.append([name, game, str(len(values)), f"{values.mean():.2f}", ends, seeds])
     header = ["runs", "game", "seeds", "mean return", "95 % interval", "each seed's"]
     caption = "Raw returns of the final evaluations. Interval: Student's t over the seeds' means."
     return MarkupTable(header, rows, caption, 2) if rows else None
@@ -182,18 +205,3 @@ def left_out_table(report: Report) -> MarkupTable | None:
     """Runs that do not count, with the reason."""
     rows = [[str(left.folder), left.reason] for left in report.left_out]
     return MarkupTable(["run folder", "reason"], rows, "Runs that do not count.", 2) if rows else None
-
-
-def all_tables(report: Report) -> Mapping[str, MarkupTable]:
-    """Every table that has something to say, by its key."""
-    found = {
-        "aggregates": aggregate_table(report),
-        "suspect": suspect_table(),
-        "games": game_table(report),
-        "returns": return_table(report),
-        "improvement": improvement_table(report),
-        "sensitivity": sensitivity_table(report),
-        "protocols": protocol_table(report),
-        "left_out": left_out_table(report),
-    }
-    return {name: grid for name, grid in found.items() if grid is not None and grid.rows}

@@ -13,6 +13,7 @@ from conftest import ROOT
 from made_runs import made_run, made_two_games
 
 from glamkit.errors import GlamkitError
+from glamkit.report import page
 from glamkit.report.report import Report
 
 FEW = 40  # bootstrap repeats
@@ -23,8 +24,9 @@ def cells() -> list[str]:
     return [cell.source for cell in nbformat.read(BOOK, as_version=4).cells if cell.cell_type == "code"]
 
 
-def test_the_notebook_without_runs(tmp_path: Path) -> None:
-    """Every cell, in this process."""
+def test_the_notebook_without_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell, in this process; the page's pictures take seconds and are drawn in its own tests."""
+    monkeypatch.setattr(page, "data", lambda *_: "")
     namespace: dict[str, object] = {}
     for number, cell in enumerate(cells()):
         exec(cell, namespace)
@@ -63,7 +65,9 @@ def test_the_notebook_by_papermill(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=BOOK.parent, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     found = [o for c in nbformat.read(out, as_version=4).cells for o in c.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in found) == 6
+    assert sum("image/png" in output.get("data", {}) for output in found) == 9
+    alts = [output.metadata["image/png"]["alt"] for output in found if "image/png" in output.get("data", {})]
+    assert any("Final evaluations: glamkit debug on glamkit/Catch-v0: 0.5" in alt for alt in alts)
     pages = "".join(output.data["text/html"] for output in found if "text/html" in output.get("data", {}))
     assert "1 of its 1 returns are not finite numbers." in pages and "glamkit/Catch-v0" in pages
     assert "Only 2 of the 26 games are there" in pages

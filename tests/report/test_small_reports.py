@@ -7,7 +7,7 @@ from pathlib import Path
 from made_runs import made_run
 from test_report import report, said
 
-from glamkit.report.tables import all_tables
+from glamkit.report.page import all_tables
 
 
 def test_one_seed_has_no_interval_one_game_no_plural_and_no_table_is_empty(tmp_path: Path) -> None:

@@ -1,0 +1,212 @@
+"""What printed numbers can bear: re-runs, games apart, small presets kept out; and the page itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from made_runs import made_run, made_two_games
+
+from glamkit.config import preset
+from glamkit.envs import atari100k
+from glamkit.report import human_split, notes, page, plots, reruns, score_files, small_table, tables
+from glamkit.report.markup import MarkupTable
+from glamkit.report.report import Report
+
+FEW = 40  # bootstrap repeats
+SMALL = ("laptop", "quick", "debug")
+
+
+@pytest.fixture(scope="module")
+def published() -> Report:
+    return Report(repeats=FEW)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Two games of the published setting, and superhuman runs of small presets and of a short training."""
+    folder = tmp_path_factory.mktemp("mixed")
+    made_two_games(folder / "runs")
+    for name in SMALL:
+        made_run(folder / "runs" / name, [1000.0, 1000.0], name=name, game="Pong", seed=1)
+    made_run(folder / "runs" / "short", [1000.0], "trainer.env_steps=5000", game="Pong", seed=1)
+    made_run(folder / "runs" / "long", [1000.0], "trainer.env_steps=200000", game="Pong", seed=1)
+    return Report([folder / "runs"], repeats=FEW)
+
+
+def test_small_presets_stand_under_their_own_heading_alone(mixed: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [entry.name for entry in mixed.new] == ["glamkit atari100k"]
+    assert {result.config.preset for group in mixed.small.values() for result in group} == {*SMALL, "atari100k"}
+    names = set(mixed.small)
+    assert len(names) == 5 and "glamkit atari100k, trainer.env_steps=5000" in names
+    grids = page.all_tables(mixed)
+    for key, grid in grids.items():
+        cells = {cell for row in grid.rows for cell in row}
+        assert bool(cells & names) == (key == "small"), key
+    assert mixed.entries["glamkit atari100k"].normal["Pong"].max() == pytest.approx(1)  # none of the 1000 is in it
+    monkeypatch.setattr(page, "data", lambda *_: "")  # drawn in a test of their own
+    text = page.html(mixed)
+    own = text.index("Small presets, and shorter or longer training")
+    for name in ("glamkit laptop", "glamkit quick"):
+        places = [match.start() for match in re.finditer(re.escape(name), text[text.index("<section>") :])]
+        assert places and min(places) + text.index("<section>") > own
+    said = "\n".join(notes.notes(mixed))
+    assert "glamkit laptop is not of the preset atari100k: no Atari 100k result" in said
+    assert "glamkit atari100k, trainer.env_steps=200000 trained 200,000 agent steps" in said
+
+
+def test_small_presets_are_shown_beside_published_scores(mixed: Report) -> None:
+    grid = small_table(mixed)
+    assert grid is not None
+    rows = {row[0]: dict(zip(grid.header, row, strict=True)) for row in grid.rows}
+    laptop = rows["glamkit laptop"]
+    assert (laptop["game"], laptop["mean return"], laptop["random"], laptop["human"]) == (
+        "Pong",
+        "1000.00",
+        "-20.7",
+        "14.6",
+    )
+    assert laptop["HNS"] == f"{(1000 + 20.7) / 35.3:.2f}"
+    assert laptop["STORM"] == "11.3" and laptop["strongest"].startswith("2")
+    assert laptop["machine"] == "unknown"
+    figure = plots.small_figure(mixed)
+    assert figure is not None and "glamkit laptop on Pong: 1000.0" in figure.alt
+    drawn = plots.curve_figure(mixed)
+    assert drawn is not None and "laptop" not in drawn.alt
+
+
+def test_score_files_of_small_presets_stand_there_too(tmp_path: Path) -> None:
+    config = preset("laptop", game="Boxing", seed=3)
+    data = {
+        "game": "Boxing", "seed": 3, "preset": "laptop", "config": asdict(config), "env_steps": 100_000,
+        "curve": [[1000, 0.0], [50_000, 8.0], [100_000, 15.0]],
+        "episodes": [{"return": value, "length": 400} for value in (10.0, 20.0)],
+        "mean_return": 15.0, "human_normalised": 14.9 / 12, "protocol": {"sticky": 0.25, "episodes": 2},
+        "hours": 3.5, "machine": {"device_name": "2 cores"},
+    }  # fmt: skip
+    file = tmp_path / "Boxing-seed3.json"
+    score_files.write(data, file)
+    made = Report([tmp_path], repeats=FEW)
+    assert made.new == [] and list(made.small) == ["glamkit laptop"] and not made.left_out
+    grid = small_table(made)
+    assert grid is not None and list(grid.rows[0][-2:]) == ["3.5", "2 cores"]
+    figure = plots.small_figure(made)
+    assert figure is not None
+    heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in figure.axes[0].lines])
+    assert 8.0 in heights  # the curve of the file
+
+
+def test_own_numbers_stand_beside_re_runs(published: Report) -> None:
+    found = reruns.families(published)
+    assert list(found) == ["DER", "DreamerV3", "Harmony DreamerV3", "STORM", "Simulus"]
+    medians = {claim.name: claim.values["median"] for claims in found.values() for claim in claims}
+    assert round(medians["Simulus"] or 0, 3) == 0.982 and round(medians["Simulus (EAWM re-run)"] or 0, 3) == 0.737
+    assert medians["DER (rliable re-run)"] == 0.1894  # printed only
+    grid = reruns.rerun_table(published)
+    assert grid is not None
+    rows = {row[1]: dict(zip(grid.header, row, strict=True)) for row in grid.rows}
+    assert rows["STORM (OC-STORM re-run)"]["run by"] == "OC-STORM" and rows["STORM"]["run by"] == "its authors"
+    assert 0.5 < float(rows["STORM (OC-STORM re-run)"]["own beats re-run"].split()[0]) < 0.7
+    assert rows["STORM (printed table)"]["IQM"] == "-"  # one value per game: no pooled IQM
+    figure = reruns.rerun_figure(published)
+    assert figure is not None and "Simulus: 0.982 by its authors, 0.737 by EAWM" in figure.alt
+
+
+def test_a_re_run_of_ones_own_joins_its_family(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    scores = {game: [unit.human] for game, unit in atari100k.games().items()}
+    file.write_text(json.dumps({"methods": {"STORM, ours": {"runs": scores, "family": "STORM", "rerun_by": "us"}}}))
+    claims = reruns.families(Report(files=[file], repeats=FEW))["STORM"]
+    ours = next(claim for claim in claims if claim.name == "STORM, ours")
+    assert ours.by == "us" and ours.values["median"] == pytest.approx(1)
+
+
+def test_where_the_mean_comes_from(published: Report) -> None:
+    chosen = human_split.above()
+    assert {"Boxing", "Krull", "Breakout", "CrazyClimber"} <= set(chosen) and not {"PrivateEye", "Seaquest"} & set(
+        chosen
+    )
+    for entry in published.entries.values():
+        over, under = human_split.halves(entry)
+        whole = len(chosen) * (over["mean"] or 0) + (26 - len(chosen)) * (under["mean"] or 0)
+        assert whole / 26 == pytest.approx(entry.values["mean"])
+        assert (over["iqm"] is None) == (not entry.method.single)
+        part, top, most = human_split.share(entry.normal)
+        assert part == pytest.approx(len(chosen) * (over["mean"] or 0) / whole)
+        assert most == pytest.approx(entry.normal[top].mean() / whole)
+    grid = human_split.split_table(published)
+    assert all(len(row) == len(grid.header) for row in grid.rows) and ", ".join(chosen) in grid.caption
+
+
+def test_protocols_that_nobody_states_are_unknown(published: Report) -> None:
+    grid = tables.protocol_table(published)
+    rows = {row[0]: dict(zip(grid.header, row, strict=True)) for row in grid.rows}
+    assert set(rows) == set(published.entries)
+    assert rows["TWISTER"]["sticky actions"] == rows["TWISTER"]["actions"] == "unknown"
+    assert rows["OC-STORM"]["sticky actions"] == "on" and rows["OC-STORM"]["actions"].startswith("greedy")
+    assert rows["BBF"]["known"] == "per game, third-party transcription"
+
+
+@pytest.mark.slow
+def test_every_figure_has_two_drawings_and_says_what_it_shows(mixed: Report) -> None:
+    for key, draw in page.FIGURES.items():
+        wide, narrow = draw(mixed, False), draw(mixed, True)
+        assert wide is not None and narrow is not None, key
+        assert wide.get_figwidth() > narrow.get_figwidth() == plots.NARROW
+        assert len(wide.alt) > 60 and wide.alt.endswith("."), key
+        png, about = wide._repr_png_()
+        assert png[:4] == b"\x89PNG" and about == {"alt": wide.alt}
+    text = page.html(mixed)
+    assert 'name="viewport"' in text and text.count("<figure>") == len(page.FIGURES)
+    assert all(len(alt) > 60 for alt in re.findall(r'<img alt="([^"]*)"', text))
+
+
+def test_tables_of_games_are_narrow_enough_for_paper() -> None:
+    grids = tables.game_tables(Report(against="all", repeats=FEW))
+    assert len(grids) == 4 and all(len(grid.header) <= 3 + tables.COLUMNS for grid in grids)
+    names = [name for grid in grids for name in grid.header[3:]]
+    assert len(names) == len(set(names)) == 31
+
+
+def test_long_latex_tables_go_on_over_pages() -> None:
+    grid = MarkupTable(["a", "b"], [["word " * 20, str(n)] for n in range(40)], "Many", 1)
+    text = grid.latex("tab:many")
+    assert text.count("p{5cm}r}") == text.count(r"\label{tab:many") > 1
+    assert sum(rf"& {n} \\" in text for n in range(40)) == 40
+    assert r"U+4E2D" in MarkupTable(["中"], [["é"]]).latex() and "é" in MarkupTable(["中"], [["é"]]).latex()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="there is no TeX on this machine")
+def test_the_latex_compiles(mixed: Report, tmp_path: Path) -> None:
+    made = Report([mixed.results[0].run.folder.parent], against="all", repeats=FEW)
+    assert len(made.results) == len(mixed.results)
+    (tmp_path / "report.tex").write_text(page.latex(page.all_tables(made)), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "report.pdf").stat().st_size > 10_000
+    assert not re.findall(r"Overfull \\hbox \((\d{2,})", done.stdout), "a table is wider than the page"
+    assert "Float too large" not in done.stdout
+
+
+def test_the_file_on_the_notebooks_page_works_as_printed(tmp_path: Path) -> None:
+    page_text = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+    block = next(match for match in re.findall(r"```json\n(.*?)```", page_text, re.S) if '"My method"' in match)
+    file = tmp_path / "mine.json"
+    file.write_text(block)
+    made = Report(files=[file], repeats=FEW)
+    (mine,) = made.new
+    assert (mine.name, mine.counts, mine.sticky, made.games) == ("My method", (3, 3), True, ["Boxing", "Pong"])
+    assert mine.intervals and "My method" in made.improvements
+    row = next(row for row in tables.protocol_table(made).rows if row[0] == "My method")
+    assert row[1:5] == ["on", "ignored", "100", "greedy"]
+    entries = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*`) \|", page_text, re.M)))
+    assert {"runs", "protocol", "published", "family", "rerun_by", "paper", "source", "notes"} <= set(entries)
