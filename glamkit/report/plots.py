@@ -27,7 +27,7 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 LINES = ("-", "--", ":")
 MARKERS = "osD^vPX"
 LOW, HIGH = 0.01, 10.0  # thresholds at which profiles are drawn
-WIDE, NARROW = 11.0, 5.2  # inches: a page, a phone
+WIDE, NARROW = 11.0, 4.2  # inches: a page, a phone
 PANELS = 4  # of curves, side by side
 Groups = Mapping[str, Sequence[Result]]
 

@@ -115,7 +115,7 @@ def rerun_figure(report: Report, narrow: bool = False) -> Picture | None:
         axes.set_title(NAMES[key] if key == "iqm" else NAMES[key].capitalize())
         axes.set(ylim=(len(claims) - 0.5, -0.5), xlabel="1 = human")
         axes.set_xlim(left=0)
-        axes.set_yticks(range(len(claims)), [claim.name for claim in claims])
+        axes.set_yticks(range(len(claims)), [claim.name for claim in claims], fontsize=7 if narrow else 9)
         if axes is not grid.flat[0] and not narrow:
             axes.tick_params(labelleft=False)
     plotting.heading(picture, "Blue: the authors' own numbers. Orange: re-runs by others. Bars: 95 % intervals")
