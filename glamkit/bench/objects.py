@@ -144,7 +144,9 @@ def calibrate(played: Play, ram: Sequence[int]) -> Whereabouts:
     moving, placed = np.abs(gaps[first]).sum(-1), bytes_[first]
     moving[moving < NOISE] = 0
     pairs = product(*([step * size / side for step in STEPS] for side in SCREEN))
-    (_, offsets), scales = max(((_still(moving, placed, pair), pair) for pair in pairs), key=lambda found: found[0][0])
+    (_, offsets), scales = max(
+        ((_still(moving, placed, pair), pair) for pair in pairs), key=lambda result: result[0][0]
+    )
     lines = [(scale, offset) for scale, offset in zip(scales, offsets, strict=True)]
     for _ in range(3):
         lines = _refined(moving, placed, lines)
@@ -155,8 +157,8 @@ def calibrate(played: Play, ram: Sequence[int]) -> Whereabouts:
     column, row = known.places(played.memory[there]).round().astype(int).T
     colour = gaps[there, row, column].mean(0)
     known = known._replace(colour=(colour / np.linalg.norm(colour)).astype(np.float32))
-    found = F.max_pool2d(strengths(torch.from_numpy(played.frames[there]), known).unsqueeze(1), 3, 1, 1)
-    return known._replace(strength=float(found[torch.arange(len(row)), 0, row, column].median()))
+    result = F.max_pool2d(strengths(torch.from_numpy(played.frames[there]), known).unsqueeze(1), 3, 1, 1)
+    return known._replace(strength=float(result[torch.arange(len(row)), 0, row, column].median()))
 
 
 def _still(moving: np.ndarray, placed: np.ndarray, scales: tuple[float, float]) -> tuple[float, tuple[float, float]]:

@@ -142,8 +142,8 @@ class PlainWorldModel(WorldModel):
             "variation_representation": config.representation_scale,
         }
         total = torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
-        told = parts | {"total": total, "dynamics_kl": dynamics.mean(), "variation_kl": change.mean()}
-        return total, {name: part.detach() for name, part in told.items()}
+        metrics = parts | {"total": total, "dynamics_kl": dynamics.mean(), "variation_kl": change.mean()}
+        return total, {name: part.detach() for name, part in metrics.items()}
 
     def imagine(
         self,

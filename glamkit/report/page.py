@@ -142,7 +142,7 @@ PARTS = (
 
 def all_tables(report: Report) -> dict[str, MarkupTable]:
     """Every table that has something to say, by its key; parts of a wide one have a number after it."""
-    found = {
+    result = {
         "left_out": tables.left_out_table(report),
         "returns": tables.return_table(report),
         "aggregates": tables.aggregate_table(report),
@@ -155,7 +155,7 @@ def all_tables(report: Report) -> dict[str, MarkupTable]:
         "small": small_table(report),
         "protocols": tables.protocol_table(report),
     }
-    return {name: grid for name, grid in found.items() if grid is not None and grid.rows}
+    return {name: grid for name, grid in result.items() if grid is not None and grid.rows}
 
 
 def of_part(part: PageSection, grids: Mapping[str, MarkupTable]) -> list[MarkupTable]:

@@ -139,19 +139,19 @@ def read_games(games: str | Sequence[str]) -> dict[str, str]:
         from glamkit.envs.atari100k import games as atari_games
 
         names = list(atari_games())
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     identities: dict[str, str] = {}
     for name in names:
         game = coerce("games", name, str)
         identity = resolve_game(game)
         if identity in identities:
             raise GlamkitError(f"games names {game} twice.")
-        identities[identity] = found[game] = re.sub(r"[^\w.-]+", "_", re.split(r"[/:]", game)[-1])
-    if len(set(found.values())) < len(found):
+        identities[identity] = result[game] = re.sub(r"[^\w.-]+", "_", re.split(r"[/:]", game)[-1])
+    if len(set(result.values())) < len(result):
         raise GlamkitError(
-            f"two of the games {', '.join(found)} would share a folder; put them into batches of their own."
+            f"two of the games {', '.join(result)} would share a folder; put them into batches of their own."
         )
-    return found
+    return result
 
 
 def read_settings(name: str, given: str | Mapping[str, Any] | None) -> dict[str, Any]:
