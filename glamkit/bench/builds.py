@@ -27,7 +27,7 @@ REBUILD = f"{TOOLS} && MAMBA_FORCE_BUILD=TRUE {PIP} --no-cache-dir --force-reins
 TOOLKIT = Path("/usr/local/cuda")  # where NVIDIA's installers put CUDA
 # The CUDA versions for which the torch versions that glamkit allows can be had ready-made.
 WHEELS = ("12.6", "12.8", "13.0")
-TORCH = "torch>=2.8,<2.14"  # as in pyproject.toml
+TORCH = "torch>=2.8,<2.16"  # as in pyproject.toml
 
 
 class Build(NamedTuple):

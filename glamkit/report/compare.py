@@ -144,7 +144,10 @@ class Comparison:
         result = {}
         for name in self.settings:
             section, key = name.split(".")
-            config = override(self.a.config, {name: getattr(getattr(self.b.config, section), key)})
+            try:
+                config = override(self.a.config, {name: getattr(getattr(self.b.config, section), key)})
+            except GlamkitError:  # alone it would make no run
+                continue
             scores = list(seeds_of(config, self.neighbours).values())
             if scores:
                 result[name] = (float(np.mean(scores)), len(scores))

@@ -32,7 +32,12 @@ def test_they_are_small_and_have_a_card() -> None:
         open_run("cacth")
 
 
-@pytest.mark.parametrize("name", sorted(shared_runs.shipped()))
+QUICK = ("catch", "memory")  # whose episodes are short
+NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in sorted(shared_runs.shipped())]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", NAMES)
 def test_each_scores_what_its_file_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = open_run(name).run
@@ -40,7 +45,7 @@ def test_each_scores_what_its_file_says(name: str, tmp_path: Path, monkeypatch: 
     returns = np.array([episode["return"] for episode in said["episodes"]])
     report, _ = evaluation.evaluate_run(name, seed=1, film=False)
     again = np.array([episode["return"] for episode in report["episodes"]])
-    assert len(again) == len(returns) == 100
+    assert len(again) == len(returns) >= 20
     error = np.sqrt((returns.var(ddof=1) + again.var(ddof=1)) / len(returns))
     assert abs(again.mean() - returns.mean()) <= 2 * error
     assert said["mean_return"] == pytest.approx(returns.mean())
