@@ -76,7 +76,7 @@ def measure(
     Args:
         config: the experiment whose sizes are used.
         plan: what is measured.
-        tell: is told how far it is.
+        tell: is called with how far it is, in words.
         keep: is given the result when all is timed and memory, which takes minutes more, is not measured yet.
 
     Returns:
@@ -84,7 +84,7 @@ def measure(
         ``predicted_hours`` (with ``step``) and ``settings``.
 
     Raises:
-        GlamkitError: the device is not there, or the game cannot be opened.
+        GlamkitError: the device is not there, or the game does not start.
     """
     plan, busy = plan or BenchmarkPlan(), hardware.busy()
     resolve_device(config.runtime.device)

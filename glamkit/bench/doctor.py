@@ -1,7 +1,7 @@
 """What this machine can do, in plain words, and the command that mends what it cannot.
 
-Every `check_*` is a pure function of what was found, so that the tests can show it machines they do not have;
-`PROBES` at the end says where its arguments are found. Nothing heavy is imported before it is examined.
+Every `check_*` is a pure function of its arguments, so that the tests can show it machines they do not have;
+`PROBES` at the end says where its arguments come from. Nothing heavy is imported before it is examined.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from glamkit.types import Context
 NEAR = 2.0  # pixels: a decoded object this near to the truth is seen
 FAINT = 0.5  # of the object's usual strength: what is fainter does not count
 NOISE = 20  # of 255: pixels that depart by less from the usual picture show nothing
-AROUND = 3  # pixels about the object in which other things are not told from it
+AROUND = 3  # pixels about the object in which other things count as it
 SCREEN = (160, 210)  # the console's pixels across and down
 STEPS = (1.0, -1.0, 2.0, 0.5)  # of the console's pixels, that a byte may count in
 ENOUGH = 0.5  # of the places that the bytes tell, where the frames must show something
@@ -130,7 +130,7 @@ def play(env: EnvConfig, steps: int, seed: int) -> Play:
 
 
 def calibrate(played: Play, ram: Sequence[int]) -> Whereabouts:
-    """Which place on the frames two bytes tell, found by moving every frame so that the object would lie still.
+    """Which place on the frames two bytes mean, by moving every frame so that the object would lie still.
 
     Raises:
         GlamkitError: these are not two addresses, or nothing on the frames follows the bytes.

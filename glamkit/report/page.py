@@ -76,7 +76,7 @@ class PageSection(NamedTuple):
 PARTS = (
     PageSection(
         "Runs that do not count",
-        "Each was found where you looked for runs, and none is in any number below.",
+        "Each stands where you looked for runs, and none is in any number below.",
         tables=("left_out",),
     ),
     PageSection(

@@ -165,7 +165,7 @@ def read_settings(name: str, given: str | Mapping[str, Any] | None) -> dict[str,
     own = {"env.game": "games", "trainer.seed": "seeds", "trainer.env_steps": "env_steps"}
     for key in flat:
         if key in own:
-            raise GlamkitError(f"{name} sets {key}; in a batch that is said by {own[key]}.")
+            raise GlamkitError(f"{name} sets {key}; in a batch that is set by {own[key]}.")
     return flat
 
 

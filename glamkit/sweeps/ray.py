@@ -1,7 +1,7 @@
 """Runs on a Ray cluster: Ray queues them and places them on its machines, all of which see the batch's folder.
 
 Each is the same process as on one machine, held by a Ray task. If that task's process is killed, the run notices, saves
-and ends, and is begun again wherever Ray has room.
+and ends, and is begun again wherever Ray has a free machine.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class StatusTable:
             self.next = time.perf_counter() + self.every
 
     def finish(self, note: str) -> None:
-        """The last state, and what was said by runs that failed."""
+        """The last state, and the errors of runs that failed."""
         self.note = note
         self.look()
         self.draw()
