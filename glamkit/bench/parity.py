@@ -26,6 +26,7 @@ from glamkit.errors import GlamkitError
 from glamkit.models.released import WORLD_MODEL_NAMES, import_released, import_released_agent, released_name
 from glamkit.models.world_model import WorldModel
 from glamkit.ops.functional import lambda_return, two_hot_mean
+from glamkit.training.accelerate import accelerate
 from glamkit.training.updates import adam
 from glamkit.types import Batch, Rollout
 
@@ -162,9 +163,11 @@ def _float(array: np.ndarray) -> Tensor:
 # Ours ---------------------------------------------------------------------------------------------------------------
 
 
-def world_model_values(reference: Reference) -> Values:
-    """What our world model computes, whole, by the arrays' names without their slices."""
+def world_model_values(reference: Reference, plain: bool = False) -> Values:
+    """What our world model computes, whole, by the arrays' names without their slices; also without acceleration."""
     model, _ = import_released(parameters(reference.meta))
+    if not plain:
+        accelerate(model, torch.device("cpu"))
     # Probabilities instead of samples, as in the reference: no random numbers, and gradients flow.
     model.sample = torch.exp
     batch = frames_and_steps(reference.meta, 4 * 2 ** len(model.config.channels))

@@ -290,7 +290,7 @@ def _parameters(config: Config, actions: int) -> int:
     try:
         with torch.device("meta"):
             world_model = WorldModel(config.world_model, actions)
-            actor_critic = ActorCritic(config.actor_critic, world_model.features, actions, world_model.codes)
+            actor_critic = ActorCritic(config.actor_critic, world_model.features, actions)
     except (RuntimeError, OverflowError, TypeError, MemoryError, ValueError) as error:
         raise GlamkitError(f"the sizes in world_model and actor_critic cannot be built: {reason(error)}.") from None
     return sum(p.numel() for model in (world_model, actor_critic) for p in model.parameters())
