@@ -148,7 +148,7 @@ def read_games(games: str | Sequence[str]) -> dict[str, str]:
         game = game_name(coerce("games", name, str))
         identity = resolve_game(game)
         if identity in identities:
-            raise GlamkitError(f"games names {game} twice.")
+            raise GlamkitError(f"games names {name} twice.")
         identities[identity] = found[game] = re.sub(r"[^\w.-]+", "_", re.split(r"[/:]", game)[-1])
     if len(set(found.values())) < len(found):
         raise GlamkitError(
