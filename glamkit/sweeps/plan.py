@@ -148,7 +148,7 @@ def read_games(games: str | Sequence[str]) -> dict[str, str]:
         game = game_name(coerce("games", name, str))
         identity = resolve_game(game)
         if identity in identities:
-            raise GlamkitError(f"games names {game} twice.")
+            raise GlamkitError(f"games names {name} twice.")
         identities[identity] = found[game] = re.sub(r"[^\w.-]+", "_", re.split(r"[/:]", game)[-1])
     if len(set(found.values())) < len(found):
         raise GlamkitError(
@@ -168,7 +168,7 @@ def read_settings(name: str, given: str | Mapping[str, Any] | None) -> dict[str,
     own = {"env.game": "games", "trainer.seed": "seeds", "trainer.env_steps": "env_steps"}
     for key in flat:
         if key in own:
-            raise GlamkitError(f"{name} sets {key}; in a batch that is said by {own[key]}.")
+            raise GlamkitError(f"{name} sets {key}; in a batch that is set by {own[key]}.")
     return flat
 
 
