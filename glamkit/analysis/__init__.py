@@ -7,7 +7,7 @@ part.
 from glamkit.analysis.activations import watch
 from glamkit.analysis.monitor import Monitor, overview
 from glamkit.analysis.open_loop import measure_open_loop
-from glamkit.analysis.starts import find_starts
+from glamkit.analysis.starts import find_starts, good_start
 from glamkit.analysis.variation import Lens
 
-__all__ = ["Lens", "Monitor", "find_starts", "measure_open_loop", "overview", "watch"]
+__all__ = ["Lens", "Monitor", "find_starts", "good_start", "measure_open_loop", "overview", "watch"]
