@@ -91,8 +91,8 @@ class PeakMemory:
             return None
         if self.gpu is not None:
             return int(self.gpu.max_memory_reserved(self.device))
-        found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
-        return 1024 * int(found[1]) if found else None
+        result = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+        return 1024 * int(result[1]) if result else None
 
 
 # Games ----------------------------------------------------------------------------------------------------------------

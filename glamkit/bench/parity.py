@@ -171,7 +171,7 @@ def world_model_values(reference: Reference, plain: bool = False) -> Values:
     # Probabilities instead of samples, as in the reference: no random numbers, and gradients flow.
     model.sample = torch.exp
     batch = frames_and_steps(reference.meta, 4 * 2 ** len(model.config.channels))
-    lasts = {int(found[1]) for name in reference.arrays if (found := re.match(r"eval/inference.*\.last(\d+)", name))}
+    lasts = {int(result[1]) for name in reference.arrays if (result := re.match(r"eval/inference.*\.last(\d+)", name))}
     values = _seen_by(model.eval(), batch, sorted(lasts & set(range(1, batch.actions.shape[1] + 1))))
     model.train()
     loss, parts = model.loss(batch)
@@ -271,7 +271,7 @@ def fit(whole: np.ndarray, part: str | None, shape: tuple[int, ...]) -> np.ndarr
     slices = [re.fullmatch(r"(-?\d{1,9})?:(-?\d{1,9})?(?::([1-9]\d{0,8})?)?", text) for text in part.split(",")]
     if not all(slices) or len(slices) > whole.ndim:
         return None
-    axes = [slice(*(int(number) if number else None for number in found.groups())) for found in slices if found]
+    axes = [slice(*(int(number) if number else None for number in matches.groups())) for matches in slices if matches]
     spare = [slice(None)] * (whole.ndim - len(axes))
     readings = [whole[(*axes, *spare)], whole[(*spare, *axes)]]
     return next((result for result in readings if result.shape == shape), None)

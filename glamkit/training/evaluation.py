@@ -294,6 +294,8 @@ def evaluate_run(
     run, complete = opened.run, opened.step == config.trainer.env_steps
     own = complete and seed == 0 and config.evaluation == opened.config.evaluation
     name = name_of(config.evaluation, opened.step, seed)
+    if config.evaluation.episode_steps != opened.config.evaluation.episode_steps:
+        name += f"-cut-{config.evaluation.episode_steps}"
     path = run.evaluation_file if own else run.folder / "evaluations" / f"{name}.json"
     place = run.folder / "videos" / ("evaluation" if own else f"evaluation-{name}")
     agent, shown = opened.agent.to(machine.device), place if film else None

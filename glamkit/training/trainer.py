@@ -50,6 +50,7 @@ class Trainer:
         self.config, self.run, off = config, Run(run_dir), left_out(config.runtime.accelerate)
         tensorboard.require(config.runtime.tensorboard)
         evaluation.check_protocol(config)
+        guards.note_idle(config)
         self.env = make_env(config.env)
         self.run.check(config, resume)
         self.machine = Machine(config.runtime, config.trainer.updates)
@@ -73,8 +74,7 @@ class Trainer:
         self.step, self.saved, self.stored = 0, 0, 0  # agent steps; of the newest checkpoint; in the replay's parts
         self.whole = True  # whether the last step came to its end; half a step must not be saved
         self.bin_range = guards.BinRange(config, self.means)
-        self.episode = {"return": 0.0, "length": 0}
-        self.frame = np.zeros((image_size, image_size, 3), np.uint8)
+        self.episode, self.frame = {"return": 0.0, "length": 0}, np.zeros((image_size, image_size, 3), np.uint8)
         self.clock, self.snapshot_steps = (time.perf_counter(), 0), snapshots.steps_of(config.trainer)
         self.guard = guards.Guard(self.replay, self.run.folder)
         self.crashes = guards.Crashes(config.runtime.env_crashes)
