@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from glamkit import __version__
 from glamkit.config import Config, EnvConfig, EvaluationConfig, coerce, override
 from glamkit.envs import videos
 from glamkit.envs.registry import OnlyOneError, VectorEnv, is_atari, make_vector
@@ -129,7 +130,7 @@ def card(config: Config, seed: int) -> dict[str, Any]:
         "actions": "the minimal set of the game",
         "score": "undiscounted sum of raw rewards",
         "start": "no past: the first action of an episode is random",
-        "versions": {name: version(name) for name in ("glamkit", "ale-py", "gymnasium")},
+        "versions": {"glamkit": __version__} | {name: version(name) for name in ("ale-py", "gymnasium")},
     }
 
 
