@@ -14,7 +14,7 @@ import torch
 
 from glamkit.bench import hardware, timing
 from glamkit.bench.timing import PHASES, Clock, TimedTrainer
-from glamkit.config import preset
+from glamkit.config import parse_overrides, preset
 from glamkit.ops.functional import one_hot_sample
 from glamkit.runtime import Machine, memory_kept
 
@@ -40,7 +40,8 @@ def bench(tmp_path: Path) -> TimedTrainer:
 
 @pytest.mark.parametrize(("precision", "near"), [("float32", 1e-4), ("bfloat16", 3e-2)])
 def test_three_updates_of_both_sides_give_the_same_losses(precision: str, near: float, tmp_path: Path) -> None:
-    bench = TimedTrainer(preset("debug", f"{EXACT} runtime.precision={precision}"), tmp_path)
+    settings = parse_overrides(EXACT) | {"runtime.precision": precision}
+    bench = TimedTrainer(preset("debug", settings), tmp_path)
     trainer, plain = bench.trainer, bench.plain
     # Pong hardly moves at first, and batch normalisation would enlarge what little there is, rounding included.
     trainer.replay.frames.random_(0, 256)
