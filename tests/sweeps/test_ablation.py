@@ -257,7 +257,9 @@ def test_the_command_line(made: Path, capsys: pytest.CaptureFixture[str]) -> Non
         capsys.readouterr().err
         == "unknown variant 'bootstap'; did you mean 'bootstrap' or 'bootstrap-next' or 'bootstrap-current'?\n"
     )
-    assert cli.main(["ablate", *arguments, "--overrides", "actor_critic.discount=0.9"]) == 2
+    changed = [*arguments]
+    changed[changed.index("--overrides") + 1] += " actor_critic.discount=0.9"
+    assert cli.main(["ablate", *changed]) == 2
     assert "holds another experiment" in capsys.readouterr().err
 
 
