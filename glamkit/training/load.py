@@ -204,7 +204,7 @@ def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
         reason = str(error).splitlines()[-1].strip().rstrip(".")
         raise GlamkitError(f"the checkpoint in {run.folder} does not fit its config.json ({reason}).") from None
     agent.to(machine.device).eval().requires_grad_(False)
-    agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
     # The studio picks rows of memories, which pairs of windows do not have.
     accelerate(agent, machine.device, left_out(config.runtime.accelerate) | {"paired_windows"})
     return agent

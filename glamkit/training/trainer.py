@@ -61,7 +61,7 @@ class Trainer:
             world_model = WorldModel(config.world_model, actions)
             actor_critic = ActorCritic(config.actor_critic, world_model.features, actions)
             self.agent = Agent(config.agent, world_model, actor_critic).to(device).eval()
-            self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
             self.replay = Replay(config.replay, image_size, device, config.trainer.seed)
         self.kernel = accelerate(self.agent, device, off, self.machine.kernel)
         self.phases = Updates(config, self.agent, self.machine, off)
