@@ -167,8 +167,8 @@ def _config(kind: type[Sizes], sizes: Mapping[str, Any], what: str) -> Sizes:
 
 def _highest(state: State, prefix: str) -> int:
     """The highest number of a layer under a prefix, whichever of its entries are there."""
-    found = (re.match(rf"{re.escape(prefix)}\.(\d{{1,4}})\.", name) for name in state)
-    return max((int(match[1]) for match in found if match), default=0)
+    matches = (re.match(rf"{re.escape(prefix)}\.(\d{{1,4}})\.", name) for name in state)
+    return max((int(match[1]) for match in matches if match), default=0)
 
 
 def _shape(state: State, name: str, dimensions: int) -> tuple[int, ...]:

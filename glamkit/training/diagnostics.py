@@ -31,13 +31,13 @@ class Finding(NamedTuple):
 
 def ratios(metrics: Mapping[str, float]) -> dict[str, float]:
     """Precision and recall of the reward and the termination head; absent where nothing was predicted or came."""
-    found = {}
+    values = {}
     for head in ("reward", "termination"):
         name = f"world_model/{head}"
         for ratio, whole in (("precision", "alarms"), ("recall", "events")):
             if metrics.get(f"{name}_{whole}"):
-                found[f"{name}_{ratio}"] = metrics[f"{name}_hits"] / metrics[f"{name}_{whole}"]
-    return found
+                values[f"{name}_{ratio}"] = metrics[f"{name}_hits"] / metrics[f"{name}_{whole}"]
+    return values
 
 
 class LogSummary:

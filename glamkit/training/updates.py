@@ -92,7 +92,7 @@ class Updates:
         with self.machine.autocast():
             observed = self.observe(batch.frames)
             loss, metrics = self.world_model_loss(batch, observed)
-        gradient = descent(model, loss, metrics, self.config.world_model_optimizer.clip)
+        gradient = backward_and_clip(model, loss, metrics, self.config.world_model_optimizer.clip)
         model.eval()
         return Observed(*(part.detach() for part in observed)), gradient, self.held(batch)
 
@@ -113,7 +113,7 @@ class Updates:
         """The gradient of actor and critic; `progress` as in `ActorCritic.loss`."""
         with self.machine.autocast():
             loss, metrics = self.critic.loss(rollout, progress)
-        return descent(self.agent.actor_critic, loss, metrics, self.config.actor_critic_optimizer.clip)
+        return backward_and_clip(self.agent.actor_critic, loss, metrics, self.config.actor_critic_optimizer.clip)
 
 
 def with_methods(module: Module, **methods: Callable[..., Any]) -> Module:
@@ -123,7 +123,7 @@ def with_methods(module: Module, **methods: Callable[..., Any]) -> Module:
     return view
 
 
-def descent(model: nn.Module, loss: Tensor, metrics: dict[str, Tensor], clip: float) -> Gradient:
+def backward_and_clip(model: nn.Module, loss: Tensor, metrics: dict[str, Tensor], clip: float) -> Gradient:
     """Puts the clipped gradient of a loss into the model's parameters."""
     model.zero_grad(set_to_none=True)
     loss.backward()

@@ -91,9 +91,9 @@ def test_no_limit_is_no_limit(tmp_path: Path) -> None:
     asked = Stops(tmp_path / "STOP", 0)
     with asked.listening():
         asked.began -= 1e9
-        assert not asked.asked()
+        assert not asked.requested()
         (tmp_path / "STOP").mkdir()  # not a file
-        assert not asked.asked()
+        assert not asked.requested()
 
 
 def test_a_loop_that_is_left_and_one_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from tiny_runs import SHORT, after_steps, finished, log, short
 
 from glamkit.config import Config, preset
 from glamkit.training.trainer import Event, Trainer
-from glamkit.training.updates import adam, descent
+from glamkit.training.updates import adam, backward_and_clip
 from glamkit.types import choose_contexts
 
 
@@ -134,8 +134,8 @@ def test_gradients_are_clipped_and_adam_is_the_config_s(tmp_path: Path) -> None:
     trainer.optimizers["world_model"] = optimizer
     # Nothing of an update's gradient is left in the next, and at the end the step is `final_rate` times as large.
     for trainer.step in [0, 0, config.trainer.env_steps]:
-        gradient = descent(model, model(torch.full((1, 4), 3.0)).sum(), {}, 2.0)
-        trainer.descend("world_model", gradient)
+        gradient = backward_and_clip(model, model(torch.full((1, 4), 3.0)).sum(), {}, 2.0)
+        trainer.optimizer_step("world_model", gradient)
         assert gradient.norm.item() == pytest.approx(6)  # before it was clipped
         assert model.weight.grad is not None
         assert model.weight.grad.norm().item() == pytest.approx(2, rel=1e-4)
