@@ -218,7 +218,8 @@ def play_round(
         else:
             with torch.no_grad(), machine.autocast():
                 actions = agent.act(frames, past, settings.sampled)
-        chosen = actions.cpu().numpy()
+        # A copy: a tensor that is kept, however small, pins the memory that the model had beside it.
+        chosen = actions.cpu().numpy().copy()
         steps.append(chosen)
         following, rewards, _, ended = games.step(chosen)
         past.add(frames, actions, ended)
