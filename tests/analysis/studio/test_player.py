@@ -154,6 +154,18 @@ def test_saving_asked_for_goes_into_a_folder_of_its_own(playing: Player, run: Lo
     assert playing.dream.start == 40 and playing.dream.now.depth == 1 and place(playing)[1] == 1
 
 
+def test_dreams_of_a_shared_run_are_saved_beside_the_notebook(
+    playing: Player, run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run.run, "shared_file", tmp_path / "shared.json")
+    run.run.shared_file.touch()
+    done(playing, "act", 0)
+    done(playing, "save", "html")
+    assert (tmp_path / "dreams" / "dream-40-1.html").exists()
+    assert playing.note == f"Saved as {tmp_path / 'dreams' / 'dream-40-1.html'}"
+
+
 @pytest.fixture
 def over(playing: Player, monkeypatch: pytest.MonkeyPatch) -> Player:
     """A player whose dream ends at step 3, with any action."""
