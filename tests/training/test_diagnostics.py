@@ -150,6 +150,11 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
         "the error is 75% of that of one still picture; it has stopped falling: raise",
     ),
     (
+        {"world_model__reconstruction": 19886.0},
+        "the pictures are not reconstructed",
+        "the error is 497 times that of one still picture; it has stopped falling: raise",
+    ),
+    (
         {"world_model__reconstruction": 40.0, "late": {"world_model/reconstruction": 32.0}},
         "the pictures are not reconstructed",
         "the error is 80% of that of one still picture; it fell by 20% in the last fifth: train longer.",
