@@ -40,6 +40,7 @@ caption { caption-side: bottom; text-align: left; color: #555; padding-top: .3re
 th, td { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #eee; vertical-align: top }
 th { border-bottom: 2px solid #999 } th.word, td.word { text-align: left }
 td.word { min-width: 6rem; max-width: 22rem; overflow-wrap: anywhere } td.number { white-space: nowrap }
+td.word:nth-child(-n + 2) { overflow-wrap: break-word }
 th:first-child, td:first-child { position: sticky; left: 0; background: #fff }
 @media screen and (max-width: 600px) {
   .wide { display: none } .narrow { display: inline }
