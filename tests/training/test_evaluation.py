@@ -111,23 +111,6 @@ def test_games_that_are_over_have_no_past_to_be_read() -> None:
     assert len(agent.asked) == 25 and set(lengths) == {0, 8}  # 8: as much as the agent looks at
 
 
-def test_what_an_evaluation_keeps_pins_no_memory_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A kept tensor of 16 bytes lay between buffers of megabytes, which the allocator could then not use again:
-    # 20 games of Krull took 21 GB in six minutes.
-    made, kept = list[Tensor](), list[np.ndarray]()
-
-    def act(_: Scripted, frames: np.ndarray, *__: Any) -> Tensor:
-        made.append(torch.zeros(len(frames), dtype=torch.int64))
-        return made[-1]
-
-    monkeypatch.setattr(Scripted, "act", act)
-    monkeypatch.setattr(Unfinished, "check", lambda _, __, taken, ___: kept.extend(taken[-1:]))
-    square(Uneven)
-    played(settings("evaluation.episodes=2"))
-    assert len(kept) > 3
-    assert not any(np.shares_memory(one, tensor.numpy()) for one in kept for tensor in made)
-
-
 def test_long_episodes_are_cut_and_say_so() -> None:
     square(Uneven)
     report, _ = played(settings("evaluation.episodes=20 evaluation.episode_steps=10"))
