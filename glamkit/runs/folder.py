@@ -69,6 +69,11 @@ class Run:
         """Whether the folder already holds an experiment."""
         return self.config_file.exists()
 
+    @property
+    def shared(self) -> bool:
+        """Whether it was opened from a shared file: the folder lies in a cache, and nothing trains there."""
+        return self.shared_file.exists()
+
     def check(self, config: Config, resume: bool) -> None:
         """Refuses, before any work, a folder that holds something else or cannot be written.
 
@@ -82,7 +87,7 @@ class Run:
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
             inspect(self.folder)
-            if self.shared_file.exists():
+            if self.shared:
                 raise GlamkitError(f"{self.folder} is a shared run, which can be looked at but not trained on.")
             for path in (self.config_file, self.log_file, self.lock_file):
                 if path.is_dir():

@@ -209,9 +209,8 @@ def no_pictures(record: LogSummary) -> Iterator[Finding]:
     cure = (
         "train longer" if now < 0.97 * before else "raise world_model_optimizer.learning_rate or the number of latents"
     )
-    share = f"{unexplained:.0%}" if unexplained < 10 else f"{unexplained:,.0f} times"
-    of = "of that" if unexplained < 10 else "that"
-    text = f"the error is {share} {of} of one still picture; {trend}: {cure}. Small things come last."
+    share = f"{unexplained:.0%} of" if unexplained < 10 else f"{unexplained:,.0f} times"
+    text = f"the error is {share} that of one still picture; {trend}: {cure}. Small things come last."
     yield Finding("the pictures are not reconstructed", text)
 
 

@@ -300,7 +300,7 @@ def evaluate_run(
     path = run.evaluation_file if own else run.folder / "evaluations" / f"{name}.json"
     place = run.folder / "videos" / ("evaluation" if own else f"evaluation-{name}")
     agent, shown = loaded.agent.to(machine.device), place if film else None
-    report = evaluate(agent, config, machine, loaded.step, seed, shown, None if run.shared_file.exists() else run)
+    report = evaluate(agent, config, machine, loaded.step, seed, shown, None if run.shared else run)
     save(report, path)
     return report, path
 

@@ -54,7 +54,7 @@ class Recording(Replay):
         super().__init__(config.replay, config.env.image_size, device)
         self.count, folder = count, run.replay
         # A shared run holds the newest steps alone.
-        self.first = int(read_json(run.shared_file)["first"]) if run.shared_file.exists() else 0
+        self.first = int(read_json(run.shared_file)["first"]) if run.shared else 0
         if not any(folder.glob("*.npz")):
             raise GlamkitError(f"{folder} holds no replay, so there are no real steps to start from.")
         self.unread = parts(folder, self.oldest, count)

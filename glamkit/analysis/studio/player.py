@@ -246,7 +246,7 @@ class Player(CommandThread):
         A shared run has no folder that people look into: there it is `dreams` beside the notebook.
         """
         run = self.run.run
-        folder = (Path.cwd() if run.shared_file.exists() else run.folder) / "dreams"
+        folder = (Path.cwd() if run.shared else run.folder) / "dreams"
         taken = len(list(folder.glob(f"dream-{self.dream.start}-*.{kind}")))
         path = FILES[kind](self.dream, folder / f"dream-{self.dream.start}-{taken + 1}.{kind}")
         self.note = f"Saved as {path}"
