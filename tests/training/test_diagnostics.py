@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from figures import faults
 from square import SQUARE, Square, square
 from tiny_runs import finished, log, short
 
@@ -212,12 +213,22 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"world_model__clipped": 1.0, "world_model__gradient_norm": 5000.0},
         "the gradient of world_model is clipped",
-        "in 100% of updates; its norm is 5e+03 and world_model_optimizer.clip 1000: raise it.",
+        "in 100% of updates. Its norm is 5,000 on average, above world_model_optimizer.clip = 1000. It does not fall",
+    ),
+    (
+        {
+            "world_model__clipped": 1.0,
+            "world_model__gradient_norm": 2025.0,
+            "late": {"world_model/gradient_norm": 1968.8},
+        },
+        "the gradient of world_model is clipped",
+        "Its norm is 1,969 on average, above world_model_optimizer.clip = 1000. "
+        "It falls, as in the first updates of every run: train longer.",
     ),
     (
         {"actor_critic__clipped": 0.95, "actor_critic__gradient_norm": 300.0},
         "the gradient of actor_critic is clipped",
-        "in 95% of updates; its norm is 300 and actor_critic_optimizer.clip 100",
+        "in 95% of updates. Its norm is 300 on average, above actor_critic_optimizer.clip = 100. It does not fall",
     ),
 ]
 
@@ -313,11 +324,16 @@ def test_the_panel_shows_the_log(tmp_path: Path) -> None:
     picture = diagnostics_plots.panel(run)
     curves = {line.get_label(): line.get_ydata()[-1] for axes in picture.axes for line in axes.lines}
     assert curves["precision"] == curves["recall"] == pytest.approx(0.8)
-    assert curves["KL"] == 3.0
-    assert curves["free bits"] == CONFIG.world_model.free_nats
+    prior = picture.axes[1]
+    assert prior.lines[0].get_ydata()[-1] == 3.0
+    assert curves["not trained below this line"] == CONFIG.world_model.free_nats == prior.lines[1].get_ydata()[-1]
     assert curves["predicted"] == curves["came"] == 0.1
     assert picture.axes[0].lines[0].get_ydata()[-1] == pytest.approx(1 / 40)
-    assert curves["entropy, share of its maximum"] == 0.6
-    assert len(picture.png()) > 10_000
+    assert curves["entropy"] == 0.6 and curves["advantage"] == 0.2
+    policy = next(axes for axes in picture.axes if "1 random" in axes.get_title(loc="left"))
+    assert [line.get_label() for line in policy.lines] == ["entropy"] and policy.get_ylim()[1] < 1.1  # nothing above 1
+    assert faults(picture) == [] and len(picture.png()) > 10_000
     run.log_file.write_text("")
-    assert len(diagnostics_plots.panel(run).png()) > 5_000
+    empty = diagnostics_plots.panel(run)
+    assert faults(empty) == [] and len(empty.png()) > 5_000
+    assert [text.get_text() for axes in empty.axes for text in axes.texts] == ["not in the log yet"] * 7
