@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -202,7 +203,8 @@ def test_a_figure_is_dark_on_a_dark_page_and_its_frames_are_as_they_were() -> No
     assert light.shape == dark.shape and (light[0, 0] == 255).all() and (dark[0, 0] == DARKEST).all()
     assert np.array_equal(light, image(picture))  # files have a white background
     box = picture.axes[0].images[0].get_window_extent()
-    across, down = slice(round(box.x0), round(box.x1)), slice(len(light) - round(box.y1), len(light) - round(box.y0))
+    across = slice(math.ceil(box.x0), math.floor(box.x1))
+    down = slice(len(light) - math.floor(box.y1), len(light) - math.ceil(box.y0))
     assert np.array_equal(light[down, across], dark[down, across]) and light[down, across].std() > 0
     assert 'alt="One moment of play as the model learns imagined: 5 steps after the last real frame"' in page
     assert f".{re.search('img class=.(glamkit-[0-9a-f]{8}). ', page)[1]} {{" in page  # type: ignore[index]

@@ -7,10 +7,10 @@ from glamkit.plotting import SMALL, WIDE, Picture, figure, film, style
 
 
 @style
-def dream_beside_truth(dream: RolloutComparison, per_row: int = 10) -> Picture:
+def dream_beside_truth(dream: RolloutComparison, per_row: int = 5) -> Picture:
     """Real frames, what the autoencoder keeps of them, and the imagined ones of the same steps, rewards below."""
     starts = range(0, len(dream.real), per_row)
-    picture, grid = figure(WIDE, 0.4 + 2.4 * len(starts), len(starts))
+    picture, grid = figure(WIDE, 0.4 + 4.2 * len(starts), len(starts))
     for (axes,), start in zip(grid, starts, strict=True):
         part = slice(start, start + per_row)
         rows = {"real": dream.real[part], "reconstructed": dream.reconstructed[part], "imagined": dream.imagined[part]}

@@ -116,7 +116,8 @@ def darkened(pixels: np.ndarray, boxes: Sequence[tuple[float, ...]] = ()) -> np.
     """
     values = pixels.astype(float)
     turned = values + 255 - values.max(-1, keepdims=True) - values.min(-1, keepdims=True)
-    result, (high, wide) = DARKEST + turned * (1 - DARKEST / 255), pixels.shape[:2]
+    brighter = 255 * (turned / 255) ** 0.85  # or light colours would be too dark on dark
+    result, (high, wide) = DARKEST + brighter * (1 - DARKEST / 255), pixels.shape[:2]
     for left, bottom, right, top in boxes:
         share = (covered(high - top, high - bottom, high)[:, None] * covered(left, right, wide))[..., None]
         kept = (values - (1 - share) * (255 - DARKEST)).clip(0)  # at the edge a pixel is in part the white page

@@ -21,11 +21,11 @@ BRIGHTER = "purple: brighter, orange: darker"
 
 
 @plotting.style
-def where(view: VariationView, events: Sequence[GameEvent], shown: int = 8) -> Picture:
+def where(view: VariationView, events: Sequence[GameEvent], shown: int = 6) -> Picture:
     """Where on the screen a change was predicted beside where it came, for some steps, and the skill at every step."""
     screen, picks = view.screen, busiest(view.screen, shown)
-    picture = Picture(figsize=(plotting.WIDE, 6.8), layout="constrained", facecolor="white")
-    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1.25, 1)))
+    picture = Picture(figsize=(plotting.WIDE, 7.8), layout="constrained", facecolor="white")
+    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1.6, 1)))
     film, curve = upper.subplots(), lower.subplots()
     changes = {
         "true change": screen.true,

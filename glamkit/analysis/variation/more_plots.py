@@ -92,10 +92,10 @@ def draw_aligned(axes: Axes, lags: np.ndarray, curve: Curve, colour: str) -> Non
 
 
 @plotting.style
-def dream(real: VariationView, dreamt: VariationView, events: Sequence[GameEvent], shown: int = 8) -> Picture:
+def dream(real: VariationView, dreamt: VariationView, events: Sequence[GameEvent], shown: int = 6) -> Picture:
     """The same views on an imagined rollout: beside real steps, how much change it expects, and by which branch."""
-    picture = Picture(figsize=(plotting.WIDE, 6.6), layout="constrained", facecolor="white")
-    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1, 1)))
+    picture = Picture(figsize=(plotting.WIDE, 7), layout="constrained", facecolor="white")
+    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1.15, 1)))
     picks = np.unique(np.linspace(0, len(dreamt.numbers) - 1, shown).round().astype(int))
     film = upper.subplots()
     rows = {"real frame": real.screen.frames[picks], "imagined frame": dreamt.screen.frames[picks]}
