@@ -71,10 +71,10 @@ def frame_skip(moments: Sequence[np.ndarray], frames: Sequence[np.ndarray]) -> P
     images = [*shown, shown[-2:].max(axis=0), frames[pick]]
     names = [f"frame {i}" + ("" if i > number - 2 else "\nskipped") for i in range(1, number + 1)]
     names += [f"brighter of\n{number - 1} and {number}" if number > 1 else "the same", "the agent's\nframe"]
-    columns = -(-len(images) // 2)
-    picture, grid = figure(WIDE, 5.2, 2, columns)
+    rows = -(-len(images) // 3)
+    picture, grid = figure(WIDE, 0.4 + 2.4 * rows, rows, 3)
     for axes in grid.flat[len(images) :]:
-        axes.set_axis_off()
+        axes.remove()
     for axes, image, name in zip(grid.flat, images, names, strict=False):
         show(axes, cut(image, changes[pick]))
         axes.set(title=name, anchor="N")

@@ -68,9 +68,9 @@ def aggregate_figure(report: Report, narrow: bool = False) -> Picture:
             if value is not None:
                 axes.plot(value, place, marker, ms=6 if report.is_new(entry) else 5, color=colour)
         gap = key == "optimality_gap"
-        plotting.panel_title(axes, f"{title(key)}: {'less' if gap else 'more'} is better")
+        axes.set_title(f"{title(key)}:\n{'less' if gap else 'more'} is better", fontsize=SMALL)
         axes.set_xlim(left=0)
-        axes.set_xlabel("0 = always human\nor better" if gap else "1 = human")
+        axes.set_xlabel("0 = human\nor better" if gap else "1 = human")
         axes.set_yticks(range(len(entries)), [entry.name for entry in entries], fontsize=7 if narrow else SMALL)
     grid.flat[0].set_ylim(len(entries) - 0.5, -0.5)
     games = plotting.count(len(report.games), "game")
@@ -161,7 +161,7 @@ def sensitivity_figure(report: Report, narrow: bool = False) -> Picture | None:
             moves.append(
                 (abs(far - (value or 0.0)), f"the {NAMES[key]} of {name} to {far:.3f}, without {who(left, far)}")
             )
-        axes.margins(x=0.25)
+        axes.margins(x=0.6)  # names stand beside the strokes
         axes.set_title(title(key))
         axes.set_xlabel("1 = human")
         axes.set_yticks(range(len(names)), names, fontsize=7 if narrow else SMALL)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from figures import faults
 from PIL import Image
 
 from glamkit.analysis import env_plots
@@ -65,6 +66,7 @@ def test_frame_skip_shows_the_step_that_flickers_and_not_a_flash() -> None:
     assert [image.shape for image in images] == [(20, 30, 3)] * 5 + [(4, 4, 3)]
     assert [int(image.max()) for image in images] == [0, 0, 200, 0, 200, 3]
     single = env_plots.frame_skip([still[:1]], frames)
+    assert faults(picture) == faults(single) == []
     assert len(single.axes) == 3
     assert "one picture of the game" in words(single)
 
@@ -75,6 +77,7 @@ def test_timeline_tells_lost_lives_from_ends() -> None:
     outcomes = [Outcome(frame, float(index == 2), *flag) for index, flag in enumerate(flags)]
     picture = env_plots.timeline(outcomes, [3, 2, 2, 0, 0, 3])
     assert "6 steps of a random player: 1 reward, 2 stored terminations, 2 games ended" in words(picture)
+    assert faults(picture) == []
     drawn = {line.get_color(): line.get_xdata()[0] for line in picture.axes[0].lines if line.get_label() in LINES}
     assert drawn == {env_plots.ORANGE: 1, env_plots.RED: 3}
     assert "counts no lives" not in words(picture)
@@ -89,14 +92,16 @@ def test_a_window_shows_every_stored_value() -> None:
     assert [text.get_text() for text in picture.axes[0].get_xticklabels()] == ["7", "8", "9"]
     for word, times in {"step": 1, "NOOP": 1, "FIRE": 2, "-2.5": 1, "10": 1, "YES": 1, "no": 2}.items():
         assert said.count(word) == times, word
+    assert faults(picture) == []
     corner = picture.axes[0].images[0].get_array()[0, 0]
     assert np.array_equal(corner, frames[0, 0, :, 0, 0])
 
 
 def test_view_says_both_sizes() -> None:
     picture = env_plots.view(np.zeros((210, 160, 3), np.uint8), np.zeros((64, 64, 3), np.uint8))
-    assert "160 x 210 pixels: 100,800 numbers" in words(picture)
-    assert "64 x 64 pixels: 12,288 numbers" in words(picture)
+    assert "The game draws 160 x 210 pixels:\n100,800 numbers" in words(picture)
+    assert "The agent gets 64 x 64 pixels:\n12,288 numbers" in words(picture)
+    assert faults(picture) == []
 
 
 def papermill(output: Path, *parameters: str) -> tuple[int, str]:
