@@ -209,7 +209,9 @@ def test_a_figure_is_dark_on_a_dark_page_and_its_frames_are_as_they_were() -> No
     assert 'alt="One moment of play as the model learns imagined: 5 steps after the last real frame"' in page
     assert f".{re.search('img class=.(glamkit-[0-9a-f]{8}). ', page)[1]} {{" in page  # type: ignore[index]
     picture.alt = "a < b"
-    assert 'alt="a &lt; b"' in picture.html() and picture._repr_png_()[1] == {"alt": "a < b"}
+    data, about = picture._repr_mimebundle_()
+    assert 'alt="a &lt; b"' in data["text/html"] and about == {"image/png": {"alt": "a < b"}}
+    assert base64.b64decode(data["image/png"]) == picture.png()
 
 
 def test_figures_leave_no_trace() -> None:

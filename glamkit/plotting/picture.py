@@ -33,6 +33,7 @@ INK = "#333333"
 WIDE = 7.0  # inches: text is still read where JupyterLab leaves 470 pixels, in a window of 900 beside its files
 SMALL = 9  # points: no text is smaller
 STYLE: dict[Any, Any] = {
+    "figure.dpi": 100,
     "font.size": 10,
     "figure.titlesize": 10,
     "axes.titlesize": 10,
@@ -87,9 +88,9 @@ class Picture(Figure):
         titles = [self.get_suptitle(), *(axes.get_title(loc="left") for axes in self.axes)]
         return self.alt or ". ".join(" ".join(title.split()) for title in titles if title)
 
-    def html(self) -> str:
-        """The figure for a page; JupyterLab says in the page's body whether its theme is light."""
-        light = self.png()
+    def html(self, png: bytes = b"") -> str:
+        """The figure for a page, from its file if there is one; the body of JupyterLab's page names its theme."""
+        light = png or self.png()
         name = f"glamkit-{zlib.crc32(light):08x}"
         one, other = (f"data:image/png;base64,{base64.b64encode(png).decode()}" for png in (light, self.dark(light)))
         return (
@@ -97,11 +98,10 @@ class Picture(Figure):
             f'<img class="{name}" style="max-width: 100%" alt="{html.escape(self.words())}" src="{one}">'
         )
 
-    def _repr_html_(self) -> str:
-        return self.html()
-
-    def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
-        return self.png(), {"alt": self.words()}
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, str], dict[str, Any]]:
+        png = self.png()
+        data = {"text/html": self.html(png), "image/png": base64.b64encode(png).decode()}
+        return data, {"image/png": {"alt": self.words()}}
 
 
 DARKEST = 17  # of 255: the page of JupyterLab's dark theme
