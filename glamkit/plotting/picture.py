@@ -98,7 +98,7 @@ class Picture(Figure):
             f'<img class="{name}" style="max-width: 100%" alt="{html.escape(self.words())}" src="{one}">'
         )
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, str], dict[str, Any]]:
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         png = self.png()
         data = {"text/html": self.html(png), "image/png": base64.b64encode(png).decode()}
         return data, {"image/png": {"alt": self.words()}}
