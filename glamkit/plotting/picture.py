@@ -145,7 +145,7 @@ def heading(picture: Picture, text: str) -> None:
 def panel_title(axes: Axes, text: str) -> None:
     """The title of one panel, in as many lines as its share of the figure's width asks for."""
     place = axes.get_subplotspec()
-    share = axes.figure.get_figwidth() / (place.get_gridspec().ncols if place else 1)
+    share = axes.figure.bbox.width / axes.figure.dpi / (place.get_gridspec().ncols if place else 1)
     axes.set_title(lines(text, share - 0.5))  # half an inch is left of the panel
 
 
@@ -168,8 +168,8 @@ def legend_below(axes: Axes, columns: int = 3) -> None:
     )
     shifted = axes.transAxes + ScaledTranslation(0, -drop / 72, axes.figure.dpi_scale_trans)
     if axes.get_legend_handles_labels()[0]:
-        where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": shifted}
-        axes.legend(ncols=columns, borderaxespad=0, **where)
+        where: dict[str, Any] = {"bbox_to_anchor": (0.5, 0), "bbox_transform": shifted, "borderaxespad": 0}
+        axes.legend(loc="upper center", ncols=columns, **where)
 
 
 def nothing(axes: Axes, text: str) -> None:
