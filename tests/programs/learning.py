@@ -3,7 +3,8 @@
     python tests/programs/learning.py --game glamkit/Catch-v0 --seeds 1-5
     python tests/programs/learning.py --game Assault --cut policy
 
-Built-in games take the preset `learn`, Assault takes `ASSAULT`. `--cut policy` lets no gradient into the policy, `--cut reward` leaves the reward head untrained: neither may learn.
+Built-in games take the preset `learn`, Assault takes `ASSAULT`.
+`--cut policy` lets no gradient into the policy, `--cut reward` leaves the reward head untrained: neither may learn.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """GLAM learns to act from imagination alone: Catch and Assault from their pixels, from scratch.
 
-The full run of Catch, other seeds and the runs in which learning is cut: `learning.py`. Here the run ends early, to spare CI.
+The full run of Catch, other seeds and the runs in which learning is cut: `learning.py`.
+Here the run ends early, to spare CI.
 """
 
 from __future__ import annotations
