@@ -58,8 +58,8 @@ def frame_skip(moments: Sequence[np.ndarray], frames: Sequence[np.ndarray]) -> P
     for axes, image, name in zip(grid, images, names, strict=True):
         show(axes, cut(image, changes[pick]))
         axes.set(title=name, anchor="N")
-    said = "of the last two frames the agent gets the brighter" if number > 1 else "one picture of the game"
-    picture.suptitle(f"Agent step {pick + 1} in detail: {said}{', pixel by pixel' if number > 1 else ''}", fontsize=10)
+    what = "of the last two frames the agent gets the brighter" if number > 1 else "one picture of the game"
+    picture.suptitle(f"Agent step {pick + 1} in detail: {what}{', pixel by pixel' if number > 1 else ''}", fontsize=10)
     return picture
 
 
@@ -102,8 +102,8 @@ def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
     lower.set(ylabel="lives left", xlabel=STEPS, ylim=(0, max(1, *lives) + 0.3))
     lower.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
     if not any(lives):
-        said, box = "this game counts no lives", {"facecolor": "white", "edgecolor": "none"}
-        lower.text(0.5, 0.5, said, transform=lower.transAxes, ha="center", va="center", color=GREY, bbox=box)
+        note, box = "this game counts no lives", {"facecolor": "white", "edgecolor": "none"}
+        lower.text(0.5, 0.5, note, transform=lower.transAxes, ha="center", va="center", color=GREY, bbox=box)
     stored = count(sum(outcome.terminated for outcome in outcomes), "stored termination")
     upper.set_title(
         f"{count(len(outcomes), 'step')} of a random player: {count(int(np.count_nonzero(rewards)), 'reward')}, "

@@ -61,9 +61,9 @@ def find_starts(
         steps = steps[~new_game(opened, steps)] if not new_game(opened, steps).all() else steps
         picked = np.sort(rng.choice(steps, min(coerce("count", count, int), len(steps)), replace=False))
         return [Start(int(step), f"step {step:,}") for step in picked]
-    found = {"reward": rewards, "termination": terminations, "surprise": surprises, "episode": beginnings}[by](opened)
+    starts = {"reward": rewards, "termination": terminations, "surprise": surprises, "episode": beginnings}[by](opened)
     kept, taken = [], list[int]()
-    for start in found:
+    for start in starts:
         # Two starts of nearly the same scene are one to look at.
         if first <= start.step <= last and all(abs(start.step - other) > LEAD for other in taken):
             kept.append(start)

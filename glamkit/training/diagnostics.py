@@ -7,6 +7,7 @@ there is nothing to predict from. Without a model no rollout is true, and withou
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -102,7 +103,7 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 
 def verdict(entries: Iterable[Mapping[str, Any]], config: Config) -> list[Finding]:
-    """What stands in the way of learning, causes first; one finding that learning shows, if it does.
+    """What stands in the way of learning, causes first, and what can be done; or that learning shows, if it does.
 
     Args:
         entries: the lines of the run's log, oldest first (`metrics.read`).
@@ -119,8 +120,22 @@ def verdict(entries: Iterable[Mapping[str, Any]], config: Config) -> list[Findin
         counts = len(record.first_returns), len(record.last)
         text = f"the first {counts[0]} episodes returned {first:.2f} on average, the last {counts[1]} {last:.2f}."
         return [*beyond, Finding("learning shows", text)]
-    found = broken or beyond + [finding for check in CHECKS for finding in check(record)]
-    return found or [nothing(record)]
+    findings = broken or beyond + [finding for check in CHECKS for finding in check(record)]
+    return list(with_ways(findings or [nothing(record)], record))
+
+
+def with_ways(findings: Iterable[Finding], record: LogSummary) -> Iterator[Finding]:
+    """The findings; the first that asks for it says how a run is made longer, and which of them needs a new run."""
+    settings, ways = record.config.trainer, dict[str, str]()
+    total, left = settings.env_steps, settings.env_steps - record.step
+    if left >= settings.log_every:  # less may be missing from the log of a finished run
+        ways["rain longer"] = f" {left:,} steps are still to come."
+    else:
+        ways["rain longer"] = f" For that give the same run_dir a larger env_steps, such as {2 * total}."
+    ways["raise |lower |lengthen |shorten |Explore |let a batch"] = " Other settings need another run_dir."
+    for sign, text in findings:
+        added = [words for words in ways if re.search(words, text) and "in a new run" not in text]
+        yield Finding(sign, text + "".join(ways.pop(words) for words in added))
 
 
 def not_finite(record: LogSummary) -> Finding | None:
@@ -217,8 +232,9 @@ def reward_head(record: LogSummary) -> Iterator[Finding]:
         return
     if recall < 0.5:
         never = "predicts no reward yet" if record.mean("world_model/reward_alarms") == 0 else "misses rewards"
-        text = f"recall {recall:.0%}, at {rate:.1%} rewarded steps. Are the things seen that bring them? If so train "
-        yield Finding(f"the reward head {never}", text + "longer, or let a batch hold more steps (replay.batch_size).")
+        text = f"recall {recall:.0%}, at {rate:.1%} rewarded steps. Are the things seen that bring them? If so "
+        cure = "train longer, or let a batch hold more steps (replay.batch_size)."
+        yield Finding(f"the reward head {never}", text + cure)
     elif precision < 0.5:
         text = f"precision {precision:.0%}, recall {recall:.0%}. Dreams then reward what brings nothing: train longer."
         yield Finding("the reward head sees rewards that do not come", text)
@@ -245,9 +261,7 @@ def false_rollouts(record: LogSummary) -> Iterator[Finding]:
     if imagined - given > 0.75 * size:
         promise, real = imagined * record.length, given * record.length
         text = f"they promise {promise:.2f} per episode, games of that time gave {real:.2f}. The policy lives off the "
-        yield Finding(
-            "dreams are too good", text + "model's faults: shorten imagination.horizon, or train the model more."
-        )
+        yield Finding("dreams are too good", text + "model's faults: shorten imagination.horizon, or train longer.")
 
 
 def collapsed(record: LogSummary) -> Iterator[Finding]:

@@ -2,130 +2,255 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import numpy as np
 import pytest
-from lab import RUN, Lab, open_notebook, wait_for_end
+from lab import RUN, Lab, new_page, open_notebook, wait_for_end
+from mirror import CONTRAST, HORIZON, LATENCY, STUDIO, Mirror
 from tiny_runs import finished, short
 
-from glamkit.analysis.starts import find_starts
 from glamkit.analysis.studio import export
-from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream
 from glamkit.training.load import open_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-HORIZON = 6
-PIXELS = """canvas => [canvas.width, canvas.height,
-    ...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"""
 CLOSE = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
 
 
-class Mirror:
-    """The same dream in this process, and whether the page shows it."""
-
-    def __init__(self, page: Any, run: Path) -> None:
-        opened = open_run(run)
-        dream = Dream(opened, find_starts(opened, "random", 6, 0, None, HORIZON)[0].step)
-        for _ in range(3):
-            dream.step()
-        self.page, self.player = page, Player(opened, dream)
-        self.seen: set[bytes] = set()
-
-    def agrees(self) -> None:
-        view = self.player.view()
-        self.page.wait_for_function(
-            "said => document.querySelector('.glamkit-lines')?.textContent === said", arg="\n".join(view.lines)
-        )
-        width, height, *values = self.page.locator(".glamkit-dream canvas").evaluate(PIXELS)
-        shown = np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
-        np.testing.assert_array_equal(shown, view.picture)
-        # Not inner texts: those depend on whether JupyterLab has the cell laid out just then.
-        shares = self.page.locator(".glamkit-policy > div > :last-child").all_text_contents()
-        assert shares == [f"{round(100 * share)} %" for _, share, _ in view.bars]
-        self.seen.add(shown.tobytes())
-
-    def press(self, name: str) -> None:
-        self.page.click(f"button.glamkit-{name}")
-
-
-def test_a_person_stands_inside_a_dream(lab: Lab, page: Any, root: Path) -> None:
-    run = finished(short("trainer.env_steps=96", game="glamkit/Catch-v0"), lab.folder / "imagine").run.folder
-    book = lab.put(root / "notebooks" / "03_imagine.ipynb", "imagine.ipynb", horizon=HORIZON)
-    open_notebook(page, lab, "imagine.ipynb")
-    page.evaluate(RUN, "notebook:run-all-cells")
-    wait_for_end(page)
-    page.wait_for_selector(".glamkit-dream[data-n]")
-    mirror = Mirror(page, run)
-    mirror.agrees()
-
-    for _ in range(10):
-        mirror.press("action-2")
-        mirror.player.act(2)
+@pytest.fixture(scope="module")
+def studio(lab: Lab, root: Path) -> Iterator[Mirror]:
+    """Notebook 03 on a run that has learnt its game, run to its end; the studio in it, and its mirror."""
+    lab.put(root / "notebooks" / "03_imagine.ipynb", "imagine.ipynb", run_dir="catch", horizon=HORIZON)
+    with new_page(lab) as page:
+        open_notebook(page, lab, "imagine.ipynb")
+        page.evaluate(RUN, "notebook:run-all-cells")
+        wait_for_end(page)
+        page.wait_for_selector(f"{STUDIO}[data-n]")
+        page.evaluate("document.querySelector('.glamkit-studio').scrollIntoView()")
+        mirror = Mirror(page, open_run("catch"))
         mirror.agrees()
-    page.click(".glamkit-dream canvas")
+        yield mirror
+        mirror.player.close()
+
+
+@pytest.fixture
+def fresh(studio: Mirror) -> Mirror:
+    """The same studio with the dream of the longest game, at its step 0, and nothing beside it."""
+    while studio.page.locator(f"{STUDIO} input[type=checkbox]:checked").count():
+        studio.page.click(f"{STUDIO} input[type=checkbox]:checked >> nth=0")
+    studio.player.do("compare", [])
+    studio.press(f"start-{studio.longest}", "begin", studio.player.starts[studio.longest - 1].step)
+    return studio
+
+
+def test_a_person_stands_inside_a_dream(fresh: Mirror) -> None:
+    page = fresh.page
+    for _ in range(2):
+        fresh.press("action-2", "act", 2)
     cells = page.locator(".jp-Notebook .jp-Cell").count()
-    for _ in range(10):
+    for _ in range(2):  # the button has given the focus back to the picture
         page.keyboard.press("ArrowLeft")
-        mirror.player.act(0)
-        mirror.agrees()
+        fresh.ask("act", 0)
     page.keyboard.press("b")  # to JupyterLab itself this would mean: add a cell
-    page.wait_for_selector(".glamkit-note:has-text('63 futures')")
+    fresh.ask("ask")
+    assert "63 futures of 15 steps from step 4" in page.inner_text(".glamkit-note")
     page.wait_for_function("() => document.querySelector('img.glamkit-futures')?.naturalWidth > 500")
+    assert page.get_attribute("img.glamkit-futures", "alt").startswith("Mean return by first action")
     assert page.locator(".jp-Notebook .jp-Cell").count() == cells
-    mirror.player.ask()
-    mirror.agrees()
-    assert len(mirror.seen) > 10  # the picture changed
+    page.keyboard.press("Backspace")
+    fresh.ask("back")
+    assert page.inner_text(".glamkit-what-if figcaption").endswith("about step 4, not the present one.")
+    assert page.locator(".glamkit-what-if.glamkit-stale").count() == 1
 
-    for _ in range(3):
-        mirror.press("back")
-        mirror.player.back()
-        mirror.agrees()
-    assert mirror.player.dream.now.depth == 20
-    before = mirror.player.dream.branch(1, 1)
-    page.click(".glamkit-lmamba input")
-    mirror.player.switch(modules="gmamba")
-    mirror.agrees()
-    mirror.press("action-1")
-    mirror.player.act(1)
-    mirror.agrees()
-    assert mirror.player.dream.now.reward != mirror.player.dream.moments[before.numbers[0]].reward
+    before = fresh.player.dream.branch(1, 1)
+    page.select_option(".glamkit-modules", "gmamba")
+    fresh.ask("switch", modules="gmamba")
+    fresh.press("action-1", "act", 1)
+    assert fresh.player.dream.now.reward != fresh.player.dream.nodes[before.numbers[0]].reward
+    page.select_option(".glamkit-latents", "sampled")
+    fresh.ask("switch", latents="sampled")
+    assert page.is_enabled(".glamkit-temperature")
+    page.select_option(".glamkit-latents", "likeliest")
+    fresh.ask("switch", latents="likeliest")
+    assert page.is_disabled(".glamkit-temperature")
+    assert "Temperature changes nothing" in page.inner_text(".glamkit-reason")
 
-    mirror.press("play")
-    page.wait_for_function(
-        "() => parseFloat(document.querySelector('.glamkit-lines').textContent.split('speed').pop()) > 5"
-    )
-    mirror.press("play")
-    page.wait_for_selector(".glamkit-lines:has-text('paused')")
-    mirror.press("clip-1")
-    page.wait_for_selector(".glamkit-lines:has-text(': 0 into the dream')")
+    assert page.locator(".glamkit-branch").all_inner_texts() == ["A", "B"]
+    page.click(".glamkit-branch >> nth=0")
+    fresh.ask("branch", 0)
+    assert page.locator(".glamkit-line datalist option").count() == 1
+    assert len(fresh.seen) > 6  # the picture changed
 
+
+def test_the_game_ends_in_the_dream(fresh: Mirror) -> None:
+    page = fresh.page
+    page.select_option(".glamkit-rate", "2")
+    page.click(".glamkit-play")
+    page.wait_for_selector(".glamkit-over")
+    assert page.inner_text(".glamkit-note").startswith("Game over in the dream, return ")
+    assert page.inner_text(".glamkit-play") == "Play"
+    depth = page.inner_text(".glamkit-value >> nth=0")
+    page.keyboard.press("ArrowLeft")  # nothing follows the end
+    page.keyboard.press("r")
+    page.wait_for_function("() => document.querySelector('.glamkit-play').textContent === 'Pause'")
+    page.wait_for_selector(".glamkit-over")
+    assert page.inner_text(".glamkit-value >> nth=0") == depth  # the same actions, the same noise
+    page.keyboard.press("n")
+    page.wait_for_selector(f".glamkit-start-{fresh.longest % 10 + 1}[aria-pressed=true]")
+
+
+def test_real_and_without_lmamba_stand_beside_the_dream(fresh: Mirror) -> None:
+    page = fresh.page
+    fresh.press("compare-real", "compare", ["real"])
+    fresh.press("compare-lmamba", "compare", ["real", "lmamba"])
+    for _ in range(4):
+        fresh.press("step", "forward")
+    assert page.locator(".glamkit-beside figcaption").count() == 2
+    assert page.is_checked(".glamkit-who-recorded")
+    labels = page.locator(f"{STUDIO} canvas").evaluate_all("all => all.map(one => one.getAttribute('aria-label'))")
+    assert labels[1:] == ["what really happened", "LMamba off"] and "Picture of a dream" in labels[0]
+
+
+def test_the_studio_can_be_used_by_keys_and_read(fresh: Mirror) -> None:
+    page = fresh.page
+    active = "() => document.activeElement.className || document.activeElement.tagName"
+    fresh.press("back", "back")
+    assert page.evaluate(active) == "CANVAS" and "Keys are on" in page.inner_text(".glamkit-focus")
+    page.keyboard.press("Escape")
+    assert page.evaluate(active) != "CANVAS" and "Keys are off" in page.inner_text(".glamkit-focus")
+    page.click(f"{STUDIO} canvas")
+    page.keyboard.press("Tab")
+    assert "Keys are off" in page.inner_text(".glamkit-focus")
+    page.focus(".glamkit-step")
+    page.keyboard.press("Enter")  # who came by keys stays there
+    fresh.ask("forward")
+    assert page.evaluate(active) == "glamkit-step"
+
+    controls = page.locator(f"{STUDIO} :is(button, select, input)")
+    assert controls.count() > 30
+    for title, name in controls.evaluate_all(
+        "all => all.map(one => [one.closest('[title]')?.title, one.ariaLabel || one.closest('label')?.innerText"
+        " || one.innerText])"
+    ):
+        assert title and name.strip(), (title, name)
+    assert page.locator(f"{STUDIO} img:not([alt])").count() == 0
+    live = page.locator(f"{STUDIO} :is([role=status], [role=alert], [aria-live])")
+    assert live.count() == 2  # the messages; nothing of what changes 15 times a second
+    words = page.inner_text(STUDIO).lower()
+    for word in ("moment", "rules", "luck", "foresee", "chance", "foretell"):
+        assert word not in words, word
+
+
+def test_it_fits_and_is_read_in_every_theme(fresh: Mirror) -> None:
+    page = fresh.page
+    fresh.press("compare-lmamba", "compare", ["lmamba"])
+    for theme in ("Light", "Dark"):
+        page.evaluate(
+            "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", f"JupyterLab {theme}"
+        )
+        page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
+        ground = page.evaluate("() => getComputedStyle(document.body).getPropertyValue('--jp-layout-color1')")
+        back = page.evaluate(
+            "color => { const one = document.createElement('i'); one.style.color = color;"
+            " document.body.append(one); const rgb = getComputedStyle(one).color; one.remove(); return rgb }",
+            ground,
+        )
+        for part, kind, least in (
+            (".glamkit-keys", "color", 4.5),
+            (".glamkit-value", "color", 4.5),
+            (".glamkit-label", "color", 4.5),
+            (".glamkit-note", "color", 4.5),
+            (".glamkit-warning", "color", 4.5),
+            (".glamkit-reason", "color", 4.5),
+            (".glamkit-on .glamkit-focus", "color", 4.5),
+            (".glamkit-meter", "borderTopColor", 3),
+            (".glamkit-meter > span", "backgroundColor", 3),
+            (".glamkit-play", "borderTopColor", 3),
+            (f"{STUDIO} canvas", "borderTopColor", 3),
+        ):
+            color = page.locator(part).first.evaluate("(one, kind) => getComputedStyle(one)[kind]", kind)
+            assert page.evaluate(CONTRAST, [color, back]) >= least, (theme, part, color, back)
+        assert (
+            page.locator(".glamkit-meter")
+            .first.evaluate("one => getComputedStyle(one).backgroundColor")
+            .endswith(", 0)")
+        )
+        for width in (1440, 1000, 900, 700):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.wait_for_timeout(100)
+            inside = page.locator(".glamkit-studio").bounding_box()
+            for part in page.locator(f"{STUDIO} :is(button, select, input, canvas, img.glamkit-futures)").all():
+                box = part.bounding_box()
+                if box:
+                    assert box["x"] >= inside["x"] and box["x"] + box["width"] <= inside["x"] + inside["width"] + 1
+            side = page.locator(f"{STUDIO} canvas").first.evaluate("one => one.clientWidth")
+            now, stage = (page.locator(part).bounding_box() for part in (".glamkit-now", ".glamkit-stage"))
+            columns = now["x"] > stage["x"] + stage["width"] - 1
+            assert (side, columns) == ((384, True) if width > 1000 else (256, False))
+
+
+def test_nothing_moves_while_it_plays(fresh: Mirror) -> None:
+    """A line that grows or a message that comes must not push the controls down."""
+    page = fresh.page
+    places = "() => [...document.querySelectorAll('.glamkit-dream > *')].map(one => one.offsetTop).join()"
+    page.click(".glamkit-again")
+    page.wait_for_timeout(200)
+    before = page.evaluate(places)
+    for name in ("step", "play", "noise", "back", "again"):
+        page.click(f".glamkit-{name}")
+        page.wait_for_timeout(200)
+        assert page.evaluate(places) == before, name
+
+
+def test_a_key_is_answered_within_a_tenth_of_a_second(fresh: Mirror) -> None:
+    page = fresh.page
+    page.select_option(".glamkit-memory", "recurrent")
+    page.click(f"{STUDIO} canvas")
+    page.evaluate(LATENCY, 1)
+    times = []
+    for _ in range(8):  # a game of Catch is short
+        page.click(".glamkit-again")
+        page.wait_for_timeout(150)
+        times += page.evaluate(LATENCY, 3)
+    assert np.percentile(times, 50) < 100, times  # how long it takes beside other programs is for the measurement
+
+
+def test_what_is_saved_outlives_the_kernel(fresh: Mirror, lab: Lab) -> None:
+    page = fresh.page
+    page.click(".glamkit-play")
+    page.wait_for_function("() => parseFloat(document.querySelector('.glamkit-speed').textContent) > 5")
     page.evaluate(RUN, "docmanager:save")
     page.wait_for_function("() => window.outcome")
-    outputs = [output for cell in nbformat.read(book, as_version=4).cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 7  # these outlive the kernel
+    cells = nbformat.read(lab.folder / "imagine.ipynb", as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 6  # these outlive the kernel
     page.evaluate(CLOSE)
     page.wait_for_selector(".glamkit-warning:has-text('No answer from the kernel')")
 
 
-def test_an_exported_dream_plays_by_itself(page: Any, tmp_path: Path) -> None:
-    opened = open_run(finished(short("trainer.env_steps=96", game="glamkit/Catch-v0"), tmp_path / "run").run.folder)
-    dream = Dream(opened, 40)
+def test_an_exported_dream_plays_by_itself(studio: Mirror, tmp_path: Path) -> None:
+    page = studio.page.context.browser.new_page()
+    run = open_run(finished(short("trainer.env_steps=96", game="glamkit/Catch-v0"), tmp_path / "run").run.folder)
+    dream = Dream(run, 40)
     for action in (0, 1, 2):
         dream.step(action)
     dream.branch("RIGHT", 4)
     page.set_content(export.page(dream))
+    page.wait_for_selector("#text:has-text('step 3 ')")  # it plays at once
+    page.wait_for_selector("#play:has-text('Play')")
+    assert "after 96 steps of training, saw 8 real steps and imagined" in page.inner_text("p >> nth=0")
+    for _ in range(3):
+        page.click("#back")
     assert "step 0 " in page.inner_text("#text")
     page.click("#step")
-    assert f"reward {dream.moments[1].reward:+.2f}" in page.inner_text("#text")
+    assert f"reward {dream.nodes[1].reward:+.2f}" in page.inner_text("#text")
     assert page.get_attribute("#picture", "src") == export.data_uri(dream.picture(1))
     page.click("#play")
     page.wait_for_selector("#text:has-text('step 3 ')")
     page.wait_for_selector("#play:has-text('Play')")
     page.select_option("#ways", index=1)
-    for _ in range(9):
-        page.click("#step")
+    page.wait_for_selector("#text:has-text('step 7 ')")  # a choice plays at once, too
     assert "step 7 " in page.inner_text("#text") and "action" in page.inner_text("#text")

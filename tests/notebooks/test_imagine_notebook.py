@@ -14,7 +14,7 @@ from conftest import ROOT
 from tiny_runs import finished, short
 
 NOTEBOOK = ROOT / "notebooks" / "03_imagine.ipynb"
-PICTURES = 7  # clip, errors, worst, switches, starts, futures, where the dream stood
+PICTURES = 6  # clip, where the studio's dream stood, futures, errors, worst, switches; starts are in the studio
 
 
 def python(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,10 @@ SHORT += " world_model.free_nats=0 world_model.variation_free_nats=0"
 
 
 def short(overrides: str = "", **shorthand: Any) -> Config:
-    return preset("debug", parse_overrides(SHORT) | parse_overrides(overrides), **shorthand)
+    settings = parse_overrides(SHORT) | parse_overrides(overrides)
+    if "env_steps" in shorthand:  # a setting may be given once
+        del settings["trainer.env_steps"]
+    return preset("debug", settings, **shorthand)
 
 
 def finished(config: Config, folder: Path) -> Trainer:

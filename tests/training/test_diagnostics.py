@@ -72,10 +72,22 @@ def test_learning_shows() -> None:
 
 def test_no_fault_and_no_learning() -> None:
     assert str(only(made_up())) == (
-        "no learning yet: the return went from -0.50 at first to -0.50; no fault shows. Train longer."
+        "no learning yet: the return went from -0.50 at first to -0.50; no fault shows. Train longer. "
+        "For that give the same run_dir a larger env_steps, such as 2000."
     )
+    early = only(made_up(steps=950), preset("debug", "trainer.env_steps=4000 trainer.warmup=100"))
+    assert early.text.endswith("Train longer. 3,050 steps are still to come.")
     few = [entry for entry in made_up() if entry["kind"] == "log" or entry["step"] < 30]
-    assert only(few).text == "2 episodes have ended, too few to compare; no fault shows. Train longer."
+    assert only(few).text.startswith("2 episodes have ended, too few to compare; no fault shows. Train longer. For")
+
+
+def test_a_way_is_named_once_and_only_where_it_is_asked_for() -> None:
+    longer, other = "give the same run_dir a larger env_steps", "Other settings need another run_dir."
+    texts = [text for _, text in verdict(made_up(world_model__reward_alarms=0.4, imagination__reward=0.08), CONFIG)]
+    assert len(texts) == 2 and [longer in text for text in texts] == [True, False]
+    assert [other in text for text in texts] == [False, True]  # shorten imagination.horizon
+    assert longer not in only(made_up(world_model__dynamics_free=0.98)).text
+    assert only(made_up(last=0.9)).text.endswith("the last 18 0.90.")
 
 
 def test_nothing_was_trained() -> None:

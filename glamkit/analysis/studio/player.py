@@ -1,126 +1,73 @@
-"""Plays a dream: what buttons and keys mean, and the clock. Plain Python; `widgets` only draws what it says.
-
-Commands may come from any thread. They are carried out one after the other in a thread of the player's own, so no
-notebook cell has to run for the dream to go on, and none is held up by it.
-"""
+"""Plays a dream: what buttons and keys mean, and the clock. Plain Python; `view` says what there is to draw."""
 
 from __future__ import annotations
 
-import logging
-import queue
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-
 from glamkit.analysis.starts import Start, find_starts
-from glamkit.analysis.studio import export
+from glamkit.analysis.studio import compare, export
 from glamkit.analysis.studio import save as saving
+from glamkit.analysis.studio.command_thread import CommandThread
+from glamkit.analysis.studio.dream_tree import Rules
+from glamkit.analysis.studio.keys import COMMANDS, keys_of
 from glamkit.analysis.studio.studio import HORIZON, Dream, Future
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, nearest
 from glamkit.training.load import LoadedRun
 
 SPEED = 15  # frames per second: an Atari game's own, with four of its frames to a step
+RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times that
 TOGETHER = 64  # futures dreamt in one batch
-PARTS = {"UP": "ArrowUp", "DOWN": "ArrowDown", "LEFT": "ArrowLeft", "RIGHT": "ArrowRight", "FIRE": "Space"}
 IDLE = ("NOOP", "STAY", "IDLE", "NOTHING")
-CONTROLS = {"Period": "follow", "Backspace": "back", "Enter": "toggle", "KeyB": "ask"}
-SIGNS = {"ArrowUp": "↑", "ArrowDown": "↓", "ArrowLeft": "←", "ArrowRight": "→"}
-FILES = ("gif", "mp4", "html", "npz")
-logger = logging.getLogger(__name__)
+WHO = {"policy": "policy", "you": "you", "recorded": "as recorded"}
+FILES = {"html": export.html, "gif": export.gif, "mp4": export.mp4, "npz": saving.save}
 
 
-class PlayerView(NamedTuple):
-    """What there is to draw."""
+class WhatIf(NamedTuple):
+    """An answer to *what if?*."""
 
-    picture: np.ndarray  # (size, size, 3) uint8
-    lines: list[str]
-    bars: list[tuple[str, float, bool]]  # action, its probability, whether the policy would take it
-    keys: str
-    place: int  # of the present moment in its line,
-    last: int  # whose last place is this
-    playing: bool
-    note: str
+    number: int  # of the node it was asked at
+    depth: int  # of that node
+    futures: list[Future]
 
 
-class Player:
+class Player(CommandThread):
     """A dream and its controls.
 
     Args:
-        opened: the run.
+        run: the run.
         dream: to begin with.
         shown: called with the player after every change, in the player's thread.
         seed: of the dreams.
         context: real steps each dream sees; None takes as many as in training.
+        starts: to choose from; those that are found later follow them.
     """
 
     def __init__(
         self,
-        opened: LoadedRun,
+        run: LoadedRun,
         dream: Dream,
         shown: Callable[[Player], None] | None = None,
         seed: int = 0,
         context: int | None = None,
+        starts: Sequence[Start] = (),
     ) -> None:
-        self.opened, self.seed, self.context = opened, seed, context
+        super().__init__()
+        self.run, self.seed, self.context = run, seed, context
         self.shown = shown or (lambda _: None)
-        self.keymap = keys_of(opened.actions)
-        self.idle = next((i for i, name in enumerate(opened.actions) if name.upper() in IDLE), None)
+        self.keymap = keys_of(run.actions)
+        self.idle = next((i for i, name in enumerate(run.actions) if name.upper() in IDLE), None)
         self.held: frozenset[str] = frozenset()
-        self.playing, self.policy_plays, self.note = False, True, ""
-        self.futures: list[Future] = []
-        self.found: list[Start] = []
+        self.ended_playing, self.who, self.rate = False, "policy", "1"
+        self.starts = list(starts)
+        self.compared: list[str] = []
+        self.dreams: dict[tuple[int, Rules], Dream] = {}
         self.ticks: deque[float] = deque(maxlen=SPEED + 1)
-        self.due = 0.0
-        self.todo: queue.Queue[tuple[str, tuple[Any, ...], dict[str, Any]] | None] = queue.Queue()
-        self.thread: threading.Thread | None = None
+        self.what_if: WhatIf | None = None
+        self.noise: int | None = None  # the noise seed of the next step, where another was asked for
         self.take(dream)
-
-    # From outside ----------------------------------------------------------------------------------------------------
-
-    def do(self, command: str, *values: Any, **named: Any) -> None:
-        """Asks for a command of the section below by its name, and returns at once."""
-        self.todo.put((command, values, named))
-        if self.thread is None:
-            self.thread = threading.Thread(target=self._work, daemon=True, name="glamkit-player")
-            self.thread.start()
-
-    def wait(self) -> None:
-        """Until all that was asked for is done."""
-        self.todo.join()
-
-    def close(self) -> None:
-        """Ends the player's thread."""
-        if self.thread is not None:
-            self.todo.put(None)
-            self.thread.join()
-            self.thread = None
-
-    def view(self) -> PlayerView:
-        """The present moment, to be drawn."""
-        dream, now = self.dream, self.dream.now
-        names = self.opened.actions
-        came = names[now.action] if now.action >= 0 else "none: the last real step was just seen"
-        ended = f"chance of end   {now.ended:.0%}" + ("   the model takes the episode to be over" if now.over else "")
-        lines = [
-            f"step            {dream.start + now.depth:,}: {now.depth} into the dream",
-            f"action before   {came}",
-            f"its reward      {now.reward:+.3f}   in all {now.total:+.3f}",
-            ended,
-            f"value           {now.value:+.3f}   expected from here",
-            f"rules           {dream.rules}",
-            f"speed           {self.speed:.1f} frames/s" if self.playing else "speed           paused",
-        ]
-        chosen = dream.choose(now)
-        bars = [
-            (name, float(share), i == chosen) for i, (name, share) in enumerate(zip(names, now.policy, strict=True))
-        ]
-        place = self.line.index(dream.here)
-        return PlayerView(dream.picture(), lines, bars, self.help, place, len(self.line) - 1, self.playing, self.note)
 
     @property
     def speed(self) -> float:
@@ -130,59 +77,123 @@ class Player:
         return (len(self.ticks) - 1) / max(self.ticks[-1] - self.ticks[0], 1e-9)
 
     @property
-    def help(self) -> str:
-        """Which key does what."""
-        found: dict[str, str] = {}
-        for codes, action in self.keymap.items():
-            found.setdefault(self.opened.actions[action], "+".join(sign(code) for code in sorted(codes)))
-        keys = [f"[{key}] {name}" for name, key in found.items()]
-        keys += ["[.] the policy's step", "[Enter] play or pause", "[Backspace] back", "[B] what if?"]
-        whole = [key.replace(" ", "\N{NO-BREAK SPACE}") for key in keys]  # lines break between keys only
-        return f"Click the picture, then use the keyboard: {', '.join(whole)}"
+    def message(self) -> str:
+        """What there is to say: about the last command, else that the game is over in the dream."""
+        now = self.dream.now
+        over = f"Game over in the dream, return {now.total:+.1f}. Press R to begin again, N for the next start."
+        return self.note or (over if now.over else "")
 
     # Commands --------------------------------------------------------------------------------------------------------
 
     def act(self, action: int | str) -> None:
-        """One step with this action."""
-        self.dream.step(action)
-        self._moved()
+        """One step with this action; none after the end of the game, where it would mean nothing."""
+        if self.dream.now.over:
+            self.playing = False
+            return
+        self.dream.step(action, self.noise)
+        self.noise = None
+        self._follow()
+        self.ended_playing = self.playing and self.dream.now.over
+        self.playing = self.playing and not self.dream.now.over
 
-    def follow(self) -> None:
-        """One step with the policy's action."""
-        self.dream.step()
-        self._moved()
+    def forward(self) -> None:
+        """One step by whoever plays; by the policy where it is your turn and no key is held."""
+        dream = self.dream
+        if self.who == "recorded":
+            recorded = dream.recorded(dream.now.depth)
+            if recorded is None:
+                raise GlamkitError(f"No action after step {dream.now.depth} is recorded: choose who plays on.")
+            return self.act(recorded)
+        yours = self.idle if (wanted := self.wanted()) is None else wanted
+        return self.act(dream.choose(dream.now) if self.who == "policy" or yours is None else yours)
 
     def back(self, steps: int = 1) -> None:
         """Goes back, at most to the beginning."""
         self.playing = False
         self.dream.rewind(min(steps, self.dream.now.depth))
 
-    def scrub(self, place: int) -> None:
-        """Goes to a place in the present line."""
+    def scrub(self, depth: int) -> None:
+        """Goes to a step of the present branch."""
         self.playing = False
-        self.dream.go(self.line[min(max(place, 0), len(self.line) - 1)])
+        self.dream.go(self.line[min(max(depth, 0), len(self.line) - 1)])
+
+    def branch(self, place: int) -> None:
+        """Goes to the last step of a branch; they are counted from 0 in the order they were begun."""
+        if not 0 <= place < len(self.dream.branches):
+            raise GlamkitError(f"there is no branch {place}; this dream has {len(self.dream.branches)}.")
+        self.playing = False
+        self.dream.go(self.dream.branches[place])
+        self.line = self._line(self.dream.here)
 
     def toggle(self) -> None:
-        """Plays, or pauses."""
-        self.playing = not self.playing
-        self.ticks.clear()
-        self.due = time.perf_counter()
+        """Plays, or pauses; plays again where the game is over."""
+        if self.dream.now.over:
+            self.dream.go(0)
+        self._play(not self.playing)
 
-    def hand(self, to_policy: bool) -> None:
-        """Who plays while the clock runs: the policy, or the keys that are held."""
-        self.policy_plays = to_policy
+    def again(self) -> None:
+        """Goes back to step 0 and plays on if it played."""
+        playing = self._plays_on()
+        self.dream.go(0)
+        self._play(playing)
+
+    def next(self) -> None:
+        """Dreams from the next start and plays on if it played."""
+        if not self.starts:
+            raise GlamkitError("There is no list of starts: find some below.")
+        steps, playing = [start.step for start in self.starts], self._plays_on()
+        place = steps.index(self.dream.start) + 1 if self.dream.start in steps else 0
+        self.begin(steps[place % len(steps)])
+        self._play(playing)
+
+    def hand(self, who: str) -> None:
+        """Who plays: the policy, you by the keys that are held, or the actions that were really taken."""
+        if who not in WHO:
+            raise GlamkitError(f"who = {who!r} is not one of the choices; {nearest(who, WHO)}")
+        self.who = who
+
+    def pace(self, rate: str) -> None:
+        """How fast it plays, one of `RATES`."""
+        if rate not in RATES:
+            raise GlamkitError(f"speed = {rate!r} is not one of the choices; {nearest(rate, RATES)}")
+        self.rate = rate
+        self.ticks.clear()
+
+    def compare(self, names: Sequence[str]) -> None:
+        """What is shown beside the dream: any of ``real``, ``lmamba``, ``gmamba`` (that module off)."""
+        for name in names:
+            if name not in compare.NAMES:
+                raise GlamkitError(f"compare with {name!r}: no such thing; {nearest(name, compare.NAMES)}")
+        begun = compare.REAL in names and compare.REAL not in self.compared
+        self.without = [compare.ModuleOff(self.dream, name) for name in names if name != compare.REAL]
+        self.compared = list(names)
+        if begun:
+            self.who, apart = "recorded", compare.first_difference(self.dream)
+            if apart is not None:
+                self.scrub(apart)
+            self.note = (
+                f"From step {self.dream.now.depth} on the recorded actions are taken, so that the pictures can be "
+            )
+            self.note += "compared; choose who plays to change that."
+
+    def other_noise(self) -> None:
+        """From the next step on other random numbers: the same actions may lead elsewhere."""
+        self.noise = 1 + max(node.noise_seed for node in self.dream.nodes)
+        self.note = "From the next step on other random numbers are drawn."
 
     def keys(self, down: Collection[str]) -> None:
         """The keys that are held now; a control acts when it is pressed, and so does an action while paused."""
         new = set(down) - self.held
         self.held = frozenset(down)
-        controls = [CONTROLS[code] for code in new if code in CONTROLS]
+        if new:
+            self.note = ""
+        controls = [COMMANDS[code][0] for code in new if code in COMMANDS]
         for control in controls:
             getattr(self, control)()
         action = self.wanted()
         if new and not controls and action is not None:
             if self.playing:
-                self.policy_plays = False
+                self.who = "you"
             else:
                 self.act(action)
 
@@ -193,111 +204,81 @@ class Player:
 
     def ask(self, horizon: int = HORIZON) -> None:
         """What if? Futures from here for every action, `TOGETHER` at most, in one batch."""
-        self.playing = False
-        lucks = max(1, TOGETHER // len(self.opened.actions))
-        self.futures = self.dream.futures(None, lucks, horizon)
-        self.note = f"{len(self.futures)} futures of {horizon} steps; the picture below compares their returns."
+        self.playing, now = False, self.dream.now
+        if now.over:
+            return
+        futures = self.dream.futures(None, max(1, TOGETHER // len(self.run.actions)), horizon)
+        self.what_if = WhatIf(now.number, now.depth, futures)
+        self.note = f"{len(futures)} futures of {horizon} steps from step {now.depth}; they are compared below."
 
     def switch(self, **rules: Any) -> None:
         """Changes the rules from the next step on."""
         self.dream.switch(**rules)
 
     def find(self, by: str, count: int = 12) -> None:
-        """Looks for starts."""
-        self.found = find_starts(self.opened, by, count, self.seed, self.context)
+        """Looks for starts; new ones are added to the list, so that no number changes."""
+        known = {start.step for start in self.starts}
+        new = [start for start in find_starts(self.run, by, count, self.seed, self.context) if start.step not in known]
+        self.starts += new
+        self.note = f"{len(new)} starts added." if new else "All of these starts are in the list."
 
     def begin(self, step: int) -> None:
-        """A new dream from this step, under the present rules."""
-        self.take(Dream(self.opened, step, self.seed, self.context, self.dream.rules))
+        """Dreams from this step under the present rules; a dream that was begun so before goes on, at its step 0."""
+        rules = self.dream.rules
+        dream = self.dreams.get((step, rules)) or Dream(self.run, step, self.seed, self.context, rules)
+        dream.switch(**vars(rules))
+        dream.go(0)
+        self.take(dream)
 
     def take(self, dream: Dream) -> None:
         """Goes on with this dream."""
-        self.dream, self.playing, self.futures, self.note = dream, False, [], ""
-        self.line = [moment.number for moment in dream.path(dream.here)]
-
-    def refuse(self, why: str) -> None:
-        """Says why something is not done."""
-        raise GlamkitError(why)
+        self.dream, self.note = dream, ""
+        self.playing = self.ended_playing = False
+        self.what_if, self.noise = None, None
+        self.dreams[dream.start, dream.begun] = dream
+        self.without = [compare.ModuleOff(dream, name) for name in self.compared if name != compare.REAL]
+        self.line = self._line(dream.here)
 
     def save(self, kind: str) -> None:
-        """Writes the way to the present moment, or the whole dream (npz), into the run's folder `dreams`."""
-        folder = self.opened.run.folder / "dreams"
+        """Writes the way to the present step, or the whole dream (npz), into the run's folder `dreams`."""
+        folder = self.run.run.folder / "dreams"
         taken = len(list(folder.glob(f"dream-{self.dream.start}-*.{kind}")))
-        path = folder / f"dream-{self.dream.start}-{taken + 1}.{kind}"
-        if kind == "npz":
-            saving.save(self.dream, path)
-        else:
-            {"gif": export.gif, "mp4": export.mp4, "html": export.html}[kind](self.dream, path)
+        path = FILES[kind](self.dream, folder / f"dream-{self.dream.start}-{taken + 1}.{kind}")
         self.note = f"Saved as {path}"
 
     def open(self, path: str) -> None:
         """Goes on with a saved dream."""
-        self.take(saving.load(path, self.opened))
+        self.take(saving.load(path, self.run))
 
-    # The player's own thread -----------------------------------------------------------------------------------------
+    # The clock and the present branch ---------------------------------------------------------------------------------
 
-    def _moved(self) -> None:
-        if self.dream.here not in self.line:
-            self.line = [moment.number for moment in self.dream.path(self.dream.here)]
+    def _plays_on(self) -> bool:
+        return self.playing or (self.ended_playing and self.dream.now.over)
 
-    def _work(self) -> None:
-        torch.set_num_threads(1)  # of this thread; see `one_thread`
-        while True:
-            pause = max(0.0, self.due - time.perf_counter()) if self.playing else None
-            try:
-                command = self.todo.get(timeout=pause)
-            except queue.Empty:
-                self._try("tick", (), {})
-                continue
-            if command is not None:
-                self.note = ""
-                self._try(*command)
-            self.todo.task_done()
-            if command is None:
-                return
+    def _play(self, playing: bool) -> None:
+        self.playing, self.ended_playing = playing, False
+        self.ticks.clear()
+        self.due = time.perf_counter()
 
-    def _try(self, command: str, values: tuple[Any, ...], named: dict[str, Any]) -> None:
-        try:
-            getattr(self, command)(*values, **named)
-            self.shown(self)
-        except GlamkitError as error:
-            self.playing, self.note = False, str(error)
-            self.shown(self)
-        except Exception as error:  # in a thread nobody would see it
-            self.playing, self.note = False, f"{type(error).__name__}: {error}"
-            logger.exception("The player stopped.")
-            self.shown(self)
+    def _follow(self) -> None:
+        """Keeps `line`, the branch that the present node is on."""
+        here = self.dream.now
+        if here.parent == self.line[-1]:
+            self.line.append(here.number)
+        elif here.number not in self.line:
+            self.line = self._line(here.number)
+
+    def _line(self, number: int) -> list[int]:
+        """The numbers of the nodes of the first branch that a node is on."""
+        for end in self.dream.branches:
+            line = [node.number for node in self.dream.path(end)]
+            if number in line:
+                return line
+        return [node.number for node in self.dream.path(number)]
 
     def tick(self) -> None:
         """One step of the clock: late ones are left out, not made up for."""
         now = time.perf_counter()
-        self.due = max(self.due + 1 / SPEED, now)
+        self.due = max(self.due + 1 / (SPEED * RATES[self.rate]), now)
         self.ticks.append(now)
-        wanted = self.wanted()
-        if self.policy_plays:
-            self.follow()
-        elif wanted is not None or self.idle is not None:
-            self.act(self.idle if wanted is None else wanted)  # type: ignore[arg-type]
-        else:
-            self.follow()
-
-
-def keys_of(names: Collection[str]) -> dict[frozenset[str], int]:
-    """Keys for actions: arrows and the space bar by their names (``RIGHTFIRE`` is → and space), digits for all."""
-    found: dict[frozenset[str], int] = {}
-    for number, name in enumerate(names):
-        rest, codes = name.upper(), set()
-        for part, code in PARTS.items():
-            if part in rest:
-                rest = rest.replace(part, "")
-                codes.add(code)
-        if codes and not rest.strip("_- "):
-            found.setdefault(frozenset(codes), number)
-    for number in range(min(len(names), 10)):
-        found[frozenset({f"Digit{(number + 1) % 10}"})] = number
-    return found
-
-
-def sign(code: str) -> str:
-    """How a key is written."""
-    return SIGNS.get(code, code.removeprefix("Digit").removeprefix("Key"))
+        self.forward()

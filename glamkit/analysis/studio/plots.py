@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from glamkit.analysis.open_loop import Curve, OpenLoop
-from glamkit.analysis.starts import Start
 from glamkit.analysis.studio.studio import Dream, Future, usual
 from glamkit.notebook import Table
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Picture, count, figure, film, style
@@ -21,34 +20,20 @@ LINES = 6  # futures shown as pictures
 COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 
 
-def about(opened: LoadedRun) -> Table:
+def about(run: LoadedRun) -> Table:
     """What was opened, in a few rows."""
-    config, replay = opened.config, opened.replay
+    config, replay = run.config, run.replay
     ends = int(replay.terminations.sum())
     settings = config.imagination
-    young = " (a snapshot)" if opened.step < replay.count else ""
+    young = " (a snapshot)" if run.step < replay.count else ""
     rows = [
-        ("run folder", f"{opened.run.folder}, opened to read only"),
-        ("trained", f"{opened.step:,} of {config.trainer.env_steps:,} agent steps{young}, preset {config.preset}"),
-        ("game", f"{config.env.game}: {', '.join(opened.actions)}"),
+        ("run folder", f"{run.run.folder}, opened to read only"),
+        ("trained", f"{run.step:,} of {config.trainer.env_steps:,} agent steps{young}, preset {config.preset}"),
+        ("game", f"{config.env.game}: {', '.join(run.actions)}"),
         ("stored steps", f"{replay.oldest:,} to {replay.count - 1:,}; {count(ends, 'end')} of a life or episode"),
-        ("dreams", f"see {settings.context_length} real steps; {usual(opened)}"),
+        ("dreams", f"see {settings.context_length} real steps; {usual(run)}"),
     ]
     return Table(rows)
-
-
-@style
-def gallery(opened: LoadedRun, starts: Sequence[Start], title: str = "") -> Picture:
-    """The last real frame that each dream would see, with why it was chosen."""
-    frames = [opened.replay.window(torch.tensor([start.step - 1]), 1).frames[0, 0] for start in starts]
-    pictures = np.stack([frame.permute(1, 2, 0).cpu().numpy() for frame in frames])
-    names = [
-        f"{i}: {start.why}".replace(" at step", "\nat step").replace(", ", ",\n") for i, start in enumerate(starts, 1)
-    ]
-    picture, ((axes,),) = figure(1.9 * len(starts), 2.6)
-    film(axes, {"": pictures}, names)
-    axes.set_title(title or "Where dreams may start: the last real frame each of them sees")
-    return picture
 
 
 # Open loop ------------------------------------------------------------------------------------------------------------
@@ -61,8 +46,8 @@ def errors(loop: OpenLoop) -> Picture:
     shown = (
         (loop.pixels, ("imagined", "still", "wrong", "reconstructed"), "Pixels: is the picture still right?"),
         (loop.latents, ("imagined", "looking"), "Latents: how surprising is the real frame?"),
-        (loop.rewards, ("imagined", "never"), "Reward: is it foreseen? Then blue is below the dashes"),
-        (loop.terminations, ("imagined", "never"), "Termination: is the end foreseen? Then blue is below"),
+        (loop.rewards, ("imagined", "never"), "Reward: is it predicted? Then blue is below the dashes"),
+        (loop.terminations, ("imagined", "never"), "Termination: is the end predicted? Then blue is below"),
     )
     for axes, (curves, names, title) in zip(grid.flat, shown, strict=True):
         for name, color in zip(names, (BLUE, GREY, ORANGE, GREEN), strict=False):
@@ -143,17 +128,17 @@ def spread(horizon: int) -> list[int]:
 
 
 @style
-def moment(dream: Dream) -> Picture:
-    """The way to the present moment as pictures, what was predicted on it, and the policy now."""
-    way, names = dream.path(dream.here), dream.opened.actions
+def dream_so_far(dream: Dream) -> Picture:
+    """The way to the present step as pictures, what was predicted on it, and the policy now."""
+    way, names = dream.path(dream.here), dream.run.actions
     places = spread(len(way))
     picture = Picture(figsize=(12, 4.8), layout="constrained", facecolor="white")
     upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1.1, 1.5)))
     axes = upper.subplots()
     captions = [f"+{place}" + (f"\n{names[way[place].action]}" if place else "\nstart") for place in places]
     film(axes, {"imagined": np.stack([dream.picture(way[place].number) for place in places])}, captions)
-    told = f"A dream from step {dream.start:,} ({dream.rules}), and the action that led to each picture"
-    upper.suptitle(told, fontsize=10)  # the row of pictures may be narrower
+    title = f"A dream from step {dream.start:,} ({dream.rules}), and the action that led to each picture"
+    upper.suptitle(title, fontsize=10)  # the row of pictures may be narrower
     reward, ended, value, policy = lower.subplots(1, 4, width_ratios=(1, 1, 1, 1.1))
     steps = np.arange(len(way))
     for panel, values, title, color in (
@@ -174,24 +159,31 @@ def moment(dream: Dream) -> Picture:
         [names[i] for i in order], dream.now.policy[order], color=[ORANGE if i == chosen else BLUE for i in order]
     )
     policy.set_axisbelow(True)
-    policy.set(title="Policy now; orange: what it would do", xlim=(0, 1))
+    policy.set(title="Policy now; orange: the action that was drawn", xlim=(0, 1))
     policy.xaxis.set_major_formatter(PercentFormatter(1))
     return picture
 
 
 @style
-def futures(dream: Dream, found: Sequence[Future]) -> Picture:
-    """What if? Returns of the futures by their first action, and the pictures of one future each."""
-    names, actions = dream.opened.actions, list(dict.fromkeys(future.first for future in found))
-    gains = {a: np.array([future.gain + future.value for future in found if future.first == a]) for a in actions}
+def futures(dream: Dream, answers: Sequence[Future], asked: int | None = None) -> Picture:
+    """What if? Returns of the futures by their first action, and the pictures of one future each.
+
+    Args:
+        dream: in which they were asked for.
+        answers: the futures.
+        asked: number of the node they begin at; None takes the present one.
+    """
+    begin = dream.now if asked is None else dream.nodes[asked]
+    names, actions = dream.run.actions, list(dict.fromkeys(future.first for future in answers))
+    gains = {a: np.array([future.gain + future.value for future in answers if future.first == a]) for a in actions}
     actions.sort(key=lambda action: -gains[action].mean())
-    shown, horizon = actions[:LINES], len(found[0].numbers)
+    shown, horizon = actions[:LINES], len(answers[0].numbers)
     color = {action: COLORS[place % len(COLORS)] for place, action in enumerate(actions)}
     picture = Picture(figsize=(12, 3.2 + 1.0 * len(shown)), layout="constrained", facecolor="white")
     upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(2.6, 0.6 + 1.0 * len(shown))))
     curves, dots = upper.subplots(1, 2, width_ratios=(1.6, 1))
-    for future in found:
-        totals = [dream.moments[number].total - dream.now.total for number in future.numbers]
+    for future in answers:
+        totals = [dream.nodes[number].total - begin.total for number in future.numbers]
         curves.plot(range(1, horizon + 1), totals, color=color[future.first], alpha=0.5, lw=0.9)
     curves.set(title="Reward gathered in each future", xlabel="steps from here", ylabel="sum of predicted rewards")
     for place, action in enumerate(reversed(actions)):
@@ -200,8 +192,8 @@ def futures(dream: Dream, found: Sequence[Future]) -> Picture:
         reach = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
         dots.errorbar(values.mean(), place, xerr=reach, fmt="D", ms=6, color=color[action], capsize=3)
     dots.set_yticks(range(len(actions)), [names[action] for action in reversed(actions)])
-    dots.set(title="Return by first action, with its mean", xlabel="rewards + value of the last moment")
-    first = {future.first: future for future in reversed(found)}
+    dots.set(title="Return by first action, with its mean", xlabel="rewards + value of the last step")
+    first = {future.first: future for future in reversed(answers)}
     places = spread(horizon)
     rows = {
         f"{names[a]}\n{gains[a].mean():+.2f}": np.stack([dream.picture(first[a].numbers[p]) for p in places])
@@ -211,18 +203,18 @@ def futures(dream: Dream, found: Sequence[Future]) -> Picture:
     film(axes, rows, [f"+{place + 1}" for place in places])
     axes.set_xlabel("steps from here, one future for each first action (and its mean return); the policy plays on")
     picture.suptitle(
-        f"What if? {count(len(found), 'future')} from {dream.now.depth} steps into the dream; futures of different "
-        f"colours share their chance, so they differ by what was done",
+        f"What if? {count(len(answers), 'future')} from step {begin.depth} of the dream; all actions meet "
+        f"the same random numbers, so they differ only by what was done",
         fontsize=10,
     )
     return picture
 
 
 @style
-def switches(opened: LoadedRun, start: int, horizon: int, seed: int = 0, context: int | None = None) -> Picture:
+def switches(run: LoadedRun, start: int, horizon: int, seed: int = 0, context: int | None = None) -> Picture:
     """The same start and the same actions, dreamt under different rules, below what really happened."""
-    trained, places = usual(opened), spread(horizon)
-    steps = opened.replay.window(torch.tensor([start]), horizon)
+    trained, places = usual(run), spread(horizon)
+    steps = run.replay.window(torch.tensor([start]), horizon)
     rows = {"real": steps.frames[0, places].permute(0, 2, 3, 1).cpu().numpy()}
     ends = steps.terminations[0].cpu().numpy()
     counted = (np.cumsum(ends) - ends == 0)[places]
@@ -231,7 +223,7 @@ def switches(opened: LoadedRun, start: int, horizon: int, seed: int = 0, context
     if trained.modules == "both":
         variants |= {"LMamba off": {"modules": "gmamba"}, "GMamba off": {"modules": "lmamba"}}
     for name, rules in variants.items():
-        dream = Dream(opened, start, seed, context)
+        dream = Dream(run, start, seed, context)
         dream.switch(**rules)
         for depth in range(horizon - 1):
             dream.step(dream.recorded(depth))

@@ -41,12 +41,13 @@ def save(dream: Dream, path: str | Path) -> Path:
     rules = list(dict.fromkeys([dream.begun, dream.rules, *(call[3] for call in dream.journal)]))
     head = {
         "format": FORMAT,
-        "model": fingerprint(dream.opened.agent),
-        "run": f"{dream.opened.run.folder.name} after {dream.opened.step} steps",
-        "game": dream.opened.config.env.game,
+        "model": fingerprint(dream.run.agent),
+        "run": f"{dream.run.run.folder.name} after {dream.run.step} steps",
+        "game": dream.run.config.env.game,
         "start": dream.start,
         "seed": dream.seed,
         "here": dream.here,
+        "branches": dream.branches,
         "rules": [asdict(rule) for rule in rules],
         "begun": rules.index(dream.begun),
         "present": rules.index(dream.rules),
@@ -61,7 +62,7 @@ def save(dream: Dream, path: str | Path) -> Path:
         "parents": np.array([parent for call in calls for parent in call[0]], np.int64),
         "actions": np.array([action for call in calls for action in call[1]], np.int64),
         "lucks": np.array([luck for call in calls for luck in call[2]], np.int64),
-        "said": said(dream),
+        "said": predictions(dream),
     }
     return write(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
 
@@ -80,38 +81,39 @@ def write(path: Path, fill: Callable[[IO[bytes]], object]) -> Path:
     return path
 
 
-def load(path: str | Path, opened: LoadedRun) -> Dream:
+def load(path: str | Path, run: LoadedRun) -> Dream:
     """Dreams a saved dream again, on the model that dreamt it.
 
     Raises:
         GlamkitError: the file is missing or damaged, of another model, or does not come out the same here.
     """
     arrays, head = _read(Path(path))
-    if head["model"] != fingerprint(opened.agent):
+    if head["model"] != fingerprint(run.agent):
         raise GlamkitError(
             f"{path} was dreamt by another model: {head['run']}, playing {head['game']}; "
-            f"open that run and that checkpoint, this is {opened.run.folder.name} after {opened.step} steps."
+            f"open that run and that checkpoint, this is {run.run.folder.name} after {run.step} steps."
         )
     rules = [Rules(**rule) for rule in head["rules"]]
-    frames, actions = (torch.from_numpy(arrays[name]).to(opened.machine.device) for name in ("frames", "seen_actions"))
+    frames, actions = (torch.from_numpy(arrays[name]).to(run.machine.device) for name in ("frames", "seen_actions"))
     nothing = torch.zeros(actions.shape, device=actions.device)
     seen = Batch(frames, actions, nothing, nothing)
-    dream = Dream(opened, head["start"], head["seed"], actions.shape[1], rules[head["begun"]], seen)
+    dream = Dream(run, head["start"], head["seed"], actions.shape[1], rules[head["begun"]], seen)
     ends = np.cumsum(arrays["sizes"])
     for end, size, rule in zip(ends.tolist(), arrays["sizes"].tolist(), arrays["rule_numbers"].tolist(), strict=True):
         dream.rules = rules[rule]
         dream.grow(*(arrays[name][end - size : end].tolist() for name in ("parents", "actions", "lucks")))
     dream.rules = rules[head["present"]]
-    dream.go(head["here"])
-    here = said(dream)
+    for end in [*head.get("branches", []), head["here"]]:  # older files name no branches
+        dream.go(end)
+    here = predictions(dream)
     if here.shape != arrays["said"].shape or not np.allclose(here, arrays["said"], NEAR, NEAR):
         raise GlamkitError(f"{path} does not come out the same on this machine, whose arithmetic rounds otherwise.")
     return dream
 
 
-def said(dream: Dream) -> np.ndarray:
-    """What the model predicted in every moment, by which a replay is checked: reward, termination, value."""
-    return np.array([(moment.reward, moment.ended, moment.value) for moment in dream.moments], np.float32)
+def predictions(dream: Dream) -> np.ndarray:
+    """What the model predicted in every node, by which a replay is checked: reward, termination, value."""
+    return np.array([(node.reward, node.ended, node.value) for node in dream.nodes], np.float32)
 
 
 def fingerprint(agent: Agent) -> str:

@@ -1,240 +1,158 @@
-"""The dream studio in JupyterLab: a canvas, buttons and sliders around a `Player`, which does all that matters.
+"""The dream studio in JupyterLab: a page (`studio.js`, `studio.css`) around a `Player`, which does all that matters.
 
-Widgets only draw and pass on what was pressed. Nothing here is needed without a browser: every view has a static
-picture as well (`studio_plots`), and a notebook that nobody watches gets that alone.
+The page only draws and passes on what was pressed. Nothing here is needed without a browser: every view has a static
+picture as well (`plots`), and a notebook that nobody watches gets that alone.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import anywidget
-import ipywidgets
 import numpy as np
 
 from glamkit import notebook
-from glamkit.analysis.starts import KINDS, Start
-from glamkit.analysis.studio.dream_tree import Rules
-from glamkit.analysis.studio.player import FILES, Player
+from glamkit.analysis.starts import Start
+from glamkit.analysis.studio.player import Player, WhatIf
 from glamkit.analysis.studio.plots import futures
 from glamkit.analysis.studio.studio import Dream
+from glamkit.analysis.studio.view import controls, starts, view
 from glamkit.training.load import LoadedRun
 
-NONE_FOUND = (("press Find starts first", -1),)
 ALONE = "The dream studio needs a running kernel: run this cell again. The picture shows where the dream stood."
 AHEAD = 2  # frames that may be on their way to the page; newer ones wait, so nothing is ever queued
-SWITCHES = {(True, True): "both", (True, False): "gmamba", (False, True): "lmamba"}
+# What the page may ask the player for.
+ASKED = "act again ask back begin branch compare find forward hand keys next other_noise pace save scrub switch toggle"
 
 
-class DreamCanvas(anywidget.AnyWidget):
-    """Shows pictures and tells which keys are held; see `dream_canvas.js` for the messages.
+class DreamPage(anywidget.AnyWidget):
+    """Shows pictures and passes on what was pressed; see `studio.js` for the messages.
 
     Pixels are messages, not state: so they are never saved into a notebook, and a page that comes back later gets the
-    newest one.
+    newest ones.
+
+    Args:
+        pressed: called with a command of the player, its values and its named values.
     """
 
-    _esm = Path(__file__).parent / "dream_canvas.js"
+    _esm = Path(__file__).parent / "studio.js"
+    _css = Path(__file__).parent / "studio.css"
 
-    def __init__(self, keys: Callable[[list[str]], None]) -> None:
+    def __init__(self, pressed: Callable[..., None]) -> None:
         super().__init__()
-        self.pressed, self.number = keys, 0
+        self.pressed, self.number = pressed, 0
         self.under_way: set[int] = set()
-        self.newest: tuple[dict[str, Any], bytes] | None = None
+        self.newest: tuple[dict[str, Any], list[bytes]] | None = None
+        self.standing: dict[str, tuple[dict[str, Any], list[bytes]]] = {}
         self.waits = False
-        self.on_msg(self._heard)
+        self.on_msg(self._receive)
 
-    def push(self, picture: np.ndarray, said: dict[str, Any]) -> None:
-        """Shows a picture (h, w, 3) uint8 and what is said beside it, as soon as the page keeps up."""
+    def push(self, pictures: Sequence[np.ndarray], state: dict[str, Any]) -> None:
+        """Shows pictures (h, w, 3) uint8 and what stands beside them, as soon as the page keeps up."""
         self.number += 1
-        height, width, _ = picture.shape
-        message = {"t": "f", "n": self.number, "w": width, "h": height, **said}
-        self.newest = (message, np.ascontiguousarray(picture).tobytes())
+        sizes = [(picture.shape[1], picture.shape[0]) for picture in pictures]
+        message = {"t": "f", "n": self.number, "sizes": sizes, **state}
+        self.newest = (message, [np.ascontiguousarray(picture).tobytes() for picture in pictures])
         self._offer()
+
+    def keep(self, kind: str, values: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
+        """Sends what stands until it is replaced, at once and to every page that comes later."""
+        self.standing[kind] = ({"t": kind, **values}, list(buffers))
+        self.send(*self.standing[kind])
 
     def _offer(self) -> None:
         self.waits = len(self.under_way) >= AHEAD
         if self.newest is not None and not self.waits:
-            message, pixels = self.newest
-            self.under_way.add(message["n"])
-            self.send(message, [pixels])
+            self.under_way.add(self.newest[0]["n"])
+            self.send(*self.newest)
 
-    def _heard(self, _: Any, message: Any, buffers: Any) -> None:  # noqa: ARG002 - what ipywidgets calls it with
+    def _receive(self, _: Any, message: Any, buffers: Any) -> None:  # noqa: ARG002 - what ipywidgets calls it with
         """A message of the page."""
-        kind = message.get("t") if isinstance(message, dict) else None
-        if kind == "ready":  # drawn for the first time, or again after the page was closed
-            self.under_way.clear()
-            self._offer()
-        elif kind == "ack":
-            self.under_way = {number for number in self.under_way if number > message.get("n", 0)}
-            if self.waits:
+        match message:
+            case {"t": "ready"}:  # drawn for the first time, or again after the page was closed
+                self.under_way.clear()
+                for standing in self.standing.values():
+                    self.send(*standing)
                 self._offer()
-        elif kind == "k":
-            self.pressed([str(code) for code in message.get("down", [])])
-        elif kind == "ping":
-            self.send({"t": "pong"})
+            case {"t": "ack", "n": int(last)}:
+                self.under_way = {number for number in self.under_way if number > last}
+                if self.waits:
+                    self._offer()
+            case {"t": "k", "down": list(codes)}:
+                self.pressed("keys", [str(code) for code in codes])
+            case {"t": "do", "command": str(command), "values": list(values), "named": dict(named)}:
+                if command in ASKED.split():
+                    self.pressed(command, *values, **named)
+            case {"t": "ping"}:
+                self.send({"t": "pong"})
 
 
-class StudioWidget(ipywidgets.VBox):
+class StudioWidget(DreamPage):
     """The dream studio.
 
     Args:
-        opened: the run.
+        run: the run.
         dream: to begin with.
         seed: of later dreams.
         context: real steps that those see; None takes as many as in training.
-        clips: starts that get a button each.
+        choices: starts to choose from.
     """
 
     def __init__(
-        self, opened: LoadedRun, dream: Dream, seed: int = 0, context: int | None = None, clips: Sequence[Start] = ()
+        self, run: LoadedRun, dream: Dream, seed: int = 0, context: int | None = None, choices: Sequence[Start] = ()
     ) -> None:
-        self.player = Player(opened, dream, self.draw, seed, context)
-        self.canvas = DreamCanvas(lambda codes: self.player.do("keys", codes))
-        self.quiet = False  # while values are set from here, not by a person
-        self.note = ipywidgets.HTML().add_class("glamkit-note")
-        self.what_if = ipywidgets.Image(format="png", layout={"display": "none"}).add_class("glamkit-futures")
-        self.asked = self.player.futures
-        rows = [self.canvas, self._transport(), self._actions(), self._rules(), self._starts(), self._files()]
-        super().__init__([*rows, *([self._clips(clips)] if clips else []), self.note, self.what_if])
+        self.player = Player(run, dream, self.draw, seed, context, choices)
+        super().__init__(self.player.do)
+        self.asked: WhatIf | None = None
+        self.listed = -1
+        self.keep("controls", controls(self.player))
         self.draw(self.player)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+    def _repr_mimebundle_(self, **options: Any) -> Any:
         """What is saved of it; readers without a kernel take the sentence, JupyterLab with one the widget."""
-        return notebook.alone(super()._repr_mimebundle_(include=include, exclude=exclude), ALONE)
+        made = super()._repr_mimebundle_(**options)
+        assert made is not None  # a widget without a view has none; this one has a view
+        bundle, about = made
+        return notebook.alone(bundle, ALONE), about
 
     def draw(self, player: Player) -> None:
-        """Draws the player's present moment."""
-        view = player.view()
-        self.canvas.push(view.picture, {"lines": view.lines, "bars": view.bars, "keys": view.keys})
-        self.quiet = True
-        try:
-            self.place.max = max(view.last, 1)
-            self.place.value = view.place
-            self.play.description = "Pause" if view.playing else "Play"
-            self.play.icon = "pause" if view.playing else "play"
-            self.who.value = player.policy_plays
-            rules = player.dream.rules
-            self.gmamba.value, self.lmamba.value = rules.modules != "lmamba", rules.modules != "gmamba"
-            self.memory.value, self.latents.value = rules.memory, rules.latents
-            self.temperature.value = rules.temperature
-            self.note.value = f"<b>{html.escape(view.note)}</b>"
-            found = tuple((start.why, start.step) for start in player.found) or NONE_FOUND
-            if found != self.choice.options:
-                self.choice.options = found
-                self.choice.index = 0
-        finally:
-            self.quiet = False
-        if player.futures is not self.asked:
-            self.asked = player.futures
-            self.what_if.layout.display = "" if self.asked else "none"
-            if self.asked:
-                self.what_if.value = futures(player.dream, self.asked).png()
+        """Draws the player's present step."""
+        if self.listed != len(player.starts):
+            self.listed = len(player.starts)
+            self.keep("starts", {"starts": starts(player)})
+        if player.what_if is not self.asked:
+            self.asked = player.what_if
+            if self.asked is None:
+                self.keep("futures", {"title": "", "text": ""})
+            else:
+                title = f"What if? {len(self.asked.futures)} futures from step {self.asked.depth}"
+                picture = futures(player.dream, self.asked.futures, self.asked.number).png()
+                self.keep("futures", {"title": title, "text": summary(player, self.asked)}, [picture])
+        shown = view(player)
+        beside = [(one.name, one.caption, one.picture is not None) for one in shown.beside]
+        pictures = [shown.picture, *(one.picture for one in shown.beside if one.picture is not None)]
+        self.push(pictures, {"state": shown.state, "beside": beside})
 
-    # Its parts -------------------------------------------------------------------------------------------------------
 
-    def button(self, text: str, name: str, command: str, *values: Any, icon: str = "", hint: str = "") -> Any:
-        """A button that asks the player for a command."""
-        button = ipywidgets.Button(description=text, icon=icon, tooltip=hint, layout={"width": "auto"})
-        button.on_click(lambda _: self.player.do(command, *values))
-        return button.add_class(f"glamkit-{name}")
-
-    def input(self, made: Any, name: str, changed: Callable[[Any], None]) -> Any:
-        """A control that tells the player when a person (not `draw`) has changed it."""
-        made.observe(lambda change: None if self.quiet else changed(change["new"]), "value")
-        return made.add_class(f"glamkit-{name}")
-
-    def _transport(self) -> Any:
-        self.play = self.button("Play", "play", "toggle", icon="play", hint="15 frames a second")
-        self.place = self.input(
-            ipywidgets.IntSlider(description="moment", max=1, layout={"width": "320px"}),
-            "place",
-            lambda value: self.player.do("scrub", value),
-        )
-        self.who = self.input(
-            ipywidgets.ToggleButtons(options=[("policy plays", True), ("you play", False)]),
-            "who",
-            lambda value: self.player.do("hand", value),
-        )
-        self.who.style.button_width = "110px"
-        back = self.button("Back", "back", "back", icon="step-backward", hint="one step back; nothing is forgotten")
-        step = self.button("Policy's step", "step", "follow", icon="step-forward", hint="one step by the policy")
-        ask = self.button("What if?", "ask", "ask", icon="code-fork", hint="futures from here, for every action")
-        return ipywidgets.HBox([self.play, back, step, ask, self.place, self.who], layout={"flex_flow": "row wrap"})
-
-    def _actions(self) -> Any:
-        names = self.player.opened.actions
-        buttons = [self.button(name, f"action-{i}", "act", i, hint=f"one step: {name}") for i, name in enumerate(names)]
-        return ipywidgets.HBox(
-            [ipywidgets.Label("One step with"), *buttons], layout={"flex_flow": "row wrap"}
-        ).add_class("glamkit-actions")
-
-    def _rules(self) -> Any:
-        def switched(_: bool) -> None:
-            pair = (self.gmamba.value, self.lmamba.value)
-            if pair in SWITCHES:
-                self.player.do("switch", modules=SWITCHES[pair])
-            else:  # a hidden state of nothing predicts nothing
-                self.player.do(
-                    "refuse", "GMamba and LMamba cannot both be off: there would be nothing to predict from."
-                )
-
-        def box(text: str, name: str) -> Any:
-            made = ipywidgets.Checkbox(value=True, description=text, indent=False, layout={"width": "90px"})
-            return self.input(made, name, switched)
-
-        def menu(text: str, name: str) -> Any:
-            made = ipywidgets.Dropdown(options=get_args(get_type_hints(Rules)[name]), description=text)
-            made.layout.width = "200px"
-            return self.input(made, name, lambda value: self.player.do("switch", **{name: value}))
-
-        self.gmamba, self.lmamba = box("GMamba", "gmamba"), box("LMamba", "lmamba")
-        self.memory, self.latents = menu("memory", "memory"), menu("latents", "latents")
-        self.temperature = self.input(
-            ipywidgets.FloatLogSlider(
-                value=1, min=-1, max=0.7, step=0.05, description="temperature", readout_format=".2f"
-            ),
-            "temperature",
-            lambda value: self.player.do("switch", temperature=value),
-        )
-        self.temperature.style.description_width = "initial"
-        parts = [ipywidgets.Label("From the next step:"), self.gmamba, self.lmamba]
-        return ipywidgets.HBox([*parts, self.memory, self.latents, self.temperature], layout={"flex_flow": "row wrap"})
-
-    def _starts(self) -> Any:
-        self.kind = ipywidgets.Dropdown(options=[(f"{k}: {v}", k) for k, v in KINDS.items()], layout={"width": "330px"})
-        self.kind.add_class("glamkit-kind")
-        look = ipywidgets.Button(description="Find starts", icon="search", layout={"width": "auto"})
-        look.on_click(lambda _: self.player.do("find", self.kind.value))
-        self.choice = ipywidgets.Dropdown(options=NONE_FOUND, layout={"width": "330px"}).add_class("glamkit-choice")
-        go = ipywidgets.Button(description="Dream from here", layout={"width": "auto"})
-        go.on_click(lambda _: None if self.choice.value < 0 else self.player.do("begin", self.choice.value))
-        parts = [self.kind, look.add_class("glamkit-find"), self.choice, go.add_class("glamkit-begin")]
-        return ipywidgets.HBox(parts, layout={"flex_flow": "row wrap"})
-
-    def _clips(self, clips: Sequence[Start]) -> Any:
-        buttons = [
-            self.button(f"{number}: {start.why}", f"clip-{number}", "begin", start.step)
-            for number, start in enumerate(clips, 1)
-        ]
-        return ipywidgets.HBox([ipywidgets.Label("Dream from"), *buttons], layout={"flex_flow": "row wrap"})
-
-    def _files(self) -> Any:
-        words = {"gif": "GIF", "mp4": "MP4", "html": "HTML that plays by itself", "npz": "file that replays it"}
-        buttons = [self.button(words[kind], f"save-{kind}", "save", kind, icon="save") for kind in FILES]
-        return ipywidgets.HBox([ipywidgets.Label("Save as"), *buttons], layout={"flex_flow": "row wrap"})
+def summary(player: Player, asked: WhatIf) -> str:
+    """The figure of the futures in words: the mean return by first action, best first."""
+    gains: dict[str, list[float]] = {}
+    for future in asked.futures:
+        gains.setdefault(player.run.actions[future.first], []).append(future.gain + future.value)
+    means = sorted(((float(np.mean(values)), name) for name, values in gains.items()), reverse=True)
+    return "Mean return by first action: " + ", ".join(f"{name} {mean:+.2f}" for mean, name in means)
 
 
 def studio(
-    opened: LoadedRun, dream: Dream, seed: int = 0, context: int | None = None, clips: Sequence[Start] = ()
+    run: LoadedRun, dream: Dream, seed: int = 0, context: int | None = None, choices: Sequence[Start] = ()
 ) -> StudioWidget | None:
     """Shows the studio where somebody watches; None elsewhere, where its static pictures are all there is."""
     if not notebook.is_interactive() or notebook.shell() is None:
         return None
     from IPython.display import display
 
-    shown = StudioWidget(opened, dream, seed, context, clips)
+    shown = StudioWidget(run, dream, seed, context, choices)
     display(shown)
     return shown

@@ -195,7 +195,7 @@ def screen(lens: Lens, reading: Reading) -> list[ScreenForecast]:
     real, frames = reading.frames.float().mean(2) / 255, reading.frames.permute(0, 1, 3, 4, 2)
     parts = (frames, real[:, 1:] - real[:, :-1], now[:, 1:] - now[:, :-1], then - now[:, :-1])
     every = np.ones((len(real), real.shape[1] - 1), bool)
-    return [ScreenForecast(*found) for found in zip(*map(plain, parts), every, strict=True)]
+    return [ScreenForecast(*one) for one in zip(*map(plain, parts), every, strict=True)]
 
 
 def calibration(forecast: Forecast, bins: int = BINS) -> Calibration:

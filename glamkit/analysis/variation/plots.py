@@ -111,7 +111,7 @@ def draw_reach(axes: Axes, reach: Reach, size: int, dreams: int) -> None:
         axes.axvline(dreams - 0.5, color=BLACK, ls="--", lw=1, label=f"what a dream re-reads, {dreams}")
     tried = len(reach.globally)
     axes.set(
-        xlabel=f"steps back at which a token is hidden, tried at {tried} steps",
+        xlabel=f"steps back of the hidden token; {tried} steps tried",
         ylabel="change of the output,\nshare of its length",
     )
     axes.set_ylim(0, None)

@@ -25,35 +25,35 @@ CATCH = {"game": "glamkit/Catch-v0"}
 TRAINED = "world_model.latents=probabilities trainer.env_steps=80"
 
 
-def copied(opened: LoadedRun, folder: Path) -> Path:
-    return Path(shutil.copytree(opened.run.folder, folder))
+def copied(run: LoadedRun, folder: Path) -> Path:
+    return Path(shutil.copytree(run.run.folder, folder))
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
-    """A short run of Catch whose latents are probabilities, so that dreams need no luck."""
+def run(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
+    """A short run of Catch whose latents are probabilities, so that nothing is drawn."""
     return open_run(finished(short(TRAINED, **CATCH), tmp_path_factory.mktemp("studio") / "catch").run.folder)
 
 
 def numbers(dream: Dream) -> list[tuple[float, ...]]:
-    return [(m.number, m.parent, m.action, m.reward, m.ended, m.value, m.total, *m.policy) for m in dream.moments]
+    return [(m.number, m.parent, m.action, m.reward, m.ended, m.value, m.total, *m.policy) for m in dream.nodes]
 
 
-def sampled(opened: LoadedRun, start: int = 40, seed: int = 0) -> Dream:
-    return Dream(opened, start, seed, rules=Rules(latents="sampled", temperature=3.0))
+def sampled(run: LoadedRun, start: int = 40, seed: int = 0) -> Dream:
+    return Dream(run, start, seed, rules=Rules(latents="sampled", temperature=3.0))
 
 
-def test_it_begins_at_a_good_start_by_itself(opened: LoadedRun) -> None:
-    assert Dream(opened).start == good_start(opened).step
-    assert Dream(opened, context=20).start == good_start(opened, 20).step
+def test_it_begins_at_a_good_start_by_itself(run: LoadedRun) -> None:
+    assert Dream(run).start == good_start(run).step
+    assert Dream(run, context=20).start == good_start(run, 20).step
 
 
 @pytest.mark.parametrize("memory", ["window", "recurrent"])
-def test_with_the_recorded_actions_it_is_the_dream_beside_the_truth(opened: LoadedRun, memory: str) -> None:
-    settings = opened.config.override(**{"imagination.memory": memory}).imagination
+def test_with_the_recorded_actions_it_is_the_dream_beside_the_truth(run: LoadedRun, memory: str) -> None:
+    settings = run.config.override(**{"imagination.memory": memory}).imagination
     length = settings.context_length
-    expected = rollouts.dream(opened.agent.world_model, opened.replay, opened.machine, settings, 40 - length, 6)
-    dream = Dream(opened, 40, rules=Rules(memory=memory, latents="probabilities"))
+    expected = rollouts.dream(run.agent.world_model, run.replay, run.machine, settings, 40 - length, 6)
+    dream = Dream(run, 40, rules=Rules(memory=memory, latents="probabilities"))
     pictures, rewards = [dream.picture()], []
     for action in expected.actions.tolist():
         assert dream.recorded(dream.now.depth) == action
@@ -64,43 +64,45 @@ def test_with_the_recorded_actions_it_is_the_dream_beside_the_truth(opened: Load
     assert dream.now.total == pytest.approx(sum(rewards), abs=1e-5) or dream.now.over
 
 
-def test_going_back_and_acting_as_before_leads_to_the_same_moment(opened: LoadedRun) -> None:
-    dream = sampled(opened)
+def test_going_back_and_acting_as_before_leads_to_the_same_moment(run: LoadedRun) -> None:
+    dream = sampled(run)
     for action in (0, 2, 1, 0):
         dream.step(action)
     before, seen, way = numbers(dream), dream.picture().copy(), [m.number for m in dream.path(dream.here)]
     future = dream.branch("RIGHT", 5)
-    assert dream.here == way[-1] and len(dream.moments) == len(before) + 5
+    assert dream.here == way[-1] and len(dream.nodes) == len(before) + 5
     dream.rewind(3)
     assert [dream.step(action).number for action in (2, 1, 0)] == way[2:]
     np.testing.assert_array_equal(dream.picture(), seen)
     assert numbers(dream)[: len(before)] == before
     assert dream.step("RIGHT").number == future.numbers[0]
-    again = sampled(opened)  # another dream of the same seed, which never branched
+    again = sampled(run)  # another dream of the same seed, which never branched
     for action in (0, 2, 1, 0):
         again.step(action)
-    assert numbers(again) == before and not np.array_equal(again.picture(), Dream(opened, 40, 1).picture())
+    assert numbers(again) == before and not np.array_equal(again.picture(), Dream(run, 40, 1).picture())
 
 
 @pytest.mark.parametrize("kernels", [False, True])
-def test_chance_belongs_to_the_moment_and_its_luck(
-    opened: LoadedRun, kernels: bool, monkeypatch: pytest.MonkeyPatch
+def test_random_numbers_belong_to_the_node_and_its_noise_seed(
+    run: LoadedRun, kernels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On GPUs memories have shapes of their own, but for dreams that branch.
     monkeypatch.setattr(sequence_model, "by_kernels", lambda _: kernels)
-    dream = sampled(opened)
+    dream = sampled(run)
     one, two, other = dream.uniforms(0, 3), dream.uniforms(0, 3), dream.uniforms(1, 3)
     assert np.array_equal(one, two) and not np.array_equal(one, other)
     assert not np.array_equal(one[1:], dream.uniforms(0, 4)[:-1])  # streams of neighbours share no number
-    found = dream.futures(["LEFT"], lucks=8, horizon=2)
-    latents = {dream.moments[future.numbers[0]].latent.argmax().item() for future in found}
-    assert len({tuple(dream.moments[f.numbers[0]].latent.tolist()) for f in found}) > 4 and latents
-    shares = np.bincount([dream.choose(dream.now._replace(luck=luck)) for luck in range(3000)], minlength=3) / 3000
+    found = dream.futures(["LEFT"], draws=8, horizon=2)
+    latents = {dream.nodes[future.numbers[0]].latent.argmax().item() for future in found}
+    assert len({tuple(dream.nodes[f.numbers[0]].latent.tolist()) for f in found}) > 4 and latents
+    shares = (
+        np.bincount([dream.choose(dream.now._replace(noise_seed=noise)) for noise in range(3000)], minlength=3) / 3000
+    )
     np.testing.assert_allclose(shares, dream.now.policy, atol=0.03)
 
 
-def test_drawn_latents_follow_the_prior(opened: LoadedRun) -> None:
-    dream = sampled(opened)
+def test_drawn_latents_follow_the_prior(run: LoadedRun) -> None:
+    dream = sampled(run)
     prior = torch.log(torch.tensor([[0.7, 0.1, 0.1, 0.1]] * 4)).expand(4000, 4, 4)
     drawn = dream._draw(prior, list(range(4000)), [0] * 4000)
     even = torch.softmax(prior[0] / 3, -1)
@@ -109,33 +111,33 @@ def test_drawn_latents_follow_the_prior(opened: LoadedRun) -> None:
     assert torch.equal(dream._draw(prior[:1], [0], [0])[0, :, 0], torch.ones(4))
 
 
-def test_futures_in_one_batch_are_the_futures_one_by_one(opened: LoadedRun) -> None:
-    dream = Dream(opened, 40)
+def test_futures_in_one_batch_are_the_futures_one_by_one(run: LoadedRun) -> None:
+    dream = Dream(run, 40)
     dream.step(1)
-    found = dream.futures(lucks=2, horizon=4)
-    assert [(f.first, f.luck) for f in found] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
+    found = dream.futures(draws=2, horizon=4)
+    assert [(f.first, f.noise_seed) for f in found] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
     assert len(dream.journal) == 1 + 4  # one batch a step
     for future in found:
-        alone = Dream(opened, 40)
+        alone = Dream(run, 40)
         alone.step(1)
-        rewards = [alone.step(dream.moments[number].action).reward for number in future.numbers]
-        np.testing.assert_allclose([dream.moments[n].reward for n in future.numbers], rewards, atol=1e-5)
+        rewards = [alone.step(dream.nodes[number].action).reward for number in future.numbers]
+        np.testing.assert_allclose([dream.nodes[n].reward for n in future.numbers], rewards, atol=1e-5)
         assert future.gain == pytest.approx(alone.now.total - alone.path(alone.here)[1].total, abs=1e-4)
-    made = len(dream.moments)
-    assert dream.futures(lucks=2, horizon=4) == found and len(dream.moments) == made
+    made = len(dream.nodes)
+    assert dream.futures(draws=2, horizon=4) == found and len(dream.nodes) == made
 
 
-def test_rewards_after_the_end_do_not_count(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewards_after_the_end_do_not_count(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dream_tree, "OVER", -1.0)  # every step ends the episode
-    dream = Dream(opened, 40)
+    dream = Dream(run, 40)
     first = dream.step(0)
     assert first.over and first.total == first.reward and dream.step(0).total == first.total
     assert dream.branch(1).value == 0.0
 
 
 @pytest.mark.parametrize("off", ["gmamba", "lmamba"])
-def test_a_module_switched_off_is_left_out_from_the_next_step_on(opened: LoadedRun, off: str) -> None:
-    model, dream, plain = opened.agent.world_model.sequence_model, Dream(opened, 40), Dream(opened, 40)
+def test_a_module_switched_off_is_left_out_from_the_next_step_on(run: LoadedRun, off: str) -> None:
+    model, dream, plain = run.agent.world_model.sequence_model, Dream(run, 40), Dream(run, 40)
     dream.step(0), plain.step(0)
     dream.switch(modules=off)
     assert numbers(dream) == numbers(plain)
@@ -148,8 +150,8 @@ def test_a_module_switched_off_is_left_out_from_the_next_step_on(opened: LoadedR
     torch.testing.assert_close(alone.hidden, part, atol=1e-5, rtol=1e-4)
 
 
-def test_memory_can_change_on_the_way(opened: LoadedRun) -> None:
-    dream, recurrent = Dream(opened, 40), Dream(opened, 40, rules=Rules(memory="recurrent", latents="probabilities"))
+def test_memory_can_change_on_the_way(run: LoadedRun) -> None:
+    dream, recurrent = Dream(run, 40), Dream(run, 40, rules=Rules(memory="recurrent", latents="probabilities"))
     for other in (dream, recurrent):
         other.step(0)
     dream.switch(memory="recurrent")
@@ -159,19 +161,19 @@ def test_memory_can_change_on_the_way(opened: LoadedRun) -> None:
     tokens = torch.cat([dream.tokens, *(m.token[None, None] for m in dream.path(dream.here)[1:])], 1)
     torch.testing.assert_close(dream.now.memory.hidden, dream.sequence["both"].memory(tokens, "recurrent").hidden)
     dream.switch(memory="window")
-    dream.futures(lucks=2, horizon=2)
-    tokens = torch.cat([dream.tokens, *(m.token[None, None] for m in dream.path(len(dream.moments) - 1)[1:])], 1)
-    memory = dream.moments[-1].memory
+    dream.futures(draws=2, horizon=2)
+    tokens = torch.cat([dream.tokens, *(m.token[None, None] for m in dream.path(len(dream.nodes) - 1)[1:])], 1)
+    memory = dream.nodes[-1].memory
     torch.testing.assert_close(memory.hidden[-1:], dream.sequence["both"].memory(tokens[:, -8:]).hidden)
 
 
-def test_a_saved_dream_replays_exactly(opened: LoadedRun, tmp_path: Path) -> None:
-    dream = sampled(opened)
-    dream.step("LEFT"), dream.step(), dream.futures(lucks=3, horizon=3)
+def test_a_saved_dream_replays_exactly(run: LoadedRun, tmp_path: Path) -> None:
+    dream = sampled(run)
+    dream.step("LEFT"), dream.step(), dream.futures(draws=3, horizon=3)
     dream.switch(modules="lmamba", memory="recurrent", temperature=0.5)
     dream.step(1), dream.rewind(2), dream.step(2)
     path = save.save(dream, tmp_path / "kept" / "mine")
-    again = save.load(path, opened)
+    again = save.load(path, run)
     assert numbers(again) == numbers(dream) and again.here == dream.here and again.rules == dream.rules
     np.testing.assert_array_equal(again.picture(), dream.picture())
     again.step(), dream.step()
@@ -181,30 +183,30 @@ def test_a_saved_dream_replays_exactly(opened: LoadedRun, tmp_path: Path) -> Non
         assert set(json.loads(arrays["head"].tobytes())) >= {"model", "start", "seed", "rules"}
 
 
-def test_a_dream_that_is_not_this_model_s_is_refused(opened: LoadedRun, tmp_path: Path) -> None:
-    path = save.save(sampled(opened), tmp_path / "mine.npz")
+def test_a_dream_that_is_not_this_model_s_is_refused(run: LoadedRun, tmp_path: Path) -> None:
+    path = save.save(sampled(run), tmp_path / "mine.npz")
     other = finished(short(f"{TRAINED} trainer.seed=5", **CATCH), tmp_path / "other").run.folder
     with pytest.raises(GlamkitError, match="dreamt by another model: catch after 80 steps, playing glamkit/Catch-v0"):
         save.load(path, open_run(other))
     with pytest.raises(GlamkitError, match="there is no saved dream"):
-        save.load(tmp_path / "none.npz", opened)
+        save.load(tmp_path / "none.npz", run)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(GlamkitError, match="is no saved dream, or a damaged one"):
-        save.load(path, opened)
+        save.load(path, run)
     (tmp_path / "file").write_text("")
     with pytest.raises(GlamkitError, match="cannot be written"):
-        save.save(sampled(opened), tmp_path / "file" / "mine.npz")
+        save.save(sampled(run), tmp_path / "file" / "mine.npz")
 
 
 def test_a_dream_that_goes_another_way_is_not_passed_off(
-    opened: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dream = sampled(opened)
+    dream = sampled(run)
     dream.step(0)
     path = save.save(dream, tmp_path / "mine.npz")
     monkeypatch.setattr(Dream, "uniforms", lambda *_: np.zeros(5, np.float32))
     with pytest.raises(GlamkitError, match="does not come out the same"):
-        save.load(path, opened)
+        save.load(path, run)
 
 
 MISTAKES = {
@@ -215,25 +217,25 @@ MISTAKES = {
     "context = 1 is outside 2 to 80": lambda o: Dream(o, 40, context=1),
     "unknown action 'LEFFT'; did you mean 'LEFT'?": lambda o: Dream(o, 40).step("LEFFT"),
     "action 3 is not one of 0 to 2: LEFT, STAY, RIGHT": lambda o: Dream(o, 40).step(3),
-    "this moment is 0 steps deep; it cannot be rewound by 1": lambda o: Dream(o, 40).rewind(),
-    "there is no moment 9; this dream has 0 to 0": lambda o: Dream(o, 40).go(9),
+    "this is step 0 of the dream; it cannot go back by 1": lambda o: Dream(o, 40).rewind(),
+    "there is no node 9; this dream has nodes 0 to 0": lambda o: Dream(o, 40).go(9),
     "horizon = 0 is outside its range: at least 1": lambda o: Dream(o, 40).branch(0, 0),
     "unknown rule 'modlues'; did you mean 'modules'?": lambda o: Dream(o, 40).switch(modlues="both"),
     "modules = 'lmmba' is not one of the choices": lambda o: Dream(o, 40).switch(modules="lmmba"),
     "temperature = 0.0 is outside 0.05 to 20": lambda o: Dream(o, 40).switch(temperature=0),
-    "this dream has 1 of at most 20,000 moments; no 21,000 more": lambda o: Dream(o, 40).futures([0], 1000, 21),
+    "this dream has 1 of at most 20,000 steps; no 21,000 more": lambda o: Dream(o, 40).futures([0], 1000, 21),
 }
 
 
 @pytest.mark.parametrize("sentence", MISTAKES)
-def test_a_mistake_gets_a_sentence(opened: LoadedRun, sentence: str) -> None:
+def test_a_mistake_gets_a_sentence(run: LoadedRun, sentence: str) -> None:
     with pytest.raises(GlamkitError) as error:
-        MISTAKES[sentence](opened)
+        MISTAKES[sentence](run)
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_module_that_was_never_trained_cannot_be_switched_on(opened: LoadedRun, tmp_path: Path) -> None:
-    folder = copied(opened, tmp_path / "alone")
+def test_a_module_that_was_never_trained_cannot_be_switched_on(run: LoadedRun, tmp_path: Path) -> None:
+    folder = copied(run, tmp_path / "alone")
     stored = json.loads((folder / "config.json").read_text())
     stored["config"]["world_model"]["modules"] = "gmamba"
     (folder / "config.json").write_text(json.dumps(stored))
@@ -243,17 +245,17 @@ def test_a_module_that_was_never_trained_cannot_be_switched_on(opened: LoadedRun
         dream.switch(modules="both")
 
 
-def test_dreaming_leaves_the_run_and_the_model_as_they_were(opened: LoadedRun) -> None:
-    files = [path for path in sorted(opened.run.folder.rglob("*")) if path.is_file()]
+def test_dreaming_leaves_the_run_and_the_model_as_they_were(run: LoadedRun) -> None:
+    files = [path for path in sorted(run.run.folder.rglob("*")) if path.is_file()]
     state = {path: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
-    model, random = save.fingerprint(opened.agent), torch.get_rng_state()
-    dream = sampled(opened)
-    dream.step(), dream.futures(lucks=2, horizon=3), dream.switch(modules="gmamba"), dream.step()
-    assert save.fingerprint(opened.agent) == model and torch.equal(torch.get_rng_state(), random)
-    left = [path for path in sorted(opened.run.folder.rglob("*")) if path.is_file()]
+    model, random = save.fingerprint(run.agent), torch.get_rng_state()
+    dream = sampled(run)
+    dream.step(), dream.futures(draws=2, horizon=3), dream.switch(modules="gmamba"), dream.step()
+    assert save.fingerprint(run.agent) == model and torch.equal(torch.get_rng_state(), random)
+    left = [path for path in sorted(run.run.folder.rglob("*")) if path.is_file()]
     assert {p: (hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_mtime_ns) for p in left} == state
 
 
-def test_the_present_can_be_dreamt_on_from(opened: LoadedRun) -> None:
-    dream = Dream(opened, opened.replay.count)
+def test_the_present_can_be_dreamt_on_from(run: LoadedRun) -> None:
+    dream = Dream(run, run.replay.count)
     assert dream.recorded(0) is None and dream.recorded(-1) is not None and dream.step().depth == 1

@@ -1,0 +1,370 @@
+// Draws what the kernel sends and passes on what was pressed; it decides nothing.
+//   kernel -> page  {t: "controls", ...}  {t: "starts", ...}  {t: "futures", ...} + PNG   once, and when they change;
+//                   {t: "f", n, sizes, state, beside} + one buffer of w * h * 3 bytes for each picture;  {t: "pong"}
+//   page -> kernel  {t: "ready"} once drawn;  {t: "ack", n} for each frame;  {t: "k", down: [...codes]} on a change;
+//                   {t: "do", command, values, named};  {t: "ping"}
+// Text from the kernel is only ever put in as text, never as markup.
+
+const PATIENCE = 6000; // ms without an answer after which the page says so
+const SILENT = "No answer from the kernel: it is busy with another cell, or closed. If it is closed, run this notebook again.";
+const HINTS = {
+  step: "Steps into the dream; step 0 is predicted from the last real frame",
+  action: "The action that led to this picture",
+  reward: "Predicted reward of that action",
+  return: "Sum of the predicted rewards since step 0",
+  value: "What the critic expects from here on; the bar is full at the largest value of this branch",
+  end: "Probability that the game ended with that action; above 50 % it is over",
+};
+const WHO = {
+  policy: "The trained policy plays while the clock runs",
+  you: "The keys that you hold are played while the clock runs",
+  recorded: "The actions that were really taken are taken again",
+};
+const BESIDE = {
+  real: "The real frame of the same step; the recorded actions are taken so that it can be compared",
+  lmamba: "The same actions and random numbers, with GMamba alone",
+  gmamba: "The same actions and random numbers, with LMamba alone",
+};
+
+function make(tag, parent, name, text, more = {}) {
+  const element = document.createElement(tag);
+  if (name) element.className = name;
+  if (text !== undefined) element.textContent = text;
+  for (const [key, value] of Object.entries(more)) element.setAttribute(key, value);
+  if (parent) parent.appendChild(element);
+  return element;
+}
+
+function paint(canvas, bytes, [w, h]) {
+  if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
+  const image = new ImageData(w, h);
+  for (let from = 0, to = 0; from < w * h * 3; from += 3, to += 4) {
+    image.data[to] = bytes[from];
+    image.data[to + 1] = bytes[from + 1];
+    image.data[to + 2] = bytes[from + 2];
+    image.data[to + 3] = 255;
+  }
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// The parts that do not change, and functions that fill in those that do.
+function build(root, info, ask) {
+  const ui = {};
+  const button = (parent, name, text, hint, command, ...values) => {
+    const made = make("button", parent, `glamkit-${name}`, text, { type: "button", title: hint });
+    made.onclick = () => ask(command, values);
+    return made;
+  };
+  const select = (parent, name, label, options, hint, changed) => {
+    const outer = make("label", parent, "glamkit-field", `${label} `, { title: hint });
+    const made = make("select", outer, `glamkit-${name}`, undefined, { title: hint });
+    for (const [value, text, reason] of options) {
+      const option = make("option", made, "", text, { value, title: reason || "" });
+      option.disabled = Boolean(reason);
+    }
+    made.onchange = () => changed(made.value);
+    return made;
+  };
+  const pick = (parent, type, group, value, text, hint, changed) => {
+    const outer = make("label", parent, "glamkit-field", undefined, { title: hint });
+    const made = make("input", outer, `glamkit-${group}-${value}`, undefined, { type, value, name: `${group}-${root.id}` });
+    outer.append(` ${text}`);
+    made.onchange = changed;
+    return made;
+  };
+
+  const stage = make("div", root, "glamkit-stage");
+  ui.canvas = make("canvas", stage, "", undefined, {
+    tabindex: 0,
+    role: "application",
+    "aria-label": `Picture of a dream of ${info.game}. Keys act while it has the focus; Escape or Tab leaves.`,
+    title: "Click here to play with the keyboard",
+  });
+  const help = make("div", root, "glamkit-help");
+  ui.focus = make("div", help, "glamkit-focus");
+  ui.keys = make("div", help, "glamkit-keys");
+  for (const key of info.keys) make("span", ui.keys, "", key);
+
+  const now = make("div", root, "glamkit-now");
+  const numbers = make("div", now, "glamkit-numbers");
+  ui.numbers = Object.entries(HINTS).map(([name, hint]) => {
+    const cell = make("div", numbers, "", undefined, { title: hint });
+    make("div", cell, "glamkit-label", name);
+    return make("div", cell, "glamkit-value");
+  });
+  ui.meters = [4, 5].map((place) => {
+    const meter = make("span", ui.numbers[place].parentNode, "glamkit-meter", undefined, { "aria-hidden": "true" });
+    return make("span", meter);
+  });
+  ui.takes = make("div", now, "glamkit-takes", undefined, { title: "What is done at the next step by whoever plays" });
+  const policy = make("div", now, "glamkit-policy", undefined, { role: "group", "aria-label": "The policy's probabilities" });
+  ui.policy = info.actions.map(([action]) => {
+    const row = make("div", policy, "", undefined, { title: `The policy's probability of ${action}; the arrow marks what was drawn` });
+    make("span", row, "glamkit-name", action);
+    const meter = make("span", row, "glamkit-meter", undefined, { "aria-hidden": "true" });
+    return { row, bar: make("span", meter), share: make("span", row, "glamkit-share") };
+  });
+  const compare = make("div", now, "glamkit-compare", undefined, { role: "group", "aria-label": "Compare with" });
+  make("span", compare, "", "compare with:");
+  const compared = info.compare.map(([name, text, reason]) => {
+    const made = pick(compare, "checkbox", "compare", name, text, reason || BESIDE[name], () =>
+      ask("compare", [compared.filter((one) => one.checked).map((one) => one.value)]));
+    made.disabled = Boolean(reason);
+    return made;
+  });
+  ui.compared = compared;
+  ui.beside = make("div", root, "glamkit-beside");
+
+  const actions = make("div", root, "glamkit-actions", undefined, { role: "group", "aria-label": "One step with this action" });
+  info.actions.forEach(([name, key], number) => {
+    const key_hint = key ? ` (key ${key})` : "";
+    button(actions, `action-${number}`, key ? `${key} ${name}` : name, `One step: ${name}${key_hint}`, "act", number);
+  });
+  const transport = make("div", root, "glamkit-transport", undefined, { role: "group", "aria-label": "Playing" });
+  button(transport, "again", "|<", "Again from step 0 (key R); nothing is forgotten", "again").setAttribute("aria-label", "Again from step 0");
+  button(transport, "back", "<", "One step back (Backspace); nothing is forgotten", "back").setAttribute("aria-label", "One step back");
+  ui.play = button(transport, "play", "Play", "Play or pause (Enter)", "toggle");
+  button(transport, "step", ">", "One step by whoever plays (key .)", "forward").setAttribute("aria-label", "One step forward");
+  ui.rate = select(transport, "rate", "speed", info.rates.map((rate) => [rate, rate]), "1 is 15 steps a second, as in the game", (rate) => ask("pace", [rate]));
+  ui.speed = make("span", transport, "glamkit-speed", "", { title: "Measured speed" });
+  const who = make("div", root, "glamkit-who", undefined, { role: "radiogroup", "aria-label": "Who plays" });
+  make("span", who, "", "who plays:");
+  ui.who = info.who.map(([name, text]) => pick(who, "radio", "who", name, text, WHO[name], () => ask("hand", [name])));
+  const place = make("div", root, "glamkit-line");
+  ui.place = make("input", place, "glamkit-place", undefined, {
+    type: "range", min: 0, "aria-label": "Step of this branch", title: "Go to a step of this branch; marks show where others leave it", list: `${root.id}-forks`,
+  });
+  ui.forks = make("datalist", place, "", undefined, { id: `${root.id}-forks` });
+  ui.branches = make("span", place, "glamkit-branches", undefined, { role: "group", "aria-label": "Branches" });
+  button(place, "ask", "What if?", "Futures from here, several for every action (key B)", "ask");
+  button(place, "next", "Next start", "Dream from the next start in the list (key N)", "next");
+  button(place, "noise", "Other noise", "From the next step on, other random numbers: the same actions may lead elsewhere", "other_noise");
+
+  const message = make("div", root, "glamkit-message");
+  ui.warning = make("div", message, "glamkit-warning", "", { role: "alert" });
+  ui.note = make("div", message, "glamkit-note", "", { role: "status" });
+  ui.futures = make("figure", root, "glamkit-what-if");
+  ui.futures.hidden = true;
+  ui.title = make("figcaption", ui.futures);
+  ui.image = make("img", ui.futures, "glamkit-futures", undefined, { alt: "" });
+
+  const fold = (name, title) => {
+    const made = make("details", root, `glamkit-${name}`);
+    made.open = true;
+    return [make("summary", made, "", title), make("div", made)];
+  };
+  const [summary, rules] = fold("rules", "How it is dreamt");
+  ui.summary = summary;
+  const rule = (name, label, options, hint) => select(rules, name, label, options, hint, (value) =>
+    ask("switch", [], { [name]: name === "temperature" ? Number(value) : value }));
+  const same = (names) => names.map((name) => [name, String(name)]);
+  ui.rules = {
+    modules: rule("modules", "hidden state from", info.modules, "Which Mamba modules add to the hidden state, from the next step on"),
+    memory: rule("memory", "memory", same(info.memory), "window: the last steps only, as the model was trained; recurrent: everything since the start"),
+    latents: rule("latents", "latents", same(info.latents), "What is taken from the prior: a draw, its likeliest classes, or its probabilities"),
+    temperature: rule("temperature", "temperature", same(info.temperatures), "Above 1 draws are more varied, below 1 less"),
+  };
+  ui.reason = make("span", rules, "glamkit-reason");
+  const [heading, choices] = fold("starts", "Starts");
+  ui.heading = heading;
+  ui.starts = make("div", choices, "glamkit-thumbnails");
+  const search = make("div", choices);
+  const kinds = info.kinds.map(([name, text]) => [name, `${name}: ${text}`]);
+  ui.kind = select(search, "kind", "find more", kinds, "What kind of starts to look for", () => {});
+  const find = button(search, "find", "Find", "Adds starts of this kind to the list", "find");
+  find.onclick = () => ask("find", [ui.kind.value]);
+  const [, files] = fold("save", "Save");
+  for (const [kind, text, hint] of info.files) button(files, `save-${kind}`, text, hint, "save", kind);
+  return ui;
+}
+
+function fill(ui, state, n) {
+  state.now.forEach((text, place) => put(ui.numbers[place], text));
+  state.meters.forEach((share, place) => (ui.meters[place].style.width = `${100 * share}%`));
+  put(ui.takes, `will take: ${state.takes}`);
+  state.policy.forEach((share, place) => {
+    const { row, bar, share: text } = ui.policy[place];
+    bar.style.width = `${100 * share}%`;
+    put(text, `${Math.round(100 * share)} %`);
+    row.classList.toggle("glamkit-drawn", place === state.drawn);
+  });
+  ui.compared.forEach((box) => (box.checked = state.compared.includes(box.value)));
+  ui.who.forEach((radio) => (radio.checked = radio.value === state.who));
+  put(ui.play, state.playing ? "Pause" : "Play");
+  put(ui.speed, state.speed);
+  ui.rate.value = state.rate;
+  ui.place.max = Math.max(state.last, 1);
+  if (!ui.place.dragged) ui.place.value = state.depth;
+  ui.place.setAttribute("aria-valuetext", `step ${state.depth} of ${state.last}`);
+  const branches = JSON.stringify(state.branches);
+  if (ui.branches.drawn !== branches) {
+    ui.branches.drawn = branches;
+    ui.branches.replaceChildren(...state.branches.map(({ name, title, here }, number) => {
+      const chip = make("button", null, "glamkit-branch", name, { type: "button", title, "aria-pressed": here });
+      chip.onclick = () => ui.ask("branch", [number]);
+      return chip;
+    }));
+    ui.forks.replaceChildren(...state.branches.filter(({ fork }) => fork !== null).map(({ fork }) => make("option", null, "", "", { value: fork })));
+  }
+  for (const [name, control] of Object.entries(ui.rules)) {
+    const value = String(state.rules[name]);
+    if (![...control.options].some((option) => option.value === value)) make("option", control, "", value, { value });
+    if (control.value !== value) control.value = value;
+  }
+  ui.rules.temperature.disabled = Boolean(state.no_temperature);
+  put(ui.reason, state.no_temperature);
+  put(ui.summary, `How it is dreamt: ${state.summary}`);
+  put(ui.note, state.message);
+  ui.canvas.parentNode.classList.toggle("glamkit-over", state.over);
+  ui.futures.classList.toggle("glamkit-stale", Boolean(state.stale));
+  put(ui.title, ui.futures.heading + (state.stale ? ` - ${state.stale}` : ""));
+  for (const one of ui.starts.children) one.setAttribute("aria-pressed", Number(one.dataset.step) === state.start);
+  ui.canvas.closest(".glamkit-dream").dataset.n = n; // what a test waits for
+}
+
+function fillBeside(ui, beside, pictures) {
+  if (ui.beside.names !== String(beside.map(([name]) => name))) {
+    ui.beside.names = String(beside.map(([name]) => name));
+    ui.beside.replaceChildren(...beside.map(([name]) => {
+      const figure = make("figure");
+      make("canvas", figure, "", undefined, { role: "img", "aria-label": name });
+      make("figcaption", figure);
+      return figure;
+    }));
+  }
+  let place = 0;
+  beside.forEach(([name, caption, there], number) => {
+    const [canvas, text] = ui.beside.children[number].children;
+    canvas.style.visibility = there ? "" : "hidden";
+    if (there) paint(canvas, ...pictures[place++]);
+    put(text, `${name}: ${caption}`);
+  });
+}
+
+function fillStarts(ui, starts) {
+  put(ui.heading, `Starts: ${starts.length}`);
+  ui.starts.replaceChildren(...starts.map(({ step, why, picture }, number) => {
+    const title = `Dream from start ${number + 1}: ${why}`;
+    const one = make("button", null, `glamkit-start-${number + 1}`, undefined, { type: "button", title, "data-step": step });
+    make("img", one, "", undefined, { src: picture, alt: `The last real frame before start ${number + 1}` });
+    make("span", one, "", `${number + 1}: ${why}`);
+    one.onclick = () => ui.ask("begin", [step]);
+    return one;
+  }));
+}
+
+let count = 0; // studios in this page
+
+function render({ model, el }) {
+  const root = make("div", make("div", el, "glamkit-studio"), "glamkit-dream", undefined, { id: `glamkit-${++count}`, role: "group", "aria-label": "Dream studio" });
+  // JupyterLab leaves keys alone that are pressed inside an element marked so.
+  root.setAttribute("data-lm-suppress-shortcuts", "true");
+  const down = new Set();
+  let ui = null;
+  let newest = null;
+  let waiting = false;
+  let heard = performance.now();
+  let asked = 0;
+  let pointed = false; // whether the last thing pressed was a mouse or a finger, not a key
+  const ask = (command, values = [], named = {}) => model.send({ t: "do", command, values, named });
+
+  function draw() {
+    waiting = false;
+    const { message, buffers } = newest;
+    const pictures = buffers.map((view, place) => [new Uint8Array(view.buffer, view.byteOffset, view.byteLength), message.sizes[place]]);
+    paint(ui.canvas, ...pictures[0]);
+    fillBeside(ui, message.beside, pictures.slice(1));
+    fill(ui, message.state, message.n);
+    model.send({ t: "ack", n: message.n });
+  }
+
+  function hear(message, buffers) {
+    heard = performance.now();
+    asked = 0;
+    if (ui) put(ui.warning, "");
+    if (message.t === "controls" && !ui) {
+      ui = build(root, message, ask);
+      ui.ask = ask;
+      listen();
+    } else if (message.t === "starts") fillStarts(ui, message.starts);
+    else if (message.t === "futures") {
+      ui.futures.hidden = !message.title;
+      ui.futures.heading = message.title;
+      ui.image.alt = message.text;
+      if (buffers.length) ui.image.src = URL.createObjectURL(new Blob([buffers[0]], { type: "image/png" }));
+    } else if (message.t === "f") {
+      newest = { message, buffers };
+      if (!waiting) {
+        waiting = true;
+        requestAnimationFrame(draw);
+      }
+    }
+  }
+
+  const held = () => model.send({ t: "k", down: [...down] });
+  const back = () => pointed && ui.canvas.focus({ preventScroll: true });
+
+  function press(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.code === "Tab") return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (event.code === "Escape") return ui.canvas.blur();
+    const known = down.has(event.code);
+    if (event.type === "keydown") down.add(event.code);
+    else down.delete(event.code);
+    if (known !== down.has(event.code)) held();
+  }
+
+  function focused() {
+    const on = document.activeElement === ui.canvas;
+    root.classList.toggle("glamkit-on", on);
+    put(ui.focus, on ? "● Keys are on. Escape or Tab leaves." : "○ Keys are off. Click the picture to play with keys.");
+    if (!on && down.size) {
+      down.clear();
+      held();
+    }
+  }
+
+  function listen() {
+    for (const kind of ["keydown", "keyup"]) ui.canvas.addEventListener(kind, press);
+    for (const kind of ["focus", "blur"]) ui.canvas.addEventListener(kind, focused);
+    ui.canvas.addEventListener("click", () => ui.canvas.focus());
+    // Whoever clicks goes on with the keys; whoever came by Tab stays where they are.
+    root.addEventListener("pointerdown", () => (pointed = true), true);
+    root.addEventListener("keydown", () => (pointed = false), true);
+    root.addEventListener("click", (event) => event.target.closest("button, input:not([type=range])") && back());
+    root.addEventListener("change", back);
+    ui.place.addEventListener("pointerdown", () => (ui.place.dragged = true));
+    ui.place.addEventListener("change", () => (ui.place.dragged = false));
+    ui.place.addEventListener("input", () => ask("scrub", [Number(ui.place.value)]));
+    focused();
+  }
+
+  // One question at a time: a kernel that is busy answers it when it is free.
+  const watch = setInterval(() => {
+    const now = performance.now();
+    const silent = () => ui && put(ui.warning, SILENT);
+    if (asked && now - asked > PATIENCE) silent();
+    if (!asked && now - heard > PATIENCE / 2) {
+      asked = now;
+      try {
+        model.send({ t: "ping" });
+      } catch {
+        silent(); // a closed kernel takes no messages at all
+      }
+    }
+  }, 500);
+
+  model.on("msg:custom", hear);
+  model.send({ t: "ready" });
+  return () => {
+    clearInterval(watch);
+    model.off("msg:custom", hear);
+  };
+}
+
+export default { render };

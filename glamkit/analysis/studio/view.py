@@ -1,0 +1,138 @@
+"""What there is to draw of a player: its pictures, and everything beside them as plain values for the page."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+import numpy as np
+import torch
+
+from glamkit.analysis.starts import KINDS
+from glamkit.analysis.studio import compare
+from glamkit.analysis.studio.compare import Beside
+from glamkit.analysis.studio.dream_tree import Rules
+from glamkit.analysis.studio.export import data_uri, letter
+from glamkit.analysis.studio.keys import COMMANDS, key_names, written
+from glamkit.analysis.studio.player import FILES, RATES, WHO, Player
+
+MODULES = {"both": "GMamba + LMamba", "gmamba": "GMamba alone (LMamba off)", "lmamba": "LMamba alone (GMamba off)"}
+TEMPERATURES = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
+FILE_NAMES = {
+    "html": ("web page (no Python needed)", "Plays in any browser, with every branch"),
+    "gif": ("GIF", "The present branch up to this step, as a moving picture"),
+    "mp4": ("MP4", "The present branch up to this step, as a film"),
+    "npz": ("dream file", "Opens again in Python: glamkit.analysis.studio.save.load(path, run)"),
+}
+NO_TEMPERATURE = "Temperature changes nothing with the likeliest latents: nothing is drawn."
+
+
+class PlayerView(NamedTuple):
+    """What there is to draw."""
+
+    picture: np.ndarray  # (size, size, 3) uint8
+    beside: list[Beside]
+    state: dict[str, Any]  # plain values
+
+
+def view(player: Player) -> PlayerView:
+    """The present step of a player."""
+    dream, now, names = player.dream, player.dream.now, player.run.actions
+    beside = [compare.what_happened(dream)] if compare.REAL in player.compared else []
+    beside += [off.beside() for off in player.without]
+    most = max(abs(dream.nodes[number].value) for number in player.line)
+    state = {
+        "now": [
+            str(now.depth),
+            names[now.action] if now.action >= 0 else "-",
+            f"{now.reward:+.2f}",
+            f"{now.total:+.2f}",
+            f"{now.value:+.2f}",
+            f"{now.ended:.0%}",
+        ],
+        "meters": [abs(now.value) / most if most else 0.0, now.ended],
+        "policy": [float(share) for share in now.policy],
+        "drawn": dream.choose(now),
+        "takes": takes(player),
+        "depth": now.depth,
+        "last": len(player.line) - 1,
+        "playing": player.playing,
+        "speed": f"{player.speed:.1f} frames/s" if player.playing and player.speed else "",
+        "rate": player.rate,
+        "who": player.who,
+        "over": now.over,
+        "compared": player.compared,
+        "branches": branches(player),
+        "rules": vars(dream.rules),
+        "summary": f"{dream.rules}",
+        "no_temperature": NO_TEMPERATURE if dream.rules.latents == "likeliest" else "",
+        "start": dream.start,
+        "message": player.message,
+        "stale": stale(player),
+    }
+    return PlayerView(dream.picture(), beside, state)
+
+
+def takes(player: Player) -> str:
+    """What is done next, and whether it was drawn."""
+    dream, now, names = player.dream, player.dream.now, player.run.actions
+    if now.over:
+        return "nothing: the game is over in the dream"
+    if player.who == "you":
+        return "you play: the key that is held" + ("" if player.idle is None else f", else {names[player.idle]}")
+    if player.who == "recorded":
+        action = dream.recorded(now.depth)
+        return "nothing: no more actions are recorded" if action is None else f"{names[action]} (recorded)"
+    drawn, likeliest = dream.choose(now), int(now.policy.argmax())
+    return f"{names[drawn]} (drawn; " + ("the likeliest)" if drawn == likeliest else f"likeliest: {names[likeliest]})")
+
+
+def branches(player: Player) -> list[dict[str, Any]]:
+    """The branches that were played: their names, what they brought, and where they leave the present one."""
+    dream, present, result = player.dream, set(player.line), list[dict[str, Any]]()
+    for place, end in enumerate(dream.branches):
+        last = dream.nodes[end]
+        fork = next(node.depth for node in reversed(dream.path(end)) if node.number in present)
+        title = f"Branch {letter(place)}: {last.depth} steps, return {last.total:+.2f}"
+        here = end == player.line[-1]
+        result.append({"name": letter(place), "title": title, "here": here, "fork": None if here else fork})
+    return result
+
+
+def stale(player: Player) -> str:
+    """Why the answer to *what if?* is not about the present step; empty while it is."""
+    asked, now = player.what_if, player.dream.now
+    if asked is None or asked.number == now.number:
+        return ""
+    return f"You have moved on: this is about step {asked.depth}, not the present one."
+
+
+def controls(player: Player) -> dict[str, Any]:
+    """What the page needs once, to build its controls."""
+    trained, hints = player.dream.trained, get_type_hints(Rules)
+    alone = "" if trained == "both" else f"This run was trained with {MODULES[trained]}."
+    keys = {command: (written([code]), what) for code, (command, what) in COMMANDS.items()}
+    return {
+        "game": player.run.config.env.game,
+        "actions": list(zip(player.run.actions, key_names(player.keymap, player.run.actions), strict=True)),
+        "keys": [f"{key} {what}" for key, what in keys.values()],
+        "who": list(WHO.items()),
+        "rates": list(RATES),
+        "compare": [(name, text, alone if name != compare.REAL else "") for name, text in compare.NAMES.items()],
+        "modules": [(name, text, alone if name != trained and alone else "") for name, text in MODULES.items()],
+        "memory": get_args(hints["memory"]),
+        "latents": get_args(hints["latents"]),
+        "temperatures": TEMPERATURES,
+        "kinds": list(KINDS.items()),
+        "files": [(kind, *FILE_NAMES[kind]) for kind in FILES],
+    }
+
+
+def starts(player: Player) -> list[dict[str, Any]]:
+    """The starts to choose from, each with the last real frame that a dream from there sees."""
+    replay = player.run.replay
+    steps = torch.tensor([start.step - 1 for start in player.starts])
+    frames = [replay.window(step.unsqueeze(0), 1).frames[0, 0].permute(1, 2, 0).cpu().numpy() for step in steps]
+    return [
+        {"step": start.step, "why": start.why, "picture": data_uri(frame)}
+        for start, frame in zip(player.starts, frames, strict=True)
+    ]

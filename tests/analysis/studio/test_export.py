@@ -1,0 +1,102 @@
+"""What is saved of a dream plays by itself, and pictures for readers without a kernel show what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_runs import finished, short
+
+from glamkit.analysis.open_loop import measure_open_loop
+from glamkit.analysis.studio import export, plots
+from glamkit.analysis.studio.studio import Dream
+from glamkit.errors import GlamkitError
+from glamkit.training.load import LoadedRun, open_run
+
+CATCH = {"game": "glamkit/Catch-v0"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
+    settings = "world_model.latents=probabilities trainer.env_steps=80"
+    return open_run(finished(short(settings, **CATCH), tmp_path_factory.mktemp("export") / "catch").run.folder)
+
+
+class Sources(HTMLParser):
+    """Everything that a page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        self.found += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def walked(run: LoadedRun) -> Dream:
+    dream = Dream(run, 40)
+    for action in (0, 1, 2, 2):
+        dream.step(action)
+    dream.futures(draws=1, horizon=3)
+    return dream
+
+
+def test_exports_hold_the_way_taken(run: LoadedRun, tmp_path: Path) -> None:
+    dream = walked(run)
+    pictures = export.frames(dream)
+    assert pictures.shape == (5, 256, 256, 3)
+    np.testing.assert_array_equal(
+        pictures[:, ::8, ::8], [dream.picture(node.number) for node in dream.path(dream.here)]
+    )
+    with Image.open(export.gif(dream, tmp_path / "a" / "dream.gif")) as film:
+        assert film.n_frames == 5 and film.info["loop"] == 0 and film.info["duration"] in (60, 67, 70)
+    film = cv2.VideoCapture(str(export.mp4(dream, tmp_path / "dream.mp4")))
+    seen = [film.read() for _ in range(6)]
+    assert [good for good, _ in seen] == [True] * 5 + [False]
+    gap = np.abs(seen[2][1][:, :, ::-1].astype(int) - pictures[2])
+    assert gap.mean() < 8  # compressed, but that picture
+    (tmp_path / "file").write_text("")
+    for write in (export.gif, export.mp4, export.html):
+        with pytest.raises(GlamkitError, match="cannot be written"):
+            write(dream, tmp_path / "file" / "dream.x")
+
+
+def test_the_html_needs_nothing_else_and_runs_nothing_foreign(run: LoadedRun, tmp_path: Path) -> None:
+    evil = "</script><img src=http://x onerror=alert(1)>"
+    names = run._replace(actions=(evil, "STAY", "RIGHT"))
+    text = export.html(walked(names), tmp_path / "dream.html").read_text()
+    parser = Sources()
+    parser.feed(text)
+    assert parser.found and all(source.startswith("data:image/png;base64,") for source in parser.found)
+    assert text.count("<script") == text.count("</script>") == 2 and "<img src=http" not in text
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
+    assert data["ways"][0][1] == [0, 1, 2, 3, 4] and len(data["ways"]) == 4
+    assert evil in data["nodes"]["1"]["text"] and set(data["nodes"]) == {str(n) for w in data["ways"] for n in w[1]}
+
+
+def test_static_pictures_show_what_there_is(run: LoadedRun) -> None:
+    loop, dream = measure_open_loop(run, 12, 6), walked(run)
+    assert plots.spread(12)[0] == 0 and plots.spread(12)[-1] == 11 and len(plots.spread(12)) == 10
+    drawn = plots.errors(loop)
+    assert loop.finding in drawn.get_suptitle() and "no usable horizon" in loop.finding  # after 80 steps of training
+    able = replace(loop, seen=1.0)
+    assert f"Usable horizon: {able.usable} of 12 steps" in plots.errors(able).get_suptitle()
+    (line, *_) = drawn.axes[0].get_lines()
+    np.testing.assert_allclose(line.get_ydata(), loop.pixels["imagined"].mean)
+    for picture in (
+        plots.clip(loop, 2),
+        plots.worst(loop),
+        plots.dream_so_far(dream),
+        plots.dream_so_far(Dream(run, 40)),
+        plots.futures(dream, dream.futures(draws=2, horizon=3)),
+        plots.switches(run, 40, 5),
+    ):
+        assert len(picture.png(40)) > 3000
+    assert "opened to read only" in repr(plots.about(run))

@@ -1,0 +1,127 @@
+"""What stands beside a dream, and what the page is given to draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_runs import finished, short
+
+from glamkit.analysis.studio import dream_tree, player
+from glamkit.analysis.studio.dream_tree import Rules
+from glamkit.analysis.studio.keys import COMMANDS, key_names
+from glamkit.analysis.studio.player import Player
+from glamkit.analysis.studio.studio import Dream
+from glamkit.analysis.studio.view import controls, view
+from glamkit.training.load import LoadedRun, open_run
+
+CATCH = {"game": "glamkit/Catch-v0"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
+    settings = "world_model.latents=probabilities trainer.env_steps=80"
+    return open_run(finished(short(settings, **CATCH), tmp_path_factory.mktemp("player") / "catch").run.folder)
+
+
+@pytest.fixture(autouse=True)
+def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of 80 steps has not learnt what ends a game, and expects it everywhere."""
+    monkeypatch.setattr(dream_tree, "OVER", 2.0)
+
+
+@pytest.fixture
+def playing(run: LoadedRun) -> Any:
+    shown = Player(run, Dream(run, 40))
+    yield shown
+    shown.close()
+
+
+def done(shown: Player, command: str, *values: Any, **named: Any) -> Player:
+    shown.do(command, *values, **named)
+    shown.wait()
+    return shown
+
+
+def test_what_really_happened_stands_beside_the_dream(playing: Player, run: LoadedRun) -> None:
+    recorded = [playing.dream.recorded(depth) for depth in range(3)]
+    done(playing, "act", (recorded[0] + 1) % 3)  # another action than the recorded one
+    done(playing, "compare", ["real"])
+    assert playing.who == "recorded" and playing.dream.now.depth == 0 and "recorded actions" in playing.message
+    for depth in range(1, 4):
+        done(playing, "forward")
+        (beside,) = view(playing).beside
+        frame = run.replay.frames[40 + depth].numpy()
+        np.testing.assert_array_equal(beside.picture, frame)
+        assert playing.dream.now.action == recorded[depth - 1]
+        assert beside.name == "what really happened" and "other actions" not in beside.caption
+    assert view(playing).state["takes"].endswith("(recorded)")
+    done(playing, "back"), done(playing, "act", (recorded[2] + 1) % 3)
+    (beside,) = view(playing).beside
+    assert "other actions since step 2" in beside.caption or "has ended" in beside.caption
+    done(playing, "begin", run.replay.count)
+    assert view(playing).beside[0].picture is None
+    assert "No action after step 0 is recorded" in done(playing, "forward").message
+
+
+@pytest.mark.parametrize(("off", "left"), [("lmamba", "gmamba"), ("gmamba", "lmamba")])
+def test_the_dream_without_a_module_meets_the_same_actions_and_noise(run: LoadedRun, off: str, left: str) -> None:
+    rules = Rules(latents="sampled", temperature=3.0)
+    shown = Player(run, Dream(run, 40, rules=rules))
+    done(shown, "act", 0), done(shown, "compare", [off])
+    done(shown, "act", 2), done(shown, "other_noise"), done(shown, "act", 1)
+    alone = Dream(run, 40, rules=Rules(left, latents="sampled", temperature=3.0))
+    for node in shown.dream.path(shown.dream.here)[1:]:
+        alone.step(node.action, node.noise_seed)
+    (beside,) = view(shown).beside
+    np.testing.assert_array_equal(beside.picture, alone.picture())
+    assert f"return {alone.now.total:+.2f}" in beside.caption
+    assert shown.without[0].node(shown.dream.here).value == alone.now.value != shown.dream.now.value
+    assert len(shown.dream.nodes) == 4  # the dream itself is as it was
+    done(shown, "compare", [])
+    assert view(shown).beside == []
+    shown.close()
+
+
+def test_the_view_says_who_acts_and_how_it_was_chosen(playing: Player, run: LoadedRun) -> None:
+    dream, names = playing.dream, run.actions
+    now = dream.now._replace(policy=np.array([0.2, 0.0, 0.8]))
+    dream.nodes[0] = now
+    drawn = dream.choose(now)
+    expected = {0: "LEFT (drawn; likeliest: RIGHT)", 2: "RIGHT (drawn; the likeliest)"}[drawn]
+    assert view(playing).state["takes"] == expected and view(playing).state["drawn"] == drawn
+    done(playing, "hand", "you")
+    assert view(playing).state["takes"] == "you play: the key that is held, else STAY"
+    done(playing, "hand", "recorded")
+    assert view(playing).state["takes"] == f"{names[dream.recorded(0)]} (recorded)"
+    for command, value in (("hand", "me"), ("pace", "3"), ("compare", ["mamba"])):
+        assert "is not one of" in done(playing, command, value).message or "no such thing" in playing.message
+
+
+def test_a_temperature_that_does_nothing_says_so(playing: Player) -> None:
+    assert view(playing).state["no_temperature"] == ""
+    done(playing, "switch", latents="likeliest")
+    assert "changes nothing with the likeliest latents" in view(playing).state["no_temperature"]
+
+
+def test_speeds_are_parts_of_the_games_own(playing: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(player.time, "perf_counter", lambda: 100.0)
+    for rate, pause in (("1/4", 4 / 15), ("1/2", 2 / 15), ("1", 1 / 15), ("2", 1 / 30)):
+        playing.pace(rate)
+        playing.due = 100.0
+        playing.tick()
+        assert playing.due == pytest.approx(100 + pause)
+
+
+def test_the_page_is_given_what_its_controls_need(playing: Player, run: LoadedRun) -> None:
+    info = controls(playing)
+    assert [name for name, _ in info["actions"]] == list(run.actions)
+    assert [key for _, key in info["actions"]] == ["←", "2", "→"] == key_names(playing.keymap, run.actions)
+    assert len(info["keys"]) == len(COMMANDS) and "B what if?" in info["keys"]
+    assert all(reason == "" for *_, reason in [*info["modules"], *info["compare"]])
+    playing.dream.trained = "gmamba"
+    info = controls(playing)
+    assert [name for name, _, reason in info["modules"] if reason] == ["both", "lmamba"]
+    assert [name for name, _, reason in info["compare"] if reason] == ["lmamba", "gmamba"]
+    assert "trained with 'gmamba' alone" in done(playing, "compare", ["lmamba"]).message

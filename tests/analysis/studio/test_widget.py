@@ -1,0 +1,146 @@
+"""The page keeps to its contract, and every control asks the player for what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_runs import finished, short
+
+from glamkit.analysis.starts import Start, find_starts
+from glamkit.analysis.studio import dream_tree, widget
+from glamkit.analysis.studio.player import Player
+from glamkit.analysis.studio.studio import Dream
+from glamkit.analysis.studio.widget import ASKED, DreamPage, StudioWidget
+from glamkit.training.load import LoadedRun, open_run
+
+CATCH = {"game": "glamkit/Catch-v0"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
+    settings = "world_model.latents=probabilities trainer.env_steps=80"
+    return open_run(finished(short(settings, **CATCH), tmp_path_factory.mktemp("widget") / "catch").run.folder)
+
+
+@pytest.fixture(autouse=True)
+def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of 80 steps has not learnt what ends a game, and expects it everywhere."""
+    monkeypatch.setattr(dream_tree, "OVER", 2.0)
+
+
+class Browser:
+    """Stands for the browser: takes what a page sends."""
+
+    def __init__(self, page: DreamPage) -> None:
+        self.page, self.got = page, list[tuple[dict[str, Any], list[bytes]]]()
+        page.send = lambda message, buffers=None: self.got.append((message, buffers or []))
+
+    def says(self, **message: Any) -> None:
+        self.page._handle_custom_msg(message, [])
+
+    def newest(self, kind: str) -> tuple[dict[str, Any], list[bytes]]:
+        return next(one for one in reversed(self.got) if one[0]["t"] == kind)
+
+    @property
+    def numbers(self) -> list[int]:
+        return [message["n"] for message, _ in self.got if message["t"] == "f"]
+
+
+def test_the_page_never_queues_frames() -> None:
+    asked: list[tuple[Any, ...]] = []
+    page = DreamPage(lambda *values, **named: asked.append((*values, named)))
+    browser, picture = Browser(page), np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    for _ in range(5):
+        page.push([picture], {"state": "x"})
+    assert browser.numbers == [1, 2]
+    browser.says(t="ack", n=1)
+    assert browser.numbers == [1, 2, 5]  # the newest; those between are dropped
+    browser.says(t="ack", n=2)
+    assert browser.numbers == [1, 2, 5]
+    assert browser.got[0] == ({"t": "f", "n": 1, "sizes": [(4, 4)], "state": "x"}, [picture.tobytes()])
+    page.keep("starts", {"starts": []})
+    browser.says(t="ready")  # the page was closed and comes back: what stands is sent again, and the newest frame
+    assert browser.numbers == [1, 2, 5, 5] and [m["t"] for m, _ in browser.got[-3:]] == ["starts", "starts", "f"]
+    browser.says(t="k", down=["ArrowUp"]), browser.says(t="k", down=[])
+    assert asked == [("keys", ["ArrowUp"], {}), ("keys", [], {})]
+    browser.says(t="ping")
+    assert browser.got[-1] == ({"t": "pong"}, [])
+    browser.says(t="nonsense"), browser.says(t="ack", n="many")
+    assert not [name for name in page.keys if "pixel" in name or "frame" in name]  # no pixels among what is saved
+
+
+def test_a_page_may_ask_for_what_its_controls_do_and_nothing_else() -> None:
+    asked: list[tuple[Any, ...]] = []
+    page = DreamPage(lambda *values, **named: asked.append((*values, named)))
+    browser = Browser(page)
+    for command in ("close", "open", "__init__", "take", "_work"):
+        browser.says(t="do", command=command, values=["x"], named={})
+    assert asked == []
+    for command in ASKED.split():
+        assert callable(getattr(Player, command))
+        browser.says(t="do", command=command, values=[1], named={})
+    assert asked == [(command, 1, {}) for command in ASKED.split()]
+
+
+def test_every_control_asks_the_player(run: LoadedRun) -> None:
+    studio = StudioWidget(run, Dream(run, 40), choices=[Start(44, "worst"), Start(50, "next")])
+    browser, shown = Browser(studio), studio.player
+
+    def ask(command: str, *values: Any, **named: Any) -> dict[str, Any]:
+        browser.says(t="do", command=command, values=list(values), named=named)
+        shown.wait()
+        for message, _ in list(browser.got):
+            browser.says(t="ack", n=message.get("n", 0))
+        message, pixels = browser.newest("f")
+        assert shown.playing or pixels[0] == shown.dream.picture().tobytes()
+        return message["state"]
+
+    for number in range(3):
+        ask("act", number)
+    state = ask("forward")
+    assert shown.dream.now.depth == 4 and (state["depth"], state["last"]) == (4, 4)
+    state = ask("back")
+    assert shown.dream.now.depth == 3 and (state["depth"], state["last"]) == (3, 4)
+    state = ask("ask")
+    message, (picture,) = browser.newest("futures")
+    assert picture[:4] == b"\x89PNG" and message["title"] == "What if? 63 futures from step 3"
+    assert message["text"].startswith("Mean return by first action: ") and "LEFT" in message["text"]
+    assert ask("switch", modules="gmamba")["rules"]["modules"] == "gmamba" == shown.dream.rules.modules
+    state = ask("switch", modules="neither")  # the page offers no such choice
+    assert "is not one of the choices" in state["message"] and state["rules"]["modules"] == "gmamba"
+    ask("switch", memory="recurrent"), ask("switch", latents="likeliest")
+    assert ask("switch", temperature=2.0)["no_temperature"]
+    assert (shown.dream.rules.memory, shown.dream.rules.latents) == ("recurrent", "likeliest")
+    state = ask("scrub", 0)
+    assert shown.dream.here == 0 and "moved on" in state["stale"] and browser.newest("futures")[0]["title"]
+    ask("find", "reward")
+    listed = [(one["step"], one["why"]) for one in browser.newest("starts")[0]["starts"]]
+    assert listed[:2] == [(44, "worst"), (50, "next")]
+    assert set(listed) >= {tuple(start) for start in find_starts(run, "reward", 12) if start.step not in (44, 50)}
+    assert ask("begin", listed[-1][0])["start"] == shown.dream.start == listed[-1][0]
+    assert browser.newest("futures")[0]["title"] == ""  # another dream: the answer is gone
+    ask("toggle")
+    state = ask("toggle")
+    assert not shown.playing and not state["playing"]
+    assert "Saved as" in ask("save", "gif")["message"]
+    ask("compare", ["real", "lmamba"])
+    message, pixels = browser.newest("f")
+    assert [name for name, *_ in message["beside"]] == ["what really happened", "LMamba off"] and len(pixels) == 3
+    bundle, _ = studio._repr_mimebundle_()
+    assert "needs a running kernel" in bundle["text/html"] and "application/vnd.jupyter.widget-view+json" in bundle
+    shown.close()
+
+
+def test_text_is_never_markup_and_nothing_is_fetched() -> None:
+    code = (Path(widget.__file__).parent / "studio.js").read_text()
+    assert "innerHTML" not in code and "outerHTML" not in code and "insertAdjacent" not in code and "http" not in code
+    style = (Path(widget.__file__).parent / "studio.css").read_text()
+    assert "url(" not in style and "@import" not in style
+
+
+def test_nothing_is_shown_where_nobody_watches(run: LoadedRun, capsys: pytest.CaptureFixture[str]) -> None:
+    assert widget.studio(run, Dream(run, 40)) is None
+    assert capsys.readouterr().out == ""
