@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from glamkit.models import export_released, import_released
     from glamkit.runs import Run
     from glamkit.training import Event, Trainer, evaluate, open_run
+    from glamkit.training.share import share
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _HOMES = {
     "models": ["export_released", "import_released"],
     "runs": ["Run"],
     "training": ["Event", "Trainer", "evaluate", "open_run"],
+    "training.share": ["share"],
 }
 _PACKAGES = ["analysis", "models", "notebook", "plotting", "report", "sweeps"]
 
@@ -57,6 +59,7 @@ __all__ = [
     "plotting",
     "preset",
     "report",
+    "share",
     "sweeps",
 ]
 

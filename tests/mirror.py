@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from glamkit.analysis.open_loop import measure_open_loop
-from glamkit.analysis.starts import find_starts
+from glamkit.analysis.starts import find_starts, good_start
 from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream
 from glamkit.analysis.studio.view import view
@@ -49,10 +49,10 @@ class Mirror:
 
     def __init__(self, page: Any, run: LoadedRun) -> None:
         chosen = find_starts(run, "random", 6, 0, None, HORIZON)
-        dream = Dream(run, chosen[0].step)
+        dream = Dream(run)
         for _ in range(3):
             dream.step()
-        starts = [*measure_open_loop(run, HORIZON).failures(), *chosen]
+        starts = [*measure_open_loop(run, HORIZON).failures(), *chosen, good_start(run)]
         self.page, self.player = page, Player(run, dream, starts=starts)
         lengths = []
         for start in starts:

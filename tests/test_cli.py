@@ -183,3 +183,23 @@ def test_an_evaluation_that_is_left_says_how_to_go_on(
         assert cli.main(line) == 130
     assert "the run is trained and saved: run it again to go on." in capsys.readouterr().err
     assert cli.main(line) == 0 and (tmp_path / "run" / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("train glamkit/Catch-v0 --seed 1 --preset debug --seed 2", "--seed is given twice; keep one"),
+        ("train glamkit/Catch-v0 --set trainer.seed=2", "overrides and seed both give trainer.seed, as '2' and as 1"),
+        ("evaluate runs/none --episodes=3 --episodes 4", "--episodes is given twice"),
+        ("benchmark --device cpu --set runtime.device=cuda", "--set and --device both give runtime.device"),
+        ("notebook 02_train -p seed 1 -p seed 2", "-p seed is given twice; keep one"),
+        ("sweep status runs/study --seeds 3", "sweep status takes one folder"),
+        ("sweep --games Pong --variant a:env.sticky=0 --variant a:env.sticky=0.5", "variants names 'a' twice"),
+        ("ablate --overrides trainer.seed=5", "overrides gives trainer.seed = 5, and seeds says which"),
+    ],
+)
+def test_what_is_given_twice_or_for_nothing_is_refused(
+    line: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(shlex.split(line)) == 2
+    assert sentence in capsys.readouterr().err

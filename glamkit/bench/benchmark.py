@@ -76,7 +76,7 @@ def measure(
     Args:
         config: the experiment whose sizes are used.
         plan: what is measured.
-        tell: is told how far it is.
+        tell: is called with how far it is, in words.
         keep: is given the result when all is timed and memory, which takes minutes more, is not measured yet.
 
     Returns:
@@ -84,7 +84,7 @@ def measure(
         ``predicted_hours`` (with ``step``) and ``settings``.
 
     Raises:
-        GlamkitError: the device is not there, or the game cannot be opened.
+        GlamkitError: the device is not there, or the game does not start.
     """
     plan, busy = plan or BenchmarkPlan(), hardware.busy()
     resolve_device(config.runtime.device)
@@ -177,19 +177,19 @@ def add_memory(report: dict[str, Any], config: Config, tell: Tell) -> None:
     sides = {"fast": (same, "fast"), "reference": (same.override(**EAGER), "reference")}
     if "step" in phases:
         sides["opt_in"] = (config.override(**OPT_IN), "fast")
-    found = {}
+    result = {}
     for name, (changed, side) in sides.items():
         tell(f"memory of the {name.replace('_', '-')} side, in a process of its own")
         command = [sys.executable, "-m", "glamkit.bench.timing", side]
         done = subprocess.run(command, input=changed.to_json(), capture_output=True, text=True, check=False)
         if done.returncode:  # killed, most likely for want of memory: the timings are still good
-            said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-            logger.warning("The memory of the %s side could not be measured (%s).", name, said)
-        found[name] = {} if done.returncode else json.loads(done.stdout.splitlines()[-1])
+            text = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+            logger.warning("The memory of the %s side could not be measured (%s).", name, text)
+        result[name] = {} if done.returncode else json.loads(done.stdout.splitlines()[-1])
     for name, row in phases.items():
         fast, phase = ("opt_in", "step") if name == "step_opt_in" else ("fast", name)
-        row["fast_peak_bytes"] = found[fast].get(phase)
-        row["reference_peak_bytes"] = found["reference"].get(phase)
+        row["fast_peak_bytes"] = result[fast].get(phase)
+        row["reference_peak_bytes"] = result["reference"].get(phase)
 
 
 # Reading it -----------------------------------------------------------------------------------------------------------

@@ -51,33 +51,33 @@ def explain_import_error(message: str, build: Build) -> tuple[str, str]:
         build: the versions here.
     """
     if not build.torch_cuda:
-        said = f"torch {build.torch} is a CPU build, and mamba-ssm's kernels exist only for CUDA."
-        return said, f"{torch_for(build.driver)} && {INSTALL}" if build.driver else ""
+        text = f"torch {build.torch} is a CPU build, and mamba-ssm's kernels exist only for CUDA."
+        return text, f"{torch_for(build.driver)} && {INSTALL}" if build.driver else ""
     if "causal_conv1d" in message:
         return "causal-conv1d is broken, and glamkit does not need it.", "pip uninstall -y causal-conv1d"
     if missing := re.search(r"No module named '([\w.]+)'", message):
         return _explain_missing(missing[1].split(".")[0], build)
     if "undefined symbol" in message:
-        said = f"its kernels were compiled against another torch than the {build.torch} that is installed"
-        return f"{said} (undefined symbol).", _compile(REBUILD, build)
+        text = f"its kernels were compiled against another torch than the {build.torch} that is installed"
+        return f"{text} (undefined symbol).", _compile(REBUILD, build)
     if library := re.search(r"lib(?:cudart|cublas\w*|nvrtc|c10_cuda|torch_cuda)\.so(?:\.([\d.]*\d))?", message):
         made = f"CUDA {library[1]}" if library[1] else "another torch"
-        said = f"its kernels were compiled for {made}, but torch {build.torch} brings CUDA {build.torch_cuda}"
-        return f"{said} ({library[0]} is not found).", _compile(REBUILD, build)
+        text = f"its kernels were compiled for {made}, but torch {build.torch} brings CUDA {build.torch_cuda}"
+        return f"{text} ({library[0]} is not found).", _compile(REBUILD, build)
     if "GLIBC" in message:
         return "its kernels were compiled on a newer Linux than this one.", _compile(REBUILD, build)
     if "no kernel image" in message:
         return "its kernels were not compiled for this GPU.", _compile(REBUILD, build)
     if "driver version is insufficient" in message or "driver on your system is too old" in message:
-        said = f"the NVIDIA driver (CUDA {build.driver or 'unknown'}) is too old for CUDA {build.torch_cuda}."
-        return said, f"update the NVIDIA driver, or: {torch_for(build.driver)}"
+        text = f"the NVIDIA driver (CUDA {build.driver or 'unknown'}) is too old for CUDA {build.torch_cuda}."
+        return text, f"update the NVIDIA driver, or: {torch_for(build.driver)}"
     return f"its kernels do not load ({message}).", _compile(REBUILD, build)
 
 
 def _explain_missing(module: str, build: Build) -> tuple[str, str]:
     if module == "mamba_ssm":
-        said = "it is not installed (to do it without GitHub: export MAMBA_FORCE_BUILD=TRUE; it compiles for hours)."
-        return said, _compile(INSTALL, build)
+        text = "it is not installed (to do it without GitHub: export MAMBA_FORCE_BUILD=TRUE; it compiles for hours)."
+        return text, _compile(INSTALL, build)
     if module == "selective_scan_cuda" and build.kernels_for:
         made = ", ".join(build.kernels_for)
         return f"its kernels were compiled for Python {made}, and this is {build.python}.", _compile(REBUILD, build)
@@ -90,8 +90,8 @@ def _explain_missing(module: str, build: Build) -> tuple[str, str]:
 def _compile(command: str, build: Build) -> str:
     """`command`, after what has to be there first: the installer wants nvcc even where it then finds a wheel."""
     if not build.nvcc or _number(build.nvcc)[0] != _number(build.torch_cuda)[0]:
-        found = f"nvcc is {build.nvcc}" if build.nvcc else "nvcc is missing, or CUDA_HOME does not say where it is"
-        return f"install the CUDA {build.torch_cuda} toolkit for torch {build.torch} ({found}), then: {command}"
+        result = f"nvcc is {build.nvcc}" if build.nvcc else "nvcc is missing, or CUDA_HOME does not say where it is"
+        return f"install the CUDA {build.torch_cuda} toolkit for torch {build.torch} ({result}), then: {command}"
     if build.cuda_home:
         command = f"export CUDA_HOME={build.cuda_home} && {command}"
     return command if build.compiler else f"apt-get install -y g++ && {command}"
@@ -153,11 +153,11 @@ def find_compiler() -> str:
 def _ask(command: list[str], pattern: str) -> str:
     """The part of what `command` prints that `pattern` captures; nothing where it is missing or fails."""
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+        text = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    found = re.search(pattern, said)
-    return found[1] if found else ""
+    result = re.search(pattern, text)
+    return result[1] if result else ""
 
 
 def _number(version: str) -> tuple[int, int]:

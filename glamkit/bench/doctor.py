@@ -1,7 +1,7 @@
 """What this machine can do, in plain words, and the command that mends what it cannot.
 
-Every `check_*` is a pure function of what was found, so that the tests can show it machines they do not have;
-`PROBES` at the end says where its arguments are found. Nothing heavy is imported before it is examined.
+Every `check_*` is a pure function of its arguments, so that the tests can show it machines they do not have;
+`PROBES` at the end says where its arguments come from. Nothing heavy is imported before it is examined.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class DoctorFinding(NamedTuple):
 
 def check_python(version: tuple[int, ...]) -> DoctorFinding:
     """Python 3.11 or newer."""
-    said = "Python " + ".".join(map(str, version[:3]))
+    text = "Python " + ".".join(map(str, version[:3]))
     if version[:2] < (3, 11):
-        return DoctorFinding("python", "problem", f"{said} is too old; glamkit needs 3.11.", "python3.11 -m venv .venv")
-    return DoctorFinding("python", "ok", f"{said} at {sys.executable}.")
+        return DoctorFinding("python", "problem", f"{text} is too old; glamkit needs 3.11.", "python3.11 -m venv .venv")
+    return DoctorFinding("python", "ok", f"{text} at {sys.executable}.")
 
 
 def check_packages(requirements: Iterable[str], installed: Mapping[str, str]) -> DoctorFinding:
@@ -52,10 +52,10 @@ def check_packages(requirements: Iterable[str], installed: Mapping[str, str]) ->
     wrong = {}
     for need in map(Requirement, requirements):
         if need.marker is None or need.marker.evaluate({"extra": ""}):
-            found = installed.get(need.name.lower().replace("_", "-"))
-            if found is None or not need.specifier.contains(found, prereleases=True):
-                said = "missing" if found is None else f"{found}, but {need.specifier} is needed"
-                wrong[f"'{need.name}{need.specifier}'"] = f"{need.name} is {said}"
+            result = installed.get(need.name.lower().replace("_", "-"))
+            if result is None or not need.specifier.contains(result, prereleases=True):
+                text = "missing" if result is None else f"{result}, but {need.specifier} is needed"
+                wrong[f"'{need.name}{need.specifier}'"] = f"{need.name} is {text}"
     if wrong:
         return DoctorFinding("packages", "problem", "; ".join(wrong.values()) + ".", f"pip install {' '.join(wrong)}")
     return DoctorFinding("packages", "ok", "everything glamkit asks for is installed.")
@@ -64,13 +64,13 @@ def check_packages(requirements: Iterable[str], installed: Mapping[str, str]) ->
 def check_torch(build: Build, error: str, threads: int, cores: int, limit: str | None = None) -> DoctorFinding:
     """Whether torch imports, for what it was built, and how many threads it takes; `limit` is OMP_NUM_THREADS."""
     if error:
-        said = f"torch cannot be imported ({error})."
-        return DoctorFinding("torch", "problem", said, f"pip install --force-reinstall '{builds.TORCH}'")
+        text = f"torch cannot be imported ({error})."
+        return DoctorFinding("torch", "problem", text, f"pip install --force-reinstall '{builds.TORCH}'")
     kind = f"built for CUDA {build.torch_cuda}" if build.torch_cuda else "a CPU build"
-    said = f"torch {build.torch}, {kind}; on the CPU it uses {threads} of {cores} cores"
+    text = f"torch {build.torch}, {kind}; on the CPU it uses {threads} of {cores} cores"
     if limit and threads < cores:
-        return DoctorFinding("torch", "note", f"{said}, because OMP_NUM_THREADS={limit}.", "unset OMP_NUM_THREADS")
-    return DoctorFinding("torch", "ok", f"{said}.")
+        return DoctorFinding("torch", "note", f"{text}, because OMP_NUM_THREADS={limit}.", "unset OMP_NUM_THREADS")
+    return DoctorFinding("torch", "ok", f"{text}.")
 
 
 def check_device(build: Build, gpus: list[str], apple: bool = False) -> DoctorFinding:
@@ -78,17 +78,17 @@ def check_device(build: Build, gpus: list[str], apple: bool = False) -> DoctorFi
     if gpus:
         return DoctorFinding("device", "ok", f"{len(gpus)} CUDA GPU(s): {', '.join(gpus)}.")
     if not build.driver:
-        said = "no NVIDIA driver was found: everything runs on the CPU."
-        said += " The Apple GPU can be asked for with device=mps." if apple else ""
-        return DoctorFinding("device", "ok", said)
+        text = "no NVIDIA driver was found: everything runs on the CPU."
+        text += " The Apple GPU can be asked for with device=mps." if apple else ""
+        return DoctorFinding("device", "ok", text)
     if not build.torch_cuda:
-        said = f"the NVIDIA driver can run CUDA {build.driver}, but torch is a CPU build: everything runs on the CPU."
-        return DoctorFinding("device", "note", said, torch_for(build.driver))
+        text = f"the NVIDIA driver can run CUDA {build.driver}, but torch is a CPU build: everything runs on the CPU."
+        return DoctorFinding("device", "note", text, torch_for(build.driver))
     if driver_too_old(build):
-        said = f"torch was built for CUDA {build.torch_cuda}, but the NVIDIA driver only goes up to {build.driver}."
-        return DoctorFinding("device", "note", said, f"update the NVIDIA driver, or: {torch_for(build.driver)}")
-    said = "torch has CUDA and there is an NVIDIA driver, but torch sees no GPU (hidden by CUDA_VISIBLE_DEVICES?)."
-    return DoctorFinding("device", "note", said, "nvidia-smi; unset CUDA_VISIBLE_DEVICES")
+        text = f"torch was built for CUDA {build.torch_cuda}, but the NVIDIA driver only goes up to {build.driver}."
+        return DoctorFinding("device", "note", text, f"update the NVIDIA driver, or: {torch_for(build.driver)}")
+    text = "torch has CUDA and there is an NVIDIA driver, but torch sees no GPU (hidden by CUDA_VISIBLE_DEVICES?)."
+    return DoctorFinding("device", "note", text, "nvidia-smi; unset CUDA_VISIBLE_DEVICES")
 
 
 def check_mamba(error: str, build: Build) -> DoctorFinding:
@@ -98,8 +98,8 @@ def check_mamba(error: str, build: Build) -> DoctorFinding:
     """
     if not error:
         return DoctorFinding("mamba-ssm", "ok", "its kernels load.")
-    said, mend = explain_import_error(error, build)
-    return DoctorFinding("mamba-ssm", "note", f"{said} {OURS}", mend)
+    text, mend = explain_import_error(error, build)
+    return DoctorFinding("mamba-ssm", "note", f"{text} {OURS}", mend)
 
 
 def check_scan(kernels: bool, device: str) -> DoctorFinding:
@@ -122,23 +122,23 @@ def check_precision(device: str, features: Container[str], chosen: str) -> Docto
         speed, better = "up to twice as fast as float32 (AVX-512)", "bfloat16"
     elif "bf16" in features:  # Arm's instructions: not measured
         speed, better = "perhaps faster than float32 (it has the instructions)", chosen
-    said = f"on this CPU bfloat16 is {speed}; precision=auto takes {chosen}."
+    text = f"on this CPU bfloat16 is {speed}; precision=auto takes {chosen}."
     if better != chosen:
-        return DoctorFinding("precision", "note", said, f"overrides='runtime.precision={better}'")
-    return DoctorFinding("precision", "ok", said)
+        return DoctorFinding("precision", "note", text, f"overrides='runtime.precision={better}'")
+    return DoctorFinding("precision", "ok", text)
 
 
 def check_compiler(compiler: str, error: str) -> DoctorFinding:
     """What torch.compile needs: a C++ compiler and Python's headers."""
     if not compiler:
-        said, mend = "there is no C++ compiler, so torch.compile cannot be used.", "apt-get install -y g++ python3-dev"
-        return DoctorFinding("compiler", "note", said, "xcode-select --install" if sys.platform == "darwin" else mend)
+        text, mend = "there is no C++ compiler, so torch.compile cannot be used.", "apt-get install -y g++ python3-dev"
+        return DoctorFinding("compiler", "note", text, "xcode-select --install" if sys.platform == "darwin" else mend)
     if "Python.h" in error:
-        said = "Python's headers (Python.h) are missing, so torch.compile cannot be used."
-        return DoctorFinding("compiler", "note", said, "apt-get install -y python3-dev")
+        text = "Python's headers (Python.h) are missing, so torch.compile cannot be used."
+        return DoctorFinding("compiler", "note", text, "apt-get install -y python3-dev")
     if error:
-        said = f"{compiler} does not work ({error})."
-        return DoctorFinding("compiler", "note", said, "apt-get install -y g++ python3-dev")
+        text = f"{compiler} does not work ({error})."
+        return DoctorFinding("compiler", "note", text, "apt-get install -y g++ python3-dev")
     return DoctorFinding("compiler", "ok", f"torch.compile can use {compiler}.")
 
 
@@ -150,15 +150,15 @@ def check_atari(error: str, versions: str) -> DoctorFinding:
         own = os.environ.get("ALE_ROMS_DIR")
         mend = "unset ALE_ROMS_DIR" if own else "pip install --force-reinstall --no-deps ale-py"
         return DoctorFinding("atari", "problem", f"a ROM cannot be opened ({error}).", mend)
-    said = f"Pong does not start ({error})."
-    return DoctorFinding("atari", "problem", said, "pip install --upgrade ale-py gymnasium")
+    text = f"Pong does not start ({error})."
+    return DoctorFinding("atari", "problem", text, "pip install --upgrade ale-py gymnasium")
 
 
 def check_jupyter(kernel: str, python: str, missing: str = "") -> DoctorFinding:
     """Whether JupyterLab is here, and the notebooks' kernel `python3` runs this Python and not another one."""
     if missing:
-        said = f"{missing} is not installed: training and evaluating go without, the notebooks do not."
-        return DoctorFinding("jupyter", "note", said, install("lab"))
+        text = f"{missing} is not installed: training and evaluating go without, the notebooks do not."
+        return DoctorFinding("jupyter", "note", text, install("lab"))
     mend = f"{python} -m ipykernel install --sys-prefix"
     if not kernel:
         return DoctorFinding("jupyter", "problem", "there is no Jupyter kernel named python3.", mend)
@@ -173,14 +173,14 @@ def check_browser(path: str) -> DoctorFinding:
     """A chromium for the tests that open notebooks; nothing else needs it."""
     if path:
         return DoctorFinding("browser", "ok", f"the browser tests use {path}.")
-    said = "no chromium: the browser tests are skipped."
-    return DoctorFinding("browser", "note", said, "apt-get install -y chromium")
+    text = "no chromium: the browser tests are skipped."
+    return DoctorFinding("browser", "note", text, "apt-get install -y chromium")
 
 
 def check_disk(free: int, folder: str) -> DoctorFinding:
     """Room for runs, in bytes: a replay of 100,000 frames of 64 x 64 is 1.2 GB, and is saved beside the checkpoint."""
-    said = f"{free / 1e9:.1f} GB free in {folder}; an atari100k run needs about 3 GB, a quick one 0.2 GB."
-    return DoctorFinding("disk", "problem" if free < 2e8 else "note" if free < 3e9 else "ok", said)
+    text = f"{free / 1e9:.1f} GB free in {folder}; an atari100k run needs about 3 GB, a quick one 0.2 GB."
+    return DoctorFinding("disk", "problem" if free < 2e8 else "note" if free < 3e9 else "ok", text)
 
 
 def find_browser() -> str:
@@ -190,9 +190,9 @@ def find_browser() -> str:
 
 def probe_packages() -> DoctorFinding:
     """`check_packages` of what is installed here."""
-    found = [(item.metadata["Name"] or "", item.version) for item in metadata.distributions()]
+    result = [(item.metadata["Name"] or "", item.version) for item in metadata.distributions()]
     # Reversed, so that of two with one name the first on the path is kept, which is the one that is imported.
-    installed = {name.lower().replace("_", "-"): version for name, version in reversed(found)}
+    installed = {name.lower().replace("_", "-"): version for name, version in reversed(result)}
     owners = metadata.packages_distributions().get("glamkit", [])  # another project has files of that name too
     if not owners:
         return DoctorFinding("packages", "note", "glamkit is read from a folder, not installed.", "pip install -e .")
@@ -220,13 +220,13 @@ def probe_device() -> DoctorFinding:
 
 def probe_mamba() -> DoctorFinding:
     """`check_mamba`; on a CUDA device the kernel is also run, forward and backward."""
-    torch, mamba = importlib.import_module("torch"), importlib.import_module("glamkit.models.mamba")
-    error = mamba.available_kernels()["mamba-ssm"]
+    torch, scans = importlib.import_module("torch"), importlib.import_module("glamkit.training.accelerate.scans")
+    error = scans.available_kernels()["mamba-ssm"]
     device = importlib.import_module("glamkit.runtime").resolve_device("auto")
     if not error and device.type != "cpu":
         try:
-            block = mamba.Mamba(16).to(device)
-            mamba.select_kernel(block, "mamba-ssm", device)
+            block = scans.Mamba(16).to(device)
+            scans.select_kernel(block, "mamba-ssm", device)
             block(torch.zeros(1, 4, 16, device=device)).sum().backward()
         except Exception as failure:  # whatever the kernel says is what is to be explained
             error = _one_line(failure)
@@ -319,8 +319,8 @@ def examine(probes: Mapping[str, Callable[[], DoctorFinding]] = PROBES) -> list[
 def report(findings: Iterable[DoctorFinding]) -> str:
     """The findings as lines to read, each with the command that mends it."""
     lines = []
-    for name, state, said, mend in findings:
-        lines.append(f"{state:8}{name:11}{said}")
+    for name, state, text, mend in findings:
+        lines.append(f"{state:8}{name:11}{text}")
         if mend:
             lines.append(f"{'':19}to mend: {mend}")
     return "\n".join(lines) + "\n"

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from glamkit import __version__
 from glamkit.envs.registry import make_env, make_vector
 from glamkit.runtime import Machine, device_name, give_back_memory
 from glamkit.training.trainer import Trainer
@@ -90,8 +91,8 @@ class PeakMemory:
             return None
         if self.gpu is not None:
             return int(self.gpu.max_memory_reserved(self.device))
-        found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
-        return 1024 * int(found[1]) if found else None
+        result = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+        return 1024 * int(result[1]) if result else None
 
 
 # Games ----------------------------------------------------------------------------------------------------------------
@@ -156,7 +157,7 @@ def describe(trainer: Trainer) -> dict[str, Any]:
         "cores": os.cpu_count(),
         **trainer.machine.describe(),
         "kernel": trainer.kernel,
-        "glamkit": metadata.version("glamkit"),
+        "glamkit": __version__,
         "numpy": np.__version__,
         "ale_py": metadata.version("ale-py"),
         "matrix_flops_per_s": matrix_rates(machine),

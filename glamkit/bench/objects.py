@@ -28,7 +28,7 @@ from glamkit.types import Context
 NEAR = 2.0  # pixels: a decoded object this near to the truth is seen
 FAINT = 0.5  # of the object's usual strength: what is fainter does not count
 NOISE = 20  # of 255: pixels that depart by less from the usual picture show nothing
-AROUND = 3  # pixels about the object in which other things are not told from it
+AROUND = 3  # pixels about the object in which other things count as it
 SCREEN = (160, 210)  # the console's pixels across and down
 STEPS = (1.0, -1.0, 2.0, 0.5)  # of the console's pixels, that a byte may count in
 ENOUGH = 0.5  # of the places that the bytes tell, where the frames must show something
@@ -130,7 +130,7 @@ def play(env: EnvConfig, steps: int, seed: int) -> Play:
 
 
 def calibrate(played: Play, ram: Sequence[int]) -> Whereabouts:
-    """Which place on the frames two bytes tell, found by moving every frame so that the object would lie still.
+    """Which place on the frames two bytes mean, by moving every frame so that the object would lie still.
 
     Raises:
         GlamkitError: these are not two addresses, or nothing on the frames follows the bytes.
@@ -144,7 +144,9 @@ def calibrate(played: Play, ram: Sequence[int]) -> Whereabouts:
     moving, placed = np.abs(gaps[first]).sum(-1), bytes_[first]
     moving[moving < NOISE] = 0
     pairs = product(*([step * size / side for step in STEPS] for side in SCREEN))
-    (_, offsets), scales = max(((_still(moving, placed, pair), pair) for pair in pairs), key=lambda found: found[0][0])
+    (_, offsets), scales = max(
+        ((_still(moving, placed, pair), pair) for pair in pairs), key=lambda result: result[0][0]
+    )
     lines = [(scale, offset) for scale, offset in zip(scales, offsets, strict=True)]
     for _ in range(3):
         lines = _refined(moving, placed, lines)
@@ -155,8 +157,8 @@ def calibrate(played: Play, ram: Sequence[int]) -> Whereabouts:
     column, row = known.places(played.memory[there]).round().astype(int).T
     colour = gaps[there, row, column].mean(0)
     known = known._replace(colour=(colour / np.linalg.norm(colour)).astype(np.float32))
-    found = F.max_pool2d(strengths(torch.from_numpy(played.frames[there]), known).unsqueeze(1), 3, 1, 1)
-    return known._replace(strength=float(found[torch.arange(len(row)), 0, row, column].median()))
+    result = F.max_pool2d(strengths(torch.from_numpy(played.frames[there]), known).unsqueeze(1), 3, 1, 1)
+    return known._replace(strength=float(result[torch.arange(len(row)), 0, row, column].median()))
 
 
 def _still(moving: np.ndarray, placed: np.ndarray, scales: tuple[float, float]) -> tuple[float, tuple[float, float]]:

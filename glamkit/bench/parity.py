@@ -26,6 +26,7 @@ from glamkit.errors import GlamkitError
 from glamkit.models.released import WORLD_MODEL_NAMES, import_released, import_released_agent, released_name
 from glamkit.models.world_model import WorldModel
 from glamkit.ops.functional import lambda_return, two_hot_mean
+from glamkit.training.accelerate import accelerate
 from glamkit.training.updates import adam
 from glamkit.types import Batch, Rollout
 
@@ -162,13 +163,15 @@ def _float(array: np.ndarray) -> Tensor:
 # Ours ---------------------------------------------------------------------------------------------------------------
 
 
-def world_model_values(reference: Reference) -> Values:
-    """What our world model computes, whole, by the arrays' names without their slices."""
+def world_model_values(reference: Reference, plain: bool = False) -> Values:
+    """What our world model computes, whole, by the arrays' names without their slices; also without acceleration."""
     model, _ = import_released(parameters(reference.meta))
+    if not plain:
+        accelerate(model, torch.device("cpu"))
     # Probabilities instead of samples, as in the reference: no random numbers, and gradients flow.
     model.sample = torch.exp
     batch = frames_and_steps(reference.meta, 4 * 2 ** len(model.config.channels))
-    lasts = {int(found[1]) for name in reference.arrays if (found := re.match(r"eval/inference.*\.last(\d+)", name))}
+    lasts = {int(result[1]) for name in reference.arrays if (result := re.match(r"eval/inference.*\.last(\d+)", name))}
     values = _seen_by(model.eval(), batch, sorted(lasts & set(range(1, batch.actions.shape[1] + 1))))
     model.train()
     loss, parts = model.loss(batch)
@@ -268,7 +271,7 @@ def fit(whole: np.ndarray, part: str | None, shape: tuple[int, ...]) -> np.ndarr
     slices = [re.fullmatch(r"(-?\d{1,9})?:(-?\d{1,9})?(?::([1-9]\d{0,8})?)?", text) for text in part.split(",")]
     if not all(slices) or len(slices) > whole.ndim:
         return None
-    axes = [slice(*(int(number) if number else None for number in found.groups())) for found in slices if found]
+    axes = [slice(*(int(number) if number else None for number in matches.groups())) for matches in slices if matches]
     spare = [slice(None)] * (whole.ndim - len(axes))
     readings = [whole[(*axes, *spare)], whole[(*spare, *axes)]]
     return next((result for result in readings if result.shape == shape), None)

@@ -46,19 +46,19 @@ def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
     sides = {"reference": parts(phases, "reference_s"), "glamkit,\nsame work": parts(phases, "fast_s")}
     if "step_opt_in" in phases:
         sides["glamkit,\nopt-in"] = {"whole step": phases["step_opt_in"]["fast_s"]}
-    longest = max(sum(found.values()) for found in sides.values())
+    longest = max(sum(result.values()) for result in sides.values())
     scale, unit, units = (1, "s", "seconds") if longest >= 1 else (1000, "ms", "milliseconds")
     longest *= scale
-    for row, found in enumerate(sides.values()):
+    for row, result in enumerate(sides.values()):
         start = 0.0
-        for name, seconds in found.items():
+        for name, seconds in result.items():
             width = scale * seconds
             axes.barh(row, width, 0.62, start, color=COLORS[name], edgecolor="white")
             if width > 0.07 * longest:
                 axes.text(start + width / 2, row, amount(width), ha="center", va="center", color="white")
             start += width
         axes.text(start + 0.01 * longest, row, f"{amount(start)} {unit}", va="center", color="#333333")
-    for name in dict.fromkeys(name for found in sides.values() for name in found):
+    for name in dict.fromkeys(name for result in sides.values() for name in result):
         axes.barh(0, 0, color=COLORS[name], label=name)
     axes.set_yticks(range(len(sides)), list(sides))
     axes.set(xlabel=f"{units}, added up from the phases (medians)", xlim=(0, 1.12 * longest))
@@ -72,13 +72,13 @@ def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
 def parts(phases: Mapping[str, Any], key: str) -> dict[str, float]:
     """Seconds of the parts that a step consists of, as far as they were timed."""
     seconds = {name: row[key] for name, row in phases.items()}
-    found = {"world model": seconds.get("world_model")}
+    result = {"world model": seconds.get("world_model")}
     if {"imagination", "imagination_steps"} <= set(seconds):
-        found["encoding of contexts"] = max(0.0, seconds["imagination"] - seconds["imagination_steps"])
+        result["encoding of contexts"] = max(0.0, seconds["imagination"] - seconds["imagination_steps"])
     else:
-        found["imagination"] = seconds.get("imagination")
-    found |= {"imagined steps": seconds.get("imagination_steps"), "actor-critic": seconds.get("actor_critic")}
-    known = {name: value for name, value in found.items() if value is not None}
+        result["imagination"] = seconds.get("imagination")
+    result |= {"imagined steps": seconds.get("imagination_steps"), "actor-critic": seconds.get("actor_critic")}
+    known = {name: value for name, value in result.items() if value is not None}
     return known or {"whole step": seconds["step"]}
 
 
@@ -90,8 +90,8 @@ def draw_ratios(axes: Axes, phases: Mapping[str, Any]) -> None:
         row = phases[name]
         axes.barh(place, row["ratio"], 0.62, color=PURPLE if name == "step_opt_in" else BLUE, alpha=0.35)
         axes.plot(row["ratios"], [place] * len(row["ratios"]), "o", ms=3.5, color=BLUE)
-        said = f"{row['ratio']:.1f} x"
-        axes.text(max(row["ratios"]) + 0.02 * most, place, said, va="center", color="#333333")
+        text = f"{row['ratio']:.1f} x"
+        axes.text(max(row["ratios"]) + 0.02 * most, place, text, va="center", color="#333333")
     axes.axvline(1, color=GREY, ls="--", lw=1)
     axes.set_yticks(range(len(names)), [NAMES[name] for name in names])
     axes.set(xlabel="reference time / glamkit time; a dot for each round", xlim=(0, 1.15 * most))

@@ -187,7 +187,7 @@ def peaks(config: Config, side: str) -> dict[str, int | None]:
     """
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         bench = TimedTrainer(config, folder)
-        peak, found = hardware.PeakMemory(bench.trainer.machine.device), dict[str, int | None]()
+        peak, result = hardware.PeakMemory(bench.trainer.machine.device), dict[str, int | None]()
         works = {p: getattr(bench, side)(p) for p in ("world_model", "imagination", "actor_critic")}
         with nullcontext() if side == "reference" else memory_kept(bench.trainer.machine.device):
             for work in works.values():
@@ -195,9 +195,9 @@ def peaks(config: Config, side: str) -> dict[str, int | None]:
             for phase, work in works.items():
                 peak.begin()
                 work()
-                found[phase] = peak.read()
-    known = [value for value in found.values() if value is not None]
-    return found | {"step": max(known) if known else None}
+                result[phase] = peak.read()
+    known = [value for value in result.values() if value is not None]
+    return result | {"step": max(known) if known else None}
 
 
 def step_costs(trainer: Trainer, repeats: int, tell: Tell) -> dict[int, float]:

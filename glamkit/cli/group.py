@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import click
+from click.core import ParameterSource
 
 from glamkit import __version__
 from glamkit.errors import GlamkitError, nearest
@@ -16,8 +17,23 @@ ORDER = ["train", "evaluate", "share", "lab", "notebook", "sweep", "ablate", "re
 ORDER += ["benchmark", "parity", "doctor", "tensorboard"]
 
 
+class Once(click.Command):
+    """A command that refuses an option given twice, where click would take the last."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, after looking for options that stand there twice."""
+        for option in self.params:
+            if isinstance(option, click.Option) and not option.multiple and not option.is_flag:
+                names = [name for name in option.opts if name.startswith("--")]
+                if sum(arg.split("=")[0] in names for arg in args) > 1:
+                    raise click.UsageError(f"{names[0]} is given twice; keep one.")
+        return super().parse_args(ctx, args)
+
+
 class Commands(click.Group):
     """Subcommands in the order of `ORDER`; a mistyped one gets the nearest right one."""
+
+    command_class = Once
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order in which people meet them."""
@@ -39,6 +55,12 @@ class FailedError(Exception):
 
 class StoppedError(Exception):
     """Work that was stopped before its end and is saved; the message is a sentence."""
+
+
+def given_options() -> list[str]:
+    """The parameters of the present command that stand on its command line."""
+    ctx = click.get_current_context()
+    return [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
 
 
 @contextlib.contextmanager

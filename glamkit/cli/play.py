@@ -173,6 +173,9 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
     notebook.require("papermill")
     source = notebook.find(name)
     given = dict(parameters)
+    if len(given) < len(parameters):
+        twice = next(key for key in given if [name for name, _ in parameters].count(key) > 1)
+        raise GlamkitError(f"-p {twice} is given twice; keep one.")
     notebook.check_names(source, given)
     target = Path(output) if output else resolve(given.get("run_dir", "runs/notebooks")) / source.name
     target.parent.mkdir(parents=True, exist_ok=True)

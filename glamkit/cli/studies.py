@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glamkit.cli.group import FailedError, examples, glamkit, work
+from glamkit.cli.group import FailedError, examples, given_options, glamkit, work
 from glamkit.errors import GlamkitError
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     from glamkit.sweeps.cost import estimate
 
     if what[:1] == ("status",):
-        if len(what) != 2:
-            raise GlamkitError("sweep status takes one folder, such as glamkit sweep status runs/study.")
+        if len(what) != 2 or given_options() != ["what"]:
+            raise GlamkitError(
+                "sweep status takes one folder, such as glamkit sweep status runs/study, and no options."
+            )
         click.echo(sweeps.Sweep(what[1]).status())
         return
     if len(what) > 1:

@@ -109,6 +109,8 @@ def read_seeds(seeds: str | int | Iterable[int]) -> list[int]:
     Raises:
         GlamkitError: it is none of these.
     """
+    if isinstance(seeds, str) and re.search(r"\d,0\d\d(?!\d)", seeds):
+        raise GlamkitError(f"seeds = {seeds!r} may be one number or several; write 1000, or 1 0 with spaces between.")
     parts = (
         re.split(r"[\s,]+", seeds.strip()) if isinstance(seeds, str) else [seeds] if isinstance(seeds, int) else seeds
     )
@@ -129,7 +131,8 @@ def game_name(name: str) -> str:
     Only text is looked at; whether there is such a game is found out when it is opened.
     """
     module, colon, own = name.rpartition(":")
-    if colon and own and re.fullmatch(r"ale_py|glamkit(\.envs(\.tiny_games)?)?", module):
+    ours = re.match("ALE/|glamkit/", own) or re.fullmatch(r"ale_py|glamkit(\.envs(\.tiny_games)?)?", module)
+    if colon and own and ours:
         name = own
     atari = re.fullmatch(r"ALE/([A-Za-z0-9]+)-v5", name)
     return atari[1] if atari else name

@@ -199,6 +199,7 @@ class RuntimeConfig(Checked):
     kernel: Literal["auto", "glamkit", "mamba-ssm"] = setting(
         "auto", "choice", "GMamba's training scan: auto is glamkit's own, as fast and repeatable"
     )
+    accelerate: str = setting("on", "choice", "faster classes: on, off (then not compiled either), or rules left out")
     compile: Literal["auto", "on", "off"] = setting("auto", "choice", "torch.compile: slow to begin; auto: long runs")
     record: bool = setting(True, "yes/no", "on CUDA GPUs a phase's kernels are recorded once and start together")
     tensorboard: bool = setting(False, "yes/no", "also write the log for TensorBoard, into tensorboard/ of the run")

@@ -33,7 +33,7 @@ class Pictures:
         strict: False lets other types and values through, for `envs.check`, which reports them.
 
     Raises:
-        GlamkitError: the space declares one value alone, so no picture can differ from another.
+        GlamkitError: the space declares one value alone, so no picture can differ from another; or several ranges.
     """
 
     def __init__(self, game: str, space: Box) -> None:
@@ -41,6 +41,11 @@ class Pictures:
         self.low, self.high = int(space.low.min()), int(space.high.max())
         if self.low == self.high:
             raise GlamkitError(f"{game} cannot be played: its space declares pictures of the value {self.low} alone.")
+        if space.low.max() != self.low or space.high.min() != self.high:
+            raise GlamkitError(
+                f"{game} cannot be played: its space declares other ranges for some pixels or channels than for "
+                f"others; declare one range, such as 0 to 255, and return pictures in it."
+            )
         full = (self.low, self.high) == (0, 255)
         self.scaled = "" if full else f"scaled from {self.low} .. {self.high} to 0 .. 255"
         if not full:
@@ -52,7 +57,7 @@ class Pictures:
         Raises:
             GameFaultError: its type, shape, channels or range are not those of the space.
         """
-        if not isinstance(picture, np.ndarray) or picture.shape != self.shape:
+        if not isinstance(picture, np.ndarray) or isinstance(picture, np.ma.MaskedArray) or picture.shape != self.shape:
             raise self._fault(picture)
         if picture.dtype != np.uint8 or self.scaled:
             low, high = picture.min(), picture.max()
@@ -66,7 +71,7 @@ class Pictures:
         return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image)
 
     def _fault(self, picture: Any, values: str = "") -> GameFaultError:
-        kind = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+        kind = f"{picture.dtype} {picture.shape}" if type(picture) is np.ndarray else type(picture).__name__
         declared = f"uint8 {self.shape} of {self.low} to {self.high}"
         return GameFaultError(
             f"{self.game} returned a picture that is {kind}{values}, but its observation_space declares {declared}."

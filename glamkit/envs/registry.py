@@ -1,8 +1,7 @@
 """Opening games: by name, singly for training or several at once for evaluation.
 
 Atari games go by their plain name ("Pong"), the built-in ones by theirs ("glamkit/Catch-v0"); any other gymnasium id
-serves if its observations are images and its actions Discrete. ``module:EnvId`` first imports the module that registers
-an environment.
+serves if its observations are images and its actions Discrete. ``module:EnvId`` first imports the module of a game.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.spaces import Box, Discrete
 
-from glamkit.config import EnvConfig
+from glamkit.config import EnvConfig, game_name
 from glamkit.envs import tiny_games
 from glamkit.envs.pixel_env import Atari, Outcome, PixelEnv, missing_rom
 from glamkit.errors import GlamkitError, nearest, reason
@@ -93,7 +92,9 @@ def _look_up(name: str) -> str:
     if colon:
         _import(module, name)
     if f"ALE/{registered}-v5" in gymnasium.registry:
-        return f"ALE/{registered}-v5"
+        if game_name(name) == registered:
+            return f"ALE/{registered}-v5"
+        raise GlamkitError(f"{name!r} is the Atari game {registered!r} under a second name; use {registered!r}.")
     spec = gymnasium.registry.get(registered)
     if spec is None:
         raise GlamkitError(f"unknown game {name!r}; {_hint(registered)}")

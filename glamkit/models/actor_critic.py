@@ -1,11 +1,19 @@
-"""Actor and critic that learn from imagined states alone (GLAM section 3.4, STORM's settings)."""
+"""Actor and critic that learn from imagined states alone (GLAM section 3.4, STORM's settings).
+
+| here | paper | |
+|---|---|---|
+| `states` | s_t = [z_t, h_t] | latent and hidden state |
+| `policy`, `value` | pi(a_t given s_t), V(s_t) | actor and critic |
+| `returns` | G_t | lambda-return |
+| `scale`, `advantages` | S, (G_t - V(s_t)) / S | S is the spread of returns, at least 1 |
+
+Shapes: N rollouts of H steps; T = H + 1 states of each; F features of a state, A actions.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +21,8 @@ from torch import Tensor, nn
 
 from glamkit.config import ActorCriticConfig, falling
 from glamkit.models.networks import MLP, symlog_bins
-from glamkit.ops import sampling
 from glamkit.ops.functional import lambda_return, percentiles, sample_categorical, two_hot_loss, two_hot_mean
-from glamkit.ops.onehot_linear import Codes, Inputs
 from glamkit.types import Float, Int, Rollout
-
-
-class Judging(NamedTuple):
-    """What `ActorCritic.loss` does before and after the returns, for those who have it compiled."""
-
-    evaluate_states: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-    policy_loss: Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 
 class ReturnRange(nn.Module):
@@ -56,16 +55,15 @@ class ActorCritic(nn.Module):
         config: the section `ActorCriticConfig`.
         features: Z + D of the world model.
         actions: number of actions A.
-        codes: shape of the codes that states begin with, if they do.
     """
 
     bins: Tensor
 
-    def __init__(self, config: ActorCriticConfig, features: int, actions: int, codes: Codes | None = None) -> None:
+    def __init__(self, config: ActorCriticConfig, features: int, actions: int) -> None:
         super().__init__()
         self.config, self.features, self.actions = config, features, actions
-        self.actor = MLP(features, config.width, config.layers, actions, codes)
-        self.critic = MLP(features, config.width, config.layers, config.bins, codes)
+        self.actor = MLP(features, config.width, config.layers, actions)
+        self.critic = MLP(features, config.width, config.layers, config.bins)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.range = ReturnRange(config.range_percentile, config.range_decay)
         self.register_buffer("bins", symlog_bins(config.bins, config.bin_limit), persistent=False)
@@ -74,41 +72,34 @@ class ActorCritic(nn.Module):
         """Parameter count, shown by repr beside the architecture."""
         return f"{sum(p.numel() for p in self.parameters() if p.requires_grad):,} trained parameters"
 
-    def policy(self, states: Float[Tensor, "*n F"] | Inputs) -> Float[Tensor, "*n A"]:
+    def policy(self, states: Float[Tensor, "*n F"]) -> Float[Tensor, "*n A"]:
         """Log-probabilities (..., A) of the actions."""
         return F.log_softmax(self.actor(states).float(), -1)
 
     def act(self, states: Float[Tensor, "*n F"]) -> Int[Tensor, "*n"]:
         """Sampled actions (...)."""
-        if sampling.pays(states, self.actions * self.config.width):
-            return sampling.actions(self.actor, states)
         return sample_categorical(self.policy(states))
 
     def value(self, states: Float[Tensor, "*n F"]) -> Float[Tensor, "*n"]:
         """Expected return (...) in reward units."""
         return two_hot_mean(self.critic(states).float(), self.bins)
 
-    def loss(
-        self, rollout: Rollout, progress: float | Tensor = 0.0, by: Judging | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, rollout: Rollout, progress: float | Tensor = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
         """REINFORCE with a scaled advantage, entropy, and the critic's two-hot losses (DESIGN section 1).
 
         Args:
-            rollout: N dreams of H steps; no gradient flows into the world model.
+            rollout: N of H steps; no gradient flows into the world model.
             progress: how much of the training is done, 0 to 1; a scalar tensor in recordings.
-            by: compiled functions, if the caller has them.
         """
-        evaluate_states, policy_loss = by or Judging(self.evaluate_states, self.policy_loss)
         states, actions, rewards, terminations = (part.detach() for part in rollout)
         config = self.config
-        policy, logits, values = evaluate_states(states)
+        policy, logits, values = self.evaluate_states(states)
         # Once for the critic's values and once for the slow critic's, below each other.
         came = rewards.repeat(2, 1), terminations.repeat(2, 1), values.flatten(0, 1)
         returns = lambda_return(*came, config.discount, config.trace, config.bootstrap).unflatten(0, (2, -1))
         scale = self.range(returns[0])
-        loss, metrics = policy_loss(
-            policy, logits, actions, (returns[0] - values[0, :, :-1]) / scale, returns, progress
-        )
+        advantages = (returns[0] - values[0, :, :-1]) / scale
+        loss, metrics = self.policy_loss(policy, logits, actions, advantages, returns, progress)
         spread = {"return": returns[0].mean(), "range": self.range.high - self.range.low, "scale": scale}
         return loss, {name: part.detach() for name, part in (metrics | spread | {"total": loss}).items()}
 
@@ -117,11 +108,10 @@ class ActorCritic(nn.Module):
 
         The values, the critic's and the slow critic's, have no gradient; the last states have values alone.
         """
-        inputs = self.actor.inputs(states)
-        logits = self.critic(inputs).float()
+        logits = self.critic(states).float()
         with torch.no_grad():
-            values = [two_hot_mean(found, self.bins) for found in (logits, self.slow_critic(inputs).float())]
-        return self.policy(inputs)[:, :-1], logits[:, :-1], torch.stack(values)
+            values = [two_hot_mean(bins, self.bins) for bins in (logits, self.slow_critic(states).float())]
+        return self.policy(states)[:, :-1], logits[:, :-1], torch.stack(values)
 
     def policy_loss(
         self,
@@ -141,9 +131,9 @@ class ActorCritic(nn.Module):
             "slow_value": two_hot_loss(logits, returns[1], self.bins).mean(),
         }
         weight = falling(self.config.entropy, self.config.final_entropy, progress)
-        told = {"entropy": entropy, "entropy_share": entropy / math.log(self.actions)}
-        told |= {"advantage": advantages.abs().mean()}
-        return torch.stack(list(parts.values())).sum() - weight * entropy, parts | told
+        metrics = {"entropy": entropy, "entropy_share": entropy / math.log(self.actions)}
+        metrics |= {"advantage": advantages.abs().mean()}
+        return torch.stack(list(parts.values())).sum() - weight * entropy, parts | metrics
 
     @torch.no_grad()
     def move_slow_critic(self) -> None:

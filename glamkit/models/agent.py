@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,6 @@ from torch import Tensor, nn
 from glamkit.config import AgentConfig
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.world_model import WorldModel
-
-Choose = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
 
 
 class RecentSteps:
@@ -66,7 +63,7 @@ class Agent(nn.Module):
         self.config, self.world_model, self.actor_critic = config, world_model, actor_critic
 
     @torch.no_grad()
-    def act(self, frames: np.ndarray, past: RecentSteps, sampled: bool = True, choose: Choose | None = None) -> Tensor:
+    def act(self, frames: np.ndarray, past: RecentSteps, sampled: bool = True) -> Tensor:
         """Actions (N,) for the frames (N, size, size, 3) now on the screens of N games.
 
         A game without a past, as at the very start, gets a uniformly random action: there is nothing to predict from.
@@ -75,16 +72,15 @@ class Agent(nn.Module):
             frames: current frames; looked at only when ``acting`` is ``posterior``.
             past: of the same N games.
             sampled: draw from the policy, or take its most likely action.
-            choose: `choose`, if the caller has it recorded.
         """
-        device, choose = past.frames.device, choose or self.choose
+        device = past.frames.device
         actions = torch.randint(self.world_model.actions, (len(frames),), device=device)
         now = torch.from_numpy(frames).to(device)
         for length in np.unique(past.lengths[past.lengths > 0]):
             # Games of one length together: all of them, unless contexts are reset at each episode's end.
             games = torch.from_numpy(np.flatnonzero(past.lengths == length)).to(device)
             seen = past.frames[games, -length:], past.actions[games, -length:]
-            actions[games] = choose(now[games], *seen, sampled)
+            actions[games] = self.choose(now[games], *seen, sampled)
         return actions
 
     def choose(self, now: Tensor, frames: Tensor, actions: Tensor, sampled: bool) -> Tensor:

@@ -1,17 +1,23 @@
 """The world model: encode, loss, imagine (GLAM, section 3).
 
-Letters, as in the paper and in shapes below:
+| here | paper | |
+|---|---|---|
+| `frames`, `embedding` | x_t, E_t | a frame, and what the encoder makes of it |
+| `posterior`, `latent` | q(z_t given x_t), z_t | K categorical variables with C classes; a sample of them |
+| `prior` | p(z_t+1 given h_t) | the same, predicted from the hidden state |
+| `tokens` | e_t | latent z_t and action a_t in one vector |
+| `hidden`, `variation` | h_t, g_t | h_t has seen frame and action t; g_t is GMamba's part of it |
+| `varied`, `expected` | variation heads | E_t+1 - E_t as a categorical: that came, and predicted from g_t |
+| `rewards`, `ends` | r_t, c_t | reward and termination of action t |
 
-    B batch of windows, N dreams or contexts, T steps of a window, L steps of a context, H horizon, S LMamba's window
-    K categorical variables with C classes each, Z = K * C latent, E embedding, D hidden state, A actions
-    x_t frame, z_t latent (posterior: seen; prior: predicted), a_t action, e_t token of (z_t, a_t)
-    h_t hidden state, has seen frame and action t; g_t its global part; r_t reward and c_t termination of action t
+Shapes: B windows of T steps, N contexts of L steps or imagined rollouts of H, S steps of LMamba's window; Z = K * C
+latent, E embedding, D hidden state, A actions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +28,6 @@ from glamkit.models import head_metrics
 from glamkit.models.foreground import Foreground, errors
 from glamkit.models.networks import MLP, CategoricalHead, Decoder, Encoder, symlog_bins
 from glamkit.models.sequence_model import ImaginationMemory, SequenceModel
-from glamkit.ops import sampling
-from glamkit.ops.conv import likes_blocks
 from glamkit.ops.functional import (
     free_nats,
     kl_categorical,
@@ -32,9 +36,7 @@ from glamkit.ops.functional import (
     two_hot_loss,
     two_hot_mean,
 )
-from glamkit.ops.onehot_linear import CodeLinear, Codes
-from glamkit.ops.precision import likes_rounded, precision
-from glamkit.ops.scan import float32
+from glamkit.ops.precision import float32
 from glamkit.types import Batch, Context, Float, Int, Rollout, UInt8
 
 Policy = Callable[[Tensor], Tensor]
@@ -44,15 +46,6 @@ LATENTS: dict[str, Callable[[Tensor], Tensor]] = {
     "likeliest": one_hot_likeliest,
     "probabilities": torch.exp,
 }
-SLICE = 128  # frames encoded at a time on a CPU when nothing is trained: their activations stay in its cache
-
-
-class Dreaming(NamedTuple):
-    """What dreams are made of, methods of `WorldModel`, for those who have them compiled."""
-
-    begin: Callable[[Context, str], tuple[ImaginationMemory, Tensor]]
-    step: Callable[[Policy, ImaginationMemory, Tensor], tuple[Tensor, Tensor]]
-    outcome: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Observed(NamedTuple):
@@ -76,8 +69,7 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig, actions: int) -> None:
         super().__init__()
         self.config, self.actions, width = config, actions, config.width
-        self.codes = Codes(config.variables, config.classes)
-        self.latent = self.codes.size
+        self.latent = config.variables * config.classes
         self.features = self.latent + width
 
         def head(inputs: int) -> CategoricalHead:
@@ -85,11 +77,11 @@ class WorldModel(nn.Module):
 
         self.encoder = Encoder(config.channels)
         self.posterior = head(self.encoder.features)
-        self.decoder = Decoder(self.codes, config.channels)
+        self.decoder = Decoder(self.latent, config.channels)
         scale, size = config.foreground_scale, 4 * 2 ** len(config.channels)
         self.foreground = Foreground(size, scale, config.foreground_threshold) if scale else None
         self.stem = nn.Sequential(
-            CodeLinear(self.codes, actions, width),
+            nn.Linear(self.latent + actions, width, bias=False),
             nn.LayerNorm(width),
             nn.ReLU(),
             nn.Linear(width, width, bias=False),
@@ -108,20 +100,15 @@ class WorldModel(nn.Module):
         """Parameter count, shown by repr beside the architecture."""
         return f"{sum(p.numel() for p in self.parameters()):,} parameters, latent {self.latent}, actions {self.actions}"
 
+    def forward(self, frames: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (B, T, 3, size, size) and actions (B, T) -> h and g, both (B, T - S, D), as in training."""
+        return self.sequence_model(self.tokens(self.observe(frames).latent, actions))
+
     # What is seen -----------------------------------------------------------------------------------------------------
 
     def embed(self, frames: UInt8[Tensor, "*n 3 size size"]) -> Float[Tensor, "*n E"]:
         """Frames (..., 3, size, size) uint8 -> embeddings (..., E)."""
-        flat = frames.flatten(0, -4)
-        looking = not (self.training or torch.is_grad_enabled())
-        if looking and likes_blocks(flat.device):
-            embedding = self.encoder.at_once(flat)
-        elif looking and flat.device.type == "cpu" and len(flat) > SLICE:
-            encoder = self.encoder.folded()
-            embedding = torch.cat([encoder(part) for part in flat.split(SLICE)])
-        else:
-            embedding = self.encoder(flat)
-        return embedding.unflatten(0, frames.shape[:-3])
+        return self.encoder(frames.flatten(0, -4)).unflatten(0, frames.shape[:-3])
 
     def observe(self, frames: UInt8[Tensor, "B T 3 size size"]) -> Observed:
         """Encodes frames (B, T, 3, size, size) and samples their latents."""
@@ -139,11 +126,7 @@ class WorldModel(nn.Module):
         GMamba reads differences of tokens and normalises them: rounded tokens that are nearly alike would leave noise.
         """
         with float32(latents):
-            one_hot = self.config.latents != "probabilities"
-            if one_hot and sampling.pays(latents, self.codes.variables * self.config.width):
-                return sampling.tokens(self.stem, latents, actions)
-            first = cast(CodeLinear, self.stem[0])
-            return self.stem(first.look(latents.float(), F.one_hot(actions, self.actions).float()))
+            return self.stem(torch.cat([latents.float(), F.one_hot(actions, self.actions).float()], -1))
 
     # What is learned --------------------------------------------------------------------------------------------------
 
@@ -222,46 +205,35 @@ class WorldModel(nn.Module):
         return self.sample(self.prior(hidden)).flatten(-2)
 
     def predict_states(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N F"]:
-        """States [z, h] (N, Z + D) whose latents are predicted from their hidden states (N, D).
+        """States [z, h] (N, Z + D) whose latents are predicted from their hidden states (N, D)."""
+        return torch.cat([self.predict(hidden), hidden], -1)
 
-        Where that is faster they are rounded once, as all products that read them would do; codes lose nothing by it.
-        """
-        if self.sample is one_hot_sample and sampling.pays(hidden, self.features):
-            return sampling.states(self.prior.logits(hidden), hidden, self.prior.shape, self.prior.share)
-        states = torch.cat([self.predict(hidden), hidden], -1)
-        rounded = self.config.latents != "probabilities" and likes_rounded(states.device)
-        return states.to(precision(states)) if rounded else states
-
-    def imagine(
-        self, policy: Policy, context: Context, horizon: int, memory: str = "window", by: Dreaming | None = None
-    ) -> Rollout:
-        """Dreams of `horizon` steps (paper Algorithm 1, lines of "imagination").
+    def imagine(self, policy: Policy, context: Context, horizon: int, memory: str = "window") -> Rollout:
+        """Imagined rollouts of `horizon` steps (paper Algorithm 1, lines of "imagination").
 
         Args:
             policy: states [z, h] (N, Z + D) -> actions (N,).
             context: N contexts of L steps.
             horizon: H.
             memory: ``window`` or ``recurrent``.
-            by: compiled functions, if the caller has them.
         """
-        begin, step, outcome = by or Dreaming(self.begin, self.step, self.outcome)
-        past, state = begin(context, memory)
+        past, state = self.begin(context, memory)
         trail, actions = [state], []
         for _ in range(horizon):
-            action, state = step(policy, past, state)
+            action, state = self.imagine_step(policy, past, state)
             trail.append(state)
             actions.append(action)
-        states = torch.stack(trail, 1)
-        # What the actions brought changes no dream: it is read off all of them at once.
-        rewards, terminations = outcome(states[:, 1:, self.latent :])
+        states = torch.stack(trail, 1)  # (N, H + 1, Z + D)
+        # What the actions brought changes no rollout: it is read off all of them at once.
+        rewards, terminations = self.outcome(states[:, 1:, self.latent :])
         return Rollout(states, torch.stack(actions, 1), rewards, terminations)
 
     def begin(self, context: Context, kind: str) -> tuple[ImaginationMemory, Tensor]:
-        """A memory that has read the context, and the first dreamt states [z, h] (N, Z + D)."""
+        """A memory that has read the context, and the first imagined states [z, h] (N, Z + D)."""
         past = self.remember(context, kind)
         return past, self.predict_states(past.hidden)
 
-    def step(self, policy: Policy, past: ImaginationMemory, state: Tensor) -> tuple[Tensor, Tensor]:
+    def imagine_step(self, policy: Policy, past: ImaginationMemory, state: Tensor) -> tuple[Tensor, Tensor]:
         """One imagined step from states (N, Z + D): the actions (N,) taken there, and the next states."""
         action = policy(state)
         hidden = past.read(self.tokens(state[:, : self.latent], action))

@@ -32,7 +32,7 @@ class BatchNormReLU(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """With fewer passes where that is faster."""
-        if not (self.training and pays(x)):
+        if not (self.training and supported(x)):
             return F.relu(super().forward(x), inplace=True)
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         assert self.momentum is not None
@@ -46,7 +46,7 @@ class BatchNormReLU(nn.BatchNorm2d):
         return y
 
 
-def pays(x: Tensor) -> bool:
+def supported(x: Tensor) -> bool:
     """Whether training on these pictures is faster so: where things are compiled, from some size on."""
     compiled = torch.compiler.is_compiling() and torch.is_grad_enabled()
     return compiled and has_kernels(x.device) and x.numel() >= LARGE

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.ops import image_conv
+from glamkit.ops.functional import picture_error, pictures
 from glamkit.ops.precision import precision
 
 
@@ -21,14 +22,9 @@ def blocks(x: Tensor, spare: int, margin: int = 0) -> Tensor:
     return F.pixel_unshuffle(F.pad(x, (margin, margin, margin, margin, 0, spare)), 2)
 
 
-def likes_blocks(device: torch.device) -> bool:
+def faster_by_blocks(device: torch.device) -> bool:
     """Whether kernels there want channels by eights; CPUs do not, and on Apple's GPUs nobody has tried."""
     return device.type not in ("cpu", "mps")
-
-
-def shades(x: Tensor) -> Tensor:
-    """Pictures in [0, 1] from frames in uint8, or as they are."""
-    return x.float() / 255 if x.dtype == torch.uint8 else x
 
 
 class HalvingConv2d(nn.Conv2d):
@@ -36,7 +32,7 @@ class HalvingConv2d(nn.Conv2d):
 
     For 3 channels GPUs have slow kernels only. There a kernel of 4 x 4 in steps of 2 is computed as one of 2 x 2 in
     steps of 1 over blocks of 2 x 2 pixels: the same products, of four times the channels. For frames in uint8
-    `pictures` has a kernel of its own.
+    `image_conv` has a kernel of its own.
     """
 
     def __init__(self, channels: int, out: int) -> None:
@@ -49,9 +45,9 @@ class HalvingConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """By a kernel of its own or by blocks where that is faster."""
-        if image_conv.pays(x, self.weight) and self.bias is None:
+        if image_conv.supported(x, self.weight) and self.bias is None:
             return image_conv.halved(x, self.weight, precision(self.weight))
-        return self.in_blocks(x) if likes_blocks(x.device) else super().forward(shades(x))
+        return self.in_blocks(x) if faster_by_blocks(x.device) else super().forward(pictures(x))
 
     def in_blocks(self, x: Tensor) -> Tensor:
         """The same by blocks."""
@@ -59,7 +55,7 @@ class HalvingConv2d(nn.Conv2d):
 
     def as_blocks(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs, in the memory format of fast kernels, and weights for a convolution without padding."""
-        inputs = blocks(shades(x), self.spare, margin=1).contiguous(memory_format=torch.channels_last)
+        inputs = blocks(pictures(x), self.spare, margin=1).contiguous(memory_format=torch.channels_last)
         return inputs, blocks(weight, self.spare)
 
 
@@ -71,7 +67,7 @@ class DoublingConv2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """By blocks where that is faster."""
-        if output_size is None and likes_blocks(x.device):
+        if output_size is None and faster_by_blocks(x.device):
             return self.in_blocks(x, self.out_channels % 2)
         return super().forward(x, output_size)
 
@@ -91,13 +87,13 @@ class DoublingConv2d(nn.ConvTranspose2d):
 
     def error(self, x: Tensor, frames: Tensor) -> Tensor:
         """Squared differences between its outputs and frames / 255, (N, out, 2 H, 2 W) in uint8, summed up: (N,)."""
-        if image_conv.pays(frames, self.weight):
+        if image_conv.supported(frames, self.weight):
             x = x.to(precision(self.weight), memory_format=torch.channels_last)
             return image_conv.errors(x, self.taps(), frames)[0]
-        return F.mse_loss(self(x).float(), frames.float() / 255, reduction="none").sum((-3, -2, -1))
+        return picture_error(self(x), frames)
 
     def taps(self) -> Tensor:
-        """Weights and bias as `pictures.errors` wants them: (4 C + 1, 4 (out + 1))."""
+        """Weights and bias as `image_conv.errors` wants them: (4 C + 1, 4 (out + 1))."""
         assert self.bias is not None
         bias = F.pad(self.bias, (0, 1)).repeat_interleave(4)
         return torch.cat([self.turned(1).permute(2, 3, 1, 0).flatten(0, 2), bias.unsqueeze(0)])

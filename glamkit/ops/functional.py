@@ -9,6 +9,16 @@ from torch import Tensor
 from glamkit.types import Float, Shaped
 
 
+def pictures(frames: Tensor) -> Tensor:
+    """Pictures in [0, 1] from frames in bytes; other numbers stay as they are."""
+    return frames.float() / 255 if frames.dtype == torch.uint8 else frames
+
+
+def picture_error(painted: Tensor, frames: Tensor) -> Tensor:
+    """Squared errors (N,) of pictures (N, 3, H, W), about [0, 1], against frames in bytes, summed over a picture."""
+    return F.mse_loss(painted.float(), pictures(frames), reduction="none").sum((-3, -2, -1))
+
+
 def symlog(x: Tensor) -> Tensor:
     """sign(x) log(1 + |x|): squashes rewards and returns of any size (DreamerV3)."""
     return torch.sign(x) * torch.log1p(x.abs())

@@ -4,8 +4,8 @@
     errors                 the decoder's last one with the squared error of its pictures, which are never written
 
 Three channels leave GPUs waiting for memory: what counts is how often pixels pass through it, and in how many bytes.
-Where Triton is, these are the kernels of `picture_kernels`, which multiply in 16 bits; what stands here is the same in
-torch's own operations, for the rest to be tried on CPUs.
+Where Triton is, these are the kernels of `triton.image_conv`, which multiply in 16 bits; what stands here is the same
+in torch's own operations, for the rest to be tried on CPUs.
 
 Letters: N frames of `colours` x 2 H x 2 W pixels, 0 to 255; beside them pictures of C channels and H x W pixels.
 Painted pictures are cut into blocks of 2 x 2 pixels about the corners of those H x W pixels, (H + 1) (W + 1) of them,
@@ -28,7 +28,7 @@ from glamkit.ops.scan import has_kernels
 WIDEST = 32  # channels that the kernels' tiles are made for; more would not fit every GPU's shared memory
 
 
-def pays(frames: Tensor, weight: Tensor) -> bool:
+def supported(frames: Tensor, weight: Tensor) -> bool:
     """Whether the kernels are for these frames, and weights that map them to channels or channels to them."""
     if not has_kernels(frames.device) or frames.dtype != torch.uint8 or max(weight.shape[:2]) > WIDEST:
         return False

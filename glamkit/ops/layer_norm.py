@@ -22,10 +22,10 @@ PARTS = 1056  # in which a GPU sums up the parameters' gradients: as many progra
 
 def rectified(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     """ReLU of a LayerNorm of x (..., W), for layers to come: where that is faster in x's 16 bits, as they read it."""
-    return _Rectified.apply(x, norm.weight, norm.bias, norm.eps) if pays(x) else F.relu(norm(x))
+    return _Rectified.apply(x, norm.weight, norm.bias, norm.eps) if supported(x) else F.relu(norm(x))
 
 
-def pays(x: Tensor) -> bool:
+def supported(x: Tensor) -> bool:
     """Whether training on x is faster so: compiled, on GPUs, with numbers of 16 bits."""
     trained = torch.compiler.is_compiling() and torch.is_grad_enabled()
     return trained and has_kernels(x.device) and x.dtype.itemsize == 2

@@ -18,9 +18,9 @@ def precision(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-def likes_rounded(device: torch.device) -> bool:
-    """Whether numbers that are kept rounded are read faster: CPUs read them half a register at a time."""
-    return device.type != "cpu"
+def float32(x: Tensor) -> torch.autocast:
+    """Context that keeps autocast away from what needs all digits, on x's device."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 class Rounded(Generic[Module]):

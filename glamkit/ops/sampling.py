@@ -1,12 +1,12 @@
-"""Codes and actions that dreams choose, and what reads them first, each in one kernel for GPUs.
+"""Codes and actions that imagination chooses, and what reads them first, each in one kernel for GPUs.
 
     tokens     a token's first layer: the columns of its weights that codes and action pick, added up and normalised
     states     a latent drawn from the prior's logits, and the hidden state behind it
     actions    the policy from its last hidden layer on: normalised, multiplied and drawn from
 
-Written out these are a dozen kernels of a dreamt step, of which most take as long to start as they do. The numbers are
-those of the formulas, tokens in all of float32's digits, and random ones are drawn as `functional.sample_categorical`
-draws them. There are no gradients. The operations are the kernels of `choice_kernels`, or what stands here where there
+Written out these are a dozen kernels of an imagined step, of which most take as long to start as they do. The numbers
+are those of the formulas, tokens in all of float32's digits. Random ones are drawn as `functional.sample_categorical`
+draws them. There are no gradients. The operations are the kernels of `triton.sampling`, or what stands here where there
 are none.
 
 Letters as in `world_model`; W units of the last hidden layer.
@@ -22,26 +22,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.ops.functional import picked, unimix
-from glamkit.ops.onehot_linear import CodeLinear
-from glamkit.ops.precision import precision
-from glamkit.ops.scan import float32, has_kernels
+from glamkit.ops.precision import float32, precision
+from glamkit.ops.scan import has_kernels
 
 MOST = 2**14  # numbers of a row or a layer that a program keeps in registers
 
 
-def pays(x: Tensor, size: int) -> bool:
+def supported(x: Tensor, size: int) -> bool:
     """Whether that is for x, and as many numbers at a time: where kernels are, and nobody wants gradients."""
     return has_kernels(x.device) and not torch.is_grad_enabled() and size <= MOST
 
 
-def tokens(stem: nn.Sequential, latents: Tensor, actions: Tensor) -> Tensor:
-    """The stem's tokens (..., D) of latents (..., Z) and actions (...).
+def tokens(stem: nn.Sequential, latents: Tensor, actions: Tensor, classes: int) -> Tensor:
+    """The stem's tokens (..., D) of latents (..., Z), with so many classes each, and actions (...).
 
     Latents need not be one-hot, but if they are not, it takes long.
     """
     first, norm, _, last = stem
-    assert isinstance(first, CodeLinear) and isinstance(norm, nn.LayerNorm)
-    read = _tokens(latents, actions, first.weight, norm.weight, norm.bias, first.codes.classes, norm.eps)
+    assert isinstance(first, nn.Linear) and isinstance(norm, nn.LayerNorm)
+    read = _tokens(latents, actions, first.weight, norm.weight, norm.bias, classes, norm.eps)
     return last(read)
 
 

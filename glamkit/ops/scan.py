@@ -6,7 +6,7 @@
 Each is one opaque operation with its own gradient: compilers do not unroll it, nothing but its inputs (and the scan's
 states) is kept for the backward pass, and rows are worked on in slices that stay in a CPU core's cache, which is
 several times faster than passing over memory once for every line of the formula. Sums are taken in a fixed order.
-On CUDA GPUs with Triton the operations are the kernels of `kernels`, see `by_kernels`; elsewhere what stands here.
+On CUDA GPUs with Triton the operations are the kernels of `triton.scan`, see `by_kernels`; elsewhere what stands here.
 
 Letters: N rows, T steps or P places of a window, I inner channels, S states of each channel.
 """
@@ -22,6 +22,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from glamkit.ops.precision import float32
 
 Places = Tensor | tuple[Tensor, ...]  # something for each place of a window, stacked or not
 LOG2_E = math.log2(math.e)
@@ -116,11 +118,6 @@ def _(x: Tensor) -> Tensor:
 
 
 _transposed.register_autograd(lambda _, grad: _transposed(grad))
-
-
-def float32(x: Tensor) -> torch.autocast:
-    """Context that keeps autocast away from the state's products."""
-    return torch.autocast(x.device.type, enabled=False)
 
 
 def _slices(rows: int, size: int, device: torch.device) -> list[slice]:

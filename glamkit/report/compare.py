@@ -82,10 +82,10 @@ class Comparison:
         rows: list[tuple[object, ...]] = [HEADER, ("run", "folder", *(s.run.folder for s in (self.a, self.b)))]
         rows.append(("", "game, preset", *(f"{s.config.env.game}, {s.config.preset}" for s in (self.a, self.b))))
         rows.append(("", "seed", self.a.config.trainer.seed, self.b.config.trainer.seed))
-        for title, found in (("settings", self.settings), ("versions and machine", self.facts)):
-            for place, (name, (ours, theirs)) in enumerate(found.items()):
+        for title, result in (("settings", self.settings), ("versions and machine", self.facts)):
+            for place, (name, (ours, theirs)) in enumerate(result.items()):
                 rows.append(("" if place else title, name, ours, theirs))
-            if not found:
+            if not result:
                 rows.append((title, "no difference", "", ""))
         rows.append(("result", "mean return", *(number(s.score, s.run) for s in (self.a, self.b))))
         rows.append(("", "over seeds", *(spread(s.peers) for s in (self.a, self.b))))
@@ -106,13 +106,13 @@ class Comparison:
             return self.repeated()
         if not self.settings:
             return "But for the seed they are the same experiment: such a difference is the spread between seeds."
-        found = welch(self.a.peers, self.b.peers)
-        if found is None:
+        result = welch(self.a.peers, self.b.peers)
+        if result is None:
             return "Whether they differ beyond the spread between seeds cannot be said: each needs two seeds or more."
-        low, high = found
-        said = f"B minus A is {np.mean(self.b.peers) - np.mean(self.a.peers):+.2f} over seeds, 95 % interval"
+        low, high = result
+        text = f"B minus A is {np.mean(self.b.peers) - np.mean(self.a.peers):+.2f} over seeds, 95 % interval"
         clear = "beyond" if low > 0 or high < 0 else "within"
-        return f"{said} {low:.2f} to {high:.2f}: {clear} the spread between seeds."
+        return f"{text} {low:.2f} to {high:.2f}: {clear} the spread between seeds."
 
     def repeated(self) -> str:
         """Of the same experiment made twice: whether it came out the same."""
@@ -134,14 +134,14 @@ class Comparison:
         base = np.mean(self.a.peers)
         parts = [f"{name} alone: {mean - base:+.2f} ({count(seeds, 'seed')})" for name, (mean, seeds) in alone.items()]
         rest = [name for name in self.settings if name not in alone]
-        said = [f"From A, {'; '.join(parts)}." if parts else f"{len(rest)} settings differ at once."]
+        text = [f"From A, {'; '.join(parts)}." if parts else f"{len(rest)} settings differ at once."]
         if rest:
-            said.append(f"No run beside them changes {' or '.join(rest[:3])} alone.")
-        return " ".join(said)
+            text.append(f"No run beside them changes {' or '.join(rest[:3])} alone.")
+        return " ".join(text)
 
     def one_at_a_time(self) -> dict[str, tuple[float, int]]:
         """Settings for which finished runs differ from A in that one alone: their mean score and how many they are."""
-        found = {}
+        result = {}
         for name in self.settings:
             section, key = name.split(".")
             try:
@@ -150,8 +150,8 @@ class Comparison:
                 continue
             scores = list(seeds_of(config, self.neighbours).values())
             if scores:
-                found[name] = (float(np.mean(scores)), len(scores))
-        return found
+                result[name] = (float(np.mean(scores)), len(scores))
+        return result
 
     def __repr__(self) -> str:
         return repr(self.table())
@@ -160,9 +160,9 @@ class Comparison:
         return self.table()._repr_html_()
 
 
-def changes_of(found: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+def changes_of(result: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
     """Differences of the experiment: not the seed, and not what names the machine only."""
-    return {k: v for k, v in found.items() if k != SEED and not k.startswith("runtime.")}
+    return {k: v for k, v in result.items() if k != SEED and not k.startswith("runtime.")}
 
 
 def same_experiment(one: Config, other: Config) -> bool:
@@ -271,9 +271,9 @@ def why_not(run: Run) -> str:
 
 def spread(scores: Sequence[float]) -> str:
     """Mean, interval and number of the seeds' scores."""
-    found = interval(scores)
+    result = interval(scores)
     if not scores:
         return "-"
-    if found is None:
+    if result is None:
         return "one seed only"
-    return f"{np.mean(scores):.2f}, 95 % interval {found[0]:.2f} to {found[1]:.2f}, {len(scores)} seeds"
+    return f"{np.mean(scores):.2f}, 95 % interval {result[0]:.2f} to {result[1]:.2f}, {len(scores)} seeds"

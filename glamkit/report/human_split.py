@@ -91,11 +91,10 @@ def split_figure(report: Report, narrow: bool = False) -> Picture:
                     label = NAMES[key] if place == 0 else None
                     axes.plot(value, place, marker, ms=5, color=colour, mfc="none", label=label)
         axes.axvline(1, color=GREY, ls="--", lw=1)
-        kind = "agents stand above humans" if side == 0 else "they do not"
-        axes.set_title(f"{counts[side]} games in which {kind}")
-        axes.set(ylim=(len(entries) - 0.5, -0.5), xlabel="human-normalised score, 1 = human")
+        axes.set_title(f"{counts[side]} games {'above' if side == 0 else 'below'} humans")
+        axes.set(ylim=(len(entries) - 0.5, -0.5), xlabel="1 = human")
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
-        axes.set_yticks(range(len(entries)), [entry.name for entry in entries])
+        axes.set_yticks(range(len(entries)), [entry.name for entry in entries], fontsize=7 if narrow else 9)
         if side and not narrow:
             axes.tick_params(labelleft=False)
     handles = dict(zip(*reversed(grid.flat[0].get_legend_handles_labels()), strict=True))

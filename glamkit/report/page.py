@@ -34,14 +34,15 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: 1rem }
 .notes { background: #fff4e0; border-left: 6px solid #D55E00; padding: .6rem 1rem; overflow-wrap: anywhere }
-.scroll { overflow-x: auto } figure { margin: 0 } img { max-width: 100%; height: auto }
+.scroll { overflow-x: auto } figure { margin: 0 } img { max-width: 100%; height: auto } .narrow { display: none }
 table { border-collapse: collapse; font-size: 13px; margin: .5rem 0 }
 caption { caption-side: bottom; text-align: left; color: #555; padding-top: .3rem }
 th, td { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #eee; vertical-align: top }
 th { border-bottom: 2px solid #999 } th.word, td.word { text-align: left }
 td.word { min-width: 6rem; max-width: 22rem; overflow-wrap: anywhere } td.number { white-space: nowrap }
 th:first-child, td:first-child { position: sticky; left: 0; background: #fff }
-@media (max-width: 600px) {
+@media screen and (max-width: 600px) {
+  .wide { display: none } .narrow { display: inline }
   body { margin: .5rem auto; padding: 0 .6rem } ul { padding-left: 1.2rem } table { font-size: 12px }
   th, td { padding: .15rem .35rem } td.word { min-width: 5rem; max-width: 9rem } caption { max-width: 90vw }
 }
@@ -49,7 +50,7 @@ th:first-child, td:first-child { position: sticky; left: 0; background: #fff }
   @page { size: A4 landscape; margin: 10mm } body { max-width: none; margin: 0; padding: 0; font-size: 10px }
   section { break-before: page } section h2 { border: 0; margin-top: 0 } figure { break-inside: avoid }
   figure:not(:last-child) { break-after: page } img { max-height: 160mm; width: auto }
-  .scroll { overflow: visible } table { font-size: 7.5px } th, td { padding: 1px 4px } tr { break-inside: avoid }
+  .scroll { overflow: visible } table { font-size: 9px } th, td { padding: 1px 4px } tr { break-inside: avoid }
   td.word { min-width: 0; max-width: 40mm } th:first-child, td:first-child { position: static }
 }
 """
@@ -75,7 +76,7 @@ class PageSection(NamedTuple):
 PARTS = (
     PageSection(
         "Runs that do not count",
-        "Each was found where you looked for runs, and none is in any number below.",
+        "Each stands where you looked for runs, and none is in any number below.",
         tables=("left_out",),
     ),
     PageSection(
@@ -141,7 +142,7 @@ PARTS = (
 
 def all_tables(report: Report) -> dict[str, MarkupTable]:
     """Every table that has something to say, by its key; parts of a wide one have a number after it."""
-    found = {
+    result = {
         "left_out": tables.left_out_table(report),
         "returns": tables.return_table(report),
         "aggregates": tables.aggregate_table(report),
@@ -154,7 +155,7 @@ def all_tables(report: Report) -> dict[str, MarkupTable]:
         "small": small_table(report),
         "protocols": tables.protocol_table(report),
     }
-    return {name: grid for name, grid in found.items() if grid is not None and grid.rows}
+    return {name: grid for name, grid in result.items() if grid is not None and grid.rows}
 
 
 def of_part(part: PageSection, grids: Mapping[str, MarkupTable]) -> list[MarkupTable]:
@@ -201,8 +202,11 @@ def image(report: Report, key: str) -> str:
     wide, narrow = (FIGURES[key](report, small_screen) for small_screen in (False, True))
     if wide is None or narrow is None:
         return ""
-    source = f'<source media="screen and (max-width: 600px)" srcset="{data(narrow, 144)}">'
-    return f'<figure><picture>{source}<img alt="{escape(wide.alt)}" src="{data(wide, 130)}"></picture></figure>'
+    drawings = "".join(
+        f'<img class="{name}" alt="{escape(picture.alt)}" src="{data(picture, dpi)}">'
+        for name, picture, dpi in (("wide", wide, 130), ("narrow", narrow, 160))
+    )
+    return f"<figure>{drawings}</figure>"
 
 
 def data(picture: Picture, dpi: int) -> str:

@@ -27,7 +27,7 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 LINES = ("-", "--", ":")
 MARKERS = "osD^vPX"
 LOW, HIGH = 0.01, 10.0  # thresholds at which profiles are drawn
-WIDE, NARROW = 11.0, 5.2  # inches: a page, a phone
+WIDE, NARROW = 11.0, 4.2  # inches: a page, a phone
 PANELS = 4  # of curves, side by side
 Groups = Mapping[str, Sequence[Result]]
 
@@ -113,23 +113,23 @@ def profile_figure(report: Report, narrow: bool = False) -> Picture:
 @plotting.style
 def improvement_figure(report: Report, narrow: bool = False) -> Picture | None:
     """Probability of improvement over every method with single runs."""
-    pairs = [(ours, theirs, found) for ours, row in report.improvements.items() for theirs, found in row.items()]
+    pairs = [(ours, theirs, result) for ours, row in report.improvements.items() for theirs, result in row.items()]
     if not pairs:
         return None
     look, several = shown_looks(report), len(report.improvements) > 1
     picture, ((axes,),) = figure(NARROW if narrow else WIDE, 1.2 + (0.22 if narrow else 0.26) * len(pairs))
-    for place, (ours, _, found) in enumerate(pairs):
+    for place, (ours, _, result) in enumerate(pairs):
         colour, _, marker = look[ours]
-        if found.interval is not None:
-            axes.plot(found.interval, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
-        axes.plot(found.value, place, marker, ms=5, color=colour)
+        if result.interval is not None:
+            axes.plot(result.interval, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
+        axes.plot(result.value, place, marker, ms=5, color=colour)
     axes.axvline(0.5, color=GREY, ls="--", lw=1)
     names = [f"{ours} over {theirs}" if several else theirs for ours, theirs, _ in pairs]
     axes.set_yticks(range(len(pairs)), names, fontsize=7 if narrow else 9)
     axes.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(0, 1), xlabel="probability; right of 0.5 it is the better one")
     who = "each" if several else pairs[0][0]
     plotting.heading(picture, f"How likely does a run of {who} beat a run of these on a random game?")
-    ends = [f"{name} {found.value:.2f}" for name, (_, _, found) in zip(names, pairs, strict=True)]
+    ends = [f"{name} {result.value:.2f}" for name, (_, _, result) in zip(names, pairs, strict=True)]
     chosen = [*ends[:3], "...", *ends[-3:]] if len(ends) > 6 else ends
     picture.alt = f"Probability that a run of {who} is better, with intervals: {', '.join(chosen)}."
     return picture
@@ -276,22 +276,22 @@ def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> 
             continue
         log = list(run_log.read(result.run.log_file)) if result.run.log_file.exists() else []
         axes.plot(*plotting.series(log, "evaluation/return"), "D", ms=2.5, color=colour, alpha=0.7)
-    found = summary.curves(outcomes, places)
-    known = ~np.isnan(found).all(0) if len(found) else np.zeros(len(places), bool)
-    axes.plot(places, np.where(known, summary.middle(found), np.nan), color=colour, lw=2, label=name)
-    if known.any() and len(found) > 1:
-        for curve in found:
+    matches = summary.curves(outcomes, places)
+    known = ~np.isnan(matches).all(0) if len(matches) else np.zeros(len(places), bool)
+    axes.plot(places, np.where(known, summary.middle(matches), np.nan), color=colour, lw=2, label=name)
+    if known.any() and len(matches) > 1:
+        for curve in matches:
             axes.plot(places, curve, color=colour, lw=0.7, alpha=0.6)
         axes.autoscale_view()
         limits = axes.get_ylim()  # seeds set the scale: with two of them the interval is as wide as it is uncertain
-        axes.fill_between(places, *band(found), color=colour, alpha=0.15, lw=0)
+        axes.fill_between(places, *band(matches), color=colour, alpha=0.15, lw=0)
         axes.set_ylim(limits)
     elif not known.any():
         axes.text(0.03, 0.9, "no episode ended in training", transform=axes.transAxes, color=GREY, fontsize=8)
     axes.set_xlim(0, max(axes.get_xlim()[1], 1.03 * steps))
 
 
-def band(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def band(result: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(places,) lower and upper end of the t-interval of the mean over seeds (seeds, places); nan below two seeds."""
-    ends = [summary.interval(column[~np.isnan(column)].tolist()) or (np.nan, np.nan) for column in found.T]
+    ends = [summary.interval(column[~np.isnan(column)].tolist()) or (np.nan, np.nan) for column in result.T]
     return np.array([low for low, _ in ends]), np.array([high for _, high in ends])

@@ -138,14 +138,14 @@ class Report:
         """Probability of improvement of the new entries (without any, of the last of `against`) over all others."""
         left = self.new or self.shown[-1:]
         names = [entry.name for entry in left]
-        found: dict[str, dict[str, Improvement]] = {}
+        result: dict[str, dict[str, Improvement]] = {}
         for ours in left:
             for theirs in self.entries.values():
                 shared = set(ours.normal) & set(theirs.normal)
                 if ours.method.single and theirs.method.single and theirs.name not in names and shared:
                     value = aggregates.improvement(ours.normal, theirs.normal, self.repeats)
-                    found.setdefault(ours.name, {})[theirs.name] = value
-        return {name: dict(sorted(row.items(), key=lambda pair: -pair[1].value)) for name, row in found.items()}
+                    result.setdefault(ours.name, {})[theirs.name] = value
+        return {name: dict(sorted(row.items(), key=lambda pair: -pair[1].value)) for name, row in result.items()}
 
     @cached_property
     def sensitivity(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -176,13 +176,13 @@ def read_methods(names: str | Sequence[str]) -> list[str]:
     """
     known = list(atari100k.published())
     if isinstance(names, str):
-        text, found = names.strip(" ,"), []
+        text, result = names.strip(" ,"), []
         while text:
             fitting = [name for name in known if f"{text},".startswith(f"{name},")]
             whole = max(fitting, key=len, default=text.split(",")[0].strip())
-            found.append(whole)
+            result.append(whole)
             text = text[len(whole) :].strip(" ,")
-        names = known if found == ["all"] else found
+        names = known if result == ["all"] else result
     for name in names:
         if name not in known:
             raise GlamkitError(f"unknown method {name!r}; {nearest(name, known)}")

@@ -41,10 +41,10 @@ class Claim(NamedTuple):
 
 def families(report: Report) -> dict[str, list[Claim]]:
     """Methods that have been run by their authors and by others; the authors' own sets come first."""
-    found: dict[str, list[Claim]] = {}
+    result: dict[str, list[Claim]] = {}
     for claim in [*known(report), *printed(report)]:
-        found.setdefault(claim.family, []).append(claim)
-    both = {name: claims for name, claims in found.items() if 0 < sum(c.by == AUTHORS for c in claims) < len(claims)}
+        result.setdefault(claim.family, []).append(claim)
+    both = {name: claims for name, claims in result.items() if 0 < sum(c.by == AUTHORS for c in claims) < len(claims)}
     return {name: sorted(claims, key=lambda claim: claim.by != AUTHORS) for name, claims in sorted(both.items())}
 
 
@@ -77,8 +77,10 @@ def rerun_table(report: Report) -> MarkupTable | None:
         own = next((c for c in claims if c.by == AUTHORS and c.entry and c.entry.method.single), claims[0])
         for claim in claims:
             cells = [number(claim.values[key], claim.intervals.get(key)) for key in SHOWN]
-            found = beaten(own, claim, report.repeats) if claim.by != AUTHORS else None
-            rows.append([family, claim.name, claim.by, *cells, number(found.value, found.interval) if found else NONE])
+            result = beaten(own, claim, report.repeats) if claim.by != AUTHORS else None
+            rows.append(
+                [family, claim.name, claim.by, *cells, number(result.value, result.interval) if result else NONE]
+            )
     header = ["method", "set", "run by", *(NAMES[key] for key in SHOWN), "own beats re-run"]
     caption = (
         "Own numbers and re-runs by others. Last column: the probability that a run of the authors beats a run of the "
@@ -95,11 +97,11 @@ def rerun_figure(report: Report, narrow: bool = False) -> Picture | None:
         report: with the methods.
         narrow: for the width of a phone.
     """
-    found = families(report)
-    if not found:
+    result = families(report)
+    if not result:
         return None
-    claims = [claim for family in found.values() for claim in family]
-    starts = [sum(len(family) for family in list(found.values())[:n]) for n in range(len(found))]
+    claims = [claim for family in result.values() for claim in family]
+    starts = [sum(len(family) for family in list(result.values())[:n]) for n in range(len(result))]
     wide, high = (NARROW, 1.1 + 0.75 * len(claims)) if narrow else (WIDE, 1.3 + 0.26 * len(claims))
     picture, grid = figure(wide, high, *((3, 1) if narrow else (1, 3)))
     for axes, key in zip(grid.flat, SHOWN, strict=True):
@@ -115,18 +117,18 @@ def rerun_figure(report: Report, narrow: bool = False) -> Picture | None:
         axes.set_title(NAMES[key] if key == "iqm" else NAMES[key].capitalize())
         axes.set(ylim=(len(claims) - 0.5, -0.5), xlabel="1 = human")
         axes.set_xlim(left=0)
-        axes.set_yticks(range(len(claims)), [claim.name for claim in claims])
+        axes.set_yticks(range(len(claims)), [claim.name for claim in claims], fontsize=7 if narrow else 9)
         if axes is not grid.flat[0] and not narrow:
             axes.tick_params(labelleft=False)
     plotting.heading(picture, "Blue: the authors' own numbers. Orange: re-runs by others. Bars: 95 % intervals")
-    picture.alt = "Mean, median and IQM of methods by their authors and by others. " + gaps(found)
+    picture.alt = "Mean, median and IQM of methods by their authors and by others. " + gaps(result)
     return picture
 
 
-def gaps(found: Mapping[str, list[Claim]]) -> str:
+def gaps(result: Mapping[str, list[Claim]]) -> str:
     """The medians of each method, in words."""
     parts = []
-    for family, claims in found.items():
+    for family, claims in result.items():
         values = [f"{value:.3f} by {claim.by}" for claim in claims if (value := claim.values["median"]) is not None]
         parts.append(f"{family}: {', '.join(values)}")
     return f"Medians: {'; '.join(parts)}."

@@ -77,10 +77,10 @@ def find(paths: Sequence[str | Path]) -> list[Path]:
     Raises:
         GlamkitError: there is no such folder or file.
     """
-    found: dict[Path, None] = {}
+    result: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_file() and path.suffix == ".json":
-            found[path] = None
+            result[path] = None
             continue
         if not path.is_dir():
             raise GlamkitError(
@@ -90,8 +90,8 @@ def find(paths: Sequence[str | Path]) -> list[Path]:
         # A folder that looks like a run but lacks its config is half a run, and is named as such.
         halves = {file.parent for name in ("metrics.jsonl", "evaluation.json") for file in path.rglob(name)}
         here += sorted(half for half in halves if not (half / "config.json").exists())
-        found |= dict.fromkeys(here or sorted(path.glob("*-seed*.json")))
-    return list(found)
+        result |= dict.fromkeys(here or sorted(path.glob("*-seed*.json")))
+    return list(result)
 
 
 def collect(paths: Sequence[str | Path]) -> tuple[list[Result], list[LeftOut]]:

@@ -37,15 +37,15 @@ def score_table(results: Sequence[Result]) -> MarkupTable:
         raise GlamkitError("none of these runs is of an Atari 100k game; the table compares those alone.")
     rows, means = [], []
     for game in games:
-        found = sorted((result for result in results if result.game == game), key=lambda result: result.seed)
-        normal = float(atari100k.normalise({game: np.array([result.score for result in found])})[game].mean())
+        matches = sorted((result for result in results if result.game == game), key=lambda result: result.seed)
+        normal = float(atari100k.normalise({game: np.array([result.score for result in matches])})[game].mean())
         others = {name: published(name, game) for name in BESIDE.values()}
         best = strongest(game)
         means.append([normal, *others.values(), published(best, game)])
         unit = atari100k.games()[game]
-        scores = ", ".join(f"{result.score:.1f} ± {error(result.returns):.1f}" for result in found)
+        scores = ", ".join(f"{result.score:.1f} ± {error(result.returns):.1f}" for result in matches)
         shown = [f"{value:.2f}" for value in means[-1]]
-        hours = ", ".join(f"{result.training().seconds / 3600:.1f}" for result in found)
+        hours = ", ".join(f"{result.training().seconds / 3600:.1f}" for result in matches)
         row = [game, scores, f"{unit.random:,g}", f"{unit.human:,g}", *shown[:-1], f"{shown[-1]} {best}", hours]
         rows.append(row)
     total = [f"{value:.2f}" for value in np.mean(means, axis=0)]

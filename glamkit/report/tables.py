@@ -155,9 +155,9 @@ def suspect_table() -> MarkupTable | None:
 def improvement_table(report: Report) -> MarkupTable | None:
     """Probability of improvement with intervals."""
     rows = [
-        [ours, theirs, number(found.value, found.interval), str(found.games)]
+        [ours, theirs, number(result.value, result.interval), str(result.games)]
         for ours, table in report.improvements.items()
-        for theirs, found in table.items()
+        for theirs, result in table.items()
     ]
     caption = "Probability that a run of the first beats a run of the second on a random game; 0.5 is no difference."
     return MarkupTable(["method", "over", "probability", "games"], rows, caption, 2) if rows else None

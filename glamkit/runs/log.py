@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +18,6 @@ from torch import Tensor
 from glamkit.errors import GlamkitError, reason
 from glamkit.runs.files import read_bytes
 
-TAIL = 65_536  # bytes in which the end of a line is looked for, from the back
 logger = logging.getLogger(__name__)
 
 
@@ -65,56 +65,53 @@ class Means:
 
 
 class Log:
-    """``metrics.jsonl`` of a run: appended line by line, cut back to a checkpoint's length on resume."""
+    """``metrics.jsonl`` of a run: appended line by line, cut back to a checkpoint's length on resume.
+
+    Attributes:
+        checksum: CRC-32 of what was written so far.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.checksum = path, 0
 
     @property
     def size(self) -> int:
         """Bytes written so far."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def cut(self, size: int) -> None:
+    def cut(self, size: int, checksum: int | None = None) -> None:
         """Forgets what was written after `size` bytes: lines that a resumed run will write again.
 
-        Where lines before that are gone, it says so in the program's log. The rest stays, as whole lines.
+        Where lines before that are gone or changed, it says so in the program's log. The rest stays, as whole lines.
+
+        Args:
+            size: bytes that count.
+            checksum: of these bytes; None where nobody knows it.
         """
-        there = self.size
-        if there > size:
-            with self._open("r+b") as file:
-                file.truncate(size)
-        whole = self._whole_lines()
-        if there < size or whole < size:
+        data = b""
+        if self.path.exists():
+            with self._open("rb") as file:
+                data = file.read()
+        whole = data[: data.rfind(b"\n", 0, size) + 1]
+        self.checksum = zlib.crc32(whole)
+        if len(whole) < size:
             logger.warning(
                 "%s holds %s of the %s bytes that the checkpoint counts on: lines are missing, and what reads the log "
-                "will not see them.", self.path, f"{min(whole, size):,}", f"{size:,}",
+                "will not see them.", self.path, f"{len(whole):,}", f"{size:,}",
             )  # fmt: skip
-            if whole < self.size:
-                with self._open("r+b") as file:
-                    file.truncate(whole)
-
-    def _whole_lines(self) -> int:
-        """Bytes up to the end of the last whole line; what follows would spoil the next line that is written."""
-        try:
-            with self.path.open("rb") as file:
-                position = self.size
-                while position:
-                    first = max(position - TAIL, 0)
-                    file.seek(first)
-                    end = file.read(position - first).rfind(b"\n")
-                    if end >= 0:
-                        return first + end + 1
-                    position = first
-        except OSError:
-            pass
-        return 0
+        elif checksum not in (None, self.checksum):
+            logger.warning("%s is not what the run wrote: lines were changed since the checkpoint.", self.path)
+        if len(whole) < len(data):
+            with self._open("r+b") as file:
+                file.truncate(len(whole))
 
     def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
         """Appends one line; numbers that are not finite become null, as JSON has no word for them."""
         plain = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
         with self._open("ab") as file:
-            file.write(json.dumps({"step": step, "kind": kind, **plain}).encode() + b"\n")
+            line = json.dumps({"step": step, "kind": kind, **plain}).encode() + b"\n"
+            file.write(line)
+        self.checksum = zlib.crc32(line, self.checksum)
 
     def sync(self) -> None:
         """Has what was written put on the disk, before a checkpoint counts on it."""

@@ -117,8 +117,11 @@ class Machine:
                 torch.use_deterministic_algorithms(True, warn_only=True)
             else:
                 torch.backends.cudnn.benchmark = True  # shapes stay the same: a search is worth its time
-        self.compiles = _resolve_compile(config.compile, self.device, updates)
-        self.recorder = Recorder(self.device) if self.device.type == "cuda" and config.record else None
+        plain = config.accelerate == "off"
+        choice = "off" if plain and config.compile == "auto" else config.compile
+        self.compiles = _resolve_compile(choice, self.device, updates)
+        recorded = self.device.type == "cuda" and config.record and not plain
+        self.recorder = Recorder(self.device) if recorded else None
         self.kernel = "glamkit" if config.deterministic else config.kernel
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """Runs to be made, and where each one is: read from its folder alone, so that any machine that sees it can say.
 
 job.json     who works on a run: state, attempt, host, process, a beat of the clock, and the error that ended it
-errors.txt   what its process said when it failed
+errors.txt   what its process wrote when it failed
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class JobProgress(NamedTuple):
     Attributes:
         state: one of `STATES`; ``cut`` is a run that was begun and that nobody works on.
         step: agent steps that its log has reached, of `total`.
-        speed: agent steps per second with updates, as it last said; 0 while that is not known.
+        speed: agent steps per second with updates, as it last wrote; 0 while that is not known.
         score: mean return of the final evaluation, if there is one.
         record: who works on it, or did.
         work: agent steps with updates that are left, see `Job.work`.
@@ -156,7 +156,7 @@ class Job(NamedTuple):
         """Whether the run was made, and its score measured, by the settings that are wanted now."""
         try:
             return not {key for key in self.run.changes(self.config) if key not in (*IDLE, *UNSCORED)}
-        except GlamkitError:  # another experiment: whoever would run it is told
+        except GlamkitError:  # another experiment: an error for whoever would run it
             return True
 
     def progress(self) -> JobProgress:

@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from glamkit import notebook
-from glamkit.config import Config, add_once, coerce, parse_overrides, read_seeds
+from glamkit.config import Config, add_once, coerce, game_name, parse_overrides, read_seeds
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import resolve_game
 from glamkit.errors import GlamkitError, nearest
@@ -87,14 +87,17 @@ def make(
         GlamkitError: an unknown game, preset, setting or name, or none; nothing has been written then.
     """
     common, named = read_settings("overrides", overrides), read_variants(variants)
-    entries = []
+    entries, same = list[PlannedRun](), dict[Config, str]()
     given = seeds if isinstance(seeds, (str, int, list, tuple)) else str(seeds)
     for seed in read_seeds(given):  # seed by seed, so that variants and games can be compared as soon as possible
         for game, short in read_games(games).items():
             for name, changes in named.items():
                 place = f"{short}/{name}-seed{seed}" if name else f"{short}/seed{seed}"
                 entry = PlannedRun(place, game, preset, seed, env_steps, together(common, name, changes))
-                check(entry.config(), name)
+                config = entry.config()
+                check(config, name)
+                if (other := same.setdefault(config, name)) != name:
+                    raise GlamkitError(f"variants {other!r} and {name!r} are one and the same; leave one out.")
                 entries.append(entry)
     return SweepPlan(resolve(folder), entries)
 
@@ -142,10 +145,10 @@ def read_games(games: str | Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     identities: dict[str, str] = {}
     for name in names:
-        game = coerce("games", name, str)
+        game = game_name(coerce("games", name, str))
         identity = resolve_game(game)
         if identity in identities:
-            raise GlamkitError(f"games names {game} twice.")
+            raise GlamkitError(f"games names {name} twice.")
         identities[identity] = found[game] = re.sub(r"[^\w.-]+", "_", re.split(r"[/:]", game)[-1])
     if len(set(found.values())) < len(found):
         raise GlamkitError(
@@ -165,7 +168,7 @@ def read_settings(name: str, given: str | Mapping[str, Any] | None) -> dict[str,
     own = {"env.game": "games", "trainer.seed": "seeds", "trainer.env_steps": "env_steps"}
     for key in flat:
         if key in own:
-            raise GlamkitError(f"{name} sets {key}; in a batch that is said by {own[key]}.")
+            raise GlamkitError(f"{name} sets {key}; in a batch that is set by {own[key]}.")
     return flat
 
 
@@ -187,11 +190,14 @@ def read_variants(given: Mapping[str, Any] | Sequence[str] | None) -> dict[str, 
     else:
         raise GlamkitError(f"variants = {given!r} is no table of names, each with its settings.")
     named: dict[str, dict[str, Any]] = {}
+    taken: dict[str, str] = {}
     for name, changes in pairs:
         if not re.fullmatch(r"[\w.-]{1,60}", name) or name.strip(".") == "":
             raise GlamkitError(f"variant {name!r} is no name for a folder; use letters, digits, dashes and dots.")
         if name in named:
             raise GlamkitError(f"variants names {name!r} twice; give each a name of its own.")
+        if (other := taken.setdefault(name.lower(), name)) != name:
+            raise GlamkitError(f"variants {other!r} and {name!r} would share a folder on many disks; rename one.")
         named[name] = read_settings(f"variants.{name}", changes)
     return named
 

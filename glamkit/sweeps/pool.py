@@ -174,7 +174,7 @@ class Pool:
         return bool(self.waiting or self.running)
 
     def tend(self) -> list[Job]:
-        """Starts what there is room for; returns the jobs that have ended since the last call."""
+        """Starts as many jobs as may run; returns the jobs that have ended since the last call."""
         statuses = [(task, task.process.poll()) for task in self.running]
         self.running = [task for task, status in statuses if status is None]
         ended = [(task, status) for task, status in statuses if status is not None]
@@ -192,7 +192,7 @@ class Pool:
         """Takes in how a process ended."""
         job, errors = task.job, errors_of(task.job)
         if not status and job.notebook:
-            job.errors_file.unlink(missing_ok=True)  # Jupyter's own warnings; what the run said is in its notebook
+            job.errors_file.unlink(missing_ok=True)  # Jupyter's own warnings; what the run wrote is in its notebook
         if not status or self.stopping:
             return
         record = JobRecord.read(job.run.folder)
@@ -278,7 +278,7 @@ def cores() -> int:
 
 
 def errors_of(job: Job) -> list[str]:
-    """What a process said went wrong; an empty file is removed."""
+    """What a process wrote of its failure; an empty file is removed."""
     try:
         text = job.errors_file.read_text(encoding="utf-8", errors="replace")
     except OSError:

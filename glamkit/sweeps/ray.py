@@ -1,7 +1,7 @@
 """Runs on a Ray cluster: Ray queues them and places them on its machines, all of which see the batch's folder.
 
 Each is the same process as on one machine, held by a Ray task. If that task's process is killed, the run notices, saves
-and ends, and is begun again wherever Ray has room.
+and ends, and is begun again wherever Ray has a free machine.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class Cluster:
         try:
             self.ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, ignore_reinit_error=True)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            said = str(error).strip().splitlines()[0]
+            text = str(error).strip().splitlines()[0]
             raise GlamkitError(
-                f"no Ray cluster can be used at {address!r} ({said}); start one with 'ray start --head'."
+                f"no Ray cluster can be used at {address!r} ({text}); start one with 'ray start --head'."
             ) from None
-        found = self.ray.cluster_resources()
-        gpus = found.get("GPU", 0.0) if any(job.config.runtime.device != "cpu" for job in jobs) else 0.0
+        result = self.ray.cluster_resources()
+        gpus = result.get("GPU", 0.0) if any(job.config.runtime.device != "cpu" for job in jobs) else 0.0
         self.needs = {"num_cpus": cpus, "num_gpus": 1 / per_gpu if gpus else 0}
-        places = min(found.get("CPU", 0.0) // cpus, gpus * per_gpu if gpus else ALL)
+        places = min(result.get("CPU", 0.0) // cpus, gpus * per_gpu if gpus else ALL)
         if places < 1:
             raise GlamkitError(f"no machine of the cluster has room for a run of {cpus} CPU cores; lower cpus.")
         self.capacity = limit

@@ -78,24 +78,24 @@ class StatusTable:
         ahead = {job.name for _, job, _ in self.pool.waiting} | {task.job.name for task in self.pool.running}
         for job in self.pool.jobs:
             if job.name not in self.seen or self.seen[job.name].state != "done":
-                found = job.progress()
+                result = job.progress()
                 # Begun by nobody yet, or ended and to be tried again: its process has not come round to say so.
-                again = job.name in ahead and found.state in ("failed", "cut")
-                self.seen[job.name] = found._replace(state="queued") if again else found
+                again = job.name in ahead and result.state in ("failed", "cut")
+                self.seen[job.name] = result._replace(state="queued") if again else result
 
     def show(self, ended: Sequence[Job] = ()) -> None:
         """Tells of runs that have just ended, and of all of them if it is time."""
         for job in [] if self.interactive or self.terminal else ended:
             score = job.score() if job.done() else None
-            said = self.pool.failed.get(job.name, ["failed, and is tried again"])[-1]
-            self.write(f"{job.name}: {said if score is None else f'mean return {score:.2f}'}")
+            text = self.pool.failed.get(job.name, ["failed, and is tried again"])[-1]
+            self.write(f"{job.name}: {text if score is None else f'mean return {score:.2f}'}")
         if ended or time.perf_counter() >= self.next:
             self.look()
             self.draw()
             self.next = time.perf_counter() + self.every
 
     def finish(self, note: str) -> None:
-        """The last state, and what was said by runs that failed."""
+        """The last state, and the errors of runs that failed."""
         self.note = note
         self.look()
         self.draw()
@@ -171,18 +171,18 @@ def rows(seen: Mapping[str, JobProgress]) -> list[tuple[str, ...]]:
 
 def summary(seen: Mapping[str, JobProgress], note: str = "") -> str:
     """``3 of 9 runs done, 2 running, 4 queued  step 900/2,700  12.3 steps/s  2m26s left``."""
-    found = Counter(progress.state for progress in seen.values())
-    counts = [f"{found[state]} {state}" for state in STATES if state != "done" and found[state]]
+    result = Counter(progress.state for progress in seen.values())
+    counts = [f"{result[state]} {state}" for state in STATES if state != "done" and result[state]]
     step, total = (sum(getattr(p, name) for p in seen.values()) for name in ("step", "total"))
-    parts = [", ".join([f"{found['done']} of {len(seen)} runs done", *counts]), f"step {step:,}/{total:,}"]
-    if note or found["done"] == len(seen):
+    parts = [", ".join([f"{result['done']} of {len(seen)} runs done", *counts]), f"step {step:,}/{total:,}"]
+    if note or result["done"] == len(seen):
         return "  ".join([*parts, note or "done"])
-    if not found["running"] and not found["queued"]:  # nobody is at work, so nothing is expected
+    if not result["running"] and not result["queued"]:  # nobody is at work, so nothing is expected
         return "  ".join(parts)
     known = [progress.speed for progress in seen.values() if progress.state == "running" and progress.speed]
     if not known:
         return "  ".join([*parts, "time left: not known yet"])
-    speed = sum(known) / len(known) * found["running"]
+    speed = sum(known) / len(known) * result["running"]
     work = sum(progress.work for progress in seen.values() if progress.state not in ("done", "failed"))
     return "  ".join([*parts, f"{speed:.3g} steps/s", f"{duration(work / speed)} left"])
 
@@ -191,5 +191,5 @@ def html(seen: Mapping[str, JobProgress], note: str = "") -> str:
     """Bar, summary and table."""
     step, total = (sum(getattr(p, name) for p in seen.values()) for name in ("step", "total"))
     bar = f'<progress value="{step}" max="{total}" style="width:100%"></progress>'
-    said = escape(summary(seen, note)).replace("  ", " &nbsp;·&nbsp; ")
-    return f"<div>{bar}<div>{said}</div></div>{notebook.Table(rows(seen))._repr_html_()}"
+    text = escape(summary(seen, note)).replace("  ", " &nbsp;·&nbsp; ")
+    return f"<div>{bar}<div>{text}</div></div>{notebook.Table(rows(seen))._repr_html_()}"

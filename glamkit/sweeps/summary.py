@@ -90,8 +90,8 @@ def curve(outcome: VariantSummary, grid: np.ndarray) -> np.ndarray:
 
 def curves(outcomes: Sequence[VariantSummary], grid: np.ndarray) -> np.ndarray:
     """(seeds, places) of all runs that have ended an episode; nan where one has none yet."""
-    found = [curve(outcome, grid) for outcome in outcomes if len(outcome.returns)]
-    return np.stack(found) if found else np.zeros((0, len(grid)))
+    result = [curve(outcome, grid) for outcome in outcomes if len(outcome.returns)]
+    return np.stack(result) if result else np.zeros((0, len(grid)))
 
 
 def places(env_steps: int) -> np.ndarray:
@@ -107,10 +107,10 @@ def sparkline(values: np.ndarray, low: float, high: float, length: int = 20) -> 
     return "".join(" " if h is None else BARS[min(top, max(0, round(float(h) * top)))] for h in heights)
 
 
-def middle(found: np.ndarray) -> np.ndarray:
+def middle(result: np.ndarray) -> np.ndarray:
     """The mean over seeds (seeds, places) -> (places,), of those that are not nan."""
-    known = ~np.isnan(found)
-    sums, counts = np.where(known, found, 0.0).sum(0), known.sum(0)
+    known = ~np.isnan(result)
+    sums, counts = np.where(known, result, 0.0).sum(0), known.sum(0)
     return np.where(counts, sums / np.maximum(counts, 1), np.nan)
 
 
@@ -170,8 +170,8 @@ def figure(
             left.legend(loc="best")
     for axes in grid[:-1].flat:
         axes.set_xlabel("")
-    said = "Left: mean over seeds, band from the lowest to the highest seed. Right: seeds, mean and 95 % interval"
-    picture.suptitle(f"{title}\n{said}", fontsize=10)
+    text = "Left: mean over seeds, band from the lowest to the highest seed. Right: seeds, mean and 95 % interval"
+    picture.suptitle(f"{title}\n{text}", fontsize=10)
     return picture
 
 
@@ -179,10 +179,10 @@ def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_
     """Mean and range over seeds of each variant's training returns."""
     grid = places(env_steps)
     for colour, (name, outcomes) in zip(COLOURS, groups.items(), strict=False):
-        found = curves(outcomes, grid)
-        known = ~np.isnan(found).all(0) if len(found) else np.zeros(len(grid), bool)
+        result = curves(outcomes, grid)
+        known = ~np.isnan(result).all(0) if len(result) else np.zeros(len(grid), bool)
         if known.any():
-            band = found[:, known]
+            band = result[:, known]
             axes.fill_between(grid[known], np.nanmin(band, 0), np.nanmax(band, 0), color=colour, alpha=0.15, lw=0)
             axes.plot(grid[known], middle(band), color=colour, label=name)
     axes.set_xlim(0, env_steps)

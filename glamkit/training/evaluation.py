@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from glamkit import __version__
 from glamkit.config import Config, EnvConfig, EvaluationConfig, coerce, override
 from glamkit.envs import videos
 from glamkit.envs.registry import OnlyOneError, VectorEnv, is_atari, make_vector
@@ -129,7 +130,7 @@ def card(config: Config, seed: int) -> dict[str, Any]:
         "actions": "the minimal set of the game",
         "score": "undiscounted sum of raw rewards",
         "start": "no past: the first action of an episode is random",
-        "versions": {name: version(name) for name in ("glamkit", "ale-py", "gymnasium")},
+        "versions": {"glamkit": __version__} | {name: version(name) for name in ("ale-py", "gymnasium")},
     }
 
 
@@ -293,6 +294,8 @@ def evaluate_run(
     run, complete = opened.run, opened.step == config.trainer.env_steps
     own = complete and seed == 0 and config.evaluation == opened.config.evaluation
     name = name_of(config.evaluation, opened.step, seed)
+    if config.evaluation.episode_steps != opened.config.evaluation.episode_steps:
+        name += f"-cut-{config.evaluation.episode_steps}"
     path = run.evaluation_file if own else run.folder / "evaluations" / f"{name}.json"
     place = run.folder / "videos" / ("evaluation" if own else f"evaluation-{name}")
     agent, shown = opened.agent.to(machine.device), place if film else None

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glamkit.config import Config
+from glamkit.config import PRESETS, Config, EnvConfig
 from glamkit.envs.pictures import GameFaultError
-from glamkit.envs.registry import LARGEST, Outcome, PixelEnv, make_env
+from glamkit.envs.registry import LARGEST, Outcome, PixelEnv, is_atari, make_env
 from glamkit.errors import GlamkitError, reason
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.world_model import WorldModel
@@ -203,7 +203,7 @@ class BinRange:
     """
 
     def __init__(self, config: Config, means: Means) -> None:
-        self.means, self.discount = means, config.actor_critic.discount
+        self.means, self.discount, self.every = means, config.actor_critic.discount, config.trainer.log_every
         self.limits = {name: getattr(config, name).bin_limit for name in ("world_model", "actor_critic")}
         self.warned: set[str] = set()
         self.steps: list[tuple[float, bool]] = []  # reward and termination of each step of the present episode
@@ -213,8 +213,9 @@ class BinRange:
         reward = float(np.float32(reward))  # as the replay holds it
         self.steps.append((reward, terminated))
         self.compare("reward", reward, "world_model")
-        if ended:
+        if ended or len(self.steps) % self.every == 0:  # a long episode has a return too before its end
             self.compare("return", self.largest_return(), "actor_critic")
+        if ended:
             self.steps = []
 
     def largest_return(self) -> float:
@@ -251,6 +252,15 @@ def wide_enough(value: float) -> float:
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------
+
+
+def note_idle(config: Config) -> None:
+    """Says in the program's log which settings of the game mean nothing in it, though they were given."""
+    table = PRESETS.get(config.preset, {})
+    for key in ("frame_skip", "sticky", "life_loss"):
+        value = getattr(config.env, key)
+        if value != table.get(f"env.{key}", getattr(EnvConfig(), key)) and not is_atari(config.env.game):
+            logger.warning("env.%s = %s means nothing in %s, which is no Atari game.", key, value, config.env.game)
 
 
 def check_memory(config: Config, actions: int, machine: Machine) -> None:
@@ -290,7 +300,7 @@ def _parameters(config: Config, actions: int) -> int:
     try:
         with torch.device("meta"):
             world_model = WorldModel(config.world_model, actions)
-            actor_critic = ActorCritic(config.actor_critic, world_model.features, actions, world_model.codes)
+            actor_critic = ActorCritic(config.actor_critic, world_model.features, actions)
     except (RuntimeError, OverflowError, TypeError, MemoryError, ValueError) as error:
         raise GlamkitError(f"the sizes in world_model and actor_critic cannot be built: {reason(error)}.") from None
     return sum(p.numel() for model in (world_model, actor_critic) for p in model.parameters())

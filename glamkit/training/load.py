@@ -24,6 +24,7 @@ from glamkit.runs.files import read_json
 from glamkit.runs.folder import Run, nearby
 from glamkit.runtime import Machine, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
+from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.checkpoint import ReplayPart, parts, read_part
 from glamkit.training.replay import Replay
 from glamkit.training.shared_runs import locate
@@ -196,14 +197,16 @@ def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
     try:
         actions = state["world_model.stem.0.weight"].shape[1] - latent
         world_model = WorldModel(config.world_model, max(actions, 1))
-        actor_critic = ActorCritic(config.actor_critic, world_model.features, max(actions, 1), world_model.codes)
+        actor_critic = ActorCritic(config.actor_critic, world_model.features, max(actions, 1))
         agent = Agent(config.agent, world_model, actor_critic)
         agent.load_state_dict(state)
     except (AttributeError, LookupError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip().rstrip(".")
         raise GlamkitError(f"the checkpoint in {run.folder} does not fit its config.json ({reason}).") from None
     agent.to(machine.device).eval().requires_grad_(False)
-    agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
+    # The studio picks rows of memories, which pairs of windows do not have.
+    accelerate(agent, machine.device, left_out(config.runtime.accelerate) | {"paired_windows"})
     return agent
 
 

@@ -16,7 +16,6 @@ from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError, reason
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.agent import Agent, RecentSteps
-from glamkit.models.mamba import select_kernel
 from glamkit.models.world_model import Observed, WorldModel
 from glamkit.runs import tensorboard
 from glamkit.runs.folder import Run
@@ -25,6 +24,7 @@ from glamkit.runs.provenance import Provenance
 from glamkit.runs.session import Session
 from glamkit.runtime import Machine, memory_kept, seed_everything
 from glamkit.training import checkpoint, diagnostics, evaluation, guards, snapshots, trainer_state
+from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.replay import Replay
 from glamkit.training.trainer_state import Event
 from glamkit.training.unfinished import EvaluationStoppedError
@@ -47,9 +47,10 @@ class Trainer:
     """
 
     def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
-        self.config, self.run = config, Run(run_dir)
+        self.config, self.run, off = config, Run(run_dir), left_out(config.runtime.accelerate)
         tensorboard.require(config.runtime.tensorboard)
         evaluation.check_protocol(config)
+        guards.note_idle(config)
         self.env = make_env(config.env)
         self.run.check(config, resume)
         self.machine = Machine(config.runtime, config.trainer.updates)
@@ -58,12 +59,12 @@ class Trainer:
         seed_everything(config.trainer.seed)
         with guards.explained(config, self.machine):
             world_model = WorldModel(config.world_model, actions)
-            actor_critic = ActorCritic(config.actor_critic, world_model.features, actions, world_model.codes)
+            actor_critic = ActorCritic(config.actor_critic, world_model.features, actions)
             self.agent = Agent(config.agent, world_model, actor_critic).to(device).eval()
-            self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
             self.replay = Replay(config.replay, image_size, device, config.trainer.seed)
-        self.kernel = select_kernel(self.agent, self.machine.kernel, device)
-        self.phases = Updates(config, self.agent, self.machine)
+        self.kernel = accelerate(self.agent, device, off, self.machine.kernel)
+        self.phases = Updates(config, self.agent, self.machine, off)
         self.optimizers = {
             "world_model": adam(world_model, config.world_model_optimizer),
             "actor_critic": adam(actor_critic, config.actor_critic_optimizer),
@@ -73,8 +74,7 @@ class Trainer:
         self.step, self.saved, self.stored = 0, 0, 0  # agent steps; of the newest checkpoint; in the replay's parts
         self.whole = True  # whether the last step came to its end; half a step must not be saved
         self.bin_range = guards.BinRange(config, self.means)
-        self.episode = {"return": 0.0, "length": 0}
-        self.frame = np.zeros((image_size, image_size, 3), np.uint8)
+        self.episode, self.frame = {"return": 0.0, "length": 0}, np.zeros((image_size, image_size, 3), np.uint8)
         self.clock, self.snapshot_steps = (time.perf_counter(), 0), snapshots.steps_of(config.trainer)
         self.guard = guards.Guard(self.replay, self.run.folder)
         self.crashes = guards.Crashes(config.runtime.env_crashes)
@@ -137,7 +137,7 @@ class Trainer:
         if self.step < max(self.config.trainer.warmup, self.config.imagination.begin):
             actions = torch.randint(self.env.num_actions, (1,), device=self.machine.device)
         else:
-            actions = self.agent.act(self.frame[None], self.past, choose=self.phases.choose)
+            actions = self.phases.player.act(self.frame[None], self.past)
         action = int(actions)
         outcome = self.crashes.attempt(self.env, action)
         if outcome is None:

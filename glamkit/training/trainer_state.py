@@ -36,6 +36,7 @@ def gather(trainer: Any) -> dict[str, Any]:
         "past": trainer.past.state_dict(),
         "means": trainer.means.state_dict(),
         "log_size": trainer.log.size,
+        "log_checksum": trainer.log.checksum,
         "episode": dict(trainer.episode),
         "frame": torch.from_numpy(trainer.frame.copy()),
         "env": trainer.env.clone(),
@@ -58,7 +59,7 @@ def restore(trainer: Any, state: dict[str, Any]) -> None:
     checkpoint.load_replay(trainer.run.replay, trainer.replay)
     trainer.past.load_state_dict(state["past"])
     trainer.means.load_state_dict(state["means"])
-    trainer.log.cut(state["log_size"])
+    trainer.log.cut(state["log_size"], state.get("log_checksum"))  # older runs have none
     trainer.step = trainer.saved = trainer.stored = state["step"]
     trainer.episode, trainer.frame = state["episode"], state["frame"].numpy()
     trainer.clock = (time.perf_counter(), trainer.step)

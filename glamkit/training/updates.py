@@ -6,21 +6,24 @@ along with the batches does so in here, as recordings need it: the averages of B
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple, cast
+import copy
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from glamkit.config import Config, OptimizerConfig
 from glamkit.models import head_metrics
-from glamkit.models.actor_critic import Judging
-from glamkit.models.agent import Agent, Choose
-from glamkit.models.world_model import Dreaming, Observed
+from glamkit.models.agent import Agent
+from glamkit.models.world_model import Observed
 from glamkit.ops.precision import Rounded
 from glamkit.ops.scan import has_kernels
 from glamkit.runtime import Machine
+from glamkit.training.accelerate.rules import WEIGHTS
 from glamkit.types import Batch, Context, Rollout
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Gradient(NamedTuple):
@@ -38,40 +41,49 @@ class Updates:
         config: the experiment.
         agent: on the machine's device.
         machine: where it computes.
+        off: names of acceleration rules that are left out.
     """
 
-    def __init__(self, config: Config, agent: Agent, machine: Machine) -> None:
+    def __init__(self, config: Config, agent: Agent, machine: Machine, off: Collection[str] = ()) -> None:
         self.config, self.agent, self.machine = config, agent, machine
-        model, fuse, record = agent.world_model, machine.fuse, machine.record
+        model, critic, fuse, record = agent.world_model, agent.actor_critic, machine.fuse, machine.record
         looked_up = cast(nn.Linear, model.stem[0]) if has_kernels(machine.device) else None
         unread = model.decoder, model.posterior, model.variation_posterior, model.variation_prior
-        critics = agent.actor_critic.critic, agent.actor_critic.slow_critic
-        self.dreamer = Rounded(agent, machine.precision, (model.stem, *unread, *critics), looked_up)
-        dreamt = self.dreamer.twin.world_model
+        exact = model.stem, *unread, critic.critic, critic.slow_critic
+        precision = torch.float32 if WEIGHTS in off else machine.precision
+        self.imaginer = Rounded(agent, precision, exact, looked_up)
+        twin = self.imaginer.twin.world_model
+        # Rollouts get longer as training goes on: what sees whole ones is compiled for any length.
+        outcome = fuse(twin.outcome, dynamic=True)
+        self.imagining = with_methods(
+            twin, begin=fuse(twin.begin), imagine_step=fuse(twin.imagine_step), outcome=outcome
+        )
         self.observe, self.world_model_loss = fuse(model.observe), fuse(model.loss)
-        # Dreams get longer as training goes on: what sees whole ones is compiled for any length.
-        self.dreaming = Dreaming(fuse(dreamt.begin), fuse(dreamt.step), fuse(dreamt.outcome, dynamic=True))
-        self.context, self.held, self.judging, choose = model.context, head_metrics.experience, None, agent.choose
+        self.context, self.held, self.critic, choose = model.context, head_metrics.experience, critic, agent.choose
         if machine.device.type != "cpu":
             # On CPUs this saves less than compiling costs; and the slices in which contexts are encoded, so that they
             # stay in the cache, would be written out one by one.
             self.context, self.held, choose = fuse(model.context), fuse(self.held), fuse(agent.choose)
-            critic = agent.actor_critic
-            self.judging = Judging(fuse(critic.evaluate_states, dynamic=True), fuse(critic.policy_loss, dynamic=True))
+            judged, loss = fuse(critic.evaluate_states, dynamic=True), fuse(critic.policy_loss, dynamic=True)
+            self.critic = with_methods(critic, evaluate_states=judged, policy_loss=loss)
         self.learn_world, self.encode = record(self._learn_world), record(self._encode)
-        self.usual_choice = record(partial(self._choose, choose))
+        self.usual_choice = record(self._choosing(choose))
+        self.player = with_methods(agent, choose=self.choose)
         self.dream, self.learn_behaviour = record(self._dream), record(self._learn_behaviour)
 
     def choose(self, now: Tensor, frames: Tensor, actions: Tensor, sampled: bool) -> Tensor:
         """Actions in the real game, see `Agent.choose`; recorded for a past of the full length."""
         usual = actions.shape == (1, self.config.agent.context_length)
-        choose = self.usual_choice if usual else partial(self._choose, self.agent.choose)
+        choose = self.usual_choice if usual else self._choosing(self.agent.choose)
         return choose(now, frames, actions, sampled)
 
-    @torch.no_grad()
-    def _choose(self, choose: Choose, *seen: Any) -> Tensor:
-        with self.machine.autocast():
-            return choose(*seen)
+    def _choosing(self, choose: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @torch.no_grad()
+        def chosen(*seen: Any) -> Tensor:
+            with self.machine.autocast():
+                return choose(*seen)
+
+        return chosen
 
     def _learn_world(self, batch: Batch) -> tuple[Observed, Gradient, dict[str, Tensor]]:
         """The gradient of the world model; also what it saw, and what the batch holds."""
@@ -86,24 +98,29 @@ class Updates:
 
     @torch.no_grad()
     def _encode(self, frames: Tensor, actions: Tensor) -> Context:
-        """Real steps, as contexts of dreams."""
+        """Real steps, as contexts of imagined rollouts."""
         with self.machine.autocast():
             return self.context(frames, actions)
 
     @torch.no_grad()
     def _dream(self, context: Context, horizon: int) -> Rollout:
-        """Dreams of `horizon` steps that follow the policy."""
-        dreamer = self.dreamer.renewed()
+        """Imagined rollouts of `horizon` steps that follow the policy."""
+        policy = self.imaginer.renewed().actor_critic.act
         with self.machine.autocast():
-            memory, policy = self.config.imagination.memory, dreamer.actor_critic.act
-            return dreamer.world_model.imagine(policy, context, horizon, memory, self.dreaming)
+            return self.imagining.imagine(policy, context, horizon, self.config.imagination.memory)
 
     def _learn_behaviour(self, rollout: Rollout, progress: Tensor) -> Gradient:
         """The gradient of actor and critic; `progress` as in `ActorCritic.loss`."""
-        model = self.agent.actor_critic
         with self.machine.autocast():
-            loss, metrics = model.loss(rollout, progress, self.judging)
-        return descent(model, loss, metrics, self.config.actor_critic_optimizer.clip)
+            loss, metrics = self.critic.loss(rollout, progress)
+        return descent(self.agent.actor_critic, loss, metrics, self.config.actor_critic_optimizer.clip)
+
+
+def with_methods(module: Module, **methods: Callable[..., Any]) -> Module:
+    """A module that shares everything with another, but for some methods, such as compiled ones."""
+    view = copy.copy(module)
+    vars(view).update(methods)
+    return view
 
 
 def descent(model: nn.Module, loss: Tensor, metrics: dict[str, Tensor], clip: float) -> Gradient:
@@ -111,8 +128,8 @@ def descent(model: nn.Module, loss: Tensor, metrics: dict[str, Tensor], clip: fl
     model.zero_grad(set_to_none=True)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-    told = {**metrics, "gradient_norm": norm, "clipped": (norm > clip).float()}
-    return Gradient(loss.detach(), norm, told)
+    metrics = {**metrics, "gradient_norm": norm, "clipped": (norm > clip).float()}
+    return Gradient(loss.detach(), norm, metrics)
 
 
 def adam(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:

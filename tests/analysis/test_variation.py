@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from glamkit.analysis.variation.lens import QUANTITIES, Lens
 from glamkit.analysis.variation.metrics import Forecast, ScreenForecast, Shares
 from glamkit.config import ImaginationConfig, ReplayConfig, RuntimeConfig, preset
 from glamkit.errors import GlamkitError
-from glamkit.models.sequence_model import ImaginationMemory, ProjectedToken
+from glamkit.models.sequence_model import ImaginationMemory
 from glamkit.models.world_model import Observed, WorldModel
 from glamkit.runtime import Machine
 from glamkit.training.replay import Replay
@@ -48,10 +47,11 @@ class ChangeAgo(nn.Module):
 
     def __init__(self, steps: int) -> None:
         super().__init__()
-        self.blocks = SimpleNamespace(
-            prepare=lambda change: ProjectedToken(change, None), last=lambda changes: changes[-1 - steps].token
-        )
-        self.out = nn.Identity()
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        changes = x[:, 1:] - x[:, :-1]
+        return changes[:, : changes.shape[1] - self.steps]
 
 
 class Remembers(ImaginationMemory):

@@ -16,6 +16,7 @@ from glamkit.bench.plain import PlainTrainer, plain_copy
 from glamkit.config import preset
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.world_model import Context, WorldModel
+from glamkit.training.accelerate import accelerate
 from glamkit.training.replay import Batch
 from glamkit.types import Rollout
 
@@ -41,7 +42,9 @@ CASES = {
 def model(request: pytest.FixtureRequest) -> WorldModel:
     torch.manual_seed(0)
     config = preset("debug", f"world_model.width=32 {request.param}")
-    return WorldModel(config.world_model, 5)
+    model = WorldModel(config.world_model, 5)
+    accelerate(model, torch.device("cpu"))
+    return model
 
 
 def test_the_loss_and_its_gradients(model: WorldModel) -> None:

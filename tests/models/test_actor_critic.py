@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from glamkit.config import ActorCriticConfig, preset
-from glamkit.models.actor_critic import ActorCritic, Judging, ReturnRange
+from glamkit.models.actor_critic import ActorCritic, ReturnRange
 from glamkit.models.world_model import WorldModel
 from glamkit.ops.functional import lambda_return, two_hot_loss
+from glamkit.training.updates import with_methods
 from glamkit.types import Context, Rollout
 
 A, F, N, H = 3, 10, 6, 5
@@ -91,7 +92,8 @@ def test_the_loss_s_parts_may_be_somebody_else_s_and_progress_a_tensor() -> None
         return lambda *given: called.append(name) or getattr(other, name)(*given)
 
     plain, parts = net.loss(rollout, 0.25)
-    loss, same = other.loss(rollout, torch.tensor(0.25), Judging(noted("evaluate_states"), noted("policy_loss")))
+    view = with_methods(other, evaluate_states=noted("evaluate_states"), policy_loss=noted("policy_loss"))
+    loss, same = view.loss(rollout, torch.tensor(0.25))
     assert called == ["evaluate_states", "policy_loss"]
     assert loss.item() == pytest.approx(plain.item(), rel=1e-6)
     assert {name: value.item() for name, value in same.items()} == pytest.approx(

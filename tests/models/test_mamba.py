@@ -1,6 +1,8 @@
-"""The Mamba block: four ways to run it, one result; and the scan's hand-written gradients."""
+"""The Mamba block: four ways to run it, one result, plain and accelerated; and the scan's hand-written gradients."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,7 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glamkit.errors import GlamkitError
-from glamkit.models.mamba import Mamba, available_kernels, select_kernel, selective_scan
+from glamkit.models.mamba import Mamba
+from glamkit.ops.scan import selective_scan
+from glamkit.training.accelerate import accelerate, available_kernels, select_kernel
+from glamkit.training.accelerate.scans import FusedMamba
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +29,12 @@ def lively(width: int = 16, state: int = 4, conv: int = 4) -> Mamba:
         block.A_log.add_(0.2 * torch.randn_like(block.A_log))
         block.D.uniform_(0.5, 1.5)
         block.x_proj.weight.mul_(3)
+    return block
+
+
+def fast(block: Mamba) -> Mamba:
+    """The same block, accelerated."""
+    accelerate(block, block.D.device)
     return block
 
 
@@ -85,6 +96,7 @@ def test_initialisation_is_that_of_mamba_ssm() -> None:
 def test_forward_is_the_paper_s_block(steps: int, conv: int) -> None:
     block, x = lively(conv=conv), torch.randn(2, steps, 16)
     assert torch.allclose(block(x), plain_block(block, x), atol=1e-5)
+    assert torch.allclose(fast(block)(x), plain_block(block, x), atol=1e-5)
 
 
 def test_a_later_token_changes_nothing_before_it() -> None:
@@ -98,13 +110,13 @@ def test_a_later_token_changes_nothing_before_it() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 4, 7])
 def test_windows_are_an_explicit_loop_over_forward(size: int) -> None:
-    block, x = lively(), torch.randn(2, 9, 16)
+    block, x = fast(lively()), torch.randn(2, 9, 16)
     loop = torch.stack([block(x[:, end - size : end])[:, -1] for end in range(size, 10)], 1)
     assert torch.allclose(block.windows(x, size), loop, atol=1e-5)
 
 
 def test_windows_have_the_loop_s_gradients() -> None:
-    block, x = lively(), torch.randn(2, 7, 16)
+    block, x = fast(lively()), torch.randn(2, 7, 16)
     weight = torch.randn(2, 4, 16)
     loop = torch.stack([block(x[:, end - 4 : end])[:, -1] for end in range(4, 8)], 1)
     wanted = torch.autograd.grad((loop * weight).sum(), list(block.parameters()))
@@ -113,12 +125,13 @@ def test_windows_have_the_loop_s_gradients() -> None:
 
 
 def test_last_is_forward_s_last() -> None:
-    block, x = lively(), torch.randn(3, 6, 16)
-    assert torch.allclose(block.last(list(block.project(x).unbind(1))), block(x)[:, -1], atol=1e-5)
+    block, x = fast(lively()), torch.randn(3, 6, 16)
+    assert torch.allclose(block.last(list(block.in_proj(x).unbind(1))), block(x)[:, -1], atol=1e-5)
 
 
-def test_steps_are_the_scan() -> None:
-    block, x = lively(), torch.randn(3, 9, 16)
+@pytest.mark.parametrize("prepare", [lambda block: block, fast], ids=["plain", "accelerated"])
+def test_steps_are_the_scan(prepare: Callable[[Mamba], Mamba]) -> None:
+    block, x = prepare(lively()), torch.randn(3, 9, 16)
     state, outputs = block.start(3), []
     for token in x.unbind(1):
         output, state = block.step(token, state)
@@ -158,7 +171,7 @@ def test_compilers_are_told_the_truth_about_the_scan(channels_first: bool) -> No
 
 
 def test_all_paths_agree_under_autocast_and_keep_the_scan_in_float32() -> None:
-    block, x = lively(), torch.randn(2, 6, 16)
+    block, x = fast(lively()), torch.randn(2, 6, 16)
     exact = block(x)
     with torch.autocast("cpu", torch.bfloat16):
         state = block.start(2)
@@ -171,12 +184,13 @@ def test_all_paths_agree_under_autocast_and_keep_the_scan_in_float32() -> None:
 
 
 def test_kernels_are_chosen_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    block = Mamba(16)
-    assert select_kernel(block, "auto", torch.device("cpu")) == block.kernel == "glamkit"
+    block, there = fast(Mamba(16)), {"glamkit": "", "mamba-ssm": ""}
+    assert select_kernel(block, "auto", torch.device("cpu")) == "glamkit" and not isinstance(block, FusedMamba)
     with monkeypatch.context() as patch:
-        patch.setattr("glamkit.models.mamba.available_kernels", lambda: {"glamkit": "", "mamba-ssm": ""})
-        assert select_kernel(block, "auto", torch.device("cuda")) == block.kernel == "glamkit"
-        assert select_kernel(block, "mamba-ssm", torch.device("cuda")) == block.kernel == "mamba-ssm"
+        patch.setattr("glamkit.training.accelerate.scans.available_kernels", lambda: there)
+        assert select_kernel(block, "auto", torch.device("cuda")) == "glamkit" and not isinstance(block, FusedMamba)
+        assert select_kernel(block, "mamba-ssm", torch.device("cuda")) == "mamba-ssm"
+        assert type(block).scan is FusedMamba.scan
     with pytest.raises(GlamkitError, match=r"runtime\.kernel = 'mamba-ssm' cannot be used"):
         select_kernel(block, "mamba-ssm", torch.device("cpu"))
 
@@ -187,9 +201,9 @@ def test_mamba_ssm_s_kernel_agrees_with_ours() -> None:
     if reason:
         pytest.skip(f"mamba-ssm does not load here: {reason}")
     device = torch.device("cuda")
-    ours, theirs = lively(64, 16).to(device), Mamba(64).to(device)
+    ours, theirs = fast(lively(64, 16).to(device)), Mamba(64).to(device)
     theirs.load_state_dict(ours.state_dict())
-    assert select_kernel(theirs, "mamba-ssm", device) == theirs.kernel == "mamba-ssm"
+    assert select_kernel(theirs, "mamba-ssm", device) == "mamba-ssm" and isinstance(theirs, FusedMamba)
     x = torch.randn(4, 68, 64, device=device)
     weight = torch.randn_like(x)
     results = []

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from glamkit.bench.plain import PlainWorldModel
 from glamkit.config import WorldModelConfig
-from glamkit.models import networks
-from glamkit.models.networks import Decoder, Encoder, OutputLinear
+from glamkit.models.networks import Decoder, Encoder
 from glamkit.models.world_model import WorldModel
 from glamkit.ops.conv import DoublingConv2d, HalvingConv2d, blocks
-from glamkit.ops.onehot_linear import Codes
+from glamkit.training.accelerate import accelerate, layers
+from glamkit.training.accelerate.frames import FrameEncoder
+from glamkit.training.accelerate.layers import SpareOutputs
 
 KINDS = [HalvingConv2d, DoublingConv2d]
 
@@ -56,10 +58,16 @@ def test_errors_are_squares_of_differences(channels_last: bool, out: int, height
     close(*gradients, 1e-5)
 
 
-def evaluated() -> tuple[Encoder, Tensor]:
+def as_on_gpus(net: nn.Module) -> Any:
+    """The same with what GPUs have in its place."""
+    accelerate(net, torch.device("meta"))
+    return net
+
+
+def evaluated() -> tuple[FrameEncoder, Tensor]:
     """An encoder whose averages are not those it starts with, and frames."""
     torch.manual_seed(0)
-    encoder, frames = Encoder((8, 16, 24)), torch.rand(5, 3, 32, 32)
+    encoder, frames = as_on_gpus(Encoder((8, 16, 24))), torch.rand(5, 3, 32, 32)
     with torch.no_grad():
         for norm in (part for part in encoder if isinstance(part, nn.BatchNorm2d)):
             nn.init.uniform_(norm.weight, 0.5, 2), nn.init.uniform_(norm.bias, -1, 1)
@@ -71,11 +79,12 @@ def evaluated() -> tuple[Encoder, Tensor]:
 def test_layers_at_once_make_no_difference() -> None:
     encoder, frames = evaluated()
     with torch.no_grad():
-        close([encoder.at_once(frames)], [encoder(frames)], 1e-6)
+        plain = Encoder.forward
+        close([encoder.at_once(frames)], [plain(encoder, frames)], 1e-6)
         with torch.autocast("cpu", torch.bfloat16):
             rounded = encoder.at_once(frames)
             assert rounded.dtype == torch.bfloat16
-            close([rounded], [encoder(frames)], 2e-2)
+            close([rounded], [plain(encoder, frames)], 2e-2)
             traced = torch.compile(encoder.at_once, backend="eager", fullgraph=True)
             assert torch.equal(traced(frames), rounded)
 
@@ -85,7 +94,7 @@ def test_layers_at_once_make_no_difference() -> None:
 def test_layers_at_once_on_a_gpu(precision: torch.dtype, within: float) -> None:
     encoder, frames = evaluated()
     with torch.no_grad():
-        expected = encoder(frames)
+        expected = Encoder.forward(encoder, frames)
         encoder, frames = encoder.cuda(), frames.cuda()
         with torch.autocast("cuda", precision, enabled=precision != torch.float32):
             close([encoder.at_once(frames)], [expected], within)
@@ -113,7 +122,7 @@ def test_cpus_go_the_plain_way_and_others_by_blocks(kind: type, monkeypatch: pyt
 
 @pytest.mark.parametrize("channels", [(4, 8, 8), (4, 6, 8, 8)])
 def test_only_the_convolutions_with_few_channels_are_special(channels: tuple[int, ...]) -> None:
-    encoder, decoder, size = Encoder(channels), Decoder(Codes(5, 1), channels), 4 * 2 ** len(channels)
+    encoder, decoder, size = as_on_gpus(Encoder(channels)), as_on_gpus(Decoder(5, channels)), 4 * 2 ** len(channels)
     assert [isinstance(layer, HalvingConv2d) for layer in encoder].index(True) == 0
     assert [isinstance(layer, DoublingConv2d) for layer in decoder].index(True) == len(decoder) - 1
     assert sum(isinstance(layer, (HalvingConv2d, DoublingConv2d)) for layer in [*encoder, *decoder]) == 2
@@ -122,9 +131,10 @@ def test_only_the_convolutions_with_few_channels_are_special(channels: tuple[int
         assert decoder.to(device)(torch.rand(2, 5, device=device)).shape == (2, 3, size, size)
 
 
-def test_the_reference_has_torch_s_own_convolutions_and_the_same_names() -> None:
+def test_models_have_torch_s_own_convolutions_and_accelerated_ones_the_same_names() -> None:
     config = WorldModelConfig(channels=(4, 6, 8), variables=3, classes=3, width=32, state=8, bins=41)
-    fast, plain = WorldModel(config, 3), PlainWorldModel(config, 3)
+    fast, plain = as_on_gpus(WorldModel(config, 3)), WorldModel(config, 3)
+    assert type(fast.encoder[0]) is HalvingConv2d and type(fast.decoder[-1]) is DoublingConv2d
     assert type(plain.encoder[0]) is nn.Conv2d and type(plain.decoder[-1]) is nn.ConvTranspose2d
     shapes = [{name: x.shape for name, x in model.state_dict().items()} for model in (fast, plain)]
     assert shapes[0] == shapes[1]
@@ -134,9 +144,10 @@ def test_the_reference_has_torch_s_own_convolutions_and_the_same_names() -> None
 def test_gpus_see_and_paint_what_cpus_do() -> None:
     """In float64, as rounding alone switches some ReLU, and with it a gradient, on or off."""
     channels = (8, 8, 16)
-    for model, size in ((Encoder(channels), (3, 32, 32)), (Decoder(Codes(3, 3), channels), (9,))):
+    for model, size in ((Encoder(channels), (3, 32, 32)), (Decoder(9, channels), (9,))):
         x = torch.rand(16, *size, dtype=torch.float64, requires_grad=True)
         here = outcome(model.double(), x)
+        accelerate(model, torch.device("cuda"))
         there = outcome(model.to("cuda", memory_format=torch.channels_last), x.detach().cuda().requires_grad_())
         close(there, here, 1e-8)
 
@@ -154,7 +165,7 @@ def test_blocks_on_gpus_differ_by_rounding_only(kind: type, dtype: torch.dtype) 
 
 @pytest.mark.parametrize("out", [255, 6, 1])
 def test_spare_outputs_make_no_difference(out: int) -> None:
-    linear, x = OutputLinear(12, out).double(), torch.randn(3, 5, 12, dtype=torch.float64, requires_grad=True)
+    linear, x = SpareOutputs(12, out).double(), torch.randn(3, 5, 12, dtype=torch.float64, requires_grad=True)
 
     def gradients(y: Tensor) -> list[Tensor]:
         return [y, *torch.autograd.grad((y * torch.linspace(-1, 1, out)).sum(), [x, *linear.parameters()])]
@@ -163,15 +174,15 @@ def test_spare_outputs_make_no_difference(out: int) -> None:
 
 
 def test_spare_outputs_are_for_gpus_and_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "precision", lambda x: x.dtype)  # nobody asks this device about autocast
-    linear, x = OutputLinear(12, 255).to("meta", torch.bfloat16), torch.empty(4, 12, device="meta")
+    monkeypatch.setattr(layers, "precision", lambda x: x.dtype)  # nobody asks this device about autocast
+    linear, x = SpareOutputs(12, 255).to("meta", torch.bfloat16), torch.empty(4, 12, device="meta")
     assert linear(x.bfloat16()).stride() == (256, 1)
     assert linear.float()(x).stride() == (255, 1)
 
 
 @pytest.mark.cuda
 def test_spare_outputs_on_a_gpu_differ_by_rounding_only() -> None:
-    linear, x = OutputLinear(512, 255).cuda(), torch.randn(64, 512, device="cuda")
+    linear, x = SpareOutputs(512, 255).cuda(), torch.randn(64, 512, device="cuda")
     with torch.autocast("cuda", dtype=torch.bfloat16):
         y = linear(x)
         assert y.shape == (64, 255) and y.stride(0) == 256, "its rows are no multiple of 16 bytes"

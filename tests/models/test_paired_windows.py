@@ -12,10 +12,13 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from glamkit.config import WorldModelConfig
-from glamkit.models import sequence_model
-from glamkit.models.sequence_model import ImaginationMemory, Paired, SequenceModel, Window, unbind_steps
+from glamkit.models.sequence_model import ImaginationMemory, SequenceModel
 from glamkit.ops import scan
 from glamkit.ops.triton import paired_windows as kernels
+from glamkit.training.accelerate import accelerate, pairs, rules
+from glamkit.training.accelerate.pairs import Paired
+from glamkit.training.accelerate.windows import RecurrentShared, unbind_steps
+from glamkit.training.accelerate.windows import WindowShared as Window
 
 CASES: list[dict[str, Any]] = [  # rows, inner channels, states, rank, taps, sizes of the windows, entries
     {"rows": 5, "inner": 20, "states": 4, "rank": 2, "conv": 4, "sizes": [7, 4], "total": 8},
@@ -35,11 +38,16 @@ def _seed() -> None:
 @pytest.fixture
 def paired(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs are used here too, as on a GPU, but without its kernels."""
-    monkeypatch.setattr(sequence_model, "by_kernels", lambda _: True)
+    monkeypatch.setattr(pairs, "by_kernels", lambda _: True)
 
 
 def made(**changes: Any) -> SequenceModel:
-    return lively(SequenceModel(config(**changes)))  # type: ignore[return-value]
+    net = lively(SequenceModel(config(**changes)))
+    rule = next(rule for rule in rules.RULES if rule.name == "paired_windows")
+    accelerate(net, torch.device("cpu"))
+    for part, faster in list(rule.swaps(net)):
+        rules.swap(part, faster)
+    return net  # type: ignore[return-value]
 
 
 def follow(memory: ImaginationMemory, tokens: Tensor) -> Tensor:
@@ -77,11 +85,11 @@ def test_in_bfloat16_pairs_are_as_near_to_the_numbers_as_windows() -> None:
     net, tokens = made(), torch.randn(64, 20, 16)
     exact = follow(Window(net, tokens[:, :8]), tokens[:, 8:])
     with torch.autocast("cpu", torch.bfloat16):
-        near, pairs = (follow(kind(net, tokens[:, :8]), tokens[:, 8:]) for kind in (Window, Paired))
+        near, both = (follow(kind(net, tokens[:, :8]), tokens[:, 8:]) for kind in (Window, Paired))
         # In a pair they are no product's weights, but rounded as if they were: a rounded twin computes the same.
         steps = Paired(net, tokens[:, :8]).pair.weights.steps
-    assert torch.equal(steps, steps.bfloat16().float()) and pairs.dtype == torch.float32
-    assert (pairs - exact).norm() <= 1.1 * (near - exact).norm() <= 0.02 * exact.norm()
+    assert torch.equal(steps, steps.bfloat16().float()) and both.dtype == torch.float32
+    assert (both - exact).norm() <= 1.1 * (near - exact).norm() <= 0.02 * exact.norm()
 
 
 @torch.no_grad()
@@ -92,8 +100,7 @@ def test_what_cannot_be_a_pair_is_read_as_before() -> None:
     assert type(made().memory(tokens[:, :4])) is Window  # 3 places that are new, and 4
     with torch.enable_grad():
         assert type(made().memory(tokens)) is Window
-    assert type(made().memory(tokens, "recurrent")) is sequence_model.Recurrent
-    assert type(made().memory(tokens, apart=True)) is Window
+    assert type(made().memory(tokens, "recurrent")) is RecurrentShared
 
 
 def test_without_kernels_there_are_no_pairs() -> None:
@@ -199,7 +206,7 @@ def test_a_gpu_is_given_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
         taps, steps, decays = (torch.empty(2, count, 20, device="cuda") for count in (5, 3, 5))
         assert torch.ops.glamkit.pair_convolved(entries, [7, 4], taps).shape == (2, 4, 5, 20)
         assert torch.ops.glamkit.pair_summed(us, selected, [7, 4], entries[0], steps, decays).shape == (2, 5, 20)
-        assert sequence_model.by_kernels(steps)
+        assert pairs.by_kernels(steps)
 
 
 @pytest.mark.cuda
@@ -213,8 +220,9 @@ def test_the_gpu_computes_the_plain_operations() -> None:
 @torch.no_grad()
 def test_dreams_on_a_gpu_are_pairs_and_as_near_as_windows() -> None:
     net, tokens = lively(SequenceModel(WorldModelConfig())).cuda(), torch.randn(256, 24, 256, device="cuda")
+    accelerate(net, torch.device("cuda"))
     exact = follow(Window(net, tokens[:, :8]), tokens[:, 8:])
     assert isinstance(net.memory(tokens[:, :8]), Paired)
     with torch.autocast("cuda", torch.bfloat16):
-        near, pairs = (follow(kind(net, tokens[:, :8]), tokens[:, 8:]) for kind in (Window, Paired))
-    assert (pairs - exact).norm() <= 1.1 * (near - exact).norm() <= 0.02 * exact.norm()
+        near, both = (follow(kind(net, tokens[:, :8]), tokens[:, 8:]) for kind in (Window, Paired))
+    assert (both - exact).norm() <= 1.1 * (near - exact).norm() <= 0.02 * exact.norm()

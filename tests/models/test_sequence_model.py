@@ -10,13 +10,22 @@ from torch import Tensor
 
 from glamkit.config import WorldModelConfig
 from glamkit.models.sequence_model import Blocks, GMamba, LMamba, SequenceModel
+from glamkit.training.accelerate import accelerate
 
 WIDTH, S = 16, 4
+WAY = {"accelerated": False}
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, params=["plain", "accelerated"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test holds for the models as written and for what takes their place."""
+    monkeypatch.setitem(WAY, "accelerated", request.param == "accelerated")
+    return str(request.param)
 
 
 def config(blocks: int = 1, window: int = S, modules: Literal["both", "gmamba", "lmamba"] = "both") -> WorldModelConfig:
@@ -31,6 +40,8 @@ def lively(module: torch.nn.Module) -> torch.nn.Module:
                 parameter.uniform_(-3, 0)
             if name.endswith(("x_proj.weight", "out_proj.weight")):
                 parameter.mul_(3)
+    if WAY["accelerated"]:
+        accelerate(module, torch.device("cpu"))
     return module
 
 

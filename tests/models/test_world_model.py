@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glamkit.config import Config, preset
-from glamkit.models import world_model
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.world_model import WorldModel
-from glamkit.ops import onehot_linear
 from glamkit.ops.functional import free_nats, kl_categorical, two_hot_loss
+from glamkit.training.accelerate.choices import RoundedStates
+from glamkit.training.accelerate.swap import swap
 from glamkit.types import Batch, Context
 
 A, B, T, S = 3, 4, 12, 4
@@ -86,16 +86,22 @@ def test_tokens_tell_latents_and_actions_apart() -> None:
 @pytest.mark.parametrize(
     "odd", [[1, 0, 0, 0], [0.2, 0.3, 0.1, 0.4], [0, 0, 0, 0], [1, 1, 0, -1], [2, 0, 0, 0], [0, 1, 0.5, 0]]
 )
-def test_tokens_are_the_same_one_hot_or_not(odd: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_are_the_same_one_hot_or_not(odd: list[float]) -> None:
     net, (latents, actions) = model(), context()
     latents[2, 3, 4:8] = torch.tensor(odd)
-    expected = net.tokens(latents, actions)  # a product, as it is small
-    monkeypatch.setattr(onehot_linear, "LARGE", 0)
-    monkeypatch.setattr(onehot_linear, "MANY", 0)
+    expected = net.stem(torch.cat([latents, F.one_hot(actions, A).float()], -1))
     torch.testing.assert_close(net.tokens(latents, actions), expected)
     with torch.no_grad():
         torch.testing.assert_close(net.tokens(latents, actions), expected)
         assert net.tokens(latents[:0], actions[:0]).shape == (0, 6, 16)
+
+
+def test_called_it_gives_what_training_reads() -> None:
+    net, data = model(latents="probabilities").eval(), batch()
+    hidden, variation = net(data.frames, data.actions)
+    assert hidden.shape == variation.shape == (B, T - S, 16)
+    read = net.sequence_model(net.tokens(net.observe(data.frames).latent, data.actions))
+    assert torch.equal(hidden, read[0]) and torch.equal(variation, read[1])
 
 
 @pytest.mark.parametrize(("free", "variation_free"), [(1.0, 0.1), (0.0, 0.0)])
@@ -258,11 +264,12 @@ def test_dreams_have_their_shapes_and_policies_see_z_and_h(memory: str) -> None:
 
 
 @torch.no_grad()
-def test_states_that_are_rounded_change_no_dream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_that_are_rounded_change_no_dream() -> None:
     net, start, found = model().eval(), context(), []
-    actor = ActorCritic(preset("debug").actor_critic, net.features, A, net.codes)
+    actor = ActorCritic(preset("debug").actor_critic, net.features, A)
     for rounds in (False, True):
-        monkeypatch.setattr(world_model, "likes_rounded", lambda _, rounds=rounds: rounds)
+        if rounds:
+            swap(net, RoundedStates)
         torch.manual_seed(1)
         with torch.autocast("cpu", torch.bfloat16):
             rollout = net.imagine(actor.act, start, 7)
@@ -273,7 +280,9 @@ def test_states_that_are_rounded_change_no_dream(monkeypatch: pytest.MonkeyPatch
     assert all(torch.equal(one, two) for one, two in zip(rounded[1:], exact[1:], strict=True)) and loss == same
     assert net.imagine(actor.act, start, 2).states.dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):  # probabilities would be others
-        assert model(latents="probabilities").eval().imagine(actor.act, start, 2).states.dtype == torch.float32
+        sure = model(latents="probabilities").eval()
+        swap(sure, RoundedStates)
+        assert sure.imagine(actor.act, start, 2).states.dtype == torch.float32
 
 
 def test_dreams_draw_latents_from_the_prior() -> None:

@@ -99,7 +99,7 @@ def test_the_game_ends_in_the_dream(fresh: Mirror) -> None:
     page.wait_for_selector(".glamkit-over")
     assert page.inner_text(".glamkit-value >> nth=0") == depth  # the same actions, the same noise
     page.keyboard.press("n")
-    page.wait_for_selector(f".glamkit-start-{fresh.longest % 10 + 1}[aria-pressed=true]")
+    page.wait_for_selector(f".glamkit-start-{fresh.longest % len(fresh.player.starts) + 1}[aria-pressed=true]")
 
 
 def test_real_and_without_lmamba_stand_beside_the_dream(fresh: Mirror) -> None:

@@ -38,7 +38,7 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
     seen, window = events.look(opened, lens, begin, steps), effective_memory.window(lens, reading)[0]
     moments = StepViews(seen, window, events.events(opened))
     readout = page.locator(".glamkit-steps .widget-readout")
-    pictures: set[str] = set()
+    pictures: dict[int, str] = {}
 
     def shows(step: int) -> None:
         """The page comes to show exactly what the same step looks like here."""
@@ -52,7 +52,7 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
                 break
             page.wait_for_timeout(100)
         assert shown == expected
-        pictures.add(shown)
+        pictures[step] = shown
 
     shows(moments.striking())
     page.locator(".glamkit-steps .noUi-handle").focus()
@@ -71,7 +71,8 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
     shows(dragged)
     page.click("button.glamkit-before")
     shows(moments.beside(dragged, False))
-    assert len(pictures) == 5
+    # The striking step, found by the model, may be one of the others.
+    assert len(set(pictures.values())) == len(pictures) >= 4
 
     page.evaluate(RUN, "docmanager:save")
     page.wait_for_function("() => window.outcome")

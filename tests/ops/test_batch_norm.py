@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from glamkit.models.networks import Decoder, Encoder
 from glamkit.ops import batch_norm, scan
 from glamkit.ops.batch_norm import BatchNormReLU
-from glamkit.ops.onehot_linear import Codes
 from glamkit.ops.triton import batch_norm as kernels
 
 SIZES = [(20, 8, 12), (1, 4, 4), (7, 1, 2)]
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:Dep
 @pytest.fixture
 def few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes them wherever layers train, without their kernels where there are none."""
-    monkeypatch.setattr(batch_norm, "pays", lambda _: True)
+    monkeypatch.setattr(batch_norm, "supported", lambda _: True)
 
 
 def pair() -> tuple[BatchNormReLU, nn.Sequential]:
@@ -90,7 +89,7 @@ def test_small_differences_far_from_zero_are_not_lost() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_compiled_functions_pass_over_the_same(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_norm, "pays", lambda _: True)
+    monkeypatch.setattr(batch_norm, "supported", lambda _: True)
     (mine, plain), x = pair(), images().detach().to(kind).requires_grad_()
     within = 1e-4 if kind == torch.float32 else 0.02
     for one, two in zip(outcome(mine, x, "aot_eager"), outcome(plain, x), strict=True):
@@ -101,17 +100,17 @@ def test_few_passes_are_for_training_on_large_pictures_where_things_are_compiled
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     x = images().detach()
-    asked = torch.compile(lambda x: torch.zeros(()) + batch_norm.pays(x), backend="eager", fullgraph=True)
+    asked = torch.compile(lambda x: torch.zeros(()) + batch_norm.supported(x), backend="eager", fullgraph=True)
     assert asked(x) == 0
     assert asked(x.to("meta")) == 0
     monkeypatch.setattr(batch_norm, "has_kernels", lambda device: device.type == "meta")  # as GPUs have
-    for large, pays in ((x.numel(), 1), (x.numel() + 1, 0)):
+    for large, used in ((x.numel(), 1), (x.numel() + 1, 0)):
         torch.compiler.reset()
         monkeypatch.setattr(batch_norm, "LARGE", large)
-        assert asked(x.to("meta")) == pays
+        assert asked(x.to("meta")) == used
     with torch.no_grad():
         assert asked(x) == 0
-    assert not batch_norm.pays(x)
+    assert not batch_norm.supported(x)
 
 
 @pytest.mark.usefixtures("few_passes")
@@ -137,7 +136,7 @@ def test_compilers_are_told_the_truth() -> None:
 
 
 def test_names_of_parameters_count_relu_as_a_layer() -> None:
-    encoder, decoder = Encoder((4, 8)), Decoder(Codes(2, 2), (4, 8))
+    encoder, decoder = Encoder((4, 8)), Decoder(4, (4, 8))
     assert [name for name, _ in encoder.named_parameters()] == [
         "0.weight", "1.weight", "1.bias", "3.weight", "4.weight", "4.bias",
     ]  # fmt: skip

@@ -14,15 +14,14 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from glamkit.config import WorldModelConfig
-from glamkit.models import networks
 from glamkit.models.networks import Decoder, Encoder
 from glamkit.models.world_model import WorldModel
 from glamkit.ops import conv as convolutions
-from glamkit.ops import image_conv as image_conv
-from glamkit.ops import scan
+from glamkit.ops import image_conv, scan
 from glamkit.ops.conv import DoublingConv2d, HalvingConv2d
-from glamkit.ops.onehot_linear import Codes
 from glamkit.ops.triton import image_conv as image_kernels
+from glamkit.training.accelerate import accelerate
+from glamkit.training.accelerate import frames as frames_module
 
 SIZES = [(3, 5, 4, 4), (5, 7, 12, 16), (2, 20, 1, 2)]  # (N, C, H, W); frames are (N, 3, 2 H, 2 W)
 PUBLISHED = (700, 32, 32, 32)  # more pictures than programs that share them
@@ -155,7 +154,7 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Uses the operations for all frames in uint8, and lists them."""
     asked: list[Tensor] = []
     monkeypatch.setattr(
-        image_conv, "pays", lambda frames, _: frames.dtype == torch.uint8 and (asked.append(frames) or True)
+        image_conv, "supported", lambda frames, _: frames.dtype == torch.uint8 and (asked.append(frames) or True)
     )
     return asked
 
@@ -189,13 +188,14 @@ def test_layers_are_the_same_by_operations(compiler: str, everywhere: list[Tenso
 def test_the_encoder_sees_frames_as_it_sees_pictures(everywhere: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, frames = Encoder((4, 8)).eval(), random_frames(3, 8, 8)
     plain = encoder(frames / 255)
+    accelerate(encoder, torch.device("meta"))
     with torch.no_grad():
         for function in (encoder, encoder.at_once):
             near(function(frames), plain, 1e-5)
             assert everywhere.pop() is frames
         near(encoder.at_once(frames / 255), plain, 1e-5)
     monkeypatch.undo()
-    assert torch.equal(encoder(frames), encoder(frames.float() / 255))
+    assert torch.equal(Encoder.forward(encoder, frames), Encoder.forward(encoder, frames.float() / 255))
     with torch.no_grad():
         near(encoder.at_once(frames), plain, 1e-5)
 
@@ -203,20 +203,20 @@ def test_the_encoder_sees_frames_as_it_sees_pictures(everywhere: list[Tensor], m
 def test_operations_are_for_rounded_products_with_frames_in_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     frames, weight = random_frames(1, 4, 4), torch.rand(8, 3, 4, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not image_conv.pays(frames, weight)
+        assert not image_conv.supported(frames, weight)
         monkeypatch.setattr(image_conv, "has_kernels", lambda _: True)
-        assert image_conv.pays(frames, weight)
+        assert image_conv.supported(frames, weight)
         for other in (frames.float(), frames[:, :1], frames[:, :, 1:], frames[..., 2:]):
-            assert not image_conv.pays(other, weight)
-        assert not image_conv.pays(frames, weight.repeat(5, 1, 1, 1))
-    assert not image_conv.pays(frames, weight)
-    assert image_conv.pays(frames, weight.half())
+            assert not image_conv.supported(other, weight)
+        assert not image_conv.supported(frames, weight.repeat(5, 1, 1, 1))
+    assert not image_conv.supported(frames, weight)
+    assert image_conv.supported(frames, weight.half())
 
 
 def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a device that knows shapes alone, as if it had kernels; nothing is compiled in the end."""
     monkeypatch.setattr(image_conv, "has_kernels", lambda device: device.type == "meta")
-    for module in (image_conv, convolutions, networks):
+    for module in (image_conv, convolutions, frames_module):
         monkeypatch.setattr(module, "precision", lambda weight: weight.dtype)
     seen: list[str] = []
 
@@ -226,7 +226,9 @@ def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.Monk
 
     with torch.device("meta"):
         frames, latents = torch.empty(2, 3, 16, 16, dtype=torch.uint8), torch.empty(2, 4, dtype=torch.bfloat16)
-        encoder, decoder = Encoder((4, 8)).bfloat16(), Decoder(Codes(2, 2), (4, 8)).bfloat16()
+        encoder, decoder = Encoder((4, 8)).bfloat16(), Decoder(4, (4, 8)).bfloat16()
+    for net in (encoder, decoder):
+        accelerate(net, frames.device)
     compiled = functools.partial(torch.compile, backend=look, fullgraph=True)
     assert compiled(encoder)(frames).shape == (2, encoder.features)
     assert compiled(decoder.error)(latents, frames).shape == (2,)
@@ -278,6 +280,7 @@ def test_networks_on_a_gpu_learn_from_frames_what_plain_ones_do(compiled: bool) 
     wrapped = torch.compile if compiled else lambda function: function
     exact = outcome(torch.float32, lambda frames: net.encoder(frames / 255), plainly)
     rounded = outcome(torch.bfloat16, lambda frames: net.encoder(frames / 255), plainly)
+    accelerate(net, frames.device)
     mine = outcome(torch.bfloat16, wrapped(net.encoder), wrapped(net.decoder.error))
     for one, two, three in zip(mine, rounded, exact, strict=True):
         assert (one - three).norm() <= 1.2 * (two - three).norm() + 5e-3 * three.norm()
@@ -289,6 +292,7 @@ def test_an_encoder_on_a_gpu_looks_at_frames_at_once() -> None:
     encoder, frames = Encoder((32, 64, 128, 256)).cuda().eval(), random_frames(64, 32, 32).cuda()
     with torch.no_grad():
         exact = encoder(frames)
+        accelerate(encoder, frames.device)
         with torch.autocast("cuda", torch.bfloat16):
             for function in (encoder.at_once, torch.compile(encoder.at_once), encoder):
                 near(function(frames), exact, 2e-2)
@@ -297,7 +301,8 @@ def test_an_encoder_on_a_gpu_looks_at_frames_at_once() -> None:
 @pytest.mark.cuda
 def test_a_decoder_s_errors_can_be_recorded() -> None:
     torch.manual_seed(0)
-    decoder, frames = Decoder(Codes(4, 4), (8, 8)).cuda(), random_frames(16, 8, 8).cuda()
+    decoder, frames = Decoder(16, (8, 8)).cuda(), random_frames(16, 8, 8).cuda()
+    accelerate(decoder, frames.device)
     latents = torch.rand(16, 16, device="cuda")
 
     def work() -> list[Tensor]:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from glamkit.config import ActorCriticConfig, WorldModelConfig
-from glamkit.models import sequence_model
 from glamkit.models.actor_critic import ActorCritic
-from glamkit.models.world_model import Dreaming, WorldModel
+from glamkit.models.world_model import WorldModel
 from glamkit.ops import sampling, scan
 from glamkit.ops.functional import sample_categorical
 from glamkit.ops.triton import sampling as kernels
 from glamkit.runtime.cuda_graphs import Recorded, Recorder
+from glamkit.training.accelerate import pairs, rules
+from glamkit.training.updates import with_methods
 from glamkit.types import Context
 
 CASES: list[dict[str, int]] = [  # rows, codes, classes, D, actions, W
@@ -40,29 +41,33 @@ def _seed() -> None:
 @pytest.fixture
 def as_on_gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From its call on the operations are used here too, without their kernels."""
-    return lambda: monkeypatch.setattr(sampling, "pays", lambda *_: not torch.is_grad_enabled())
+    return lambda: monkeypatch.setattr(sampling, "supported", lambda *_: not torch.is_grad_enabled())
 
 
 def models(layers: int = 2, **changes: Any) -> tuple[WorldModel, ActorCritic]:
     small = {"channels": (4, 8), "width": 16, "variables": 4, "classes": 4, "state": 4}
     world = WorldModel(WorldModelConfig(**{**small, **changes}), A).eval()
-    actor = ActorCritic(ActorCriticConfig(width=12, layers=layers), world.features, A, world.codes).eval()
+    actor = ActorCritic(ActorCriticConfig(width=12, layers=layers), world.features, A).eval()
     with torch.no_grad():
         for norm in (norm for part in (world, actor) for norm in part.modules() if isinstance(norm, nn.LayerNorm)):
             norm.weight.normal_()
             norm.bias.normal_()
+    for rule in rules.RULES:  # as on GPUs; the operations themselves look where they are
+        if rule.name in ("scan", "shared_windows", "paired_windows", "sampling"):
+            for part, faster in [*rule.swaps(world), *rule.swaps(actor)]:
+                rules.swap(part, faster)
     return world, actor
 
 
 def contexts(world: WorldModel, rows: int = 40) -> Context:
-    codes = torch.randint(world.codes.classes, (rows, L, world.codes.variables))
-    latents = F.one_hot(codes, world.codes.classes).float().flatten(-2)
+    codes = torch.randint(world.config.classes, (rows, L, world.config.variables))
+    latents = F.one_hot(codes, world.config.classes).float().flatten(-2)
     return Context(latents, torch.randint(world.actions, (rows, L)))
 
 
-def dreamt(world: WorldModel, actor: ActorCritic, context: Context, by: Dreaming | None = None) -> list[Tensor]:
+def dreamt(world: WorldModel, actor: ActorCritic, context: Context) -> list[Tensor]:
     torch.manual_seed(1)
-    rollout = world.imagine(actor.act, context, H, by=by)
+    rollout = world.imagine(actor.act, context, H)
     return [*rollout, torch.rand(3)]
 
 
@@ -82,7 +87,7 @@ def test_dreams_are_the_same(layers: int, latents: str, as_on_gpus: Callable[[],
 def test_compiled_dreams_are_one_graph_for_all_steps(
     as_on_gpus: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sequence_model, "by_kernels", lambda _: True)  # pairs, as GPUs have them
+    monkeypatch.setattr(pairs, "by_kernels", lambda _: True)  # pairs, as GPUs have them
     (world, actor), seen = models(), list[list[str]]()
     context = contexts(world)
     plain = dreamt(world, actor, context)
@@ -93,8 +98,9 @@ def test_compiled_dreams_are_one_graph_for_all_steps(
 
     as_on_gpus()
     torch.compiler.reset()
-    begin, step = (torch.compile(part, backend=look, fullgraph=True) for part in (world.begin, world.step))
-    for found, expected in zip(dreamt(world, actor, context, Dreaming(begin, step, world.outcome)), plain, strict=True):
+    begin, step = (torch.compile(part, backend=look, fullgraph=True) for part in (world.begin, world.imagine_step))
+    compiled = with_methods(world, begin=begin, imagine_step=step)
+    for found, expected in zip(dreamt(compiled, actor, context), plain, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     actions, tokens, states = (f"glamkit.choice_{name}.default" for name in ("actions", "tokens", "states"))
     assert seen == [[tokens, states], [actions, tokens, states]]
@@ -129,13 +135,13 @@ def seeded(function: Callable[..., Tensor], *given: Any) -> Tensor:
 
 
 def test_they_are_for_gpus_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not sampling.pays(torch.empty(0), 1)
+    assert not sampling.supported(torch.empty(0), 1)
     monkeypatch.setattr(sampling, "has_kernels", lambda device: device.type == "meta")  # as GPUs have
     there = torch.empty(0, device="meta")
-    assert not sampling.pays(there, 1)
+    assert not sampling.supported(there, 1)
     with torch.no_grad():
-        assert sampling.pays(there, sampling.MOST) and not sampling.pays(there, sampling.MOST + 1)
-        assert not sampling.pays(torch.empty(0), 1)
+        assert sampling.supported(there, sampling.MOST) and not sampling.supported(there, sampling.MOST + 1)
+        assert not sampling.supported(torch.empty(0), 1)
 
 
 @torch.no_grad()
@@ -245,7 +251,7 @@ def test_a_gpu_is_given_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "TRITON", True)
     with FakeTensorMode(), torch.no_grad():
         hidden, latents = torch.empty(7, 20, device="cuda"), torch.empty(7, 15, device="cuda")
-        assert sampling.pays(hidden, 1)
+        assert sampling.supported(hidden, 1)
         assert sampling._states(latents, latents, hidden, 5, 0.01, torch.bfloat16).dtype == torch.bfloat16
         weight, vector = torch.empty(20, 18, device="cuda"), torch.empty(20, device="cuda")
         actions = torch.empty(7, dtype=torch.long, device="cuda")
@@ -274,12 +280,12 @@ def test_on_a_gpu_the_same_inputs_give_the_same_bits() -> None:
 def test_dreams_on_a_gpu_choose_so_compiled_and_recorded() -> None:
     world, actor = (part.cuda() for part in models(width=32))
     context = Context(*(part.cuda() for part in contexts(world, 256)))
-    step = torch.compile(world.step, fullgraph=True, options={"fallback_random": True})
+    step = torch.compile(world.imagine_step, fullgraph=True, options={"fallback_random": True})
 
     def imagined(latents: Tensor, actions: Tensor, compiled: bool) -> list[Tensor]:
-        by = Dreaming(world.begin, step if compiled else world.step, world.outcome)
+        model = with_methods(world, imagine_step=step) if compiled else world
         with torch.autocast("cuda", torch.bfloat16):
-            return list(world.imagine(actor.act, Context(latents, actions), H, by=by))
+            return list(model.imagine(actor.act, Context(latents, actions), H))
 
     def several(function: Callable[..., list[Tensor]], compiled: bool) -> list[list[Tensor]]:
         torch.manual_seed(1)

@@ -165,7 +165,7 @@ def test_every_figure_has_two_drawings_and_says_what_it_shows(mixed: Report) -> 
         assert png[:4] == b"\x89PNG" and about == {"alt": wide.alt}
     text = page.html(mixed)
     assert 'name="viewport"' in text and text.count("<figure>") == len(page.FIGURES)
-    assert all(len(alt) > 60 for alt in re.findall(r'<img alt="([^"]*)"', text))
+    assert all(len(alt) > 60 for alt in re.findall(r'<img class="\w+" alt="([^"]*)"', text))
 
 
 def test_tables_of_games_are_narrow_enough_for_paper() -> None:

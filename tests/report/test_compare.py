@@ -203,7 +203,7 @@ def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(GlamkitError, match="are the same run; name two"):
         Comparison(a, tmp_path / "b" / ".." / "a")
     assert cli.main(["compare", str(a), str(tmp_path / "none")]) == 2
-    assert "none is no run folder and no shared file." in capsys.readouterr().err
+    assert "none is no run folder and no shared file" in capsys.readouterr().err
 
 
 def test_welch_against_numbers_worked_by_hand() -> None:

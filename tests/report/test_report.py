@@ -256,7 +256,8 @@ def test_the_report_on_paper(two_games: Path, tmp_path: Path, capsys: pytest.Cap
     assert "# Atari 100k report" in printed and "| glamkit atari100k |" in printed
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.html", "report.md", "report.tex"}
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == 8 == page.count('srcset="data:image/png;base64,')
+    assert page.count('src="data:image/png;base64,') == 16
+    assert page.count('<img class="wide"') == 8 == page.count('<img class="narrow"')
     assert not re.findall(r'(?:src|href)="(?!data:)', page) and "<script" not in page  # it needs nothing else
     assert "<b>&|_" not in page and html.escape(EVIL) in page
     assert "Before you believe a number" in page

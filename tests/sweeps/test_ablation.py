@@ -250,12 +250,16 @@ def test_the_command_line(made: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert (made / "Catch-v0" / "ablation.png").stat().st_size > 10_000
     assert cli.main(["ablate", *arguments]) == 0
     assert "2 of 2 runs done  step 128/128  done" in capsys.readouterr().out
-    assert cli.main(["ablate", *arguments, "--variants", "bootstap"]) == 2
+    misspelt = [*arguments]
+    misspelt[misspelt.index("--variants") + 1] = "bootstap"
+    assert cli.main(["ablate", *misspelt]) == 2
     assert (
         capsys.readouterr().err
         == "unknown variant 'bootstap'; did you mean 'bootstrap' or 'bootstrap-next' or 'bootstrap-current'?\n"
     )
-    assert cli.main(["ablate", *arguments, "--overrides", "actor_critic.discount=0.9"]) == 2
+    changed = [*arguments]
+    changed[changed.index("--overrides") + 1] += " actor_critic.discount=0.9"
+    assert cli.main(["ablate", *changed]) == 2
     assert "holds another experiment" in capsys.readouterr().err
 
 

@@ -101,7 +101,7 @@ MISTAKES = {
     "games: Pong\nseeds: 1.5": "seeds = '1.5' is not a list of whole numbers",
     "games: Pong\npreset: debgu": "unknown preset 'debgu'; did you mean 'debug'?",
     "games: Pong\noverrides: trainer.warmpu=60": "unknown setting 'trainer.warmpu'; did you mean 'trainer.warmup'",
-    "games: Pong\noverrides: {trainer: {seed: 2}}": "overrides sets trainer.seed; in a batch that is said by seeds.",
+    "games: Pong\noverrides: {trainer: {seed: 2}}": "overrides sets trainer.seed; in a batch that is set by seeds.",
     "games: Pong\noverrides: 3": "overrides = 3 is neither text such as",
     "games: Pong\nvariants: [a, b]": "variants = ['a', 'b'] is no table of names",
     "games: Pong\nvariants: {a/b: {}}": "variant 'a/b' is no name for a folder",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from glamkit.config import read_seeds
 from glamkit.errors import GlamkitError
 from glamkit.sweeps import plan
 from glamkit.sweeps.ablation import Ablation
@@ -50,6 +51,23 @@ def test_what_is_written_is_what_is_meant(tmp_path: Path) -> None:
     config = made.entries[1].config()
     assert (config.runtime.compile, config.runtime.record, config.imagination.starts) == ("off", False, 4)
     assert made.entries[0].config().agent.context == "reset"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"variants": {"a": {}, "b": {"agent.acting": "prior"}}}, "variants 'a' and 'b' are one and the same"),
+        ({"variants": {"a": "agent.acting=prior", "A": "agent.acting=posterior"}}, "'a' and 'A' would share a folder"),
+        ({"seeds": "1,000"}, "seeds = '1,000' may be one number or several; write 1000, or 1 0 with spaces"),
+    ],
+)
+def test_what_would_be_something_else_than_it_looks_is_refused(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(GlamkitError, match=sentence):
+        plan.make("glamkit/Catch-v0", preset="debug", **given)
+
+
+def test_seeds_with_commas_are_still_seeds() -> None:
+    assert read_seeds("101,102, 010") == [101, 102, 10]
 
 
 @pytest.mark.parametrize(

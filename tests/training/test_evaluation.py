@@ -285,6 +285,15 @@ def test_a_checkpoint_is_evaluated_from_the_command_line(run: Path, capsys: pyte
     assert json.loads((run / "evaluation.json").read_text())["step"] == 64  # the run's score is not touched
 
 
+def test_scores_of_episodes_of_another_length_overwrite_no_others(run: Path) -> None:
+    paths = [
+        evaluation.evaluate_run(run, changes={"evaluation.episode_steps": n}, seed=9, film=False)[1] for n in (5, 7)
+    ]
+    paths.append(evaluation.evaluate_run(run, seed=9, film=False)[1])
+    assert len(set(paths)) == 3 and [path.stem.partition("seed-9")[2] for path in paths] == ["-cut-5", "-cut-7", ""]
+    assert [json.loads(path.read_text())["protocol"]["episode_steps"] for path in paths] == [5, 7, 40]
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [

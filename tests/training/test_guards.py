@@ -170,17 +170,16 @@ def test_the_figure_that_is_said_to_fit_does(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_out_of_memory_says_what_to_lower(phase: str, advice: str, error: Exception, tmp_path: Path) -> None:
     trainer = Trainer(short(**CATCH), tmp_path)
-    model = {"train_world_model": trainer.agent.world_model, "imagine": trainer.agent.world_model}.get(
-        phase, trainer.agent.actor_critic
-    )
 
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
     if phase == "train_world_model":
         trainer.phases.world_model_loss = fail  # type: ignore[method-assign, assignment]
+    elif phase == "imagine":
+        trainer.phases.dream = fail  # type: ignore[method-assign]
     else:
-        setattr(model, "imagine" if phase == "imagine" else "loss", fail)
+        trainer.agent.actor_critic.loss = fail  # type: ignore[method-assign]
     with pytest.raises(GlamkitError, match=rf"the memory of cpu \(.* GiB\) ran out; .*{advice}"):
         list(trainer)
 

@@ -25,8 +25,8 @@ def differing(one: Trainer, other: Trainer) -> list[str]:
     states = [checkpoint.load(run.run.checkpoints) or {} for run in (one, other)]
     parts = [run.replay.part(run.replay.oldest, run.replay.count) for run in (one, other)]
     assert same(states[0]["agent"], one.agent.state_dict())
-    # The log's size is left out, as the clock's numbers in it vary in length.
-    names = [name for name in states[0] if name != "log_size" and not same(states[0][name], states[1][name])]
+    # The log's size and checksum are left out, as the clock's numbers in it vary.
+    names = [name for name in states[0] if not name.startswith("log_") and not same(states[0][name], states[1][name])]
     return names + ([] if same(*parts) else ["stored steps"]) + ([] if log(one) == log(other) else ["log"])
 
 

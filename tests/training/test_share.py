@@ -20,6 +20,7 @@ import pytest
 import safetensors.torch
 import torch
 
+import glamkit
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
 from glamkit.report import Report, read_paths
@@ -115,6 +116,7 @@ def test_reports_and_comparisons_take_files_and_names(folder: Path, file: Path) 
 
 
 def test_mistakes_get_a_sentence(folder: Path, tmp_path: Path) -> None:
+    assert glamkit.share is share
     with pytest.raises(GlamkitError, match="steps = 3 is too few to look at; use at least"):
         share(folder, tmp_path / "few.glam", steps=3)
     with pytest.raises(GlamkitError, match="is no run folder and no shared file"):

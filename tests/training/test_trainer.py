@@ -316,8 +316,9 @@ def test_until_dreams_begin_only_the_model_learns_and_actions_are_random(tmp_pat
     trainer = Trainer(short("imagination.begin=60"), tmp_path / "run")
     before = {name: value.clone() for name, value in trainer.agent.state_dict().items()}
     asked: list[int] = []
-    act = trainer.agent.act
-    trainer.agent.act = lambda *given, **named: asked.append(trainer.step) or act(*given, **named)
+    player = trainer.phases.player
+    act = player.act
+    player.act = lambda *given, **named: asked.append(trainer.step) or act(*given, **named)
     changed: dict[int, set[str]] = {}
     for event in trainer:
         if event.kind == "step":

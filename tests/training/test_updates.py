@@ -14,7 +14,9 @@ from torch.utils._pytree import tree_flatten
 
 from glamkit.models.mamba import Mamba
 from glamkit.runtime import Machine, seed_everything
-from glamkit.training import trainer as trainer_room
+from glamkit.training.accelerate import rules
+from glamkit.training.accelerate.scans import FusedMamba
+from glamkit.training.accelerate.swap import swap
 from glamkit.training.trainer import Trainer
 from glamkit.types import Context, Rollout
 
@@ -72,13 +74,13 @@ def test_dreams_have_the_kernel_of_the_run(tmp_path: Path, monkeypatch: pytest.M
     def mark(module: torch.nn.Module, *_: Any) -> str:
         for part in module.modules():
             if isinstance(part, Mamba):
-                part.kernel = "marked"
+                swap(part, FusedMamba)
         return "marked"
 
-    monkeypatch.setattr(trainer_room, "select_kernel", mark)
+    monkeypatch.setattr(rules, "select_kernel", mark)
     trainer = Trainer(short("runtime.precision=bfloat16", **CATCH), tmp_path)
-    blocks = [part for part in trainer.phases.dreamer.twin.modules() if isinstance(part, Mamba)]
-    assert blocks and all(block.kernel == "marked" for block in blocks)
+    blocks = [part for part in trainer.phases.imaginer.twin.modules() if isinstance(part, Mamba)]
+    assert blocks and all(isinstance(block, FusedMamba) for block in blocks) and trainer.kernel == "marked"
 
 
 def test_only_a_past_of_full_length_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,10 +104,10 @@ def test_only_a_past_of_full_length_is_recorded(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.cuda
 def test_on_a_gpu_losses_are_the_plain_ones(tmp_path: Path) -> None:
     phases = Trainer(short("runtime.device=cuda", **CATCH), tmp_path).phases
-    model, by = phases.agent.actor_critic, phases.judging
-    assert by is not None
+    model, compiled = phases.agent.actor_critic, phases.critic
+    assert compiled is not model
     draw = [torch.randn(6, steps, device="cuda") for steps in (5, 5)]
     states, actions = torch.randn(6, 6, model.features, device="cuda"), torch.randint(3, (6, 5), device="cuda")
     rollout = Rollout(states, actions, draw[0], (draw[1] > 1).float())
-    (plain, _), (loss, _) = model.loss(rollout), model.loss(rollout, by=by)
+    (plain, _), (loss, _) = model.loss(rollout), compiled.loss(rollout)
     assert loss.item() == pytest.approx(plain.item(), rel=1e-3)

@@ -94,7 +94,7 @@ class Tree:
         with one_thread(), looking(self.model, run.machine, seed):
             latents = self.model.observe(seen.frames).latent
             self.tokens = self.model.tokens(latents, seen.actions)
-            memory = self.sequence[rules.modules].memory(self.tokens, rules.memory, apart=True)
+            memory = self.sequence[rules.modules].memory(self.tokens, rules.memory)
             self._arrive(memory, self.tokens[:, -1], [-1], [-1], [0])
 
     def grow(
@@ -190,7 +190,7 @@ class Tree:
         tokens = torch.cat([self.tokens, torch.stack(way).unsqueeze(0)], 1) if way else self.tokens
         if self.rules.memory == "window":
             tokens = tokens[:, -self.tokens.shape[1] :]
-        return self.sequence[self.rules.modules].memory(tokens, self.rules.memory, apart=True)
+        return self.sequence[self.rules.modules].memory(tokens, self.rules.memory)
 
     def _draw(self, prior: Tensor, noise_seeds: Sequence[int], depths: Sequence[int]) -> Tensor:
         """Latents (N, K, C) of log-probabilities (N, K, C), as the rules say."""

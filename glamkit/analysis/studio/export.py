@@ -18,6 +18,7 @@ from glamkit.analysis.studio.dream_tree import Node
 from glamkit.analysis.studio.save import write
 from glamkit.analysis.studio.studio import Dream
 from glamkit.errors import GlamkitError
+from glamkit.plotting import count
 
 SPEED = 15  # frames per second, as it is played
 SIDE = 256  # pixels that an exported picture takes at least
@@ -111,7 +112,7 @@ def letter(place: int) -> str:
 def outcome(dream: Dream, leaf: Node) -> str:
     """What tells a line of the tree from others: its return, and its first actions."""
     actions = [dream.run.actions[node.action] for node in dream.path(leaf.number)[1:6]]
-    return f"return {leaf.total:+.2f}, {leaf.depth} steps: {' '.join(actions)} ..."
+    return f"return {leaf.total:+.2f}, {count(leaf.depth, 'step')}: {' '.join(actions)} ..."
 
 
 def entry(dream: Dream, node: Node, names: tuple[str, ...]) -> dict[str, Any]:

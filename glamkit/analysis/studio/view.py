@@ -14,6 +14,7 @@ from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.export import data_uri, letter
 from glamkit.analysis.studio.keys import COMMANDS, key_names, written
 from glamkit.analysis.studio.player import FILES, RATES, WHO, Player
+from glamkit.plotting import count
 
 MODULES = {"both": "GMamba + LMamba", "gmamba": "GMamba alone (LMamba off)", "lmamba": "LMamba alone (GMamba off)"}
 TEMPERATURES = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
@@ -92,7 +93,7 @@ def branches(player: Player) -> list[dict[str, Any]]:
     for place, end in enumerate(dream.branches):
         last = dream.nodes[end]
         fork = next(node.depth for node in reversed(dream.path(end)) if node.number in present)
-        title = f"Branch {letter(place)}: {last.depth} steps, return {last.total:+.2f}"
+        title = f"Branch {letter(place)}: {count(last.depth, 'step')}, return {last.total:+.2f}"
         here = end == player.line[-1]
         result.append({"name": letter(place), "title": title, "here": here, "fork": None if here else fork})
     return result

@@ -6,7 +6,6 @@ follows is compared with what was.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,6 @@ from torch import Tensor
 from glamkit.analysis.rollouts import looking
 from glamkit.analysis.variation.lens import Lens, Reading
 from glamkit.analysis.variation.metrics import plain, ratio
-from glamkit.models.sequence_model import ProjectedToken
 
 SHARE = 0.9  # of the whole effect: what lies within the reach of a memory
 MOMENTS = 16  # at which memories are tried
@@ -79,13 +77,11 @@ def of_tokens(lens: Lens, tokens: Tensor) -> Reach:
     length, mean, rows = tokens.shape[1], tokens.mean((0, 1)), []
     window = slice(length - lens.model.config.window, None)
     with looking(lens.model, lens.machine, 0):
-        changes = prepared(lens, tokens)
-        g, l = last(lens, changes), local(lens, tokens[:, window])  # noqa: E741 - the paper's letter
+        g, l = overall(lens, tokens), local(lens, tokens[:, window])  # noqa: E741 - the paper's letter
         hidden = lens.hidden(g, l)
         for place in reversed(range(length)):
-            hid, first = hide(tokens, place, mean), max(place - 1, 0)
-            near = prepared(lens, hid[:, first : place + 2])  # a token takes part in two changes; the others stay
-            g_now = last(lens, [*changes[:first], *near, *changes[first + len(near) :]])
+            hid = hide(tokens, place, mean)
+            g_now = overall(lens, hid)
             l_now = local(lens, hid[:, window]) if place >= window.start else l
             moved = [
                 (now - was).norm(dim=-1) / was.norm(dim=-1).clamp(min=1e-9) for now, was in ((g_now, g), (l_now, l))
@@ -114,16 +110,9 @@ def hide(tokens: Tensor, place: int, mean: Tensor) -> Tensor:
     return hidden
 
 
-def prepared(lens: Lens, tokens: Tensor) -> list[ProjectedToken]:
-    """The changes between tokens (N, L, D), as GMamba takes them in."""
-    blocks = lens.model.sequence_model.gmamba.blocks
-    return [blocks.prepare(new - old) for old, new in pairwise(tokens.unbind(1))]
-
-
-def last(lens: Lens, changes: list[ProjectedToken]) -> Tensor:
-    """GMamba's output g (N, D) after these changes."""
-    gmamba = lens.model.sequence_model.gmamba
-    return gmamba.out(gmamba.blocks.last(changes)).float()
+def overall(lens: Lens, tokens: Tensor) -> Tensor:
+    """GMamba's output g (N, D) after tokens (N, L, D)."""
+    return lens.model.sequence_model.gmamba(tokens)[:, -1].float()
 
 
 def local(lens: Lens, windows: Tensor) -> Tensor:

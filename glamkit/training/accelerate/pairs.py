@@ -1,11 +1,12 @@
 """GMamba's and LMamba's block as one, a batch of two, for windows that slide on GPUs.
 
-With each block on its own a dreamt step is some fifty kernels, most of them so small that starting them takes as long
-as they do. Both have the same sizes, so that one kernel can do the same part of both: `project`, the convolution at
-those places of the windows that are new, what is selected of them, the windows' sums with all that stands around them,
-and the output.
-The numbers are those of `Mamba.step_window`, but for u, which is kept in the kind of numbers that products read it in;
-errors of 16 bits are no larger for it. The convolution and the sums are the operations of `ops.paired_windows`.
+With each block on its own an imagined step is some fifty kernels, most of them so small that starting them takes as
+long as they do. Both have the same sizes, so that one kernel can do the same part of both: input projection, the
+convolution at those places of the windows that are new, what is selected of them, the windows' sums with all that
+stands around them, and the output.
+
+The numbers are those of `WindowMamba.step_window`, but for u, which is kept in the kind of numbers that products read
+it in; errors of 16 bits are no larger for it. The operations are those of `ops.paired_windows`.
 
 Letters: M = 2 blocks, N rows, I inner channels, S states, R rank of the step sizes, P places of a window, of which K
 are new: the first few, and the last one. An entry is what `Pair.project` gives for one token: (M, N, 2 I).
@@ -14,16 +15,20 @@ are new: the first few, and the last one. An entry is what `Pair.project` gives 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import pairwise
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.models.mamba import Mamba
+from glamkit.models.sequence_model import ImaginationMemory, SequenceModel
 from glamkit.ops import paired_windows
+from glamkit.ops.causal_conv import convolved
 from glamkit.ops.precision import precision
-from glamkit.ops.scan import LOG2_E
+from glamkit.ops.scan import LOG2_E, by_kernels
+from glamkit.training.accelerate.windows import unbind_steps
 
 
 class WindowPlace(NamedTuple):
@@ -90,7 +95,7 @@ class Pair:
         for part, (mixer, size) in enumerate(zip(mixers, self.sizes, strict=True)):
             inputs = [entry[part, :, : mixer.inner] for entry in entries[-size:]]
             places = range(self.conv - 1, size - 1)
-            us = mixer.convolve(inputs, places).to(entries[0].dtype).unbind() if places else ()
+            us = convolved(inputs, *mixer.taps(), places).to(entries[0].dtype).unbind() if places else ()
             kept.append([WindowPlace(u, mixer.x_proj(u)) for u in us])
         return kept
 
@@ -111,3 +116,55 @@ class Pair:
         us, picked = zip(*(place for window in windows for place in window), strict=True)
         y = paired_windows.summed(us, picked, self.sizes, entries[-1], weights.steps, weights.decays)
         return y @ weights.out.mT, [window[self.conv :] for window in windows]
+
+
+class PairedSequenceModel(SequenceModel):
+    """`SequenceModel` whose window memories read both modules together, where nobody wants gradients."""
+
+    def memory(self, tokens: Tensor, kind: str = "window") -> ImaginationMemory:
+        """As `SequenceModel.memory`; rows of a `Paired` one cannot be picked."""
+        pairs = kind == "window" and by_kernels(tokens) and self.pairs(tokens.shape[1])
+        return Paired(self, tokens) if pairs else super().memory(tokens, kind)
+
+    def pairs(self, length: int) -> bool:
+        """Whether windows over contexts of `length` steps can be read by both modules together, without gradients."""
+        lone = len(self.gmamba.blocks) == 1
+        return lone and not torch.is_grad_enabled() and fits(*self.mixers, self.spans(length))
+
+    @property
+    def mixers(self) -> tuple[Mamba, Mamba]:
+        """The first Mamba of each module."""
+        return self.gmamba.blocks.stack[0].mixer, self.lmamba.blocks.stack[0].mixer
+
+    def spans(self, length: int) -> tuple[int, int]:
+        """How many places each module's window has over a context of `length` steps."""
+        return max(length - 1, 1), min(length, self.lmamba.window)
+
+
+class Paired(ImaginationMemory):
+    """`sequence_model.Window` by half as many kernels, for GPUs: both modules do their work together."""
+
+    def __init__(self, model: PairedSequenceModel, tokens: Tensor) -> None:
+        self.model, steps = model, unbind_steps(tokens)
+        norms = model.gmamba.blocks.stack[0].norm, model.lmamba.blocks.stack[0].norm
+        self.pair = Pair(norms, model.mixers, model.spans(len(steps)))
+        self.out = torch.stack([cast(nn.Linear, model.gmamba.out[0]).weight, model.lmamba.out.weight])
+        # A lone token is its own change; that of the first of several lies in no window.
+        changes = [steps[0], *(new - old for old, new in pairwise(steps))]
+        both = [torch.stack(parts) for parts in zip(changes, steps, strict=True)]
+        self.token, self.entries = steps[-1], [self.pair.project(latest) for latest in both]
+        self.kept = self.pair.begin(model.mixers, self.entries)
+        self._look(both[-1])
+
+    def read(self, token: Tensor) -> Tensor:
+        """Moves both windows on by one token."""
+        latest = torch.stack([token - self.token, token])
+        self.token = token
+        self.entries = [*self.entries[1:], self.pair.project(latest)]
+        return self._look(latest)
+
+    def _look(self, latest: Tensor) -> Tensor:
+        change, self.kept = self.pair.step_window(self.entries, self.kept)
+        g, l = ((latest + change) @ self.out.mT).unbind()  # noqa: E741
+        _, norm, activation = self.model.gmamba.out
+        return self.add(self.model, activation(norm(g)), l)

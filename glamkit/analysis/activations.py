@@ -1,0 +1,73 @@
+"""A model's activations by name, through loss, imagination and acting; and others in their place."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from glamkit.errors import GlamkitError, nearest
+from glamkit.training.accelerate import plainly
+from glamkit.training.load import LoadedRun
+
+Replacement = Callable[[Any], Any]
+
+
+@contextlib.contextmanager
+def watch(
+    model: LoadedRun | nn.Module, *names: str, replace: Mapping[str, Replacement] | None = None
+) -> Iterator[dict[str, list[Any]]]:
+    """Context in which the named modules' outputs are noted, or replaced by what a function makes of them.
+
+    Inside, the model is as it is written: accelerations would bypass modules, so they are taken out and put back at the
+    end. What a `Trainer` has compiled or recorded is not reached: call the model's own `loss`, `imagine` or `act`. With
+    the memory ``recurrent``, imagination steps through the blocks, and GMamba as a whole is not called.
+
+    Args:
+        model: an opened run, an agent, a world model or a part of one.
+        names: of modules, as in `named_modules`; the end of one will do if it is one module's alone: ``gmamba.out``.
+        replace: functions of an output that give another of the same shape, such as `torch.zeros_like`, by name.
+
+    Returns:
+        For each of `names` the outputs in the order of calls, without gradients, as replaced.
+
+    Raises:
+        GlamkitError: a name is no module's or several modules', or a replacement has another shape.
+    """
+    module = model.agent if isinstance(model, LoadedRun) else model
+    replace = replace or {}
+    seen: dict[str, list[Any]] = {name: [] for name in names}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(plainly(module))
+        for name in dict.fromkeys((*names, *replace)):
+            hook = _hook(name, replace.get(name), seen.get(name))
+            stack.callback(_find(module, name).register_forward_hook(hook).remove)
+        yield seen
+
+
+def _find(module: nn.Module, name: str) -> nn.Module:
+    parts = dict(module.named_modules())
+    ends = [own for own in parts if own == name or own.endswith(f".{name}")]
+    if name in parts or len(ends) == 1:
+        return parts[name if name in parts else ends[0]]
+    if ends:
+        raise GlamkitError(f"{name!r} is the name of {len(ends)} modules; say which: {nearest(name, ends)}")
+    every = {".".join(own.split(".")[first:]) for own in parts if own for first in range(own.count(".") + 1)}
+    raise GlamkitError(f"{name!r} is no module of the model; {nearest(name, sorted(every))}")
+
+
+def _hook(name: str, replacement: Replacement | None, seen: list[Any] | None) -> Callable[..., Any]:
+    def noted(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        if replacement:
+            before, output = output, replacement(output)
+            if isinstance(before, Tensor) and (not isinstance(output, Tensor) or output.shape != before.shape):
+                shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise GlamkitError(f"the replacement of {name!r} gives {shape}; use shape {tuple(before.shape)}.")
+        if seen is not None:
+            seen.append(tree_map_only(Tensor, lambda part: part.detach().clone(), output))
+        return output
+
+    return noted

@@ -1,0 +1,192 @@
+"""What would go wrong without a word: pictures, rewards, settings, names and logs that are not what they seem."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+
+from glamkit.config import preset
+from glamkit.envs.pictures import GameFaultError, Pictures
+from glamkit.envs.registry import make_env, resolve_game
+from glamkit.errors import GlamkitError
+from glamkit.runs.folder import Run
+from glamkit.runs.log import Log, Means
+from glamkit.sweeps import plan
+from glamkit.training import guards
+
+SIZE = (32, 32, 3)
+
+# Pictures -------------------------------------------------------------------------------------------------------------
+
+
+class OneBuffer(gymnasium.Env):
+    """A game that returns one array again and again, and writes into it."""
+
+    observation_space, action_space = Box(0, 255, SIZE, np.uint8), Discrete(2)
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode, self.buffer = render_mode, np.zeros(SIZE, np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        del seed, options
+        self.buffer[...] = 1
+        return self.buffer, {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.buffer += 10 + action
+        return self.buffer, 1.0, False, False, {}
+
+
+def test_a_game_that_writes_into_the_picture_it_returned_changes_no_stored_one() -> None:
+    gymnasium.register("OneBuffer-v0", entry_point=OneBuffer)
+    try:
+        env = make_env(preset("debug", game="OneBuffer-v0").env)
+        first = env.reset(1)
+        second = env.step(0).observation
+        third = env.step(1).observation
+    finally:
+        del gymnasium.registry["OneBuffer-v0"]
+    assert [int(frame.max()) for frame in (first, second, third)] == [1, 11, 22]
+
+
+def test_channels_of_different_ranges_are_refused() -> None:
+    high = np.full(SIZE, 255, np.uint8)
+    high[..., 2] = 1
+    with pytest.raises(GlamkitError, match="declares other ranges for some pixels or channels than for others"):
+        Pictures("Odd-v0", Box(np.zeros(SIZE, np.uint8), high, dtype=np.uint8))
+
+
+def test_a_masked_picture_is_refused() -> None:
+    pictures = Pictures("Odd-v0", Box(0, 255, SIZE, np.uint8))
+    with pytest.raises(GameFaultError, match=r"returned a picture that is MaskedArray, but .* declares uint8"):
+        pictures.read(np.ma.masked_array(np.full(SIZE, 9, np.uint8), mask=True))
+
+
+# Rewards and returns --------------------------------------------------------------------------------------------------
+
+
+def watched(overrides: str = "") -> tuple[guards.BinRange, Means]:
+    means = Means()
+    text = f"world_model.bin_limit=3 actor_critic.bin_limit=3 {overrides}"
+    return guards.BinRange(preset("debug", text, game="glamkit/Catch-v0"), means), means
+
+
+@pytest.mark.parametrize("reward", [-100.0, float(2**62)])
+def test_rewards_far_out_on_either_side_are_warned_of(reward: float, caplog: pytest.LogCaptureFixture) -> None:
+    seen, means = watched()
+    seen.add(reward, False, False)
+    assert (
+        f"Rewards such as {reward:.6g} lie beyond the bins, which end at {19.0855 * np.sign(reward):.6g}" in caplog.text
+    )
+    assert means.take() == {"replay/reward_beyond": pytest.approx(abs(reward))}
+
+
+def test_the_return_of_an_episode_that_does_not_end_is_looked_at(caplog: pytest.LogCaptureFixture) -> None:
+    seen, means = watched("trainer.log_every=16 actor_critic.discount=0.99")
+    for _ in range(64):
+        seen.add(1.0, False, False)
+    assert "Returns such as" in caplog.text and "actor_critic.bin_limit" in caplog.text
+    assert means.take()["replay/return_beyond"] > 19
+
+
+def test_an_endless_episode_whose_returns_fit_brings_no_entry(caplog: pytest.LogCaptureFixture) -> None:
+    seen, means = watched("trainer.log_every=16")
+    for step in range(64):
+        seen.add(1.0 if step % 16 == 0 else 0.0, False, False)
+    assert not caplog.text and not means.take()
+
+
+# Settings that mean nothing in a game ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        ("env.sticky=0.5", "env.sticky = 0.5 means nothing in glamkit/Catch-v0, which is no Atari game."),
+        ("env.frame_skip=2", "env.frame_skip = 2 means nothing"),
+        ("env.life_loss=no", "env.life_loss = False means nothing"),
+    ],
+)
+def test_settings_of_atari_games_are_named_where_they_mean_nothing(
+    overrides: str, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    guards.note_idle(preset("debug", overrides, game="Pong"))
+    guards.note_idle(preset("debug", game="glamkit/Catch-v0"))
+    assert not caplog.text
+    guards.note_idle(preset("debug", overrides, game="glamkit/Catch-v0"))
+    assert text in caplog.text
+
+
+# One game, one name ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ale_py:ALE/Pong-v5", "gymnasium:ALE/Pong-v5", "ale_py:Pong", "glamkit:ALE/Pong-v5"])
+def test_a_module_before_an_atari_id_makes_no_second_name(name: str, tmp_path: Path) -> None:
+    assert preset("debug", game=name) == preset("debug", game="Pong")
+    run = Run(tmp_path)
+    run.check(preset("debug", game="Pong"), resume=True)
+    run.begin(preset("debug", game="Pong"), {})
+    assert run.changes(preset("debug", game=name)) == {}
+
+
+def test_a_foreign_module_before_a_plain_name_is_refused() -> None:
+    with pytest.raises(GlamkitError, match="'gymnasium:Pong' is the Atari game 'Pong' under a second name; use 'Pong'"):
+        resolve_game("gymnasium:Pong")
+
+
+@pytest.mark.parametrize("games", ["Pong ale_py:ALE/Pong-v5", "glamkit/Catch-v0 os:glamkit/Catch-v0"])
+def test_a_batch_counts_a_game_once(games: str) -> None:
+    with pytest.raises(GlamkitError, match="twice"):
+        plan.read_games(games)
+
+
+# The log --------------------------------------------------------------------------------------------------------------
+
+
+def resumed(path: Path, spoil: Callable[[bytes], bytes]) -> list[int]:
+    """The steps in a log of ten lines that was spoilt before a run goes on with it."""
+    before = Log(path)
+    for step in range(10, 110, 10):
+        before.write(step, "log", {"value": step / 4})
+    size = before.size
+    path.write_bytes(spoil(path.read_bytes()))
+    after = Log(path)
+    after.cut(size, before.checksum)
+    after.write(110, "log", {"value": 1.0})
+    return [json.loads(line)["step"] for line in path.read_bytes().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data.replace(b'"value": 7.5', b'"value": 9.5'),
+        lambda data: b"".join(reversed(data.splitlines(keepends=True))),
+        lambda data: data.replace(b'"step": 30', b'"step": 99') + data,
+    ],
+    ids=["a number", "the order", "a step, and later lines"],
+)
+def test_a_log_that_was_changed_is_warned_of(
+    spoil: Callable[[bytes], bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(resumed(tmp_path / "metrics.jsonl", spoil)) == 11
+    assert "is not what the run wrote: lines were changed since the checkpoint" in caplog.text
+
+
+def test_line_ends_of_an_editor_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    resumed(tmp_path / "metrics.jsonl", lambda data: data.replace(b"\n", b"\r\n"))
+    assert "lines are missing" in caplog.text
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data, lambda data: data + data[:50], lambda data: data + data])
+def test_what_came_after_the_checkpoint_is_no_change(
+    spoil: Callable[[bytes], bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert resumed(tmp_path / "metrics.jsonl", spoil) == list(range(10, 120, 10))
+    assert not caplog.text
