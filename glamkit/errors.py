@@ -48,8 +48,8 @@ def install(extra: str) -> str:
 
 def reason(error: BaseException) -> str:
     """What an error says, in one line without its full stop."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    lines = said.strip().splitlines()
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    lines = text.strip().splitlines()
     return (lines[0] if lines else type(error).__name__).strip().rstrip(".")
 
 

@@ -28,13 +28,13 @@ class FreshReplay(Replay):
     ends: list[int]
 
 
-def play(opened: LoadedRun, steps: int = STEPS, seed: int = 0) -> LoadedRun:
+def play(loaded: LoadedRun, steps: int = STEPS, seed: int = 0) -> LoadedRun:
     """The same run with newly played steps; the run's folder is left as it is.
 
     The agent plays as in training, one game after the other: the same game, actions drawn from the policy.
 
     Args:
-        opened: the run.
+        loaded: the run.
         steps: agent steps to play.
         seed: of games and actions. Games are others than those of training and evaluation.
 
@@ -44,7 +44,7 @@ def play(opened: LoadedRun, steps: int = STEPS, seed: int = 0) -> LoadedRun:
     count = coerce("steps", steps, int)
     if not LEAST <= count <= MOST:
         raise GlamkitError(f"steps = {count} is outside its range: {LEAST} to {MOST:,}.")
-    config, device, agent = opened.config, opened.machine.device, opened.agent
+    config, device, agent = loaded.config, loaded.machine.device, loaded.agent
     try:
         game = make_env(config.env)
     except GlamkitError as error:
@@ -52,7 +52,7 @@ def play(opened: LoadedRun, steps: int = STEPS, seed: int = 0) -> LoadedRun:
     played = FreshReplay(replace(config.replay, capacity=count), config.env.image_size, device)
     played.ends, past = [], RecentSteps(config.agent, 1, config.env.image_size, device)
     frame = game.reset(int(np.random.SeedSequence([coerce("seed", seed, int), 1]).generate_state(1)[0] >> 1))
-    with looking(agent.world_model, opened.machine, seed):
+    with looking(agent.world_model, loaded.machine, seed):
         for step in range(count):
             action = agent.act(frame[None], past)
             outcome = game.step(int(action))
@@ -62,4 +62,4 @@ def play(opened: LoadedRun, steps: int = STEPS, seed: int = 0) -> LoadedRun:
                 played.ends.append(step)
             frame = game.reset() if outcome.ended else outcome.observation
     game.close()
-    return opened._replace(replay=played)
+    return loaded._replace(replay=played)

@@ -146,7 +146,7 @@ def _leading(share: np.ndarray) -> int:
 
 
 def measure_open_loop(
-    opened: LoadedRun,
+    loaded: LoadedRun,
     horizon: int = 15,
     count: int = 48,
     seed: int = 0,
@@ -156,7 +156,7 @@ def measure_open_loop(
     """Dreams from many starts, and compares.
 
     Args:
-        opened: the run.
+        loaded: the run.
         horizon: H, steps of each clip.
         count: of random starts.
         seed: of starts and draws.
@@ -170,12 +170,12 @@ def measure_open_loop(
     for name, value, least in (("horizon", steps, 1), ("count", count, 2)):
         if value < least:
             raise GlamkitError(f"{name} = {value} is outside its range: at least {least}.")
-    length = opened.config.imagination.context_length if context is None else coerce("context", context, int)
-    begun = list(chosen) if chosen is not None else find_starts(opened, "random", count, seed, length, steps)
+    length = loaded.config.imagination.context_length if context is None else coerce("context", context, int)
+    begun = list(chosen) if chosen is not None else find_starts(loaded, "random", count, seed, length, steps)
     if len(begun) < 2:
         raise GlamkitError(f"{len(begun)} start is too few to compare dreams with; at least 2 are needed.")
     batches = [begun[i : i + TOGETHER] for i in range(0, len(begun), TOGETHER)]
-    parts = [_clips(opened, [start.step for start in some], steps, length, seed) for some in batches]
+    parts = [_clips(loaded, [start.step for start in some], steps, length, seed) for some in batches]
     real, imagined, reconstructed, last, kl, looking_kl, rewards, predicted, ends, ending = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
@@ -234,11 +234,11 @@ def movement_seen(real: np.ndarray, reconstructed: np.ndarray, where: np.ndarray
     return float(1 - lost / whole) if whole else float("nan")
 
 
-def _clips(opened: LoadedRun, begin: list[int], steps: int, length: int, seed: int) -> tuple[np.ndarray, ...]:
+def _clips(loaded: LoadedRun, begin: list[int], steps: int, length: int, seed: int) -> tuple[np.ndarray, ...]:
     """What is compared, for clips that begin at these steps; (n, steps, ...) each, `last` (n, 1, ...)."""
-    model, settings = opened.agent.world_model, opened.config.imagination
-    real = opened.replay.window(torch.tensor(begin) - length, length + steps)
-    with looking(model, opened.machine, seed + begin[0]):
+    model, settings = loaded.agent.world_model, loaded.config.imagination
+    real = loaded.replay.window(torch.tensor(begin) - length, length + steps)
+    with looking(model, loaded.machine, seed + begin[0]):
         observed = model.observe(real.frames)
         context = Context(observed.latent[:, :length], real.actions[:, :length])
         rollout = replayed(model, context, real.actions[:, length:], settings.memory)
@@ -248,7 +248,7 @@ def _clips(opened: LoadedRun, begin: list[int], steps: int, length: int, seed: i
         imagined = [pictures(row) for row in model.decode(latents[:, :-1])]
         reconstructed = [pictures(row) for row in model.decode(observed.latent[:, length:])]
         ending = model.termination(hidden[:, 1:]).squeeze(-1).float().sigmoid()
-        looked = _looking(opened, observed.latent, real.actions, length, settings)
+        looked = _looking(loaded, observed.latent, real.actions, length, settings)
         looking_kl = kl_categorical(seen, model.prior(looked))
     frames = real.frames.permute(0, 1, 3, 4, 2).cpu().numpy()
     numbers = (kl, looking_kl, real.rewards[:, length:], rollout.rewards, real.terminations[:, length:], ending)
@@ -256,9 +256,9 @@ def _clips(opened: LoadedRun, begin: list[int], steps: int, length: int, seed: i
     return frames[:, length:], np.stack(imagined), np.stack(reconstructed), frames[:, length - 1 : length], *plain
 
 
-def _looking(opened: LoadedRun, latents: Tensor, actions: Tensor, length: int, settings: ImaginationConfig) -> Tensor:
+def _looking(loaded: LoadedRun, latents: Tensor, actions: Tensor, length: int, settings: ImaginationConfig) -> Tensor:
     """Hidden states (n, H, D) before each step from `length` on, all real steps before it having been seen."""
-    model = opened.agent.world_model
+    model = loaded.agent.world_model
     memory = model.remember(Context(latents[:, :length], actions[:, :length]), settings.memory)
     tokens = model.tokens(latents[:, length:], actions[:, length:]).unbind(1)
     return torch.stack([memory.hidden, *(memory.read(token) for token in tokens[:-1])], 1)

@@ -38,12 +38,12 @@ class Start(NamedTuple):
 
 
 def find_starts(
-    opened: LoadedRun, by: str = "random", count: int = 8, seed: int = 0, context: int | None = None, ahead: int = 0
+    loaded: LoadedRun, by: str = "random", count: int = 8, seed: int = 0, context: int | None = None, ahead: int = 0
 ) -> list[Start]:
     """Up to `count` starts, all with `context` real steps before them.
 
     Args:
-        opened: the run.
+        loaded: the run.
         by: one of `KINDS`.
         count: how many at most.
         seed: of the random ones.
@@ -55,13 +55,13 @@ def find_starts(
     """
     if by not in KINDS:
         raise GlamkitError(f"by = {by!r} is no way to choose starts; {nearest(by, KINDS)}")
-    first, last = bounds(opened, context, ahead)
+    first, last = bounds(loaded, context, ahead)
     if by == "random":
         rng, steps = np.random.default_rng(seed), np.arange(first, last + 1)
-        steps = steps[~new_game(opened, steps)] if not new_game(opened, steps).all() else steps
+        steps = steps[~new_game(loaded, steps)] if not new_game(loaded, steps).all() else steps
         picked = np.sort(rng.choice(steps, min(coerce("count", count, int), len(steps)), replace=False))
         return [Start(int(step), f"step {step:,}") for step in picked]
-    starts = {"reward": rewards, "termination": terminations, "surprise": surprises, "episode": beginnings}[by](opened)
+    starts = {"reward": rewards, "termination": terminations, "surprise": surprises, "episode": beginnings}[by](loaded)
     kept, taken = [], list[int]()
     for start in starts:
         # Two starts of nearly the same scene are one to look at.
@@ -73,30 +73,30 @@ def find_starts(
     return kept[:count]
 
 
-def good_start(opened: LoadedRun, context: int | None = None) -> Start:
+def good_start(loaded: LoadedRun, context: int | None = None) -> Start:
     """A start to play from: a reward is on its way, and the game that it belongs to has been seen.
 
     Gains come before penalties, then the largest, then the newest. Without any such reward it is a random start.
     """
-    first, last = bounds(opened, context)
-    values, ends, oldest = ordered(opened, "rewards"), ordered(opened, "terminations"), opened.replay.oldest
+    first, last = bounds(loaded, context)
+    values, ends, oldest = ordered(loaded, "rewards"), ordered(loaded, "terminations"), loaded.replay.oldest
     for place in sorted(map(int, np.flatnonzero(values)), key=lambda place: (-values[place], -place)):
         before = np.flatnonzero(ends[:place])
         seen = int(before[-1]) + 1 + SEEN if len(before) else 0
         step = oldest + max(place - AHEAD, seen)
         if first <= step <= min(last, oldest + place - LEAD):
             return Start(step, f"{oldest + place - step} steps before a reward of {values[place]:+g}")
-    return find_starts(opened, "random", 1, 0, context)[0]
+    return find_starts(loaded, "random", 1, 0, context)[0]
 
 
-def bounds(opened: LoadedRun, context: int | None = None, ahead: int = 0) -> tuple[int, int]:
+def bounds(loaded: LoadedRun, context: int | None = None, ahead: int = 0) -> tuple[int, int]:
     """The first and the last step a dream may start from."""
-    steps = opened.config.imagination.context_length if context is None else coerce("context", context, int)
+    steps = loaded.config.imagination.context_length if context is None else coerce("context", context, int)
     ahead = coerce("horizon", ahead, int)
     if ahead < 0 or steps < 2:
         name, value, least = ("horizon", ahead, 0) if ahead < 0 else ("context", steps, 2)
         raise GlamkitError(f"{name} = {value} is outside its range: at least {least}.")
-    replay = opened.replay
+    replay = loaded.replay
     first, last = replay.oldest + steps, replay.count - ahead
     if first > last:
         left = len(replay) - steps
@@ -108,81 +108,81 @@ def bounds(opened: LoadedRun, context: int | None = None, ahead: int = 0) -> tup
     return first, last
 
 
-def rewards(opened: LoadedRun) -> list[Start]:
+def rewards(loaded: LoadedRun) -> list[Start]:
     """Starts before rewards, the largest first; among equal ones the newest first."""
-    values, oldest = ordered(opened, "rewards"), opened.replay.oldest
+    values, oldest = ordered(loaded, "rewards"), loaded.replay.oldest
     steps = sorted(np.flatnonzero(values), key=lambda place: (-abs(values[place]), -place))
     return [Start(oldest + int(p) - LEAD, f"reward {values[p]:+g} at step {oldest + p:,}") for p in steps]
 
 
-def terminations(opened: LoadedRun) -> list[Start]:
+def terminations(loaded: LoadedRun) -> list[Start]:
     """Starts before stored terminations, the latest first."""
-    ends, oldest = np.flatnonzero(ordered(opened, "terminations")), opened.replay.oldest
+    ends, oldest = np.flatnonzero(ordered(loaded, "terminations")), loaded.replay.oldest
     return [Start(oldest + int(place) - LEAD, f"an end at step {oldest + place:,}") for place in ends[::-1]]
 
 
-def beginnings(opened: LoadedRun) -> list[Start]:
+def beginnings(loaded: LoadedRun) -> list[Start]:
     """Starts near the beginnings of episodes, the best return first.
 
     A dream needs real steps before it; so it starts as many steps into the episode as it sees.
     """
-    oldest, values = opened.replay.oldest, ordered(opened, "rewards")
-    context = opened.config.imagination.context_length
+    oldest, values = loaded.replay.oldest, ordered(loaded, "rewards")
+    context = loaded.config.imagination.context_length
     starts = []
-    for first, last in episodes(opened):
+    for first, last in episodes(loaded):
         gain = float(values[first - oldest : last + 1 - oldest].sum())
         step = first + min(context, last - first)
         starts.append((gain, Start(step, f"return {gain:+g}, steps {first:,} to {last:,}")))
     return [start for _, start in sorted(starts, key=lambda pair: -pair[0])]
 
 
-def episodes(opened: LoadedRun) -> list[tuple[int, int]]:
+def episodes(loaded: LoadedRun) -> list[tuple[int, int]]:
     """First and last step of every episode of which the last step is stored, and of the one still going on.
 
     Fresh play knows its ends itself. Of stored steps the log tells them, also those cut by a time limit; without a
     log, terminations do.
     """
-    replay, file = opened.replay, opened.run.log_file
+    replay, file = loaded.replay, loaded.run.log_file
     if isinstance(replay, FreshReplay):
         ends = replay.ends
     elif file.exists():
         ends = [entry["step"] - 1 for entry in log.read(file) if entry["kind"] == "episode"]
     else:
-        ends = (np.flatnonzero(ordered(opened, "terminations")) + replay.oldest).tolist()
+        ends = (np.flatnonzero(ordered(loaded, "terminations")) + replay.oldest).tolist()
     ends = [end for end in ends if replay.oldest <= end < replay.count]
     firsts = [replay.oldest, *(end + 1 for end in ends)]
     return [(first, last) for first, last in zip(firsts, [*ends, replay.count - 1], strict=True) if first <= last]
 
 
-def surprises(opened: LoadedRun) -> list[Start]:
+def surprises(loaded: LoadedRun) -> list[Start]:
     """Starts before the steps whose frames the model predicted worst, worst first, among the newest ones."""
-    steps, kl = surprise(opened)
-    order = [place for place in np.argsort(kl)[::-1] if not new_game(opened, steps[place])]
+    steps, kl = surprise(loaded)
+    order = [place for place in np.argsort(kl)[::-1] if not new_game(loaded, steps[place])]
     return [Start(int(steps[p]) - LEAD, f"{kl[p]:.1f} nats of surprise at step {steps[p]:,}") for p in order]
 
 
-def surprise(opened: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
+def surprise(loaded: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
     """For the newest steps their numbers, and KL(seen || predicted) in nats of each frame, knowing all before it."""
-    model, replay = opened.agent.world_model, opened.replay
+    model, replay = loaded.agent.world_model, loaded.replay
     count, first = min(RECENT, len(replay)), model.config.window
     if count < first + 2:
         raise GlamkitError(f"the replay holds {count} steps, but {first + 2} are needed to find surprises.")
     begin = replay.count - count
     steps = replay.window(torch.tensor([begin]), count)
-    with looking(model, opened.machine, 0):
+    with looking(model, loaded.machine, 0):
         observed = model.observe(steps.frames)
         hidden, _ = model.sequence_model(model.tokens(observed.latent, steps.actions))
         kl = kl_categorical(observed.posterior[:, first + 1 :], model.prior(hidden[:, :-1]))
     return np.arange(begin + first + 1, replay.count), kl[0].float().cpu().numpy()
 
 
-def new_game(opened: LoadedRun, steps: np.ndarray) -> np.ndarray:
+def new_game(loaded: LoadedRun, steps: np.ndarray) -> np.ndarray:
     """Whether an episode or a life ended right before each of these stored steps, of which none is the oldest."""
-    return ordered(opened, "terminations")[np.asarray(steps) - 1 - opened.replay.oldest] > 0
+    return ordered(loaded, "terminations")[np.asarray(steps) - 1 - loaded.replay.oldest] > 0
 
 
-def ordered(opened: LoadedRun, name: str) -> np.ndarray:
+def ordered(loaded: LoadedRun, name: str) -> np.ndarray:
     """All stored ``actions``, ``rewards`` or ``terminations``, oldest first."""
-    replay = opened.replay
+    replay = loaded.replay
     rows = torch.arange(replay.oldest, replay.count) % replay.config.capacity
     return getattr(replay, name)[rows.to(replay.device)].cpu().numpy()

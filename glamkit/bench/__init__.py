@@ -1,5 +1,6 @@
-"""How fast this machine trains, whether it computes what the released model does, and what it lacks.
+"""Checks of a machine and of a model: speed, parity with the released model, installation, small objects.
 
-`objects` asks whether a model sees a small object that the game's memory knows.
-`plain` is the reference that every fast path is timed against and tested equal to.
+`benchmark` measures training speed, `parity` compares outputs with the released model's, `doctor` checks the
+installation. `objects` measures how often a world model shows a small object where it is. `plain` is the reference:
+every fast path is timed against it and tested equal to it.
 """

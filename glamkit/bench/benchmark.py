@@ -1,8 +1,8 @@
-"""How fast this machine trains, beside the plain way of doing the same: ``glamkit benchmark``.
+"""How fast this machine trains, compared with the plain implementation: ``glamkit benchmark``.
 
-The fast side is a `Trainer`. The reference side, `reference.PlainTrainer`, does what the released code does: float32,
-every window read again in full, nothing shared. Both start from the same weights and share one replay; they take turns
-in one process, so that whatever slows the machine slows both, and a ratio is formed round by round.
+The fast side is a `Trainer`. The reference side, `plain.PlainTrainer`, does what the released code does: float32,
+every window read again in full, nothing shared. Both start from the same weights and share one replay. They take turns
+in one process, so that whatever slows the machine slows both. A ratio is formed in each round.
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BenchmarkPlan(Checked):
-    """What is measured, and how often; `phases` may be given as text with commas."""
+    """What is measured, and how often; `phases` may be given as text with commas.
+
+    Raises:
+        GlamkitError: no phase or an unknown one is named, or a number is out of range.
+    """
 
     phases: tuple[str, ...] = setting(tuple(PHASES), "names", "the phases that are timed")
     repeats: int = setting(3, "rounds", "in each of which every side of every phase is timed once", 1, 1000)
@@ -67,21 +71,22 @@ class BenchmarkPlan(Checked):
 def measure(
     config: Config, plan: BenchmarkPlan | None = None, tell: Tell = lambda _: None, keep: Keep = lambda _: None
 ) -> dict[str, Any]:
-    """Measures everything; the result is plain values, ready for JSON.
+    """Measures everything. The result consists of plain values, ready for JSON.
 
     The fast side of the phases does the same work as the reference: `imagination.contexts` and `.memory` are set as in
-    the released code. ``step_opt_in`` says what the other settings bring; the predicted hours are for the config as it
-    is given. Random numbers drawn here leave those outside as they were.
+    the released code. ``step_opt_in`` is the whole step with the faster settings (`OPT_IN`). The predicted hours are
+    for the config as it is given. The state of the random generators is restored at the end.
 
     Args:
         config: the experiment whose sizes are used.
         plan: what is measured.
-        tell: is called with how far it is, in words.
-        keep: is given the result when all is timed and memory, which takes minutes more, is not measured yet.
+        tell: is called with the progress, as text.
+        keep: is called with the result once all times are measured. Memory, which takes minutes more, comes after.
 
     Returns:
-        ``phases`` (a table for each phase and, with ``step``, for ``step_opt_in``), ``machine``, ``environment``,
-        ``predicted_hours`` (with ``step``) and ``settings``.
+        ``phases``: for each phase (and ``step_opt_in`` if ``step`` is measured) seconds, ratios, operations and bytes.
+        ``machine``: names, versions, and operations per second. ``environment``: game steps per second.
+        ``predicted_hours``: of a whole run, if ``step`` is measured. ``settings``: the plan and the config.
 
     Raises:
         GlamkitError: the device is not there, or the game does not start.
@@ -99,7 +104,7 @@ def measure(
 
 
 def timed(config: Config, plan: BenchmarkPlan, tell: Tell) -> dict[str, Any]:
-    """Phases, machine, games and predicted hours, from trainers that live in one process."""
+    """The timings of the phases, the machine, game speeds and predicted hours, from trainers in one process."""
     with ExitStack() as stack:
         benches: dict[Config, TimedTrainer] = {}
 
@@ -140,7 +145,14 @@ def timed(config: Config, plan: BenchmarkPlan, tell: Tell) -> dict[str, Any]:
 
 
 def predict(trainer: Trainer, plan: BenchmarkPlan, report: dict[str, Any], costs: dict[int, float]) -> dict[str, Any]:
-    """Hours of whole runs, from what a step costs at a few horizons and from what acting costs."""
+    """Predicted hours of whole runs.
+
+    Args:
+        trainer: of the config whose runs are predicted.
+        plan: how many games.
+        report: the result so far: its phases and game speeds. The speed of training is added to the latter.
+        costs: horizon -> seconds of a training step.
+    """
     config, speeds, phases = trainer.config, report["environment"], report["phases"]
     hours = run_hours(config, costs, speeds)
     first, updates = min(costs), 1 / config.trainer.update_every
@@ -157,7 +169,7 @@ def predict(trainer: Trainer, plan: BenchmarkPlan, report: dict[str, Any], costs
 
 
 def add_flops(report: dict[str, Any], config: Config, tell: Tell) -> None:
-    """What each phase's products and convolutions add up to, and how near they come to the machine's own rate."""
+    """Adds to each phase its floating-point operations, and which share of the machine's own rate they reach."""
     phases, machine = report["phases"], report["machine"]
     tell("counting operations")
     counted = count_fast(config.override(**SAME), [name for name in phases if name in PHASES])
@@ -172,7 +184,10 @@ def add_flops(report: dict[str, Any], config: Config, tell: Tell) -> None:
 
 
 def add_memory(report: dict[str, Any], config: Config, tell: Tell) -> None:
-    """Peak memory of each side, in a process of its own, so that neither sees what the other left."""
+    """Adds the peak memory of each side in bytes, measured in a process of its own.
+
+    So neither side counts what the other left in memory.
+    """
     phases, same = report["phases"], config.override(**SAME)
     sides = {"fast": (same, "fast"), "reference": (same.override(**EAGER), "reference")}
     if "step" in phases:
@@ -196,7 +211,7 @@ def add_memory(report: dict[str, Any], config: Config, tell: Tell) -> None:
 
 
 def table(report: dict[str, Any]) -> notebook.Table:
-    """The phases in rows."""
+    """A row for each phase: seconds of both sides, ratio, rate and memory."""
     rows = [("phase", "fast", "reference", "ratio", "of the machine's rate", "peak memory, fast", "reference")]
     for name, row in report["phases"].items():
         times = (span(row["fast_s"]), span(row["reference_s"]), f"{row['ratio']:.2f} x")
@@ -206,7 +221,7 @@ def table(report: dict[str, Any]) -> notebook.Table:
 
 
 def facts(report: dict[str, Any]) -> notebook.Table:
-    """The machine, the games and the hours to expect, in rows."""
+    """A row for each fact: the machine, the game speeds and the predicted hours."""
     machine, games, hours = report["machine"], report["environment"], report.get("predicted_hours")
     rates = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in machine["matrix_flops_per_s"].items())
     kind = f"{machine['precision']} on {machine['device']}"
@@ -227,17 +242,21 @@ def facts(report: dict[str, Any]) -> notebook.Table:
 
 
 def span(seconds: float) -> str:
-    """``12.3 s``, ``45.6 ms``."""
+    """A time in seconds as text: ``12.3 s``, ``45.6 ms``."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
 def size(count: int | None) -> str:
-    """``1.24 GiB``, or nothing where it is not known."""
+    """A number of bytes as text: ``1.24 GiB``; empty where it is not known."""
     return "" if count is None else f"{count / 2**30:.2f} GiB"
 
 
 class BenchmarkProgress:
-    """Tells how far it is: in one line that is renewed where somebody watches, elsewhere in a line now and then."""
+    """Shows the progress: one line that is replaced in a notebook or terminal; elsewhere a new line now and then.
+
+    Args:
+        every: seconds between two lines where nobody watches.
+    """
 
     def __init__(self, every: float = 10.0) -> None:
         self.every, self.next = every, 0.0
@@ -245,7 +264,7 @@ class BenchmarkProgress:
         self.handle: Any = None
 
     def __call__(self, text: str) -> None:
-        """Shows it."""
+        """Shows one line of text."""
         stream = sys.stdout if notebook.shell() is not None else sys.stderr
         if self.watched:
             from IPython.display import display
@@ -264,7 +283,7 @@ class BenchmarkProgress:
 
 
 def target(path: str | Path) -> Path | None:
-    """Where the JSON is to go, or None for no path; checked before hours of work.
+    """The file that the JSON is written to, or None for no path. It is checked before hours of work.
 
     Raises:
         GlamkitError: nothing can be written there.
@@ -278,6 +297,6 @@ def target(path: str | Path) -> Path | None:
 
 
 def save(report: dict[str, Any], file: Path | None) -> None:
-    """Writes the report as JSON, at once or not at all; nothing where there is no path."""
+    """Writes the report as JSON, as a whole or not at all; does nothing if there is no file."""
     if file is not None:
         replace_text(file, json.dumps(report, indent=1))

@@ -1,8 +1,8 @@
-"""The versions that have to fit each other before mamba-ssm's compiled kernels load, and which of them does not.
+"""The versions that have to match before mamba-ssm's compiled kernels load, and which of them does not.
 
-These kernels are compiled C++ and CUDA: torch, CUDA, the NVIDIA driver, the compiler and Python all have to match what
-they were compiled with, and when one does not, the import error names none of them (the most frequent trouble of
-users of mamba-ssm). Here an error is turned into the mismatch and the command that mends it; nothing here needs a GPU.
+These kernels are compiled C++ and CUDA. So torch, CUDA, the NVIDIA driver, the compiler and Python have to match what
+they were compiled with. When one does not, the import error names none of them; this is the most frequent problem of
+mamba-ssm's users. Here such an error becomes the mismatch and the command that corrects it. Nothing here needs a GPU.
 mamba-ssm is optional: glamkit has kernels of its own for the scan.
 """
 
@@ -31,7 +31,7 @@ TORCH = "torch>=2.8,<2.16"  # as in pyproject.toml
 
 
 class Build(NamedTuple):
-    """What is installed here; empty where there is none."""
+    """The versions installed here; a field is empty where there is none."""
 
     torch: str = ""
     torch_cuda: str = ""  # the CUDA that torch was built for
@@ -44,7 +44,7 @@ class Build(NamedTuple):
 
 
 def explain_import_error(message: str, build: Build) -> tuple[str, str]:
-    """Which mismatch an error of mamba-ssm stands for, and the command that mends it (empty: nothing can).
+    """Which mismatch an error of mamba-ssm stands for, and the command that corrects it (empty if there is none).
 
     Args:
         message: what its import, or the first run of its kernel, raised.
@@ -88,7 +88,10 @@ def _explain_missing(module: str, build: Build) -> tuple[str, str]:
 
 
 def _compile(command: str, build: Build) -> str:
-    """`command`, after what has to be there first: the installer wants nvcc even where it then finds a wheel."""
+    """`command`, after the commands that install what it needs.
+
+    mamba-ssm's installer needs nvcc even where it then finds a compiled wheel.
+    """
     if not build.nvcc or _number(build.nvcc)[0] != _number(build.torch_cuda)[0]:
         result = f"nvcc is {build.nvcc}" if build.nvcc else "nvcc is missing, or CUDA_HOME does not say where it is"
         return f"install the CUDA {build.torch_cuda} toolkit for torch {build.torch} ({result}), then: {command}"
@@ -98,7 +101,7 @@ def _compile(command: str, build: Build) -> str:
 
 
 def torch_for(driver: str) -> str:
-    """The command that installs a torch which an NVIDIA driver for CUDA `driver` can run."""
+    """The command that installs a torch for the newest CUDA that the driver supports, such as ``12.4``."""
     fitting = [cuda for cuda in WHEELS if _number(cuda) <= _number(driver)]
     if not fitting:
         return f"update the NVIDIA driver to one for CUDA {WHEELS[0]} or newer"
@@ -107,7 +110,7 @@ def torch_for(driver: str) -> str:
 
 
 def driver_too_old(build: Build) -> bool:
-    """Whether torch was built for a CUDA that the driver cannot run; within one major version any driver can."""
+    """Whether torch was built for a newer major version of CUDA than the driver supports."""
     return bool(build.driver and build.torch_cuda) and _number(build.torch_cuda)[0] > _number(build.driver)[0]
 
 
@@ -137,7 +140,10 @@ def find_build() -> Build:
 
 
 def _torch_cuda_home() -> Path:
-    """Where torch looks for the CUDA toolkit: wrong where the nvcc on the path is a wrapper that lies elsewhere."""
+    """Where torch looks for the CUDA toolkit.
+
+    This is wrong if the nvcc on the path is a wrapper in another folder.
+    """
     named, nvcc = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH"), shutil.which("nvcc")
     if named or not nvcc:
         return Path(named or TOOLKIT)
@@ -145,13 +151,13 @@ def _torch_cuda_home() -> Path:
 
 
 def find_compiler() -> str:
-    """The path of the C++ compiler that torch.compile would take, or nothing."""
+    """The path of the C++ compiler that torch.compile uses; empty if there is none."""
     names = (os.environ.get("CXX", "g++"), "g++", "clang++", "c++")
     return next(filter(None, map(shutil.which, names)), None) or ""
 
 
 def _ask(command: list[str], pattern: str) -> str:
-    """The part of what `command` prints that `pattern` captures; nothing where it is missing or fails."""
+    """The first group of `pattern` in the output of `command`; empty if it is missing or fails."""
     try:
         text = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):

@@ -1,7 +1,7 @@
-"""What this machine can do, in plain words, and the command that mends what it cannot.
+"""What this machine can do, in plain words, and the command that corrects each problem.
 
-Every `check_*` is a pure function of its arguments, so that the tests can show it machines they do not have;
-`PROBES` at the end says where its arguments come from. Nothing heavy is imported before it is examined.
+Every `check_*` is a pure function of its arguments, so that the tests can describe machines they do not have.
+`PROBES` at the end maps names to where the arguments come from. Nothing heavy is imported before it is examined.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class DoctorFinding(NamedTuple):
 
     name: str
     state: str
-    said: str
+    text: str
     mend: str = ""
 
 
 def check_python(version: tuple[int, ...]) -> DoctorFinding:
-    """Python 3.11 or newer."""
+    """Whether Python is 3.11 or newer."""
     text = "Python " + ".".join(map(str, version[:3]))
     if version[:2] < (3, 11):
         return DoctorFinding("python", "problem", f"{text} is too old; glamkit needs 3.11.", "python3.11 -m venv .venv")
@@ -46,7 +46,7 @@ def check_python(version: tuple[int, ...]) -> DoctorFinding:
 
 
 def check_packages(requirements: Iterable[str], installed: Mapping[str, str]) -> DoctorFinding:
-    """Whether all packages that glamkit asks for are there, in the versions it asks for."""
+    """Whether all packages that glamkit requires are installed, in versions that it supports."""
     from packaging.requirements import Requirement
 
     wrong = {}
@@ -62,7 +62,7 @@ def check_packages(requirements: Iterable[str], installed: Mapping[str, str]) ->
 
 
 def check_torch(build: Build, error: str, threads: int, cores: int, limit: str | None = None) -> DoctorFinding:
-    """Whether torch imports, for what it was built, and how many threads it takes; `limit` is OMP_NUM_THREADS."""
+    """Whether torch imports, its build, and how many threads it uses; `limit` is OMP_NUM_THREADS."""
     if error:
         text = f"torch cannot be imported ({error})."
         return DoctorFinding("torch", "problem", text, f"pip install --force-reinstall '{builds.TORCH}'")
@@ -74,7 +74,7 @@ def check_torch(build: Build, error: str, threads: int, cores: int, limit: str |
 
 
 def check_device(build: Build, gpus: list[str], apple: bool = False) -> DoctorFinding:
-    """What ``device=auto`` computes on and, if an NVIDIA driver is here in vain, why."""
+    """What ``device=auto`` computes on and, if there is an NVIDIA driver but no usable GPU, why."""
     if gpus:
         return DoctorFinding("device", "ok", f"{len(gpus)} CUDA GPU(s): {', '.join(gpus)}.")
     if not build.driver:
@@ -92,9 +92,9 @@ def check_device(build: Build, gpus: list[str], apple: bool = False) -> DoctorFi
 
 
 def check_mamba(error: str, build: Build) -> DoctorFinding:
-    """Whether mamba-ssm's fused kernels load; `error` is what their import, or their first run, said.
+    """Whether mamba-ssm's fused kernels load; `error` is the message of their import or first run.
 
-    They are an alternative to glamkit's own, so nothing is broken without them.
+    They are optional: glamkit has kernels of its own.
     """
     if not error:
         return DoctorFinding("mamba-ssm", "ok", "its kernels load.")
@@ -103,7 +103,7 @@ def check_mamba(error: str, build: Build) -> DoctorFinding:
 
 
 def check_scan(kernels: bool, device: str) -> DoctorFinding:
-    """How GMamba's training scan is computed where ``runtime.kernel`` does not name another."""
+    """How GMamba's training scan is computed if ``runtime.kernel`` does not name another."""
     how = "glamkit's Triton kernels" if kernels else "glamkit's own scan in plain PyTorch"
     return DoctorFinding("scan", "ok", f"on {device}, GMamba trains with {how}.")
 
@@ -111,7 +111,7 @@ def check_scan(kernels: bool, device: str) -> DoctorFinding:
 def check_precision(device: str, features: Container[str], chosen: str) -> DoctorFinding:
     """How fast bfloat16 is here, from the CPU's instructions, and what ``precision=auto`` takes.
 
-    Timing it instead was tried: while other programs ran, the same two layers came out at 0.8 to 10 times float32.
+    It is not timed: while other programs ran, the same two layers took 0.8 to 10 times as long as in float32.
     """
     if device != "cpu":
         return DoctorFinding("precision", "ok", f"precision=auto takes {chosen} on {device}.")
@@ -129,7 +129,7 @@ def check_precision(device: str, features: Container[str], chosen: str) -> Docto
 
 
 def check_compiler(compiler: str, error: str) -> DoctorFinding:
-    """What torch.compile needs: a C++ compiler and Python's headers."""
+    """Whether torch.compile has what it needs: a C++ compiler and Python's headers."""
     if not compiler:
         text, mend = "there is no C++ compiler, so torch.compile cannot be used.", "apt-get install -y g++ python3-dev"
         return DoctorFinding("compiler", "note", text, "xcode-select --install" if sys.platform == "darwin" else mend)
@@ -143,7 +143,7 @@ def check_compiler(compiler: str, error: str) -> DoctorFinding:
 
 
 def check_atari(error: str, versions: str) -> DoctorFinding:
-    """Whether Pong makes a step and every ROM opens; the ROMs come inside ale-py and need no licence step."""
+    """Whether Pong makes a step and every game's ROM is there. The ROMs come with ale-py."""
     if not error:
         return DoctorFinding("atari", "ok", f"Pong runs ({versions}); the ROMs of all games come with ale-py.")
     if error.startswith(("FileNotFoundError", "NotADirectoryError", "OSError")):
@@ -155,7 +155,7 @@ def check_atari(error: str, versions: str) -> DoctorFinding:
 
 
 def check_jupyter(kernel: str, python: str, missing: str = "") -> DoctorFinding:
-    """Whether JupyterLab is here, and the notebooks' kernel `python3` runs this Python and not another one."""
+    """Whether JupyterLab is installed, and whether the notebooks' kernel `python3` runs this Python."""
     if missing:
         text = f"{missing} is not installed: training and evaluating go without, the notebooks do not."
         return DoctorFinding("jupyter", "note", text, install("lab"))
@@ -170,7 +170,7 @@ def check_jupyter(kernel: str, python: str, missing: str = "") -> DoctorFinding:
 
 
 def check_browser(path: str) -> DoctorFinding:
-    """A chromium for the tests that open notebooks; nothing else needs it."""
+    """Whether there is a chromium for the tests that open notebooks; nothing else needs it."""
     if path:
         return DoctorFinding("browser", "ok", f"the browser tests use {path}.")
     text = "no chromium: the browser tests are skipped."
@@ -178,13 +178,13 @@ def check_browser(path: str) -> DoctorFinding:
 
 
 def check_disk(free: int, folder: str) -> DoctorFinding:
-    """Room for runs, in bytes: a replay of 100,000 frames of 64 x 64 is 1.2 GB, and is saved beside the checkpoint."""
+    """Whether the `free` bytes suffice for runs: a replay of 100,000 frames of 64 x 64 pixels has 1.2 GB."""
     text = f"{free / 1e9:.1f} GB free in {folder}; an atari100k run needs about 3 GB, a quick one 0.2 GB."
     return DoctorFinding("disk", "problem" if free < 2e8 else "note" if free < 3e9 else "ok", text)
 
 
 def find_browser() -> str:
-    """The path of a chromium, or nothing."""
+    """The path of a chromium; empty if there is none."""
     return next(filter(None, map(shutil.which, BROWSERS)), "") or ""
 
 
@@ -219,7 +219,7 @@ def probe_device() -> DoctorFinding:
 
 
 def probe_mamba() -> DoctorFinding:
-    """`check_mamba`; on a CUDA device the kernel is also run, forward and backward."""
+    """`check_mamba` of this machine; on a CUDA device the kernel is also run, forward and backward."""
     torch, scans = importlib.import_module("torch"), importlib.import_module("glamkit.training.accelerate.scans")
     error = scans.available_kernels()["mamba-ssm"]
     device = importlib.import_module("glamkit.runtime").resolve_device("auto")
@@ -234,7 +234,7 @@ def probe_mamba() -> DoctorFinding:
 
 
 def probe_scan() -> DoctorFinding:
-    """`check_scan` by the same function that the scan uses."""
+    """`check_scan` of this machine, by the same function that the scan uses."""
     torch, scan = importlib.import_module("torch"), importlib.import_module("glamkit.ops.scan")
     device = importlib.import_module("glamkit.runtime").resolve_device("auto")
     return check_scan(scan.by_kernels(torch.empty(0, device=device)), str(device))
@@ -249,7 +249,7 @@ def probe_precision() -> DoctorFinding:
 
 
 def probe_compiler() -> DoctorFinding:
-    """`check_compiler` of a file that includes Python's headers, as those that torch.compile writes do."""
+    """`check_compiler` of this machine: a file that includes Python's headers is compiled."""
     compiler, headers = find_compiler(), sysconfig.get_paths()["include"]
     if not compiler:
         return check_compiler("", "")
@@ -260,7 +260,7 @@ def probe_compiler() -> DoctorFinding:
 
 
 def probe_atari() -> DoctorFinding:
-    """`check_atari`: Pong for one step, and the file of every game."""
+    """`check_atari` of this machine: Pong makes a step, and the ROM of every game is looked up."""
     try:
         gymnasium, ale = importlib.import_module("gymnasium"), importlib.import_module("ale_py")
         ale.ALEInterface.setLoggerMode(ale.LoggerMode.Error)
@@ -306,7 +306,7 @@ PROBES: dict[str, Callable[[], DoctorFinding]] = {
 
 
 def examine(probes: Mapping[str, Callable[[], DoctorFinding]] = PROBES) -> list[DoctorFinding]:
-    """All findings; what cannot be examined, because something it needs is broken, is noted and not raised."""
+    """All findings. A probe that fails, because something it needs is broken, becomes a note; nothing is raised."""
     findings = []
     for name, probe in probes.items():
         try:
@@ -317,7 +317,7 @@ def examine(probes: Mapping[str, Callable[[], DoctorFinding]] = PROBES) -> list[
 
 
 def report(findings: Iterable[DoctorFinding]) -> str:
-    """The findings as lines to read, each with the command that mends it."""
+    """The findings as text, each with the command that corrects it."""
     lines = []
     for name, state, text, mend in findings:
         lines.append(f"{state:8}{name:11}{text}")

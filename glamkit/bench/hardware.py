@@ -1,4 +1,4 @@
-"""What a machine can do, measured: matrix products, arithmetic of a phase, memory, games. For `benchmark`."""
+"""Measures a machine for `benchmark`: matrix products, operations of a phase, memory, game speed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STATUS, REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def seconds(machine: Machine, work: Callable[[], Any]) -> float:
-    """How long some work takes, until the device has done it."""
+    """Seconds that `work` takes, until the device has finished."""
     machine.synchronize()
     start = time.perf_counter()
     work()
@@ -34,7 +34,7 @@ def seconds(machine: Machine, work: Callable[[], Any]) -> float:
 
 
 def flops(work: Callable[[], Any]) -> int:
-    """Floating-point operations of the matrix products and convolutions in some work, forward and backward.
+    """Floating-point operations of the matrix products and convolutions in `work`, forward and backward.
 
     A product counts two for each multiply-add. Element-wise work, the scan and compiled code are not counted.
     """
@@ -44,12 +44,12 @@ def flops(work: Callable[[], Any]) -> int:
 
 
 def matrix_rates(machine: Machine, size: int = 0, repeats: int = 5) -> dict[str, float]:
-    """Floating-point operations per second of a large square matrix product: the best of a few, for each precision.
+    """Floating-point operations per second of a large square matrix product, for each precision; the best of a few.
 
     Args:
         machine: float32 is measured, and `machine.precision` if that is another one.
-        size: rows; by default one that takes a fraction of a second.
-        repeats: products.
+        size: rows and columns; 0 takes a size that needs a fraction of a second.
+        repeats: products that are timed.
     """
     size, rates = size or (2048 if machine.device.type == "cpu" else 8192), {}
     for precision in dict.fromkeys((torch.float32, machine.precision)):
@@ -63,9 +63,10 @@ def matrix_rates(machine: Machine, size: int = 0, repeats: int = 5) -> dict[str,
 
 
 class PeakMemory:
-    """The most memory taken since `begin`: a GPU's by torch, recordings' too, on a CPU this process's resident set.
+    """The most memory in use since `begin`, in bytes.
 
-    Linux alone lets a process forget its largest resident set so far; elsewhere `read` says None for a CPU.
+    On a GPU it is what torch has reserved, recorded CUDA graphs included. On a CPU it is this process's resident set.
+    Only Linux can reset the largest resident set of a process; elsewhere `read` returns None for a CPU.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -73,7 +74,7 @@ class PeakMemory:
         self.gpu: Any = None if device.type == "cpu" else torch.get_device_module(device)
 
     def begin(self) -> None:
-        """Forgets what was used before."""
+        """Starts a new measurement."""
         if self.gpu is not None:
             self.known = hasattr(self.gpu, "reset_peak_memory_stats")
             if self.known:
@@ -86,7 +87,7 @@ class PeakMemory:
             self.known = True
 
     def read(self) -> int | None:
-        """Bytes, or None where that cannot be known."""
+        """The peak in bytes, or None if it cannot be known."""
         if not self.known:
             return None
         if self.gpu is not None:
@@ -99,11 +100,15 @@ class PeakMemory:
 
 
 def game_speeds(trainer: Trainer, span: float = 1.0) -> dict[str, float]:
-    """Environment steps per second, each over `span` seconds; a step is `frame_skip` frames of an Atari game.
+    """Environment steps per second; a step is `frame_skip` frames of an Atari game.
+
+    Args:
+        trainer: whose game and agent are measured.
+        span: seconds of each measurement.
 
     Returns:
-        ``game_alone``: one game, random actions. ``acting_and_game``: the agent's actions, and the step is stored.
-        ``evaluation``: as many games side by side as the evaluation plays, random actions; all their steps count.
+        ``game_alone``: one game with random actions. ``acting_and_game``: the agent acts, and steps are stored.
+        ``evaluation``: the steps of all games that an evaluation plays side by side, with random actions.
     """
     config, random = trainer.config, np.random.default_rng(0)
     game = make_env(config.env)
@@ -135,7 +140,7 @@ def game_speeds(trainer: Trainer, span: float = 1.0) -> dict[str, float]:
 
 
 def rate(work: Callable[[], int], span: float) -> float:
-    """What `work` returns, summed per second, over about `span` seconds; the first calls are not counted."""
+    """The sum per second of the numbers that `work` returns, over about `span` seconds, after two calls to warm up."""
     for _ in range(2):  # the second call of a recording records it
         work()
     start, done = time.perf_counter(), 0
@@ -148,7 +153,7 @@ def rate(work: Callable[[], int], span: float) -> float:
 
 
 def describe(trainer: Trainer) -> dict[str, Any]:
-    """What ran it: names, versions, threads, and how busy the machine was just before."""
+    """The machine: names, versions, threads, cores, and matrix products in operations per second."""
     machine = trainer.machine
     return {
         "name": device_name(machine.device),
@@ -165,5 +170,5 @@ def describe(trainer: Trainer) -> dict[str, Any]:
 
 
 def busy() -> float | None:
-    """Programs that wanted a core over the last minute, on average; None where the system does not say."""
+    """The system's load average over the last minute; None where the system does not provide it."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None

@@ -1,8 +1,9 @@
-"""Is it there? A small object of an Atari game looked for in what a world model sees and dreams.
+"""Looks for a small object of an Atari game in the reconstructions and imagined rollouts of a world model.
 
-Many games keep where a thing is in two bytes of their memory: Pong's ball in 49 and 54. Fresh random play is recorded
-with that memory beside the frames. On these frames the bytes are calibrated to pixels; then the object is looked for in
-reconstructions, and in dreams under the actions that were taken. It counts as seen within `NEAR` pixels of the truth.
+Many games keep the position of an object in two bytes of their memory: Pong's ball in 49 and 54. New random play is
+recorded with this memory. From its frames the bytes are calibrated to pixels. Then the object is looked for in
+reconstructions, and in imagined rollouts with the recorded actions. It counts as visible within `NEAR` pixels of its
+true position.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from glamkit.runtime import Machine
 from glamkit.training.replay import Replay
 from glamkit.types import Context
 
-NEAR = 2.0  # pixels: a decoded object this near to the truth is seen
+NEAR = 2.0  # pixels: an object this near to its true position counts as visible
 FAINT = 0.5  # of the object's usual strength: what is fainter does not count
-NOISE = 20  # of 255: pixels that depart by less from the usual picture show nothing
-AROUND = 3  # pixels about the object in which other things count as it
+NOISE = 20  # of 255: pixels that differ by less from the usual picture show nothing
+AROUND = 3  # pixels around the object in which everything counts as the object
 SCREEN = (160, 210)  # the console's pixels across and down
 STEPS = (1.0, -1.0, 2.0, 0.5)  # of the console's pixels, that a byte may count in
-ENOUGH = 0.5  # of the places that the bytes tell, where the frames must show something
-BLUR = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]).view(1, 1, 3, 3) / 16  # what is about a pixel counts too
-TOGETHER = 64  # clips dreamt at a time
+ENOUGH = 0.5  # share of the positions that the bytes give at which frames must show something
+BLUR = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]).view(1, 1, 3, 3) / 16  # neighbouring pixels count too
+TOGETHER = 64  # clips imagined at a time
 
 
-class Play(NamedTuple):
+class RecordedPlay(NamedTuple):
     """N steps of random play: frames (N, size, size, 3) uint8, actions (N,), ends (N,) bool and memory (N, 128)."""
 
     frames: np.ndarray
@@ -45,29 +46,29 @@ class Play(NamedTuple):
     memory: np.ndarray
 
 
-class Whereabouts(NamedTuple):
-    """How two bytes of memory become a place, and what the object there looks like."""
+class ObjectCalibration(NamedTuple):
+    """How two bytes of memory give a position in pixels, and what the object there looks like."""
 
     ram: tuple[int, int]  # addresses of x and y
     across: tuple[float, float]  # column = across[0] * x + across[1], in pixels of a frame
     down: tuple[float, float]  # row, likewise from y
     usual: np.ndarray  # (size, size, 3) float32: the usual picture, the median of all frames
-    colour: np.ndarray  # (3,) float32, length 1: how the object departs from it
+    colour: np.ndarray  # (3,) float32, length 1: how the object differs from it
     strength: float  # how far, in shades of 255, averaged as `BLUR` says; the median over the frames
 
     def places(self, memory: np.ndarray) -> np.ndarray:
-        """Memory (..., 128) -> columns and rows (..., 2), which may be outside the picture."""
+        """Memory (..., 128) -> columns and rows in pixels (..., 2), which may be outside the picture."""
         x, y = (memory[..., address].astype(np.float64) for address in self.ram)
         return np.stack([self.across[0] * x + self.across[1], self.down[0] * y + self.down[1]], -1)
 
     def inside(self, memory: np.ndarray, size: int) -> np.ndarray:
-        """Whether that place is inside a picture of `size` pixels, (...) bool."""
+        """Memory (..., 128) -> whether the position is inside a picture of `size` x `size` pixels, (...) bool."""
         places = self.places(memory)
         return np.asarray(((places > 0) & (places < size - 1)).all(-1))
 
 
-class Seen(NamedTuple):
-    """Shares of frames with the object in play in which it is seen where it is."""
+class VisibleShares(NamedTuple):
+    """Shares of the frames with the object in play in which it is visible at its position, 0 to 1."""
 
     reconstructed: float
     imagined: np.ndarray  # (H,): k + 1 steps ahead, under the real actions
@@ -83,21 +84,21 @@ def object_seen(
     steps: int = 2000,
     horizon: int = 5,
     seed: int = 1000,
-) -> Seen:
-    """How often a world model shows an object of its game where it is, on fresh random play.
+) -> VisibleShares:
+    """How often a world model shows an object of its game at its true position, on new random play.
 
     Args:
         model: the world model, trained on the game.
-        config: its run's config: the game, and how it dreams.
+        config: of its run: the game, and how rollouts are imagined.
         machine: where it computes.
         ram: two addresses, 0 to 127, of the object's x and y in the game's memory; (49, 54) is the ball of Pong.
-        steps: of random play, agent steps.
-        horizon: H, steps that are dreamt.
-        seed: of the play; not the training's.
+        steps: agent steps of random play.
+        horizon: H, imagined steps.
+        seed: of the random play; take another one than the training's.
 
     Returns:
-        Shares from 0 to 1. A frame counts if the object is in play: its place is in the picture and the real frame
-        shows something there.
+        Shares from 0 to 1. A frame counts if the object is in play: its position is in the picture, and the real
+        frame shows something there.
 
     Raises:
         GlamkitError: the game has no memory to read, a number is out of range, or nothing on the frames follows the
@@ -108,12 +109,12 @@ def object_seen(
         if coerce(name, value, int) < least:
             raise GlamkitError(f"{name} = {value} is outside its range: at least {least}.")
     played = play(config.env, steps, seed)
-    known = calibrate(played, ram)
-    return measure(model, config, machine, played, known, horizon)
+    calibration = calibrate(played, ram)
+    return measure(model, config, machine, played, calibration, horizon)
 
 
-def play(env: EnvConfig, steps: int, seed: int) -> Play:
-    """Random play of an Atari game, with its memory as it is at each frame.
+def play(env: EnvConfig, steps: int, seed: int) -> RecordedPlay:
+    """Plays random actions in an Atari game, and records its memory at each frame.
 
     Raises:
         GlamkitError: the game has no memory to read.
@@ -126,11 +127,14 @@ def play(env: EnvConfig, steps: int, seed: int) -> Play:
         kept.append((frame, action, outcome.ended, memory))
         frame = game.reset() if outcome.ended else outcome.observation
     game.close()
-    return Play(*(np.stack(column) for column in zip(*kept, strict=True)))
+    return RecordedPlay(*(np.stack(column) for column in zip(*kept, strict=True)))
 
 
-def calibrate(played: Play, ram: Sequence[int]) -> Whereabouts:
-    """Which place on the frames two bytes mean, by moving every frame so that the object would lie still.
+def calibrate(played: RecordedPlay, ram: Sequence[int]) -> ObjectCalibration:
+    """Calibrates two bytes of memory to positions in pixels.
+
+    Every frame is shifted so that the object would stay in place; with the right scales their sum has the highest peak.
+    Then the scales and offsets are fitted by least squares.
 
     Raises:
         GlamkitError: these are not two addresses, or nothing on the frames follows the bytes.
@@ -145,24 +149,26 @@ def calibrate(played: Play, ram: Sequence[int]) -> Whereabouts:
     moving[moving < NOISE] = 0
     pairs = product(*([step * size / side for step in STEPS] for side in SCREEN))
     (_, offsets), scales = max(
-        ((_still(moving, placed, pair), pair) for pair in pairs), key=lambda result: result[0][0]
+        ((_aligned_sum(moving, placed, pair), pair) for pair in pairs), key=lambda result: result[0][0]
     )
     lines = [(scale, offset) for scale, offset in zip(scales, offsets, strict=True)]
     for _ in range(3):
-        lines = _refined(moving, placed, lines)
-    known = Whereabouts((int(ram[0]), int(ram[1])), lines[0], lines[1], usual, np.ones(3, np.float32), 0.0)
-    there, inside = shown(played, known), known.inside(played.memory, size)
+        lines = _refit(moving, placed, lines)
+    calibration = ObjectCalibration((int(ram[0]), int(ram[1])), lines[0], lines[1], usual, np.ones(3, np.float32), 0.0)
+    there, inside = in_play_frames(played, calibration), calibration.inside(played.memory, size)
     if not inside.any() or there.sum() < ENOUGH * inside.sum():
         raise GlamkitError(f"nothing on the frames follows the bytes {ram[0]} and {ram[1]} of the game's memory.")
-    column, row = known.places(played.memory[there]).round().astype(int).T
+    column, row = calibration.places(played.memory[there]).round().astype(int).T
     colour = gaps[there, row, column].mean(0)
-    known = known._replace(colour=(colour / np.linalg.norm(colour)).astype(np.float32))
-    result = F.max_pool2d(strengths(torch.from_numpy(played.frames[there]), known).unsqueeze(1), 3, 1, 1)
-    return known._replace(strength=float(result[torch.arange(len(row)), 0, row, column].median()))
+    calibration = calibration._replace(colour=(colour / np.linalg.norm(colour)).astype(np.float32))
+    result = F.max_pool2d(similarity(torch.from_numpy(played.frames[there]), calibration).unsqueeze(1), 3, 1, 1)
+    return calibration._replace(strength=float(result[torch.arange(len(row)), 0, row, column].median()))
 
 
-def _still(moving: np.ndarray, placed: np.ndarray, scales: tuple[float, float]) -> tuple[float, tuple[float, float]]:
-    """Sums frames up, moved so that the object lies still: how bright it gets, and where that is (column, row)."""
+def _aligned_sum(
+    moving: np.ndarray, placed: np.ndarray, scales: tuple[float, float]
+) -> tuple[float, tuple[float, float]]:
+    """Sums frames, shifted so that the object stays in place: the maximum of the sum, and its offsets (column, row)."""
     shifts = np.round(placed * scales).astype(int)
     low, size = shifts.min(0), moving.shape[1]
     wide, high = (shifts - low).max(0) + size
@@ -174,8 +180,8 @@ def _still(moving: np.ndarray, placed: np.ndarray, scales: tuple[float, float]) 
     return float(canvas.max()), (float(column - top[0]), float(row - top[1]))
 
 
-def _refined(moving: np.ndarray, placed: np.ndarray, lines: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The lines fitted again by least squares to the centres of what is near the places they tell."""
+def _refit(moving: np.ndarray, placed: np.ndarray, lines: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Scale and offset of both axes, fitted again by least squares to the centres of what is near the old positions."""
     size, centres, kept = moving.shape[1], [], []
     for frame, at in zip(moving, placed, strict=True):
         column, row = (round(scale * value + offset) for (scale, offset), value in zip(lines, at, strict=True))
@@ -200,41 +206,55 @@ def _refined(moving: np.ndarray, placed: np.ndarray, lines: Sequence[tuple[float
     return fitted
 
 
-def strengths(frames: Tensor, known: Whereabouts) -> Tensor:
-    """How strongly 3 x 3 pixels of frames (n, size, size, 3) look like the object, in shades: (n, size, size)."""
-    gaps = frames.float() - torch.from_numpy(known.usual)
-    along = (gaps @ torch.from_numpy(known.colour)).clamp(min=0)
+def similarity(frames: Tensor, calibration: ObjectCalibration) -> Tensor:
+    """How much the 3 x 3 pixels around each pixel look like the object.
+
+    Args:
+        frames: (n, size, size, 3), 0 to 255.
+        calibration: the object's colour and the usual frame.
+
+    Returns:
+        (n, size, size), in shades of 0 to 255.
+    """
+    gaps = frames.float() - torch.from_numpy(calibration.usual)
+    along = (gaps @ torch.from_numpy(calibration.colour)).clamp(min=0)
     return F.conv2d(along.unsqueeze(1), BLUR, padding=1).squeeze(1)
 
 
-def sighted(pictured: Tensor, real: Tensor, places: Tensor, known: Whereabouts) -> Tensor:
-    """Whether pictures show the object within `NEAR` pixels of where it is, (n,) bool.
+def is_visible(pictured: Tensor, real: Tensor, places: Tensor, calibration: ObjectCalibration) -> Tensor:
+    """Whether pictures show the object within `NEAR` pixels of its true position, (n,) bool.
 
-    The object is where 3 x 3 pixels look most like it, leaving out where the real frame shows other things.
+    Its position in a picture is where 3 x 3 pixels look most like it. Pixels where the real frame shows other objects
+    are left out.
 
     Args:
-        pictured: (n, size, size, 3), in shades of 255.
-        real: (n, size, size, 3) uint8, the frames that they are of.
+        pictured: (n, size, size, 3), 0 to 255.
+        real: (n, size, size, 3) uint8, the real frames of the same steps.
         places: (n, 2) true columns and rows.
-        known: from `calibrate`.
+        calibration: from `calibrate`.
     """
     size = real.shape[1]
     grid = torch.arange(size)
     far = (grid.view(1, 1, -1) - places[:, :1, None]).square() + (grid.view(1, -1, 1) - places[:, 1:, None]).square()
-    other = ((real.float() - torch.from_numpy(known.usual)).abs().amax(-1) > NOISE) & (far > AROUND**2)
+    other = ((real.float() - torch.from_numpy(calibration.usual)).abs().amax(-1) > NOISE) & (far > AROUND**2)
     hidden = F.max_pool2d(other.float().unsqueeze(1), 3, 1, 1).squeeze(1) > 0
-    strength, peak = strengths(pictured, known).masked_fill(hidden, 0).flatten(1).max(1)
+    strength, peak = similarity(pictured, calibration).masked_fill(hidden, 0).flatten(1).max(1)
     at = torch.stack([peak % size, peak // size], 1)
-    return (strength > FAINT * known.strength) & ((at - places).square().sum(1) <= NEAR**2)
+    return (strength > FAINT * calibration.strength) & ((at - places).square().sum(1) <= NEAR**2)
 
 
 def measure(
-    model: WorldModel, config: Config, machine: Machine, played: Play, known: Whereabouts, horizon: int
-) -> Seen:
-    """As `object_seen`, on play that is there already."""
+    model: WorldModel,
+    config: Config,
+    machine: Machine,
+    played: RecordedPlay,
+    calibration: ObjectCalibration,
+    horizon: int,
+) -> VisibleShares:
+    """As `object_seen`, on random play that is already recorded and calibrated."""
     length, count = config.imagination.context_length, len(played.actions)
-    frames, places = torch.from_numpy(played.frames), torch.from_numpy(known.places(played.memory)).float()
-    in_play = torch.from_numpy(shown(played, known))
+    frames, places = torch.from_numpy(played.frames), torch.from_numpy(calibration.places(played.memory)).float()
+    in_play = torch.from_numpy(in_play_frames(played, calibration))
     replay = Replay(ReplayConfig(capacity=max(count, 64)), frames.shape[1], machine.device)
     for frame, action, end in zip(played.frames, played.actions, played.ends, strict=True):
         replay.add(frame, int(action), 0.0, bool(end))
@@ -253,19 +273,22 @@ def measure(
         for pictures, wanted in ((reconstructed, in_play[at]), (imagined, in_play[at] & same)):
             shades = 255 * pictures.float().clamp(0, 1).cpu().permute(0, 1, 3, 4, 2)[wanted]
             right = torch.zeros(at.shape)
-            right[wanted] = sighted(shades, frames[at[wanted]], places[at[wanted]], known).float()
+            right[wanted] = is_visible(shades, frames[at[wanted]], places[at[wanted]], calibration).float()
             if pictures is imagined:
                 hits[1:], counts[1:] = hits[1:] + right.sum(0), counts[1:] + wanted.sum(0)
             else:
                 hits[0], counts[0] = hits[0] + right.sum(), counts[0] + wanted.sum()
-    real = sighted(frames[in_play].float(), frames[in_play], places[in_play], known).float().mean()
+    real = is_visible(frames[in_play].float(), frames[in_play], places[in_play], calibration).float().mean()
     shares = (hits / counts.clamp(min=1)).numpy()
-    return Seen(float(shares[0]), shares[1:], counts.long().numpy(), float(real))
+    return VisibleShares(float(shares[0]), shares[1:], counts.long().numpy(), float(real))
 
 
-def shown(played: Play, known: Whereabouts) -> np.ndarray:
-    """Frames with the object in play, (N,) bool: its place is inside the picture, and something is seen there."""
-    places, size = known.places(played.memory), played.frames.shape[1]
+def in_play_frames(played: RecordedPlay, calibration: ObjectCalibration) -> np.ndarray:
+    """Which frames have the object in play, (N,) bool.
+
+    Its position is inside the picture, and the frame differs from the usual one there.
+    """
+    places, size = calibration.places(played.memory), played.frames.shape[1]
     column, row = places.round().astype(int).clip(0, size - 1).T
-    there = played.frames[np.arange(len(row)), row, column] - known.usual[row, column]
-    return known.inside(played.memory, size) & (np.abs(there).max(-1) > NOISE)
+    there = played.frames[np.arange(len(row)), row, column] - calibration.usual[row, column]
+    return calibration.inside(played.memory, size) & (np.abs(there).max(-1) > NOISE)

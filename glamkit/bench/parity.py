@@ -1,10 +1,10 @@
-"""Does the kit compute what the released model computes?
+"""Compares what glamkit computes with what the released model computes.
 
     glamkit parity FILE...
 
-A reference file holds outputs of the released code on made-up weights and inputs that both sides can build from a seed
-(DESIGN section 1, "Reference data"). This module builds them again, computes ours and prints one line per array. The
-exit status is 0 when all agree, 1 when an array is beyond its tolerance, 2 when a file cannot be read.
+A reference file holds outputs of the released code for made-up weights and inputs, which are built from a seed. This
+module builds the same weights and inputs, computes our outputs and shows one line for each array. The exit status is 0
+if all agree, 1 if an array is beyond its tolerance, and 2 if a file cannot be read.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TOLERANCES = [
 
 
 class Reference(NamedTuple):
-    """A reference file: where it is, how its weights and inputs were made, and what the released code computed."""
+    """A reference file: its path, how its weights and inputs were made, and the released code's outputs."""
 
     path: Path
     meta: dict[str, Any]
@@ -56,7 +56,10 @@ class Reference(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One array compared; `verdict` is ``ok``, ``differs by design`` or what is wrong."""
+    """The comparison of one array: largest errors, tolerance and result.
+
+    `verdict` is ``ok``, ``differs by design`` or what is wrong.
+    """
 
     name: str
     absolute: float
@@ -66,7 +69,7 @@ class Row(NamedTuple):
 
     @property
     def fails(self) -> bool:
-        """Whether this array speaks against parity."""
+        """Whether this array is beyond its tolerance or cannot be compared."""
         return self.verdict not in ("ok", "differs by design")
 
     def __str__(self) -> str:
@@ -77,10 +80,10 @@ class Row(NamedTuple):
 
 
 def read(path: str | Path) -> Reference:
-    """A reference file.
+    """Reads a reference file.
 
     Raises:
-        GlamkitError: it cannot be read, or is something else.
+        GlamkitError: it cannot be read, or is no reference file.
     """
     path = Path(path)
     try:
@@ -101,7 +104,7 @@ def read(path: str | Path) -> Reference:
 
 
 def parameters(meta: dict[str, Any]) -> Values:
-    """The made-up weights, by the released code's names; each depends on the seed and on its own name only."""
+    """The made-up weights, by the released code's names. Each depends only on the seed and on its own name."""
     shapes, seed = meta["shapes"], meta["seed"]
     heads = [int(name.split(".")[1]) for name in shapes if re.fullmatch(r"critic\.\d+\.weight", name)]
     scaled = tuple(f"{critic}.{max(heads)}." for critic in ("critic", "slow_critic")) if heads else ()
@@ -118,7 +121,7 @@ def parameters(meta: dict[str, Any]) -> Values:
 
 
 def _made_up(name: str, shape: list[int], noise: np.ndarray) -> Any:
-    """One weight: noise around values like those of a trained network."""
+    """One weight: noise around values that a trained network could have."""
     if name.endswith("running_var"):
         return 1 + 0.1 * np.abs(noise)
     if name.endswith("num_batches_tracked"):
@@ -135,7 +138,10 @@ def _made_up(name: str, shape: list[int], noise: np.ndarray) -> Any:
 
 
 def frames_and_steps(meta: dict[str, Any], size: int) -> Batch:
-    """The world model's made-up input: noise of which four fifths of the pixels stay from frame to frame."""
+    """The world model's made-up input: (batch, length) steps, with frames of `size` x `size` pixels.
+
+    Four fifths of the pixels stay as they are from frame to frame; the others are noise.
+    """
     random, shape = np.random.RandomState(meta["seed"] + 1000), (meta["batch"], meta["length"])
     frames = random.randint(0, 256, (*shape, 3, size, size)).astype(np.uint8)
     for t in range(1, shape[1]):
@@ -147,8 +153,8 @@ def frames_and_steps(meta: dict[str, Any], size: int) -> Batch:
     return Batch(torch.from_numpy(frames), torch.from_numpy(actions), _float(rewards), _float(ends))
 
 
-def dream(meta: dict[str, Any]) -> Rollout:
-    """The actor-critic's made-up input."""
+def made_up_rollout(meta: dict[str, Any]) -> Rollout:
+    """The actor-critic's made-up input: (batch, length) steps of random states, actions, rewards and terminations."""
     random, (count, steps) = np.random.RandomState(meta["seed"] + 1000), (meta["batch"], meta["length"])
     states = random.standard_normal((count, steps + 1, meta["feat"]))
     actions = random.randint(0, meta["actions"], (count, steps))
@@ -164,7 +170,12 @@ def _float(array: np.ndarray) -> Tensor:
 
 
 def world_model_values(reference: Reference, plain: bool = False) -> Values:
-    """What our world model computes, whole, by the arrays' names without their slices; also without acceleration."""
+    """Our world model's outputs in full, by the arrays' names without their slices.
+
+    Args:
+        reference: the file to compare with.
+        plain: whether acceleration is left out.
+    """
     model, _ = import_released(parameters(reference.meta))
     if not plain:
         accelerate(model, torch.device("cpu"))
@@ -172,7 +183,7 @@ def world_model_values(reference: Reference, plain: bool = False) -> Values:
     model.sample = torch.exp
     batch = frames_and_steps(reference.meta, 4 * 2 ** len(model.config.channels))
     lasts = {int(result[1]) for name in reference.arrays if (result := re.match(r"eval/inference.*\.last(\d+)", name))}
-    values = _seen_by(model.eval(), batch, sorted(lasts & set(range(1, batch.actions.shape[1] + 1))))
+    values = _values_before_loss(model.eval(), batch, sorted(lasts & set(range(1, batch.actions.shape[1] + 1))))
     model.train()
     loss, parts = model.loss(batch)
     loss.backward()
@@ -184,8 +195,8 @@ def world_model_values(reference: Reference, plain: bool = False) -> Values:
 
 
 @torch.no_grad()
-def _seen_by(model: WorldModel, batch: Batch, lasts: list[int]) -> Values:
-    """Everything before the loss, with BatchNorm's running statistics."""
+def _values_before_loss(model: WorldModel, batch: Batch, lasts: list[int]) -> Values:
+    """Everything before the loss, in evaluation mode: BatchNorm uses its running statistics."""
     embedding, posterior, latent = model.observe(batch.frames)
     tokens = model.tokens(latent, batch.actions)
     hidden, variation = model.sequence_model(tokens)
@@ -207,8 +218,8 @@ def _seen_by(model: WorldModel, batch: Batch, lasts: list[int]) -> Values:
 
 
 def agent_values(reference: Reference) -> Values:
-    """What our actor-critic computes: values at first, three updates, and the weights after them."""
-    model, rollout = import_released_agent(parameters(reference.meta)), dream(reference.meta)
+    """Our actor-critic's outputs: the first values, three updates, and the weights after them."""
+    model, rollout = import_released_agent(parameters(reference.meta)), made_up_rollout(reference.meta)
     config, states = model.config, rollout.states
     values: Values = {}
     with torch.no_grad():
@@ -237,7 +248,10 @@ def agent_values(reference: Reference) -> Values:
 
 
 def compare(name: str, theirs: np.ndarray, values: Values) -> Row:
-    """One line. Relative: to each reference value or, near zero, to a hundredth of the array's largest."""
+    """Compares one array.
+
+    The relative error of a value is |ours - theirs| / max(|theirs|, 0.01 max |theirs|).
+    """
     plain, bracket, part = name.removesuffix("]").partition("[")
     kind, allowed = next((kind, most) for pattern, kind, most in TOLERANCES if re.fullmatch(pattern, plain))
     tolerance, unknown = f"{kind} {allowed:.0e}", float("nan")
@@ -260,10 +274,10 @@ def compare(name: str, theirs: np.ndarray, values: Values) -> Row:
 
 
 def fit(whole: np.ndarray, part: str | None, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The part of our array that a reference file kept, or None where no reading of its name gives that shape.
+    """The part of our array that a reference file kept, or None if no reading of its name gives that shape.
 
     The text of a slice counts axes from the first (``:,:,:4``) or, if that does not fit, to the last (``::64``). A name
-    without one stands for the whole array or, where the shape says so, for the first values of the flattened one.
+    without a slice means the whole array or, if the shape differs, the first values of the flattened array.
     """
     if part is None:
         result = whole.ravel()[: shape[0]] if len(shape) == 1 and whole.ndim > 1 else whole
@@ -295,7 +309,7 @@ def check(path: str | Path) -> list[Row]:
 
 
 def in_words(path: str) -> tuple[str, bool]:
-    """The table of one reference file, and whether all arrays agree.
+    """The table of one reference file as text, and whether all arrays agree.
 
     Raises:
         GlamkitError: it is no reference file, or a damaged one.

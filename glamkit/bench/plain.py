@@ -1,7 +1,8 @@
-"""The plain way: the models as they are written, without acceleration, trained as the released code trains them.
+"""The reference implementation: the models as they are written, trained as the released code trains them.
 
-In float32, uncompiled: a Python loop for the scan, every LMamba window built explicitly and read in full, every
-imagined rollout's window of steps read again from the start at each step, nothing shared between windows or steps.
+Everything is float32 and uncompiled, and the scan is a Python loop. Every LMamba window is built explicitly and read in
+full. At each step of an imagined rollout its window is read again from the start. Nothing is shared between windows or
+steps.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from glamkit.types import Batch, Context, Rollout
 
 
 def plain_copy(world_model: WorldModel) -> WorldModel:
-    """A world model with the same weights and nothing put in to be faster."""
+    """A world model with the same weights and without acceleration."""
     plain = WorldModel(world_model.config, world_model.actions)
     plain.load_state_dict(world_model.state_dict())
     plain.to(next(world_model.parameters()).device)
@@ -25,13 +26,13 @@ def plain_copy(world_model: WorldModel) -> WorldModel:
 
 
 class PlainTrainer:
-    """The training step as the released code does it, beside a `Trainer`: same weights at first, same replay.
+    """The training step as the released code does it: it starts with the weights of a `Trainer` and uses its replay.
 
-    Everything is float32 and contiguous, Adam is the ordinary one, and the contexts of imagined rollouts are fresh
-    random windows of the replay, encoded in full.
+    Everything is float32 and contiguous, and Adam is torch's default. The contexts of imagined rollouts are new random
+    windows of the replay, encoded in full.
 
     Args:
-        trainer: whose weights are copied; its replay and its horizon are used as they are.
+        trainer: its weights are copied; its replay and its horizon are used as they are.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -52,26 +53,30 @@ class PlainTrainer:
         """One update of the world model; returns the parts of its loss."""
         self.world_model.train()
         loss, metrics = self.world_model.loss(batch._replace(frames=batch.frames.contiguous()))
-        self.descend(self.world_model_optimizer, loss, self.world_model, self.trainer.config.world_model_optimizer)
+        self.optimizer_step(
+            self.world_model_optimizer, loss, self.world_model, self.trainer.config.world_model_optimizer
+        )
         self.world_model.eval()
         return metrics
 
     @torch.no_grad()
     def contexts(self) -> Context:
-        """Fresh random windows, encoded."""
+        """New random windows of the replay, encoded: latents and actions of (starts, context_length) steps."""
         settings = self.trainer.config.imagination
         real = self.trainer.replay.sample(settings.starts, settings.context_length)
         return self.world_model.context(real.frames.contiguous(), real.actions)
 
     @torch.no_grad()
     def imagine(self, context: Context | None = None) -> Rollout:
-        """Imagined rollouts from the given contexts, or from fresh ones."""
+        """Imagined rollouts from the given contexts; None takes new ones."""
         return self.world_model.imagine(self.actor_critic.act, context or self.contexts(), self.trainer.horizon)
 
     def train_actor_critic(self, rollout: Rollout) -> dict[str, Tensor]:
         """One update of actor and critic; returns the parts of their loss."""
         loss, metrics = self.actor_critic.loss(rollout, self.progress)
-        self.descend(self.actor_critic_optimizer, loss, self.actor_critic, self.trainer.config.actor_critic_optimizer)
+        self.optimizer_step(
+            self.actor_critic_optimizer, loss, self.actor_critic, self.trainer.config.actor_critic_optimizer
+        )
         self.actor_critic.move_slow_critic()
         return metrics
 
@@ -80,10 +85,10 @@ class PlainTrainer:
         """How much of the trainer's run is done, 0 to 1."""
         return self.trainer.config.trainer.progress(self.trainer.step)
 
-    def descend(
+    def optimizer_step(
         self, optimizer: torch.optim.Optimizer, loss: Tensor, model: nn.Module, config: OptimizerConfig
     ) -> None:
-        """One clipped step down the gradient."""
+        """One optimiser step, with the gradient clipped to the norm `config.clip`."""
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip)
@@ -92,6 +97,6 @@ class PlainTrainer:
 
 
 def adam(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:
-    """Adam as torch has it by default."""
+    """Torch's default Adam over the parameters that are trained."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon)

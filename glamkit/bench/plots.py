@@ -1,4 +1,4 @@
-"""Pictures of a benchmark's result: where the time of a training step goes."""
+"""Figure of a benchmark's result: the times of the parts of a training step."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ NAMES = {
 
 @style
 def where_time_goes(report: Mapping[str, Any]) -> Picture:
-    """The parts of one training step on both sides, and how many times faster each phase is.
+    """The parts of one training step on both sides in seconds, and how many times faster each phase is.
 
     Args:
-        report: of `benchmark.measure`.
+        report: the result of `benchmark.measure`.
     """
     phases = report["phases"]
     picture, ((left, right),) = figure(11, 3.6, 1, 2, width_ratios=(1.5, 1))
@@ -42,7 +42,7 @@ def where_time_goes(report: Mapping[str, Any]) -> Picture:
 
 
 def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
-    """Stacked bars: the reference, the fast side and, as a whole, the opt-in settings."""
+    """Draws stacked bars: the reference, the fast side, and the step with the opt-in settings as one bar."""
     sides = {"reference": parts(phases, "reference_s"), "glamkit,\nsame work": parts(phases, "fast_s")}
     if "step_opt_in" in phases:
         sides["glamkit,\nopt-in"] = {"whole step": phases["step_opt_in"]["fast_s"]}
@@ -70,7 +70,12 @@ def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
 
 
 def parts(phases: Mapping[str, Any], key: str) -> dict[str, float]:
-    """Seconds of the parts that a step consists of, as far as they were timed."""
+    """Seconds of the parts of a step that were timed.
+
+    Args:
+        phases: of the result.
+        key: ``fast_s`` or ``reference_s``.
+    """
     seconds = {name: row[key] for name, row in phases.items()}
     result = {"world model": seconds.get("world_model")}
     if {"imagination", "imagination_steps"} <= set(seconds):
@@ -83,7 +88,7 @@ def parts(phases: Mapping[str, Any], key: str) -> dict[str, float]:
 
 
 def draw_ratios(axes: Axes, phases: Mapping[str, Any]) -> None:
-    """A bar for each phase's ratio and a dot for each round's."""
+    """Draws a bar for each phase's ratio and a dot for the ratio of each round."""
     names = [name for name in NAMES if name in phases]
     most = max(max(phases[name]["ratios"]) for name in names)
     for place, name in enumerate(names):
@@ -102,5 +107,5 @@ def draw_ratios(axes: Axes, phases: Mapping[str, Any]) -> None:
 
 
 def amount(number: float) -> str:
-    """A few digits: ``22.7``, ``0.045``."""
+    """A number with a few digits: ``22.7``, ``0.045``."""
     return f"{number:.3g}"

@@ -1,4 +1,4 @@
-"""Both sides of a training step, taking turns at the clock. For `benchmark`, which says what the sides are."""
+"""Times both sides of a training step in turns. For `benchmark`, which explains the sides."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from glamkit.types import Batch, Context, Rollout
 
 PHASES = {
     "world_model": "one update of the world model, with backward pass and optimiser step",
-    "imagination": "dreams, with the encoding of the real steps they start from",
-    "imagination_steps": "the dreams alone, from real steps already encoded",
+    "imagination": "imagined rollouts, with the encoding of the real steps they start from",
+    "imagination_steps": "the imagined rollouts alone, from real steps already encoded",
     "actor_critic": "one update of actor and critic",
     "step": "a whole training step: sample, update, imagine, update",
 }
@@ -37,11 +37,11 @@ Tell = Callable[[str], None]
 
 
 class TimedTrainer:
-    """A trainer that has played its random steps, its plain counterpart, and what their phases start from.
+    """A trainer that has played its random steps, its plain counterpart, and the inputs of their phases.
 
     Args:
         config: the experiment.
-        folder: an empty one, for the trainer's run.
+        folder: an empty folder for the trainer's run.
     """
 
     def __init__(self, config: Config, folder: str | Path) -> None:
@@ -51,22 +51,22 @@ class TimedTrainer:
 
     @cached_property
     def plain(self) -> PlainTrainer:
-        """The reference side, with the weights as they are when it is first asked for."""
+        """The reference side, with the weights at the time of the first access."""
         return PlainTrainer(self.trainer)
 
     @cached_property
     def batch(self) -> Batch:
-        """Windows for the world model."""
+        """Windows of the replay for the world model."""
         return self.trainer.replay.sample()
 
     @cached_property
     def observed(self) -> Observed:
-        """The batch, encoded."""
+        """The encoded batch; the world model makes one update for it."""
         return self.trainer.train_world_model(self.batch)
 
     @cached_property
     def context(self) -> Context:
-        """What dreams start from."""
+        """The contexts that imagined rollouts start from."""
         settings, trainer = self.trainer.config.imagination, self.trainer
         real = trainer.replay.sample(settings.starts, settings.context_length)
         context = trainer.phases.encode(real.frames, real.actions)
@@ -74,11 +74,11 @@ class TimedTrainer:
 
     @cached_property
     def rollout(self) -> Rollout:
-        """Dreams for the actor-critic."""
+        """Imagined rollouts for the actor-critic."""
         return self.trainer.imagine(self.batch, self.observed)
 
     def fast(self, phase: str) -> Work:
-        """The phase as glamkit does it; what it starts from is prepared here, outside the clock."""
+        """The phase as glamkit computes it. Its inputs are prepared here, outside the measured time."""
         trainer = self.trainer
         match phase:
             case "world_model":
@@ -86,13 +86,13 @@ class TimedTrainer:
             case "imagination":
                 return partial(trainer.imagine, self.batch, self.observed)
             case "imagination_steps":
-                return partial(trainer.phases.dream, self.context, trainer.horizon)
+                return partial(trainer.phases.imagine, self.context, trainer.horizon)
             case "actor_critic":
                 return partial(trainer.train_actor_critic, self.rollout)
         return partial(update, trainer)
 
     def reference(self, phase: str) -> Work:
-        """The phase as the released code does it, from the same batch, contexts and dreams."""
+        """The phase as the released code computes it, from the same batch, contexts and imagined rollouts."""
         plain = self.plain
         match phase:
             case "world_model":
@@ -114,11 +114,16 @@ def update(trainer: Trainer) -> None:
 
 
 class Clock:
-    """Times some works in turns, again and again, and says how long it will take.
+    """Times functions in turns, round after round, and shows how long is left.
+
+    Args:
+        trainer: whose machine is used.
+        works: (phase, side) -> the function to time.
+        tell: is called with the progress, as text.
 
     Attributes:
-        spans: seconds of every work, one number a round.
-        flops: of those works whose side was to be counted.
+        spans: (phase, side) -> seconds, one number for each round.
+        flops: (phase, side) -> floating-point operations, for the side named in `warm_up`.
     """
 
     def __init__(self, trainer: Trainer, works: Works, tell: Tell) -> None:
@@ -128,7 +133,11 @@ class Clock:
         self.best: dict[tuple[str, str], float] = {}
 
     def warm_up(self, counted: str) -> None:
-        """Every work once, which is not kept: the first time is slower. On side `counted`, operations are counted."""
+        """Calls every function once without keeping its time: the first call is slower.
+
+        Args:
+            counted: the side whose operations are counted.
+        """
         for number, (key, work) in enumerate(self.works.items(), 1):
             self.tell(f"warming up, {number} of {len(self.works)}: {' '.join(key)}")
             if key[1] == counted:
@@ -137,11 +146,11 @@ class Clock:
                 self.best[key] = hardware.seconds(self.machine, work)
 
     def count(self, key: tuple[str, str], work: Work) -> None:
-        """Counts a work's operations."""
+        """Counts the operations of a function while it runs."""
         self.flops[key] = hardware.flops(work)
 
     def run(self, repeats: int) -> None:
-        """All works one after the other, `repeats` times over."""
+        """Times all functions one after the other, `repeats` times."""
         for turn in range(1, repeats + 1):
             rest = dict(self.best)
             for key, work in self.works.items():
@@ -152,7 +161,7 @@ class Clock:
                 del rest[key]
 
     def time(self, side: str, work: Work) -> float:
-        """Seconds of a work. As in training, the fast sides have their memory from the step before."""
+        """Seconds of one call. As in training, a fast side reuses the memory of the step before."""
         if side == "reference":
             return hardware.seconds(self.machine, work)
         with memory_kept(self.machine.device):
@@ -160,7 +169,10 @@ class Clock:
             return hardware.seconds(self.machine, work)
 
     def compare(self, phase: str, side: str) -> dict[str, Any]:
-        """One row of the result: medians, and the median of the ratios formed round by round."""
+        """One row of the result: median seconds of a side and of the reference, and the median of their ratios.
+
+        A ratio is formed in each round: reference / side.
+        """
         fast, reference = self.spans[phase, side], self.spans[phase, "reference"]
         ratios = [slow / quick for quick, slow in zip(fast, reference, strict=True)]
         return {
@@ -174,16 +186,19 @@ class Clock:
 
 
 def count_fast(config: Config, phases: Collection[str]) -> dict[str, int]:
-    """Operations of the fast side's phases. What is compiled cannot be counted, so this is the same without it."""
+    """Floating-point operations of the fast side's phases.
+
+    Compiled code cannot be counted, so the same is run uncompiled.
+    """
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         bench = TimedTrainer(config.override(**EAGER), folder)
         return {phase: hardware.flops(bench.fast(phase)) for phase in phases}
 
 
 def peaks(config: Config, side: str) -> dict[str, int | None]:
-    """Most memory in use during each phase of one side (``fast`` or ``reference``), in bytes; for a process of its own.
+    """Peak memory of each phase of one side (``fast`` or ``reference``), in bytes. It needs a process of its own.
 
-    Every phase has run once before, so that optimisers have their moments and compilers are done.
+    Every phase runs once before, so that optimiser states exist and compilation is over.
     """
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         bench = TimedTrainer(config, folder)
@@ -201,7 +216,11 @@ def peaks(config: Config, side: str) -> dict[str, int | None]:
 
 
 def step_costs(trainer: Trainer, repeats: int, tell: Tell) -> dict[int, float]:
-    """Seconds of a training step at the first, a middle and the last horizon of the run, as it is configured."""
+    """Seconds of a training step of the config as it is, at the first, a middle and the last horizon of the run.
+
+    Returns:
+        Horizon -> seconds.
+    """
     settings, before = trainer.config.imagination, trainer.step
     growths = min(trainer.config.trainer.env_steps // settings.horizon_growth, settings.horizon_growth_limit)
     costs = {}
@@ -218,7 +237,13 @@ def step_costs(trainer: Trainer, repeats: int, tell: Tell) -> dict[int, float]:
 
 
 def run_hours(config: Config, costs: Mapping[int, float], speeds: Mapping[str, float]) -> float:
-    """Hours of one whole run: games, acting, and updates at the cost of the horizon they are at."""
+    """Hours of one whole run: games, acting and updates, without evaluation and saving.
+
+    Args:
+        config: of the run.
+        costs: horizon -> seconds of a training step; between horizons they are interpolated.
+        speeds: steps per second, from `hardware.game_speeds`.
+    """
     settings, run = config.imagination, config.trainer
     steps = np.arange(run.warmup + 1, run.env_steps + 1)
     steps = steps[steps % run.update_every == 0]

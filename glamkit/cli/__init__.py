@@ -1,7 +1,7 @@
 """The command ``glamkit``: train, evaluate, look, compare.
 
-Each subcommand imports what it needs when it is called. Exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted
-or stopped before the end.
+Each subcommand imports what it needs when it is called, so that the help appears at once. Exit status: 0 done,
+1 failed, 2 wrong input, 130 interrupted or stopped before the end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ __all__ = ["machine", "main", "play", "studies"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit status; errors that a person can mend are one sentence on stderr."""
+    """Runs the command and returns its exit status. An error that the user can correct is one sentence on stderr.
+
+    Args:
+        arguments: what follows ``glamkit`` on the command line; None takes it from `sys.argv`.
+    """
     try:
         glamkit.main(None if arguments is None else list(arguments), prog_name="glamkit", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

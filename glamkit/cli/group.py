@@ -12,7 +12,7 @@ from glamkit import __version__
 from glamkit.errors import GlamkitError, nearest
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
-# As people meet them.
+# From the first run to the tools.
 ORDER = ["train", "evaluate", "share", "lab", "notebook", "sweep", "ablate", "report", "compare"]
 ORDER += ["benchmark", "parity", "doctor", "tensorboard"]
 
@@ -21,7 +21,11 @@ class Once(click.Command):
     """A command that refuses an option given twice, where click would take the last."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does, after looking for options that stand there twice."""
+        """Parses as click does.
+
+        Raises:
+            UsageError: an option that takes one value is given twice.
+        """
         for option in self.params:
             if isinstance(option, click.Option) and not option.multiple and not option.is_flag:
                 names = [name for name in option.opts if name.startswith("--")]
@@ -31,19 +35,23 @@ class Once(click.Command):
 
 
 class Commands(click.Group):
-    """Subcommands in the order of `ORDER`; a mistyped one gets the nearest right one."""
+    """Subcommands in the order of `ORDER`. For an unknown one the error names the nearest right one."""
 
     command_class = Once
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which people meet them."""
+        """The names, in the order of `ORDER`."""
         del ctx
         return sorted(self.commands, key=ORDER.index)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a hint."""
+        """Finds a subcommand as click does.
+
+        Raises:
+            UsageError: there is no such subcommand; the nearest right one is named.
+        """
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             raise click.UsageError(f"unknown command {args[0]!r}; {nearest(args[0], ORDER)}")
         return super().resolve_command(ctx, args)
@@ -58,14 +66,18 @@ class StoppedError(Exception):
 
 
 def given_options() -> list[str]:
-    """The parameters of the present command that stand on its command line."""
+    """The names of the current command's parameters that were given on its command line."""
     ctx = click.get_current_context()
     return [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
 
 
 @contextlib.contextmanager
 def work() -> Iterator[None]:
-    """Context of what comes after all input is checked: errors in it are failures."""
+    """Context for the work after all input is checked.
+
+    Raises:
+        FailedError: a GlamkitError was raised inside: the exit status is then 1, not 2.
+    """
     try:
         yield
     except GlamkitError as error:
@@ -73,7 +85,7 @@ def work() -> Iterator[None]:
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help: lines that can be typed as they are."""
+    """The end of a command's help: example lines that can be typed as they are."""
     return "\b\n" + "\n".join([f"Example{'s' * (len(lines) > 1)}:", *(f"  {line}" for line in lines)])
 
 

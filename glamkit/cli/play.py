@@ -20,7 +20,11 @@ seed_option = click.option("--seed", default=1, show_default=True, help="Everyth
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Context of an evaluation that may be stopped, which is no failure."""
+    """Context for an evaluation that may be stopped.
+
+    Raises:
+        StoppedError: it was stopped or interrupted, which is not counted as a failure.
+    """
     from glamkit.training.unfinished import EvaluationStoppedError
 
     try:

@@ -166,7 +166,11 @@ def report(
 
 
 def _save(made: Report, folder: str) -> None:
-    """Writes the score files of all runs that have one; the others are named with the reason."""
+    """Writes the score file of each run that can have one.
+
+    Raises:
+        FailedError: some runs have none; each is named with the reason.
+    """
     from glamkit.report import save
 
     reasons = [f"{left.folder}: {left.reason}" for left in made.left_out]

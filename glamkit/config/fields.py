@@ -114,15 +114,15 @@ def read_seeds(seeds: str | int | Iterable[int]) -> list[int]:
     parts = (
         re.split(r"[\s,]+", seeds.strip()) if isinstance(seeds, str) else [seeds] if isinstance(seeds, int) else seeds
     )
-    found: list[int] = []
+    numbers: list[int] = []
     for part in parts:
         span = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", str(part))
         if not span or int(span[2] or span[1]) < int(span[1]) or int(span[2] or 0) - int(span[1]) > 1000:
             raise GlamkitError(f"seeds = {seeds!r} is not a list of whole numbers such as 1 2 3 or 1-3.")
-        found += range(int(span[1]), int(span[2] or span[1]) + 1)
-    if not found:
+        numbers += range(int(span[1]), int(span[2] or span[1]) + 1)
+    if not numbers:
         raise GlamkitError("seeds is empty; name at least one, such as 1 2 3.")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(numbers))
 
 
 def game_name(name: str) -> str:

@@ -144,10 +144,10 @@ def _method(row: Any, where: str) -> Method:
                 if single
                 else f'{where}: {name} in "scores" is no number; a list of single runs belongs in "runs".'
             )
-        found = values if single else [values]
-        finite = [float(value) for value in found if _is_number(value) and math.isfinite(value)]
-        if len(finite) < len(found):
-            faults.append(f"{name}: {len(found) - len(finite)} of {len(found)} scores are no finite numbers")
+        listed = values if single else [values]
+        finite = [float(value) for value in listed if _is_number(value) and math.isfinite(value)]
+        if len(finite) < len(listed):
+            faults.append(f"{name}: {len(listed) - len(finite)} of {len(listed)} scores are no finite numbers")
         if finite:
             scores[name] = np.array(finite)
     ordered = {name: scores[name] for name in games() if name in scores}

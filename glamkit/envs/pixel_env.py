@@ -296,10 +296,10 @@ def _action_names(game: Any, count: int) -> list[str]:
     """What a game calls its actions, by a method or a list; numbers where it does not, or names another count."""
     names = getattr(game, "get_action_meanings", ())
     try:
-        found = [str(name) for name in (names() if callable(names) else names)]
+        shown = [str(name) for name in (names() if callable(names) else names)]
     except Exception:  # names only help to read: a game plays without them
-        found = []
-    return found if len(found) == count else [f"action {index}" for index in range(count)]
+        shown = []
+    return shown if len(shown) == count else [f"action {index}" for index in range(count)]
 
 
 class Film(gymnasium.Wrapper):

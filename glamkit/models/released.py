@@ -95,7 +95,7 @@ def released_name(name: str, names: Mapping[str, str]) -> str:
 
 
 def _require_tensors(state: State) -> None:
-    """Refuses what is no table of ordinary tensors: one that claims to be large must take the room for it."""
+    """Refuses what is no table of ordinary tensors: one that claims to be large must take the memory for it."""
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise GlamkitError("the released weights are no table of tensors by name.")
     for name, value in state.items():
@@ -108,7 +108,7 @@ def _require_tensors(state: State) -> None:
 def _build(make: Callable[[], Model], state: State, names: Mapping[str, str], what: str) -> Model:
     """The model with the weights of a state, once all of them fit."""
     try:
-        with torch.device("meta"):  # takes no room, so that wrong sizes cannot ask for any
+        with torch.device("meta"):  # takes no memory, so that wrong sizes cannot ask for any
             shapes = make().state_dict()
     except (RuntimeError, OverflowError, ValueError, TypeError) as error:
         raise GlamkitError(f"these are not weights of the released {what}: {reason(error)}.") from None
@@ -167,8 +167,8 @@ def _config(kind: type[Sizes], sizes: Mapping[str, Any], what: str) -> Sizes:
 
 def _highest(state: State, prefix: str) -> int:
     """The highest number of a layer under a prefix, whichever of its entries are there."""
-    found = (re.match(rf"{re.escape(prefix)}\.(\d{{1,4}})\.", name) for name in state)
-    return max((int(match[1]) for match in found if match), default=0)
+    matches = (re.match(rf"{re.escape(prefix)}\.(\d{{1,4}})\.", name) for name in state)
+    return max((int(match[1]) for match in matches if match), default=0)
 
 
 def _shape(state: State, name: str, dimensions: int) -> tuple[int, ...]:

@@ -179,7 +179,7 @@ def beside(folders: Sequence[Path]) -> Iterator[tuple[Run, float]]:
     """The two runs and the finished ones in the folders around them; what cannot be read there is no neighbour."""
     for folder in folders:
         Run(folder).config()  # these two have to be runs
-    own = [folder for folder in folders if not Run(folder).shared_file.exists()]  # others lie in a cache
+    own = [folder for folder in folders if not Run(folder).shared]  # others lie in a cache
     around = {path.parent for folder in own for path in sorted(folder.parent.glob("*/config.json"))[:MANY]}
     around |= set(folders)
     for place in sorted(around):
@@ -234,7 +234,7 @@ def parting(one: Run, other: Run) -> int | None:
     A shared run's log holds all episodes and only some of the other lines.
     """
     logs = [lines(one), lines(other)]
-    if one.shared_file.exists() or other.shared_file.exists():
+    if one.shared or other.shared:
         logs = [[line for line in log if line.get("kind") == "episode"] for log in logs]
     for ours, theirs in zip_longest(*logs):
         if ours != theirs:

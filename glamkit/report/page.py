@@ -31,15 +31,16 @@ FIGURES: Mapping[str, Callable[[Report, bool], Picture | None]] = {
 }
 # On paper each figure has a page of its own; on a phone it is another drawing, as wide as the screen.
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 84rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: 1rem }
 .notes { background: #fff4e0; border-left: 6px solid #D55E00; padding: .6rem 1rem; overflow-wrap: anywhere }
 .scroll { overflow-x: auto } figure { margin: 0 } img { max-width: 100%; height: auto } .narrow { display: none }
 table { border-collapse: collapse; font-size: 13px; margin: .5rem 0 }
-caption { caption-side: bottom; text-align: left; color: #555; padding-top: .3rem }
+caption { caption-side: bottom; text-align: left; color: #555; padding-top: .3rem; max-width: min(80rem, 92vw) }
 th, td { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #eee; vertical-align: top }
 th { border-bottom: 2px solid #999 } th.word, td.word { text-align: left }
 td.word { min-width: 6rem; max-width: 22rem; overflow-wrap: anywhere } td.number { white-space: nowrap }
+td.word:nth-child(-n + 2) { overflow-wrap: break-word }
 th:first-child, td:first-child { position: sticky; left: 0; background: #fff }
 @media screen and (max-width: 600px) {
   .wide { display: none } .narrow { display: inline }

@@ -126,7 +126,7 @@ def improvement_figure(report: Report, narrow: bool = False) -> Picture | None:
     axes.axvline(0.5, color=GREY, ls="--", lw=1)
     names = [f"{ours} over {theirs}" if several else theirs for ours, theirs, _ in pairs]
     axes.set_yticks(range(len(pairs)), names, fontsize=7 if narrow else 9)
-    axes.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(0, 1), xlabel="probability; right of 0.5 it is the better one")
+    axes.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(0, 1), xlabel="probability (above 0.5: better)")
     who = "each" if several else pairs[0][0]
     plotting.heading(picture, f"How likely does a run of {who} beat a run of these on a random game?")
     ends = [f"{name} {result.value:.2f}" for name, (_, _, result) in zip(names, pairs, strict=True)]
@@ -194,7 +194,7 @@ def game_figure(report: Report, narrow: bool = False) -> Picture:
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_yticks(range(len(report.games)), report.games)
-    axes.set(ylim=(len(report.games) - 0.5, -0.5), xlabel="human-normalised score, mean over runs (linear up to 1)")
+    axes.set(ylim=(len(report.games) - 0.5, -0.5), xlabel="human-normalised score (linear up to 1)")
     plotting.heading(picture, "Game by game: filled are new runs (strokes: single seeds), hollow are published")
     picture.legend(loc="outside lower center", ncols=2 if narrow else 4)
     counts = [f"{entry.name} {aggregates.superhuman(entry.sample)}" for entry in report.shown]

@@ -91,7 +91,7 @@ def check(run: Run) -> None:
     Raises:
         GlamkitError: it is a shared run, or does not say what it was trained on.
     """
-    if run.shared_file.exists():
+    if run.shared:
         raise GlamkitError(f"{run.folder} is a shared run, whose log is not whole; use the folder it was made from.")
     if not sessions(run.provenance_file):
         raise GlamkitError(f"{run.provenance_file} does not say what machine the run was trained on.")

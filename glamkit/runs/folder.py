@@ -69,6 +69,11 @@ class Run:
         """Whether the folder already holds an experiment."""
         return self.config_file.exists()
 
+    @property
+    def shared(self) -> bool:
+        """Whether it was opened from a shared file: the folder lies in a cache, and nothing trains there."""
+        return self.shared_file.exists()
+
     def check(self, config: Config, resume: bool) -> None:
         """Refuses, before any work, a folder that holds something else or cannot be written.
 
@@ -82,7 +87,7 @@ class Run:
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
             inspect(self.folder)
-            if self.shared_file.exists():
+            if self.shared:
                 raise GlamkitError(f"{self.folder} is a shared run, which can be looked at but not trained on.")
             for path in (self.config_file, self.log_file, self.lock_file):
                 if path.is_dir():
@@ -103,8 +108,8 @@ class Run:
         Raises:
             GlamkitError: one of them would make it another experiment, or it would have to be shorter.
         """
-        found = {k: v for k, v in differences(self.config(), config).items() if not k.startswith("runtime.")}
-        refused = {k: v for k, v in found.items() if k not in IDLE and not k.startswith("evaluation.")}
+        changes = {k: v for k, v in differences(self.config(), config).items() if not k.startswith("runtime.")}
+        refused = {k: v for k, v in changes.items() if k not in IDLE and not k.startswith("evaluation.")}
         before, after = refused.pop("trainer.env_steps", (0, 0))
         if refused:
             key, (theirs, ours) = next(iter(refused.items()))
@@ -119,7 +124,7 @@ class Run:
                 f"{self.folder} is a run of trainer.env_steps = {before}, which can be made longer but not {after}; "
                 f"stop it where you like with a file {self.stop_file}, or use another run_dir."
             )
-        return found
+        return changes
 
     def begin(self, config: Config, machine: Mapping[str, Any]) -> None:
         """Writes `config.json`; of a run that goes on, only what it goes on otherwise with.

@@ -46,12 +46,12 @@ class Means:
 
     def state_dict(self) -> dict[str, Any]:
         """The half-gathered means, for a checkpoint: for each name the sum so far, and of how many values."""
-        found: dict[str, list[Any]] = {}
+        sums: dict[str, list[Any]] = {}
         for keys, totals in self.sums.items():
             for key, total in zip(keys, totals.tolist(), strict=True):
-                before, count = found.get(key, (0.0, 0))
-                found[key] = [before + total, count + self.counts[keys]]
-        return found
+                before, count = sums.get(key, (0.0, 0))
+                sums[key] = [before + total, count + self.counts[keys]]
+        return sums
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""

@@ -96,8 +96,8 @@ class Provenance:
 def sessions(path: Path) -> list[dict[str, Any]]:
     """The sessions that a provenance file records; none of one that is missing or damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["sessions"]
-        return [entry for entry in found if isinstance(entry, dict)]
+        sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
+        return [entry for entry in sessions if isinstance(entry, dict)]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 
@@ -124,13 +124,13 @@ def git_state(folder: Path) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that can change a result, as far as they are installed."""
-    found = {"python": platform.python_version(), "glamkit": __version__}
+    result = {"python": platform.python_version(), "glamkit": __version__}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            result[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return result
 
 
 def describe(device: torch.device) -> dict[str, Any]:

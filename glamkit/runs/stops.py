@@ -69,7 +69,7 @@ class Stops:
             self.before[number](number, frame)
         self.reason = REASONS[signal.Signals(number)]
 
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         """Whether to stop now."""
         now = time.monotonic()
         if not self.reason and now >= self.next_look:

@@ -86,8 +86,8 @@ class Recorded:
             cause = error.__context__ or error  # ending a recording that failed fails as well
             if "out of memory" in str(cause):
                 raise cause from None
-            said = str(cause).strip().splitlines()[0]
-            sentence = f"the GPU's work could not be recorded ({said}); go on with runtime.record=false."
+            message = str(cause).strip().splitlines()[0]
+            sentence = f"the GPU's work could not be recorded ({message}); go on with runtime.record=false."
             raise GlamkitError(sentence) from error
         self.graph, self.inputs, self.outputs = graph, inputs, outputs
         lasting |= {id(leaf) for leaf in tree_flatten(outputs)[0]}

@@ -43,8 +43,8 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, ValueError):
         raise GlamkitError(f"runtime.device = {name!r} is not a device; allowed: {DEVICES}.") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise GlamkitError(f"runtime.device = {name!r}, but torch sees {found} CUDA GPUs here; use cpu or auto.")
+        count = torch.cuda.device_count()
+        raise GlamkitError(f"runtime.device = {name!r}, but torch sees {count} CUDA GPUs here; use cpu or auto.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise GlamkitError(f"runtime.device = {name!r}, but this machine has no Apple GPU; use cpu or auto.")
     if device.type not in ("cpu", "cuda", "mps"):
@@ -70,8 +70,8 @@ def device_name(device: torch.device) -> str:
     if device.type != "cpu" and hasattr(torch.get_device_module(device), "get_device_name"):
         return str(torch.get_device_module(device).get_device_name(device))
     listed = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", listed.read_text()) if listed.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()
+    match = re.search(r"model name\s*: (.+)", listed.read_text()) if listed.exists() else None
+    return match[1] if match else platform.processor() or platform.machine()
 
 
 def visible_gpus() -> list[str]:
@@ -201,8 +201,8 @@ def _missing_compiler(device: torch.device) -> str:
         return "" if importlib.util.find_spec("triton") else "triton is not installed"
     if device.type == "mps":
         return "it is not tried on Apple GPUs"
-    found = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
-    return "" if found else "no C++ compiler was found: g++ or clang++"
+    compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
+    return "" if compiler else "no C++ compiler was found: g++ or clang++"
 
 
 def _undisturbed_children(function: Callable[..., Any]) -> Callable[..., Any]:

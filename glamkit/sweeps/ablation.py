@@ -1,9 +1,9 @@
-"""Which choices matter: the same budget for each variant, several seeds, score with an interval.
+"""Compares choices: each variant has the same budget and several seeds, and its score an interval.
 
     glamkit ablate --game glamkit/Catch-v0 --preset learn --variants "modules acting" --seeds 1-3
 
-Every run is an ordinary run folder, FOLDER/<game>/<variant>-seed<N>. What is finished is not run again and what was cut
-is resumed, so the same command goes on. A variant that says what the preset says is the preset's own run.
+Every run is an ordinary run folder, FOLDER/<game>/<variant>-seed<N>. The same command goes on after a stop: finished
+runs are not run again, and interrupted ones are resumed. A variant equal to the preset is the preset's own run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from glamkit.sweeps.sweep import agree
 
 
 class Choice(NamedTuple):
-    """A choice: what it is about, and its answers with the settings each stands for."""
+    """A question, and its answers, each with the settings it stands for."""
 
     text: str
     choices: Mapping[str, Mapping[str, Any]]
@@ -62,7 +62,7 @@ NOTE = "Mean return: of the evaluation's episodes, then over seeds. Interval: St
 
 
 class Variant(NamedTuple):
-    """One answer to one question: its config (but for the seed), and whether that is the preset's own."""
+    """One answer to one question: its config without the seed, and whether that is the preset's own."""
 
     question: str
     choice: str
@@ -71,7 +71,7 @@ class Variant(NamedTuple):
 
     @property
     def name(self) -> str:
-        """``modules-gmamba``."""
+        """Its name, such as ``modules-gmamba``."""
         return f"{self.question}-{self.choice}"
 
     @property
@@ -81,7 +81,7 @@ class Variant(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Its name for people."""
+        """Its name in tables and figures."""
         return f"{self.choice} (preset)" if self.plain else self.choice
 
 
@@ -99,7 +99,7 @@ class Ablation:
         overrides: more settings for all variants.
 
     Raises:
-        GlamkitError: an unknown game, preset, variant or setting, or no seeds; nothing has been written then.
+        GlamkitError: an unknown game, preset, variant or setting, or no seeds; nothing is written then.
     """
 
     def __init__(
@@ -116,13 +116,13 @@ class Ablation:
             raise GlamkitError("folder is empty; name one for the runs, such as 'runs/ablation'.")
         self.base = make_preset(preset, overrides, game=game, env_steps=env_steps)
         self.seeds = read_seeds(seeds)
-        asked = read_variants(variants)
+        wanted = read_variants(variants)
         if "trainer.seed" in (given := parse_overrides(overrides)):
             seed = given["trainer.seed"]
             raise GlamkitError(f"overrides gives trainer.seed = {seed}, and seeds says which seeds; leave one out.")
         every = [variant(self.base, *name.split("-")) for name in read_variants("all")]
-        topics = {name.split("-")[0] for name in asked}
-        self.variants = [v for v in every if v.name in asked or (v.plain and v.question in topics)]
+        topics = {name.split("-")[0] for name in wanted}
+        self.variants = [v for v in every if v.name in wanted or (v.plain and v.question in topics)]
         make_env(self.base.env).close()
         self.folder = resolve(folder) / game.rpartition("/")[2]
 
@@ -137,7 +137,7 @@ class Ablation:
         return [self.job(variant, seed) for seed in self.seeds for variant in distinct.values()]
 
     def cost(self, workers: int | None = None, agreed: bool = False) -> str:
-        """What the runs that are left will take, as a sentence; see `sweep.agree`.
+        """The hours that the unfinished runs will take, as a sentence; see `sweep.agree`.
 
         Raises:
             GlamkitError: it is more than `UNASKED`, and nobody agreed.
@@ -145,15 +145,23 @@ class Ablation:
         return agree(estimate(self.jobs, Local(self.jobs, workers)), agreed, UNASKED)
 
     def run(self, workers: int | None = None, interactive: bool | None = None) -> None:
-        """Makes the runs that are not finished; see `status_table.run_jobs`."""
+        """Makes the runs that are not finished.
+
+        Args:
+            workers: runs at once; None for one per CPU core.
+            interactive: see `status_table.run_jobs`.
+
+        Raises:
+            GlamkitError: as in `status_table.run_jobs`.
+        """
         status_table.run_jobs(self.jobs, Local(self.jobs, workers), interactive=interactive)
 
     def outcomes(self, variant: Variant) -> list[VariantSummary]:
-        """What its seeds came to, however far they are."""
+        """The results of its seeds, however far they are."""
         return [summary.read(self.job(variant, seed)) for seed in self.seeds]
 
     def table(self) -> Table:
-        """Variant, mean return of the evaluation, interval over seeds, and the training curve."""
+        """A row for each variant: mean return of the evaluations, interval over seeds, and learning curve."""
         groups = {f"{v.question}: {v.label}": self.outcomes(v) for v in self.variants}
         return Table(summary.rows(groups, self.base.trainer.env_steps), NOTE)
 
@@ -177,7 +185,7 @@ class Ablation:
         return self.plan()._repr_html_()
 
     def plan(self) -> Table:
-        """What is to be run, and what is finished."""
+        """The settings of all runs, and how many are finished."""
         todo, budget = self.jobs, f"{self.base.trainer.env_steps:,} agent steps each"
         done = sum(job.score() is not None for job in todo)
         rows = [
@@ -191,7 +199,7 @@ class Ablation:
 
 
 def variant(base: Config, question: str, answer: str) -> Variant:
-    """The variant of a preset that answers a question so."""
+    """The variant of the config `base` with one answer to a question of `QUESTIONS`."""
     changes = dict(QUESTIONS[question].choices[answer])
     if question == "variation" and answer != "off" and not base.world_model.variation_scale:
         changes["world_model.variation_scale"] = WorldModelConfig().variation_scale  # a preset without the loss

@@ -1,6 +1,6 @@
-"""What a batch will cost, before it starts: hours of each run, from a benchmark or from a quick timing.
+"""Predicts the cost of a batch before it starts: hours of each run, from a benchmark or from a short timing.
 
-As a program it times one run whose config it reads from its standard input; so it gets a GPU and threads as runs do.
+As a program it times one run, whose config it reads from its standard input. So it gets a GPU and threads as runs do.
 """
 
 from __future__ import annotations
@@ -27,20 +27,23 @@ SAME_COST = {"env.game": "Pong", "trainer.seed": 1}  # what does not change the 
 
 
 class Timer(Protocol):
-    """An engine, as far as it is needed here."""
+    """The part of an engine that is needed here."""
 
     devices: int
 
     @property
     def at_once(self) -> int:
-        """Runs that will be at work together."""
+        """Runs that will be made at the same time."""
 
     def ask(self, module: str, text: str) -> str:
         """What a module of glamkit prints when it is given `text`, run where runs are."""
 
 
 class Estimate(NamedTuple):
-    """Hours that all unfinished runs will take: one after the other, and as they will be run."""
+    """Hours that all unfinished runs will take.
+
+    `hours` counts them one after the other, `wall` as they will be run, side by side.
+    """
 
     hours: float
     at_once: int
@@ -65,12 +68,12 @@ class Estimate(NamedTuple):
 
 
 def estimate(jobs: Sequence[Job], engine: Timer, benchmark: str | Path = "") -> Estimate:
-    """Hours of what is left of a batch.
+    """Hours of the unfinished part of a batch.
 
     Args:
-        jobs: its runs; finished ones cost nothing, begun ones what is left of them.
-        engine: where they will be made; it times those that the benchmark does not speak of.
-        benchmark: the JSON of `glamkit benchmark` on such a machine, or nothing.
+        jobs: its runs; finished ones cost nothing, begun ones only the part that is left.
+        engine: where they will be made; it times configs that the benchmark does not cover.
+        benchmark: path of the JSON of `glamkit benchmark` on such a machine; empty for none.
 
     Raises:
         GlamkitError: the benchmark cannot be read, or a run could not be timed.
@@ -92,9 +95,9 @@ def estimate(jobs: Sequence[Job], engine: Timer, benchmark: str | Path = "") -> 
 
 
 def predict(config: Config, engine: Timer, known: dict[str, Any] | None) -> tuple[float, float, str]:
-    """Hours of one run, those of starting it, and where that is from.
+    """Hours of one run, hours of starting its processes, and the basis of these numbers as text.
 
-    A run is a process of its own, and the notebook that executes it another one: both start as the timing does.
+    A run is a process of its own, and its notebook another one. Both take as long to start as the timing does.
     """
     if known is not None:
         measured = Config.from_dict(known["settings"]["config"])
@@ -134,7 +137,10 @@ def read_benchmark(path: str | Path) -> dict[str, Any] | None:
 
 
 def time_run(config: Config) -> float:
-    """Hours of a whole run, from a few steps of it: seconds for small models, minutes for large ones on a CPU."""
+    """Hours of a whole run, from the times of a few steps.
+
+    It takes seconds for small models, and minutes for large ones on a CPU.
+    """
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         trainer = TimedTrainer(config.override(**QUICK), folder).trainer
         costs = step_costs(trainer, 1, lambda _: None)

@@ -1,7 +1,7 @@
-"""Runs to be made, and where each one is: read from its folder alone, so that any machine that sees it can say.
+"""Runs to be made and their progress, read from their folders alone; so any machine that sees a folder can show it.
 
-job.json     who works on a run: state, attempt, host, process, a beat of the clock, and the error that ended it
-errors.txt   what its process wrote when it failed
+job.json     the process of a run: state, attempt, host, process number, time of its last sign of life, and error
+errors.txt   what the process wrote when it failed
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STATES = ("done", "running", "queued", "cut", "failed")
 
 
 class JobRecord(NamedTuple):
-    """What the process of a run says of itself in job.json; times are seconds since 1970."""
+    """The record that the process of a run keeps in job.json; times are seconds since 1970."""
 
     state: str  # running, done, stopped or failed
     attempt: int
@@ -38,7 +38,7 @@ class JobRecord(NamedTuple):
 
     @staticmethod
     def read(folder: Path) -> JobRecord | None:
-        """The record in a run folder, or None where there is none that can be read."""
+        """The record in a run folder, or None if there is none that can be read."""
         try:
             data = json.loads((folder / "job.json").read_text(encoding="utf-8"))
             kinds = {"state": str, "attempt": int, "host": str, "pid": int, "started": float, "beat": float}
@@ -50,29 +50,29 @@ class JobRecord(NamedTuple):
 
     @staticmethod
     def begin(attempt: int) -> JobRecord:
-        """Of a run that this process works on from now on."""
+        """A new record, of a run that this process works on from now on; `attempt` counts from 1."""
         now = time.time()
         return JobRecord("running", attempt, socket.gethostname(), os.getpid(), now, now, [])
 
     def write(self, folder: Path) -> None:
-        """Writes it at once, with the present time as its beat."""
+        """Writes it as a whole, with the present time as its last sign of life."""
         replace_text(folder / "job.json", json.dumps(self._replace(beat=time.time())._asdict(), indent=1))
 
     @property
     def alive(self) -> bool:
-        """Whether its process has given a sign of life lately."""
+        """Whether its process has given a sign of life recently."""
         return self.state == "running" and time.time() - self.beat < FRESH
 
 
 class JobProgress(NamedTuple):
-    """Where a run is.
+    """The progress of a run.
 
     Attributes:
-        state: one of `STATES`; ``cut`` is a run that was begun and that nobody works on.
+        state: one of `STATES`; ``cut`` is a run that was begun and that no process works on.
         step: agent steps that its log has reached, of `total`.
-        speed: agent steps per second with updates, as it last wrote; 0 while that is not known.
+        speed: agent steps per second with updates, from the last log line; 0 while it is not known.
         score: mean return of the final evaluation, if there is one.
-        record: who works on it, or did.
+        record: of the process that works or worked on it.
         work: agent steps with updates that are left, see `Job.work`.
     """
 
@@ -86,12 +86,12 @@ class JobProgress(NamedTuple):
 
     @property
     def left(self) -> float | None:
-        """Seconds to its end, without the evaluation."""
+        """Seconds to the end of its training, without the evaluation; None while the speed is not known."""
         return self.work / self.speed if self.state == "running" and self.speed else None
 
 
 class Job(NamedTuple):
-    """A run to be made: its folder, its config, its name for people and the notebook that makes it.
+    """A run to be made: its folder, its config, its name in tables, and the notebook that makes it.
 
     Without a notebook it is trained and evaluated by the library alone.
     """
@@ -112,12 +112,12 @@ class Job(NamedTuple):
         return self.config.trainer.env_steps
 
     def work(self, step: int) -> int:
-        """Agent steps with updates that are left after `step`; beside them the random ones take no time."""
+        """Agent steps with updates that are left after `step`; the random steps before them take almost no time."""
         return self.total - max(step, self.config.trainer.warmup)
 
     @property
     def errors_file(self) -> Path:
-        """Where its process writes what went wrong."""
+        """The file that its process writes errors to."""
         return self.run.folder / "errors.txt"
 
     def step(self) -> int:
@@ -125,7 +125,7 @@ class Job(NamedTuple):
         return next((int(entry["step"]) for entry in self.last_entries()), 0)
 
     def last_entries(self) -> list[dict[str, Any]]:
-        """The last lines of the log, newest first; damaged ones are passed over."""
+        """The last lines of the log, newest first; damaged ones are left out."""
         try:
             with self.run.log_file.open("rb") as file:
                 file.seek(max(0, self.run.log_file.stat().st_size - TAIL))
@@ -148,19 +148,19 @@ class Job(NamedTuple):
             return None
 
     def done(self) -> bool:
-        """Whether there is nothing left to do: evaluated, and its process, if it left a record, came to its end."""
+        """Whether nothing is left to do: it is evaluated, and its process, if it left a record, has ended."""
         record = JobRecord.read(self.run.folder)
         return self.score() is not None and (record is None or record.state == "done") and self.as_wanted()
 
     def as_wanted(self) -> bool:
-        """Whether the run was made, and its score measured, by the settings that are wanted now."""
+        """Whether the run was made and evaluated with the settings that are wanted now."""
         try:
             return not {key for key in self.run.changes(self.config) if key not in (*IDLE, *UNSCORED)}
         except GlamkitError:  # another experiment: an error for whoever would run it
             return True
 
     def progress(self) -> JobProgress:
-        """Where it is, from its folder."""
+        """Its progress, read from its folder."""
         record, score, entries = JobRecord.read(self.run.folder), self.score(), self.last_entries()
         # The first line after the warm-up still counts random steps, which say nothing of the speed.
         trained = self.config.trainer.warmup + self.config.trainer.log_every
@@ -177,7 +177,12 @@ class Job(NamedTuple):
         return JobProgress(state, step, self.total, next(filter(None, speeds), 0.0), score, record, self.work(step))
 
     def fail(self, attempt: int, error: list[str]) -> None:
-        """Writes down that its process ended, on behalf of one that was killed before it could."""
+        """Records the end of its process, for one that was killed before it could do so.
+
+        Args:
+            attempt: which attempt failed, from 1.
+            error: lines of the error.
+        """
         (JobRecord.read(self.run.folder) or JobRecord.begin(attempt))._replace(
             state="failed", error=error[-SHOWN:]
         ).write(self.run.folder)

@@ -1,4 +1,4 @@
-"""What a batch consists of: games x seeds x variants, from a small YAML file or from arguments, checked by name.
+"""The runs of a batch: games x seeds x variants, from a small YAML file or from arguments, checked by name.
 
     games: Pong Boxing        # or atari100k for its 26 games, or a list
     seeds: 1-5
@@ -12,7 +12,7 @@
     folder: runs/contexts     # default: runs/ and the file's name
 
 Each run's folder is FOLDER/<game>/<variant>-seed<N>, or FOLDER/<game>/seed<N> without variants. FOLDER/sweep.json lists
-them, so that the folder alone says what belongs to the batch.
+them, so that the folder alone is enough to go on.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LIST, FORMAT = "sweep.json", 1
 
 
 class PlannedRun(NamedTuple):
-    """One run of a batch, in the words of the training notebook."""
+    """One run of a batch, by the parameters of the training notebook."""
 
     folder: str  # within the batch's, with slashes
     game: str
@@ -48,7 +48,11 @@ class PlannedRun(NamedTuple):
     overrides: dict[str, Any]
 
     def config(self) -> Config:
-        """Its config; errors as in `presets.preset`."""
+        """Its config.
+
+        Raises:
+            GlamkitError: as in `presets.preset`.
+        """
         return make_preset(self.preset, self.overrides, game=self.game, seed=self.seed, env_steps=self.env_steps)
 
     def job(self, folder: Path) -> Job:
@@ -72,7 +76,7 @@ def make(
     variants: Mapping[str, Any] | Sequence[str] | None = None,
     folder: str | Path = "runs/sweep",
 ) -> SweepPlan:
-    """A batch from plain values, everything checked.
+    """A batch from plain values, which are all checked.
 
     Args:
         games: names as `preset` takes them, in a list or in text with spaces; ``atari100k`` stands for its 26.
@@ -84,7 +88,7 @@ def make(
         folder: where run folders go; a relative path counts from the checkout.
 
     Raises:
-        GlamkitError: an unknown game, preset, setting or name, or none; nothing has been written then.
+        GlamkitError: a game, preset, setting or name is unknown or missing; nothing is written then.
     """
     common, named = read_settings("overrides", overrides), read_variants(variants)
     entries, same = list[PlannedRun](), dict[Config, str]()
@@ -103,10 +107,10 @@ def make(
 
 
 def check(config: Config, variant: str) -> None:
-    """Refuses what cannot go through a batch.
+    """Refuses a config that a batch cannot run.
 
     Raises:
-        GlamkitError: one GPU of several is named, and that choice is the batch's.
+        GlamkitError: it names one GPU of several; the batch itself chooses the GPU.
     """
     if ":" in config.runtime.device:
         where = f" of variant {variant!r}" if variant else ""
@@ -142,23 +146,27 @@ def read_games(games: str | Sequence[str]) -> dict[str, str]:
         from glamkit.envs.atari100k import games as atari_games
 
         names = list(atari_games())
-    found: dict[str, str] = {}
+    folders: dict[str, str] = {}
     identities: dict[str, str] = {}
     for name in names:
         game = game_name(coerce("games", name, str))
         identity = resolve_game(game)
         if identity in identities:
             raise GlamkitError(f"games names {name} twice.")
-        identities[identity] = found[game] = re.sub(r"[^\w.-]+", "_", re.split(r"[/:]", game)[-1])
-    if len(set(found.values())) < len(found):
+        identities[identity] = folders[game] = re.sub(r"[^\w.-]+", "_", re.split(r"[/:]", game)[-1])
+    if len(set(folders.values())) < len(folders):
         raise GlamkitError(
-            f"two of the games {', '.join(found)} would share a folder; put them into batches of their own."
+            f"two of the games {', '.join(folders)} would share a folder; put them into batches of their own."
         )
-    return found
+    return folders
 
 
 def read_settings(name: str, given: str | Mapping[str, Any] | None) -> dict[str, Any]:
-    """Settings as text, as a table of dotted keys, or as a table of sections -> dotted keys."""
+    """Settings as text, as a table of dotted keys, or as a table of sections -> dotted keys.
+
+    Raises:
+        GlamkitError: it is none of these, or gives a setting twice, the game, the seed or the steps.
+    """
     if given is not None and not isinstance(given, (str, Mapping)):
         raise GlamkitError(f"{name} = {given!r} is neither text such as 'trainer.warmup=300' nor a table.")
     flat: dict[str, Any] = {}
@@ -173,13 +181,13 @@ def read_settings(name: str, given: str | Mapping[str, Any] | None) -> dict[str,
 
 
 def read_variants(given: Mapping[str, Any] | Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """Names of variants with their settings; one without a name where there are none.
+    """Names of variants with their settings; without variants, one with an empty name.
 
     Args:
         given: a table of names, each with settings as `read_settings` takes them; or texts such as ``name:key=value``.
 
     Raises:
-        GlamkitError: it is neither, a name is no name for a folder or is there twice, or settings are wrong.
+        GlamkitError: it is neither, a name cannot be a folder's or is there twice, or settings are wrong.
     """
     if not given:
         return {"": {}}
@@ -206,7 +214,7 @@ def together(common: Mapping[str, Any], variant: str, changes: Mapping[str, Any]
     """The settings of one variant: those for all runs and its own.
 
     Raises:
-        GlamkitError: both give one setting, with two values: then it would not be the same for all runs.
+        GlamkitError: both give the same setting different values: it would not be the same for all runs.
     """
     table = dict(common)
     for key, value in changes.items():
@@ -218,7 +226,7 @@ def together(common: Mapping[str, Any], variant: str, changes: Mapping[str, Any]
 
 
 def save(plan: SweepPlan) -> SweepPlan:
-    """Adds the runs to the folder's list; returns all that are on it now."""
+    """Adds the runs to the list in the folder, FOLDER/sweep.json; returns the batch of all runs on it."""
     listed = load(plan.folder).entries if (plan.folder / LIST).exists() else []
     new = {entry.folder: entry for entry in plan.entries}
     entries = [new.pop(entry.folder, entry) for entry in listed] + list(new.values())

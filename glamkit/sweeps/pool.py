@@ -1,7 +1,7 @@
-"""Processes side by side, one for each run: nothing is done twice, and what fails is tried again a few times.
+"""Makes runs side by side, each in a process of its own; a run that fails is tried again a few times.
 
-A run that has its evaluation is finished and left alone; one that was cut is resumed. Who starts a process holds the
-other end of its standard input: when that closes, by the stop button or because the starter died, it saves and ends.
+A run that is evaluated is finished and left as it is; an interrupted one is resumed. The starter of a process holds the
+other end of its standard input. When that closes, by the stop button or because the starter ended, it saves and ends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAUSE = 3.0  # seconds before a failed run is tried again: a killed process's ke
 
 
 class Process(Protocol):
-    """A run at work, wherever that is."""
+    """A run in progress, on any machine."""
 
     def poll(self) -> int | None:
         """None while it works, then its exit status: 0, positive, or minus the number of the signal that killed it."""
@@ -46,11 +46,11 @@ class Engine(Protocol):
     capacity: int
 
     def start(self, job: Job, attempt: int) -> Process:
-        """Begins to make a run."""
+        """Starts a run; `attempt` counts from 1."""
 
 
 class LocalProcess:
-    """A process on this machine; in a session of its own, as Ctrl+C in a terminal is for us."""
+    """A process on this machine, in a session of its own: Ctrl+C in a terminal reaches only its starter."""
 
     def __init__(self, job: Job, attempt: int, environment: dict[str, str]) -> None:
         with job.errors_file.open("w", encoding="utf-8") as errors:
@@ -93,10 +93,10 @@ class LocalProcess:
 
 
 class Local:
-    """This machine: at most so many runs at once, which share its cores; each on its GPU where there are any.
+    """The engine for this machine: runs share its cores, and each has one GPU if there are any.
 
     Args:
-        jobs: what is to be made; no more places are kept than there is left to do.
+        jobs: what is to be made; there are no more places than unfinished runs.
         workers: runs at once; None for one per CPU core, or as many as the GPUs take.
         per_gpu: runs that share a GPU.
 
@@ -115,12 +115,12 @@ class Local:
         self.folders = module_folders(jobs)
 
     def environment(self, place: str) -> dict[str, str]:
-        """The variables of a process: its share of the cores, and its GPU."""
+        """The environment variables of a process: its share of the cores, and its GPU."""
         share = threads(max(1, cores() // self.capacity)) | (only_gpu(place) if place else {})
         return share | importing(self.folders)
 
     def start(self, job: Job, attempt: int) -> LocalProcess:
-        """A process that trains and evaluates a job, on the GPU that has the fewest."""
+        """Starts a process that trains and evaluates a job, in the first free place."""
         self.taken = [(place, process) for place, process in self.taken if process.poll() is None]
         free = list(self.places)
         for place, _ in self.taken:
@@ -131,16 +131,16 @@ class Local:
 
     @property
     def at_once(self) -> int:
-        """Runs that will be at work together."""
+        """Runs that will be made at the same time."""
         return self.capacity
 
     def ask(self, module: str, text: str) -> str:
-        """What a module of glamkit prints when it is given `text`, with the variables of a run."""
+        """As the function `ask`, with the environment variables of a run."""
         return ask(module, text, self.environment(self.places[0]))
 
 
 class Task(NamedTuple):
-    """A job at work."""
+    """A job in progress."""
 
     job: Job
     attempt: int
@@ -148,7 +148,7 @@ class Task(NamedTuple):
 
 
 class Pool:
-    """The runs to be made and those at work.
+    """The runs to be made and those in progress.
 
     Args:
         jobs: the runs, in the order in which they are started.
@@ -189,7 +189,12 @@ class Pool:
         return [task.job for task, _ in ended]
 
     def settle(self, task: Task, status: int) -> None:
-        """Takes in how a process ended."""
+        """Handles the end of a process: a failed run is queued again, or noted as failed.
+
+        Args:
+            task: what it did.
+            status: its exit status, as in `Process.poll`.
+        """
         job, errors = task.job, errors_of(task.job)
         if not status and job.notebook:
             job.errors_file.unlink(missing_ok=True)  # Jupyter's own warnings; what the run wrote is in its notebook
@@ -206,7 +211,7 @@ class Pool:
             self.failed[job.name] = errors
 
     def stop(self) -> None:
-        """Lets all processes save and end; one that takes too long is killed, as all are by a second interrupt."""
+        """Lets all processes save and end. Those that take too long are killed; a second interrupt kills all."""
         self.waiting, self.retries, self.stopping = [], 0, True
         for task in self.running:
             task.process.finish()
@@ -223,10 +228,9 @@ class Pool:
 
 
 def module_folders(jobs: Iterable[Job]) -> list[str]:
-    """Folders of the modules that custom games come from (``mygames:Chase-v0``), so that other processes find them.
+    """Folders of the modules of custom games (``mygames:Chase-v0``), so that other processes find them.
 
-    Where this process finds such a module may be known to it alone: beside the program that was started, or in a path
-    that was added by hand.
+    Other processes may not search there: a module can be beside the started program, or in a path added by hand.
     """
     folders: dict[str, None] = {}
     for name in dict.fromkeys(job.config.env.game.partition(":")[0] for job in jobs if ":" in job.config.env.game):
@@ -241,30 +245,42 @@ def module_folders(jobs: Iterable[Job]) -> list[str]:
 
 
 def importing(folders: Sequence[str]) -> dict[str, str]:
-    """The variable with which a process finds modules in these folders too, after its own."""
+    """The environment variable with which a process finds modules in these folders too, after its own."""
     own = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     paths = [*own, *(folder for folder in folders if folder not in own)]
     return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
 
 
 def ask(module: str, text: str, environment: dict[str, str]) -> str:
-    """What a module of glamkit, run as a program, prints when it is given `text`; its errors where it fails."""
+    """Runs a module of glamkit as a program.
+
+    Args:
+        module: its dotted name.
+        text: its standard input.
+        environment: its variables.
+
+    Returns:
+        What it prints; its errors if it prints nothing.
+    """
     program = [sys.executable, "-m", module]
     done = subprocess.run(program, input=text, capture_output=True, text=True, env=environment, check=False)
     return done.stdout or done.stderr
 
 
 def threads(count: int) -> dict[str, str]:
-    """This process's variables, for one of so many threads; a number set by hand for OpenMP counts more, for all."""
+    """This process's environment variables, for a process of `count` threads.
+
+    OMP_NUM_THREADS, if it is set, replaces `count`.
+    """
     number = os.environ.get("OMP_NUM_THREADS") or str(count)
     return {f"{library}_NUM_THREADS": number for library in ("OMP", "MKL", "OPENBLAS")} | os.environ
 
 
 def at_least_one(name: str, value: object) -> int:
-    """A whole number from one on.
+    """Checks that a value is a whole number of at least one.
 
     Raises:
-        GlamkitError: it is none.
+        GlamkitError: it is not.
     """
     number: int = coerce(name, value, int)
     if number < 1:
@@ -278,7 +294,7 @@ def cores() -> int:
 
 
 def errors_of(job: Job) -> list[str]:
-    """What a process wrote of its failure; an empty file is removed."""
+    """The lines that a process wrote about its failure; an empty file is removed."""
     try:
         text = job.errors_file.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,7 +1,7 @@
-"""Runs on a Ray cluster: Ray queues them and places them on its machines, all of which see the batch's folder.
+"""Runs on a Ray cluster: Ray queues them and places them on its machines, all of which share the batch's folder.
 
-Each is the same process as on one machine, held by a Ray task. If that task's process is killed, the run notices, saves
-and ends, and is begun again wherever Ray has a free machine.
+Each run is the same process as on one machine, started by a Ray task. If the task's process is killed, the run notices
+it, saves and ends. It is then begun again on any free machine of the cluster.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Cluster:
 
     Args:
         jobs: what is to be made.
-        workers: runs at once; None leaves it to Ray.
+        workers: runs at once; None lets Ray decide.
         per_gpu: runs that share a GPU.
         address: host:port of the cluster's head; ``auto`` finds the one that this machine belongs to.
         cpus: cores of each run.
@@ -73,11 +73,11 @@ class Cluster:
 
     @property
     def at_once(self) -> int:
-        """Runs that will be at work together."""
+        """Runs that will be made at the same time."""
         return self.places
 
     def start(self, job: Job, attempt: int) -> RayProcess:
-        """Hands a run to Ray."""
+        """Gives a run to Ray's queue."""
         task = self.ray.remote(max_retries=0, name=job.name, **self.needs)(hold)
         return RayProcess(self.ray, task.remote(job, attempt, self.cpus, self.folders), job)
 
@@ -91,7 +91,7 @@ class Cluster:
 
 
 class RayProcess:
-    """A run that Ray queues or makes."""
+    """A run in Ray's queue or on one of its machines."""
 
     def __init__(self, ray: Any, reference: Any, job: Job) -> None:
         self.ray, self.reference, self.job = ray, reference, job
@@ -148,5 +148,5 @@ def answer(module: str, text: str, cpus: int, folders: Sequence[str] = ()) -> st
 
 
 def last_line(error: Exception) -> str:
-    """What an error of Ray comes down to."""
+    """The last line of an error of Ray: its cause."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -1,4 +1,4 @@
-"""Making many runs under somebody's eyes: where each one is, in place where it is watched, else as plain lines."""
+"""Makes many runs and shows their progress: a table that is updated in place, or plain lines in a log."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def run_jobs(
         jobs: the runs, in the order in which they are started.
         engine: where they are made.
         retries: how often a run that failed is tried again.
-        interactive: whether somebody watches; None finds out (see `notebook.is_interactive`).
-        every: seconds between two plain lines where nobody does.
+        interactive: whether a person watches; None takes `notebook.is_interactive`.
+        every: seconds between two plain lines if nobody watches.
 
     Raises:
         GlamkitError: a folder holds another experiment, a run failed, or it was stopped and nobody watches.
@@ -57,11 +57,11 @@ def run_jobs(
 
 
 class StatusTable:
-    """What the runs are doing.
+    """The progress of all runs, as a table.
 
     Args:
-        pool: what makes them.
-        interactive: whether somebody watches a notebook.
+        pool: makes the runs.
+        interactive: whether a person watches a notebook.
         every: seconds between two plain lines.
     """
 
@@ -74,7 +74,7 @@ class StatusTable:
         self.look()
 
     def look(self) -> None:
-        """Reads where all runs are; one that is done stays so."""
+        """Reads the progress of all runs; finished ones are not read again."""
         ahead = {job.name for _, job, _ in self.pool.waiting} | {task.job.name for task in self.pool.running}
         for job in self.pool.jobs:
             if job.name not in self.seen or self.seen[job.name].state != "done":
@@ -84,7 +84,7 @@ class StatusTable:
                 self.seen[job.name] = result._replace(state="queued") if again else result
 
     def show(self, ended: Sequence[Job] = ()) -> None:
-        """Tells of runs that have just ended, and of all of them if it is time."""
+        """Shows runs that have just ended, and all of them if it is time."""
         for job in [] if self.interactive or self.terminal else ended:
             score = job.score() if job.done() else None
             text = self.pool.failed.get(job.name, ["failed, and is tried again"])[-1]
@@ -95,7 +95,11 @@ class StatusTable:
             self.next = time.perf_counter() + self.every
 
     def finish(self, note: str) -> None:
-        """The last state, and the errors of runs that failed."""
+        """Shows the last state and the errors of runs that failed.
+
+        Args:
+            note: added to the summary.
+        """
         self.note = note
         self.look()
         self.draw()
@@ -103,7 +107,7 @@ class StatusTable:
             self.write("\n".join([f"{name} failed:", *(f"    {line}" for line in lines[-ERROR_LINES:])]))
 
     def draw(self) -> None:
-        """The present state."""
+        """Shows the present state."""
         if self.terminal:
             lines = self.screen(shutil.get_terminal_size())
             sys.stdout.write((f"\033[{self.drawn}A\033[J" if self.drawn else "") + "\n".join(lines) + "\n")
@@ -119,12 +123,12 @@ class StatusTable:
             self.handle.update(self)
 
     def screen(self, size: tuple[int, int]) -> list[str]:
-        """What fits on a terminal of so many columns and lines: a table's head and the summary."""
+        """The lines of the table that fit on a terminal of `size` (columns, lines), and the summary."""
         lines = [*repr(notebook.Table(rows(self.seen))).splitlines()[: max(1, size[1] - 3)], "", self.state()]
         return [line[: size[0] - 1] for line in lines]
 
     def write(self, line: str) -> None:
-        """One line, at once."""
+        """Writes one line without delay."""
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
@@ -133,7 +137,7 @@ class StatusTable:
         return f"{sum(p.state == 'done' for p in self.seen.values())} of {len(self.seen)} runs done"
 
     def state(self) -> str:
-        """Where all runs are, in one line."""
+        """The progress of all runs, in one line."""
         return summary(self.seen, self.note)
 
     def __repr__(self) -> str:
@@ -144,7 +148,7 @@ class StatusTable:
 
 
 def rows(seen: Mapping[str, JobProgress]) -> list[tuple[str, ...]]:
-    """A header, and a row for each run; those at work and in trouble first."""
+    """A header, and a row for each run; running and failed ones first."""
     lines: list[tuple[str, ...]] = [COLUMNS]
     for name, progress in sorted(seen.items(), key=lambda item: ORDER[item[1].state]):
         score, left, record = progress.score, progress.left, progress.record
@@ -188,7 +192,7 @@ def summary(seen: Mapping[str, JobProgress], note: str = "") -> str:
 
 
 def html(seen: Mapping[str, JobProgress], note: str = "") -> str:
-    """Bar, summary and table."""
+    """Progress bar, summary and table as HTML."""
     step, total = (sum(getattr(p, name) for p in seen.values()) for name in ("step", "total"))
     bar = f'<progress value="{step}" max="{total}" style="width:100%"></progress>'
     text = escape(summary(seen, note)).replace("  ", " &nbsp;·&nbsp; ")

@@ -1,4 +1,4 @@
-"""What several seeds of a variant came to: score with an interval and learning curve, as a table and as a figure."""
+"""Results of a variant's seeds: score with an interval and learning curve, as a table and as a figure."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ PLACES = 60  # at which a learning curve is drawn
 
 
 class VariantSummary(NamedTuple):
-    """One run: its final mean return (None before its evaluation), the episodes of its training, and how long it took.
+    """The results of one run, so far.
 
-    `random` are the returns of episodes that ended while actions were random.
+    Attributes:
+        score: mean return of the final evaluation; None before it.
+        steps: (episodes,) agent steps at which training episodes ended.
+        returns: (episodes,) their returns.
+        random: returns of the episodes that ended while actions were random.
+        seconds: of training, from the speeds in the log.
     """
 
     score: float | None
@@ -36,13 +41,13 @@ class VariantSummary(NamedTuple):
 
 
 def read(job: Job) -> VariantSummary:
-    """What a run folder holds, however far the run is."""
+    """The results in a run folder, however far the run is."""
     entries = list(log.read(job.run.log_file)) if job.run.log_file.exists() else []
     return of_log(entries, job.config)._replace(score=job.score())
 
 
 def of_log(entries: Entries, config: Config) -> VariantSummary:
-    """What the lines of a run's log say; the score is not among them."""
+    """The results in the lines of a run's log, which do not have the score."""
     steps, returns = (np.asarray(part, float) for part in plotting.series(entries, "episode/return"))
     seconds, before = 0.0, 0
     for step, speed in zip(*plotting.series(entries, "time/steps_per_second"), strict=True):
@@ -52,9 +57,12 @@ def of_log(entries: Entries, config: Config) -> VariantSummary:
 
 
 def interval(scores: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % t-interval of the mean: mean +- t s / sqrt(n), s the standard deviation of the n scores.
+    """Student's 95 % interval of the mean of n scores: mean +- t s / sqrt(n), with s their standard deviation.
 
-    It takes the seeds' scores for normal; with so few nothing milder is honest. None for a single score.
+    t is the 97.5 % point for n - 1 degrees of freedom. It assumes that scores are normally distributed.
+
+    Returns:
+        Low and high end; None for fewer than two scores.
     """
     if len(scores) < 2:
         return None
@@ -66,7 +74,7 @@ def interval(scores: Sequence[float]) -> tuple[float, float] | None:
 
 
 def student(degrees: int) -> float:
-    """The 97.5 % point of Student's t."""
+    """The 97.5 % point of Student's t distribution with so many degrees of freedom."""
     if degrees <= len(STUDENT):
         return STUDENT[degrees - 1]
     z, n = 1.959964, float(degrees)
@@ -77,7 +85,14 @@ def student(degrees: int) -> float:
 def curve(outcome: VariantSummary, grid: np.ndarray) -> np.ndarray:
     """Mean return of the episodes that ended in the tenth of training up to each grid step.
 
-    Where none did, as with long episodes, the value before stays; nan before the first episode and after the last.
+    If none ended there, the value before is repeated. Before the first episode and after the last it is nan.
+
+    Args:
+        outcome: of one run.
+        grid: (places,) agent steps, from `places`.
+
+    Returns:
+        (places,) mean returns.
     """
     span, result, value = grid[-1] / 10, np.full(len(grid), np.nan), np.nan
     last = outcome.steps[-1] if len(outcome.steps) else -np.inf
@@ -89,18 +104,18 @@ def curve(outcome: VariantSummary, grid: np.ndarray) -> np.ndarray:
 
 
 def curves(outcomes: Sequence[VariantSummary], grid: np.ndarray) -> np.ndarray:
-    """(seeds, places) of all runs that have ended an episode; nan where one has none yet."""
+    """The curves of several runs, (seeds, places); runs without any episode are left out."""
     result = [curve(outcome, grid) for outcome in outcomes if len(outcome.returns)]
     return np.stack(result) if result else np.zeros((0, len(grid)))
 
 
 def places(env_steps: int) -> np.ndarray:
-    """The steps at which curves are drawn."""
+    """The agent steps at which curves are drawn, (places,)."""
     return np.linspace(0, env_steps, PLACES + 1)[1:]
 
 
 def sparkline(values: np.ndarray, low: float, high: float, length: int = 20) -> str:
-    """A curve as text: one bar for each part of it, from low to high; a blank where it is nan."""
+    """A curve as text of `length` bars, scaled from low to high; a blank where it is nan."""
     parts = [part[~np.isnan(part)] for part in np.array_split(values, length)]
     heights = [(part.mean() - low) / ((high - low) or 1.0) if len(part) else None for part in parts]
     top = len(BARS) - 1
@@ -108,7 +123,7 @@ def sparkline(values: np.ndarray, low: float, high: float, length: int = 20) -> 
 
 
 def middle(result: np.ndarray) -> np.ndarray:
-    """The mean over seeds (seeds, places) -> (places,), of those that are not nan."""
+    """The mean over seeds without nan: (seeds, places) -> (places,)."""
     known = ~np.isnan(result)
     sums, counts = np.where(known, result, 0.0).sum(0), known.sum(0)
     return np.where(counts, sums / np.maximum(counts, 1), np.nan)
@@ -146,10 +161,10 @@ def figure(
     """A row for each question: learning curves of its variants on the left, final scores on the right.
 
     Args:
-        questions: their titles, each with its variants and the outcomes of those.
-        env_steps: the length of the runs.
-        title: of all.
-        one_game: the rows share their scales and what random actions bring; False for a game each.
+        questions: titles, each with its variants and their results.
+        env_steps: the length of the runs, in agent steps.
+        title: of the figure.
+        one_game: whether all rows are of one game: they share their scales and the return of random actions.
     """
     picture, grid = plotting.figure(10, 1.1 + 2.5 * len(questions), len(questions), 2, width_ratios=(3, 2))
     rows = [[outcome for outcomes in groups.values() for outcome in outcomes] for groups in questions.values()]
@@ -176,7 +191,7 @@ def figure(
 
 
 def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> None:
-    """Mean and range over seeds of each variant's training returns."""
+    """Draws the mean and the range over seeds of each variant's training returns."""
     grid = places(env_steps)
     for colour, (name, outcomes) in zip(COLOURS, groups.items(), strict=False):
         result = curves(outcomes, grid)
@@ -190,7 +205,7 @@ def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_
 
 
 def draw_scores(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> None:
-    """Final scores of each variant's seeds, their mean and its interval."""
+    """Draws the final scores of each variant's seeds, their mean and its interval."""
     for place, (colour, outcomes) in enumerate(zip(COLOURS, groups.values(), strict=False)):
         scores = [outcome.score for outcome in outcomes if outcome.score is not None]
         spread = interval(scores)

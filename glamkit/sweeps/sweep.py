@@ -4,8 +4,9 @@
     glamkit sweep --games "Pong Boxing" --seeds 1-5 --preset atari100k --folder runs/study
     glamkit sweep status runs/study
 
-Finished runs are left alone, cut ones resumed, and what fails is tried again a few times; so the same command goes on.
-With ``--engine ray --address ..`` Ray places the runs on the machines of a cluster that share the folder.
+The same command goes on after a stop: finished runs are left as they are, interrupted ones are resumed. A run that
+fails is tried again a few times. With ``--engine ray`` Ray places the runs on the machines of a cluster, which share
+the folder.
 """
 
 from __future__ import annotations
@@ -35,10 +36,13 @@ logger = logging.getLogger(__name__)
 
 
 class Sweep:
-    """A batch of runs: what it consists of, and where each of them is.
+    """A batch of runs and their progress.
 
     Args:
-        plan: its runs, see `sweep_plan.make`; or the folder of one that was begun.
+        plan: its runs, see `plan.make`; or the folder of a batch that was begun.
+
+    Raises:
+        GlamkitError: the folder holds no batch, or a damaged one.
     """
 
     def __init__(self, plan: SweepPlan | str | Path) -> None:
@@ -58,7 +62,7 @@ class Sweep:
         address: str = "auto",
         cpus: int = 1,
     ) -> Local | Cluster:
-        """Where its runs will be made.
+        """The engine that will make its runs.
 
         Args:
             engine: ``local`` for this machine, ``ray`` for a cluster.
@@ -79,7 +83,7 @@ class Sweep:
     def run(
         self, engine: Local | Cluster, retries: int = RETRIES, interactive: bool | None = None, every: float = 10.0
     ) -> None:
-        """Makes the runs that are not finished; see `status_table.run_jobs`.
+        """Makes the runs that are not finished; arguments as in `status_table.run_jobs`.
 
         Raises:
             GlamkitError: a folder holds another experiment, a run failed for good, or it was stopped.
@@ -94,11 +98,11 @@ class Sweep:
         status_table.run_jobs(self.jobs, engine, retries, interactive, every)
 
     def progress(self) -> dict[str, JobProgress]:
-        """Where each run is, from the files alone."""
+        """The progress of each run, read from the files alone."""
         return {job.name: job.progress() for job in self.jobs}
 
     def status(self) -> Table:
-        """The same, as a table."""
+        """The progress of all runs, as a table."""
         seen = self.progress()
         return Table(status_table.rows(seen), status_table.summary(seen))
 
@@ -119,7 +123,7 @@ class Sweep:
         return self.overview()._repr_html_()
 
     def overview(self) -> Table:
-        """What is to be run, and what is finished."""
+        """The settings of all runs, and how many are finished."""
         entries, seen = self.plan.entries, self.progress()
         common = {key: value for key, value in entries[0].overrides.items() if all_have(entries, key, value)}
         rows = [
@@ -142,12 +146,12 @@ class Sweep:
 
 
 def all_have(entries: Sequence[planning.PlannedRun], key: str, value: Any) -> bool:
-    """Whether all runs have a setting at this value."""
+    """Whether a setting has this value in all runs."""
     return all(key in entry.overrides and entry.overrides[key] == value for entry in entries)
 
 
 def text(changes: Mapping[str, Any]) -> str:
-    """``trainer.warmup=300 env.sticky=0``."""
+    """Settings as text: ``trainer.warmup=300 env.sticky=0``."""
     return " ".join(f"{key}={value}" for key, value in changes.items())
 
 
@@ -156,8 +160,8 @@ def agree(cost: Estimate, agreed: bool, most: float = DAY) -> str:
 
     Args:
         cost: of the batch.
-        agreed: whether somebody agreed to it.
-        most: hours of machine time that nobody has to agree to.
+        agreed: whether the user agreed to it.
+        most: hours of machine time that need no agreement.
 
     Raises:
         GlamkitError: it is more, and nobody agreed.

@@ -1,7 +1,7 @@
 """The YAML file of a sweep, read so that what a person wrote is what it means.
 
-YAML 1.1 reads some plain words as something else: ``on`` as true, ``010`` as 8, ``1:30`` as 90, ``1.10`` as 1.1. And a
-key that stands twice keeps its last value without a word. Here each of these is refused, or taken as it is written.
+YAML 1.1 reads some plain words as something else: ``on`` as true, ``010`` as 8, ``1:30`` as 90, ``1.10`` as 1.1. Of a
+key that is there twice it keeps the last value, without a warning. Here each of these is refused, or taken as written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from glamkit.errors import GlamkitError
 
 
 class _Loader(yaml.SafeLoader):
-    """`yaml.SafeLoader` without its surprises."""
+    """`yaml.SafeLoader` without these conversions."""
 
 
 def _refuse(node: yaml.Node, value: object) -> GlamkitError:

@@ -1,6 +1,6 @@
-"""The process of one run: trains, evaluates, and saves when its starter wants it to stop or is no more (see `pool`).
+"""The process of one run: it trains and evaluates. It saves when its starter asks it to stop or has ended (see `pool`).
 
-It does so in a notebook, where one is named: papermill executes it into the run folder.
+If a notebook is named, papermill executes it into the run folder.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ OWN = {"env.game": "game", "trainer.seed": "seed", "trainer.env_steps": "env_ste
 
 
 @contextlib.contextmanager
-def recorded(folder: Path, attempt: int, asked: threading.Event) -> Iterator[None]:
-    """Keeps job.json: signs of life while the body works, and how it ended."""
+def recorded(folder: Path, attempt: int, stop: threading.Event) -> Iterator[None]:
+    """Context that keeps job.json: signs of life while the body works, and how it ended."""
     record, over = JobRecord.begin(attempt), threading.Event()
     record.write(folder)
 
@@ -43,7 +43,7 @@ def recorded(folder: Path, attempt: int, asked: threading.Event) -> Iterator[Non
         record = record._replace(state="done")
     except BaseException as error:
         lines = COLOURS.sub("", str(error)).splitlines()[-SHOWN:]
-        record = record._replace(state="stopped" if asked.is_set() else "failed", error=lines)
+        record = record._replace(state="stopped" if stop.is_set() else "failed", error=lines)
         raise
     finally:
         over.set()
@@ -51,8 +51,8 @@ def recorded(folder: Path, attempt: int, asked: threading.Event) -> Iterator[Non
         record.write(folder)
 
 
-def train(config: Config, folder: Path, asked: threading.Event) -> None:
-    """Trains and evaluates one run; `asked` to stop, it saves after the present step.
+def train(config: Config, folder: Path, stop: threading.Event) -> None:
+    """Trains and evaluates one run; with `stop` set, it saves after the present step.
 
     Raises:
         GlamkitError: it was stopped, or whatever the trainer refuses.
@@ -63,12 +63,12 @@ def train(config: Config, folder: Path, asked: threading.Event) -> None:
 
     trainer = Trainer(config, folder)
     for _ in trainer:
-        trainer.stop_requested |= asked.is_set()
+        trainer.stop_requested |= stop.is_set()
     if trainer.step < config.trainer.env_steps:
         raise GlamkitError(f"stopped at step {trainer.step} and saved.")
     film = trainer.run.folder / "videos" / "evaluation"
     state = trainer.agent, config, trainer.machine, trainer.step
-    report = evaluation.evaluate(*state, film=film, run=trainer.run, stop=asked.is_set)
+    report = evaluation.evaluate(*state, film=film, run=trainer.run, stop=stop.is_set)
     evaluation.save(report, trainer.run.evaluation_file)
 
 
@@ -93,7 +93,7 @@ def execute(notebook: Path, config: Config, folder: Path) -> None:
 
 
 def parameters(config: Config, folder: Path) -> dict[str, Any]:
-    """What the training notebook has to be given so that it makes just this run."""
+    """The parameters with which the training notebook makes exactly this run."""
     changes = {key: ours for key, (_, ours) in differences(preset(config.preset), config).items() if key not in OWN}
     overrides = " ".join(f"{key}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for key, v in changes.items())
     given = {name: getattr(getattr(config, key.split(".")[0]), name) for key, name in OWN.items()}
@@ -102,22 +102,25 @@ def parameters(config: Config, folder: Path) -> dict[str, Any]:
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Its folder is the argument, its order the first line of the standard input, whose end means stop."""
+    """Makes one run. The argument is its folder, and the first line of the standard input its order (JSON).
+
+    The end of the standard input asks it to save and stop.
+    """
     (name,) = sys.argv[1:] if arguments is None else arguments
-    folder, asked = Path(name), threading.Event()
+    folder, stop = Path(name), threading.Event()
 
     def listen() -> None:
         # Not through sys.stdin: a thread that sits in its lock breaks the end of Python.
         while os.read(sys.stdin.fileno(), 4096):
             pass
-        asked.set()
+        stop.set()
         if order["notebook"]:
             stop_file.touch()  # the notebook's trainer looks for it
 
     order, stop_file = json.loads(sys.stdin.readline()), folder / "STOP"
     config = Config.from_dict(order["config"])
     # The trainer's own lock protects the run; this one, what is written about the job and the notebook.
-    with Lock(folder / ".job.lock", PATIENCE) as lock, recorded(folder, order["attempt"], asked):
+    with Lock(folder / ".job.lock", PATIENCE) as lock, recorded(folder, order["attempt"], stop):
         lock.claim()
         stop_file.unlink(missing_ok=True)  # left by a process that was killed while it stopped
         threading.Thread(target=listen, daemon=True).start()  # here: the file asks whoever is in the folder
@@ -125,9 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if order["notebook"]:
                 execute(Path(order["notebook"]), config, folder)
             else:
-                train(config, folder, asked)
+                train(config, folder, stop)
         finally:
-            if asked.is_set():
+            if stop.is_set():
                 stop_file.unlink(missing_ok=True)
 
 

@@ -69,8 +69,8 @@ def steps(folder: Path) -> list[int]:
 
 def load(folder: Path) -> dict[str, Any] | None:
     """The newest undamaged state, or None where there is none; a damaged one is named in the log and passed over."""
-    found: list[dict[str, Any]] = []
-    return found[0] if resume(folder, found.append) else None
+    states: list[dict[str, Any]] = []
+    return states[0] if resume(folder, states.append) else None
 
 
 def resume(folder: Path, take: Callable[[dict[str, Any]], object]) -> bool:
@@ -204,17 +204,17 @@ def parts(folder: Path, oldest: int, count: int) -> list[ReplayPart]:
     Raises:
         GlamkitError: a part is missing.
     """
-    found, position = [], oldest
+    files, position = [], oldest
     for path in sorted(folder.glob("*.npz"), key=_span):
         first, last = _span(path)
         if position < last <= count:
             if first > position:
                 raise GlamkitError(f"the replay in {folder} lacks the steps {position} to {first - 1}.")
-            found.append(ReplayPart(first, last, path))
+            files.append(ReplayPart(first, last, path))
             position = last
     if position != count:
         raise GlamkitError(f"the replay in {folder} lacks the steps {position} to {count - 1}.")
-    return found
+    return files
 
 
 def write_part(file: IO[bytes], part: dict[str, Tensor]) -> None:

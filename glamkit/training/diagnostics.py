@@ -31,13 +31,13 @@ class Finding(NamedTuple):
 
 def ratios(metrics: Mapping[str, float]) -> dict[str, float]:
     """Precision and recall of the reward and the termination head; absent where nothing was predicted or came."""
-    found = {}
+    values = {}
     for head in ("reward", "termination"):
         name = f"world_model/{head}"
         for ratio, whole in (("precision", "alarms"), ("recall", "events")):
             if metrics.get(f"{name}_{whole}"):
-                found[f"{name}_{ratio}"] = metrics[f"{name}_hits"] / metrics[f"{name}_{whole}"]
-    return found
+                values[f"{name}_{ratio}"] = metrics[f"{name}_hits"] / metrics[f"{name}_{whole}"]
+    return values
 
 
 class LogSummary:
@@ -209,7 +209,8 @@ def no_pictures(record: LogSummary) -> Iterator[Finding]:
     cure = (
         "train longer" if now < 0.97 * before else "raise world_model_optimizer.learning_rate or the number of latents"
     )
-    text = f"the error is {unexplained:.0%} of that of one still picture; {trend}: {cure}. Small things come last."
+    share = f"{unexplained:.0%} of" if unexplained < 10 else f"{unexplained:,.0f} times"
+    text = f"the error is {share} that of one still picture; {trend}: {cure}. Small things come last."
     yield Finding("the pictures are not reconstructed", text)
 
 

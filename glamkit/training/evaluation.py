@@ -31,7 +31,7 @@ from glamkit.runs.files import replace_text
 from glamkit.runs.folder import Run
 from glamkit.runs.stops import Stops
 from glamkit.runtime import Machine, any_shapes, available, set_random_state, undisturbed
-from glamkit.training.load import kept, open_run
+from glamkit.training.load import checkpoint_steps, open_run
 from glamkit.training.unfinished import Unfinished, fingerprint
 
 STICKY = 0.25  # what "on" means (Machado et al. 2018)
@@ -74,16 +74,16 @@ def evaluate(
     """
     check_protocol(config)
     env, settings = evaluated_env(config), config.evaluation
-    asked: AbstractContextManager[None] = nullcontext()
+    listening: AbstractContextManager[None] = nullcontext()
     if run is not None and stop is None:
         requests = Stops(run.stop_file, 0)
-        stop, asked = requests.asked, requests.listening()
+        stop, listening = requests.requested, requests.listening()
     path, key = None, dict[str, Any]()
     if run is not None:
         path = run.unfinished / f"{name_of(settings, step, seed)}.pt"
         protocol = {name: value for name, value in card(config, seed).items() if name != "versions"}
         key = {"step": step, "weights": fingerprint(agent), **protocol}
-    with asked, undisturbed(seed), evaluating(agent):
+    with listening, undisturbed(seed), evaluating(agent):
         left = Unfinished(path, key, settings.episodes, settings.games, stop)
         episodes = play(agent, config, machine, seed, left)
     report: dict[str, Any] = {
@@ -158,18 +158,18 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, left: Unfini
     settings = config.evaluation
     # Spread, so that neighbouring seeds share no game; 31 bits, because ALE takes no more.
     seeds = np.random.SeedSequence(seed).generate_state(settings.episodes) >> 1
-    opened: dict[int, VectorEnv] = {}  # by size: the last round may be a smaller one
+    vectors: dict[int, VectorEnv] = {}  # by size: the last round may be a smaller one
     try:
         while left.planned:
             part = left.planned[: left.games]
-            if len(part) not in opened:
+            if len(part) not in vectors:
                 try:
-                    opened[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
+                    vectors[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
                 except OnlyOneError as error:
                     logger.warning("%s The episodes are played one after the other.", error)
                     left.games = 1
                     continue
-            games = opened[len(part)]
+            games = vectors[len(part)]
             episodes = play_round(agent, config, machine, games, seeds[part], left)
             left.episodes |= {number: one for row, (number, one) in enumerate(zip(part, episodes, strict=True))
                               if row not in games.crashed}  # fmt: skip
@@ -179,7 +179,7 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, left: Unfini
                 played = any(one.length > 1 for one in episodes) or bool(left.episodes)
                 _note_crash(config, games.crashed, left.crashes, played)
     finally:
-        for games in opened.values():
+        for games in vectors.values():
             games.close()
     return [left.episodes[number] for number in range(settings.episodes)]
 
@@ -218,7 +218,8 @@ def play_round(
         else:
             with torch.no_grad(), machine.autocast():
                 actions = agent.act(frames, past, settings.sampled)
-        chosen = actions.cpu().numpy()
+        # A copy: a tensor that is kept, however small, pins the memory that the model had beside it.
+        chosen = actions.cpu().numpy().copy()
         steps.append(chosen)
         following, rewards, _, ended = games.step(chosen)
         past.add(frames, actions, ended)
@@ -281,25 +282,25 @@ def evaluate_run(
     seed = coerce("seed", seed, int)
     if seed < 0:
         raise GlamkitError(f"seed = {seed} is outside its range: at least 0.")
-    opened = open_run(run_dir, checkpoint, snapshots=False)
-    if opened.step not in kept(opened.run):
+    loaded = open_run(run_dir, checkpoint, snapshots=False)
+    if loaded.step not in checkpoint_steps(loaded.run):
         raise GlamkitError(
-            f"step {opened.step:,} of {opened.run.folder} is a snapshot, rounded, which is there to be looked at; "
-            f"scores are those of checkpoints: {' and '.join(map(str, kept(opened.run)))}."
+            f"step {loaded.step:,} of {loaded.run.folder} is a snapshot, rounded, which is there to be looked at; "
+            f"scores are those of checkpoints: {' and '.join(map(str, checkpoint_steps(loaded.run)))}."
         )
-    here = replace(opened.config, runtime=available(opened.config.runtime))
+    here = replace(loaded.config, runtime=available(loaded.config.runtime))
     config = override(here, dict(changes or {}))
     check_protocol(config)
     machine = Machine(config.runtime)
-    run, complete = opened.run, opened.step == config.trainer.env_steps
-    own = complete and seed == 0 and config.evaluation == opened.config.evaluation
-    name = name_of(config.evaluation, opened.step, seed)
-    if config.evaluation.episode_steps != opened.config.evaluation.episode_steps:
+    run, complete = loaded.run, loaded.step == config.trainer.env_steps
+    own = complete and seed == 0 and config.evaluation == loaded.config.evaluation
+    name = name_of(config.evaluation, loaded.step, seed)
+    if config.evaluation.episode_steps != loaded.config.evaluation.episode_steps:
         name += f"-cut-{config.evaluation.episode_steps}"
     path = run.evaluation_file if own else run.folder / "evaluations" / f"{name}.json"
     place = run.folder / "videos" / ("evaluation" if own else f"evaluation-{name}")
-    agent, shown = opened.agent.to(machine.device), place if film else None
-    report = evaluate(agent, config, machine, opened.step, seed, shown, None if run.shared_file.exists() else run)
+    agent, shown = loaded.agent.to(machine.device), place if film else None
+    report = evaluate(agent, config, machine, loaded.step, seed, shown, None if run.shared else run)
     save(report, path)
     return report, path
 

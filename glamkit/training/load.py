@@ -54,7 +54,7 @@ class Recording(Replay):
         super().__init__(config.replay, config.env.image_size, device)
         self.count, folder = count, run.replay
         # A shared run holds the newest steps alone.
-        self.first = int(read_json(run.shared_file)["first"]) if run.shared_file.exists() else 0
+        self.first = int(read_json(run.shared_file)["first"]) if run.shared else 0
         if not any(folder.glob("*.npz")):
             raise GlamkitError(f"{folder} holds no replay, so there are no real steps to start from.")
         self.unread = parts(folder, self.oldest, count)
@@ -120,49 +120,49 @@ def open_run(what: str | Path, checkpoint: int | None = None, snapshots: bool = 
         raise GlamkitError(f"{run.folder} holds no run: there is no config.json in it{nearby(run.folder)}.")
     config = run.config()
     wanted = None if checkpoint is None else coerce("checkpoint", checkpoint, int)
-    early = wanted if wanted in checkpoints.steps(run.snapshots) and wanted not in kept(run) else None
+    early = wanted if wanted in checkpoints.steps(run.snapshots) and wanted not in checkpoint_steps(run) else None
     weights, step = _known(_state(run, wanted if early is None else None), run)
     machine = Machine(available(config.runtime))
     with undisturbed():
         agent = _agent(config, weights, machine, run)
     replay = Recording(run, step, config, machine.device)
     names = _action_names(config, agent.world_model.actions)
-    opened = LoadedRun(run, config, step, agent, machine, replay, names)
+    loaded = LoadedRun(run, config, step, agent, machine, replay, names)
     if early is not None:
-        return at(opened, early)
+        return at_step(loaded, early)
     newer = [number for number in checkpoints.steps(run.snapshots) if number > step]
     if wanted is None and snapshots and newer:
         with contextlib.suppress(GlamkitError):  # damaged: the checkpoint will do
-            return at(opened, newer[-1])
-    return opened
+            return at_step(loaded, newer[-1])
+    return loaded
 
 
-def at(opened: LoadedRun, step: int) -> LoadedRun:
+def at_step(loaded: LoadedRun, step: int) -> LoadedRun:
     """The same run with the agent as it was after `step` steps: there is a snapshot or a checkpoint of that step.
 
     Raises:
         GlamkitError: there is neither, or it is damaged.
     """
-    run = opened.run
-    folder = run.checkpoints if step in kept(run) else run.snapshots
+    run = loaded.run
+    folder = run.checkpoints if step in checkpoint_steps(run) else run.snapshots
     state = checkpoints.read(folder / f"{step:09d}.pt")
     with undisturbed():
-        agent = _agent(opened.config, state.get("agent"), opened.machine, run)
-    return opened._replace(step=step, agent=agent)
+        agent = _agent(loaded.config, state.get("agent"), loaded.machine, run)
+    return loaded._replace(step=step, agent=agent)
 
 
-def kept(run: Run) -> list[int]:
+def checkpoint_steps(run: Run) -> list[int]:
     """The steps of which the run holds checkpoints, oldest first."""
     return checkpoints.steps(run.checkpoints)
 
 
-def looked_back(run: Run) -> list[int]:
+def viewable_steps(run: Run) -> list[int]:
     """The steps at which the agent can be seen: those of snapshots and of checkpoints, oldest first."""
-    return sorted({*checkpoints.steps(run.snapshots), *kept(run)})
+    return sorted({*checkpoints.steps(run.snapshots), *checkpoint_steps(run)})
 
 
 def _state(run: Run, wanted: int | None) -> dict[str, Any]:
-    there = kept(run)
+    there = checkpoint_steps(run)
     if not there:
         raise GlamkitError(f"{run.folder} holds no checkpoint yet; training writes one now and then and when it ends.")
     if wanted is None:

@@ -72,7 +72,7 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS, rights
         "log.jsonl": _short_log(run).encode(),
     }
     path = Path(file) if str(file) else run.folder.with_name(run.folder.name + SUFFIX)
-    replace(path, lambda opened: _write(opened, entries))
+    replace(path, lambda stream: _write(stream, entries))
     return path
 
 
@@ -139,8 +139,8 @@ def model_card(loaded: LoadedRun, repo: str) -> str:
     return "\n".join(lines)
 
 
-def _write(opened: Any, entries: Mapping[str, bytes]) -> None:
-    with zipfile.ZipFile(opened, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+def _write(stream: Any, entries: Mapping[str, bytes]) -> None:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, data in entries.items():
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
 

@@ -146,7 +146,7 @@ def _fill(folder: Path, file: Path, entries: Mapping[str, bytes], about: Mapping
     folder.mkdir()
     run.begin(config, {})
     part = run.replay / f"{first:09d}-{step:09d}.npz"
-    replace(part, lambda opened: opened.write(entries["steps.npz"]))
+    replace(part, lambda stream: stream.write(entries["steps.npz"]))
     checkpoint.read_part(part, step - first, config.env.image_size)
     try:
         weights = safetensors.torch.load(entries["agent.safetensors"])
@@ -157,8 +157,8 @@ def _fill(folder: Path, file: Path, entries: Mapping[str, bytes], about: Mapping
     state = {"agent": weights, "step": step, "replay": {"count": step, "generator": torch.Generator().get_state()}}
     checkpoint.write(run.checkpoints / f"{step:09d}.pt", step, state)
     if _object(file, "evaluation.json", entries["evaluation.json"]):
-        replace(run.evaluation_file, lambda opened: opened.write(entries["evaluation.json"]))
-    replace(run.log_file, lambda opened: opened.write(entries["log.jsonl"]))
+        replace(run.evaluation_file, lambda stream: stream.write(entries["evaluation.json"]))
+    replace(run.log_file, lambda stream: stream.write(entries["log.jsonl"]))
     list(log.read(run.log_file))
     replace_text(folder / SHARED, json.dumps({name: about[name] for name in ("first", "provenance", "rights")}))
 
@@ -182,12 +182,12 @@ def _read(file: Path, data: bytes) -> dict[str, bytes]:
     """The entries, none larger than it says and none larger than `LARGEST`."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            found = archive.infolist()
-            if sorted(info.filename for info in found) != sorted(ENTRIES):
+            infos = archive.infolist()
+            if sorted(info.filename for info in infos) != sorted(ENTRIES):
                 raise ValueError("it does not hold the entries of a shared run")
-            if max(info.file_size for info in found) > LARGEST:
+            if max(info.file_size for info in infos) > LARGEST:
                 raise ValueError("an entry is too large")
-            return {info.filename: archive.read(info) for info in found}
+            return {info.filename: archive.read(info) for info in infos}
     except Exception as error:  # what readers of packed data raise for damaged ones has no end
         raise GlamkitError(f"{file} is no shared run, or a damaged one ({reason(error)}).") from None
 

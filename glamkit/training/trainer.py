@@ -101,7 +101,7 @@ class Trainer:
                 trainer_state.roll_back(self)
             if evaluation.is_unfinished(self.run, self.config, self.step):
                 yield from self.evaluate()
-            while self.step < self.config.trainer.env_steps and not self.session.stops.asked():
+            while self.step < self.config.trainer.env_steps and not self.session.stops.requested():
                 yield from self.whole_step()
             yield self.finish()
 
@@ -177,7 +177,7 @@ class Trainer:
     def train_world_model(self, batch: Batch) -> Observed:
         """One update of the world model; returns what it saw."""
         observed, gradient, held = self.phases.learn_world(batch)
-        self.descend("world_model", gradient)
+        self.optimizer_step("world_model", gradient)
         self.means.add(held, "replay")
         return observed
 
@@ -189,7 +189,7 @@ class Trainer:
         else:
             real = self.replay.sample(settings.starts, settings.context_length)
             context = self.phases.encode(real.frames, real.actions)
-        rollout = self.phases.dream(context, self.horizon)
+        rollout = self.phases.imagine(context, self.horizon)
         rewards, ends = rollout.rewards.mean(), rollout.terminations.mean()
         self.means.add({"reward": rewards, "termination": ends, "horizon": self.horizon}, "imagination")
         return rollout
@@ -197,10 +197,10 @@ class Trainer:
     def train_actor_critic(self, rollout: Rollout) -> None:
         """One update of actor and critic; then the slow critic moves."""
         progress = torch.full((), self.config.trainer.progress(self.step), device=self.machine.device)
-        self.descend("actor_critic", self.phases.learn_behaviour(rollout, progress))
+        self.optimizer_step("actor_critic", self.phases.learn_behaviour(rollout, progress))
         self.agent.actor_critic.move_slow_critic()
 
-    def descend(self, name: str, gradient: Gradient) -> None:
+    def optimizer_step(self, name: str, gradient: Gradient) -> None:
         """One step down the gradient that was left in the model of that name."""
         self.guard.note(self.step, name, gradient.loss, gradient.norm)
         optimizer, settings = self.optimizers[name], getattr(self.config, f"{name}_optimizer")
@@ -242,7 +242,7 @@ class Trainer:
         started, (before, at) = time.perf_counter(), self.clock
         try:
             report: dict[str, Any] | None = evaluation.evaluate(
-                self.agent, self.config, self.machine, self.step, run=self.run, stop=self.session.stops.asked
+                self.agent, self.config, self.machine, self.step, run=self.run, stop=self.session.stops.requested
             )
         except EvaluationStoppedError:
             report = None

@@ -69,7 +69,7 @@ class Updates:
         self.learn_world, self.encode = record(self._learn_world), record(self._encode)
         self.usual_choice = record(self._choosing(choose))
         self.player = with_methods(agent, choose=self.choose)
-        self.dream, self.learn_behaviour = record(self._dream), record(self._learn_behaviour)
+        self.imagine, self.learn_behaviour = record(self._imagine), record(self._learn_behaviour)
 
     def choose(self, now: Tensor, frames: Tensor, actions: Tensor, sampled: bool) -> Tensor:
         """Actions in the real game, see `Agent.choose`; recorded for a past of the full length."""
@@ -92,7 +92,7 @@ class Updates:
         with self.machine.autocast():
             observed = self.observe(batch.frames)
             loss, metrics = self.world_model_loss(batch, observed)
-        gradient = descent(model, loss, metrics, self.config.world_model_optimizer.clip)
+        gradient = backward_and_clip(model, loss, metrics, self.config.world_model_optimizer.clip)
         model.eval()
         return Observed(*(part.detach() for part in observed)), gradient, self.held(batch)
 
@@ -103,7 +103,7 @@ class Updates:
             return self.context(frames, actions)
 
     @torch.no_grad()
-    def _dream(self, context: Context, horizon: int) -> Rollout:
+    def _imagine(self, context: Context, horizon: int) -> Rollout:
         """Imagined rollouts of `horizon` steps that follow the policy."""
         policy = self.imaginer.renewed().actor_critic.act
         with self.machine.autocast():
@@ -113,7 +113,7 @@ class Updates:
         """The gradient of actor and critic; `progress` as in `ActorCritic.loss`."""
         with self.machine.autocast():
             loss, metrics = self.critic.loss(rollout, progress)
-        return descent(self.agent.actor_critic, loss, metrics, self.config.actor_critic_optimizer.clip)
+        return backward_and_clip(self.agent.actor_critic, loss, metrics, self.config.actor_critic_optimizer.clip)
 
 
 def with_methods(module: Module, **methods: Callable[..., Any]) -> Module:
@@ -123,7 +123,7 @@ def with_methods(module: Module, **methods: Callable[..., Any]) -> Module:
     return view
 
 
-def descent(model: nn.Module, loss: Tensor, metrics: dict[str, Tensor], clip: float) -> Gradient:
+def backward_and_clip(model: nn.Module, loss: Tensor, metrics: dict[str, Tensor], clip: float) -> Gradient:
     """Puts the clipped gradient of a loss into the model's parameters."""
     model.zero_grad(set_to_none=True)
     loss.backward()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from glamkit.bench import objects
-from glamkit.bench.objects import Play, calibrate, measure, object_seen
+from glamkit.bench.objects import RecordedPlay, calibrate, measure, object_seen
 from glamkit.config import EnvConfig, preset
 from glamkit.errors import GlamkitError
 from glamkit.models.world_model import Observed, WorldModel
@@ -20,7 +20,7 @@ CONFIG = preset("debug", "imagination.context_length=2 runtime.device=cpu")
 MACHINE = Machine(CONFIG.runtime)
 
 
-def pong(steps: int = 300) -> Play:
+def pong(steps: int = 300) -> RecordedPlay:
     """A white dot that goes right, pixel by pixel, and a row down at each turn; a grey bar stands and flickers."""
     frames = np.full((steps, SIZE, SIZE, 3), (90, 40, 20), np.uint8)
     memory = np.random.default_rng(0).integers(0, 256, (steps, 128), dtype=np.uint8)
@@ -28,7 +28,7 @@ def pong(steps: int = 300) -> Play:
     frames[np.arange(steps) % 3 == 0, 2:6, 1] = 130
     frames[np.arange(steps), row, column] = 240
     memory[:, X], memory[:, Y] = 10 * column, np.round(row * 210 / SIZE)
-    return Play(frames, np.zeros(steps, np.int64), np.zeros(steps, bool), memory)
+    return RecordedPlay(frames, np.zeros(steps, np.int64), np.zeros(steps, bool), memory)
 
 
 class Known(nn.Module):
@@ -56,7 +56,7 @@ class Known(nn.Module):
         return Rollout(states, states, states, states)
 
 
-def seen(model: nn.Module) -> objects.Seen:
+def seen(model: nn.Module) -> objects.VisibleShares:
     played = pong()
     return measure(model, CONFIG, MACHINE, played, calibrate(played, (X, Y)), 3)  # type: ignore[arg-type]
 

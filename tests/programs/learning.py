@@ -29,7 +29,7 @@ CUTS = ("", "policy", "reward")
 # A habit pays there at once: UP fires. With three times the usual frame skip a shot hits within a step or two.
 ASSAULT = {
     "env.frame_skip": 12,
-    "trainer.env_steps": 2700,
+    "trainer.env_steps": 4000,
     "trainer.warmup": 1000,
     "trainer.update_every": 2,
     "world_model.foreground_scale": 0.0,
@@ -94,16 +94,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keeps the run folders; the default is thrown away")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for seed in read_seeds(options.seeds):
             folder = (options.folder or Path(scratch)) / f"seed{seed}"
             learned = learn(folder, options.game, seed, options.cut, options.overrides)
-            found[str(seed)] = learned._asdict()
+            result[str(seed)] = learned._asdict()
             sys.stdout.write(f"{options.game}, seed {seed}, cut: {options.cut or 'nothing'}: {learned.line}\n")
             sys.stdout.flush()
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+        options.json.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

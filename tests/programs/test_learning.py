@@ -24,15 +24,15 @@ TINY = "trainer.warmup=64 imagination.begin=66 trainer.env_steps=72 evaluation.e
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # five minutes on two quiet cores
 def test_catch_is_learned_from_its_pixels(tmp_path: Path) -> None:
-    found = learn(tmp_path, overrides=EARLY)
-    assert found.evaluated > LEARNED, found.line
-    assert min(found.right[:5]) > 0.8, found.line
+    result = learn(tmp_path, overrides=EARLY)
+    assert result.evaluated > LEARNED, result.line
+    assert min(result.right[:5]) > 0.8, result.line
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # three minutes of one quiet core
+@pytest.mark.timeout(1800)  # five minutes of one quiet core
 def test_an_atari_game_is_learned_from_its_pixels(tmp_path: Path) -> None:
-    found = learn(tmp_path, "Assault", seed=2)  # by seeds 1 to 3: 154, 207, 165; policy cut 60, reward cut 29 and 122
+    found = learn(tmp_path, "Assault", seed=2)  # 175 here; with the policy cut 91, with the reward cut 63
     assert found.evaluated > LEARNED_ASSAULT, found.line
 
 

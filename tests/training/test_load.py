@@ -14,7 +14,7 @@ from tiny_runs import finished, short
 
 from glamkit.errors import GlamkitError
 from glamkit.training import checkpoint
-from glamkit.training.load import kept, open_run
+from glamkit.training.load import checkpoint_steps, open_run
 from glamkit.training.trainer import Trainer
 
 
@@ -61,7 +61,7 @@ def test_frames_are_read_when_they_are_asked_for(trainer: Trainer) -> None:
 
 def test_an_earlier_checkpoint_sees_the_steps_of_its_time(trainer: Trainer, tmp_path: Path) -> None:
     folder = copied(trainer, tmp_path)
-    assert kept(trainer.run) == [80, 100]
+    assert checkpoint_steps(trainer.run) == [80, 100]
     before = contents(folder)
     opened = open_run(folder, 80)
     assert opened.step == 80 and opened.replay.count == 80

@@ -15,7 +15,7 @@ from glamkit.config import PRESETS, preset
 from glamkit.errors import GlamkitError
 from glamkit.training import checkpoint, snapshots
 from glamkit.training.evaluation import evaluate_run
-from glamkit.training.load import at, looked_back, open_run
+from glamkit.training.load import at_step, open_run, viewable_steps
 from glamkit.training.trainer import Trainer
 
 KEPT = [49, 50, 52, 54, 57, 60]  # of steps 48 to 64; the first of seven falls on step 48, which has no update yet
@@ -41,11 +41,11 @@ def test_snapshots_lie_closer_at_first(name: str) -> None:
 
 
 def test_a_run_leaves_what_its_agent_was(trained: Trainer, tmp_path: Path) -> None:
-    found = states(trained)
-    assert list(found) == KEPT == snapshots.steps_of(trained.config.trainer)
+    result = states(trained)
+    assert list(result) == KEPT == snapshots.steps_of(trained.config.trainer)
     own = after_steps(short(), tmp_path, 54).agent.state_dict()
-    assert same(found[54], {"step": 54, "agent": {name: snapshots.rounded(value) for name, value in own.items()}})
-    for name, value in found[54]["agent"].items():  # type: ignore[index]
+    assert same(result[54], {"step": 54, "agent": {name: snapshots.rounded(value) for name, value in own.items()}})
+    for name, value in result[54]["agent"].items():  # type: ignore[index]
         assert value.dtype == (torch.bfloat16 if own[name].dim() > 1 else own[name].dtype)
         assert torch.allclose(value.float(), own[name].float(), rtol=2**-8, atol=0)
 
@@ -68,14 +68,14 @@ def test_a_resumed_run_leaves_the_same(trained: Trainer, tmp_path: Path) -> None
 
 def test_a_run_is_looked_back_at(trained: Trainer) -> None:
     opened = open_run(trained.run.folder)
-    assert looked_back(opened.run) == sorted({*KEPT, 50, 64})
+    assert viewable_steps(opened.run) == sorted({*KEPT, 50, 64})
     early = open_run(trained.run.folder, 57)
     assert early.step == 57 and early.replay.count == 64 and opened.step == 64
-    weights = at(opened, 57).agent.state_dict()
+    weights = at_step(opened, 57).agent.state_dict()
     assert same(early.agent.state_dict(), weights) and not same(weights, opened.agent.state_dict())
     assert Dream(early, 40).step().depth == 1 and len(Lens.over(early).read([30], 10).numbers[0]) == 10
     exact = checkpoint.read(opened.run.checkpoints / "000000050.pt")["agent"]  # not rounded, so it comes first
-    assert same(dict(at(opened, 50).agent.state_dict()), dict(exact))
+    assert same(dict(at_step(opened, 50).agent.state_dict()), dict(exact))
 
 
 def test_a_run_in_training_opens_at_its_newest_snapshot(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_run_in_training_opens_at_its_newest_snapshot(tmp_path: Path) -> None:
     checkpoint.write(run.snapshots / "000000070.pt", 70, state | {"step": 70})
     opened = open_run(run.folder)
     assert opened.step == 70 and opened.replay.count == 64
-    assert same(opened.agent.state_dict(), at(opened, 57).agent.state_dict())
+    assert same(opened.agent.state_dict(), at_step(opened, 57).agent.state_dict())
     assert open_run(run.folder, 64).step == open_run(run.folder, snapshots=False).step == 64
     assert evaluate_run(run.folder)[0]["step"] == 64
     path = run.snapshots / "000000070.pt"
@@ -102,7 +102,7 @@ def test_what_a_snapshot_cannot_do_gets_a_sentence(trained: Trainer, tmp_path: P
     path = tmp_path / "snapshots" / "000000057.pt"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(GlamkitError, match="is damaged"):
-        at(opened, 57)
+        at_step(opened, 57)
     checkpoint.write(path, 57, {"step": 57, "agent": "none"})
     with pytest.raises(GlamkitError, match=r"does not fit its config\.json"):
-        at(opened, 57)
+        at_step(opened, 57)

@@ -16,7 +16,7 @@ from tiny_runs import SHORT, after_steps, finished, log, short
 
 from glamkit.config import Config, preset
 from glamkit.training.trainer import Event, Trainer
-from glamkit.training.updates import adam, descent
+from glamkit.training.updates import adam, backward_and_clip
 from glamkit.types import choose_contexts
 
 
@@ -134,8 +134,8 @@ def test_gradients_are_clipped_and_adam_is_the_config_s(tmp_path: Path) -> None:
     trainer.optimizers["world_model"] = optimizer
     # Nothing of an update's gradient is left in the next, and at the end the step is `final_rate` times as large.
     for trainer.step in [0, 0, config.trainer.env_steps]:
-        gradient = descent(model, model(torch.full((1, 4), 3.0)).sum(), {}, 2.0)
-        trainer.descend("world_model", gradient)
+        gradient = backward_and_clip(model, model(torch.full((1, 4), 3.0)).sum(), {}, 2.0)
+        trainer.optimizer_step("world_model", gradient)
         assert gradient.norm.item() == pytest.approx(6)  # before it was clipped
         assert model.weight.grad is not None
         assert model.weight.grad.norm().item() == pytest.approx(2, rel=1e-4)
@@ -315,10 +315,10 @@ def test_a_run_on_the_gpu(precision: str, tmp_path: Path) -> None:
 def test_until_dreams_begin_only_the_model_learns_and_actions_are_random(tmp_path: Path) -> None:
     trainer = Trainer(short("imagination.begin=60"), tmp_path / "run")
     before = {name: value.clone() for name, value in trainer.agent.state_dict().items()}
-    asked: list[int] = []
+    calls: list[int] = []
     player = trainer.phases.player
     act = player.act
-    player.act = lambda *given, **named: asked.append(trainer.step) or act(*given, **named)
+    player.act = lambda *given, **named: calls.append(trainer.step) or act(*given, **named)
     changed: dict[int, set[str]] = {}
     for event in trainer:
         if event.kind == "step":
@@ -326,4 +326,4 @@ def test_until_dreams_begin_only_the_model_learns_and_actions_are_random(tmp_pat
             changed[event.step] = {name.split(".")[0] for name in now if not torch.equal(now[name], before[name])}
     assert changed[60] == {"world_model"}
     assert changed[61] == {"world_model", "actor_critic"}
-    assert asked == [60, 61, 62, 63]
+    assert calls == [60, 61, 62, 63]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from glamkit.analysis.starts import Start, find_starts
@@ -240,8 +241,12 @@ class Player(CommandThread):
         self.line = self._line(dream.here)
 
     def save(self, kind: str) -> None:
-        """Writes the way to the present step, or the whole dream (npz), into the run's folder `dreams`."""
-        folder = self.run.run.folder / "dreams"
+        """Writes the way to the present step, or the whole dream (npz), into the run's folder `dreams`.
+
+        A shared run has no folder that people look into: there it is `dreams` beside the notebook.
+        """
+        run = self.run.run
+        folder = (Path.cwd() if run.shared else run.folder) / "dreams"
         taken = len(list(folder.glob(f"dream-{self.dream.start}-*.{kind}")))
         path = FILES[kind](self.dream, folder / f"dream-{self.dream.start}-{taken + 1}.{kind}")
         self.note = f"Saved as {path}"

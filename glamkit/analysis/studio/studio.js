@@ -190,7 +190,7 @@ function fill(ui, state, n) {
     const { row, bar, share: text } = ui.policy[place];
     bar.style.width = `${100 * share}%`;
     put(text, `${Math.round(100 * share)} %`);
-    row.classList.toggle("glamkit-drawn", place === state.drawn);
+    row.classList.toggle("glamkit-drawn", place === state.drawn && !state.over);
   });
   ui.compared.forEach((box) => (box.checked = state.compared.includes(box.value)));
   ui.who.forEach((radio) => (radio.checked = radio.value === state.who));

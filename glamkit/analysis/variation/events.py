@@ -52,46 +52,46 @@ class Aligned(NamedTuple):
         return Curve("rise", "nats", (means(late) - means(early[:, self.lags < -BEFORE // 2]))[:, None])
 
 
-def events(opened: LoadedRun) -> list[GameEvent]:
+def events(loaded: LoadedRun) -> list[GameEvent]:
     """Everything that happened in the stored steps, in order."""
-    oldest, ends = opened.replay.oldest, {last for _, last in episodes(opened)[:-1]}
+    oldest, ends = loaded.replay.oldest, {last for _, last in episodes(loaded)[:-1]}
     marks = [GameEvent(step, "episode end") for step in ends]
-    for place, reward in enumerate(ordered(opened, "rewards")):
+    for place, reward in enumerate(ordered(loaded, "rewards")):
         if reward:
             marks.append(GameEvent(oldest + place, "reward" if reward > 0 else "penalty"))
-    lost = np.flatnonzero(ordered(opened, "terminations")) + oldest
+    lost = np.flatnonzero(ordered(loaded, "terminations")) + oldest
     marks += [GameEvent(int(step), "life lost") for step in lost if int(step) not in ends]
     return sorted(marks)
 
 
-def look(opened: LoadedRun, lens: Lens, begin: int, length: int, seed: int = 0) -> VariationView:
+def look(loaded: LoadedRun, lens: Lens, begin: int, length: int, seed: int = 0) -> VariationView:
     """What the lens shows of a stretch, without the steps that lead into a new game.
 
     Raises:
         GlamkitError: some of its steps are not stored.
     """
-    ends = [last for _, last in episodes(opened)[:-1]]
-    return view(lens, lens.read([begin], length, seed), ends, source(opened))
+    ends = [last for _, last in episodes(loaded)[:-1]]
+    return view(lens, lens.read([begin], length, seed), ends, source(loaded))
 
 
-def source(opened: LoadedRun) -> str:
+def source(loaded: LoadedRun) -> str:
     """What steps are looked at, in words."""
-    if isinstance(opened.replay, FreshReplay):
+    if isinstance(loaded.replay, FreshReplay):
         return "steps of fresh play, never trained on"
     return "stored steps, perhaps trained on"
 
 
-def aligned(opened: LoadedRun, lens: Lens, kind: str, seed: int = 0) -> Aligned | None:
+def aligned(loaded: LoadedRun, lens: Lens, kind: str, seed: int = 0) -> Aligned | None:
     """The variation around events of one kind, or None where none of them can be looked at."""
-    steps = [event.step for event in events(opened) if event.kind == kind]
-    first, last = opened.replay.oldest + lens.before + BEFORE, opened.replay.count - 2 - AFTER
+    steps = [event.step for event in events(loaded) if event.kind == kind]
+    first, last = loaded.replay.oldest + lens.before + BEFORE, loaded.replay.count - 2 - AFTER
     inside = [step for step in steps if first <= step <= last]
     if not inside:
         return None
     picked = np.array(inside)[np.unique(np.linspace(0, len(inside) - 1, MOST).round().astype(int))]
     lags = np.arange(-BEFORE, AFTER + 1)
     forecasts = variation(lens, lens.read((picked - BEFORE).tolist(), len(lags), seed))
-    apart = episode_of(opened, picked[:, None] + lags) != episode_of(opened, picked)[:, None]
+    apart = episode_of(loaded, picked[:, None] + lags) != episode_of(loaded, picked)[:, None]
     sizes = [np.stack([getattr(one, f"size_{name}") for one in forecasts]) for name in MEASURES]
     expected, came = (
         Curve(name, "nats", np.where(apart, np.nan, size)) for name, size in zip(MEASURES, sizes, strict=True)
@@ -107,18 +107,18 @@ def usual(lens: Lens, seed: int, stretches: int = 8, length: int = 16) -> float:
     return float(np.mean([one.size_expected for one in forecasts]))
 
 
-def episode_of(opened: LoadedRun, steps: np.ndarray) -> np.ndarray:
+def episode_of(loaded: LoadedRun, steps: np.ndarray) -> np.ndarray:
     """Which episode each step belongs to."""
-    return np.searchsorted([last for _, last in episodes(opened)], steps)
+    return np.searchsorted([last for _, last in episodes(loaded)], steps)
 
 
 def choose(
-    opened: LoadedRun, lens: Lens, start: int | None = None, episode: int | None = None, length: int | None = None
+    loaded: LoadedRun, lens: Lens, start: int | None = None, episode: int | None = None, length: int | None = None
 ) -> tuple[int, int]:
     """The stretch to look at: its first step, and its length.
 
     Args:
-        opened: the run.
+        loaded: the run.
         lens: through which it will be seen.
         start: the first step; None leaves it to `episode`.
         episode: one of those at hand, 1 the oldest, -1 the newest; None takes the stretch up to the newest event.
@@ -131,7 +131,7 @@ def choose(
         raise GlamkitError(f"start = {start} and episode = {episode} exclude each other; leave one of them None.")
     first, last = lens.replay.oldest + lens.before, lens.replay.count - 2
     steps = None if length is None else coerce("length", length, int)
-    spans = episodes(opened)
+    spans = episodes(loaded)
     if start is not None:
         begin = coerce("start", start, int)
         end = next((end for _, end in spans if end >= begin), last)
@@ -142,7 +142,7 @@ def choose(
         begin, end = spans[number - 1 if number > 0 else number]
         begin = min(max(begin, first), last)
     else:
-        marks = [event.step + AFTER for event in events(opened) if first <= event.step <= last - AFTER]
+        marks = [event.step + AFTER for event in events(loaded) if first <= event.step <= last - AFTER]
         end = marks[-1] if marks else last
         begin = max(end - (steps or LONGEST) + 1, first)
     chosen = max(min(end, last) - begin + 1, 1) if steps is None else steps
@@ -151,16 +151,16 @@ def choose(
     return begin, chosen
 
 
-def overview(opened: LoadedRun, view: VariationView, marks: Sequence[GameEvent]) -> Table:
+def overview(loaded: LoadedRun, view: VariationView, marks: Sequence[GameEvent]) -> Table:
     """What is looked at, in a few rows."""
     begin, end = int(view.numbers[0]), int(view.numbers[-1])
-    model, inside = opened.config.world_model, [e.kind for e in marks if begin <= e.step <= end]
+    model, inside = loaded.config.world_model, [e.kind for e in marks if begin <= e.step <= end]
     counts = [f"{inside.count(kind)} x {kind}" for kind in KINDS if kind in inside]
     branches = {"both": "GMamba + LMamba", "gmamba": "GMamba alone", "lmamba": "LMamba alone"}
     rows = [
-        ("run", f"{opened.run.folder}: {opened.config.env.game}, preset {opened.config.preset}"),
-        ("checkpoint", f"of step {opened.step:,}"),
-        ("steps at hand", f"{opened.replay.oldest:,} to {opened.replay.count - 1:,}: {source(opened)}"),
+        ("run", f"{loaded.run.folder}: {loaded.config.env.game}, preset {loaded.config.preset}"),
+        ("checkpoint", f"of step {loaded.step:,}"),
+        ("steps at hand", f"{loaded.replay.oldest:,} to {loaded.replay.count - 1:,}: {source(loaded)}"),
         ("looked at", f"steps {begin:,} to {end:,}: {', '.join(counts) or 'nothing happens in them'}"),
         ("measured on", view.about.removeprefix("Measured on ")),
         (

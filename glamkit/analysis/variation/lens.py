@@ -73,9 +73,9 @@ class Lens:
         self.before = max(model.config.window, sequence_length // 2)
 
     @classmethod
-    def over(cls, opened: LoadedRun) -> Lens:
+    def over(cls, loaded: LoadedRun) -> Lens:
         """The lens of a run."""
-        return cls(opened.agent.world_model, opened.replay, opened.machine, opened.config.replay.sequence_length)
+        return cls(loaded.agent.world_model, loaded.replay, loaded.machine, loaded.config.replay.sequence_length)
 
     def read(self, starts: Sequence[int], length: int, seed: int = 0) -> Reading:
         """The real steps start .. start + length - 1 of each start.

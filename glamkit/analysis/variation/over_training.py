@@ -19,7 +19,7 @@ from glamkit.analysis.variation.lens import QUANTITIES, Lens
 from glamkit.errors import GlamkitError
 from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, Picture
 from glamkit.runs import log as run_log
-from glamkit.training.load import LoadedRun, at, looked_back
+from glamkit.training.load import LoadedRun, at_step, viewable_steps
 
 CURVES = (
     # key in the log, title, unit, section's floor below which nothing is trained
@@ -45,29 +45,29 @@ class SnapshotView(NamedTuple):
     memory: float  # GMamba's, in steps
 
 
-def points(opened: LoadedRun, start: int, length: int, seed: int = 0) -> list[SnapshotView]:
+def points(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> list[SnapshotView]:
     """The lens over the last `STEPS` of these steps, as the agent was at each snapshot and checkpoint up to now.
 
     All see the same steps: what changes is the agent alone.
     """
     start, length = start + max(length - STEPS, 0), min(length, STEPS)
     seen = []
-    for step in looked_back(opened.run):
-        if step < opened.step:
+    for step in viewable_steps(loaded.run):
+        if step < loaded.step:
             try:
-                seen.append(point(at(opened, step), start, length, seed))
+                seen.append(point(at_step(loaded, step), start, length, seed))
             except GlamkitError:  # damaged, or deleted meanwhile by the trainer
                 continue
-    return [*seen, point(opened, start, length, seed)]
+    return [*seen, point(loaded, start, length, seed)]
 
 
-def point(opened: LoadedRun, start: int, length: int, seed: int = 0) -> SnapshotView:
+def point(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> SnapshotView:
     """What the lens shows with the run's agent."""
-    lens = Lens.over(opened)
-    seen = look(opened, lens, start, length, seed)
+    lens = Lens.over(loaded)
+    seen = look(loaded, lens, start, length, seed)
     variation = seen.variation.at(seen.counted)
     return SnapshotView(
-        opened.step,
+        loaded.step,
         float(variation.agreement.mean()),
         variation.chance,
         variation.saved,
@@ -78,10 +78,10 @@ def point(opened: LoadedRun, start: int, length: int, seed: int = 0) -> Snapshot
 
 
 @plotting.style
-def training(opened: LoadedRun, seen: Sequence[SnapshotView]) -> Picture:
+def training(loaded: LoadedRun, seen: Sequence[SnapshotView]) -> Picture:
     """Against steps: four panels of the log, and four of what the lens shows where there is more than one point."""
-    log, config = opened.run.log_file, opened.config
-    entries = [entry for entry in (run_log.read(log) if log.exists() else []) if entry["step"] <= opened.step]
+    log, config = loaded.run.log_file, loaded.config
+    entries = [entry for entry in (run_log.read(log) if log.exists() else []) if entry["step"] <= loaded.step]
     several = len(seen) > 1
     picture, grid = plotting.figure(10, 6 if several else 3, 2 if several else 1, 4)
     picture.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr,call-arg]
@@ -94,7 +94,7 @@ def training(opened: LoadedRun, seen: Sequence[SnapshotView]) -> Picture:
     if several:
         draw_points(grid[1], seen)
     for axes in grid.flat:
-        axes.set_xlim(0, 1.05 * opened.step)
+        axes.set_xlim(0, 1.05 * loaded.step)
         plotting.label(axes, axes.get_ylabel() or "share of the effect", ticks=3)
     below = (
         f"Below: the same steps, seen by the agent as it was at {plotting.count(len(seen), 'step')} of its training"

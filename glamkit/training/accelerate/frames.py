@@ -76,11 +76,11 @@ class FrameDecoder(Decoder):
 
 def _layers(encoder: nn.Sequential) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """The encoder's convolutions with their norms."""
-    found = []
+    pairs = []
     for conv, norm in zip(list(encoder)[:-1:3], list(encoder)[1::3], strict=True):
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        found.append((conv, norm))
-    return found
+        pairs.append((conv, norm))
+    return pairs
 
 
 @torch.library.custom_op("glamkit::convolution_relu", mutates_args=())

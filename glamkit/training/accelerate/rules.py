@@ -92,13 +92,13 @@ def left_out(setting: str) -> set[str]:
 def _of(*pairs: tuple[type[nn.Module], type[nn.Module]]) -> Callable[[nn.Module], Swaps]:
     """Swaps of all modules of some classes."""
 
-    def found(module: nn.Module) -> Swaps:
+    def swaps(module: nn.Module) -> Swaps:
         for part in module.modules():
             for plain, faster in pairs:
                 if isinstance(part, plain):
                     yield part, faster
 
-    return found
+    return swaps
 
 
 def _norms(module: nn.Module) -> Swaps:

@@ -127,8 +127,8 @@ def test_the_clock_keeps_its_pace(playing: Player) -> None:
 
 def test_action_names_become_keys() -> None:
     atari = ["NOOP", "FIRE", "UP", "RIGHTFIRE", "DOWNLEFT", "UPRIGHTFIRE"]
-    found = {action: codes for codes, action in keys_of(atari).items() if not any("Digit" in code for code in codes)}
-    assert found == {
+    result = {action: codes for codes, action in keys_of(atari).items() if not any("Digit" in code for code in codes)}
+    assert result == {
         1: {"Space"},
         2: {"ArrowUp"},
         3: {"ArrowRight", "Space"},
@@ -152,6 +152,18 @@ def test_saving_asked_for_goes_into_a_folder_of_its_own(playing: Player, run: Lo
     done(playing, "begin", 50)
     done(playing, "open", str(folder / "dream-40-2.npz"))
     assert playing.dream.start == 40 and playing.dream.now.depth == 1 and place(playing)[1] == 1
+
+
+def test_dreams_of_a_shared_run_are_saved_beside_the_notebook(
+    playing: Player, run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run.run, "shared_file", tmp_path / "shared.json")
+    run.run.shared_file.touch()
+    done(playing, "act", 0)
+    done(playing, "save", "html")
+    assert (tmp_path / "dreams" / "dream-40-1.html").exists()
+    assert playing.note == f"Saved as {tmp_path / 'dreams' / 'dream-40-1.html'}"
 
 
 @pytest.fixture
