@@ -32,8 +32,8 @@ def test_catch_is_learned_from_its_pixels(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # five minutes of one quiet core
 def test_an_atari_game_is_learned_from_its_pixels(tmp_path: Path) -> None:
-    found = learn(tmp_path, "Assault", seed=2)  # 175 here; with the policy cut 91, with the reward cut 63
-    assert found.evaluated > LEARNED_ASSAULT, found.line
+    result = learn(tmp_path, "Assault", seed=2)  # 175 here; with the policy cut 91, with the reward cut 63
+    assert result.evaluated > LEARNED_ASSAULT, result.line
 
 
 @pytest.mark.parametrize(("cut", "part"), [("policy", "actor_critic.actor"), ("reward", "world_model.reward")])
