@@ -191,13 +191,14 @@ def figure(
 def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> None:
     """Draws the mean and the range over seeds of each variant's training returns."""
     grid = places(env_steps)
-    for colour, (name, outcomes) in zip(COLOURS, groups.items(), strict=False):
+    for place, (colour, (name, outcomes)) in enumerate(zip(COLOURS, groups.items(), strict=False), 1):
         result = curves(outcomes, grid)
         known = ~np.isnan(result).all(0) if len(result) else np.zeros(len(grid), bool)
         if known.any():
             band = result[:, known]
             axes.fill_between(grid[known], np.nanmin(band, 0), np.nanmax(band, 0), color=colour, alpha=0.15, lw=0)
-            axes.plot(grid[known], middle(band), color=colour, label=name)
+            wide = 1.4 + 0.8 * (len(groups) - place)  # the first is the broadest: equal curves all show
+            axes.plot(grid[known], middle(band), color=colour, lw=wide, label=name)
     axes.set_xlim(0, env_steps)
     plotting.label(axes, "return in training")
 
