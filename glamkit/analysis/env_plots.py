@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,13 +132,14 @@ def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
 
 
 @style
-def window(batch: Batch, action_names: Sequence[str], first: int = 0) -> Picture:
+def window(batch: Batch, action_names: Sequence[str], first: int = 0, per_row: int = 5) -> Picture:
     """One window as it is stored, a column per step: frame seen, action taken, its reward, its termination.
 
     Args:
         batch: the window is its first one.
         action_names: of the game.
         first: number of the window's first step.
+        per_row: steps side by side.
     """
     frames = batch.frames[0].permute(0, 2, 3, 1).cpu().numpy()
     actions = [action_names[action] for action in batch.actions[0].tolist()]
@@ -148,7 +149,17 @@ def window(batch: Batch, action_names: Sequence[str], first: int = 0) -> Picture
         "its reward": [f"{reward:g}" for reward in batch.rewards[0].tolist()],
         "its termination": terminations,
     }
-    picture, ((axes,),) = figure(WIDE, 2.1)
+    starts = range(0, len(frames), per_row)
+    picture, grid = figure(WIDE, 0.3 + 2.1 * len(starts), len(starts))
+    for (axes,), start in zip(grid, starts, strict=True):
+        part = slice(start, start + per_row)
+        draw_steps(axes, frames[part], {name: cells[part] for name, cells in rows.items()}, first + start)
+    grid[0, 0].set_title("What the replay stores: each column is one step")
+    return picture
+
+
+def draw_steps(axes: Axes, frames: np.ndarray, rows: Mapping[str, Sequence[str]], first: int) -> None:
+    """Frames of steps from `first` on, and below each what else is stored of it."""
     film(axes, {"frame seen": frames}, [f"{first + index}" for index in range(len(frames))])
     where: dict[str, Any] = {"textcoords": "offset points", "va": "top", "annotation_clip": False, "fontsize": SMALL}
     axes.annotate("step", (0, 0), (-8, -6), "axes fraction", ha="right", **where)
@@ -158,8 +169,6 @@ def window(batch: Batch, action_names: Sequence[str], first: int = 0) -> Picture
         for place, cell in zip(axes.get_xticks(), cells, strict=True):
             color = RED if cell == "YES" else INK
             axes.annotate(cell, (place, 0), (0, height), ("data", "axes fraction"), ha="center", color=color, **where)
-    axes.set_title("What the replay stores: each column is one step")
-    return picture
 
 
 def show(axes: Axes, image: np.ndarray) -> None:

@@ -183,6 +183,7 @@ def in_words(text: str) -> Picture:
     wrapped = lines(text, WIDE)
     picture, ((axes,),) = figure(WIDE, 0.25 + 0.2 * (1 + wrapped.count("\n")))
     nothing(axes, wrapped)
+    picture.alt = text
     return picture
 
 

@@ -92,7 +92,9 @@ def test_a_window_shows_every_stored_value() -> None:
     assert [text.get_text() for text in picture.axes[0].get_xticklabels()] == ["7", "8", "9"]
     for word, times in {"step": 1, "NOOP": 1, "FIRE": 2, "-2.5": 1, "10": 1, "YES": 1, "no": 2}.items():
         assert message.count(word) == times, word
-    assert faults(picture) == []
+    several = env_plots.window(batch, ["NOOP", "DOWNRIGHTFIRE"], first=7, per_row=2)
+    assert faults(picture) == faults(several) == []
+    assert [text.get_text() for axes in several.axes for text in axes.get_xticklabels()] == ["7", "8", "9"]
     corner = picture.axes[0].images[0].get_array()[0, 0]
     assert np.array_equal(corner, frames[0, 0, :, 0, 0])
 
