@@ -101,7 +101,9 @@ class MarkupTable(NamedTuple):
         return self.markdown()
 
     def _repr_html_(self) -> str:
-        return self.html()
+        """For notebooks: words on the left, and the caption as lines of the page, which is narrower than wide tables."""
+        table = self._replace(caption="").html().replace('class="word"', 'style="text-align: left"')
+        return table + (f"<p>{escape(self.caption)}</p>" if self.caption else "")
 
 
 def markdown_text(text: str) -> str:

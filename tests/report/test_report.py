@@ -240,6 +240,8 @@ EVIL = "<b>&|_%$\\{x}"
 def test_cells_cannot_break_out() -> None:
     grid = MarkupTable(["a", "b"], [[EVIL, "1\n2"]], EVIL)
     assert "<b>" not in grid.html() and html.escape(EVIL) in grid.html()
+    shown = grid._repr_html_()  # the caption is a paragraph of the page, and words are on the left
+    assert shown.endswith(f"</table><p>{html.escape(EVIL)}</p>") and shown.count('style="text-align: left"') == 2
     lines = grid.markdown().splitlines()
     assert len([line for line in lines if line.startswith("|")]) == 3
     assert len(re.findall(r"(?<!\\)\|", lines[2])) == 3 and "\\<b>" in lines[2]
