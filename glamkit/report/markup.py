@@ -101,7 +101,7 @@ class MarkupTable(NamedTuple):
         return self.markdown()
 
     def _repr_html_(self) -> str:
-        """For notebooks: words on the left, and the caption as lines of the page, which is narrower than wide tables."""
+        """For notebooks: words on the left; the caption is a paragraph, since a page may be narrower than a table."""
         table = self._replace(caption="").html().replace('class="word"', 'style="text-align: left"')
         return table + (f"<p>{escape(self.caption)}</p>" if self.caption else "")
 
