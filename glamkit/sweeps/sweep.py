@@ -19,7 +19,7 @@ from typing import Any
 from glamkit.config import coerce
 from glamkit.errors import GlamkitError, nearest
 from glamkit.notebook import Table, require
-from glamkit.plotting import Picture
+from glamkit.plotting import Picture, count
 from glamkit.runs.folder import resolve
 from glamkit.sweeps import plan as planning
 from glamkit.sweeps import status_table, summary
@@ -113,7 +113,7 @@ class Sweep:
             variant = entry.folder.split("/")[-1].rpartition("seed")[0].rstrip("-") or entry.preset
             groups.setdefault(entry.game, {}).setdefault(variant, []).append(summary.read(job))
         longest = max(job.total for job in self.jobs)
-        title = f"{self.folder.name}: {len(self.jobs)} runs of {longest:,} agent steps"
+        title = f"{self.folder.name}: {count(len(self.jobs), 'run')} of {longest:,} agent steps"
         return summary.figure(groups, longest, title, one_game=False)
 
     def __repr__(self) -> str:
