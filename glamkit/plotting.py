@@ -283,7 +283,5 @@ def strip(columns: Sequence[Mapping[str, Any]]) -> Picture:
     picture, ((axes,),) = figure(1.2 * max(len(columns), 5), 4.4)
     film(axes, {n: np.stack([c[n] for c in columns]) for n in names}, [f"step {c['step']:,}" for c in columns])
     ahead = count(int(columns[-1]["ahead"]), "step")
-    axes.set_title(
-        f"One moment of play, seen by the model as it learns\nimagined: dreamt {ahead} ahead, without a look"
-    )
+    axes.set_title(f"One moment of play, seen by the model as it learns\nimagined: {ahead} after the last real frame")
     return picture

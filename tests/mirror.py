@@ -55,7 +55,7 @@ class Mirror:
         starts = [*measure_open_loop(run, HORIZON).failures(), *chosen, good_start(run)]
         self.page, self.player = page, Player(run, dream, starts=starts)
         lengths = []
-        for start in starts:
+        for start in self.player.starts:
             played = Dream(run, start.step)
             while not played.now.over and played.now.depth < 20:
                 played.step()
