@@ -87,7 +87,7 @@ class Mirror:
             np.testing.assert_array_equal(drawn, picture)
         # Not inner texts: those depend on whether JupyterLab has the cell laid out just then.
         shares = self.page.locator(".glamkit-share").all_text_contents()
-        assert shares == [f"{round(100 * share)} %" for share in shown.state["policy"]]
+        assert shares == [f"{round(100 * share)}%" for share in shown.state["policy"]]
         self.seen.add(shown.picture.tobytes())
 
     def press(self, name: str, command: str, *values: Any) -> None:

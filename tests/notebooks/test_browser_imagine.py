@@ -230,11 +230,14 @@ def test_what_is_saved_outlives_the_kernel(fresh: Mirror, lab: Lab) -> None:
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 6  # these outlive the kernel
     assert page.locator(".glamkit-gone").is_hidden()
+    page.click(".glamkit-back")
+    page.wait_for_selector(".glamkit-play:has-text('Play')")
     open_notebook(page, lab, "imagine.ipynb")  # the tab was closed, the kernel goes on: so does the studio
     page.wait_for_selector(f"{STUDIO}[data-n]")
     assert page.locator(".glamkit-thumbnails img").count() == len(fresh.player.starts)
-    page.click(".glamkit-again")
-    page.wait_for_function("() => document.querySelector('.glamkit-value').textContent === '0'")
+    before = int(page.inner_text(".glamkit-value >> nth=0"))
+    page.click(".glamkit-back")
+    page.wait_for_function("step => document.querySelector('.glamkit-value').textContent === step", arg=str(before - 1))
     page.evaluate(CLOSE)
     page.wait_for_selector(".glamkit-warning:has-text('No answer from the kernel')")
     open_notebook(page, lab, "imagine.ipynb")  # a new kernel knows nothing of the studio

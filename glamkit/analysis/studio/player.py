@@ -63,7 +63,8 @@ class Player(CommandThread):
         self.idle = next((i for i, name in enumerate(run.actions) if name.upper() in IDLE), None)
         self.held: frozenset[str] = frozenset()
         self.ended_playing, self.who, self.rate = False, "policy", "1"
-        self.starts = list({start.step: start for start in reversed(starts)}.values())[::-1]  # each step once
+        self.starts: list[Start] = []
+        self._list(starts)
         self.compared: list[str] = []
         self.dreams: dict[tuple[int, Rules], Dream] = {}
         self.ticks: deque[float] = deque(maxlen=SPEED + 1)
@@ -220,10 +221,8 @@ class Player(CommandThread):
     def find(self, by: str, most: int = 12) -> None:
         """Looks for starts; new ones are added to the list, so that no number changes."""
         self.working("Looking for starts ...")
-        known = {start.step for start in self.starts}
-        new = [start for start in find_starts(self.run, by, most, self.seed, self.context) if start.step not in known]
-        self.starts += new
-        self.note = f"{count(len(new), 'start')} added." if new else "All of these starts are in the list."
+        new = self._list(find_starts(self.run, by, most, self.seed, self.context))
+        self.note = f"{count(new, 'start')} added." if new else "All of these starts are in the list."
 
     def begin(self, step: int) -> None:
         """Dreams from this step under the present rules; a dream that was begun so before goes on, at its step 0."""
@@ -261,6 +260,14 @@ class Player(CommandThread):
     def open(self, path: str) -> None:
         """Goes on with a saved dream."""
         self.take(saving.load(path, self.run))
+
+    def _list(self, starts: Sequence[Start]) -> int:
+        """Adds starts to the list, each step once; returns how many are new."""
+        before = len(self.starts)
+        for start in starts:
+            if start.step not in [one.step for one in self.starts]:
+                self.starts.append(start)
+        return len(self.starts) - before
 
     # The clock and the present branch ---------------------------------------------------------------------------------
 

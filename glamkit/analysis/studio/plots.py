@@ -159,7 +159,7 @@ def dream_so_far(dream: Dream) -> Picture:
         [names[i] for i in order], dream.now.policy[order], color=[ORANGE if i == chosen else BLUE for i in order]
     )
     policy.set_axisbelow(True)
-    policy.set(title="Policy now; orange: the action that was drawn", xlim=(0, 1))
+    policy.set(title="Policy now (orange: drawn)", xlim=(0, 1))
     policy.xaxis.set_major_formatter(PercentFormatter(1))
     return picture
 

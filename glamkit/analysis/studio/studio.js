@@ -13,7 +13,7 @@ const HINTS = {
   reward: "Predicted reward of that action",
   return: "Sum of the predicted rewards since step 0",
   value: "Rewards that the critic expects from here on; the bar is full at the largest value of this branch",
-  end: "Predicted probability that this action ended the game; above 50 % the game is over",
+  end: "Predicted probability that this action ended the game; above 50% the game is over",
 };
 const WHO = {
   policy: "The trained policy plays while the clock runs",
@@ -191,7 +191,7 @@ function fill(ui, state, n) {
   state.policy.forEach((share, place) => {
     const { row, bar, share: text } = ui.policy[place];
     bar.style.width = `${100 * share}%`;
-    put(text, `${Math.round(100 * share)} %`);
+    put(text, `${Math.round(100 * share)}%`);
     row.classList.toggle("glamkit-drawn", place === state.drawn && !state.over);
   });
   ui.compared.forEach((box) => (box.checked = state.compared.includes(box.value)));
