@@ -180,7 +180,7 @@ class Player(CommandThread):
     def other_noise(self) -> None:
         """From the next step on other random numbers: the same actions may lead elsewhere."""
         self.noise = 1 + max(node.noise_seed for node in self.dream.nodes)
-        self.note = "From the next step on other random numbers are drawn; the same actions may lead elsewhere."
+        self.note = "From the next step on other random numbers are drawn."
 
     def keys(self, down: Collection[str]) -> None:
         """The keys that are held now; a control acts when it is pressed, and so does an action while paused."""

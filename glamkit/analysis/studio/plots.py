@@ -195,13 +195,17 @@ def futures(dream: Dream, answers: Sequence[Future], asked: int | None = None) -
     dots.set(title="Return by first action, with its mean", xlabel="rewards + value of the last step")
     first = {future.first: future for future in reversed(answers)}
     places = spread(horizon)
-    rows = {
-        f"{names[a]}\n{gains[a].mean():+.2f}": np.stack([dream.picture(first[a].numbers[p]) for p in places])
-        for a in shown
-    }
+    rows = {}
+    for a in shown:
+        nodes = [dream.nodes[first[a].numbers[place]] for place in places]
+        after = np.array([dream.nodes[node.parent].over for node in nodes])
+        pictures = np.stack([dream.picture(node.number) for node in nodes])
+        rows[f"{names[a]}\n{gains[a].mean():+.2f}"] = faded(pictures, after)
     axes = lower.subplots()
     film(axes, rows, [f"+{place + 1}" for place in places])
-    axes.set_xlabel("steps from here, one future for each first action (and its mean return); the policy plays on")
+    axes.set_xlabel(
+        "steps from here, one future for each first action (and its mean return); the policy plays on; grey: after the end"
+    )
     picture.suptitle(
         f"What if? {count(len(answers), 'future')} from step {begin.depth} of the dream; all actions meet "
         f"the same random numbers, so they differ only by what was done",

@@ -16,7 +16,7 @@ from PIL import Image
 from tiny_runs import finished, short
 
 from glamkit.analysis.open_loop import measure_open_loop
-from glamkit.analysis.studio import compare, export, plots
+from glamkit.analysis.studio import compare, dream_tree, export, plots
 from glamkit.analysis.studio.studio import Dream
 from glamkit.errors import GlamkitError
 from glamkit.training.load import LoadedRun, open_run
@@ -141,3 +141,19 @@ def test_static_pictures_show_what_there_is(run: LoadedRun) -> None:
     ):
         assert len(picture.png(40)) > 3000
     assert "which is only read" in repr(plots.about(run))
+
+
+def test_futures_are_grey_after_their_end(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dream_tree, "OVER", -1.0)  # every step ends the game
+    dream = Dream(run, 40)
+    answers = dream.futures(horizon=3)
+    axes = plots.futures(dream, answers).axes[-1]
+    best = axes.get_yticklabels()[0].get_text().split("\n")[0]
+    numbers = next(future.numbers for future in answers if run.actions[future.first] == best)
+    ended, later = (dream.picture(number) for number in numbers[:2])
+    image, size = np.asarray(axes.images[0].get_array()), len(ended)
+    scale = 128 // size
+    begin = size * scale + round(0.06 * size * scale)  # of the second picture
+    np.testing.assert_array_equal(image[: size * scale : scale, : size * scale : scale], ended)
+    grey = image[: size * scale : scale, begin : begin + size * scale : scale]
+    np.testing.assert_array_equal(grey, plots.faded(later[None], np.array([True]))[0])
