@@ -41,11 +41,11 @@ NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in 
 def test_each_scores_what_its_file_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = open_run(name).run
-    said = json.loads(run.evaluation_file.read_text())
-    returns = np.array([episode["return"] for episode in said["episodes"]])
+    message = json.loads(run.evaluation_file.read_text())
+    returns = np.array([episode["return"] for episode in message["episodes"]])
     report, _ = evaluation.evaluate_run(name, seed=1, film=False)
     again = np.array([episode["return"] for episode in report["episodes"]])
     assert len(again) == len(returns) >= 20
     error = np.sqrt((returns.var(ddof=1) + again.var(ddof=1)) / len(returns))
     assert abs(again.mean() - returns.mean()) <= 2 * error
-    assert said["mean_return"] == pytest.approx(returns.mean())
+    assert message["mean_return"] == pytest.approx(returns.mean())
