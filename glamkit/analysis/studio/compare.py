@@ -27,7 +27,7 @@ class Beside(NamedTuple):
     over: bool = False  # whether its game has ended here or before
 
 
-class Comparison(Protocol):
+class Counterpart(Protocol):
     """What can stand beside a dream."""
 
     name: str
@@ -53,19 +53,19 @@ class ModuleOff:
         self.name, self.left, self.dream = NAMES[off], LEFT[off], dream
         rules = replace(dream.begun, modules=self.left)
         self.other = Dream(dream.run, dream.start, dream.seed, dream.context, rules, dream.seen)
-        self.counterpart = {0: 0}  # node of the dream -> node of the other
+        self.numbers = {0: 0}  # node of the dream -> node of the other
 
     def node(self, number: int) -> Node:
         """What a node of the dream is in the other."""
         missing, node = list[Node](), self.dream.nodes[number]
-        while node.number not in self.counterpart:
+        while node.number not in self.numbers:
             missing.append(node)
             node = self.dream.nodes[node.parent]
         for node in reversed(missing):
             self.other.rules = replace(node.rules, modules=self.left)
-            (grown,) = self.other.grow([self.counterpart[node.parent]], [node.action], [node.noise_seed])
-            self.counterpart[node.number] = grown
-        return self.other.nodes[self.counterpart[number]]
+            (grown,) = self.other.grow([self.numbers[node.parent]], [node.action], [node.noise_seed])
+            self.numbers[node.number] = grown
+        return self.other.nodes[self.numbers[number]]
 
     def at(self, number: int) -> Beside:
         """What stands beside this node of the dream."""
@@ -105,7 +105,7 @@ class WhatHappened:
         return Beside(self.name, caption + ("" if other is None else f"; other actions since step {other}"), picture)
 
 
-def comparisons(dream: Dream, names: Sequence[str]) -> list[Comparison]:
+def comparisons(dream: Dream, names: Sequence[str]) -> list[Counterpart]:
     """What stands beside a dream, of the `NAMES` given.
 
     Raises:

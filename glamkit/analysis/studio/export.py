@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from glamkit.analysis.studio.compare import Beside, Comparison
+from glamkit.analysis.studio.compare import Beside, Counterpart
 from glamkit.analysis.studio.dream_tree import Node
 from glamkit.analysis.studio.films import labelled
 from glamkit.analysis.studio.save import write
@@ -29,7 +29,7 @@ LABEL = "the dream"
 FUTURES = 12  # of *what if?* in an HTML file: those with the largest returns
 
 
-def frames(dream: Dream, line: Sequence[int] = (), beside: Sequence[Comparison] = ()) -> np.ndarray:
+def frames(dream: Dream, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> np.ndarray:
     """The pictures (n, height, width, 3) uint8 of a branch, enlarged; each with what stands beside it and its label.
 
     Args:
@@ -40,7 +40,7 @@ def frames(dream: Dream, line: Sequence[int] = (), beside: Sequence[Comparison] 
     return np.stack([frame(dream, number, beside) for number in line or dream.line(dream.here)])
 
 
-def frame(dream: Dream, number: int, beside: Sequence[Comparison]) -> np.ndarray:
+def frame(dream: Dream, number: int, beside: Sequence[Counterpart]) -> np.ndarray:
     """One of these pictures."""
     picture, node = dream.picture(number), dream.nodes[number]
     side = max(1, -(-SIDE // picture.shape[0])) * picture.shape[0]
@@ -53,7 +53,7 @@ def frame(dream: Dream, number: int, beside: Sequence[Comparison]) -> np.ndarray
     return np.asarray(labelled([picture, *pictures], words, side))
 
 
-def gif(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequence[Comparison] = ()) -> Path:
+def gif(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> Path:
     """A branch as a GIF that repeats; see `frames`."""
     images = [Image.fromarray(picture) for picture in frames(dream, line, beside)]
     buffer = io.BytesIO()
@@ -61,7 +61,7 @@ def gif(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequen
     return write(Path(path), lambda file: file.write(buffer.getvalue()))
 
 
-def mp4(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequence[Comparison] = ()) -> Path:
+def mp4(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> Path:
     """A branch as an MP4 (VP9, which browsers and common players read); see `frames`."""
     pictures = frames(dream, line, beside)
     height, width = pictures.shape[1:3]
@@ -76,12 +76,12 @@ def mp4(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequen
         return write(Path(path), lambda file: file.write(part.read_bytes()))
 
 
-def html(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequence[Comparison] = ()) -> Path:
+def html(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> Path:
     """A branch, the other branches and the best futures, as a page of its own; see `frames`."""
     return write(Path(path), lambda file: file.write(page(dream, line, beside).encode()))
 
 
-def page(dream: Dream, line: Sequence[int] = (), beside: Sequence[Comparison] = ()) -> str:
+def page(dream: Dream, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> str:
     """The text of that page; every value from outside is escaped."""
     ways = lines(dream, line or dream.line(dream.here))
     pictures: dict[str, int] = {}  # each once, and its place
@@ -136,7 +136,7 @@ def outcome(dream: Dream, leaf: Node) -> str:
     return f"return {leaf.total:+.2f}, {count(leaf.depth, 'step')}{': ' * bool(actions)}{' '.join(actions)}{rest}"
 
 
-def entry(dream: Dream, node: Node, beside: Sequence[Comparison], pictures: dict[str, int]) -> list[dict[str, Any]]:
+def entry(dream: Dream, node: Node, beside: Sequence[Counterpart], pictures: dict[str, int]) -> list[dict[str, Any]]:
     """What the page shows of one node: the dream, then what stands beside it; new pictures are added to `pictures`."""
     action = dream.run.actions[node.action] if node.action >= 0 else "-"
     text = f"step {node.depth}, action {action}, reward {node.reward:+.2f}, return {node.total:+.2f}, "

@@ -204,7 +204,8 @@ def futures(dream: Dream, answers: Sequence[Future], asked: int | None = None) -
     axes = lower.subplots()
     film(axes, rows, [f"+{place + 1}" for place in places])
     axes.set_xlabel(
-        "steps from here, one future for each first action (and its mean return); the policy plays on; grey: after the end"
+        "steps from here, one future for each first action (and its mean return); the policy plays on. "
+        "Grey: after its end"
     )
     picture.suptitle(
         f"What if? {count(len(answers), 'future')} from step {begin.depth} of the dream; all actions meet "
