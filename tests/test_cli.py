@@ -65,8 +65,8 @@ def test_every_command_has_an_example_that_parses(name: str, capsys: pytest.Capt
 )
 def test_wrong_input_gets_a_sentence_and_status_2(line: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(line.split()) == 2
-    said = capsys.readouterr()
-    assert sentence in said.err and len(said.err.strip().splitlines()) == 1 and said.out == ""
+    message = capsys.readouterr()
+    assert sentence in message.err and len(message.err.strip().splitlines()) == 1 and message.out == ""
 
 
 def test_it_starts_without_torch_and_says_its_version() -> None:
@@ -112,15 +112,15 @@ def test_an_interrupt_saves_and_a_terminal_shows_one_line(tmp_path: Path) -> Non
     parent, child = pty.openpty()
     process = subprocess.Popen([sys.executable, "-m", "glamkit", *line], stdout=child, stderr=child)
     os.close(child)
-    out, asked, deadline = b"", False, time.monotonic() + 120
+    out, stopped, deadline = b"", False, time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
             out += os.read(parent, 4096)
         except OSError:  # the other end is closed
             break
-        if not asked and b"left" in out and b"steps/s" in out:
+        if not stopped and b"left" in out and b"steps/s" in out:
             process.send_signal(signal.SIGINT)
-            asked = True
+            stopped = True
     os.close(parent)
     assert process.wait(60) == 130
     text = out.decode()

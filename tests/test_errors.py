@@ -45,5 +45,5 @@ def test_no_command_line_ends_in_its_own_way() -> None:
     """But for `glamkit`, and one whose words go to another program."""
     trees = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "glamkit").rglob("*.py"))}
     mains = {path: [node for node in tree.body if getattr(node, "name", "") == "main"] for path, tree in trees.items()}
-    own = [path for path, found in mains.items() if "except GlamkitError" in "".join(map(ast.unparse, found))]
+    own = [path for path, results in mains.items() if "except GlamkitError" in "".join(map(ast.unparse, results))]
     assert [str(path.relative_to(ROOT / "glamkit")) for path in own] == ["cli/__init__.py", "sweeps/cost.py"]

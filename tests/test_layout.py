@@ -95,12 +95,12 @@ def test_every_package_has_a_rank() -> None:
 
 
 def test_packages_import_one_way() -> None:
-    found = {name: set(imported(ast.parse(path.read_text()))) for name, path in MODULES.items()}
-    front = {name: others & {"glamkit"} for name, others in found.items()}
+    result = {name: set(imported(ast.parse(path.read_text()))) for name, path in MODULES.items()}
+    front = {name: others & {"glamkit"} for name, others in result.items()}
     assert [name for name, others in front.items() if others] == [], "modules import from packages, not from the front"
     broken = [
         f"{name} imports {other}"
-        for name, others in found.items()
+        for name, others in result.items()
         if name != "glamkit.__init__"
         for other in sorted(others)
         if not allowed(name, other)
@@ -122,13 +122,13 @@ def test_modules_do_not_import_in_circles() -> None:
             arrows[name] = {other for other in named if other in MODULES and other != name}
 
     def reachable(name: str) -> set[str]:
-        found: set[str] = set()
+        result: set[str] = set()
         rest = [name]
         while rest:
-            new = arrows.get(rest.pop(), set()) - found
-            found |= new
+            new = arrows.get(rest.pop(), set()) - result
+            result |= new
             rest += new
-        return found
+        return result
 
     assert [name for name in sorted(arrows) if name in reachable(name)] == []
 
@@ -186,9 +186,9 @@ def calls_and_words(name: str) -> tuple[list[str], list[str]]:
 
 
 def test_the_library_does_not_print_nor_name_devices() -> None:
-    said = {name: calls_and_words(name) for name in MODULES}
-    assert [name for name, (calls, _) in said.items() if "print" in calls] == []
-    named = [name for name, (_, words) in said.items() if any(re.search(r"\bcuda\b", word) for word in words)]
+    message = {name: calls_and_words(name) for name in MODULES}
+    assert [name for name, (calls, _) in message.items() if "print" in calls] == []
+    named = [name for name, (_, words) in message.items() if any(re.search(r"\bcuda\b", word) for word in words)]
     assert [name for name in named if not name.startswith(tuple(CUDA_EXCEPTIONS))] == []
 
 

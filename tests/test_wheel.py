@@ -81,13 +81,13 @@ def test_its_commands_work_outside_a_checkout(bin_folder: Path, tmp_path: Path) 
     place = call(str(bin_folder / "python"), "-c", program, cwd=tmp_path).strip()
     assert Path(place).is_relative_to(bin_folder.parent)
     findings = json.loads(call(command, "doctor", "--json", cwd=tmp_path))["findings"]
-    states = {found["name"]: found["state"] for found in findings}
+    states = {result["name"]: result["state"] for result in findings}
     assert {states[name] for name in ("python", "packages", "atari", "jupyter")} == {"ok"}
     call(command, "lab", "--copy-only", cwd=tmp_path)
     assert (tmp_path / "notebooks" / "08_sweep.ipynb").exists()
     assert "Pong" in call(command, "sweep", "--games", "Pong", "--seeds", "1-2", "--dry-run", cwd=tmp_path)
-    said = call(command, "train", "glamkit/Catch-v0", "--preset", "debug", "--run-dir", "own", cwd=tmp_path)
-    assert "The run is in" in said and (tmp_path / "own" / "evaluation.json").exists()
+    message = call(command, "train", "glamkit/Catch-v0", "--preset", "debug", "--run-dir", "own", cwd=tmp_path)
+    assert "The run is in" in message and (tmp_path / "own" / "evaluation.json").exists()
     shared = call(command, "share", "own", "own.glam", "--steps", "60", cwd=tmp_path).strip()
     assert "mean return" in call(command, "compare", shared, "catch", cwd=tmp_path)
     assert "of 5 episodes" in call(command, "evaluate", "catch", "--episodes", "5", cwd=tmp_path)

@@ -33,7 +33,7 @@ class DoctorFinding(NamedTuple):
 
     name: str
     state: str
-    said: str
+    text: str
     mend: str = ""
 
 

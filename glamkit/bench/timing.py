@@ -86,7 +86,7 @@ class TimedTrainer:
             case "imagination":
                 return partial(trainer.imagine, self.batch, self.observed)
             case "imagination_steps":
-                return partial(trainer.phases.dream, self.context, trainer.horizon)
+                return partial(trainer.phases.imagine, self.context, trainer.horizon)
             case "actor_critic":
                 return partial(trainer.train_actor_critic, self.rollout)
         return partial(update, trainer)

@@ -189,7 +189,7 @@ class Trainer:
         else:
             real = self.replay.sample(settings.starts, settings.context_length)
             context = self.phases.encode(real.frames, real.actions)
-        rollout = self.phases.dream(context, self.horizon)
+        rollout = self.phases.imagine(context, self.horizon)
         rewards, ends = rollout.rewards.mean(), rollout.terminations.mean()
         self.means.add({"reward": rewards, "termination": ends, "horizon": self.horizon}, "imagination")
         return rollout

@@ -69,7 +69,7 @@ class Updates:
         self.learn_world, self.encode = record(self._learn_world), record(self._encode)
         self.usual_choice = record(self._choosing(choose))
         self.player = with_methods(agent, choose=self.choose)
-        self.dream, self.learn_behaviour = record(self._dream), record(self._learn_behaviour)
+        self.imagine, self.learn_behaviour = record(self._imagine), record(self._learn_behaviour)
 
     def choose(self, now: Tensor, frames: Tensor, actions: Tensor, sampled: bool) -> Tensor:
         """Actions in the real game, see `Agent.choose`; recorded for a past of the full length."""
@@ -103,7 +103,7 @@ class Updates:
             return self.context(frames, actions)
 
     @torch.no_grad()
-    def _dream(self, context: Context, horizon: int) -> Rollout:
+    def _imagine(self, context: Context, horizon: int) -> Rollout:
         """Imagined rollouts of `horizon` steps that follow the policy."""
         policy = self.imaginer.renewed().actor_critic.act
         with self.machine.autocast():

@@ -85,10 +85,10 @@ def test_a_window_shows_every_stored_value() -> None:
     frames = torch.randint(256, (1, 3, 3, 8, 8), dtype=torch.uint8)
     batch = Batch(frames, torch.tensor([[0, 1, 1]]), torch.tensor([[0.0, -2.5, 10.0]]), torch.tensor([[0.0, 0.0, 1.0]]))
     picture = env_plots.window(batch, ["NOOP", "FIRE"], first=7)
-    said = [text.get_text() for text in picture.axes[0].texts]
+    message = [text.get_text() for text in picture.axes[0].texts]
     assert [text.get_text() for text in picture.axes[0].get_xticklabels()] == ["step 7", "step 8", "step 9"]
     for word, times in {"NOOP": 1, "FIRE": 2, "-2.5": 1, "10": 1, "YES": 1, "no": 2}.items():
-        assert said.count(word) == times, word
+        assert message.count(word) == times, word
     corner = picture.axes[0].images[0].get_array()[0, 0]
     assert np.array_equal(corner, frames[0, 0, :, 0, 0])
 

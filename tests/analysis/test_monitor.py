@@ -83,8 +83,8 @@ def test_a_line_only_now_and_then(trained: Trainer, capsys: pytest.CaptureFixtur
 
 
 def test_a_stopped_batch_run_does_not_look_complete(tmp_path: Path) -> None:
-    said = r"stopped at step 60 of 96 and saved \(asked to by its program\); run it again"
-    with pytest.raises(GlamkitError, match=said):
+    message = r"stopped at step 60 of 96 and saved \(asked to by its program\); run it again"
+    with pytest.raises(GlamkitError, match=message):
         train(tmp_path / "run", watched=True, stop_at=60)
     assert (tmp_path / "run" / "checkpoint" / "000000060.pt").exists()
 

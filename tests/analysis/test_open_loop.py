@@ -37,9 +37,9 @@ def test_starts_lie_before_what_they_are_chosen_for(opened: LoadedRun) -> None:
     inside = [place for place, step in enumerate(steps) if step - LEAD >= 8 and not ends[step - 1]]
     assert worst.step + LEAD == steps[max(inside, key=lambda place: kl[place])]
     for by in ("random", "reward", "termination", "surprise", "episode"):
-        found = [start.step for start in find_starts(opened, by, 5, ahead=10)]
-        assert 0 < len(found) <= 5 and min(found) >= 8 and max(found) <= 110
-        assert by == "random" or min(np.diff(sorted(found)), default=9) > LEAD
+        result = [start.step for start in find_starts(opened, by, 5, ahead=10)]
+        assert 0 < len(result) <= 5 and min(result) >= 8 and max(result) <= 110
+        assert by == "random" or min(np.diff(sorted(result)), default=9) > LEAD
 
 
 def test_surprise_is_what_training_measures(opened: LoadedRun) -> None:
@@ -54,10 +54,10 @@ def test_surprise_is_what_training_measures(opened: LoadedRun) -> None:
 
 def test_what_nobody_could_foresee_is_no_start(opened: LoadedRun) -> None:
     ends, oldest = ordered(opened, "terminations"), opened.replay.oldest
-    found = [start.step for start in find_starts(opened, "random", 1000, ahead=10)]
-    first, last = found[0], found[-1]
-    assert found == [step for step in range(first, last + 1) if not ends[step - 1 - oldest]]
-    assert len(found) < last + 1 - first  # some ends lie between them
+    result = [start.step for start in find_starts(opened, "random", 1000, ahead=10)]
+    first, last = result[0], result[-1]
+    assert result == [step for step in range(first, last + 1) if not ends[step - 1 - oldest]]
+    assert len(result) < last + 1 - first  # some ends lie between them
     surprising = [start.step + LEAD for start in find_starts(opened, "surprise", 1000)]
     assert surprising and not any(ends[step - 1 - oldest] for step in surprising)
 

@@ -109,7 +109,7 @@ def test_variation_is_what_training_compares() -> None:
     lens = Lens(model, replay, MACHINE, 12)
     lens.before = first
     reading = lens.read([10 + first], 12 - first - 1)
-    (found,) = metrics.variation(lens, reading)
+    (result,) = metrics.variation(lens, reading)
     steps = replay.window(torch.tensor([10]), 12)
     with torch.no_grad():
         torch.manual_seed(0)
@@ -117,11 +117,11 @@ def test_variation_is_what_training_compares() -> None:
         _, change = model.sequence_model(model.tokens(observed.latent, steps.actions))
         kl = kl_categorical(model.varied(observed.embedding[:, first:]), model.variation_prior(change[:, :-1]))
         _, logged = model.loss(steps, observed)
-    np.testing.assert_allclose(found.surprise, kl[0].numpy(), rtol=1e-4)
-    assert found.surprise.mean() == pytest.approx(float(logged["variation_kl"]), rel=1e-4)
-    np.testing.assert_allclose(found.came.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(result.surprise, kl[0].numpy(), rtol=1e-4)
+    assert result.surprise.mean() == pytest.approx(float(logged["variation_kl"]), rel=1e-4)
+    np.testing.assert_allclose(result.came.sum(-1), 1, rtol=1e-5)
     assert torch.equal(reading.frames[0, 0], steps.frames[0, first])
-    assert reading.frames.shape[1] == len(found.came) + 1 == len(found.expected) + 1 == 12 - first
+    assert reading.frames.shape[1] == len(result.came) + 1 == len(result.expected) + 1 == 12 - first
 
 
 def test_the_busiest_window_moves_all_the_time() -> None:

@@ -213,12 +213,12 @@ def test_a_still_screen_has_no_skill_to_speak_of() -> None:
 def test_forecasts_by_hand() -> None:
     expected = np.array([[[0.5, 0.5]], [[0.25, 0.75]], [[0.25, 0.75]]])
     came = np.array([[[0.5, 0.5]], [[0.0, 1.0]], [[1.0, 0.0]]])
-    found = Forecast(expected, came, np.array([[0.5, 0.5]]))
-    assert found.surprise == pytest.approx([0, np.log(4 / 3), np.log(4)])
-    assert found.blind == pytest.approx([0, np.log(2), np.log(2)])
-    assert found.agreement.tolist() == [1, 1, 0]
-    assert found.chance == pytest.approx(2 / 3)  # class 0 came most often twice
-    assert found.size_came == pytest.approx([0, np.log(2), np.log(2)])
+    result = Forecast(expected, came, np.array([[0.5, 0.5]]))
+    assert result.surprise == pytest.approx([0, np.log(4 / 3), np.log(4)])
+    assert result.blind == pytest.approx([0, np.log(2), np.log(2)])
+    assert result.agreement.tolist() == [1, 1, 0]
+    assert result.chance == pytest.approx(2 / 3)  # class 0 came most often twice
+    assert result.size_came == pytest.approx([0, np.log(2), np.log(2)])
 
 
 @pytest.mark.parametrize(("true", "error"), [(0.9, 0.0), (0.5, 0.4)])
@@ -227,10 +227,10 @@ def test_calibration_tells_the_sure_from_the_right(true: float, error: float) ->
     expected = np.tile([[[0.9, 0.1]]], (400, 1, 1))
     hits = np.arange(400) % 10 < 10 * true
     came = np.stack([hits, ~hits], -1)[:, None].astype(float)
-    found = metrics.calibration(Forecast(expected, came, expected[0]))
-    assert found.error == pytest.approx(error, abs=1e-6)
-    assert found.expected.max() == pytest.approx(0.9) and found.came[found.expected.argmax()] == pytest.approx(true)
-    assert 0 < found.reach.max() < 0.1
+    result = metrics.calibration(Forecast(expected, came, expected[0]))
+    assert result.error == pytest.approx(error, abs=1e-6)
+    assert result.expected.max() == pytest.approx(0.9) and result.came[result.expected.argmax()] == pytest.approx(true)
+    assert 0 < result.reach.max() < 0.1
 
 
 # The branches ---------------------------------------------------------------------------------------------------------
@@ -240,9 +240,9 @@ def test_calibration_tells_the_sure_from_the_right(true: float, error: float) ->
 def test_a_branch_that_is_left_out_has_no_share(modules: str, share: float) -> None:
     through = lens(model(f"world_model.modules={modules}"))
     reading = through.read([20], 10)
-    (found,) = metrics.shares(through, reading)
-    assert found.effects.shape == (10, 2, 4)
-    assert found.local == pytest.approx(np.full((10, 4), share)) and found.mean == pytest.approx([share] * 4)
+    (result,) = metrics.shares(through, reading)
+    assert result.effects.shape == (10, 2, 4)
+    assert result.local == pytest.approx(np.full((10, 4), share)) and result.mean == pytest.approx([share] * 4)
     (window,) = effective_memory.window(through, reading)
     assert (window.effects.sum() > 0) == (modules == "lmamba")
 
@@ -251,15 +251,15 @@ def test_shares_are_of_what_each_branch_does() -> None:
     """LMamba's output is three times GMamba's, and of the same token."""
     through = lens(Clock())
     through.model.sequence_model.lmamba = Ago(0, 3, 3.0)
-    (found,) = metrics.shares(through, through.read([20], 10))
-    assert found.local[:, 0] == pytest.approx(0.75)
-    assert np.isnan(found.local[:, 2]).all()  # the reward is always the same: nobody's doing
-    assert found.effects[:, 1, 0] == pytest.approx(3 * found.effects[:, 0, 0])
+    (result,) = metrics.shares(through, through.read([20], 10))
+    assert result.local[:, 0] == pytest.approx(0.75)
+    assert np.isnan(result.local[:, 2]).all()  # the reward is always the same: nobody's doing
+    assert result.effects[:, 1, 0] == pytest.approx(3 * result.effects[:, 0, 0])
 
 
 def test_shares_of_nothing() -> None:
-    found = Shares(np.zeros((3, 2, 4)))
-    assert np.isnan(found.local).all() and np.isnan(found.mean).all()
+    result = Shares(np.zeros((3, 2, 4)))
+    assert np.isnan(result.local).all() and np.isnan(result.mean).all()
 
 
 def test_effects_are_what_the_heads_say() -> None:
@@ -281,40 +281,40 @@ def test_effects_are_what_the_heads_say() -> None:
 def test_lmamba_depends_on_the_token_it_reads(steps: int) -> None:
     through = lens(Clock())
     through.model.sequence_model.lmamba = Ago(steps, 3)
-    (found,) = effective_memory.window(through, through.read([20], 10))
+    (result,) = effective_memory.window(through, through.read([20], 10))
     expected = np.eye(4)[3 - steps]
-    assert found.shares[:, 0] == pytest.approx(expected) and found.effects.shape == (10, 4, 4)
+    assert result.shares[:, 0] == pytest.approx(expected) and result.effects.shape == (10, 4, 4)
 
 
 @pytest.mark.parametrize("steps", [0, 2, 7])
 def test_memory_reaches_back_to_the_tokens_of_the_change_that_is_read(steps: int) -> None:
     through = lens(Clock())
     through.model.sequence_model.gmamba = ChangeAgo(steps)
-    found = effective_memory.memory(through, [30, 40, 50])
-    assert found.globally.shape == (3, SPAN)
-    assert np.flatnonzero(found.globally.max(0)).tolist() == [steps, steps + 1]
-    assert found.memory == steps + 1 and found.within[0] == steps + 1
-    assert (found.locally == 0).all()
+    result = effective_memory.memory(through, [30, 40, 50])
+    assert result.globally.shape == (3, SPAN)
+    assert np.flatnonzero(result.globally.max(0)).tolist() == [steps, steps + 1]
+    assert result.memory == steps + 1 and result.within[0] == steps + 1
+    assert (result.locally == 0).all()
 
 
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_hiding_a_token_is_what_the_whole_sequence_makes_of_it(blocks: int) -> None:
     through = lens(model(f"world_model.blocks={blocks}"))
     tokens = through.read([20, 40], SPAN).tokens[:, -SPAN:]
-    found, gmamba = effective_memory.of_tokens(through, tokens), through.model.sequence_model.gmamba
+    result, gmamba = effective_memory.of_tokens(through, tokens), through.model.sequence_model.gmamba
     with torch.no_grad():
         was = gmamba(tokens)[:, -1]
         for back in range(SPAN):
             now = gmamba(effective_memory.hide(tokens, -1 - back, tokens.mean((0, 1))))[:, -1]
             expected = (now - was).norm(dim=-1) / was.norm(dim=-1)
-            assert found.globally[:, back] == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-5)
+            assert result.globally[:, back] == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-5)
 
 
 def test_lmamba_s_memory_ends_with_its_window() -> None:
     through = lens(model())
-    found = effective_memory.memory(through, [30, 40])
-    assert (found.locally[:, :4] > 0).all() and (found.locally[:, 4:] == 0).all()
-    assert (found.globally[:, :8] > 0).all()
+    result = effective_memory.memory(through, [30, 40])
+    assert (result.locally[:, :4] > 0).all() and (result.locally[:, 4:] == 0).all()
+    assert (result.globally[:, :8] > 0).all()
 
 
 def test_moments_have_a_training_sequence_behind_them() -> None:

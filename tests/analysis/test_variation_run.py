@@ -51,43 +51,43 @@ def lens(opened: LoadedRun) -> Lens:
 def test_episodes_are_those_of_the_log(opened: LoadedRun, run: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     ends = [line["step"] - 1 for line in lines if line["kind"] == "episode" and line["step"] > 92]
-    found = episodes(opened)
-    assert found[0][0] == opened.replay.oldest == 92 and found[-1][1] == 219
-    assert [last for _, last in found][: len(ends)] == ends and len(ends) > 8
-    assert all(first == before + 1 for (_, before), (first, _) in pairwise(found))
+    result = episodes(opened)
+    assert result[0][0] == opened.replay.oldest == 92 and result[-1][1] == 219
+    assert [last for _, last in result][: len(ends)] == ends and len(ends) > 8
+    assert all(first == before + 1 for (_, before), (first, _) in pairwise(result))
 
 
 def test_without_a_log_terminations_end_episodes(opened: LoadedRun) -> None:
-    found = episodes(opened)
+    result = episodes(opened)
     opened.run.log_file.rename(opened.run.folder / "moved")
     try:
-        assert episodes(opened) == found  # a game of Catch ends by termination alone
+        assert episodes(opened) == result  # a game of Catch ends by termination alone
     finally:
         (opened.run.folder / "moved").rename(opened.run.log_file)
 
 
 def test_events_are_where_the_replay_says(opened: LoadedRun) -> None:
     steps = opened.replay.part(92, 220)
-    found = events.events(opened)
+    result = events.events(opened)
     rewards = {92 + int(place): float(steps["rewards"][place]) for place in np.flatnonzero(steps["rewards"])}
-    assert {e.step: e.kind for e in found if "end" not in e.kind} == {
+    assert {e.step: e.kind for e in result if "end" not in e.kind} == {
         step: "reward" if reward > 0 else "penalty" for step, reward in rewards.items()
     }
-    assert {e.step for e in found if e.kind == "episode end"} == set(rewards)  # a ball ends with its reward
-    assert not any(e.kind == "life lost" for e in found)
+    assert {e.step for e in result if e.kind == "episode end"} == set(rewards)  # a ball ends with its reward
+    assert not any(e.kind == "life lost" for e in result)
 
 
 def test_what_is_aligned_stays_in_the_event_s_episode(opened: LoadedRun, lens: Lens) -> None:
-    found = events.aligned(opened, lens, "penalty")
-    assert found is not None
-    assert found.lags.tolist() == list(range(-8, 5)) and found.expected.values.shape == (len(found.came.values), 13)
-    assert np.isnan(found.expected.values[:, found.lags > 0]).all()  # the next game is another
-    assert not np.isnan(found.expected.values[:, found.lags <= 0]).any()
-    early, late = found.expected.values[:, :4].mean(1), found.expected.values[:, 7:9].mean(1)
-    assert found.rise.values[:, 0] == pytest.approx(late - early, abs=1e-6)
+    result = events.aligned(opened, lens, "penalty")
+    assert result is not None
+    assert result.lags.tolist() == list(range(-8, 5)) and result.expected.values.shape == (len(result.came.values), 13)
+    assert np.isnan(result.expected.values[:, result.lags > 0]).all()  # the next game is another
+    assert not np.isnan(result.expected.values[:, result.lags <= 0]).any()
+    early, late = result.expected.values[:, :4].mean(1), result.expected.values[:, 7:9].mean(1)
+    assert result.rise.values[:, 0] == pytest.approx(late - early, abs=1e-6)
     step = next(e.step for e in events.events(opened) if e.kind == "penalty" and 92 + 6 + 8 <= e.step <= 214)
     alone = metrics.variation(lens, lens.read([step - 8], 9))[0]
-    assert alone.size_came == pytest.approx(found.came.values[0, :9], rel=1e-3, abs=1e-6)
+    assert alone.size_came == pytest.approx(result.came.values[0, :9], rel=1e-3, abs=1e-6)
     assert events.aligned(opened, lens, "life lost") is None
 
 
@@ -119,19 +119,21 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("mistake", "said"), MISTAKES)
-def test_a_stretch_that_is_not_there_gets_a_sentence(opened: LoadedRun, lens: Lens, mistake: dict, said: str) -> None:
+def test_a_stretch_that_is_not_there_gets_a_sentence(
+    opened: LoadedRun, lens: Lens, mistake: dict, message: str
+) -> None:
     with pytest.raises(GlamkitError) as error:
         events.choose(opened, lens, **mistake)
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_points_of_a_run_are_its_snapshots_and_checkpoints(opened: LoadedRun) -> None:
-    found = over_training.points(opened, 110, 20)
-    assert [point.step for point in found] == [51, 59, 72, 91, 115, 145, 180, 200, 220]
-    assert all(0 <= point.agreement <= 1 and point.local.shape == (4,) for point in found)
+    result = over_training.points(opened, 110, 20)
+    assert [point.step for point in result] == [51, 59, 72, 91, 115, 145, 180, 200, 220]
+    assert all(0 <= point.agreement <= 1 and point.local.shape == (4,) for point in result)
     earlier = open_run(opened.run.folder, 200)
-    assert found[-2].skill == over_training.point(earlier, 110, 20).skill
-    assert found[-1].skill == over_training.point(opened, 110, 20).skill
+    assert result[-2].skill == over_training.point(earlier, 110, 20).skill
+    assert result[-1].skill == over_training.point(opened, 110, 20).skill
     assert [point.step for point in over_training.points(earlier, 110, 20)][-2:] == [180, 200]
 
 
@@ -140,11 +142,11 @@ def test_a_long_stretch_is_seen_from_its_end_and_damage_is_passed_over(opened: L
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     try:
-        found = over_training.points(opened, 110, 100)
+        result = over_training.points(opened, 110, 100)
     finally:
         path.write_bytes(whole)
-    assert [point.step for point in found] == [51, 59, 91, 115, 145, 180, 200, 220]
-    assert found[-1].skill == over_training.point(opened, 146, 64).skill
+    assert [point.step for point in result] == [51, 59, 91, 115, 145, 180, 200, 220]
+    assert result[-1].skill == over_training.point(opened, 146, 64).skill
 
 
 def test_every_figure_can_be_drawn(opened: LoadedRun, lens: Lens) -> None:

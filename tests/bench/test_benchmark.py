@@ -25,17 +25,17 @@ LINUX = sys.platform == "linux"
 
 
 @pytest.fixture(scope="module")
-def told() -> list[str]:
+def reported() -> list[str]:
     return []
 
 
 @pytest.fixture(scope="module")
-def report(told: list[str]) -> dict[str, Any]:
+def report(reported: list[str]) -> dict[str, Any]:
     """A whole measurement."""
     before = torch.get_rng_state()
     kept = list[str]()
     keep = lambda report: kept.append(f"{benchmark.table(report)}")  # noqa: E731
-    result = benchmark.measure(preset("debug", CPU), BenchmarkPlan(repeats=2, games=3), told.append, keep)
+    result = benchmark.measure(preset("debug", CPU), BenchmarkPlan(repeats=2, games=3), reported.append, keep)
     assert torch.equal(torch.get_rng_state(), before)
     assert len(kept) == 1 and kept[0].count(" x") == len(PHASES) + 1  # before memory was measured
     return result
@@ -44,7 +44,7 @@ def report(told: list[str]) -> dict[str, Any]:
 # The result -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_result_is_complete_and_survives_json(report: dict[str, Any], told: list[str]) -> None:
+def test_the_result_is_complete_and_survives_json(report: dict[str, Any], reported: list[str]) -> None:
     assert json.loads(json.dumps(report)) == report | {"settings": json.loads(json.dumps(report["settings"]))}
     assert set(report) == {"phases", "machine", "environment", "predicted_hours", "settings"}
     assert list(report["phases"]) == [*PHASES, "step_opt_in"]
@@ -62,7 +62,7 @@ def test_the_result_is_complete_and_survives_json(report: dict[str, Any], told: 
     assert hours["all_games"] == pytest.approx(3 * hours["per_game"]) and hours["reference_per_game"] > 0
     assert list(hours["step_s_at_horizon"]) == ["4"] and "without evaluation" in hours["basis"]
     assert Config.from_dict(report["settings"]["config"]) == preset("debug", CPU)
-    assert any(line.startswith("round 1 of 2: world_model fast; about ") for line in told)
+    assert any(line.startswith("round 1 of 2: world_model fast; about ") for line in reported)
 
 
 def test_operations_are_those_of_the_work_that_is_needed(report: dict[str, Any]) -> None:
@@ -164,12 +164,12 @@ def test_a_mistake_gets_one_sentence(mistake: tuple[str, str], capsys: pytest.Ca
 def test_the_command_writes_what_it_measured(
     report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(benchmark, "measure", lambda *given: asked.extend(given) or report)
+    calls: list[Any] = []
+    monkeypatch.setattr(benchmark, "measure", lambda *given: calls.extend(given) or report)
     file = tmp_path / "speed.json"
     arguments = "--preset quick --device cpu --phases step,world_model --repeats 4 --games 26 --set trainer.seed=7"
     assert cli.main(["benchmark", *arguments.split(), "--json", str(file)]) == 0
-    config, plan, _, keep = asked
+    config, plan, _, keep = calls
     assert config == preset("quick", "runtime.device=cpu trainer.seed=7")
     assert plan == BenchmarkPlan(("world_model", "step"), 4, 26)
     assert json.loads(file.read_text())["phases"] == report["phases"]
@@ -187,8 +187,8 @@ def test_progress_is_told_now_and_then(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_the_notebook_shows_it_all(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(benchmark, "measure", lambda *given: asked.extend(given) or report)
+    calls: list[Any] = []
+    monkeypatch.setattr(benchmark, "measure", lambda *given: calls.extend(given) or report)
     cells = [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
     namespace: dict[str, Any] = {}
     exec(cells[0], namespace)
@@ -199,6 +199,6 @@ def test_the_notebook_shows_it_all(report: dict[str, Any], monkeypatch: pytest.M
         *before, last = cell.splitlines()
         exec("\n".join(before), namespace)
         shown.append(eval(last, namespace))
-    assert asked[0] == preset("debug") and asked[1] == BenchmarkPlan(games=26)
+    assert calls[0] == preset("debug") and calls[1] == BenchmarkPlan(games=26)
     assert json.loads(file.read_text())["phases"]
     assert [type(item).__name__ for item in shown] == ["Table", "Table", "Table", "Picture"]

@@ -109,14 +109,14 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_mismatch_is_named_with_its_mend(case: str) -> None:
-    message, build, said, mend = CASES[case]
+    message, build, output, mend = CASES[case]
     explained, command = explain_import_error(message, build)
-    assert said in explained
+    assert output in explained
     assert mend in command
     assert bool(command) == bool(mend)
     finding = doctor.check_mamba(message, build)
     assert finding.state == "note", "mamba-ssm is optional: its absence may not fail the doctor"
-    assert "glamkit's own scan" in finding.said
+    assert "glamkit's own scan" in finding.text
     assert finding.mend == command
 
 
@@ -152,9 +152,9 @@ def test_packages() -> None:
     assert doctor.check_packages(needs, here).state == "ok"
     finding = doctor.check_packages(needs, {**here, "torch": "2.14.1"})
     assert finding.state == "problem"
-    assert "torch is 2.14.1" in finding.said
+    assert "torch is 2.14.1" in finding.text
     del here["ale-py"]
-    assert "ale-py is missing" in doctor.check_packages(needs, here).said
+    assert "ale-py is missing" in doctor.check_packages(needs, here).text
 
 
 def test_torch_and_its_threads() -> None:
@@ -162,23 +162,23 @@ def test_torch_and_its_threads() -> None:
     held = doctor.check_torch(CPU, "", 1, 16, "1")
     assert (held.state, held.mend) == ("note", "unset OMP_NUM_THREADS")
     assert doctor.check_torch(CPU, "", 16, 16, "16").state == "ok"
-    assert "built for CUDA 13.0" in doctor.check_torch(GPU, "", 2, 2).said
+    assert "built for CUDA 13.0" in doctor.check_torch(GPU, "", 2, 2).text
     assert doctor.check_torch(Build(), "ImportError: libtorch.so", 0, 0).state == "problem"
 
 
 def test_device() -> None:
     assert doctor.check_device(GPU, ["NVIDIA H200"]) == DoctorFinding("device", "ok", "1 CUDA GPU(s): NVIDIA H200.")
     assert doctor.check_device(CPU, []).state == "ok"
-    assert "mps" in doctor.check_device(CPU, [], apple=True).said
+    assert "mps" in doctor.check_device(CPU, [], apple=True).text
     unused = doctor.check_device(CPU._replace(driver="12.8"), [])
     assert unused.state == "note"
     assert unused.mend.endswith("cu128")
     old = doctor.check_device(GPU._replace(driver="12.8"), [])
-    assert "only goes up to 12.8" in old.said
+    assert "only goes up to 12.8" in old.text
     assert "cu128" in old.mend
-    assert "CUDA_VISIBLE_DEVICES" in doctor.check_device(GPU, []).said
+    assert "CUDA_VISIBLE_DEVICES" in doctor.check_device(GPU, []).text
     within = GPU._replace(torch_cuda="12.8", driver="12.4")
-    assert "CUDA_VISIBLE_DEVICES" in doctor.check_device(within, []).said, "minor versions are compatible"
+    assert "CUDA_VISIBLE_DEVICES" in doctor.check_device(within, []).text, "minor versions are compatible"
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_precision(features: set[str], chosen: str, state: str) -> None:
 
 def test_compiler() -> None:
     assert doctor.check_compiler("/usr/bin/g++", "").state == "ok"
-    assert "C++ compiler" in doctor.check_compiler("", "").said
+    assert "C++ compiler" in doctor.check_compiler("", "").text
     headers = doctor.check_compiler("/usr/bin/g++", "<stdin>:1:10: fatal error: Python.h: No such file or directory")
     assert headers.mend == "apt-get install -y python3-dev"
     assert doctor.check_compiler("/usr/bin/g++", "killed").state == "note"
@@ -221,12 +221,12 @@ def test_atari_browser_scan_and_disk() -> None:
     assert doctor.check_atari("", "ale-py 0.12").state == "ok"
     assert doctor.check_atari("NamespaceNotFound: Namespace ALE not found", "").state == "problem"
     missing = doctor.check_atari("FileNotFoundError: No such file: 'tennis.bin'", "")
-    assert missing.state == "problem" and "a ROM cannot be opened" in missing.said
+    assert missing.state == "problem" and "a ROM cannot be opened" in missing.text
     assert missing.mend == "pip install --force-reinstall --no-deps ale-py"
     assert doctor.check_browser("").state == "note"
     assert doctor.check_browser("/usr/bin/chromium").state == "ok"
-    assert "Triton kernels" in doctor.check_scan(True, "gpu").said
-    assert "own scan" in doctor.check_scan(False, "cpu").said
+    assert "Triton kernels" in doctor.check_scan(True, "gpu").text
+    assert "own scan" in doctor.check_scan(False, "cpu").text
     states = [doctor.check_disk(free, "/").state for free in (10**8, 10**9, 10**10)]
     assert states == ["problem", "note", "ok"]
 
@@ -256,7 +256,7 @@ def test_only_a_problem_is_an_error(
 ) -> None:
     monkeypatch.setattr(doctor, "examine", lambda: [DoctorFinding("x", state, "said.")])
     assert cli.main(["doctor", "--json"]) == status
-    finding = {"name": "x", "state": state, "said": "said.", "mend": ""}
+    finding = {"name": "x", "state": state, "text": "said.", "mend": ""}
     assert json.loads(capsys.readouterr().out) == {"healthy": status == 0, "findings": [finding]}
 
 
@@ -265,30 +265,30 @@ def run_doctor(before: str = "pass") -> tuple[int, dict[str, dict[str, str]]]:
     program = f"import runpy, sys; {before}; sys.argv = ['', 'doctor', '--json']; {run}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert done.stderr == ""
-    return done.returncode, {found["name"]: found for found in json.loads(done.stdout)["findings"]}
+    return done.returncode, {result["name"]: result for result in json.loads(done.stdout)["findings"]}
 
 
 def test_this_machine_can_run_the_tests_so_the_doctor_must_agree() -> None:
-    status, found = run_doctor()
-    assert list(found) == list(doctor.PROBES)
+    status, result = run_doctor()
+    assert list(result) == list(doctor.PROBES)
     needed = ("python", "packages", "atari", "jupyter")
-    assert {name: found[name]["state"] for name in needed} == dict.fromkeys(needed, "ok")
-    assert not [name for name, finding in found.items() if "could not be examined" in finding["said"]]
+    assert {name: result[name]["state"] for name in needed} == dict.fromkeys(needed, "ok")
+    assert not [name for name, finding in result.items() if "could not be examined" in finding["text"]]
     assert status == 0
 
 
 def test_without_torch_it_reports_instead_of_crashing() -> None:
-    status, found = run_doctor("sys.modules['torch'] = None")
+    status, result = run_doctor("sys.modules['torch'] = None")
     assert status == 1
-    assert found["torch"]["state"] == "problem"
-    assert found["atari"]["state"] == "ok"
-    assert found["scan"]["state"] == "note"
+    assert result["torch"]["state"] == "problem"
+    assert result["atari"]["state"] == "ok"
+    assert result["scan"]["state"] == "note"
 
 
 def test_without_a_game_it_is_a_problem() -> None:
-    status, found = run_doctor("sys.modules['ale_py'] = None")
+    status, result = run_doctor("sys.modules['ale_py'] = None")
     assert status == 1
-    assert found["atari"]["state"] == "problem"
+    assert result["atari"]["state"] == "problem"
 
 
 def test_versions_are_read_from_what_the_tools_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

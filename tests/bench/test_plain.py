@@ -146,10 +146,10 @@ def test_the_policy_is_asked_for_every_step(model: WorldModel) -> None:
 
 def test_both_trainers_know_how_far_the_training_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = finished(short("world_model_optimizer.final_rate=0.5"), tmp_path)
-    told, loss = list[float](), ActorCritic.loss
+    given, loss = list[float](), ActorCritic.loss
 
     def noted(self: ActorCritic, rollout: Rollout, progress: Any, *by: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        told.append(float(progress))
+        given.append(float(progress))
         return loss(self, rollout, progress, *by)
 
     monkeypatch.setattr(ActorCritic, "loss", noted)
@@ -159,7 +159,7 @@ def test_both_trainers_know_how_far_the_training_is(tmp_path: Path, monkeypatch:
         trainer.step = step
         trainer.train_actor_critic(rollout)
         plain.train_actor_critic(rollout)
-    assert told == [0, 0, 1, 1]
+    assert given == [0, 0, 1, 1]
     plain.train_world_model(trainer.replay.sample())
     rate = trainer.config.world_model_optimizer.learning_rate
     assert plain.world_model_optimizer.param_groups[0]["lr"] == rate / 2

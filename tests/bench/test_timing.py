@@ -63,7 +63,7 @@ def test_both_sides_dream_the_same_and_learn_the_same_from_it(
     trainer, plain = bench.trainer, bench.plain
     for critic in (trainer.agent.actor_critic, plain.actor_critic):
         monkeypatch.setattr(critic, "act", lambda states, c=critic: c.policy(states).argmax(-1))
-    fast, slow = trainer.phases.dream(bench.context, trainer.horizon), plain.imagine(bench.context)
+    fast, slow = trainer.phases.imagine(bench.context, trainer.horizon), plain.imagine(bench.context)
     assert fast.actions.shape == (8, trainer.horizon) and torch.equal(fast.actions, slow.actions)
     torch.testing.assert_close(fast.states, slow.states, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(fast.rewards, slow.rewards, rtol=1e-3, atol=1e-3)
@@ -90,17 +90,17 @@ def test_the_reference_draws_one_hot_latents_with_the_gradient_of_probabilities(
 
 
 def test_the_reference_side_does_it_the_ordinary_way(bench: TimedTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, replay, asked = bench.plain, bench.trainer.replay, []
+    plain, replay, requests = bench.plain, bench.trainer.replay, []
     for optimizer in (plain.world_model_optimizer, plain.actor_critic_optimizer):
         assert not optimizer.defaults["fused"]
     assert all(p.is_contiguous() and p.dtype == torch.float32 for p in plain.world_model.parameters())
     sample, embed = replay.sample, plain.world_model.embed
-    monkeypatch.setattr(replay, "sample", lambda *sizes: asked.append(sizes) or sample(*sizes))
-    monkeypatch.setattr(plain.world_model, "embed", lambda f: asked.append(f.is_contiguous()) or embed(f))
+    monkeypatch.setattr(replay, "sample", lambda *sizes: requests.append(sizes) or sample(*sizes))
+    monkeypatch.setattr(plain.world_model, "embed", lambda f: requests.append(f.is_contiguous()) or embed(f))
     before = [p.clone() for p in plain.world_model.parameters() if p.requires_grad]
     plain.update()
     settings = bench.trainer.config.imagination
-    assert asked == [(), True, (settings.starts, settings.context_length), True]
+    assert requests == [(), True, (settings.starts, settings.context_length), True]
     after = [p for p in plain.world_model.parameters() if p.requires_grad]
     assert any(not torch.equal(*pair) for pair in zip(before, after, strict=True))
     ours = dict(bench.trainer.agent.world_model.named_parameters())
@@ -135,8 +135,8 @@ def test_ratios_are_formed_round_by_round(bench: TimedTrainer, monkeypatch: pyte
         ("step", "fast"): lambda: calls.append("fast"),
         ("step", "reference"): lambda: calls.append("reference"),
     }
-    told: list[str] = []
-    clock = Clock(bench.trainer, works, told.append)
+    lines: list[str] = []
+    clock = Clock(bench.trainer, works, lines.append)
     clock.warm_up("reference")
     clock.run(3)
     # The fast side runs once more each round: its memory is there when the clock starts, as it is in training.
@@ -144,11 +144,11 @@ def test_ratios_are_formed_round_by_round(bench: TimedTrainer, monkeypatch: pyte
     row = clock.compare("step", "fast")
     assert (row["fast_s"], row["reference_s"], row["ratio"]) == (2, 5, 5)
     assert row["ratios"] == [5, 2, 6] and row["fast_each_s"] == [1, 2, 10]
-    assert told[2:4] == [
+    assert lines[2:4] == [
         "round 1 of 3: step fast; about 5m24s left of these",
         "round 1 of 3: step reference; about 4m59s left of these",
     ]
-    assert told[-1] == "round 3 of 3: step reference; about 4s left of these"
+    assert lines[-1] == "round 3 of 3: step reference; about 4s left of these"
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep memory in their own ways")
@@ -164,7 +164,7 @@ def test_freed_memory_is_kept_inside_and_given_back_after() -> None:
         # Each smaller than the one before: some small thing may have come to lie in its place.
         assert min(cleared(size) for size in range(64, 54, -2)) < pages / 10
         held = resident()
-    # Asked before the next tensor: a hole amid the heap takes it in, and stays then until memory is given back again.
+    # Asked before the next tensor: a hole amid the heap takes it in, and stays then until memory is lines back again.
     assert resident() < held - 0.9 * 2**26
     # Large pages are cleared in one go, so that there may be few.
     assert cleared() > 10
@@ -184,10 +184,10 @@ def test_run_hours_by_hand() -> None:
 def test_a_step_is_timed_at_the_horizons_of_the_run(tmp_path: Path) -> None:
     changes = "trainer.env_steps=148 imagination.horizon_growth=10 imagination.horizon_growth_limit=6"
     trainer = TimedTrainer(preset("debug", f"{CPU} {changes}"), tmp_path).trainer
-    step, told = trainer.step, list[str]()
-    costs = timing.step_costs(trainer, 1, told.append)
+    step, lines = trainer.step, list[str]()
+    costs = timing.step_costs(trainer, 1, lines.append)
     assert list(costs) == [4, 7, 10] and min(costs.values()) > 0
-    assert trainer.step == step and told[-1] == "a step as configured, at horizon 10"
+    assert trainer.step == step and lines[-1] == "a step as configured, at horizon 10"
 
 
 # Gauges ---------------------------------------------------------------------------------------------------------------

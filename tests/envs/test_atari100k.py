@@ -122,9 +122,9 @@ def test_storm_with_and_without_freeway(table: dict) -> None:
 
 
 def test_normalised_scores_worked_by_hand() -> None:
-    found = scores.normalise({"Pong": np.array([-20.7, 14.6, 21.0]), "Boxing": np.array([6.1])})
-    assert found["Pong"].tolist() == pytest.approx([0, 1, 41.7 / 35.3])
-    assert found["Boxing"].tolist() == pytest.approx([0.5])
+    result = scores.normalise({"Pong": np.array([-20.7, 14.6, 21.0]), "Boxing": np.array([6.1])})
+    assert result["Pong"].tolist() == pytest.approx([0, 1, 41.7 / 35.3])
+    assert result["Boxing"].tolist() == pytest.approx([0.5])
     assert [scores.game_of(name) for name in ("Pong", "ALE/Pong-v5", "Tennis", "glamkit/Catch-v0")] == [
         "Pong", "Pong", None, None,
     ]  # fmt: skip

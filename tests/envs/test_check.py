@@ -50,8 +50,8 @@ def test_breakout_keeps_its_promises(life_loss: bool, word: str) -> None:
 )
 def test_the_examination_finds_what_is_broken(flaw: str, broken: list[str]) -> None:
     checks = check_env(square(flaw=flaw))
-    found = failed(checks)
-    assert [name[: len(start)] for name, start in zip(found, broken, strict=True)] == broken
+    result = failed(checks)
+    assert [name[: len(start)] for name, start in zip(result, broken, strict=True)] == broken
     if flaw == "crash":
         assert {check.detail for check in checks if not check.passed} == {"OSError: the emulator is gone"}
 

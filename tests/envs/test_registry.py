@@ -84,11 +84,11 @@ def test_a_module_can_register_the_game(tmp_path: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_a_module_that_does_not_import_is_one_sentence(
-    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken_game.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(GlamkitError, match=rf"^the module of 'broken_game:mine/X-v0' cannot be imported: {said}\.$"):
+    with pytest.raises(GlamkitError, match=rf"^the module of 'broken_game:mine/X-v0' cannot be imported: {message}\.$"):
         resolve_game("broken_game:mine/X-v0")
 
 

@@ -272,7 +272,7 @@ def test_every_documented_number_is_tested_here() -> None:
         game.__name__: re.findall(r"-?\d[\d./]*", str(game.__doc__).split("Mean return")[1].split("State")[0])
         for game in (Catch, Memory, Dodge)
     }
-    assert {name: [number.rstrip(".") for number in found] for name, found in numbers.items()} == {
+    assert {name: [number.rstrip(".") for number in result] for name, result in numbers.items()} == {
         "Catch": ["-0.75", "-1/11", "1"],
         "Memory": ["0", "0.25", "1"],
         "Dodge": ["1.53", "2.99", "20"],

@@ -18,8 +18,8 @@ from glamkit.types import Batch, Rollout
 
 def test_detection_counts_hits_alarms_and_events() -> None:
     predicted, actual = torch.tensor([[0, 1, 1, -1], [0, -1, 1, 0]]), torch.tensor([[0, 1, 0, 1], [1, -1, 1, 0]])
-    found = head_metrics.detection(predicted, actual)
-    assert {name: float(share) for name, share in found.items()} == {"hits": 3 / 8, "alarms": 5 / 8, "events": 5 / 8}
+    result = head_metrics.detection(predicted, actual)
+    assert {name: float(share) for name, share in result.items()} == {"hits": 3 / 8, "alarms": 5 / 8, "events": 5 / 8}
 
 
 @pytest.mark.parametrize("bins", [255, 63, 254])
@@ -36,10 +36,10 @@ def test_heads_say_what_they_foresaw() -> None:
     foreseen, rewards = torch.tensor([[1.0, 0.0, -1.0, 1.0, 0.0]]), torch.tensor([[1.0, 0.0, 1.0, 0.0, 2.0]])
     logits = (two_hot(foreseen, bins) + 1e-6).log()
     ends, terminations = torch.tensor([[9.0, -9.0, -9.0, 9.0, 0.0]]), torch.tensor([[1.0, 0.0, 1.0, 0.0, 0.0]])
-    found = {
+    result = {
         name: float(value) for name, value in head_metrics.heads(logits, rewards, bins, ends, terminations).items()
     }
-    assert found == pytest.approx(
+    assert result == pytest.approx(
         {
             "reward_hits": 0.2,
             "reward_alarms": 0.6,
@@ -62,11 +62,11 @@ def batch() -> Batch:
 
 def test_experience_describes_the_sampled_steps() -> None:
     data = batch()
-    found = {name: float(value) for name, value in head_metrics.experience(data).items()}
+    result = {name: float(value) for name, value in head_metrics.experience(data).items()}
     seen = data.frames[:, [0, 4, 8]].float() / 255
     still = ((seen - seen.mean((0, 1))) ** 2).sum((-3, -2, -1)).mean()
     expected = {"reward": 1 / 27, "reward_rate": 2 / 27, "reward_size": 3 / 27, "termination": 1 / 27}
-    assert found == pytest.approx(expected | {"spread": float(still)}, rel=1e-4)
+    assert result == pytest.approx(expected | {"spread": float(still)}, rel=1e-4)
 
 
 def test_the_world_model_measures_and_its_loss_stays_the_same() -> None:

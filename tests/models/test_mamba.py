@@ -163,11 +163,11 @@ def test_compilers_are_told_the_truth_about_the_scan(channels_first: bool) -> No
     u, dt, A, B, C = (x.detach() for x in random_scan(torch.float32))
     if channels_first:  # as a convolution leaves it
         u, dt = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (u, dt))
-    told = ("test_schema", "test_faketensor")
-    torch.library.opcheck(torch.ops.glamkit.scan.default, (u, dt, A, B, C), test_utils=told)
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(torch.ops.glamkit.scan.default, (u, dt, A, B, C), test_utils=checks)
     y, states = torch.ops.glamkit.scan(u, dt, A, B, C)
     backward = (y.contiguous(), u, dt, A, B, C, states)
-    torch.library.opcheck(torch.ops.glamkit.scan_backward.default, backward, test_utils=told)
+    torch.library.opcheck(torch.ops.glamkit.scan_backward.default, backward, test_utils=checks)
 
 
 def test_all_paths_agree_under_autocast_and_keep_the_scan_in_float32() -> None:

@@ -51,10 +51,10 @@ def test_errors_are_squares_of_differences(channels_last: bool, out: int, height
     frames = torch.randint(256, (4, out, height, width), dtype=torch.uint8)
     frames = frames.contiguous(memory_format=torch.channels_last) if channels_last else frames
     weight, parts = torch.linspace(-1, 2, 4), [x, *conv.parameters()]
-    found = conv.error(x, frames)
+    result = conv.error(x, frames)
     expected = (conv(x) - frames / 255).square().sum((1, 2, 3))
-    close([found], [expected], 1e-6)
-    gradients = [torch.autograd.grad((error * weight).sum(), parts) for error in (found, expected)]
+    close([result], [expected], 1e-6)
+    gradients = [torch.autograd.grad((error * weight).sum(), parts) for error in (result, expected)]
     close(*gradients, 1e-5)
 
 

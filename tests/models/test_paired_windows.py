@@ -52,11 +52,11 @@ def made(**changes: Any) -> SequenceModel:
 
 def follow(memory: ImaginationMemory, tokens: Tensor) -> Tensor:
     """h and g after each token."""
-    found = [torch.stack([memory.hidden, memory.variation])]
+    result = [torch.stack([memory.hidden, memory.variation])]
     for token in tokens.unbind(1):
         memory.read(token)
-        found.append(torch.stack([memory.hidden, memory.variation]))
-    return torch.stack(found)
+        result.append(torch.stack([memory.hidden, memory.variation]))
+    return torch.stack(result)
 
 
 @pytest.mark.parametrize(("window", "length"), [(4, 8), (4, 5), (2, 3), (6, 9), (3, 4), (4, 1), (1, 2)])

@@ -265,7 +265,7 @@ def test_dreams_have_their_shapes_and_policies_see_z_and_h(memory: str) -> None:
 
 @torch.no_grad()
 def test_states_that_are_rounded_change_no_dream() -> None:
-    net, start, found = model().eval(), context(), []
+    net, start, result = model().eval(), context(), []
     actor = ActorCritic(preset("debug").actor_critic, net.features, A)
     for rounds in (False, True):
         if rounds:
@@ -273,8 +273,8 @@ def test_states_that_are_rounded_change_no_dream() -> None:
         torch.manual_seed(1)
         with torch.autocast("cpu", torch.bfloat16):
             rollout = net.imagine(actor.act, start, 7)
-            found.append((rollout, actor.loss(rollout)[0]))
-    (exact, loss), (rounded, same) = found
+            result.append((rollout, actor.loss(rollout)[0]))
+    (exact, loss), (rounded, same) = result
     assert exact.states.dtype == torch.float32
     assert torch.equal(rounded.states, exact.states.bfloat16())
     assert all(torch.equal(one, two) for one, two in zip(rounded[1:], exact[1:], strict=True)) and loss == same

@@ -59,8 +59,8 @@ def test_papermill_trains_and_leaves_everything_behind(trained: tuple[Path, Resu
     folded = [output for output in outputs(result.book) if "<details>" in output.get("data", {}).get("text/html", "")]
     assert sum("data:image/png" in output.data["text/html"] for output in folded) == 1  # losses
     findings = verdict(run_log.read(folder / "metrics.jsonl"), preset("debug"))
-    said = result.book.cells[-1].outputs[0].data["text/html"]
-    assert findings and all(finding.sign in said for finding in findings)
+    message = result.book.cells[-1].outputs[0].data["text/html"]
+    assert findings and all(finding.sign in message for finding in findings)
     assert re.search(r"step 96/96  world_model \d+\.\d", text(result.book))
     assert "widgets" not in result.book.metadata  # nothing that needs a kernel to be seen
 
@@ -216,8 +216,8 @@ def test_a_renamed_parameter_is_told_from_a_cell_that_has_not_run() -> None:
 def test_every_parameter_has_a_type_and_a_word_what_it_is(notebook: str) -> None:
     book = nbformat.read(TRAIN.with_name(notebook), as_version=4)
     (cell,) = [cell.source for cell in book.cells if "parameters" in cell.metadata.get("tags", [])]
-    names, found = parameters.assigned(cell), parameters.stated([cell])
-    assert [one.name for one in found] == names and all(one.kind in (*parameters.KINDS, "dict") for one in found)
+    names, results = parameters.assigned(cell), parameters.stated([cell])
+    assert [one.name for one in results] == names and all(one.kind in (*parameters.KINDS, "dict") for one in results)
     namespace: dict[str, object] = {}
     exec(cell, namespace)
     values = {name: namespace[name] for name in names}

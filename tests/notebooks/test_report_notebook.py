@@ -64,10 +64,10 @@ def test_the_notebook_by_papermill(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(BOOK), str(out), *parameters]
     done = subprocess.run(command, cwd=BOOK.parent, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = [o for c in nbformat.read(out, as_version=4).cells for o in c.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in found) == 9
-    alts = [output.metadata["image/png"]["alt"] for output in found if "image/png" in output.get("data", {})]
+    result = [o for c in nbformat.read(out, as_version=4).cells for o in c.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in result) == 9
+    alts = [output.metadata["image/png"]["alt"] for output in result if "image/png" in output.get("data", {})]
     assert any("Final evaluations: glamkit debug on glamkit/Catch-v0: 0.5" in alt for alt in alts)
-    pages = "".join(output.data["text/html"] for output in found if "text/html" in output.get("data", {}))
+    pages = "".join(output.data["text/html"] for output in result if "text/html" in output.get("data", {}))
     assert "1 of its 1 returns are not finite numbers." in pages and "glamkit/Catch-v0" in pages
     assert "Only 2 of the 26 games are there" in pages

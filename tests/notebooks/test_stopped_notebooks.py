@@ -45,8 +45,6 @@ def test_a_signal_to_papermill_leaves_the_run_saved_and_stopped(sent: signal.Sig
     assert left.state == "stopped", text.read_text()
     assert checkpoint.steps(folder / "checkpoint")[-1] == left.step >= 64
     sentence = f"stopped at step {left.step:,} and saved; the same command goes on."
-    _, found, below = text.read_text().partition(sentence)
-    assert found, text.read_text()
-    if sent == signal.SIGTERM:
-        assert not below.strip()
-    assert "ipykernel" not in below  # papermill may say what it saw; the kernel is silent
+    _, result, below = text.read_text().partition(sentence)
+    assert result, text.read_text()
+    assert below.strip() in ("", "Aborted!")  # the second is what papermill itself says at an interrupt

@@ -52,7 +52,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("mistake", "said"), MISTAKES, ids=lambda value: str(value)[:20])
-def test_a_mistake_gets_a_sentence(run: Path, mistake: dict[str, object], said: str, tmp_path: Path) -> None:
+def test_a_mistake_gets_a_sentence(run: Path, mistake: dict[str, object], message: str, tmp_path: Path) -> None:
     parameters, setup, *_ = cells()
     namespace: dict[str, object] = {}
     exec(parameters, namespace)
@@ -60,7 +60,7 @@ def test_a_mistake_gets_a_sentence(run: Path, mistake: dict[str, object], said: 
     given = {name: str(tmp_path) if value == "NOWHERE" else value for name, value in mistake.items()}
     with pytest.raises(GlamkitError) as error:
         exec(setup, namespace | {"run_dir": str(run), "held_out": False, **given})
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_mistyped_parameter_is_named() -> None:

@@ -100,16 +100,16 @@ def test_few_passes_are_for_training_on_large_pictures_where_things_are_compiled
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     x = images().detach()
-    asked = torch.compile(lambda x: torch.zeros(()) + batch_norm.supported(x), backend="eager", fullgraph=True)
-    assert asked(x) == 0
-    assert asked(x.to("meta")) == 0
+    compiled = torch.compile(lambda x: torch.zeros(()) + batch_norm.supported(x), backend="eager", fullgraph=True)
+    assert compiled(x) == 0
+    assert compiled(x.to("meta")) == 0
     monkeypatch.setattr(batch_norm, "has_kernels", lambda device: device.type == "meta")  # as GPUs have
     for large, used in ((x.numel(), 1), (x.numel() + 1, 0)):
         torch.compiler.reset()
         monkeypatch.setattr(batch_norm, "LARGE", large)
-        assert asked(x.to("meta")) == used
+        assert compiled(x.to("meta")) == used
     with torch.no_grad():
-        assert asked(x) == 0
+        assert compiled(x) == 0
     assert not batch_norm.supported(x)
 
 
@@ -162,10 +162,10 @@ def compare(device: str, shapes: list[tuple[int, ...]]) -> None:
             for name, inputs in passes.items():
                 exact = getattr(batch_norm, f"_{name}")(*(part.double() for part in inputs)).double()
                 parts = [] if name == "gradient" else [7]
-                found = getattr(kernels, name)(*(part.to(device) for part in inputs), *parts)
-                found = found.sum(0) if parts else found
-                within = (1e-2 if found.dtype == torch.bfloat16 else 1e-5) * float(exact.abs().max())
-                torch.testing.assert_close(found.double().cpu(), exact, atol=within, rtol=0)
+                result = getattr(kernels, name)(*(part.to(device) for part in inputs), *parts)
+                result = result.sum(0) if parts else result
+                within = (1e-2 if result.dtype == torch.bfloat16 else 1e-5) * float(exact.abs().max())
+                torch.testing.assert_close(result.double().cpu(), exact, atol=within, rtol=0)
 
 
 def test_the_interpreter_computes_the_plain_passes() -> None:

@@ -158,5 +158,5 @@ def test_lambda_return_at_its_ends() -> None:
 )
 def test_percentile_is_a_count_from_one(count: int, share: float, expected: int) -> None:
     x = torch.randperm(count).float() + 1  # 1 .. count, so a value is its own rank
-    found = percentiles(x.view(-1, 1), share, 1.0)
-    assert [part.item() for part in found] == [expected, x.max().item()]
+    result = percentiles(x.view(-1, 1), share, 1.0)
+    assert [part.item() for part in result] == [expected, x.max().item()]

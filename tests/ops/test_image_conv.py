@@ -87,11 +87,11 @@ def compare(device: str, shapes: list[tuple[int, ...]], by: object, kind: torch.
     for shape in shapes:
         inputs, (y, rectified, of_weight) = plain_halved(shape)
         frames, weight, bias, grad = (part.to(device) for part in inputs)
-        found = by.halved(frames, weight, *[None] * kernels, kind)
-        near(found, y, within)
-        assert found.dtype == kind and found.is_contiguous(memory_format=torch.channels_last)
-        found = by.halved(frames, weight, bias, kind) if kernels else by.halved_relu(frames, weight, bias, kind)
-        near(found, rectified, within)
+        result = by.halved(frames, weight, *[None] * kernels, kind)
+        near(result, y, within)
+        assert result.dtype == kind and result.is_contiguous(memory_format=torch.channels_last)
+        result = by.halved(frames, weight, bias, kind) if kernels else by.halved_relu(frames, weight, bias, kind)
+        near(result, rectified, within)
         near(by.halved_gradient(frames, grad.to(kind)), of_weight, within)
         inputs, (errors, of_x, of_taps) = plain_errors(shape)
         x, taps, frames, grad = (part.to(device) for part in inputs)
@@ -100,10 +100,10 @@ def compare(device: str, shapes: list[tuple[int, ...]], by: object, kind: torch.
         near(sums, errors, within)
         assert sums.dtype == torch.float32
         inputs = grad, x, taps, differences
-        found = (by.inputs_gradient(*inputs), by.taps_gradient(*inputs)) if kernels else by.errors_gradients(*inputs)
-        near(found[0], of_x, within)
-        near(found[1], of_taps, within)
-        assert found[0].dtype == kind and found[0].is_contiguous(memory_format=torch.channels_last)
+        result = (by.inputs_gradient(*inputs), by.taps_gradient(*inputs)) if kernels else by.errors_gradients(*inputs)
+        near(result[0], of_x, within)
+        near(result[1], of_taps, within)
+        assert result[0].dtype == kind and result[0].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_operations_say_what_plain_layers_do() -> None:
@@ -152,11 +152,11 @@ def test_compilers_are_told_the_truth() -> None:
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Uses the operations for all frames in uint8, and lists them."""
-    asked: list[Tensor] = []
+    calls: list[Tensor] = []
     monkeypatch.setattr(
-        image_conv, "supported", lambda frames, _: frames.dtype == torch.uint8 and (asked.append(frames) or True)
+        image_conv, "supported", lambda frames, _: frames.dtype == torch.uint8 and (calls.append(frames) or True)
     )
-    return asked
+    return calls
 
 
 def gradients(function: Callable[[], Tensor], module: nn.Module, *others: Tensor) -> list[Tensor]:
@@ -175,12 +175,12 @@ def test_layers_are_the_same_by_operations(compiler: str, everywhere: list[Tenso
     ]
     assert not everywhere
     compiled = (lambda f: torch.compile(f, backend=compiler, fullgraph=True)) if compiler else lambda f: f
-    found = [
+    result = [
         gradients(lambda: compiled(down.forward)(frames), down),
         gradients(lambda: compiled(up.error)(x, frames), up, x),
     ]
     assert len(everywhere) == 2
-    for mine, plain in zip(found, wanted, strict=True):
+    for mine, plain in zip(result, wanted, strict=True):
         for one, two in zip(mine, plain, strict=True):
             near(one, two, 1e-5)
 
@@ -254,8 +254,8 @@ def test_operations_on_a_gpu_repeat_to_the_bit() -> None:
     results = []
     for _ in range(2):
         sums, differences = image_conv.errors(x, taps, frames)
-        found = image_conv.halved(frames, weight, torch.bfloat16), image_conv.halved_gradient(frames, grad), sums
-        results.append([*found, differences, *image_conv.errors_gradients(vector, x, taps, differences)])
+        result = image_conv.halved(frames, weight, torch.bfloat16), image_conv.halved_gradient(frames, grad), sums
+        results.append([*result, differences, *image_conv.errors_gradients(vector, x, taps, differences)])
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 
 

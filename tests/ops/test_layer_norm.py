@@ -44,11 +44,11 @@ def gradients(net: nn.Module, x: Tensor, backend: str = "") -> list[Tensor]:
 
 def test_compiled_networks_have_the_gradients_of_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = lively(MLP(7, 12, 2, 3)), torch.randn(4, 5, 7, requires_grad=True)
-    expected, asked = gradients(net, x), []
+    expected, calls = gradients(net, x), []
     swap(net, RectifiedMLP)
-    monkeypatch.setattr(layer_norm, "supported", lambda _: asked.append(1) or True)
+    monkeypatch.setattr(layer_norm, "supported", lambda _: calls.append(1) or True)
     torch.testing.assert_close(gradients(net, x, "aot_eager"), expected, atol=1e-5, rtol=1e-5)
-    assert len(asked) == 2
+    assert len(calls) == 2
 
 
 def test_elsewhere_nothing_is_changed() -> None:
@@ -84,8 +84,8 @@ def compare(device: str, sizes: list[tuple[int, int]]) -> None:
             weight, bias = torch.randn(size[1]), torch.randn(size[1])
             exact = layer_norm._gradient(*(part.double() for part in (grad, x, weight, bias)), 1e-5, 1)
             inputs = [part.to(device) for part in (grad, x, weight, bias)]
-            found = kernels.rectified_gradient(*inputs, 1e-5, 3)
-            for one, two in zip((found[0], found[1].sum(0)), (exact[0], exact[1][0]), strict=True):
+            result = kernels.rectified_gradient(*inputs, 1e-5, 3)
+            for one, two in zip((result[0], result[1].sum(0)), (exact[0], exact[1][0]), strict=True):
                 # By their size: of millions of numbers some lie so near to ReLU's edge that float32 has them beyond it.
                 error = (one.double().cpu() - two).norm() / two.norm()
                 assert error < (1e-2 if one.dtype == torch.bfloat16 else 1e-3), f"{error:.1e}"

@@ -78,8 +78,8 @@ def test_dreams_are_the_same(layers: int, latents: str, as_on_gpus: Callable[[],
     context = contexts(world)
     plain = dreamt(world, actor, context)
     as_on_gpus()
-    for found, expected in zip(dreamt(world, actor, context), plain, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for result, expected in zip(dreamt(world, actor, context), plain, strict=True):
+        torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
     assert len(plain[1].unique()) == A
 
 
@@ -100,8 +100,8 @@ def test_compiled_dreams_are_one_graph_for_all_steps(
     torch.compiler.reset()
     begin, step = (torch.compile(part, backend=look, fullgraph=True) for part in (world.begin, world.imagine_step))
     compiled = with_methods(world, begin=begin, imagine_step=step)
-    for found, expected in zip(dreamt(compiled, actor, context), plain, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for result, expected in zip(dreamt(compiled, actor, context), plain, strict=True):
+        torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
     actions, tokens, states = (f"glamkit.choice_{name}.default" for name in ("actions", "tokens", "states"))
     assert seen == [[tokens, states], [actions, tokens, states]]
 
@@ -111,14 +111,14 @@ def test_each_method_says_the_same(as_on_gpus: Callable[[], None]) -> None:
     world, actor = models()
     context, hidden = contexts(world), torch.randn(500, 16)
 
-    def said() -> list[Tensor]:
+    def outputs() -> list[Tensor]:
         torch.manual_seed(1)
         states = world.predict_states(hidden)
         return [world.tokens(*context), states, actor.act(states), actor.act(states.view(5, 100, -1)), torch.rand(3)]
 
-    plain = said()
+    plain = outputs()
     as_on_gpus()
-    tokens, *others = said()
+    tokens, *others = outputs()
     torch.testing.assert_close(tokens, plain[0], rtol=1e-5, atol=1e-5)
     assert all(torch.equal(*both) for both in zip(others, plain[1:], strict=True))
     with torch.autocast("cpu", torch.bfloat16):

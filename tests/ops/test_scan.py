@@ -79,10 +79,10 @@ def test_gradients_are_those_of_finite_differences(places: int) -> None:
 
 def test_compilers_are_told_the_truth_about_the_window() -> None:
     inputs = [part.detach() for part in random_window(torch.float32)]
-    told = ("test_schema", "test_faketensor")
-    torch.library.opcheck(torch.ops.glamkit.window.default, inputs, test_utils=told)
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(torch.ops.glamkit.window.default, inputs, test_utils=checks)
     grad = torch.ops.glamkit.window(*inputs)
-    torch.library.opcheck(torch.ops.glamkit.window_backward.default, (grad, *inputs), test_utils=told)
+    torch.library.opcheck(torch.ops.glamkit.window_backward.default, (grad, *inputs), test_utils=checks)
 
 
 def test_the_formula_for_other_devices_is_the_same() -> None:

@@ -141,12 +141,12 @@ def test_the_operations_on_a_gpu_are_the_kernels_and_repeat_to_the_bit() -> None
 
 @pytest.mark.cuda
 def test_compilers_are_told_the_truth_about_the_kernels() -> None:
-    told = ("test_schema", "test_faketensor")
+    checks = ("test_schema", "test_faketensor")
     inputs = random_inputs((2, 9, 20, 16), (2, 9), "cuda")
-    torch.library.opcheck(torch.ops.glamkit.scan.default, inputs, test_utils=told)
+    torch.library.opcheck(torch.ops.glamkit.scan.default, inputs, test_utils=checks)
     y, kept = torch.ops.glamkit.scan(*inputs)
-    torch.library.opcheck(torch.ops.glamkit.scan_backward.default, (y, *inputs, kept), test_utils=told)
+    torch.library.opcheck(torch.ops.glamkit.scan_backward.default, (y, *inputs, kept), test_utils=checks)
     inputs = random_inputs((4, 9, 20, 16), (9,), "cuda")
-    torch.library.opcheck(torch.ops.glamkit.window.default, inputs, test_utils=told)
+    torch.library.opcheck(torch.ops.glamkit.window.default, inputs, test_utils=checks)
     grad = torch.ops.glamkit.window(*inputs)
-    torch.library.opcheck(torch.ops.glamkit.window_backward.default, (grad, *inputs), test_utils=told)
+    torch.library.opcheck(torch.ops.glamkit.window_backward.default, (grad, *inputs), test_utils=checks)

@@ -41,8 +41,8 @@ def contract() -> Iterator[None]:
         yield
     except GlamkitError as error:
         tried["refused"] += 1
-        said = str(error)
-        assert said.strip() and "\n" not in said and "\r" not in said, said
+        message = str(error)
+        assert message.strip() and "\n" not in message and "\r" not in message, message
 
 
 NASTY = [

@@ -56,12 +56,12 @@ def child(folder: Path, pipe: int) -> None:
     """Trains to the end, and says when it begins and ends to write a part of a checkpoint."""
     replace = checkpoint.replace
 
-    def told(path: Path, fill: Any) -> None:
+    def reported(path: Path, fill: Any) -> None:
         os.write(pipe, b"(" + bytes([list(KINDS).index(path.suffix)]))
         replace(path, fill)
         os.write(pipe, b")")
 
-    checkpoint.replace = told  # type: ignore[attr-defined]
+    checkpoint.replace = reported  # type: ignore[attr-defined]
     trainer = Trainer(config(), folder)
     os.write(pipe, b"s")
     for _ in trainer:
@@ -70,14 +70,14 @@ def child(folder: Path, pipe: int) -> None:
 
 def fork(folder: Path) -> tuple[int, int]:
     """Starts a run in a copy of this process, which has imported all that takes long; its id and what it says."""
-    said, pipe = os.pipe()
+    reader, pipe = os.pipe()
     pid = os.fork()
     if pid:
         os.close(pipe)
-        return pid, said
+        return pid, reader
     code = 1
     try:
-        os.close(said)
+        os.close(reader)
         child(folder, pipe)
         code = 0
     except BaseException:
@@ -104,20 +104,20 @@ def kill(folder: Path, random: random.Random, seconds: float) -> Kill | None:
 
     Half of the kills are aimed at a random place of a random save.
     """
-    pid, said = fork(folder)
+    pid, reader = fork(folder)
     heard = b""
     if random.random() < 0.5:
         wanted = random.randrange(1, 14)
-        while heard.count(b"(") < wanted and (news := os.read(said, 2)):
+        while heard.count(b"(") < wanted and (news := os.read(reader, 2)):
             heard += news
         time.sleep(random.random() * 0.004)
     else:
         time.sleep(random.random() * seconds)
     os.kill(pid, signal.SIGKILL)
     ended = end(pid)
-    while news := os.read(said, 4096):
+    while news := os.read(reader, 4096):
         heard += news
-    os.close(said)
+    os.close(reader)
     if ended == 0:
         return None
     assert ended == -signal.SIGKILL, (folder / "error.txt").read_text()
@@ -130,9 +130,9 @@ def kill(folder: Path, random: random.Random, seconds: float) -> Kill | None:
 def finish(folder: Path) -> float:
     """Goes on with a run to its end; the seconds it took."""
     began = time.monotonic()
-    pid, said = fork(folder)
+    pid, reader = fork(folder)
     ended = end(pid)
-    os.close(said)
+    os.close(reader)
     if ended:
         raise RuntimeError((folder / "error.txt").read_text())
     return time.monotonic() - began
@@ -151,13 +151,13 @@ def remains(folder: Path, capacity: int) -> dict[str, Any]:
     newest = {step: parts[step] for step in sorted(parts)[-capacity:]}
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     log = [{key: value for key, value in line.items() if not key.startswith("time")} for line in lines]
-    told = status.read(folder / "status.json")
+    reported = status.read(folder / "status.json")
     kept = {path.name: path.read_bytes() for path in sorted((folder / "snapshots").iterdir())}
     return {
         "state": state,
         "steps": newest,
         "log": log,
-        "status": (told.state, told.step, told.saved),
+        "status": (reported.state, reported.step, reported.saved),
         "snapshots": kept,
     }
 

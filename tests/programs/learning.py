@@ -82,16 +82,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keeps the run folders; the default is thrown away")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for seed in read_seeds(options.seeds):
             folder = (options.folder or Path(scratch)) / f"seed{seed}"
             learned = learn(folder, options.game, seed, options.cut, options.overrides, options.preset)
-            found[str(seed)] = learned._asdict()
+            result[str(seed)] = learned._asdict()
             sys.stdout.write(f"{options.game}, seed {seed}, cut: {options.cut or 'nothing'}: {learned.line}\n")
             sys.stdout.flush()
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+        options.json.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

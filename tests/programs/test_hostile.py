@@ -194,20 +194,20 @@ MISFITS: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
-@pytest.mark.parametrize("said", MISFITS)
-def test_what_does_not_fit_is_named(place: Callable[[], Path], run: Path, said: str) -> None:
+@pytest.mark.parametrize("message", MISFITS)
+def test_what_does_not_fit_is_named(place: Callable[[], Path], run: Path, message: str) -> None:
     folder = place() / "run"
     shutil.copytree(run, folder)
     shutil.rmtree(folder / "checkpoint")
     state, buffer = checkpoint.read(run / "checkpoint" / "000000048.pt"), io.BytesIO()
-    if said.startswith("moments"):
+    if message.startswith("moments"):
         state = checkpoint.read(run / "checkpoint" / "000000064.pt") | {"step": 48, "replay": state["replay"]}
-    MISFITS[said](state)
+    MISFITS[message](state)
     torch.save(state, buffer)
     sealed(folder / "checkpoint", buffer.getvalue())
     with pytest.raises(GlamkitError, match="does not fit this experiment") as error:
         Trainer(CONFIG, folder)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 @many(40)

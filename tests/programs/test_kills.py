@@ -39,8 +39,8 @@ def script(*arguments: str) -> str:
 
 @pytest.mark.slow
 def test_killed_anywhere_and_gone_on_with_it_is_the_unbroken_run() -> None:
-    said = script("kills.py", str(KILLS), "--seed", str(random.randrange(10**6)))
-    assert re.search(rf"in all +{KILLS} +{KILLS} +{KILLS}\n", said), said
+    message = script("kills.py", str(KILLS), "--seed", str(random.randrange(10**6)))
+    assert re.search(rf"in all +{KILLS} +{KILLS} +{KILLS}\n", message), message
 
 
 def test_memory_and_files_stay_flat() -> None:

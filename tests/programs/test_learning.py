@@ -22,9 +22,9 @@ TINY = "trainer.warmup=64 imagination.begin=66 trainer.env_steps=72 evaluation.e
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # five minutes on two quiet cores
 def test_catch_is_learned_from_its_pixels(tmp_path: Path) -> None:
-    found = learn(tmp_path, overrides=EARLY)
-    assert found.evaluated > LEARNED, found.line
-    assert min(found.right[:5]) > 0.8, found.line
+    result = learn(tmp_path, overrides=EARLY)
+    assert result.evaluated > LEARNED, result.line
+    assert min(result.right[:5]) > 0.8, result.line
 
 
 @pytest.mark.parametrize(("cut", "part"), [("policy", "actor_critic.actor"), ("reward", "world_model.reward")])

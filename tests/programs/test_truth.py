@@ -21,9 +21,9 @@ CONFIG = preset("debug", game="glamkit/Catch-v0")
 class Oracle(WorldModel):
     """Dreams what it was told: a latent holds the number of a frame, and a picture is looked up by it."""
 
-    def __init__(self, told: np.ndarray) -> None:
+    def __init__(self, pictures: np.ndarray) -> None:
         super().__init__(preset("debug").world_model, actions=3)
-        self.told = torch.from_numpy(told).float() / 255
+        self.told = torch.from_numpy(pictures).float() / 255
 
     def observe(self, frames: Tensor) -> Observed:
         latent = torch.zeros(*frames.shape[:2], self.latent)
@@ -44,25 +44,25 @@ def test_all_pictures_are_listed() -> None:
 
 def test_a_dream_is_right_where_it_shows_what_is_true() -> None:
     real = truth.compare(Oracle(np.zeros((6, 10, SIZE, SIZE, 3), np.uint8)), CONFIG, MACHINE, 6, 10).real
-    told = real.copy()
-    told[2, 4] = 0  # all black: no picture of the game
-    told[3, 5:] = told[3, 4:5]  # stands still from then on
-    told[:, 0] = (told[:, 0] * 0.7).astype(np.uint8)  # faint, but unmistakable
-    found = truth.compare(Oracle(told), CONFIG, MACHINE, 6, 10)
-    np.testing.assert_array_equal(found.real, real)
-    assert found.counted.all()
-    wrong = set(zip(*np.nonzero(~found.right), strict=True))
+    pictures = real.copy()
+    pictures[2, 4] = 0  # all black: no picture of the game
+    pictures[3, 5:] = pictures[3, 4:5]  # stands still from then on
+    pictures[:, 0] = (pictures[:, 0] * 0.7).astype(np.uint8)  # faint, but unmistakable
+    result = truth.compare(Oracle(pictures), CONFIG, MACHINE, 6, 10)
+    np.testing.assert_array_equal(result.real, real)
+    assert result.counted.all()
+    wrong = set(zip(*np.nonzero(~result.right), strict=True))
     assert wrong == {(2, 4), *((3, step) for step in range(5, 10))}
-    assert found.share[0] == 1 and found.share[5] == pytest.approx(5 / 6)
+    assert result.share[0] == 1 and result.share[5] == pytest.approx(5 / 6)
 
 
 def test_only_what_actions_decide_counts() -> None:
-    found = truth.compare(WorldModel(CONFIG.world_model, 3), CONFIG, MACHINE, 5, 12)
-    assert found.counted.sum(1).tolist() == [10] * 5, "two frames were seen, then ten are left of the episode"
-    balls = [(found.real[:, step, ..., :2] == 255).all(-1).any((1, 2)) for step in range(10)]
+    result = truth.compare(WorldModel(CONFIG.world_model, 3), CONFIG, MACHINE, 5, 12)
+    assert result.counted.sum(1).tolist() == [10] * 5, "two frames were seen, then ten are left of the episode"
+    balls = [(result.real[:, step, ..., :2] == 255).all(-1).any((1, 2)) for step in range(10)]
     assert np.all(balls)
     again = truth.compare(WorldModel(CONFIG.world_model, 3), CONFIG, MACHINE, 5, 12)
-    np.testing.assert_array_equal(found.real, again.real)
+    np.testing.assert_array_equal(result.real, again.real)
 
 
 def test_other_games_have_no_such_score() -> None:

@@ -46,15 +46,15 @@ def views(game: TinyGame) -> np.ndarray:
     """
     if not game.starts:
         raise GlamkitError(f"the pictures of {type(game).__name__} cannot be listed; its dreams have no such score.")
-    found: dict[State, np.ndarray] = {}
+    result: dict[State, np.ndarray] = {}
     rest = list(game.starts)
     while rest:
         state = rest.pop()
-        if state not in found:
-            found[state] = game.draw(state)
+        if state not in result:
+            result[state] = game.draw(state)
             steps = (game.advance(state, action) for action in range(len(game.actions)))
             rest += [following for following, _, over in steps if not over]
-    return np.unique(np.stack(list(found.values())), axis=0)
+    return np.unique(np.stack(list(result.values())), axis=0)
 
 
 def compare(

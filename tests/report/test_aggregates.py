@@ -27,11 +27,11 @@ def test_a_four_by_two_matrix_worked_by_hand() -> None:
 def test_probability_of_improvement_worked_by_hand() -> None:
     ours = {"a": np.array([1.0, 3.0]), "b": np.array([2.0, 2.0]), "only ours": np.array([9.0])}
     theirs = {"a": np.array([0.0, 2.0]), "b": np.array([2.0, 3.0]), "only theirs": np.array([9.0])}
-    found = aggregates.improvement(ours, theirs, 500)
+    result = aggregates.improvement(ours, theirs, 500)
     # On a: 1 > 0, 3 > 0 and 3 > 2 of four pairs. On b: two ties of four pairs, each counts half.
-    assert found.value == (3 / 4 + 1 / 4) / 2
-    assert found.games == 2
-    assert 0 <= found.interval[0] < found.value < found.interval[1] <= 1
+    assert result.value == (3 / 4 + 1 / 4) / 2
+    assert result.games == 2
+    assert 0 <= result.interval[0] < result.value < result.interval[1] <= 1
     same = aggregates.improvement(ours, ours, 500)
     assert same.value == 0.5
 

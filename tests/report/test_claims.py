@@ -57,9 +57,9 @@ def test_small_presets_stand_under_their_own_heading_alone(mixed: Report, monkey
     for name in ("glamkit laptop", "glamkit quick"):
         places = [match.start() for match in re.finditer(re.escape(name), text[text.index("<section>") :])]
         assert places and min(places) + text.index("<section>") > own
-    said = "\n".join(notes.notes(mixed))
-    assert "glamkit laptop is not of the preset atari100k: no Atari 100k result" in said
-    assert "glamkit atari100k, trainer.env_steps=200000 trained 200,000 agent steps" in said
+    message = "\n".join(notes.notes(mixed))
+    assert "glamkit laptop is not of the preset atari100k: no Atari 100k result" in message
+    assert "glamkit atari100k, trainer.env_steps=200000 trained 200,000 agent steps" in message
 
 
 def test_small_presets_are_shown_beside_published_scores(mixed: Report) -> None:

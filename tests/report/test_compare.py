@@ -172,12 +172,12 @@ def test_versions_and_machines(tmp_path: Path) -> None:
     for folder, end in ((a, 2), (b, 3)):
         lines = [{"step": 16, "loss": 1, "time/x": end}, {"step": 32, "loss": end}]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = Comparison(a, b)
-    assert found.facts["versions torch"] == ("2.8", "2.9")
-    assert found.facts["git dirty"] == ("False", "True")
-    assert found.facts["machine precision"] == ("unknown", "bfloat16")
-    assert "their logs part at step 32: by versions or machine" in found.verdict()
-    html = found._repr_html_()
+    result = Comparison(a, b)
+    assert result.facts["versions torch"] == ("2.8", "2.9")
+    assert result.facts["git dirty"] == ("False", "True")
+    assert result.facts["machine precision"] == ("unknown", "bfloat16")
+    assert "their logs part at step 32: by versions or machine" in result.verdict()
+    html = result._repr_html_()
     assert "versions torch" in html
     (b / "metrics.jsonl").write_text((a / "metrics.jsonl").read_text().replace('"time/x": 2', '"time/x": 7'))
     assert "so is every line of their logs" in Comparison(a, b).verdict()
@@ -196,10 +196,10 @@ def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[s
     a = run(tmp_path / "a", 1.0)
     unfinished = run(tmp_path / "b", None, RESET)
     (unfinished / "provenance.json").unlink()
-    found = Comparison(a, unfinished)
-    assert "has no final evaluation yet" in found.verdict()
-    assert "not evaluated" in repr(found)
-    assert found.facts["versions torch"] == ("2.8", "unknown")
+    result = Comparison(a, unfinished)
+    assert "has no final evaluation yet" in result.verdict()
+    assert "not evaluated" in repr(result)
+    assert result.facts["versions torch"] == ("2.8", "unknown")
     with pytest.raises(GlamkitError, match="are the same run; name two"):
         Comparison(a, tmp_path / "b" / ".." / "a")
     assert cli.main(["compare", str(a), str(tmp_path / "none")]) == 2

@@ -27,7 +27,7 @@ def report(*paths: Path, **options: object) -> Report:
     return Report(list(paths), **{"repeats": FEW, **options})  # type: ignore[arg-type]
 
 
-def said(made: Report) -> str:
+def notes_of(made: Report) -> str:
     return "\n".join(notes.notes(made))
 
 
@@ -57,21 +57,23 @@ def test_all_are_compared_on_the_games_that_are_there(two_games: Path) -> None:
     storm = scores.normalise(scores.published()["STORM"].scores)
     expected = (storm["Pong"].mean() + storm["Boxing"].mean()) / 2
     assert made.entries["STORM"].values["mean"] == pytest.approx(expected)
-    assert "Only 2 of the 26 games are there (Boxing, Pong)" in said(made) and "Missing: Alien, Amidar" in said(made)
+    assert "Only 2 of the 26 games are there (Boxing, Pong)" in notes_of(made) and "Missing: Alien, Amidar" in notes_of(
+        made
+    )
     assert "comes out" in tables.aggregate_table(made).header
     assert {row[-1] for row in tables.aggregate_table(made).rows} == {"-"}  # printed ones are of 26 games
 
 
 def test_what_a_reader_must_know_is_said(two_games: Path) -> None:
-    text = said(report(two_games, against="STORM, IRIS, CURL"))
+    text = notes_of(report(two_games, against="STORM, IRIS, CURL"))
     assert "with 2 seeds a bootstrap interval of 95 % holds the truth in at most 83% of cases" in text
     assert "Sticky actions: on in glamkit atari100k, off in IRIS." in text
     assert "Whether sticky actions were on is not known of CURL." in text
     assert "Episodes behind each run's score: 20 in glamkit atari100k; 20 in STORM; 100 in IRIS." in text
     assert "STORM: the published aggregates do not come out of its own scores." in text
-    uneven = said(report(two_games, against="DreamerV3 (Nature, 2024 code)"))
+    uneven = notes_of(report(two_games, against="DreamerV3 (Nature, 2024 code)"))
     assert "DreamerV3 (Nature, 2024 code) has 1 to" not in uneven  # both games have all five runs
-    assert "DreamerV3 (Nature, 2024 code) has 1 to 5 runs per game" in said(report(against="all"))
+    assert "DreamerV3 (Nature, 2024 code) has 1 to 5 runs per game" in notes_of(report(against="all"))
 
 
 def broken(folder: Path) -> dict[str, str]:
@@ -115,11 +117,11 @@ def test_what_does_not_count_is_left_out_with_the_reason(tmp_path: Path, monkeyp
     assert set(found) == set(reasons)
     for name, reason in reasons.items():
         assert reason in found[name] and "\n" not in found[name]
-    assert f"{len(reasons)} runs left out" in said(made)
+    assert f"{len(reasons)} runs left out" in notes_of(made)
     page = report_page.html(made)
     for reason in found.values():
         assert html.escape(reason) in page
-    assert "has one seed per game: nothing says how another would do; there is no interval." in said(made)
+    assert "has one seed per game: nothing says how another would do; there is no interval." in notes_of(made)
     assert made.new[0].intervals == {}
 
 
@@ -133,7 +135,7 @@ def test_unequal_settings_are_never_averaged(tmp_path: Path) -> None:
         "glamkit atari100k": 3,
         "glamkit atari100k, agent.acting=posterior": 1,
     }
-    assert "2 experiments with unequal settings, which are never averaged" in said(made)
+    assert "2 experiments with unequal settings, which are never averaged" in notes_of(made)
     assert set(made.improvements) == set(made.groups)
 
 
@@ -142,7 +144,7 @@ def test_experiments_that_share_no_game_are_said_not_to_be_comparable(tmp_path: 
     made_run(tmp_path / "b", [20.0], "agent.acting=posterior", game="Boxing", seed=1)
     made = report(tmp_path)
     assert len(made.games) == 26 and [len(entry.normal) for entry in made.new] == [1, 1]
-    assert said(made).count("its aggregates cannot be compared with the others'.") == 2
+    assert notes_of(made).count("its aggregates cannot be compared with the others'.") == 2
 
 
 def test_short_training_cut_episodes_and_differing_cards_are_said(tmp_path: Path) -> None:
@@ -151,7 +153,7 @@ def test_short_training_cut_episodes_and_differing_cards_are_said(tmp_path: Path
     made_run(tmp_path / "a", [1.0, 1.0], name="quick", game="Pong", seed=1, episodes=cut)
     other = {**report_of(config, [1.0])["protocol"], "sticky": 0.0}
     made_run(tmp_path / "b", [1.0, 1.0], name="quick", game="Pong", seed=2, protocol=other)
-    text = said(report(tmp_path))
+    text = notes_of(report(tmp_path))
     assert f"glamkit quick trained {config.trainer.env_steps:,} agent steps, not 100,000: no Atari 100k result." in text
     assert "1 of 4 evaluation episodes were cut after 500 steps" in text
     assert "the runs' protocols differ in sticky: 0.25, 0.0." in text
@@ -162,7 +164,7 @@ def test_games_without_a_human_score_have_raw_returns(tmp_path: Path) -> None:
         made_run(tmp_path / f"catch-{seed}", [level, level], name="debug", game="glamkit/Catch-v0", seed=seed)
     made = report(tmp_path)
     assert made.new == [] and len(made.games) == 26  # the published methods are whole
-    assert "No human score is known for glamkit/Catch-v0: raw returns only" in said(made)
+    assert "No human score is known for glamkit/Catch-v0: raw returns only" in notes_of(made)
     assert tables.return_table(made) is None and plots.curve_figure(made) is None  # it is a small preset
     grid = small_table(made)
     assert grid is not None
@@ -182,8 +184,8 @@ def test_result_files_of_others_are_compared_too(tmp_path: Path) -> None:
     made = report(files=[path])
     assert [entry.name for entry in made.new] == ["Theirs", "STORM (theirs.json)"]
     assert made.games == ["Boxing", "Pong"]
-    assert "Theirs: left out are Pong: 1 of 3 scores are no finite numbers" in said(made)
-    assert "STORM (theirs.json) has one mean per game" in said(made)
+    assert "Theirs: left out are Pong: 1 of 3 scores are no finite numbers" in notes_of(made)
+    assert "STORM (theirs.json) has one mean per game" in notes_of(made)
     assert "Theirs" in made.improvements and "STORM (theirs.json)" not in made.improvements
     again = tmp_path / "again" / "theirs.json"
     again.parent.mkdir()

@@ -213,8 +213,8 @@ def test_files_of_the_repository_are_whole(file: Path) -> None:
 
 def generated(page: str, kind: str) -> str:
     """What stands on a page between the marks of a table that is made from files."""
-    found = re.search(rf"<!-- {kind} -->\n(.*?)<!-- end -->", page, re.S)
-    return found[1].strip() if found else ""
+    result = re.search(rf"<!-- {kind} -->\n(.*?)<!-- end -->", page, re.S)
+    return result[1].strip() if result else ""
 
 
 def rows(page: str, kind: str) -> list[list[str]]:
@@ -227,26 +227,26 @@ def rows(page: str, kind: str) -> list[list[str]]:
 def wrong(folder: Path, kind: str, readme: str, page: str) -> list[str]:
     """What the two pages say of the score files in a folder that the files do not."""
     counted, left = results.collect([folder]) if folder.is_dir() else ([], [])
-    found = [f"{one.folder.name}: {one.reason}" for one in left]
+    result = [f"{one.folder.name}: {one.reason}" for one in left]
     table = score_table(counted).markdown().strip() if counted else ""
-    found += [] if generated(page, kind) == table else [f"the table of {kind} is another than that of the files"]
+    result += [] if generated(page, kind) == table else [f"the table of {kind} is another than that of the files"]
     for row in rows(readme, kind):
         own = sorted((one for one in counted if one.game == row[0]), key=lambda one: one.seed)
         steps = {f"`{kind}`, {one.config.trainer.env_steps:,}" for one in own}
         chance = f"{atari100k.games()[row[0]].random:g}" if row[0] in atari100k.games() else None
-        said = [value.strip() for value in row[-1].split(",")]
-        same = len(own) == len(said) and all(
-            value == f"{one.score:.{len(value.partition('.')[2])}f}" for value, one in zip(said, own, strict=True)
+        message = [value.strip() for value in row[-1].split(",")]
+        same = len(own) == len(message) and all(
+            value == f"{one.score:.{len(value.partition('.')[2])}f}" for value, one in zip(message, own, strict=True)
         )
         if steps != {row[1]} or row[2].replace(",", "") != chance or not same:
-            found.append(f"README's row of {row[0]} is not what the files hold")
-    return found
+            result.append(f"README's row of {row[0]} is not what the files hold")
+    return result
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_pages_say_what_the_files_hold(kind: str) -> None:
-    found = wrong(RESULTS / kind, kind, (ROOT / "README.md").read_text(), (RESULTS / "README.md").read_text())
-    assert not found, f"make the table anew: glamkit report notebooks/results/{kind} --scores"
+    result = wrong(RESULTS / kind, kind, (ROOT / "README.md").read_text(), (RESULTS / "README.md").read_text())
+    assert not result, f"make the table anew: glamkit report notebooks/results/{kind} --scores"
 
 
 def test_a_number_that_no_file_holds_would_be_noticed(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from made_runs import made_run
-from test_report import report, said
+from test_report import notes_of, report
 
 from glamkit.report.page import all_tables
 
@@ -13,16 +13,16 @@ from glamkit.report.page import all_tables
 def test_one_seed_has_no_interval_one_game_no_plural_and_no_table_is_empty(tmp_path: Path) -> None:
     made_run(tmp_path / "a", [10.0], game="Pong", seed=1)
     made = report(tmp_path)
-    found = [value for row in made.improvements.values() for value in row.values()]
-    assert found and all(value.interval is None for value in found)
+    result = [value for row in made.improvements.values() for value in row.values()]
+    assert result and all(value.interval is None for value in result)
     tables = all_tables(made)
     assert "sensitivity" not in tables or tables["sensitivity"].rows
     assert all(table.rows for table in tables.values())
-    assert "on 1 game (" in tables["aggregates"].caption and "Only 1 of the 26 games is there" in said(made)
+    assert "on 1 game (" in tables["aggregates"].caption and "Only 1 of the 26 games is there" in notes_of(made)
 
 
 def test_games_without_a_protocol_of_atari_do_not_differ_from_it(tmp_path: Path) -> None:
     made_run(tmp_path / "a", [10.0], game="Tennis", seed=1)
     made_run(tmp_path / "b", [1.0], game="glamkit/Catch-v0", seed=1)
     made_run(tmp_path / "c", [1.0], game="Pong", seed=1)
-    assert "protocols differ" not in said(report(tmp_path))
+    assert "protocols differ" not in notes_of(report(tmp_path))

@@ -23,10 +23,10 @@ from glamkit.training.trainer import Trainer
 CONFIG = short("trainer.save_every=20", game="glamkit/Catch-v0")
 
 
-def told(trainer: Trainer) -> tuple[str, int, int, str]:
-    found = status.read(trainer.run.status_file)
-    assert (found.pid, found.time[:2]) == (os.getpid(), "20")
-    return found.state, found.step, found.saved, found.reason
+def given(trainer: Trainer) -> tuple[str, int, int, str]:
+    result = status.read(trainer.run.status_file)
+    assert (result.pid, result.time[:2]) == (os.getpid(), "20")
+    return result.state, result.step, result.saved, result.reason
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +42,9 @@ def test_a_run_says_where_it_is(tmp_path: Path) -> None:
     assert not trainer.run.status_file.exists()
     for event in trainer:
         if event.kind != "done":
-            seen.add(told(trainer))
+            seen.add(given(trainer))
     assert seen == {("running", step, step, "") for step in (0, 20, 40, 60)}
-    assert told(trainer) == ("done", 64, 64, "")
+    assert given(trainer) == ("done", 64, 64, "")
 
 
 def put(trainer: Trainer) -> None:
@@ -71,10 +71,10 @@ def test_asked_to_stop_it_saves_and_running_it_again_goes_on(way: str, tmp_path:
         kinds.append(event.kind)
         if event.step == 30 and event.kind == "step":
             act(trainer)
-    assert kinds[-1] == "stopped" and told(trainer) == ("stopped", 30, 30, reason)
+    assert kinds[-1] == "stopped" and given(trainer) == ("stopped", 30, 30, reason)
     assert not trainer.run.stop_file.exists()  # or the run could not go on
     assert signal.getsignal(signal.SIGTERM) is before
-    assert list(trainer)[-1].kind == "done" and told(trainer)[0] == "done"
+    assert list(trainer)[-1].kind == "done" and given(trainer)[0] == "done"
     assert [Trainer(CONFIG, tmp_path).step, *checkpoint.steps(tmp_path / "checkpoint")] == [64, 60, 64]
 
 
@@ -82,18 +82,18 @@ def test_a_time_limit_counts_from_when_the_loop_begins(tmp_path: Path) -> None:
     config = short("trainer.save_every=20 runtime.max_hours=1e-9", game="glamkit/Catch-v0")
     trainer = Trainer(config, tmp_path)
     assert [event.kind for event in trainer] == ["stopped"]
-    assert told(trainer) == ("stopped", 0, 0, "runtime.max_hours = 1e-09 is over")
+    assert given(trainer) == ("stopped", 0, 0, "runtime.max_hours = 1e-09 is over")
     assert Trainer(CONFIG, tmp_path).step == 0  # another limit is the same experiment
     assert finished(CONFIG, tmp_path).step == 64
 
 
 def test_no_limit_is_no_limit(tmp_path: Path) -> None:
-    asked = Stops(tmp_path / "STOP", 0)
-    with asked.listening():
-        asked.began -= 1e9
-        assert not asked.requested()
+    calls = Stops(tmp_path / "STOP", 0)
+    with calls.listening():
+        calls.began -= 1e9
+        assert not calls.requested()
         (tmp_path / "STOP").mkdir()  # not a file
-        assert not asked.requested()
+        assert not calls.requested()
 
 
 def test_a_loop_that_is_left_and_one_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_a_loop_that_is_left_and_one_that_fails(tmp_path: Path, monkeypatch: pyt
     for event in trainer:
         if event.step == 25:
             break
-    assert told(trainer) == ("stopped", 25, 20, "left at once, without saving")
+    assert given(trainer) == ("stopped", 25, 20, "left at once, without saving")
 
     def fail() -> None:
         raise ValueError("what it was\nand where")
@@ -109,7 +109,7 @@ def test_a_loop_that_is_left_and_one_that_fails(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(trainer, "collect", fail)
     with pytest.raises(ValueError, match="what it was"):
         list(trainer)
-    assert told(trainer) == ("failed", 25, 20, "what it was")
+    assert given(trainer) == ("failed", 25, 20, "what it was")
     assert finished(CONFIG, tmp_path).step == 64
 
 
@@ -179,7 +179,7 @@ def test_a_training_cell_that_failed_can_be_run_again(tmp_path: Path) -> None:
     with pytest.raises(GlamkitError, match="was opened anew since this trainer was made; make the trainer again"):
         list(first)
     loop.close()
-    assert told(second)[0] == "done"  # the old one has written nothing
+    assert given(second)[0] == "done"  # the old one has written nothing
 
 
 def test_a_loop_that_a_traceback_keeps_has_no_say_any_more(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_loop_that_a_traceback_keeps_has_no_say_any_more(tmp_path: Path) -> No
                 loop.close()
         if event.step == 20 and event.kind == "step":
             os.kill(os.getpid(), signal.SIGINT)
-    assert told(trainer) == ("stopped", 20, 20, "interrupted")
+    assert given(trainer) == ("stopped", 20, 20, "interrupted")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == ours
     loop = iter(trainer)
     next(loop)
@@ -205,7 +205,7 @@ def test_a_loop_that_a_traceback_keeps_has_no_say_any_more(tmp_path: Path) -> No
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
     loop.close()
-    assert told(trainer)[3] == "left at once, without saving"
+    assert given(trainer)[3] == "left at once, without saving"
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == ours
 
 
@@ -244,10 +244,10 @@ def test_without_locks_the_newest_trainer_still_wins(tmp_path: Path, monkeypatch
         ("{", "cannot be read"),
     ],
 )
-def test_a_status_that_is_none(text: str, said: str, tmp_path: Path) -> None:
+def test_a_status_that_is_none(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     path.write_text(text)
-    with pytest.raises(GlamkitError, match=said):
+    with pytest.raises(GlamkitError, match=message):
         status.read(path)
 
 

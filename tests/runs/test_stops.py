@@ -16,21 +16,21 @@ from glamkit.runs.stops import ORPHANED, Stops
 def test_the_end_of_a_kernels_parent_is_a_request_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poller = types.SimpleNamespace(parent_pid=os.getppid())
     monkeypatch.setattr(kernel, "application", lambda: types.SimpleNamespace(poller=poller))
-    asked = Stops(tmp_path / "STOP", 0)
-    with asked.listening():
-        assert not asked.requested()
+    stops = Stops(tmp_path / "STOP", 0)
+    with stops.listening():
+        assert not stops.requested()
         # What ipykernel's poller compares each second, before it ends the process:
         assert poller.parent_pid
         assert operator.ne(1, poller.parent_pid) is False
-        asked.parent, asked.next_look = -1, 0.0
-        assert asked.requested()
-        assert asked.reason == ORPHANED
+        stops.parent, stops.next_look = -1, 0.0
+        assert stops.requested()
+        assert stops.reason == ORPHANED
     assert type(poller.parent_pid) is int
     assert poller.parent_pid == os.getppid()
 
 
 def test_in_plain_python_the_end_of_the_parent_asks_nothing(tmp_path: Path) -> None:
-    asked = Stops(tmp_path / "STOP", 0)
-    with asked.listening():
-        assert asked.parent is None
-        assert not asked.requested()
+    stops = Stops(tmp_path / "STOP", 0)
+    with stops.listening():
+        assert stops.parent is None
+        assert not stops.requested()

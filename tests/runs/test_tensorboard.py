@@ -31,10 +31,10 @@ def written(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """What TensorBoard reads: each scalar with its steps and values, in the order of the file."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
-    found.Reload()
-    scalars = {tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
-    pictures = {tag: [(e.step, float(e.width)) for e in found.Images(tag)] for tag in found.Tags()["images"]}
+    result = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
+    result.Reload()
+    scalars = {tag: [(e.step, e.value) for e in result.Scalars(tag)] for tag in result.Tags()["scalars"]}
+    pictures = {tag: [(e.step, float(e.width)) for e in result.Images(tag)] for tag in result.Tags()["images"]}
     return scalars | pictures
 
 
@@ -85,10 +85,10 @@ def test_videos_and_the_final_score(run: Run) -> None:
     run.evaluation_file.write_text('{"mean_return": 4.5, "step": 96}')
     mirror.follow()
     mirror.close()
-    found = written(run.folder)
-    assert [step for step, _ in found["strip"]] == [48]
-    assert found["evaluation/final"] == [(96, 4.5)]
-    assert [step for step, _ in found["videos/evaluation-best"]] == [32, 96]
+    result = written(run.folder)
+    assert [step for step, _ in result["strip"]] == [48]
+    assert result["evaluation/final"] == [(96, 4.5)]
+    assert [step for step, _ in result["videos/evaluation-best"]] == [32, 96]
 
 
 def test_any_run_can_be_shown_afterwards(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -105,11 +105,13 @@ def test_a_trainer_writes_it_and_a_resumed_one_goes_on(tmp_path: Path) -> None:
     config = short("runtime.tensorboard=True")
     after_steps(config, tmp_path / "run", 63)  # logged at 60, saved at 50
     trainer = finished(config, tmp_path / "run")
-    found = written(tmp_path / "run")
-    assert [step for step, _ in found["world_model/total"]] == [50, 60]
+    result = written(tmp_path / "run")
+    assert [step for step, _ in result["world_model/total"]] == [50, 60]
     lines = [json.loads(line) for line in trainer.run.log_file.read_text().splitlines()]
     logged = [line for line in lines if "world_model/total" in line]
-    assert [value for _, value in found["world_model/total"]] == pytest.approx([x["world_model/total"] for x in logged])
+    assert [value for _, value in result["world_model/total"]] == pytest.approx(
+        [x["world_model/total"] for x in logged]
+    )
 
 
 def test_off_by_default(tmp_path: Path) -> None:

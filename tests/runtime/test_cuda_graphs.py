@@ -62,7 +62,7 @@ def test_a_first_call_that_fails_does_not_count() -> None:
     ],
 )
 def test_what_kept_a_recording_from_being_made_is_named(
-    cause: str, error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+    cause: str, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
     def graph(*_: Any, **__: Any) -> Iterator[None]:
@@ -82,7 +82,7 @@ def test_what_kept_a_recording_from_being_made_is_named(
 
     recorded = Recorded(work, Nearby())  # type: ignore[arg-type]
     recorded(torch.ones(2))
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         recorded(torch.ones(2))
 
 
@@ -97,8 +97,8 @@ def test_calls_are_replayed_and_shapes_recorded_anew(recorder: Recorder) -> None
     recorded = Recorded(double, recorder)
     for size, by in [(3, 2), (3, 2), (3, 2), (3, 5), (3, 5), (3, 5), (4, 5), (4, 5)]:
         x = torch.rand(size, device="cuda")
-        product, told = recorded(x, by)
-        assert torch.equal(product, x * by) and torch.equal(told["sum"], x.sum())
+        product, metrics = recorded(x, by)
+        assert torch.equal(product, x * by) and torch.equal(metrics["sum"], x.sum())
     assert calls == [2, 2, 5, 5, 5, 5]
 
 

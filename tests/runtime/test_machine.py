@@ -73,5 +73,5 @@ def test_a_stop_while_the_compiler_runs_saves_and_stops(tmp_path: Path) -> None:
     os.killpg(child.pid, signal.SIGINT)
     rest = child.communicate()[0]
     limit.cancel()
-    told = status.read(tmp_path / "run" / "status.json")
-    assert (child.returncode, told.state, told.step, told.saved) == (0, "stopped", 49, 49), rest
+    reported = status.read(tmp_path / "run" / "status.json")
+    assert (child.returncode, reported.state, reported.step, reported.saved) == (0, "stopped", 49, 49), rest

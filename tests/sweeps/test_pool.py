@@ -124,8 +124,10 @@ def test_a_run_has_one_process_at_a_time(
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
         assert worker.main([str(folder)]) == 2
-    said = "is being trained by another process ('4321' on 'elsewhere'); wait for it or end it, or use another run_dir."
-    assert capsys.readouterr().err == f"{folder} {said}\n"
+    message = (
+        "is being trained by another process ('4321' on 'elsewhere'); wait for it or end it, or use another run_dir."
+    )
+    assert capsys.readouterr().err == f"{folder} {message}\n"
     assert JobRecord.read(folder) is None  # only the other writes down where the run is
 
 
@@ -170,8 +172,8 @@ def test_the_table_puts_trouble_first(tmp_path: Path) -> None:
     assert rows[2][6] == "attempt 3  out of <memory>"
     assert rows[4][5] == "1.50"
     # 16 steps of the one at work, and 48 of the one in the queue after as many random ones; none of what failed.
-    said = "1 of 4 runs done, 1 running, 1 queued, 1 failed  step 80/384  4 steps/s  16s left"
-    assert status_table.summary(seen) == said
+    message = "1 of 4 runs done, 1 running, 1 queued, 1 failed  step 80/384  4 steps/s  16s left"
+    assert status_table.summary(seen) == message
     assert "out of &lt;memory&gt;" in status_table.html(seen)
     assert (
         status_table.summary({name: seen[name] for name in list(seen)[:2]}) == "1 of 2 runs done, 1 failed  step 0/192"

@@ -32,11 +32,11 @@ def test_curves_are_means_of_recent_episodes() -> None:
     assert np.allclose(summary.curve(outcome, grid), [1, 4, 4, 4, 4, 7, 7, np.nan, np.nan, np.nan], equal_nan=True)
     late = summary.VariantSummary(None, steps + 10, returns, returns[:0], 0.0)
     assert np.isnan(summary.curve(late, grid)[0])
-    found = summary.curves(
+    result = summary.curves(
         [outcome, late, summary.VariantSummary(None, steps[:0], returns[:0], returns[:0], 0.0)], grid
     )
-    assert found.shape == (2, 10)
-    assert summary.middle(found)[:3].tolist() == [1.0, 2.5, 4.0]
+    assert result.shape == (2, 10)
+    assert summary.middle(result)[:3].tolist() == [1.0, 2.5, 4.0]
     assert summary.sparkline(np.array([0, 0, 0.5, 1, np.nan, np.nan]), 0, 1, 3) == "▁▆ "
 
 
@@ -96,7 +96,9 @@ def test_a_preset_alone_answers_no_question(tmp_path: Path) -> None:
 def test_games_of_their_own_have_scales_of_their_own(tmp_path: Path) -> None:
     made = by_hand(tmp_path)
     groups = {v.label: made.outcomes(v) for v in made.variants}
-    worse = {name: [outcome._replace(random=outcome.random - 9) for outcome in found] for name, found in groups.items()}
+    worse = {
+        name: [outcome._replace(random=outcome.random - 9) for outcome in result] for name, result in groups.items()
+    }
     for one_game in (True, False):
         axes = summary.figure({"one": groups, "other": worse}, 100, "", one_game).axes
         lines = [{line.get_label(): line for line in part.lines}["random actions"] for part in axes[::2]]

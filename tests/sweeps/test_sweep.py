@@ -122,9 +122,9 @@ def test_a_mistake_in_a_sweep_file_is_refused_at_once(
     monkeypatch.chdir(tmp_path)
     file = written(tmp_path, text)
     assert cli.main(["sweep", file]) == 2
-    said = capsys.readouterr()
-    assert MISTAKES[text].format(file=file) in said.err
-    assert said.err.count("\n") == 1
+    message = capsys.readouterr()
+    assert MISTAKES[text].format(file=file) in message.err
+    assert message.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == [Path(file)]
 
 

@@ -91,9 +91,9 @@ def benchmark(path: Path) -> Path:
 
 def free_port() -> int:
     """A port that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as result:
+        result.bind(("127.0.0.1", 0))
+        return int(result.getsockname()[1])
 
 
 class cluster:
@@ -119,10 +119,10 @@ class cluster:
 
     def wait(self, count: int) -> None:
         """Until the cluster has so many nodes."""
-        said = f"import ray; ray.init('{self.address}', log_to_driver=False)"
-        said += f"; import sys; sys.exit(len([n for n in ray.nodes() if n['Alive']]) < {count})"
+        message = f"import ray; ray.init('{self.address}', log_to_driver=False)"
+        message += f"; import sys; sys.exit(len([n for n in ray.nodes() if n['Alive']]) < {count})"
         for _ in range(20):
-            if not subprocess.run([sys.executable, "-c", said], capture_output=True, check=False).returncode:
+            if not subprocess.run([sys.executable, "-c", message], capture_output=True, check=False).returncode:
                 return
             time.sleep(1)
         pytest.fail("the Ray cluster did not start")

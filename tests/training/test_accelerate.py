@@ -45,14 +45,14 @@ def outcome(agent: Agent, device: torch.device) -> list[Tensor]:
         states, torch.randint(A, (4, 5)).to(device), rewards[0, :5].repeat(4, 1), torch.zeros_like(states[:, :5, 0])
     )
     (loss + critic.loss(rollout)[0]).backward()
-    found = [loss.detach(), parts["variation"], *(p.grad for p in agent.parameters() if p.grad is not None)]
+    results = [loss.detach(), parts["variation"], *(p.grad for p in agent.parameters() if p.grad is not None)]
     agent.eval()
     with torch.no_grad():
-        found.append(model.embed(frames.repeat(4, 1, 1, 1, 1)))
+        results.append(model.embed(frames.repeat(4, 1, 1, 1, 1)))
         for memory in ("window", "recurrent"):
             start = model.context(frames[:, :8], actions[:, :8])
-            found += [*model.imagine(lambda s: (s[:, 0] > 0.25).long(), start, 5, memory)]
-    return found
+            results += [*model.imagine(lambda s: (s[:, 0] > 0.25).long(), start, 5, memory)]
+    return results
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -65,9 +65,9 @@ def only(entries: list[Any], config: Config = CONFIG) -> Finding:
 
 
 def test_learning_shows() -> None:
-    found = only(made_up(last=0.9, world_model__dynamics_free=1.0))
-    assert found.sign == "learning shows"
-    assert found.text == "the first 10 episodes returned -0.50 on average, the last 18 0.90."
+    result = only(made_up(last=0.9, world_model__dynamics_free=1.0))
+    assert result.sign == "learning shows"
+    assert result.text == "the first 10 episodes returned -0.50 on average, the last 18 0.90."
 
 
 def test_no_fault_and_no_learning() -> None:
@@ -104,13 +104,13 @@ def test_what_lies_beyond_the_bins_comes_first_and_beside_learning() -> None:
     for last, conclusion in ((-0.5, []), (0.9, ["learning shows"])):
         entries = made_up(last=last)
         next(entry for entry in entries if entry["kind"] == "log").update(changes)  # in random play, before any update
-        found = verdict(entries, config)
-        assert [finding.sign for finding in found] == signs + conclusion
-        assert found[0].text == (
+        result = verdict(entries, config)
+        assert [finding.sign for finding in result] == signs + conclusion
+        assert result[0].text == (
             "up to 100 where world_model.bin_limit = 3 ends at 19.0855, and learned as that: use "
             "world_model.bin_limit=4.7 or more in a new run."
         )
-        assert "actor_critic.bin_limit = 4 ends at 53.5982" in found[1].text and "bin_limit=6.9" in found[1].text
+        assert "actor_critic.bin_limit = 4 ends at 53.5982" in result[1].text and "bin_limit=6.9" in result[1].text
     assert not [finding for finding in verdict(made_up(), config) if "beyond" in finding.sign]
 
 
@@ -118,10 +118,10 @@ def test_rewards_too_small_for_the_bins_are_named_and_give_no_nan() -> None:
     tiny = {"replay/reward_size": 1e-7, "world_model/reward_events": 0.0, "world_model/reward_hits": 0.0}
     changes = {key.replace("/", "__"): value for key, value in tiny.items()}
     for alarms in (0.0, 0.1):
-        found = verdict(made_up(**changes, world_model__reward_alarms=alarms), CONFIG)
-        assert found[0].sign == "the rewards are too small to be seen"
-        assert found[0].text.startswith("they are 1e-06 on average, and bins are 0.17 apart at 0: multiply")
-        assert not [str(finding) for finding in found if "nan" in str(finding)]
+        result = verdict(made_up(**changes, world_model__reward_alarms=alarms), CONFIG)
+        assert result[0].sign == "the rewards are too small to be seen"
+        assert result[0].text.startswith("they are 1e-06 on average, and bins are 0.17 apart at 0: multiply")
+        assert not [str(finding) for finding in result if "nan" in str(finding)]
 
 
 @pytest.mark.parametrize("reward", [1e-6, -1e-6, 1e-3])
@@ -133,9 +133,9 @@ def test_a_run_with_tiny_rewards_says_so(reward: float, tmp_path: Path) -> None:
 
     square(Tiny, length=10)
     config = short(game=SQUARE)
-    found = [str(finding) for finding in verdict(log(finished(config, tmp_path)), config)]
-    assert f"they are {abs(reward):.2g} on average" in next(text for text in found if "too small to be seen" in text)
-    assert not [text for text in found if "nan" in text]
+    result = [str(finding) for finding in verdict(log(finished(config, tmp_path)), config)]
+    assert f"they are {abs(reward):.2g} on average" in next(text for text in result if "too small to be seen" in text)
+    assert not [text for text in result if "nan" in text]
 
 
 CASES: list[tuple[dict[str, Any], str, str]] = [
@@ -224,10 +224,10 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("changes", "sign", "figures"), CASES, ids=[sign for _, sign, _ in CASES])
 def test_each_fault_is_found_alone(changes: dict[str, Any], sign: str, figures: str) -> None:
-    found = only(made_up(**changes))
-    assert found.sign == sign
-    assert figures in found.text
-    assert found.text.endswith(".")
+    result = only(made_up(**changes))
+    assert result.sign == sign
+    assert figures in result.text
+    assert result.text.endswith(".")
 
 
 def test_no_reward_at_all() -> None:
@@ -236,9 +236,9 @@ def test_no_reward_at_all() -> None:
     for entry in entries:
         if entry["kind"] == "episode":
             entry["episode/return"] = 0.0
-    found = only(entries)
-    assert found.sign == "the replay holds no reward yet"
-    assert found.text.startswith("of 1,000 steps none was rewarded. Explore longer")
+    result = only(entries)
+    assert result.sign == "the replay holds no reward yet"
+    assert result.text.startswith("of 1,000 steps none was rewarded. Explore longer")
 
 
 def test_causes_come_before_what_they_cause() -> None:
@@ -285,9 +285,9 @@ class Unrewarded(Square):
 def test_a_run_that_fails_on_purpose_says_why(tmp_path: Path) -> None:
     square(Unrewarded, length=6)
     config = short(game=SQUARE)
-    found = verdict(log(finished(config, tmp_path)), config)
-    assert found[0].sign == "the replay holds no reward yet"
-    assert found[0].text.startswith("of 60 steps none was rewarded.")
+    result = verdict(log(finished(config, tmp_path)), config)
+    assert result[0].sign == "the replay holds no reward yet"
+    assert result[0].text.startswith("of 60 steps none was rewarded.")
 
 
 def test_a_run_logs_all_measures(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_sampled_or_greedy_and_seeded() -> None:
     square(length=6)
     for sampled in (True, False):
         _, agent = played(settings(f"evaluation.sampled={sampled}"))
-        assert {asked for _, asked in agent.asked} == {sampled}
+        assert {drawn for _, drawn in agent.asked} == {sampled}
     one, again, other = (played(settings(), seed=seed)[0] for seed in (1, 1, 2))
     assert one == again and one["episodes"] != other["episodes"]
 
@@ -280,8 +280,8 @@ def test_a_checkpoint_is_evaluated_from_the_command_line(run: Path, capsys: pyte
     report = json.loads((run / "evaluations" / name).read_text())
     assert report["step"] == 50 and len(report["episodes"]) == 3 and "videos" not in report
     assert report["protocol"]["sampled"] is False and report["protocol"]["seed"] == 4
-    said, path = capsys.readouterr().out.splitlines()
-    assert said.startswith("step 50: mean return") and path.endswith(name)
+    message, path = capsys.readouterr().out.splitlines()
+    assert message.startswith("step 50: mean return") and path.endswith(name)
     assert json.loads((run / "evaluation.json").read_text())["step"] == 64  # the run's score is not touched
 
 
@@ -312,8 +312,8 @@ def test_mistakes_are_refused_in_one_sentence(
 ) -> None:
     before = sorted(run.rglob("*"))
     assert cli.main(["evaluate", str(run), *arguments]) == 2
-    said = capsys.readouterr()
-    assert hint in said.err and len(said.err.splitlines()) == 1 and not said.out
+    message = capsys.readouterr()
+    assert hint in message.err and len(message.err.splitlines()) == 1 and not message.out
     assert sorted(run.rglob("*")) == before
 
 

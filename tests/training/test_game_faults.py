@@ -74,8 +74,8 @@ def test_a_fault_before_the_first_step_needs_no_eleven_tries(faults: dict[str, A
     cause = "its reward was nan" if "nan" in faults else f"no answer to the {next(iter(faults))[:-1]}"
     with pytest.raises(GlamkitError, match=f"Square-v0 crashed 2 times before its first step: {cause}"):
         list(Trainer(short(game=SQUARE), tmp_path))
-    told = status.read(tmp_path / "status.json")
-    assert told.state == "failed" and cause in told.reason
+    reported = status.read(tmp_path / "status.json")
+    assert reported.state == "failed" and cause in reported.reason
 
 
 def test_a_game_of_another_interface_is_named_in_status_json(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_a_game_of_another_interface_is_named_in_status_json(tmp_path: Path) -> 
     square(NoReward)
     with pytest.raises(GlamkitError, match="returned the reward 'None', which is not one number"):
         list(Trainer(short(game=SQUARE), tmp_path))
-    told = status.read(tmp_path / "status.json")
-    assert told.state == "failed" and "returned the reward 'None'" in told.reason
+    reported = status.read(tmp_path / "status.json")
+    assert reported.state == "failed" and "returned the reward 'None'" in reported.reason
 
 
 def test_the_last_cause_is_in_the_sentence(tmp_path: Path) -> None:

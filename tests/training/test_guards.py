@@ -139,8 +139,8 @@ def test_a_game_that_cannot_be_started_again(tmp_path: Path, monkeypatch: pytest
         ("world_model.width=10000000000000000", "the sizes in world_model and actor_critic cannot be built"),
     ],
 )
-def test_what_cannot_fit_is_refused_at_once(overrides: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(GlamkitError, match=said):
+def test_what_cannot_fit_is_refused_at_once(overrides: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(GlamkitError, match=message):
         Trainer(short(overrides, **CATCH), tmp_path / "run")
     assert not list(tmp_path.glob("run/*"))
 
@@ -177,7 +177,7 @@ def test_out_of_memory_says_what_to_lower(phase: str, advice: str, error: Except
     if phase == "train_world_model":
         trainer.phases.world_model_loss = fail  # type: ignore[method-assign, assignment]
     elif phase == "imagine":
-        trainer.phases.dream = fail  # type: ignore[method-assign]
+        trainer.phases.imagine = fail  # type: ignore[method-assign]
     else:
         trainer.agent.actor_critic.loss = fail  # type: ignore[method-assign]
     with pytest.raises(GlamkitError, match=rf"the memory of cpu \(.* GiB\) ran out; .*{advice}"):

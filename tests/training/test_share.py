@@ -309,8 +309,8 @@ class Hub(BaseHTTPRequestHandler):
         here = f"http://{self.headers['Host']}/ann/catch"
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path.endswith("/preupload/main"):
-            asked = json.loads(body)["files"]
-            listed = [{"path": part["path"], "uploadMode": "regular", "shouldIgnore": False} for part in asked]
+            files = json.loads(body)["files"]
+            listed = [{"path": part["path"], "uploadMode": "regular", "shouldIgnore": False} for part in files]
             self.answer(json.dumps({"files": listed}).encode())
         elif self.path.endswith("/commit/main"):
             for line in map(json.loads, body.splitlines()):

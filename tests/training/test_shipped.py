@@ -42,8 +42,8 @@ NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in 
 def test_each_scores_what_its_file_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = open_run(name).run
-    said = json.loads(run.evaluation_file.read_text())
-    returns = np.array([episode["return"] for episode in said["episodes"]])
+    message = json.loads(run.evaluation_file.read_text())
+    returns = np.array([episode["return"] for episode in message["episodes"]])
     games = GAMES.get(name, len(returns))
     report, _ = evaluation.evaluate_run(name, changes={"evaluation.episodes": games}, seed=1, film=False)
     again = np.array([episode["return"] for episode in report["episodes"]])
@@ -52,4 +52,4 @@ def test_each_scores_what_its_file_says(name: str, tmp_path: Path, monkeypatch: 
     squares = sum(((part - part.mean()) ** 2).sum() for part in (returns, again))
     error = np.sqrt(squares / (len(returns) + games - 2) * (1 / len(returns) + 1 / games))
     assert abs(again.mean() - returns.mean()) <= 2 * error
-    assert said["mean_return"] == pytest.approx(returns.mean())
+    assert message["mean_return"] == pytest.approx(returns.mean())

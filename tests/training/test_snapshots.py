@@ -41,11 +41,11 @@ def test_snapshots_lie_closer_at_first(name: str) -> None:
 
 
 def test_a_run_leaves_what_its_agent_was(trained: Trainer, tmp_path: Path) -> None:
-    found = states(trained)
-    assert list(found) == KEPT == snapshots.steps_of(trained.config.trainer)
+    result = states(trained)
+    assert list(result) == KEPT == snapshots.steps_of(trained.config.trainer)
     own = after_steps(short(), tmp_path, 54).agent.state_dict()
-    assert same(found[54], {"step": 54, "agent": {name: snapshots.rounded(value) for name, value in own.items()}})
-    for name, value in found[54]["agent"].items():  # type: ignore[index]
+    assert same(result[54], {"step": 54, "agent": {name: snapshots.rounded(value) for name, value in own.items()}})
+    for name, value in result[54]["agent"].items():  # type: ignore[index]
         assert value.dtype == (torch.bfloat16 if own[name].dim() > 1 else own[name].dtype)
         assert torch.allclose(value.float(), own[name].float(), rtol=2**-8, atol=0)
 

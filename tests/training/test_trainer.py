@@ -315,10 +315,10 @@ def test_a_run_on_the_gpu(precision: str, tmp_path: Path) -> None:
 def test_until_dreams_begin_only_the_model_learns_and_actions_are_random(tmp_path: Path) -> None:
     trainer = Trainer(short("imagination.begin=60"), tmp_path / "run")
     before = {name: value.clone() for name, value in trainer.agent.state_dict().items()}
-    asked: list[int] = []
+    calls: list[int] = []
     player = trainer.phases.player
     act = player.act
-    player.act = lambda *given, **named: asked.append(trainer.step) or act(*given, **named)
+    player.act = lambda *given, **named: calls.append(trainer.step) or act(*given, **named)
     changed: dict[int, set[str]] = {}
     for event in trainer:
         if event.kind == "step":
@@ -326,4 +326,4 @@ def test_until_dreams_begin_only_the_model_learns_and_actions_are_random(tmp_pat
             changed[event.step] = {name.split(".")[0] for name in now if not torch.equal(now[name], before[name])}
     assert changed[60] == {"world_model"}
     assert changed[61] == {"world_model", "actor_critic"}
-    assert asked == [60, 61, 62, 63]
+    assert calls == [60, 61, 62, 63]

@@ -63,7 +63,7 @@ def test_dreams_in_low_precision_follow_the_weights(tmp_path: Path) -> None:
     for _ in range(2):
         trainer.train_world_model(trainer.replay.sample())
         seed_everything(1)
-        dreamt = trainer.phases.dream(Context(*context), 3)
+        dreamt = trainer.phases.imagine(Context(*context), 3)
         seed_everything(1)
         with torch.no_grad(), trainer.machine.autocast():
             expected = trainer.agent.world_model.imagine(trainer.agent.actor_critic.act, context, 3)

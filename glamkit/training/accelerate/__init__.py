@@ -1,4 +1,4 @@
-"""What computes the models' formulas faster, put in from outside by one table of rules.
+"""Faster classes with the models' formulas, put in place of the plain ones by one table of rules.
 
 `rules` has the table and puts it in; the other modules are the faster classes, each a subclass of the plain one that it
 replaces. Weights are shared and keep their names; results are those of the plain models, up to rounding.

@@ -127,8 +127,8 @@ def test_the_clock_keeps_its_pace(playing: Player) -> None:
 
 def test_action_names_become_keys() -> None:
     atari = ["NOOP", "FIRE", "UP", "RIGHTFIRE", "DOWNLEFT", "UPRIGHTFIRE"]
-    found = {action: codes for codes, action in keys_of(atari).items() if not any("Digit" in code for code in codes)}
-    assert found == {
+    result = {action: codes for codes, action in keys_of(atari).items() if not any("Digit" in code for code in codes)}
+    assert result == {
         1: {"Space"},
         2: {"ArrowUp"},
         3: {"ArrowRight", "Space"},

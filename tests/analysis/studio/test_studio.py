@@ -92,9 +92,9 @@ def test_random_numbers_belong_to_the_node_and_its_noise_seed(
     one, two, other = dream.uniforms(0, 3), dream.uniforms(0, 3), dream.uniforms(1, 3)
     assert np.array_equal(one, two) and not np.array_equal(one, other)
     assert not np.array_equal(one[1:], dream.uniforms(0, 4)[:-1])  # streams of neighbours share no number
-    found = dream.futures(["LEFT"], draws=8, horizon=2)
-    latents = {dream.nodes[future.numbers[0]].latent.argmax().item() for future in found}
-    assert len({tuple(dream.nodes[f.numbers[0]].latent.tolist()) for f in found}) > 4 and latents
+    result = dream.futures(["LEFT"], draws=8, horizon=2)
+    latents = {dream.nodes[future.numbers[0]].latent.argmax().item() for future in result}
+    assert len({tuple(dream.nodes[f.numbers[0]].latent.tolist()) for f in result}) > 4 and latents
     shares = (
         np.bincount([dream.choose(dream.now._replace(noise_seed=noise)) for noise in range(3000)], minlength=3) / 3000
     )
@@ -114,17 +114,17 @@ def test_drawn_latents_follow_the_prior(run: LoadedRun) -> None:
 def test_futures_in_one_batch_are_the_futures_one_by_one(run: LoadedRun) -> None:
     dream = Dream(run, 40)
     dream.step(1)
-    found = dream.futures(draws=2, horizon=4)
-    assert [(f.first, f.noise_seed) for f in found] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
+    result = dream.futures(draws=2, horizon=4)
+    assert [(f.first, f.noise_seed) for f in result] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
     assert len(dream.journal) == 1 + 4  # one batch a step
-    for future in found:
+    for future in result:
         alone = Dream(run, 40)
         alone.step(1)
         rewards = [alone.step(dream.nodes[number].action).reward for number in future.numbers]
         np.testing.assert_allclose([dream.nodes[n].reward for n in future.numbers], rewards, atol=1e-5)
         assert future.gain == pytest.approx(alone.now.total - alone.path(alone.here)[1].total, abs=1e-4)
     made = len(dream.nodes)
-    assert dream.futures(draws=2, horizon=4) == found and len(dream.nodes) == made
+    assert dream.futures(draws=2, horizon=4) == result and len(dream.nodes) == made
 
 
 def test_rewards_after_the_end_do_not_count(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,8 +50,8 @@ class Browser:
 
 
 def test_the_page_never_queues_frames() -> None:
-    asked: list[tuple[Any, ...]] = []
-    page = DreamPage(lambda *values, **named: asked.append((*values, named)))
+    calls: list[tuple[Any, ...]] = []
+    page = DreamPage(lambda *values, **named: calls.append((*values, named)))
     browser, picture = Browser(page), np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     for _ in range(5):
         page.push([picture], {"state": "x"})
@@ -65,7 +65,7 @@ def test_the_page_never_queues_frames() -> None:
     browser.says(t="ready")  # the page was closed and comes back: what stands is sent again, and the newest frame
     assert browser.numbers == [1, 2, 5, 5] and [m["t"] for m, _ in browser.got[-3:]] == ["starts", "starts", "f"]
     browser.says(t="k", down=["ArrowUp"]), browser.says(t="k", down=[])
-    assert asked == [("keys", ["ArrowUp"], {}), ("keys", [], {})]
+    assert calls == [("keys", ["ArrowUp"], {}), ("keys", [], {})]
     browser.says(t="ping")
     assert browser.got[-1] == ({"t": "pong"}, [])
     browser.says(t="nonsense"), browser.says(t="ack", n="many")
@@ -73,16 +73,16 @@ def test_the_page_never_queues_frames() -> None:
 
 
 def test_a_page_may_ask_for_what_its_controls_do_and_nothing_else() -> None:
-    asked: list[tuple[Any, ...]] = []
-    page = DreamPage(lambda *values, **named: asked.append((*values, named)))
+    calls: list[tuple[Any, ...]] = []
+    page = DreamPage(lambda *values, **named: calls.append((*values, named)))
     browser = Browser(page)
     for command in ("close", "open", "__init__", "take", "_work"):
         browser.says(t="do", command=command, values=["x"], named={})
-    assert asked == []
+    assert calls == []
     for command in ASKED.split():
         assert callable(getattr(Player, command))
         browser.says(t="do", command=command, values=[1], named={})
-    assert asked == [(command, 1, {}) for command in ASKED.split()]
+    assert calls == [(command, 1, {}) for command in ASKED.split()]
 
 
 def test_every_control_asks_the_player(run: LoadedRun) -> None:
