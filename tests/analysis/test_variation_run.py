@@ -118,7 +118,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("mistake", "said"), MISTAKES)
+@pytest.mark.parametrize(("mistake", "message"), MISTAKES)
 def test_a_stretch_that_is_not_there_gets_a_sentence(
     opened: LoadedRun, lens: Lens, mistake: dict, message: str
 ) -> None:

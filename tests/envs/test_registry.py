@@ -74,7 +74,7 @@ def test_a_module_can_register_the_game(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("import gymnasium\nx = = 1\n", r"SyntaxError: invalid syntax, line 2 of .*broken_game\.py"),
         ("raise RuntimeError('no licence')\n", "RuntimeError: no licence"),

@@ -51,7 +51,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("mistake", "said"), MISTAKES, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("mistake", "message"), MISTAKES, ids=lambda value: str(value)[:20])
 def test_a_mistake_gets_a_sentence(run: Path, mistake: dict[str, object], message: str, tmp_path: Path) -> None:
     parameters, setup, *_ = cells()
     namespace: dict[str, object] = {}

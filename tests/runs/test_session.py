@@ -236,7 +236,7 @@ def test_without_locks_the_newest_trainer_still_wins(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[]", "is not the status of a glamkit run"),
         ('{"format": 2}', "was written by a newer glamkit; update glamkit to read it"),

@@ -55,7 +55,7 @@ def test_a_first_call_that_fails_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "error", "said"),
+    ("cause", "error", "message"),
     [
         ("CUDA out of memory. Tried to allocate", RuntimeError, "CUDA out of memory"),
         ("not permitted\nmore", GlamkitError, r"recorded \(not permitted\); go on with runtime.record=false"),

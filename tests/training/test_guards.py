@@ -130,7 +130,7 @@ def test_a_game_that_cannot_be_started_again(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         ("replay.capacity=1000000000000", r"^replay\.capacity = 1,000,000,000,000 needs at least 2,8.* GiB of memory"),
         ("replay.batch_size=100000000", r"^replay\.batch_size = 100,000,000 needs at least .*; use at most [1-9]"),
