@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import html
 import importlib.util
@@ -14,12 +13,15 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glamkit.config import parameters
 from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log, status
 from glamkit.runs.folder import Run, resolve
+
+if TYPE_CHECKING:
+    from glamkit.plotting import Picture  # matplotlib takes half a second that `glamkit lab` need not wait for
 
 
 def shell() -> Any:
@@ -234,18 +236,16 @@ def _put(places: dict[str, Any], name: str, shown: Any) -> None:
 
 
 class Folded:
-    """A PNG that a notebook shows on a click, below its summary."""
+    """A figure that a notebook shows on a click, below its summary."""
 
-    def __init__(self, summary: str, png: bytes) -> None:
-        self.summary, self.png = summary, png
+    def __init__(self, summary: str, picture: Picture) -> None:
+        self.summary, self.picture = summary, picture
 
     def __repr__(self) -> str:
         return f"(a picture: {self.summary})"
 
     def _repr_html_(self) -> str:
-        data = base64.b64encode(self.png).decode()
-        image = f'<img alt="{html.escape(self.summary)}" src="data:image/png;base64,{data}">'
-        return f"<details><summary>{html.escape(self.summary)}</summary>{image}</details>"
+        return f"<details><summary>{html.escape(self.summary)}</summary>{self.picture.html()}</details>"
 
 
 class Table:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from figures import faults
 from PIL import Image
 
 from glamkit import plotting
 from glamkit.analysis import rollout_plots
 from glamkit.analysis.rollouts import RolloutComparison
 from glamkit.config import preset
+from glamkit.plotting.picture import DARKEST, STYLE, darkened
 from glamkit.runs.folder import Run
 
 LINES: list[dict[str, Any]] = [
@@ -50,7 +55,9 @@ def test_learning_curve(run: Run) -> None:
     assert points(axes) == [(60, -21), (120, -19)] and points(axes, 1) == [(60, -21), (120, -20)]
     episodes = [{"return": -3.0, "length": 40, "cut": True}, {"return": 1.0, "length": 9, "cut": False}]
     run.evaluation_file.write_text(json.dumps({"step": 150, "mean_return": -1.0, "episodes": episodes}))
-    (axes,) = plotting.learning_curve(run).axes
+    picture = plotting.learning_curve(run)
+    (axes,) = picture.axes
+    assert faults(picture) == []
     assert points(axes, 2) == [(150, 1)] and points(axes, 3) == [(150, 1)]  # the game that was cut is not drawn
     mean, cut = [text.get_text() for text in axes.get_legend().get_texts()[-2:]]
     assert "mean 1.0 of 1 whole game" in mean
@@ -61,13 +68,19 @@ def test_learning_curve(run: Run) -> None:
     assert [line for line in axes.lines if len(line.get_xdata()) and line.get_xdata()[0] == 150] == []
     assert axes.get_legend().get_texts()[-1].get_text().endswith("2 games cut after 40 steps at -3, 1: not drawn")
     run.log_file.write_text("")
-    assert "no episode of training has ended yet" in [
-        text.get_text() for text in plotting.learning_curve(run).axes[0].texts
-    ]
+    picture = plotting.learning_curve(run)  # there is nothing to draw: no empty axes, but words
+    (text,) = picture.axes[0].texts
+    assert faults(picture) == [] and not picture.axes[0].axison
+    assert " ".join(text.get_text().split()) == (
+        "No score to draw: no episode of training has ended yet. "
+        "Evaluation: 2 games cut after 40 steps at -3, 1: not drawn"
+    )
 
 
 def test_losses_and_live_curves(run: Run) -> None:
-    panels = {axes.get_title(loc="left"): axes for axes in plotting.losses(run).axes}
+    picture = plotting.losses(run)
+    assert faults(picture) == []
+    panels = {" ".join(axes.get_title(loc="left").split()): axes for axes in picture.axes if axes.get_title(loc="left")}
     assert len(panels) == 9
     sharp = panels["Reconstruction: falls as pictures sharpen"]
     assert points(sharp) == [(50, 900), (150, 100)] and sharp.get_yscale() == "log"  # what was not finite is left out
@@ -77,8 +90,13 @@ def test_losses_and_live_curves(run: Run) -> None:
     live = plotting.live(LINES, 200)
     assert points(live.axes[0]) == [(60, -21), (120, -19)] and live.axes[0].get_xlim() == (0, 200)
     assert image(live).std() > 0
-    assert [axes.get_title(loc="left") for axes in live.axes] == ["Episode return", sharp.get_title(loc="left")]
+    titles = [" ".join(axes.get_title(loc="left").split()) for axes in live.axes]
+    assert titles == ["Episode return, and the mean of 10", "Reconstruction: falls as pictures sharpen"]
     assert len(plotting.live(LINES[:1], 200).axes) == 1 and image(plotting.live([], 200)).std() > 0  # nothing empty
+    imagined = {"step": 150, "kind": "log", "imagination/reward": 0.1}
+    pictures = [plotting.live(entries, 200) for entries in ([], LINES[:1], LINES, [*LINES, imagined])]
+    assert [faults(picture) for picture in pictures] == [[]] * 4
+    assert [len(picture.axes) for picture in pictures] == [1, 1, 2, 3]
 
 
 def test_a_logarithmic_axis_has_powers_of_ten() -> None:
@@ -124,15 +142,76 @@ def test_dream_says_both_rewards() -> None:
     picture = rollout_plots.dream_beside_truth(dream)
     captions = [label.get_text() for axes in picture.axes for label in axes.get_xticklabels()]
     assert captions[0] == "+1\n+1\n-0.25" and captions[-1] == "+20\n+1\n-0.25" and len(captions) == 20
-    assert image(picture).std() > 0
+    assert faults(picture) == [] and image(picture).std() > 0
 
 
 def test_strip_is_readable_with_one_column_or_eight() -> None:
     column = {"ahead": 5, "real": frames(), "reconstructed": frames(), "imagined": frames()}
     for count in (1, 8):
-        picture = plotting.strip([{"step": 1000 * i, **column} for i in range(1, count + 1)])
-        assert [label.get_text() for label in picture.axes[0].get_xticklabels()][-1] == f"step {count},000"
-        assert image(picture).std() > 0
+        picture = plotting.strip([{"step": 100_000 * i, **column} for i in range(1, count + 1)])
+        assert [label.get_text() for label in picture.axes[0].get_xticklabels()][-1] == f"{count}00,000"
+        assert faults(picture) == [] and image(picture).std() > 0
+
+
+# Dark pages -----------------------------------------------------------------------------------------------------------
+
+
+def on_dark(colour: str) -> np.ndarray:
+    pixel = np.array([[[int(colour[place : place + 2], 16) for place in (1, 3, 5)]]], np.uint8)
+    return darkened(pixel)[0, 0]
+
+
+def luminance(rgb: Any) -> float:
+    shares = np.asarray(rgb, float) / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: Any, other: Any) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("colour", [plotting.INK, plotting.GREY, STYLE["xtick.color"], plotting.BLACK])
+def test_text_has_contrast_on_light_and_on_dark(colour: str) -> None:
+    light = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+    assert contrast(light, [255] * 3) >= 4.5 and contrast(on_dark(colour), [DARKEST] * 3) >= 4.5
+
+
+def test_dark_exchanges_light_and_dark_and_keeps_hues() -> None:
+    assert on_dark("#ffffff").tolist() == [DARKEST] * 3 and on_dark("#000000").tolist() == [255] * 3
+    for colour in (plotting.BLUE, plotting.ORANGE, plotting.GREEN, plotting.RED, plotting.PURPLE, plotting.SKY):
+        light = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+        dark = on_dark(colour).tolist()
+        assert np.argsort(dark).tolist() == np.argsort(light).tolist() and contrast(dark, [DARKEST] * 3) >= 3
+    pixels = np.full((4, 6, 3), 255, np.uint8)
+    kept = darkened(pixels, [(1, 0, 3, 2)])  # left, bottom, right, top: from the bottom
+    assert (kept[2:, 1:3] == 255).all() and (kept == 255).all(-1).sum() == 4
+
+
+def test_a_figure_is_dark_on_a_dark_page_and_its_frames_are_as_they_were() -> None:
+    picture = plotting.strip(
+        [{"step": 1, "ahead": 5, "real": frames(), "reconstructed": frames(), "imagined": frames()}]
+    )
+    page = picture.html()
+    light, dark = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(part))).convert("RGB"))
+        for part in (
+            re.findall('src="data:image/png;base64,([^"]+)"', page) + re.findall('url."data:[^,]+,([^"]+)"', page)
+        )
+    )
+    assert light.shape == dark.shape and (light[0, 0] == 255).all() and (dark[0, 0] == DARKEST).all()
+    assert np.array_equal(light, image(picture))  # files have a white background
+    box = picture.axes[0].images[0].get_window_extent()
+    across = slice(math.ceil(box.x0), math.floor(box.x1))
+    down = slice(len(light) - math.floor(box.y1), len(light) - math.ceil(box.y0))
+    assert np.array_equal(light[down, across], dark[down, across]) and light[down, across].std() > 0
+    assert 'alt="One moment of play as the model learns imagined: 5 steps after the last real frame"' in page
+    assert f".{re.search('img class=.(glamkit-[0-9a-f]{8}). ', page)[1]} {{" in page  # type: ignore[index]
+    picture.alt = "a < b"
+    data, about = picture._repr_mimebundle_()
+    assert 'alt="a &lt; b"' in data["text/html"] and about == {"image/png": {"alt": "a < b"}}
+    assert base64.b64decode(data["image/png"]) == picture.png()
 
 
 def test_figures_leave_no_trace() -> None:

@@ -12,7 +12,24 @@ from matplotlib.ticker import MaxNLocator
 
 from glamkit.config import Checked, EnvConfig, TrainerConfig, setting
 from glamkit.envs.registry import Outcome
-from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, RED, STEPS, Picture, count, figure, film, style
+from glamkit.plotting import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    RED,
+    SMALL,
+    STEPS,
+    WIDE,
+    Picture,
+    count,
+    figure,
+    film,
+    heading,
+    panel_title,
+    style,
+)
 from glamkit.types import Batch
 
 FLASH = 0.25  # of the pixels changing at once is the whole screen flashing, not things that flicker
@@ -30,11 +47,11 @@ class RandomTour(Checked):
 @style
 def view(screen: np.ndarray, frame: np.ndarray) -> Picture:
     """The game's own picture (H, W, 3) beside the agent's square frame, both uint8."""
-    picture, ((left, right),) = figure(9, 4.4, 1, 2)
+    picture, ((left, right),) = figure(WIDE, 4, 1, 2)
     for axes, image, name in ((left, screen, "The game draws"), (right, frame, "The agent gets")):
         height, width, channels = image.shape
         show(axes, image)
-        axes.set_title(f"{name} {width} x {height} pixels: {width * height * channels:,} numbers")
+        axes.set_title(f"{name} {width} x {height} pixels:\n{width * height * channels:,} numbers")
     return picture
 
 
@@ -52,14 +69,17 @@ def frame_skip(moments: Sequence[np.ndarray], frames: Sequence[np.ndarray]) -> P
     pick = int(np.argmax([share if share < FLASH else 0 for share in shares]))
     shown, number = moments[pick], len(moments[pick])
     images = [*shown, shown[-2:].max(axis=0), frames[pick]]
-    names = [f"frame {i}" + ("" if i > number - 2 else ": skipped") for i in range(1, number + 1)]
-    names += [f"brighter of {number - 1} and {number}" if number > 1 else "the same", "the agent's frame"]
-    picture, (grid,) = figure(2 * len(images), 2.9, 1, len(images))
-    for axes, image, name in zip(grid, images, names, strict=True):
+    names = [f"frame {i}" + ("" if i > number - 2 else "\nskipped") for i in range(1, number + 1)]
+    names += [f"brighter of\n{number - 1} and {number}" if number > 1 else "the same", "the agent's\nframe"]
+    rows = -(-len(images) // 3)
+    picture, grid = figure(WIDE, 0.4 + 2.4 * rows, rows, 3)
+    for axes in grid.flat[len(images) :]:
+        axes.remove()
+    for axes, image, name in zip(grid.flat, images, names, strict=False):
         show(axes, cut(image, changes[pick]))
         axes.set(title=name, anchor="N")
     what = "of the last two frames the agent gets the brighter" if number > 1 else "one picture of the game"
-    picture.suptitle(f"Agent step {pick + 1} in detail: {what}{', pixel by pixel' if number > 1 else ''}", fontsize=10)
+    heading(picture, f"Agent step {pick + 1} in detail: {what}{', pixel by pixel' if number > 1 else ''}")
     return picture
 
 
@@ -86,7 +106,7 @@ def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
     steps, rewards = np.arange(len(outcomes)), np.array([outcome.reward for outcome in outcomes])
     over = [step for step, outcome in enumerate(outcomes) if outcome.ended]
     lost = [step for step, outcome in enumerate(outcomes) if outcome.terminated and not outcome.ended]
-    picture, ((upper,), (lower,)) = figure(11, 4.2, 2, 1, sharex=True, height_ratios=(2, 1))
+    picture, ((upper,), (lower,)) = figure(WIDE, 4.6, 2, 1, sharex=True, height_ratios=(2, 1))
     upper.axhline(0, color=GREY, lw=0.8)
     upper.vlines(steps[rewards != 0], 0, rewards[rewards != 0], color=BLUE, lw=1.2, zorder=3)
     upper.plot(steps[rewards != 0], rewards[rewards != 0], "o", ms=4, color=BLUE, label="reward", zorder=3)
@@ -105,11 +125,9 @@ def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
         note, box = "this game counts no lives", {"facecolor": "white", "edgecolor": "none"}
         lower.text(0.5, 0.5, note, transform=lower.transAxes, ha="center", va="center", color=GREY, bbox=box)
     stored = count(sum(outcome.terminated for outcome in outcomes), "stored termination")
-    upper.set_title(
-        f"{count(len(outcomes), 'step')} of a random player: {count(int(np.count_nonzero(rewards)), 'reward')}, "
-        f"{stored}, {count(len(over), 'game')} ended"
-    )
-    picture.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    counts = f"{count(int(np.count_nonzero(rewards)), 'reward')}, {stored}, {count(len(over), 'game')} ended"
+    panel_title(upper, f"{count(len(outcomes), 'step')} of a random player: {counts}")
+    picture.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=1)
     return picture
 
 
@@ -130,14 +148,15 @@ def window(batch: Batch, action_names: Sequence[str], first: int = 0) -> Picture
         "its reward": [f"{reward:g}" for reward in batch.rewards[0].tolist()],
         "its termination": terminations,
     }
-    picture, ((axes,),) = figure(1.15 * len(frames) + 1, 2.3)
-    film(axes, {"frame seen": frames}, [f"step {first + index}" for index in range(len(frames))])
+    picture, ((axes,),) = figure(WIDE, 2.1)
+    film(axes, {"frame seen": frames}, [f"{first + index}" for index in range(len(frames))])
+    where: dict[str, Any] = {"textcoords": "offset points", "va": "top", "annotation_clip": False, "fontsize": SMALL}
+    axes.annotate("step", (0, 0), (-8, -6), "axes fraction", ha="right", **where)
     for line, (name, cells) in enumerate(rows.items(), 1):
-        where: dict[str, Any] = {"textcoords": "offset points", "va": "top", "annotation_clip": False}
         height = -6 - 14 * line
-        axes.annotate(name, (0, 0), (-8, height), "axes fraction", ha="right", color="#333333", **where)
+        axes.annotate(name, (0, 0), (-8, height), "axes fraction", ha="right", **where)
         for place, cell in zip(axes.get_xticks(), cells, strict=True):
-            color = RED if cell == "YES" else "#333333"
+            color = RED if cell == "YES" else INK
             axes.annotate(cell, (place, 0), (0, height), ("data", "axes fraction"), ha="center", color=color, **where)
     axes.set_title("What the replay stores: each column is one step")
     return picture

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from glamkit.analysis.rollouts import RolloutComparison
-from glamkit.plotting import Picture, figure, film, style
+from glamkit.plotting import SMALL, WIDE, Picture, figure, film, style
 
 
 @style
-def dream_beside_truth(dream: RolloutComparison, per_row: int = 10) -> Picture:
-    """Real frames, what the autoencoder keeps of them, and the dream of the same steps, rewards below."""
+def dream_beside_truth(dream: RolloutComparison, per_row: int = 5) -> Picture:
+    """Real frames, what the autoencoder keeps of them, and the imagined ones of the same steps, rewards below."""
     starts = range(0, len(dream.real), per_row)
-    picture, grid = figure(12, 4.2 * len(starts), len(starts))
+    picture, grid = figure(WIDE, 0.4 + 4.2 * len(starts), len(starts))
     for (axes,), start in zip(grid, starts, strict=True):
         part = slice(start, start + per_row)
         rows = {"real": dream.real[part], "reconstructed": dream.reconstructed[part], "imagined": dream.imagined[part]}
@@ -21,8 +21,10 @@ def dream_beside_truth(dream: RolloutComparison, per_row: int = 10) -> Picture:
             "textcoords": "offset points",
             "ha": "right",
             "va": "top",
+            "fontsize": SMALL,
             "linespacing": 1.3,
         }
         axes.annotate("steps ahead\nreal reward\nimagined reward", (0, 0), (-4, -4), **names)
-    grid[0, 0].set_title("Imagined beside real: the dream knows the frames before these and the actions, nothing else")
+    title = "Imagined beside real\nthe model sees the frames before these, and the actions"
+    grid[0, 0].set_title(title)
     return picture

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, Picture, figure, style
+from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, WIDE, Picture, figure, legend_below, style
 
 COLORS = {
     "world model": BLUE,
@@ -35,9 +35,9 @@ def where_time_goes(report: Mapping[str, Any]) -> Picture:
         report: the result of `benchmark.measure`.
     """
     phases = report["phases"]
-    picture, ((left, right),) = figure(11, 3.6, 1, 2, width_ratios=(1.5, 1))
-    draw_parts(left, phases)
-    draw_ratios(right, phases)
+    picture, ((upper,), (lower,)) = figure(WIDE, 6.4, 2, 1)
+    draw_parts(upper, phases)
+    draw_ratios(lower, phases)
     return picture
 
 
@@ -53,20 +53,20 @@ def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
         start = 0.0
         for name, seconds in result.items():
             width = scale * seconds
-            axes.barh(row, width, 0.62, start, color=COLORS[name], edgecolor="white")
+            axes.barh(row, width, 0.62, start, color=COLORS[name], alpha=0.5, edgecolor="white")
             if width > 0.07 * longest:
-                axes.text(start + width / 2, row, amount(width), ha="center", va="center", color="white")
+                axes.text(start + width / 2, row, amount(width), ha="center", va="center", color=BLACK)
             start += width
-        axes.text(start + 0.01 * longest, row, f"{amount(start)} {unit}", va="center", color="#333333")
+        axes.text(start + 0.01 * longest, row, f"{amount(start)} {unit}", va="center")
     for name in dict.fromkeys(name for result in sides.values() for name in result):
-        axes.barh(0, 0, color=COLORS[name], label=name)
+        axes.barh(0, 0, color=COLORS[name], alpha=0.5, label=name)
     axes.set_yticks(range(len(sides)), list(sides))
-    axes.set(xlabel=f"{units}, added up from the phases (medians)", xlim=(0, 1.12 * longest))
+    axes.set(xlabel=f"{units}, added up from the phases (medians)", xlim=(0, 1.2 * longest))
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_axisbelow(True)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=5)
-    axes.set_title("Where the time of one training step goes: shorter is faster")
+    legend_below(axes, 4)
+    axes.set_title("Where does the time of one training step go? Shorter is faster")
 
 
 def parts(phases: Mapping[str, Any], key: str) -> dict[str, float]:
@@ -96,14 +96,14 @@ def draw_ratios(axes: Axes, phases: Mapping[str, Any]) -> None:
         axes.barh(place, row["ratio"], 0.62, color=PURPLE if name == "step_opt_in" else BLUE, alpha=0.35)
         axes.plot(row["ratios"], [place] * len(row["ratios"]), "o", ms=3.5, color=BLUE)
         text = f"{row['ratio']:.1f} x"
-        axes.text(max(row["ratios"]) + 0.02 * most, place, text, va="center", color="#333333")
+        axes.text(max(row["ratios"]) + 0.02 * most, place, text, va="center")
     axes.axvline(1, color=GREY, ls="--", lw=1)
     axes.set_yticks(range(len(names)), [NAMES[name] for name in names])
     axes.set(xlabel="reference time / glamkit time; a dot for each round", xlim=(0, 1.15 * most))
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_axisbelow(True)
-    axes.set_title("How many times faster; dashed: as fast")
+    axes.set_title("How many times faster is glamkit? Dashed: as fast")
 
 
 def amount(number: float) -> str:

@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentF
 
 from glamkit import plotting
 from glamkit.errors import GlamkitError
-from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Picture, figure
+from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, SMALL, WIDE, Picture, figure
 from glamkit.report import aggregates
 from glamkit.report.report import Report
 from glamkit.report.results import Result
@@ -27,8 +27,8 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 LINES = ("-", "--", ":")
 MARKERS = "osD^vPX"
 LOW, HIGH = 0.01, 10.0  # thresholds at which profiles are drawn
-WIDE, NARROW = 11.0, 4.2  # inches: a page, a phone
-PANELS = 4  # of curves, side by side
+NARROW = 4.2  # inches: a phone
+PANELS = 3  # of curves, side by side
 Groups = Mapping[str, Sequence[Result]]
 
 
@@ -68,10 +68,10 @@ def aggregate_figure(report: Report, narrow: bool = False) -> Picture:
             if value is not None:
                 axes.plot(value, place, marker, ms=6 if report.is_new(entry) else 5, color=colour)
         gap = key == "optimality_gap"
-        axes.set_title(f"{title(key)}: {'less' if gap else 'more'} is better", fontsize=9)
+        axes.set_title(f"{title(key)}:\n{'less' if gap else 'more'} is better", fontsize=SMALL)
         axes.set_xlim(left=0)
-        axes.set_xlabel("0 = human or better, always" if gap else "1 = human")
-        axes.set_yticks(range(len(entries)), [entry.name for entry in entries], fontsize=7 if narrow else 9)
+        axes.set_xlabel("0 = human\nor better" if gap else "1 = human")
+        axes.set_yticks(range(len(entries)), [entry.name for entry in entries], fontsize=7 if narrow else SMALL)
     grid.flat[0].set_ylim(len(entries) - 0.5, -0.5)
     games = plotting.count(len(report.games), "game")
     bars = "Bars: 95 % stratified bootstrap intervals. Without a bar, single runs are not known"
@@ -104,7 +104,7 @@ def profile_figure(report: Report, narrow: bool = False) -> Picture:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     plotting.heading(picture, "Performance profile: the higher a curve, the more runs reach that score. Bands: 95 %")
-    picture.legend(loc="outside lower center", ncols=2 if narrow else 4)
+    picture.legend(loc="outside lower center", ncols=2)
     shares = [f"{e.name} {aggregates.profile(e.sample, ones)[0]:.0%}" for e in report.shown if e.method.single]
     picture.alt = f"The share of runs above a score, falling from left to right. Above a human: {', '.join(shares)}."
     return picture
@@ -125,7 +125,7 @@ def improvement_figure(report: Report, narrow: bool = False) -> Picture | None:
         axes.plot(result.value, place, marker, ms=5, color=colour)
     axes.axvline(0.5, color=GREY, ls="--", lw=1)
     names = [f"{ours} over {theirs}" if several else theirs for ours, theirs, _ in pairs]
-    axes.set_yticks(range(len(pairs)), names, fontsize=7 if narrow else 9)
+    axes.set_yticks(range(len(pairs)), names, fontsize=7 if narrow else SMALL)
     axes.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(0, 1), xlabel="probability (above 0.5: better)")
     who = "each" if several else pairs[0][0]
     plotting.heading(picture, f"How likely does a run of {who} beat a run of these on a random game?")
@@ -151,15 +151,20 @@ def sensitivity_figure(report: Report, narrow: bool = False) -> Picture | None:
             axes.plot(list(left.values()), [place] * len(left), "|", ms=9, color=look[name].colour, alpha=0.7)
             axes.plot(value, place, look[name].marker, ms=6, color=look[name].colour)
             far = max(left.values(), key=lambda other: abs(other - (value or 0.0)))
-            side = {"ha": "left" if far >= (value or 0.0) else "right", "va": "top", "fontsize": 7, "color": GREY}
+            side = {
+                "ha": "left" if far >= (value or 0.0) else "right",
+                "va": "top",
+                "fontsize": 7 if narrow else SMALL,
+                "color": GREY,
+            }
             axes.annotate(who(left, far), (far, place), (0, -7), textcoords="offset points", **side)
             moves.append(
                 (abs(far - (value or 0.0)), f"the {NAMES[key]} of {name} to {far:.3f}, without {who(left, far)}")
             )
-        axes.margins(x=0.25)
+        axes.margins(x=0.6)  # names stand beside the strokes
         axes.set_title(title(key))
         axes.set_xlabel("1 = human")
-        axes.set_yticks(range(len(names)), names, fontsize=7 if narrow else 9)
+        axes.set_yticks(range(len(names)), names, fontsize=7 if narrow else SMALL)
     grid.flat[0].set_ylim(len(names) - 0.4, -0.5)
     strokes = "Strokes: the aggregate without one game; the game that moves it most is named"
     plotting.heading(picture, f"Does a single game decide? Markers: all games. {strokes}")
@@ -196,7 +201,7 @@ def game_figure(report: Report, narrow: bool = False) -> Picture:
     axes.set_yticks(range(len(report.games)), report.games)
     axes.set(ylim=(len(report.games) - 0.5, -0.5), xlabel="human-normalised score (linear up to 1)")
     plotting.heading(picture, "Game by game: filled are new runs (strokes: single seeds), hollow are published")
-    picture.legend(loc="outside lower center", ncols=2 if narrow else 4)
+    picture.legend(loc="outside lower center", ncols=2 if narrow else 3)
     counts = [f"{entry.name} {aggregates.superhuman(entry.sample)}" for entry in report.shown]
     picture.alt = f"Scores on {len(report.games)} games. At or above a human, in games: {', '.join(counts)}."
     return picture
@@ -230,7 +235,7 @@ def draw_panels(groups: Groups, narrow: bool = False) -> Picture | None:
         return None
     columns = min(1 if narrow else PANELS, len(panels))
     rows = -(-len(panels) // columns)
-    wide = NARROW if narrow else max(6, 2.9 * columns)
+    wide = NARROW if narrow else WIDE
     names = {name: textwrap.fill(name, int(12 * wide)) for name in groups}
     legend = 0.17 * sum(name.count("\n") + 1 for name in names.values())
     picture, grid = figure(wide, 0.9 + 2.3 * rows + legend, rows, columns)
@@ -287,7 +292,7 @@ def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> 
         axes.fill_between(places, *band(matches), color=colour, alpha=0.15, lw=0)
         axes.set_ylim(limits)
     elif not known.any():
-        axes.text(0.03, 0.9, "no episode ended in training", transform=axes.transAxes, color=GREY, fontsize=8)
+        axes.text(0.03, 0.9, "no episode ended in training", transform=axes.transAxes, color=GREY, fontsize=SMALL)
     axes.set_xlim(0, max(axes.get_xlim()[1], 1.03 * steps))
 
 

@@ -166,13 +166,14 @@ def figure(
         title: of the figure.
         one_game: whether all rows are of one game: they share their scales and the return of random actions.
     """
-    picture, grid = plotting.figure(10, 1.1 + 2.5 * len(questions), len(questions), 2, width_ratios=(3, 2))
+    high = 1 + 3 * len(questions)
+    picture, grid = plotting.figure(plotting.WIDE, high, len(questions), 2, width_ratios=(3, 2))
     rows = [[outcome for outcomes in groups.values() for outcome in outcomes] for groups in questions.values()]
     everything = [outcome for row in rows for outcome in row]
     for (left, right), (question, groups), row in zip(grid, questions.items(), rows, strict=True):
         draw_curves(left, groups, env_steps)
         draw_scores(right, groups)
-        left.set_title(question)
+        left.set_title(plotting.lines(question, 3.6))
         right.set_title("Final score")
         if one_game:
             left.sharey(grid[0, 0])
@@ -181,25 +182,23 @@ def figure(
         if len(random):
             for line in (left.axhline, right.axvline):
                 line(random.mean(), color=GREY, ls=":", lw=1, label="random actions")
-        if left.get_legend_handles_labels()[0]:
-            left.legend(loc="best")
-    for axes in grid[:-1].flat:
-        axes.set_xlabel("")
+        plotting.legend_below(left, 2)
     text = "Left: mean over seeds, band from the lowest to the highest seed. Right: seeds, mean and 95 % interval"
-    picture.suptitle(f"{title}\n{text}", fontsize=10)
+    plotting.heading(picture, f"{title}\n{text}")
     return picture
 
 
 def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> None:
     """Draws the mean and the range over seeds of each variant's training returns."""
     grid = places(env_steps)
-    for colour, (name, outcomes) in zip(COLOURS, groups.items(), strict=False):
+    for place, (colour, (name, outcomes)) in enumerate(zip(COLOURS, groups.items(), strict=False), 1):
         result = curves(outcomes, grid)
         known = ~np.isnan(result).all(0) if len(result) else np.zeros(len(grid), bool)
         if known.any():
             band = result[:, known]
             axes.fill_between(grid[known], np.nanmin(band, 0), np.nanmax(band, 0), color=colour, alpha=0.15, lw=0)
-            axes.plot(grid[known], middle(band), color=colour, label=name)
+            wide = 1.4 + 0.8 * (len(groups) - place)  # the first is the broadest: equal curves all show
+            axes.plot(grid[known], middle(band), color=colour, lw=wide, label=name)
     axes.set_xlim(0, env_steps)
     plotting.label(axes, "return in training")
 
@@ -220,4 +219,4 @@ def draw_scores(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> N
             axes.plot(spread, [place, place], color=colour, lw=7, alpha=0.3, solid_capstyle="butt")
     axes.set_yticks(range(len(groups)), list(groups))
     axes.set_ylim(len(groups) - 0.5, -0.5)
-    axes.set_xlabel("mean return of the evaluation")
+    axes.set_xlabel("mean return of evaluation")

@@ -284,13 +284,20 @@ def collapsed(record: LogSummary) -> Iterator[Finding]:
 
 
 def clipped(record: LogSummary) -> Iterator[Finding]:
-    """Steps that are cut short."""
+    """Steps that are cut short: usual in the first updates of a run, and a fault where it does not end."""
     for name in ("world_model", "actor_critic"):
-        share, norm = record.mean(f"{name}/clipped"), record.mean(f"{name}/gradient_norm")
-        if share > 0.9:
-            clip = getattr(record.config, f"{name}_optimizer").clip
-            text = f"in {share:.0%} of updates; its norm is {norm:.3g} and {name}_optimizer.clip {clip:g}: raise it."
-            yield Finding(f"the gradient of {name} is clipped", text)
+        if not (share := record.mean(f"{name}/clipped")) > 0.9:
+            continue
+        norm, before = (record.mean(f"{name}/gradient_norm", lines) for lines in (record.late, record.before))
+        size = f"{norm:,.0f}" if norm >= 100 else f"{norm:.3g}"
+        limit = f"{name}_optimizer.clip = {getattr(record.config, f'{name}_optimizer').clip:g}"
+        cure = (
+            "It falls, as in the first updates of every run: train longer."
+            if norm < 0.99 * before
+            else "It does not fall: raise that clip or lower the learning_rate."
+        )
+        text = f"in {share:.0%} of updates. Its norm is {size} on average, above {limit}. {cure}"
+        yield Finding(f"the gradient of {name} is clipped", text)
 
 
 CHECKS: tuple[Callable[[LogSummary], Iterator[Finding]], ...] = (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from figures import faults
 from tiny_runs import finished, short
 
 from glamkit.analysis.fresh_play import FreshReplay, play
@@ -23,6 +24,7 @@ from glamkit.analysis.variation import (
     plots,
 )
 from glamkit.analysis.variation.events import GameEvent
+from glamkit.analysis.variation.lens import QUANTITIES
 from glamkit.analysis.variation.over_training import SnapshotView
 from glamkit.analysis.variation.step_slider import StepSlider, StepViews, show
 from glamkit.errors import GlamkitError
@@ -166,15 +168,36 @@ def test_every_figure_can_be_drawn(opened: LoadedRun, lens: Lens) -> None:
         over_training.training(opened, over_training.points(opened, begin, length)[-2:]),
         more_plots.reliability(seen),
         more_plots.coming(aligned),
-        more_plots.coming([]),
         more_plots.dream(seen, dreamt, marks),
     ]
-    for figure in figures:
-        assert len(figure.png(50)) > 4000
     # A stretch of one step, and one without any event.
     one = metrics.view(lens, lens.read([begin], 1))
-    for figure in (plots.predicted(one, []), frame_plots.where(one, [])):
-        assert len(figure.png(50)) > 4000
+    figures += [plots.predicted(one, []), frame_plots.where(one, [])]
+    assert [faults(figure) for figure in figures] == [[]] * len(figures)
+    assert min(len(figure.png(50)) for figure in figures) > 4000
+    assert "Nothing happened in these steps" in more_plots.coming([]).axes[0].texts[0].get_text()
+
+
+def test_the_step_view_has_a_bar_or_a_word_for_every_quantity(lens: Lens) -> None:
+    seen, window = metrics.view(lens, lens.read([110], 5)), effective_memory.window(lens, lens.read([110], 5))[0]
+    seen.shares.effects[3, :, 2] = 0  # neither branch moves the reward
+    axes = next(one for one in frame_plots.moment(seen, window, 3).axes if "GMamba blue" in one.get_title(loc="left"))
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(QUANTITIES)
+    lengths = {
+        row: [bar.get_width() for bar in axes.patches if bar.get_y() < row < bar.get_y() + 0.85] for row in range(4)
+    }
+    local = seen.shares.local[3]
+    assert [lengths[row] == pytest.approx([1 - local[row], local[row]]) for row in (0, 1, 3)] == [True] * 3
+    assert lengths[2] == [] and "neither has an effect" in [text.get_text() for text in axes.texts]
+
+
+def test_how_far_back_each_branch_reaches_is_said(lens: Lens) -> None:
+    effects = np.zeros((2, 6))
+    effects[:, 3] = 1
+    reach = effective_memory.Reach(np.zeros((2, 6, 4)), effects, effects * 0)
+    axes = plots.branches(metrics.view(lens, lens.read([110], 5)), [], reach, 4).axes[1]
+    title = axes.get_title(loc="left").splitlines()
+    assert title[1:] == ["GMamba: 90 % within 3 steps; LMamba: no effect", "Mean over 2 steps of play, with 95 % bands"]
 
 
 def test_the_slider_shows_the_step_it_is_at(lens: Lens) -> None:
@@ -191,12 +214,13 @@ def test_the_slider_shows_the_step_it_is_at(lens: Lens) -> None:
     shown = StepSlider(moments)
     saved = shown._repr_mimebundle_()  # an export without a kernel has a sentence and no empty strip
     assert "needs a running kernel" in saved["text/html"] and "application/vnd.jupyter.widget-view+json" in saved
-    assert shown.slider.value == 130 and shown.image.value == moments.png(130)
+    light, dark = shown.images
+    assert shown.slider.value == 130 and (light.value, dark.value) == moments.pngs(130)
     shown.slider.value = 112
-    assert shown.image.value == moments.png(112) != moments.png(130)
-    before, after = shown.children[0].children[1:]
+    assert (light.value, dark.value) == moments.pngs(112) != moments.pngs(130)
+    before, after = shown.children[1].children[1:]
     after.click()
-    assert shown.slider.value == 115 and shown.image.value == moments.png(115)
+    assert shown.slider.value == 115 and (light.value, dark.value) == moments.pngs(115)
     after.click()
     assert shown.slider.value == 130
     after.click()
@@ -204,9 +228,9 @@ def test_the_slider_shows_the_step_it_is_at(lens: Lens) -> None:
     before.click()
     assert shown.slider.value == 115
     assert set(moments.drawn) == {112, 115, 130}
-    assert show(moments).png() == moments.png(130)  # type: ignore[operator]  # nobody watches the tests
+    assert show(moments).png() == moments.pngs(130)[0]  # type: ignore[operator]  # nobody watches the tests
     quiet = StepViews(seen, window, [])
-    assert quiet.first <= quiet.striking() <= quiet.last and StepSlider(quiet).children[0].children[1].disabled
+    assert quiet.first <= quiet.striking() <= quiet.last and StepSlider(quiet).children[1].children[1].disabled
 
 
 # Fresh play -----------------------------------------------------------------------------------------------------------

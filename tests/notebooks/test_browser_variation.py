@@ -45,9 +45,9 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
         page.wait_for_function(
             "step => document.querySelector('.glamkit-steps .widget-readout').innerText === step", arg=str(step)
         )
-        expected = base64.b64encode(moments.png(step)).decode()
+        expected = base64.b64encode(moments.pngs(step)[0]).decode()
         for _ in range(600):
-            shown = page.locator("img.glamkit-moment").evaluate(BYTES)
+            shown = page.locator("img.glamkit-on-light").evaluate(BYTES)
             if shown == expected:
                 break
             page.wait_for_timeout(100)

@@ -216,6 +216,7 @@ def test_a_renamed_parameter_is_told_from_a_cell_that_has_not_run() -> None:
 def test_every_parameter_has_a_type_and_a_word_what_it_is(notebook: str) -> None:
     book = nbformat.read(TRAIN.with_name(notebook), as_version=4)
     (cell,) = [cell.source for cell in book.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert max(map(len, cell.splitlines())) <= 58, "what JupyterLab shows in a window of 900 beside its files"
     names, results = parameters.assigned(cell), parameters.stated([cell])
     assert [one.name for one in results] == names and all(one.kind in (*parameters.KINDS, "dict") for one in results)
     namespace: dict[str, object] = {}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
+from figures import faults
 from made_runs import made_run, made_two_games
 
 from glamkit.config import preset
@@ -161,8 +162,9 @@ def test_every_figure_has_two_drawings_and_says_what_it_shows(mixed: Report) -> 
         assert wide is not None and narrow is not None, key
         assert wide.get_figwidth() > narrow.get_figwidth() == plots.NARROW
         assert len(wide.alt) > 60 and wide.alt.endswith("."), key
-        png, about = wide._repr_png_()
-        assert png[:4] == b"\x89PNG" and about == {"alt": wide.alt}
+        data, about = wide._repr_mimebundle_()
+        assert data["image/png"].startswith("iVBORw0KGgo") and about == {"image/png": {"alt": wide.alt}}
+        assert faults(wide) == [], key
     text = page.html(mixed)
     assert 'name="viewport"' in text and text.count("<figure>") == len(page.FIGURES)
     assert all(len(alt) > 60 for alt in re.findall(r'<img class="\w+" alt="([^"]*)"', text))

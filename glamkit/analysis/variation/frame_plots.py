@@ -14,18 +14,18 @@ from glamkit.analysis.variation.effective_memory import WindowEffect
 from glamkit.analysis.variation.events import GameEvent
 from glamkit.analysis.variation.lens import QUANTITIES
 from glamkit.analysis.variation.metrics import ScreenForecast, VariationView
-from glamkit.analysis.variation.plots import STEP, mark, running, signs, steps_axis
+from glamkit.analysis.variation.plots import STEP, about, draw_share, mark, running, signs, steps_axis
 from glamkit.plotting import BLUE, GREY, ORANGE, Picture
 
-BRIGHTER = "purple: brighter, orange: darker than the frame before"
+BRIGHTER = "purple: brighter, orange: darker"
 
 
 @plotting.style
-def where(view: VariationView, events: Sequence[GameEvent], shown: int = 8) -> Picture:
+def where(view: VariationView, events: Sequence[GameEvent], shown: int = 6) -> Picture:
     """Where on the screen a change was predicted beside where it came, for some steps, and the skill at every step."""
     screen, picks = view.screen, busiest(view.screen, shown)
-    picture = Picture(figsize=(10, 7.6), layout="constrained", facecolor="white")
-    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(3, 1.1)))
+    picture = Picture(figsize=(plotting.WIDE, 7.8), layout="constrained", facecolor="white")
+    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1.6, 1)))
     film, curve = upper.subplots(), lower.subplots()
     changes = {
         "true change": screen.true,
@@ -36,12 +36,12 @@ def where(view: VariationView, events: Sequence[GameEvent], shown: int = 8) -> P
     rows = {"frame before": screen.frames[picks]} | {
         name: coloured(change[picks], reach) for name, change in changes.items()
     }
-    plotting.film(film, rows, [f"step {view.numbers[pick]:,}" for pick in picks])
-    title = "Did the model know where things would move? Compare the last row with the second"
-    film.set_title(f"{title}\n{BRIGHTER}", fontsize=10)
+    plotting.film(film, rows, [f"{view.numbers[pick]:,}" for pick in picks])
+    film.set_xlabel(STEP)
+    film.set_title(f"Did the model know where things would move?\nCompare the last row with the second; {BRIGHTER}")
     draw_skill(curve, view)
     mark(curve, view, events)
-    lower.legend(*curve.get_legend_handles_labels(), loc="outside lower right", ncols=3, fontsize=8)
+    plotting.legend_below(curve)
     signs(lower, view, events)
     return picture
 
@@ -52,11 +52,12 @@ def draw_skill(axes: Axes, view: VariationView) -> None:
     axes.plot(view.numbers, skill, ".", ms=3, color=BLUE, alpha=0.4)
     axes.plot(view.numbers, running(skill), color=BLUE, label="mean of 9 steps")
     best = screen.overall("seen")
-    axes.axhline(np.clip(best, -1, 1), color=ORANGE, lw=1, label=f"the best its pictures allow: {best:.2g}")
+    axes.axhline(np.clip(best, -1, 1), color=ORANGE, lw=1, label=f"most that its pictures allow: {best:.2g}")
     axes.axhline(0, color=GREY, ls="--", lw=1, label="predicting no change")
     axes.set(ylabel="share of the change\nthat was predicted", ylim=(-1.2, 1.1), yticks=(-1, 0, 1))
-    axes.set_xlabel(f"{STEP}. {view.about}")
-    axes.set_title(f"How much of the change: 1 is all, 0 no more than a still picture; here {screen.overall():.2g}")
+    axes.set_xlabel(about(view))
+    title = f"How much of the change was predicted? {screen.overall():.2g} over all steps"
+    axes.set_title(f"{title}\n1 is all of it, 0 is no better than a still picture")
     steps_axis(axes)
 
 
@@ -71,51 +72,49 @@ def moment(view: VariationView, window: WindowEffect, place: int, caption: str =
         caption: for the title, as of an event.
     """
     screen, reach, forecast = view.screen, limit(view.screen), view.variation
-    picture = Picture(figsize=(10, 6.4), facecolor="white")  # places by hand: finding them takes most of the time
-    top = [picture.add_axes((0.06 + 0.245 * column, 0.545, 0.19, 0.3)) for column in range(4)]
+    picture = Picture(figsize=(plotting.WIDE, 7.4), facecolor="white")  # places by hand: finding them takes long
     images = {
         "frame": screen.frames[place],
         "next frame": screen.frames[place + 1],
         "true change": coloured(screen.true[place : place + 1], reach)[0],
         "change predicted": coloured(screen.expected[place : place + 1], reach)[0],
     }
-    for axes, (name, image) in zip(top, images.items(), strict=True):
-        show(axes, image, name)
-    codes = [picture.add_axes((0.06 + 0.245 * column, 0.275, 0.19, 0.2)) for column in range(2)]
-    even = 1 / forecast.came.shape[-1]
-    for axes, name, code in zip(codes, ("came", "expected"), (forecast.came, forecast.expected), strict=True):
-        top_value = max(float(np.abs(code[place] / even - 1).max()), 1e-6)
-        show(axes, code[place] / even - 1, f"variation that {name}" if name == "came" else "variation GMamba predicted")
-        axes.images[0].set(cmap="PuOr", clim=(-top_value, top_value))
+    for column, (name, image) in enumerate(images.items()):
+        show(picture.add_axes((0.07 + 0.235 * column, 0.68, 0.21, 0.2)), image, name)
+    even, names = 1 / forecast.came.shape[-1], ("variation that came", "variation GMamba predicted")
+    for column, (name, code) in enumerate(zip(names, (forecast.came, forecast.expected), strict=True)):
+        axes, most = (
+            picture.add_axes((0.07 + 0.48 * column, 0.47, 0.43, 0.14)),
+            max(abs(code[place] / even - 1).max(), 1e-6),
+        )
+        show(axes, code[place] / even - 1, name)
+        axes.images[0].set(cmap="PuOr", clim=(-most, most))
         axes.set(xlabel="class", ylabel="variable")
-    draw_shares(picture.add_axes((0.6, 0.275, 0.14, 0.2)), view, place)
-    draw_window(picture.add_axes((0.83, 0.275, 0.15, 0.2)), window, place)
-    line = picture.add_axes((0.06, 0.08, 0.92, 0.11))
+    draw_shares(picture.add_axes((0.19, 0.245, 0.31, 0.13)), view, place)
+    draw_window(picture.add_axes((0.64, 0.245, 0.34, 0.13)), window, place)
+    line = picture.add_axes((0.09, 0.07, 0.89, 0.085))
     line.plot(view.numbers, forecast.surprise, color=BLUE)
     line.axvline(view.numbers[place], color=ORANGE, lw=2)
     line.set_xlim(view.numbers[0] - 0.5, view.numbers[-1] + 0.5)
-    line.set(xlabel=STEP, ylabel="surprise, nats", ylim=(0, None))
+    line.set(xlabel=STEP, ylabel="nats", ylim=(0, None))
+    line.set_title("surprise at every step")
     steps_axis(line)
-    title = f"step {view.numbers[place]:,}{caption}: surprise {forecast.surprise[place]:.2g} nats"
-    title += f", {forecast.agreement[place]:.0%} of the variables right"
-    end = "" if view.counted[place] else "The next frame begins a new game, which nobody can predict. "
-    picture.suptitle(f"{title}. Was it predicted, and by which branch?\n{end}Changes: {BRIGHTER}", fontsize=10)
+    title = f"Step {view.numbers[place]:,}{caption}: was the change predicted, and by which branch?"
+    right = f"Surprise {forecast.surprise[place]:.2g} nats, {forecast.agreement[place]:.0%} of the variables right"
+    end = "" if view.counted[place] else "The next frame begins a new game, which nobody can predict.\n"
+    picture.suptitle(f"{title}\n{end}{right}. Changes: {BRIGHTER}", x=0.01, ha="left")
     return picture
 
 
 def draw_shares(axes: Axes, view: VariationView, place: int) -> None:
-    """LMamba's share of each thing at one step."""
-    local = view.shares.local[place]
-    rows = np.arange(len(QUANTITIES))
-    axes.barh(rows, np.nan_to_num(1 - local), color=BLUE, label="global")
-    axes.barh(rows, np.nan_to_num(local), left=np.nan_to_num(1 - local), color=ORANGE, label="local")
-    axes.set_yticks(rows, QUANTITIES)
-    axes.invert_yaxis()
+    """Each branch's share of each thing at one step."""
+    for row, local in enumerate(view.shares.local[place]):
+        draw_share(axes, row, local)
+    axes.set_yticks(range(len(QUANTITIES)), QUANTITIES)
     axes.grid(False)
-    axes.set(xlim=(0, 1))
+    axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(len(QUANTITIES) - 0.4, -0.6))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_title("global (blue), local share")
-    axes.set_xticks((0, 0.5, 1))
+    axes.set_title("GMamba blue, LMamba orange")
 
 
 def draw_window(axes: Axes, window: WindowEffect, place: int) -> None:
@@ -124,7 +123,7 @@ def draw_window(axes: Axes, window: WindowEffect, place: int) -> None:
     axes.bar(range(len(effects)), effects, color=ORANGE)
     axes.set_xticks(range(len(effects)), [*(str(-age) for age in range(len(effects) - 1, 0, -1)), "now"])
     axes.set(xlabel="token hidden from LMamba", ylabel="nats")
-    axes.set_title("next latent moves by")
+    axes.set_title("the next latent changes by")
 
 
 def show(axes: Axes, image: np.ndarray, title: str) -> None:

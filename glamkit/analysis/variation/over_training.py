@@ -83,25 +83,20 @@ def training(loaded: LoadedRun, seen: Sequence[SnapshotView]) -> Picture:
     log, config = loaded.run.log_file, loaded.config
     entries = [entry for entry in (run_log.read(log) if log.exists() else []) if entry["step"] <= loaded.step]
     several = len(seen) > 1
-    picture, grid = plotting.figure(10, 6 if several else 3, 2 if several else 1, 4)
-    picture.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr,call-arg]
-    for axes, (key, title, unit, floor) in zip(grid[0], CURVES, strict=True):
-        plotting.draw_series(axes, entries, key, title, unit, True)
-        level = getattr(config.world_model, floor) if floor else 0
-        if level:
-            axes.axhline(level, color=GREY, ls="--", lw=1, label="free: not trained below")
-            axes.legend(loc="best")
+    picture, grid = plotting.figure(plotting.WIDE, 10.5 if several else 5, 4 if several else 2, 2)
+    for axes, (key, title, unit, floor) in zip(grid.flat, CURVES, strict=False):
+        plotting.draw_series(axes, entries, key, title, unit, True, getattr(config.world_model, floor) if floor else 0)
     if several:
-        draw_points(grid[1], seen)
+        draw_points(grid.flat[4:], seen)
     for axes in grid.flat:
         axes.set_xlim(0, 1.05 * loaded.step)
-        plotting.label(axes, axes.get_ylabel() or "share of the effect", ticks=3)
-    below = (
-        f"Below: the same steps, seen by the agent as it was at {plotting.count(len(seen), 'step')} of its training"
+    text = (
+        "Upper four panels: the run's log. Lower four: the same steps, seen by the agent at "
+        f"{plotting.count(len(seen), 'point')} of its training"
         if several
-        else "This run holds no snapshots of its training, so there is no more to compare"
+        else "From the run's log: this run holds no snapshots of its training, so there is no more to compare"
     )
-    picture.suptitle(f"How it changed in training. Above: the log. {below}", fontsize=10)
+    plotting.heading(picture, f"How did it change in training?\n{text}")
     return picture
 
 
@@ -109,21 +104,22 @@ def draw_points(row: Sequence[Axes], seen: Sequence[SnapshotView]) -> None:
     """What the lens shows at each point of the training."""
     codes, change, local, back = row
     draw(codes, seen, {"GMamba": ("agreement", BLUE), "a constant guess": ("chance", GREY)}, "share of the variables")
-    codes.set_title("Likeliest class of the\nvariation: above grey?")
+    plotting.panel_title(codes, "Variation's likeliest class predicted: is blue above grey?")
     draw(change, seen, {"on the screen": ("skill", BLUE), "in the variation's code": ("saved", ORANGE)}, "share")
-    change.set_title("Change predicted:\nabove 0?")
+    plotting.panel_title(change, "Share of the change that was predicted: above 0?")
     change.axhline(0, color=GREY, ls="--", lw=1)
     change.set_ylim(-0.5, 1.03)  # an agent that is hardly trained may be worse than no prediction, without a limit
     steps = [one.step for one in seen]
     for number, colour in enumerate((GREY, BLUE, ORANGE, GREEN)):
         local.plot(steps, [one.local[number] for one in seen], "o-", ms=4, color=colour, label=QUANTITIES[number])
     local.set(ylim=(-0.03, 1.03))
-    local.set_title("LMamba's share:\nthe rest is GMamba's")
+    plotting.label(local, "share of the effect")
+    plotting.panel_title(local, "LMamba's share of each prediction; the rest is GMamba's")
     draw(back, seen, {"90 % of its effect": ("memory", BLUE)}, "steps back")
-    back.set_title("How far back\nGMamba reaches")
+    plotting.panel_title(back, "How far back does GMamba reach?")
     back.set_ylim(0, 1.3 * max([1.0, *(one.memory for one in seen if np.isfinite(one.memory))]))
-    for axes in row:  # below: curves may be anywhere
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24))
+    for axes in row:
+        plotting.legend_below(axes, 2)
 
 
 def draw(axes: Axes, seen: Sequence[SnapshotView], names: dict[str, tuple[str, str]], unit: str) -> None:
@@ -131,4 +127,4 @@ def draw(axes: Axes, seen: Sequence[SnapshotView], names: dict[str, tuple[str, s
     for label, (name, colour) in names.items():
         values = [getattr(one, name) for one in seen]
         axes.plot([one.step for one in seen], values, "o-", ms=4, color=colour, label=label)
-    axes.set_ylabel(unit)
+    plotting.label(axes, unit)

@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from glamkit import plotting
+from glamkit.analysis.variation import effective_memory
 from glamkit.analysis.variation.effective_memory import Reach
 from glamkit.analysis.variation.events import KINDS, GameEvent
 from glamkit.analysis.variation.lens import QUANTITIES
 from glamkit.analysis.variation.metrics import VariationView
-from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, Picture
+from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SMALL, Picture
 
 # Each kind of event has a colour and a sign of its own, so that either is enough.
 SIGNS = dict(zip(KINDS, ((GREEN, "^"), (RED, "v"), (PURPLE, "X"), (BLACK, "s")), strict=True))
@@ -23,7 +24,7 @@ STEP = "agent step"
 @plotting.style
 def predicted(view: VariationView, events: Sequence[GameEvent]) -> Picture:
     """The variation that came and the one that was predicted on one scale, and the surprise, events marked."""
-    picture, grid = plotting.figure(10, 5.6, 2, 1, sharex=True)
+    picture, grid = plotting.figure(plotting.WIDE, 6.4, 2, 1, sharex=True)
     sizes, surprise = grid[:, 0]
     steps, forecast, kept = view.numbers, view.variation, view.variation.at(view.counted)
     came, expected, off, blind = (
@@ -32,20 +33,20 @@ def predicted(view: VariationView, events: Sequence[GameEvent]) -> Picture:
     )
     sizes.plot(steps, came, color=ORANGE, label="variation that came")
     sizes.plot(steps, expected, color=BLUE, label="variation that GMamba predicted")
-    sizes.set(ylabel="size of the variation, nats", ylim=(0, 1.25 * peak(came, expected)))
+    sizes.set(ylabel="size of the variation, nats", ylim=(0, 1.1 * peak(came, expected)))
     share, together = relative(kept.size_expected, kept.size_came), correlation(kept.size_came, kept.size_expected)
-    size = f"on average it is {share:.0%} of the size that came" if np.isfinite(share) else "nothing changed"
+    size = f"On average blue is {share:.0%} of the size of orange" if np.isfinite(share) else "Nothing changed"
     rising = f", correlation {together:.2f}" if np.isfinite(together) else ""
-    sizes.set_title(f"Was the change predicted? Then blue lies on orange; {size}{rising}")
+    plotting.panel_title(sizes, f"Was the change predicted? Then blue lies on orange\n{size}{rising}")
     surprise.plot(steps, blind, color=GREY, ls="--", label="a uniform guess")
     surprise.plot(steps, off, color=BLUE, label="GMamba")
     saved = kept.saved
-    fewer = f"over all steps {abs(saved):.0%} {'below' if saved >= 0 else 'above'} it" if np.isfinite(saved) else ""
-    surprise.set_title(f"How far off was it? Blue below the uniform guess means that something was known: {fewer}")
-    surprise.set(ylabel="surprise: KL, nats", ylim=(0, 1.25 * peak(blind, off)), xlabel=f"{STEP}. {view.about}")
+    fewer = f"\nBlue is {abs(saved):.0%} {'below' if saved >= 0 else 'above'} the uniform guess over all steps"
+    plotting.panel_title(surprise, f"How far off was the prediction?{fewer if np.isfinite(saved) else ''}")
+    surprise.set(ylabel="surprise: KL, nats", ylim=(0, 1.1 * peak(blind, off)), xlabel=about(view))
     for axes in (sizes, surprise):
         mark(axes, view, events)
-        axes.legend(loc="upper right", ncols=3)
+        plotting.legend_below(axes)
     signs(picture, view, events)
     steps_axis(surprise)
     return picture
@@ -62,63 +63,62 @@ def branches(view: VariationView, events: Sequence[GameEvent], reach: Reach, win
         window: S, the tokens that LMamba sees.
         dreams: tokens that a dream re-reads at each step (`imagination.context_length`); 0 if it forgets none.
     """
-    picture, ((left, right),) = plotting.figure(10, 4.6, 1, 2, width_ratios=(1.25, 1))
+    picture, ((upper,), (lower,)) = plotting.figure(plotting.WIDE, 7.2, 2, 1)
     at = np.isin(view.numbers, [event.step for event in events])
     groups = {"between": ~at, "at events": at} if at.any() and not at.all() else {"all steps": np.ones_like(at)}
     rows, names = [], []
     for number, quantity in enumerate(QUANTITIES):
         for place, (group, which) in enumerate(groups.items()):
             row = number * (len(groups) + 0.6) + place
-            draw_share(left, row, view.shares.at(which).mean[number])
+            draw_share(upper, row, view.shares.at(which).mean[number])
             rows.append(row)
             names.append(f"{quantity}, {group}" if place == 0 or len(groups) == 1 else group)
-    left.set_yticks(rows, names)
-    left.invert_yaxis()
-    left.grid(False)
-    left.set(xlim=(0, 1), xlabel="share of the effect of switching a branch off")
-    left.xaxis.set_major_formatter(PercentFormatter(1))
+    upper.set_yticks(rows, names)
+    upper.set_ylim(rows[-1] + 0.6, -0.6)
+    upper.grid(False)
+    upper.set(xlim=(0, 1), xlabel="share of the effect of switching a branch off")
+    upper.xaxis.set_major_formatter(PercentFormatter(1))
     counts = f"{len(at):,} steps, of which {int(at.sum())} bring an event" if at.any() else f"{len(at):,} steps"
-    left.set_title(f"Which branch does each prediction depend on?\nGMamba blue, LMamba orange; {counts}")
-    draw_reach(right, reach, window, dreams)
+    plotting.panel_title(upper, f"Which branch does each prediction depend on?\nGMamba blue, LMamba orange; {counts}")
+    draw_reach(lower, reach, window, dreams)
     return picture
 
 
 def draw_share(axes: Axes, row: float, local: float) -> None:
     """One bar: the global share in blue, the local one in orange, both written on it."""
     if np.isnan(local):
-        axes.text(0.5, row, "neither has an effect", ha="center", va="center", fontsize=8, color=GREY)
+        axes.text(0.5, row, "neither has an effect", ha="center", va="center", fontsize=SMALL, color=GREY)
         return
-    axes.barh(row, 1 - local, 0.85, color=BLUE)
-    axes.barh(row, local, 0.85, left=1 - local, color=ORANGE)
-    for share, place, colour in ((1 - local, (1 - local) / 2, "white"), (local, 1 - local / 2, "black")):
+    for share, left, colour in ((1 - local, 0, BLUE), (local, 1 - local, ORANGE)):
+        axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text is read on it, on dark pages too
         if share > 0.08:
-            axes.text(place, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
+            axes.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=SMALL, color=BLACK)
 
 
 def draw_reach(axes: Axes, reach: Reach, size: int, dreams: int) -> None:
-    """The effective memory curve."""
-    back = np.arange(reach.globally.shape[1])
-    for values, colour, name in (
-        (reach.globally, BLUE, "GMamba's output g"),
-        (reach.locally, ORANGE, "LMamba's output l"),
-    ):
-        shown = np.where(back < size, values, np.nan) if name.startswith("L") else values
+    """The effective memory curve of each branch."""
+    back, within = np.arange(reach.globally.shape[1]), []
+    for values, colour, name in ((reach.globally, BLUE, "GMamba"), (reach.locally, ORANGE, "LMamba")):
+        steps = effective_memory.reach(values.mean(0))
+        matters = "no effect" if np.isnan(steps) else f"90 % within {plotting.count(round(steps), 'step')}"
+        within.append(f"{name}: {matters}")
+        shown = np.where(back < size, values, np.nan) if name == "LMamba" else values
         mean, error = shown.mean(0), 1.96 * shown.std(0, ddof=min(1, len(shown) - 1)) / len(shown) ** 0.5
-        axes.plot(back, mean, ".-", ms=4, color=colour, label=name)
+        axes.plot(back, mean, ".-", ms=4, color=colour, label=f"{name}'s output")
         axes.fill_between(back, np.maximum(mean - error, 0), mean + error, color=colour, alpha=0.2, lw=0)
     axes.axvline(size - 0.5, color=ORANGE, ls=":", lw=1, label=f"LMamba's window, {size}")
     if dreams:
-        axes.axvline(dreams - 0.5, color=BLACK, ls="--", lw=1, label=f"what a dream re-reads, {dreams}")
-    tried = len(reach.globally)
+        axes.axvline(dreams - 0.5, color=BLACK, ls="--", lw=1, label=f"what imagination re-reads, {dreams}")
     axes.set(
-        xlabel=f"steps back of the hidden token; {tried} steps tried",
+        xlabel="how many steps back the replaced token lies",
         ylabel="change of the output,\nshare of its length",
     )
     axes.set_ylim(0, None)
-    within = "it does not matter" if np.isnan(reach.memory) else f"90 % within {reach.memory:.0f} steps"
-    axes.set_title(f"How far back does GMamba remember?\n{within}; band: 95 % interval")
+    mean = f"Mean over {plotting.count(len(reach.globally), 'step')} of play"
+    bands = ", with 95 % bands" if len(reach.globally) > 1 else ""
+    plotting.panel_title(axes, f"How far back does each branch remember?\n{'; '.join(within)}\n{mean}{bands}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="best")
+    plotting.legend_below(axes, 2)
 
 
 def mark(axes: Axes, view: VariationView, events: Sequence[GameEvent]) -> None:
@@ -138,7 +138,12 @@ def signs(picture: Picture, view: VariationView, events: Sequence[GameEvent]) ->
     shown = [kind for kind in KINDS if any(e.kind == kind and e.step in view.numbers for e in events)]
     handles = [picture.axes[0].plot([], [], SIGNS[kind][1], color=SIGNS[kind][0], label=kind)[0] for kind in shown]
     if handles:
-        picture.legend(handles=handles, loc="outside lower left", ncols=len(handles), fontsize=8)
+        picture.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+
+
+def about(view: VariationView) -> str:
+    """The label below steps: what they are steps of."""
+    return plotting.lines(f"{STEP}. {view.about}", plotting.WIDE - 1)
 
 
 def steps_axis(axes: Axes) -> None:

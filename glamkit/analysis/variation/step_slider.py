@@ -29,17 +29,19 @@ class StepViews:
         self.view, self.window = view, window
         self.first, self.last = int(view.numbers[0]), int(view.numbers[-1])
         self.events = [event for event in events if self.first <= event.step <= self.last]
-        self.drawn: dict[int, bytes] = {}
+        self.drawn: dict[int, tuple[bytes, bytes]] = {}
 
     def picture(self, step: int) -> Picture:
         """The picture of a step."""
         kinds = [event.kind for event in self.events if event.step == step]
         return moment(self.view, self.window, step - self.first, f" ({' and '.join(kinds)})" if kinds else "")
 
-    def png(self, step: int) -> bytes:
-        """The same as a PNG file, drawn once."""
+    def pngs(self, step: int) -> tuple[bytes, bytes]:
+        """The same as PNG files, for light pages and for dark ones, drawn once."""
         if step not in self.drawn:
-            self.drawn[step] = self.picture(step).png()
+            picture = self.picture(step)
+            light = picture.png()
+            self.drawn[step] = light, picture.dark(light)
         return self.drawn[step]
 
     def striking(self) -> int:
@@ -56,6 +58,9 @@ class StepViews:
 
 
 ALONE = "The slider needs a running kernel: run this cell again. The step it began at is folded below."
+# JupyterLab says in the page's body whether its theme is light.
+THEMES = """<style>.glamkit-on-dark, body[data-jp-theme-light="false"] .glamkit-on-light { display: none }
+body[data-jp-theme-light="false"] .glamkit-on-dark { display: block }</style>"""
 
 
 class StepSlider(ipywidgets.VBox):
@@ -65,28 +70,33 @@ class StepSlider(ipywidgets.VBox):
         self.moments = moments
         # A page sends the newest place only, once the one before it is drawn: dragging never falls behind.
         self.slider = ipywidgets.IntSlider(
-            moments.striking(), moments.first, moments.last, description="step", layout={"width": "60%"}
+            moments.striking(), moments.first, moments.last, description="step", layout={"flex": "1 1 300px"}
         ).add_class("glamkit-steps")
-        self.image = ipywidgets.Image(value=moments.png(self.slider.value), format="png").add_class("glamkit-moment")
-        self.image.layout.max_width, self.image.layout.align_self = "100%", "flex-start"  # enlarged it would blur
-        self.slider.observe(self._moved, "value")
+        layout = {"max_width": "100%", "align_self": "flex-start"}  # enlarged it would blur
+        pair = [ipywidgets.Image(format="png", layout=layout).add_class("glamkit-moment") for _ in range(2)]
+        self.images = pair[0].add_class("glamkit-on-light"), pair[1].add_class("glamkit-on-dark")
+        self._draw(self.slider.value)
+        self.slider.observe(lambda change: self._draw(change["new"]), "value")
         buttons = [self._button("event before", "before", False), self._button("next event", "next", True)]
-        super().__init__([ipywidgets.HBox([self.slider, *buttons]), self.image])
+        row = ipywidgets.HBox([self.slider, *buttons], layout={"flex_flow": "row wrap"})
+        super().__init__([ipywidgets.HTML(THEMES), row, *self.images])
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         """What is saved of it; readers without a kernel take the sentence, JupyterLab with one the widget."""
         return notebook.alone(super()._repr_mimebundle_(include=include, exclude=exclude), ALONE)
 
     def _button(self, text: str, name: str, forward: bool) -> Any:
-        button = ipywidgets.Button(description=text, disabled=not self.moments.events, layout={"width": "auto"})
+        layout = {"width": "auto", "flex": "0 0 auto"}  # never narrower than its text
+        button = ipywidgets.Button(description=text, disabled=not self.moments.events, layout=layout)
         button.on_click(lambda _: self._jump(forward))
         return button.add_class(f"glamkit-{name}")
 
     def _jump(self, forward: bool) -> None:
         self.slider.value = self.moments.beside(self.slider.value, forward)
 
-    def _moved(self, change: dict[str, Any]) -> None:
-        self.image.value = self.moments.png(change["new"])
+    def _draw(self, step: int) -> None:
+        for image, png in zip(self.images, self.moments.pngs(step), strict=True):
+            image.value = png
 
 
 def show(moments: StepViews) -> notebook.Folded | Picture:
@@ -100,4 +110,4 @@ def show(moments: StepViews) -> notebook.Folded | Picture:
     from IPython.display import display
 
     display(StepSlider(moments))
-    return notebook.Folded("The step it began at, as a saved notebook keeps it", picture.png())
+    return notebook.Folded("The step it began at, as a saved notebook keeps it", picture)

@@ -1,0 +1,187 @@
+"""Curves of a run's log: returns, losses, and what is watched while it trains."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+from glamkit.plotting.picture import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    SKY,
+    WIDE,
+    Picture,
+    count,
+    figure,
+    heading,
+    in_words,
+    label,
+    legend_below,
+    nothing,
+    panel_title,
+    style,
+)
+from glamkit.runs import log
+from glamkit.runs.folder import Run
+
+Entries = Sequence[Mapping[str, Any]]
+
+PANELS = (
+    # key in the log, title, unit, logarithmic
+    ("world_model/reconstruction", "Reconstruction: falls as pictures sharpen", "squared error per frame", True),
+    ("world_model/reward", "Reward prediction", "cross entropy, nats", False),
+    ("world_model/termination", "Termination prediction", "cross entropy, nats", False),
+    ("world_model/dynamics_kl", "Surprise at the next frame", "KL, nats", False),
+    ("world_model/variation_kl", "Surprise at the variation (GMamba)", "KL, nats", False),
+    ("imagination/reward", "Imagined reward", "reward per step", False),
+    ("actor_critic/value", "Critic's error", "cross entropy, nats", False),
+    ("actor_critic/return", "Imagined return", "discounted reward", False),
+    ("actor_critic/entropy", "Entropy of the policy", "nats", False),
+)
+
+
+def series(entries: Entries, key: str) -> tuple[list[int], list[float]]:
+    """Steps and values of one name in the log; values that were not finite are left out."""
+    pairs = [(entry["step"], entry[key]) for entry in entries if entry.get(key) is not None]
+    return [step for step, _ in pairs], [value for _, value in pairs]
+
+
+@style
+def learning_curve(run: Run) -> Picture:
+    """Episode returns over training, their running mean, and the final evaluation if there is one.
+
+    All are of whole games: the return of a game that was cut is not to be compared with them, and stands in words.
+    """
+    entries, config = list(log.read(run.log_file)), run.config()
+    report = json.loads(run.evaluation_file.read_text(encoding="utf-8")) if run.evaluation_file.exists() else None
+    episodes = report["episodes"] if report else []
+    scores = [episode["return"] for episode in episodes if not episode["cut"]]
+    cut = [f"{episode['return']:g}" for episode in episodes if episode["cut"]]
+    shown = ", ".join(cut[:4]) + (", ..." if len(cut) > 4 else "")
+    steps = f"cut after {config.evaluation.episode_steps:,} steps"
+    missing = f"evaluation: {count(len(cut), 'game')} {steps} at {shown}: not drawn" if cut else ""
+    evaluated = evaluations(run, entries)
+    if not (scores or evaluated or series(entries, "episode/return")[0]):
+        return in_words(f"No score to draw: no episode of training has ended yet. {missing.capitalize()}")
+    picture, ((axes,),) = figure(WIDE, 3.4)
+    draw_returns(axes, entries)
+    if evaluated:
+        axes.plot(*zip(*evaluated, strict=True), "D-", ms=5, color=ORANGE, label="evaluation during training: mean")
+    if report and scores:
+        axes.plot([report["step"]] * len(scores), scores, "o", color=ORANGE, alpha=0.6, clip_on=False)
+        marked = f"evaluation: mean {np.mean(scores):.1f} of {count(len(scores), 'whole game')}"
+        axes.plot(report["step"], np.mean(scores), "D", ms=9, color=RED, label=marked, clip_on=False)
+    if missing:
+        axes.plot([], [], " ", label=missing)
+    axes.set_xlim(0, 1.02 * config.trainer.env_steps)
+    panel_title(axes, f"{config.env.game}: is the agent getting better? A blue dot is one whole game of training")
+    legend_below(axes, 1 if missing else 2)
+    return picture
+
+
+def evaluations(run: Run, entries: Entries) -> list[tuple[int, float]]:
+    """Step and mean return of the whole games of each evaluation during training; none where all were cut."""
+    points, limit = [], run.config().evaluation.episode_steps
+    for entry in entries:
+        if entry["kind"] != "evaluation":
+            continue
+        file = run.folder / "evaluations" / f"{entry['step']:09d}.json"
+        if file.exists():
+            episodes = json.loads(file.read_text(encoding="utf-8"))["episodes"]
+            scores = [episode["return"] for episode in episodes if not episode["cut"]]
+        else:  # of a shared run, or one whose file was deleted
+            scores = [entry["evaluation/return"]] if entry["evaluation/length"] < limit else []
+        if scores:
+            points.append((entry["step"], float(np.mean(scores))))
+    return points
+
+
+def draw_returns(axes: Axes, entries: Entries) -> None:
+    """Episode returns and their mean over ten episodes."""
+    steps, returns = series(entries, "episode/return")
+    if returns:
+        axes.plot(steps, returns, "o", ms=4, color=SKY, label="episode in training")
+    if len(returns) > 1:
+        means = [float(np.mean(returns[max(0, i - 9) : i + 1])) for i in range(len(returns))]
+        axes.plot(steps, means, color=BLUE, label="mean of the last 10")
+    label(axes, "return (sum of rewards)")
+
+
+@style
+def losses(run: Run) -> Picture:
+    """The parts of the world-model and actor-critic losses against steps, each in its own panel."""
+    entries, config = list(log.read(run.log_file)), run.config()
+    floors = {
+        "world_model/dynamics_kl": config.world_model.free_nats,
+        "world_model/variation_kl": config.world_model.variation_free_nats,
+    }
+    picture, grid = figure(WIDE, 10.5, 5, 2)
+    for axes, (key, title, unit, logarithmic) in zip(grid.flat, PANELS, strict=False):
+        draw_series(axes, entries, key, title, unit, logarithmic, floors.get(key))
+    grid.flat[-1].set_axis_off()
+    same_steps(grid.flat)
+    heading(picture, "Means over each line of the log. The first five panels are the world model's")
+    return picture
+
+
+def same_steps(panels: Iterable[Axes]) -> None:
+    """The same range of steps for all panels that have curves."""
+    drawn = [axes for axes in panels if axes.lines]
+    ends = [axes.get_xlim() for axes in drawn]
+    for axes in drawn:
+        axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
+
+
+def draw_series(
+    axes: Axes, entries: Entries, key: str, title: str, unit: str, logarithmic: bool, floor: float | None = None
+) -> None:
+    """One name of the log against steps; a loss is not trained below its `floor`."""
+    steps, values = series(entries, key)
+    panel_title(axes, title)
+    if not values:
+        nothing(axes, "not in the log yet")
+        return
+    axes.plot(steps, values, ".-", ms=4, color=BLUE)
+    label(axes, unit)
+    if logarithmic and max(values) > 5 * min(values) > 0:
+        decades(axes, min(values), max(values))
+    if floor:
+        axes.axhline(floor, color=GREY, ls="--", lw=1, label="not trained below this line")
+        legend_below(axes)
+
+
+def decades(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic y axis whose marks are powers of ten, from the one below `low` to the one above `high`."""
+    axes.set_yscale("log")
+    axes.set_ylim(10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high) + 1e-9))
+    axes.yaxis.set_major_locator(LogLocator(numticks=6))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+@style
+def live(entries: Entries, env_steps: int) -> Picture:
+    """The curves to watch while training: episode return, reconstruction, imagined reward; those that have begun."""
+    panels = [panel for panel in (PANELS[0], PANELS[5]) if series(entries, panel[0])[0]]
+    played = bool(series(entries, "episode/return")[0])
+    number = len(panels) + played
+    if not number:
+        return in_words("The curves begin with the first episode that ends, or the first update.")
+    picture, (row,) = figure(WIDE * max(number, 2) / 3, 2.5, 1, number)
+    if played:
+        draw_returns(row[0], entries)
+        panel_title(row[0], "Episode return, and the mean of 10")
+    for axes, panel in zip(row[played:], panels, strict=True):
+        draw_series(axes, entries, *panel)
+    for axes in row:
+        axes.set_xlim(0, env_steps)
+        axes.xaxis.get_major_locator().set_params(nbins=3)
+    return picture

@@ -1,0 +1,199 @@
+"""The style of all figures, a figure that shows itself on light and on dark pages, and the texts around its panels."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import textwrap
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.transforms import ScaledTranslation
+from PIL import Image
+
+# Okabe and Ito's palette: distinct for all common kinds of colour vision, and in grey.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#000000",
+)
+GREY = "#707070"
+INK = "#333333"
+WIDE = 7.0  # inches: text is still read where JupyterLab leaves 470 pixels, in a window of 900 beside its files
+SMALL = 9  # points: no text is smaller
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 100,
+    "font.size": 10,
+    "figure.titlesize": 10,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e8e8e8",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "legend.frameon": False,
+    "legend.fontsize": SMALL,
+    "lines.linewidth": 1.4,
+    "axes.formatter.useoffset": False,
+}
+style = rc_context(STYLE)
+STEPS = "agent steps"
+
+
+class Picture(Figure):
+    """A Figure that shows itself in any notebook, whichever backend there is: on a dark page of JupyterLab in dark.
+
+    Attributes:
+        alt: what it shows in words, for people who cannot see it; its titles where that is empty.
+    """
+
+    alt: str = ""
+
+    def png(self, dpi: int = 100) -> bytes:
+        """The figure as a PNG file, on white."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=dpi)
+        return buffer.getvalue()
+
+    def dark(self, png: bytes) -> bytes:
+        """The same, from that file, for a dark page."""
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+        boxes = [image.get_window_extent().extents for axes in self.axes for image in axes.images]
+        buffer = io.BytesIO()
+        Image.fromarray(darkened(pixels, [tuple(box) for box in boxes])).save(buffer, "png")
+        return buffer.getvalue()
+
+    def words(self) -> str:
+        """What it shows, in words."""
+        titles = [self.get_suptitle(), *(axes.get_title(loc="left") for axes in self.axes)]
+        return self.alt or ". ".join(" ".join(title.split()) for title in titles if title)
+
+    def html(self, png: bytes = b"") -> str:
+        """The figure for a page, from its file if there is one; the body of JupyterLab's page names its theme."""
+        light = png or self.png()
+        name = f"glamkit-{zlib.crc32(light):08x}"
+        one, other = (f"data:image/png;base64,{base64.b64encode(png).decode()}" for png in (light, self.dark(light)))
+        return (
+            f'<style>body[data-jp-theme-light="false"] .{name} {{ content: url("{other}") }}</style>'
+            f'<img class="{name}" style="max-width: 100%" alt="{html.escape(self.words())}" src="{one}">'
+        )
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        png = self.png()
+        data = {"text/html": self.html(png), "image/png": base64.b64encode(png).decode()}
+        return data, {"image/png": {"alt": self.words()}}
+
+
+DARKEST = 17  # of 255: the page of JupyterLab's dark theme
+
+
+def darkened(pixels: np.ndarray, boxes: Sequence[tuple[float, ...]] = ()) -> np.ndarray:
+    """A picture (H, W, 3) uint8 with light and dark exchanged: white becomes the dark page, and hues stay as they are.
+
+    Args:
+        pixels: the picture.
+        boxes: left, bottom, right and top, in pixels from the bottom left, of what stays as it is: frames of a game.
+    """
+    values = pixels.astype(float)
+    turned = values + 255 - values.max(-1, keepdims=True) - values.min(-1, keepdims=True)
+    brighter = 255 * (turned / 255) ** 0.85  # or light colours would be too dark on dark
+    result, (high, wide) = DARKEST + brighter * (1 - DARKEST / 255), pixels.shape[:2]
+    for left, bottom, right, top in boxes:
+        share = (covered(high - top, high - bottom, high)[:, None] * covered(left, right, wide))[..., None]
+        kept = (values - (1 - share) * (255 - DARKEST)).clip(0)  # at the edge a pixel is in part the white page
+        result = np.where(share > 0, kept, result)
+    return result.round().astype(np.uint8)
+
+
+def covered(low: float, high: float, size: int) -> np.ndarray:
+    """The share of each of so many pixels (size,) that lies between two places."""
+    pixels = np.arange(size)
+    return np.clip(np.minimum(pixels + 1, high) - np.maximum(pixels, low), 0, 1)
+
+
+def figure(width: float = WIDE, height: float = 3, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Picture, Any]:
+    """An empty figure in inches and its axes, an array (rows, columns); call it in a function decorated `@style`."""
+    picture = Picture(figsize=(width, height), layout="constrained", facecolor="white")
+    return picture, picture.subplots(rows, columns, squeeze=False, **grid)
+
+
+def heading(picture: Picture, text: str) -> None:
+    """The title of a whole figure, in as many lines as its width asks for."""
+    picture.suptitle(lines(text, picture.get_figwidth()))
+
+
+def panel_title(axes: Axes, text: str) -> None:
+    """The title of one panel, in as many lines as its share of the figure's width asks for."""
+    place = axes.get_subplotspec()
+    share = axes.figure.bbox.width / axes.figure.dpi / (place.get_gridspec().ncols if place else 1)
+    axes.set_title(lines(text, share - 0.5))  # half an inch is left of the panel
+
+
+def lines(text: str, inches: float) -> str:
+    """Text of a title in lines of about equal length, of at most so many inches; its own line breaks stay."""
+    most, result = int(13 * inches), []
+    for line in text.split("\n"):
+        wrapped = [textwrap.wrap(line, width) for width in range(most // 2, most + 1)]
+        result += next(one for one in wrapped if len(one) == len(wrapped[-1]))
+    return "\n".join(result)
+
+
+def legend_below(axes: Axes, columns: int = 3) -> None:
+    """The legend below the panel, where it covers no curve."""
+    below = axes.get_xlabel()
+    drop = (
+        6
+        + 12 * bool(axes.xaxis.get_tick_params().get("labelbottom", True))
+        + 14 * bool(below) * (1 + below.count("\n"))
+    )
+    shifted = axes.transAxes + ScaledTranslation(0, -drop / 72, axes.figure.dpi_scale_trans)
+    if axes.get_legend_handles_labels()[0]:
+        where: dict[str, Any] = {"bbox_to_anchor": (0.5, 0), "bbox_transform": shifted, "borderaxespad": 0}
+        axes.legend(loc="upper center", ncols=columns, **where)
+
+
+def nothing(axes: Axes, text: str) -> None:
+    """A panel with nothing to draw says so in words; it has no axes."""
+    axes.set_axis_off()
+    axes.text(0, 0.5, text, transform=axes.transAxes, color=GREY, va="center")
+
+
+def in_words(text: str) -> Picture:
+    """A figure that has nothing to draw says so in words."""
+    wrapped = lines(text, WIDE)
+    picture, ((axes,),) = figure(WIDE, 0.25 + 0.2 * (1 + wrapped.count("\n")))
+    nothing(axes, wrapped)
+    return picture
+
+
+def label(axes: Axes, unit: str, ticks: int = 5) -> None:
+    """Axis labels; a few round steps."""
+    axes.set_xlabel(STEPS)
+    axes.set_ylabel(unit)
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def count(number: int, what: str) -> str:
+    """``1 episode``, ``2 episodes``."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
