@@ -55,7 +55,7 @@ class Mirror:
         starts = [*measure_open_loop(run, HORIZON).failures(), *chosen, good_start(run)]
         self.page, self.player = page, Player(run, dream, starts=starts)
         lengths = []
-        for start in starts:
+        for start in self.player.starts:
             played = Dream(run, start.step)
             while not played.now.over and played.now.depth < 20:
                 played.step()
@@ -87,7 +87,7 @@ class Mirror:
             np.testing.assert_array_equal(drawn, picture)
         # Not inner texts: those depend on whether JupyterLab has the cell laid out just then.
         shares = self.page.locator(".glamkit-share").all_text_contents()
-        assert shares == [f"{round(100 * share)} %" for share in shown.state["policy"]]
+        assert shares == [f"{round(100 * share)}%" for share in shown.state["policy"]]
         self.seen.add(shown.picture.tobytes())
 
     def press(self, name: str, command: str, *values: Any) -> None:

@@ -76,6 +76,7 @@ def test_it_is_whole_and_small(wheel: Path) -> None:
 def test_its_commands_work_outside_a_checkout(bin_folder: Path, tmp_path: Path) -> None:
     command = str(bin_folder / "glamkit")
     assert call(command, "--version", cwd=tmp_path).startswith("glamkit, version ")
+    assert all(name in call(command, "--help", cwd=tmp_path) for name in ("train", "evaluate", "lab", "doctor"))
     program = "import glamkit; print(glamkit.__file__)"
     place = call(str(bin_folder / "python"), "-c", program, cwd=tmp_path).strip()
     assert Path(place).is_relative_to(bin_folder.parent)
@@ -89,6 +90,7 @@ def test_its_commands_work_outside_a_checkout(bin_folder: Path, tmp_path: Path) 
     assert "The run is in" in message and (tmp_path / "own" / "evaluation.json").exists()
     shared = call(command, "share", "own", "own.glam", "--steps", "60", cwd=tmp_path).strip()
     assert "mean return" in call(command, "compare", shared, "catch", cwd=tmp_path)
+    assert "of 5 episodes" in call(command, "evaluate", "catch", "--episodes", "5", cwd=tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(shared_runs.shipped()))

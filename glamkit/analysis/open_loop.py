@@ -26,6 +26,7 @@ from glamkit.types import Context
 
 TOGETHER = 16  # clips dreamt at a time: their decoded frames stay small
 HALF = 0.5  # a dream is usable while it knows more than this share of what can be known
+WORST = 3  # clips shown as those that went wrong most, and offered as starts
 DRAWS = 400  # of clips, for the interval of the usable horizon
 MOVES = 20  # of 255: a pixel moves if it varies by more within a clip; less is a faint glow
 SEEN = 0.25  # share of the movement that reconstructions must show, or dreams have nothing to be right about
@@ -123,14 +124,14 @@ class OpenLoop:
         beyond = self.pixels["imagined"].values - self.pixels["reconstructed"].values
         return np.array([np.nanmean(row) if (~np.isnan(row)).any() else -np.inf for row in beyond])
 
-    def worst(self, count: int = 4) -> list[int]:
+    def worst(self, count: int = WORST) -> list[int]:
         """Clips whose dreams went wrong most, worst first."""
         return np.argsort(-self.beyond)[:count].tolist()
 
-    def failures(self, count: int = 4) -> list[Start]:
+    def failures(self, count: int = WORST) -> list[Start]:
         """The starts of the worst clips, to dream from."""
         steps = [self.starts[clip].step for clip in self.worst(count)]
-        return [Start(step, f"worst clip {rank}, step {step:,}") for rank, step in enumerate(steps, 1)]
+        return [Start(step, f"worst clip {rank}") for rank, step in enumerate(steps, 1)]
 
     def typical(self) -> int:
         """The clip to show for all: the median by what went wrong, of those that are counted as long as most."""

@@ -60,7 +60,7 @@ def find_starts(
         rng, steps = np.random.default_rng(seed), np.arange(first, last + 1)
         steps = steps[~new_game(loaded, steps)] if not new_game(loaded, steps).all() else steps
         picked = np.sort(rng.choice(steps, min(coerce("count", count, int), len(steps)), replace=False))
-        return [Start(int(step), f"step {step:,}") for step in picked]
+        return [Start(int(step), "chosen at random") for step in picked]
     starts = {"reward": rewards, "termination": terminations, "surprise": surprises, "episode": beginnings}[by](loaded)
     kept, taken = [], list[int]()
     for start in starts:
@@ -74,7 +74,7 @@ def find_starts(
 
 
 def good_start(loaded: LoadedRun, context: int | None = None) -> Start:
-    """A start to play from: a reward is on its way, and the game that it belongs to has been seen.
+    """A start to play from: a few steps before a reward, in a game of which some steps are seen before.
 
     Gains come before penalties, then the largest, then the newest. Without any such reward it is a random start.
     """

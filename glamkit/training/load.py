@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from glamkit.models.agent import Agent
 from glamkit.models.world_model import WorldModel
 from glamkit.runs.files import read_json
 from glamkit.runs.folder import Run, nearby
-from glamkit.runtime import Machine, available, undisturbed
+from glamkit.runtime import SHAPES, Machine, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
 from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.checkpoint import ReplayPart, parts, read_part
@@ -51,10 +52,11 @@ class Recording(Replay):
     """
 
     def __init__(self, run: Run, count: int, config: Config, device: torch.device) -> None:
-        super().__init__(config.replay, config.env.image_size, device)
-        self.count, folder = count, run.replay
         # A shared run holds the newest steps alone.
         self.first = int(read_json(run.shared_file)["first"]) if run.shared else 0
+        rows = max(count - self.first, 64) if run.shared else config.replay.capacity
+        super().__init__(replace(config.replay, capacity=rows), config.env.image_size, device)
+        self.count, folder = count, run.replay
         if not any(folder.glob("*.npz")):
             raise GlamkitError(f"{folder} holds no replay, so there are no real steps to start from.")
         self.unread = parts(folder, self.oldest, count)
@@ -126,6 +128,8 @@ def open_run(what: str | Path, checkpoint: int | None = None, snapshots: bool = 
     with undisturbed():
         agent = _agent(config, weights, machine, run)
     replay = Recording(run, step, config, machine.device)
+    if not (0 <= int(replay.actions.min()) <= int(replay.actions.max()) < agent.world_model.actions):
+        raise GlamkitError(f"the replay in {run.folder} holds actions that the agent does not have.")
     names = _action_names(config, agent.world_model.actions)
     loaded = LoadedRun(run, config, step, agent, machine, replay, names)
     if early is not None:
@@ -195,12 +199,16 @@ def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
     """The agent of a state; how many actions it has is read off the size of the stem."""
     latent = config.world_model.variables * config.world_model.classes
     try:
-        actions = state["world_model.stem.0.weight"].shape[1] - latent
-        world_model = WorldModel(config.world_model, max(actions, 1))
-        actor_critic = ActorCritic(config.actor_critic, world_model.features, max(actions, 1))
-        agent = Agent(config.agent, world_model, actor_critic)
+        actions = max(state["world_model.stem.0.weight"].shape[1] - latent, 1)
+        with SHAPES:  # first without memory: a stranger's config may ask for any sizes
+            agent = _new_agent(config, actions)
+            agent.load_state_dict({name: value.to(SHAPES) for name, value in state.items()})
+        for name, own in agent.state_dict().items():
+            if own.is_floating_point() != state[name].is_floating_point():
+                raise TypeError(f"{name} is of another type")
+        agent = _new_agent(config, actions)
         agent.load_state_dict(state)
-    except (AttributeError, LookupError, RuntimeError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip().rstrip(".")
         raise GlamkitError(f"the checkpoint in {run.folder} does not fit its config.json ({reason}).") from None
     agent.to(machine.device).eval().requires_grad_(False)
@@ -208,6 +216,11 @@ def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
     # The studio picks rows of memories, which pairs of windows do not have.
     accelerate(agent, machine.device, left_out(config.runtime.accelerate) | {"paired_windows"})
     return agent
+
+
+def _new_agent(config: Config, actions: int) -> Agent:
+    world_model = WorldModel(config.world_model, actions)
+    return Agent(config.agent, world_model, ActorCritic(config.actor_critic, world_model.features, actions))
 
 
 def _action_names(config: Config, count: int) -> tuple[str, ...]:

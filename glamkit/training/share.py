@@ -22,7 +22,7 @@ from glamkit.runs.files import replace
 from glamkit.runs.folder import Run
 from glamkit.training import checkpoint
 from glamkit.training.load import LoadedRun, open_run
-from glamkit.training.shared_runs import FORMAT, HUB_FILE, SUFFIX, require_hub
+from glamkit.training.shared_runs import FORMAT, HUB_FILE, LONGEST, SUFFIX, most_steps, require_hub
 from glamkit.training.snapshots import rounded
 
 STEPS = 300  # stored steps that travel with a run, to start from
@@ -54,6 +54,8 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS, rights
     least = loaded.config.replay.sequence_length + loaded.config.imagination.context_length
     if steps < least:
         raise GlamkitError(f"steps = {steps} is too few to look at; use at least {least}.")
+    if steps > (most := most_steps(loaded.config.env)):
+        raise GlamkitError(f"steps = {steps} is too many for one file; use at most {most}.")
     first = max(replay.oldest, replay.count - steps)
     weights = {name: rounded(value).cpu().contiguous() for name, value in loaded.agent.state_dict().items()}
     about = {
@@ -152,12 +154,13 @@ def _packed(part: dict[str, torch.Tensor]) -> bytes:
 
 
 def _short_log(run: Run) -> str:
-    """All episodes and some of the log's other lines."""
+    """All episodes, or the newest that a shared file can hold, and some of the log's other lines."""
     entries = _entries(run)
     others = [entry for entry in entries if entry.get("kind") != "episode"]
     chosen = {id(entry) for entry in others[:: max(1, -(-len(others) // LINES))]}
     lines = [entry for entry in entries if entry.get("kind") == "episode" or id(entry) in chosen]
-    return "".join(json.dumps(line) + "\n" for line in lines)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    return text if len(text) <= LONGEST else text[-LONGEST:].partition("\n")[2]
 
 
 def _json(path: Path) -> Any:

@@ -9,7 +9,8 @@ A shared run is a zip file with five entries:
     log.jsonl          the returns in training and some lines of the log
 
 To be opened it is unpacked, once, into a run folder in the user's cache; so everything that looks into a folder looks
-into a file too. Reading one runs no code from it: the entries are JSON, safetensors and plain arrays of known sizes.
+into a file too. Reading one runs no code: the entries are JSON, safetensors and plain arrays of known sizes, and no
+module is imported because the file names it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -31,7 +33,7 @@ import platformdirs
 import safetensors.torch
 import torch
 
-from glamkit.config import Config
+from glamkit.config import Config, EnvConfig
 from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log
 from glamkit.runs.files import read_bytes, replace, replace_text
@@ -42,8 +44,11 @@ FORMAT = 1
 SUFFIX = ".glam"
 HUB = "hub:"  # before the name of a run on the Hugging Face hub
 HUB_FILE = f"run{SUFFIX}"
-LARGEST = 512 * 2**20  # bytes of one entry; the published size has 45 MB of weights
 ENTRIES = ("run.json", "agent.safetensors", "steps.npz", "evaluation.json", "log.jsonl")
+LARGEST = 512 * 2**20  # bytes of the file, of one entry, and of the stored steps unpacked; the published size has 45 MB
+LONGEST = 64 * 2**20  # bytes of an entry of text: read, they take many times as much memory
+ARRAYS = ("agent.safetensors", "steps.npz")  # the entries that are no text
+WEIGHTS = (torch.bfloat16, torch.float32, torch.int64)  # the types that `share` writes
 
 
 def locate(what: str | Path) -> Run:
@@ -125,9 +130,11 @@ def unpack(file: Path) -> Path:
     root = Path(os.environ.get("GLAMKIT_CACHE") or platformdirs.user_cache_path("glamkit")) / "shared"
     folder = root / f"{file.stem[:40]}-{hashlib.sha256(data).hexdigest()[:16]}"
     if (folder / SHARED).exists():
+        _trusted(file, Run(folder).config())
         return folder
     entries = _read(file, data)
     about, config = _about(file, entries["run.json"])
+    _trusted(file, config)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root) as place:
@@ -150,6 +157,9 @@ def _fill(folder: Path, file: Path, entries: Mapping[str, bytes], about: Mapping
     checkpoint.read_part(part, step - first, config.env.image_size)
     try:
         weights = safetensors.torch.load(entries["agent.safetensors"])
+        for name, value in weights.items():
+            if value.dtype not in WEIGHTS or not value.isfinite().all():
+                raise ValueError(f"{name} is of a type that no model has, or not finite")
     except Exception as error:  # a stranger's file can be damaged in any way
         raise GlamkitError(f"{file} is damaged: its weights cannot be read ({reason(error)}).") from None
     if isinstance(about["provenance"], dict):
@@ -175,7 +185,25 @@ def _about(file: Path, data: bytes) -> tuple[dict[str, Any], Config]:
         raise GlamkitError(f"{file} is damaged: its step or its first stored step is wrong.")
     if not isinstance(about.get("rights"), str) or "provenance" not in about:
         raise GlamkitError(f"{file} is damaged: its provenance or its note on rights is missing.")
-    return about, Config.from_dict(about.get("config"))
+    config = Config.from_dict(about.get("config"))
+    if step - first > most_steps(config.env):
+        raise GlamkitError(f"{file} is damaged: {step - first:,} stored steps are more than a shared run may hold.")
+    return about, config
+
+
+def most_steps(config: EnvConfig) -> int:
+    """How many stored steps a shared run may hold: so many that they fill `LARGEST` bytes when they are unpacked."""
+    return LARGEST // (3 * config.image_size**2)
+
+
+def _trusted(file: Path, config: Config) -> None:
+    """Refuses a game whose module nobody has imported yet: opening a stranger's file must not run code."""
+    module, colon, _ = config.env.game.rpartition(":")
+    if colon and module not in sys.modules:
+        raise GlamkitError(
+            f"{file} names the game {config.env.game!r}, whose module no shared run may import; "
+            f"if you trust it, import {module} in Python before."
+        )
 
 
 def _read(file: Path, data: bytes) -> dict[str, bytes]:
@@ -185,7 +213,7 @@ def _read(file: Path, data: bytes) -> dict[str, bytes]:
             infos = archive.infolist()
             if sorted(info.filename for info in infos) != sorted(ENTRIES):
                 raise ValueError("it does not hold the entries of a shared run")
-            if max(info.file_size for info in infos) > LARGEST:
+            if any(info.file_size > (LARGEST if info.filename in ARRAYS else LONGEST) for info in infos):
                 raise ValueError("an entry is too large")
             return {info.filename: archive.read(info) for info in infos}
     except Exception as error:  # what readers of packed data raise for damaged ones has no end

@@ -12,6 +12,7 @@ from tiny_runs import finished, short
 from glamkit.analysis import rollouts
 from glamkit.analysis.open_loop import Curve, OpenLoop, far, measure_open_loop, movement_seen, moving
 from glamkit.analysis.starts import AHEAD, LEAD, SEEN, Start, bounds, find_starts, good_start, ordered, surprise
+from glamkit.analysis.studio import plots
 from glamkit.errors import GlamkitError
 from glamkit.training.load import LoadedRun, open_run
 
@@ -222,7 +223,10 @@ def test_the_worst_clips_are_named(opened: LoadedRun) -> None:
     loop = measure_open_loop(opened, 6, 12)
     beyond = np.nanmean(loop.pixels["imagined"].values - loop.pixels["reconstructed"].values, 1)
     assert loop.worst(3) == np.argsort(-beyond)[:3].tolist() and len(loop.starts) == 12
-    assert [start.step for start in loop.failures(3)] == [loop.starts[clip].step for clip in loop.worst(3)]
+    named = [(start.step, start.why) for start in loop.failures()]
+    assert named == [(loop.starts[clip].step, f"worst clip {rank}") for rank, clip in enumerate(loop.worst(), 1)]
+    rows = [text.get_text() for text in plots.worst(loop).axes[0].get_yticklabels()]  # the same names in the figure
+    assert rows[::2] == [f"{why}\nfrom step {step:,}\nreal" for step, why in named]
     assert np.array_equal(measure_open_loop(opened, 6, 12).imagined, loop.imagined)
 
 

@@ -12,7 +12,7 @@ from lab import RUN, Lab, new_page, open_notebook, wait_for_end
 from mirror import CONTRAST, HORIZON, LATENCY, STUDIO, Mirror
 from tiny_runs import finished, short
 
-from glamkit.analysis.studio import export
+from glamkit.analysis.studio import compare, export
 from glamkit.analysis.studio.studio import Dream
 from glamkit.training.load import open_run
 
@@ -132,15 +132,15 @@ def test_the_studio_can_be_used_by_keys_and_read(fresh: Mirror) -> None:
     controls = page.locator(f"{STUDIO} :is(button, select, input)")
     assert controls.count() > 30
     for title, name in controls.evaluate_all(
-        "all => all.map(one => [one.closest('[title]')?.title, one.ariaLabel || one.closest('label')?.innerText"
-        " || one.innerText])"
+        "all => all.map(one => [one.title || one.closest('label')?.title,"
+        " one.ariaLabel || one.closest('label')?.innerText || one.innerText])"
     ):
         assert title and name.strip(), (title, name)
     assert page.locator(f"{STUDIO} img:not([alt])").count() == 0
     live = page.locator(f"{STUDIO} :is([role=status], [role=alert], [aria-live])")
     assert live.count() == 2  # the messages; nothing of what changes 15 times a second
     words = page.inner_text(STUDIO).lower()
-    for word in ("moment", "rules", "luck", "foresee", "chance", "foretell"):
+    for word in ("moment", "rules", "luck", "foresee", "chance", "foretell", "noise", "|<", "how it is dreamt"):
         assert word not in words, word
 
 
@@ -189,6 +189,8 @@ def test_it_fits_and_is_read_in_every_theme(fresh: Mirror) -> None:
             side = page.locator(f"{STUDIO} canvas").first.evaluate("one => one.clientWidth")
             now, stage = (page.locator(part).bounding_box() for part in (".glamkit-now", ".glamkit-stage"))
             columns = now["x"] > stage["x"] + stage["width"] - 1
+            boxes, beside = (page.locator(part).bounding_box() for part in (".glamkit-compare", ".glamkit-beside"))
+            assert boxes["x"] == beside["x"] and 0 <= beside["y"] - boxes["y"] - boxes["height"] < 10
             assert (side, columns) == ((384, True) if width > 1000 else (256, False))
 
 
@@ -227,8 +229,20 @@ def test_what_is_saved_outlives_the_kernel(fresh: Mirror, lab: Lab) -> None:
     cells = nbformat.read(lab.folder / "imagine.ipynb", as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 6  # these outlive the kernel
+    assert page.locator(".glamkit-gone").is_hidden()
+    page.click(".glamkit-back")
+    page.wait_for_selector(".glamkit-play:has-text('Play')")
+    open_notebook(page, lab, "imagine.ipynb")  # the tab was closed, the kernel goes on: so does the studio
+    page.wait_for_selector(f"{STUDIO}[data-n]")
+    assert page.locator(".glamkit-thumbnails img").count() == len(fresh.player.starts)
+    before = int(page.inner_text(".glamkit-value >> nth=0"))
+    page.click(".glamkit-back")
+    page.wait_for_function("step => document.querySelector('.glamkit-value').textContent === step", arg=str(before - 1))
     page.evaluate(CLOSE)
     page.wait_for_selector(".glamkit-warning:has-text('No answer from the kernel')")
+    open_notebook(page, lab, "imagine.ipynb")  # a new kernel knows nothing of the studio
+    page.wait_for_selector(".glamkit-gone:has-text('Run all cells again')")
+    assert page.locator(STUDIO).count() == 0
 
 
 def test_an_exported_dream_plays_by_itself(studio: Mirror, tmp_path: Path) -> None:
@@ -238,19 +252,27 @@ def test_an_exported_dream_plays_by_itself(studio: Mirror, tmp_path: Path) -> No
     for action in (0, 1, 2):
         dream.step(action)
     dream.branch("RIGHT", 4)
-    page.set_content(export.page(dream))
-    page.wait_for_selector("#text:has-text('step 3 ')")  # it plays at once
-    page.wait_for_selector("#play:has-text('Play')")
+    beside = compare.comparisons(dream, ["real", "lmamba"])
+    page.set_content(export.page(dream, (), beside))
+    for step in (3, 0, 3):  # it plays at once, from its beginning, and begins again after its end
+        page.wait_for_selector(f"figcaption:has-text('step {step},')")
     assert "after 96 steps of training, saw 8 real steps and imagined" in page.inner_text("p >> nth=0")
+    assert page.locator("figure b").all_inner_texts() == ["the dream", "what really happened", "LMamba off"]
+    page.click("#play")
+    page.wait_for_selector("#play:has-text('Play')")
     for _ in range(3):
         page.click("#back")
-    assert "step 0 " in page.inner_text("#text")
+    assert page.inner_text("figcaption >> nth=0").startswith("step 0,")
     page.click("#step")
-    assert f"reward {dream.nodes[1].reward:+.2f}" in page.inner_text("#text")
-    assert page.get_attribute("#picture", "src") == export.data_uri(dream.picture(1))
+    assert f"reward {dream.nodes[1].reward:+.2f}" in page.inner_text("figcaption >> nth=0")
+    sources = page.locator("img").evaluate_all("all => all.map(one => one.src)")
+    assert sources == [export.data_uri(one) for one in (dream.picture(1), *(one.at(1).picture for one in beside))]
+    assert page.locator("figcaption").all_inner_texts()[1:] == [one.at(1).caption for one in beside]
+    covers = "all => all.map(one => getComputedStyle(one, '::after').content)"
+    over = [dream.nodes[1].over, *(one.at(1).over for one in beside)]
+    assert page.locator("figure div").evaluate_all(covers) == ['"GAME OVER"' if one else "none" for one in over]
     page.click("#play")
-    page.wait_for_selector("#text:has-text('step 3 ')")
-    page.wait_for_selector("#play:has-text('Play')")
+    page.wait_for_selector("figcaption:has-text('step 3,')")
     page.select_option("#ways", index=1)
-    page.wait_for_selector("#text:has-text('step 7 ')")  # a choice plays at once, too
-    assert "step 7 " in page.inner_text("#text") and "action" in page.inner_text("#text")
+    page.wait_for_selector("figcaption:has-text('step 7,')")  # a choice plays at once, too
+    assert "action" in page.inner_text("figcaption >> nth=0")

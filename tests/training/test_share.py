@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
 import json
 import os
@@ -13,12 +11,14 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hub import Hub
 
 import glamkit
 from glamkit.config import preset
@@ -119,6 +119,8 @@ def test_mistakes_get_a_sentence(folder: Path, tmp_path: Path) -> None:
     assert glamkit.share is share
     with pytest.raises(GlamkitError, match="steps = 3 is too few to look at; use at least"):
         share(folder, tmp_path / "few.glam", steps=3)
+    with pytest.raises(GlamkitError, match="steps = 1000000 is too many for one file; use at most 174762"):
+        share(folder, tmp_path / "many.glam", steps=10**6)
     with pytest.raises(GlamkitError, match="is no run folder and no shared file"):
         open_run(tmp_path / "absent")
     with pytest.raises(GlamkitError, match="holds no run"):
@@ -144,6 +146,48 @@ def about(file: Path, **new: object) -> bytes:
     return json.dumps(json.loads(entries(file)["run.json"]) | new).encode()
 
 
+def config(file: Path, **new: object) -> bytes:
+    """run.json with other settings; their names with __ for the dot."""
+    table = json.loads(entries(file)["run.json"])
+    for key, value in new.items():
+        section, _, name = key.partition("__")
+        table["config"][section][name] = value
+    return json.dumps(table).encode()
+
+
+def header(file: Path, **new: object) -> bytes:
+    """The file with another entry for one weight in the header of its safetensors."""
+    data = entries(file)["agent.safetensors"]
+    end = 8 + int.from_bytes(data[:8], "little")
+    table = json.loads(data[8:end])
+    table["world_model.stem.0.weight"] |= new
+    text = json.dumps(table).encode()
+    return changed(file, agent__safetensors=len(text).to_bytes(8, "little") + text + data[end:])
+
+
+def weights(file: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> bytes:
+    """The weights of the file, all of several axes changed."""
+    own = safetensors.torch.load(entries(file)["agent.safetensors"])
+    return safetensors.torch.save({name: change(value) if value.dim() > 1 else value for name, value in own.items()})
+
+
+def lying(file: Path) -> bytes:
+    """A file with an entry that unpacks to a megabyte, while its directory says 100 bytes."""
+    data = changed(file, log__jsonl=b" " * 2**20)
+    return data.replace((2**20).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+
+
+def actions(file: Path, action: int) -> bytes:
+    """The stored steps of the file with another action in each of them."""
+    steps = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(entries(file)["steps.npz"])) as old, zipfile.ZipFile(steps, "w") as new:
+        for name in old.namelist():
+            values = np.load(io.BytesIO(old.read(name)))
+            with new.open(name, "w") as entry:
+                np.save(entry, np.full_like(values, action) if name == "actions.npy" else values)
+    return steps.getvalue()
+
+
 HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "text": (lambda _: b"hello", "is no shared run, or a damaged one"),
     "cut": (lambda file: file.read_bytes()[:-100], "is no shared run, or a damaged one"),
@@ -157,6 +201,21 @@ HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "deep": (lambda file: changed(file, evaluation__json=b"[" * 10**5), "its evaluation.json is no table"),
     "log": (lambda file: changed(file, log__jsonl=b"\xff\xfe{"), "cannot be read|damaged"),
     "steps": (lambda file: changed(file, steps__npz=b"PK"), "is damaged"),
+    "many steps": (lambda file: changed(file, run__json=about(file, first=0, step=10**6)), "1,000,000 stored steps"),
+    "much text": (lambda file: changed(file, run__json=b" " * (64 * 2**20 + 1)), "an entry is too large"),
+    "lying size": (lying, "is no shared run, or a damaged one"),
+    "huge weights": (lambda file: header(file, shape=[10**9, 10**9]), "its weights cannot be read"),
+    "weights of no type": (lambda file: header(file, dtype="X9"), "its weights cannot be read"),
+    "weights of half the size": (lambda file: header(file, dtype="U8"), "its weights cannot be read"),
+    "half precision": (lambda file: header(file, dtype="F16"), "is of a type that no model has"),
+    "not finite": (
+        lambda file: changed(file, agent__safetensors=weights(file, lambda value: value * torch.nan)),
+        "or not finite",
+    ),
+    "imports": (
+        lambda file: changed(file, run__json=config(file, env__game="evil:Foo-v0")),
+        "whose module no shared run",
+    ),
 }
 
 
@@ -176,18 +235,50 @@ def test_an_entry_that_would_fill_the_memory_is_not_unpacked(
 ) -> None:
     monkeypatch.setattr(shared_runs, "LARGEST", 10**6)
     bomb = tmp_path / "bomb.glam"
-    bomb.write_bytes(changed(file, log__jsonl=b" " * (10**6 + 1)))
+    bomb.write_bytes(changed(file, steps__npz=b" " * (10**6 + 1)))
     assert bomb.stat().st_size < 10**5 + file.stat().st_size
     with pytest.raises(GlamkitError, match="an entry is too large"):
         open_run(bomb)
 
 
-def test_weights_of_another_model_are_refused(file: Path, tmp_path: Path) -> None:
-    weights = safetensors.torch.load(entries(file)["agent.safetensors"])
-    weights["world_model.stem.0.weight"] = torch.zeros(3, 3)
+MISFITS: dict[str, Callable[[Path], bytes]] = {
+    "another size": lambda f: changed(f, agent__safetensors=weights(f, lambda value: value[:1])),
+    "whole numbers": lambda file: changed(file, agent__safetensors=weights(file, torch.Tensor.long)),
+    "a width for which no machine has memory": lambda f: changed(f, run__json=config(f, world_model__width=10**9)),
+    "more latents than can be counted": lambda f: changed(f, run__json=config(f, world_model__variables=10**30)),
+    "actions that the agent has not": lambda file: changed(file, steps__npz=actions(file, 9)),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_parts_that_do_not_fit_together_are_refused(name: str, file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.glam"
-    other.write_bytes(changed(file, agent__safetensors=safetensors.torch.save(weights)))
-    with pytest.raises(GlamkitError, match=r"does not fit its config\.json"):
+    other.write_bytes(MISFITS[name](file))
+    with pytest.raises(GlamkitError, match=r"does not fit its config\.json|holds actions that the agent does not have"):
+        open_run(other)
+
+
+def test_the_config_of_a_file_asks_for_no_memory(file: Path, tmp_path: Path) -> None:
+    """A ring for the stored steps alone, whatever the config says: 12 terabytes here."""
+    other = tmp_path / "other.glam"
+    other.write_bytes(changed(file, run__json=config(file, replay__capacity=10**9)))
+    replay = open_run(other).replay
+    assert len(replay) == 40 and replay.frames.shape[0] == 64
+
+
+def test_a_module_named_by_a_file_is_used_only_if_it_is_there_already(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "evil_games.py").write_text("raise SystemExit('it ran')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    other = tmp_path / "other.glam"
+    other.write_bytes(changed(file, run__json=config(file, env__game="evil_games:Foo-v0")))
+    with pytest.raises(GlamkitError, match="import evil_games in Python before"):
+        open_run(other)
+    monkeypatch.setitem(sys.modules, "evil_games", type(sys)("evil_games"))
+    assert open_run(other).actions[0] == "action 0" and "unknown game" in caplog.text
+    monkeypatch.delitem(sys.modules, "evil_games")
+    with pytest.raises(GlamkitError, match="import evil_games in Python before"):  # unpacked as it is by now
         open_run(other)
 
 
@@ -198,49 +289,6 @@ def test_a_folder_without_a_log_or_a_score_can_be_shared(folder: Path, tmp_path:
         (bare / name).unlink()
     opened = open_run(share(bare, steps=40))
     assert opened.step == open_run(folder).step and not opened.run.evaluation_file.exists()
-
-
-class Hub(BaseHTTPRequestHandler):
-    """As much of the Hugging Face hub as one upload and one download ask for."""
-
-    files: dict[str, bytes] = {}
-
-    def answer(self, data: bytes, status: int = 200, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(data))} | headers).items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    def do_POST(self) -> None:
-        here = f"http://{self.headers['Host']}/ann/catch"
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path.endswith("/preupload/main"):
-            files = json.loads(body)["files"]
-            listed = [{"path": part["path"], "uploadMode": "regular", "shouldIgnore": False} for part in files]
-            self.answer(json.dumps({"files": listed}).encode())
-        elif self.path.endswith("/commit/main"):
-            for line in map(json.loads, body.splitlines()):
-                if line["key"] == "file":
-                    self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            self.answer(json.dumps({"commitUrl": f"{here}/commit/{'1' * 40}", "commitOid": "1" * 40}).encode())
-        else:
-            self.answer(json.dumps({"url": here, "id": "ann/catch"}).encode())
-
-    def do_GET(self) -> None:
-        name = self.path.rsplit("/", 1)[-1]
-        if not self.path.startswith("/ann/catch/resolve/main/") or name not in self.files:
-            self.answer(b"{}", 200 if "/api/" in self.path else 404, X_Error_Code="EntryNotFound")
-        else:
-            self.answer(
-                self.files[name], X_Repo_Commit="1" * 40, ETag=f'"{hashlib.sha256(self.files[name]).hexdigest()}"'
-            )
-
-    do_HEAD = do_GET
-
-    def log_message(self, *_: object) -> None:
-        """Silent."""
 
 
 def test_a_run_goes_to_the_hub_and_comes_back(folder: Path, tmp_path: Path) -> None:

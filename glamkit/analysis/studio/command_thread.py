@@ -49,6 +49,12 @@ class CommandThread:
             self.thread.join()
             self.thread = None
 
+    def working(self, note: str) -> None:
+        """Shows at once what a command that takes long is doing."""
+        self.note = note
+        self.shown(self)
+        self.note = ""
+
     def tick(self) -> None:
         """What the clock does; it sets when it is `due` again."""
         raise NotImplementedError

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from glamkit.analysis.studio.dream_tree import Node
 from glamkit.analysis.studio.studio import Dream
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, nearest
 
 REAL = "real"
 NAMES = {REAL: "what really happened", "lmamba": "LMamba off", "gmamba": "GMamba off"}
@@ -23,6 +24,16 @@ class Beside(NamedTuple):
     name: str
     caption: str
     picture: np.ndarray | None
+    over: bool = False  # whether its game has ended here or before
+
+
+class Counterpart(Protocol):
+    """What can stand beside a dream."""
+
+    name: str
+
+    def at(self, number: int) -> Beside:
+        """What stands beside this node of the dream."""
 
 
 class ModuleOff:
@@ -39,49 +50,79 @@ class ModuleOff:
     def __init__(self, dream: Dream, off: str) -> None:
         if dream.trained != "both":
             raise GlamkitError(f"this run was trained with {dream.trained!r} alone: there is no module to leave out.")
-        self.name, self.left, self.dream = off, LEFT[off], dream
+        self.name, self.left, self.dream = NAMES[off], LEFT[off], dream
         rules = replace(dream.begun, modules=self.left)
         self.other = Dream(dream.run, dream.start, dream.seed, dream.context, rules, dream.seen)
-        self.counterpart = {0: 0}  # node of the dream -> node of the other
+        self.numbers = {0: 0}  # node of the dream -> node of the other
 
     def node(self, number: int) -> Node:
         """What a node of the dream is in the other."""
         missing, node = list[Node](), self.dream.nodes[number]
-        while node.number not in self.counterpart:
+        while node.number not in self.numbers:
             missing.append(node)
             node = self.dream.nodes[node.parent]
         for node in reversed(missing):
             self.other.rules = replace(node.rules, modules=self.left)
-            (grown,) = self.other.grow([self.counterpart[node.parent]], [node.action], [node.noise_seed])
-            self.counterpart[node.number] = grown
-        return self.other.nodes[self.counterpart[number]]
+            (grown,) = self.other.grow([self.numbers[node.parent]], [node.action], [node.noise_seed])
+            self.numbers[node.number] = grown
+        return self.other.nodes[self.numbers[number]]
 
-    def beside(self) -> Beside:
-        """What stands beside the present node."""
-        node = self.node(self.dream.here)
-        caption = f"reward {node.reward:+.2f}, return {node.total:+.2f}, end {node.ended:.0%}"
-        return Beside(NAMES[self.name], caption, self.other.picture(node.number))
-
-
-def what_happened(dream: Dream) -> Beside:
-    """The real frame of the present node's step, and whether the dream took the same actions up to it."""
-    replay, depth = dream.run.replay, dream.now.depth
-    step = dream.start + depth
-    if step >= replay.count:
-        return Beside(NAMES[REAL], f"no real step {step:,} is stored: the last is {replay.count - 1:,}", None)
-    steps = replay.window(torch.tensor([dream.start - 1]), depth + 2)
-    picture = steps.frames[0, -1].permute(1, 2, 0).cpu().numpy()
-    if not depth:
-        return Beside(NAMES[REAL], f"real step {step:,}", picture)
-    if steps.terminations[0, 1:-1].any():
-        return Beside(NAMES[REAL], "the real game has ended before this step", picture)
-    action, reward = int(steps.actions[0, -2]), float(steps.rewards[0, -2])
-    caption = f"{dream.run.actions[action]}, reward {reward:+.2f}"
-    other = first_difference(dream)
-    return Beside(NAMES[REAL], caption + ("" if other is None else f"; other actions since step {other}"), picture)
+    def at(self, number: int) -> Beside:
+        """What stands beside this node of the dream."""
+        node = self.node(number)
+        end = next((one.depth for one in self.other.path(node.number) if one.over), None)
+        going_on = f"reward {node.reward:+.2f}, return {node.total:+.2f}, end {node.ended:.0%}"
+        caption = going_on if end is None else ended(end, node.total)
+        return Beside(self.name, caption, self.other.picture(node.number), end is not None)
 
 
-def first_difference(dream: Dream) -> int | None:
-    """The step at which the dream first took another action than was really taken; None if it never did."""
-    way = dream.path(dream.here)
+class WhatHappened:
+    """The real frames of the same steps, and whether the dream took the same actions up to them.
+
+    Args:
+        dream: to compare with.
+    """
+
+    def __init__(self, dream: Dream) -> None:
+        self.name, self.dream = NAMES[REAL], dream
+
+    def at(self, number: int) -> Beside:
+        """What stands beside this node of the dream."""
+        dream, depth = self.dream, self.dream.nodes[number].depth
+        replay, step = dream.run.replay, dream.start + depth
+        if step >= replay.count:
+            return Beside(self.name, f"no real step {step:,} is stored: the last is {replay.count - 1:,}", None)
+        steps = replay.window(torch.tensor([dream.start - 1]), depth + 2)
+        picture = steps.frames[0, -1].permute(1, 2, 0).cpu().numpy()
+        if not depth:
+            return Beside(self.name, f"real step {step:,}", picture)
+        rewards, ends = steps.rewards[0, 1:-1].cpu(), steps.terminations[0, 1:-1].nonzero()
+        if len(ends):
+            end = int(ends[0]) + 1
+            return Beside(self.name, ended(end, float(rewards[:end].sum())), picture, True)
+        action, other = dream.run.actions[int(steps.actions[0, -2])], first_difference(dream, number)
+        caption = f"{action}, reward {float(rewards[-1]):+.2f}, return {float(rewards.sum()):+.2f}"
+        return Beside(self.name, caption + ("" if other is None else f"; other actions since step {other}"), picture)
+
+
+def comparisons(dream: Dream, names: Sequence[str]) -> list[Counterpart]:
+    """What stands beside a dream, of the `NAMES` given.
+
+    Raises:
+        GlamkitError: an unknown name, or a module that the run was trained without.
+    """
+    for name in names:
+        if name not in NAMES:
+            raise GlamkitError(f"compare with {name!r}: no such thing; {nearest(name, NAMES)}")
+    return [WhatHappened(dream) if name == REAL else ModuleOff(dream, name) for name in names]
+
+
+def ended(step: int, total: float) -> str:
+    """What there is to say of a game that has ended."""
+    return f"game over at step {step}, return {total:+.2f}"
+
+
+def first_difference(dream: Dream, number: int) -> int | None:
+    """The step at which the way to a node first took another action than was really taken; None if it never did."""
+    way = dream.path(number)
     return next((node.depth - 1 for node in way[1:] if node.action != dream.recorded(node.depth - 1)), None)

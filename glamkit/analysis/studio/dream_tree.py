@@ -42,8 +42,9 @@ class Rules(Checked):
 
     def __str__(self) -> str:
         modules = {"both": "GMamba + LMamba", "gmamba": "GMamba alone", "lmamba": "LMamba alone"}[self.modules]
+        latents = {"probabilities": "latents as probabilities"}.get(self.latents, f"{self.latents} latents")
         warmth = "" if self.temperature == 1 else f", temperature {self.temperature:g}"
-        return f"{modules}, {self.memory} memory, latents {self.latents}{warmth}"
+        return f"{modules}, {self.memory} memory, {latents}{warmth}"
 
 
 class Node(NamedTuple):

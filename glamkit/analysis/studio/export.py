@@ -7,6 +7,7 @@ import html as markup
 import io
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from glamkit.analysis.studio.compare import Beside, Counterpart
 from glamkit.analysis.studio.dream_tree import Node
+from glamkit.analysis.studio.films import labelled
 from glamkit.analysis.studio.save import write
 from glamkit.analysis.studio.studio import Dream
 from glamkit.errors import GlamkitError
@@ -22,36 +25,49 @@ from glamkit.plotting import count
 
 SPEED = 15  # frames per second, as it is played
 SIDE = 256  # pixels that an exported picture takes at least
+LABEL = "the dream"
 FUTURES = 12  # of *what if?* in an HTML file: those with the largest returns
 
 
-def frames(dream: Dream, number: int | None = None) -> np.ndarray:
-    """The pictures (n, side, side, 3) uint8 from the beginning to a node (the present one), enlarged."""
-    way = dream.path(dream.here if number is None else number)
-    return np.stack([enlarged(dream.picture(node.number)) for node in way])
+def frames(dream: Dream, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> np.ndarray:
+    """The pictures (n, height, width, 3) uint8 of a branch, enlarged; each with what stands beside it and its label.
+
+    Args:
+        dream: the dream.
+        line: numbers of the branch's nodes; none takes the whole branch that the present node is on.
+        beside: comparisons.
+    """
+    return np.stack([frame(dream, number, beside) for number in line or dream.line(dream.here)])
 
 
-def enlarged(picture: np.ndarray) -> np.ndarray:
-    """A picture (size, size, 3) with each pixel drawn as a square."""
-    times = max(1, -(-SIDE // picture.shape[0]))
-    return picture.repeat(times, 0).repeat(times, 1)
+def frame(dream: Dream, number: int, beside: Sequence[Counterpart]) -> np.ndarray:
+    """One of these pictures."""
+    picture, node = dream.picture(number), dream.nodes[number]
+    side = max(1, -(-SIDE // picture.shape[0])) * picture.shape[0]
+    if not beside:
+        return picture.repeat(side // picture.shape[0], 0).repeat(side // picture.shape[0], 1)
+    others = [one.at(number) for one in beside]
+    pictures = [np.full_like(picture, 200) if one.picture is None else one.picture for one in others]
+    words = [f"{LABEL}: step {node.depth}" + ("; game over" if node.over else "")]
+    words += [one.name + ("; game over" if one.over else "; nothing stored" * (one.picture is None)) for one in others]
+    return np.asarray(labelled([picture, *pictures], words, side))
 
 
-def gif(dream: Dream, path: str | Path, speed: int = SPEED) -> Path:
-    """The way to the present step as a GIF that repeats."""
-    images = [Image.fromarray(picture) for picture in frames(dream)]
+def gif(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> Path:
+    """A branch as a GIF that repeats; see `frames`."""
+    images = [Image.fromarray(picture) for picture in frames(dream, line, beside)]
     buffer = io.BytesIO()
-    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=round(1000 / speed), loop=0)
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=round(1000 / SPEED), loop=0)
     return write(Path(path), lambda file: file.write(buffer.getvalue()))
 
 
-def mp4(dream: Dream, path: str | Path, speed: int = SPEED) -> Path:
-    """The way to the present step as an MP4 (VP9, which browsers and common players read)."""
-    pictures = frames(dream)
-    side = pictures.shape[1]
+def mp4(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> Path:
+    """A branch as an MP4 (VP9, which browsers and common players read); see `frames`."""
+    pictures = frames(dream, line, beside)
+    height, width = pictures.shape[1:3]
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "dream.mp4"
-        film = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"vp09"), speed, (side, side))
+        film = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"vp09"), SPEED, (width, height))
         if not film.isOpened():
             raise GlamkitError("this OpenCV cannot write VP9 into an MP4 file; save the dream as gif or html.")
         for picture in pictures:
@@ -60,26 +76,28 @@ def mp4(dream: Dream, path: str | Path, speed: int = SPEED) -> Path:
         return write(Path(path), lambda file: file.write(part.read_bytes()))
 
 
-def html(dream: Dream, path: str | Path) -> Path:
-    """The way to the present step, the other branches and the best futures, as a page of its own."""
-    return write(Path(path), lambda file: file.write(page(dream).encode()))
+def html(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> Path:
+    """A branch, the other branches and the best futures, as a page of its own; see `frames`."""
+    return write(Path(path), lambda file: file.write(page(dream, line, beside).encode()))
 
 
-def page(dream: Dream) -> str:
+def page(dream: Dream, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> str:
     """The text of that page; every value from outside is escaped."""
-    names = dream.run.actions
-    ways = lines(dream)
-    nodes = {node.number: node for _, way in ways for node in way}
+    ways = lines(dream, line or dream.line(dream.here))
+    pictures: dict[str, int] = {}  # each once, and its place
+    numbers = dict.fromkeys(node.number for _, way in ways for node in way)
+    nodes = {number: entry(dream, dream.nodes[number], beside, pictures) for number in numbers}
     data = {
         "speed": SPEED,
         "ways": [[title, [node.number for node in way]] for title, way in ways],
-        "nodes": {number: entry(dream, node, names) for number, node in nodes.items()},
+        "nodes": nodes,
+        "pictures": list(pictures),
     }
-    title = f"A dream of {dream.run.config.env.game} from step {dream.start}"
+    title = f"A dream of {dream.run.config.env.game} from step {dream.start:,}"
     # In a script element only "<" could end it or begin a comment.
     plain = json.dumps(data).replace("<", "\\u003c")
-    first = data_uri(dream.picture(ways[0][1][0].number))
-    return PAGE.format(title=markup.escape(title), about=markup.escape(how(dream)), first=first, data=plain)
+    figures = "".join(FIGURE.format(name=markup.escape(name)) for name in (LABEL, *(one.name for one in beside)))
+    return PAGE.format(title=markup.escape(title), about=markup.escape(how(dream)), figures=figures, data=plain)
 
 
 def how(dream: Dream) -> str:
@@ -87,20 +105,22 @@ def how(dream: Dream) -> str:
     run = dream.run
     return (
         f"GLAM's world model of the run {run.run.folder.name}, after {run.step:,} steps of training, saw "
-        f"{dream.context} real steps and imagined all that is shown here ({dream.begun}; seed {dream.seed}). "
+        f"{dream.context} real steps and imagined the dream shown here ({dream.begun}; seed {dream.seed}). "
         f"Nothing of it was played in the game."
     )
 
 
-def lines(dream: Dream) -> list[tuple[str, list[Node]]]:
-    """The way to the present step, the other branches that were played, and the futures with the largest returns."""
-    played = [(number, end) for number, end in enumerate(dream.branches) if end != dream.here]
-    ways = [(f"the way taken: {outcome(dream, dream.now)}", dream.path(dream.here))]
-    ways += [
-        (f"branch {letter(number)}: {outcome(dream, dream.nodes[end])}", dream.path(end)) for number, end in played
+def lines(dream: Dream, first: Sequence[int]) -> list[tuple[str, list[Node]]]:
+    """The first branch as a whole, the others that were played, and the futures with the largest returns."""
+    ends = sorted(enumerate(dream.branches), key=lambda branch: branch[1] != first[-1])
+    named = len(ends) > 1
+    ways = [
+        (f"{f'branch {letter(place)}' if named else LABEL}: {outcome(dream, dream.nodes[end])}", dream.path(end))
+        for place, end in ends
     ]
-    known = {dream.here, *dream.branches}
-    futures = sorted((leaf for leaf in dream.leaves() if leaf.number not in known), key=lambda leaf: -leaf.total)
+    futures = sorted(
+        (leaf for leaf in dream.leaves() if leaf.number not in dream.branches), key=lambda leaf: -leaf.total
+    )
     return ways + [(f"what if: {outcome(dream, leaf)}", dream.path(leaf.number)) for leaf in futures[:FUTURES]]
 
 
@@ -112,16 +132,25 @@ def letter(place: int) -> str:
 def outcome(dream: Dream, leaf: Node) -> str:
     """What tells a line of the tree from others: its return, and its first actions."""
     actions = [dream.run.actions[node.action] for node in dream.path(leaf.number)[1:6]]
-    return f"return {leaf.total:+.2f}, {count(leaf.depth, 'step')}: {' '.join(actions)} ..."
+    rest = " ..." if leaf.depth > len(actions) else ""
+    return f"return {leaf.total:+.2f}, {count(leaf.depth, 'step')}{': ' * bool(actions)}{' '.join(actions)}{rest}"
 
 
-def entry(dream: Dream, node: Node, names: tuple[str, ...]) -> dict[str, Any]:
-    """One node for the page; it says so where other rules hold than at the beginning."""
-    action = names[node.action] if node.action >= 0 else "-"
-    text = f"step {node.depth}   action {action}   reward {node.reward:+.2f}   return {node.total:+.2f}   "
-    text += f"end {node.ended:.0%}   value {node.value:+.2f}"
-    text += "" if node.rules == dream.begun else f"\n{node.rules}"
-    return {"picture": data_uri(dream.picture(node.number)), "text": text}
+def entry(dream: Dream, node: Node, beside: Sequence[Counterpart], pictures: dict[str, int]) -> list[dict[str, Any]]:
+    """What the page shows of one node: the dream, then what stands beside it; new pictures are added to `pictures`."""
+    action = dream.run.actions[node.action] if node.action >= 0 else "-"
+    text = f"step {node.depth}, action {action}, reward {node.reward:+.2f}, return {node.total:+.2f}, "
+    text += f"end {node.ended:.0%}, value {node.value:+.2f}"
+    text += "" if node.rules == dream.begun else f"\n{node.rules}"  # other rules than at the beginning
+    shown = [Beside(LABEL, text, dream.picture(node.number), node.over), *(one.at(node.number) for one in beside)]
+    return [
+        {
+            "picture": None if one.picture is None else pictures.setdefault(data_uri(one.picture), len(pictures)),
+            "text": one.caption,
+            "over": one.over,
+        }
+        for one in shown
+    ]
 
 
 def data_uri(picture: np.ndarray) -> str:
@@ -131,51 +160,66 @@ def data_uri(picture: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+FIGURE = """<figure><b>{name}</b><div><img alt="{name}"></div><figcaption></figcaption></figure>
+"""
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 14px/1.5 sans-serif; margin: 24px; max-width: 620px; }}
+body {{ font: 14px/1.5 sans-serif; margin: 24px; max-width: 1200px; }}
 h1 {{ font-size: 18px; }}
-img {{ width: 384px; max-width: 100%; aspect-ratio: 1; image-rendering: pixelated; border: 1px solid GrayText; }}
+p {{ max-width: 70em; }}
+#shown {{ display: flex; flex-wrap: wrap; gap: 8px 16px; }}
+figure {{ margin: 0; width: 384px; max-width: 100%; }}
+figure div {{ position: relative; border: 1px solid GrayText; }}
+img {{ display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; }}
+.none {{ visibility: hidden; }}
+.over::after {{ content: "GAME OVER"; position: absolute; inset: 0 0 auto; padding: 4px; text-align: center;
+  letter-spacing: 4px; color: #fff; background: #000; }}
+figcaption {{ min-height: 4.5em; white-space: pre-wrap; font-variant-numeric: tabular-nums; }}
+button, select, input {{ font: inherit; vertical-align: middle; }}
 select {{ max-width: 100%; }}
-pre {{ white-space: pre-wrap; min-height: 3em; }}
 </style>
 <body>
 <h1>{title}</h1><p>{about}</p>
-<p><label>Show <select id="ways"></select></label></p>
-<img id="picture" src="{first}" alt="{title}: an imagined frame">
-<pre id="text"></pre>
+<p id="choice"><label>Show <select id="ways"></select></label></p>
+<div id="shown">{figures}</div>
 <p><button id="play">Pause</button> <button id="back">One step back</button> <button id="step">One step</button>
-<input id="place" type="range" min="0" value="0" aria-label="Step of the dream"></p>
+<input id="place" type="range" min="0" value="0" aria-label="Step of the dream">
+<label>speed <select id="rate"><option>1/4<option>1/2<option selected>1<option>2</select></label></p>
 <script type="application/json" id="data">{data}</script>
 <script>
 const find = id => document.getElementById(id);
 const data = JSON.parse(find("data").textContent);
+const rates = {{"1/4": 0.25, "1/2": 0.5, "1": 1, "2": 2}};
+const hold = 1500; // ms at the end, before it begins again
 let timer = null;
 data.ways.forEach(([title], number) => find("ways").add(new Option(title, number)));
+find("choice").hidden = data.ways.length < 2;
 const way = () => data.ways[find("ways").value || 0][1];
-function show(place) {{
-  const last = way().length - 1;
-  find("place").max = last;
-  find("place").value = Math.max(0, Math.min(place, last));
-  const node = data.nodes[way()[find("place").value]];
-  find("picture").src = node.picture;
-  find("text").textContent = node.text;
-  if (place >= last) pause();
-}}
-function pause() {{ clearInterval(timer); timer = null; find("play").textContent = "Play"; }}
+const last = () => way().length - 1;
 const place = () => Number(find("place").value);
-function play() {{
-  pause();
-  if (place() >= way().length - 1) show(0);
-  find("play").textContent = "Pause";
-  timer = setInterval(() => show(place() + 1), 1000 / data.speed);
+function show(wanted) {{
+  find("place").max = last();
+  find("place").value = Math.max(0, Math.min(wanted, last()));
+  data.nodes[way()[place()]].forEach(({{picture, text, over}}, number) => {{
+    const [, screen, caption] = find("shown").children[number].children;
+    if (picture !== null) screen.firstChild.src = data.pictures[picture];
+    screen.className = over ? "over" : picture === null ? "none" : "";
+    caption.textContent = text;
+  }});
 }}
+function pause() {{ clearTimeout(timer); timer = null; find("play").textContent = "Play"; }}
+function wait() {{
+  timer = setTimeout(() => {{ show(place() < last() ? place() + 1 : 0); wait(); }},
+    1000 / data.speed / rates[find("rate").value] + (place() < last() ? 0 : hold));
+}}
+function play() {{ pause(); find("play").textContent = "Pause"; wait(); }}
+function to(wanted) {{ pause(); show(wanted); }}
 find("play").onclick = () => timer ? pause() : play();
-find("back").onclick = () => {{ pause(); show(place() - 1); }};
-find("step").onclick = () => {{ pause(); show(place() + 1); }};
-find("place").oninput = () => {{ pause(); show(place()); }};
+find("back").onclick = () => to(place() - 1);
+find("step").onclick = () => to(place() + 1);
+find("place").oninput = () => to(place());
 find("ways").onchange = () => {{ show(0); play(); }};
 show(0);
 play();

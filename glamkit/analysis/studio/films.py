@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from glamkit.analysis.rollouts import looking, pictures, real_steps, replayed
 from glamkit.config import ImaginationConfig, coerce
 from glamkit.errors import GlamkitError
 from glamkit.models.world_model import WorldModel
+from glamkit.plotting import count
 from glamkit.runtime import Machine
 from glamkit.training.replay import Replay
 
@@ -89,17 +91,23 @@ def write(path: str | Path, shown: SideBySide, pause: int = PAUSE) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    words = ("real", "reconstructed", f"imagined {shown.ahead} step{'s' * (shown.ahead != 1)} ahead")
+    words = ("real", "reconstructed", f"imagined {count(shown.ahead, 'step')} ahead")
     side = SIDE // shown.real.shape[1] * shown.real.shape[1] or shown.real.shape[1]
-    images = []
-    for trio in zip(shown.real, shown.reconstructed, shown.imagined, strict=True):
-        canvas = Image.new("RGB", (3 * side + 2 * GAP, side + CAPTION), "white")
-        for place, (picture, word) in enumerate(zip(trio, words, strict=True)):
-            left = place * (side + GAP)
-            canvas.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST), (left, 0))
-            ImageDraw.Draw(canvas).text((left + 2, side + 2), word, fill="black")
-        images.append(canvas.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
+    images = [
+        labelled(trio, words, side).quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        for trio in zip(shown.real, shown.reconstructed, shown.imagined, strict=True)
+    ]
     temporary = path.with_name(path.name + ".tmp")
     images[0].save(temporary, "GIF", save_all=True, append_images=images[1:], duration=pause, loop=0)
     temporary.replace(path)
     return path
+
+
+def labelled(pictures: Sequence[np.ndarray], words: Sequence[str], side: int) -> Image.Image:
+    """Pictures (size, size, 3) uint8 beside each other, enlarged to `side` pixels, each above its words."""
+    canvas = Image.new("RGB", (len(words) * (side + GAP) - GAP, side + CAPTION), "white")
+    for place, (picture, word) in enumerate(zip(pictures, words, strict=True)):
+        left = place * (side + GAP)
+        canvas.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST), (left, 0))
+        ImageDraw.Draw(canvas).text((left + 2, side + 2), word, fill="black")
+    return canvas

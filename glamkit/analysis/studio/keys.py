@@ -11,7 +11,7 @@ COMMANDS = {
     "Period": ("forward", "one step"),
     "Backspace": ("back", "one step back"),
     "KeyB": ("ask", "what if?"),
-    "KeyR": ("again", "again from step 0"),
+    "KeyR": ("again", "begin again"),
     "KeyN": ("next", "next start"),
 }
 SIGNS = {"ArrowUp": "↑", "ArrowDown": "↓", "ArrowLeft": "←", "ArrowRight": "→", "Period": "."}

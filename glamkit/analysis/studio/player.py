@@ -16,14 +16,15 @@ from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS, keys_of
 from glamkit.analysis.studio.studio import HORIZON, Dream, Future
 from glamkit.errors import GlamkitError, nearest
+from glamkit.plotting import count
 from glamkit.training.load import LoadedRun
 
 SPEED = 15  # frames per second: an Atari game's own, with four of its frames to a step
 RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times that
 TOGETHER = 64  # futures dreamt in one batch
 IDLE = ("NOOP", "STAY", "IDLE", "NOTHING")
-WHO = {"policy": "policy", "you": "you", "recorded": "as recorded"}
-FILES = {"html": export.html, "gif": export.gif, "mp4": export.mp4, "npz": saving.save}
+WHO = {"policy": "the policy", "you": "you", "recorded": "recorded actions"}
+FILMS = {"html": export.html, "gif": export.gif, "mp4": export.mp4}
 
 
 class WhatIf(NamedTuple):
@@ -62,7 +63,8 @@ class Player(CommandThread):
         self.idle = next((i for i, name in enumerate(run.actions) if name.upper() in IDLE), None)
         self.held: frozenset[str] = frozenset()
         self.ended_playing, self.who, self.rate = False, "policy", "1"
-        self.starts = list(starts)
+        self.starts: list[Start] = []
+        self._list(starts)
         self.compared: list[str] = []
         self.dreams: dict[tuple[int, Rules], Dream] = {}
         self.ticks: deque[float] = deque(maxlen=SPEED + 1)
@@ -124,7 +126,7 @@ class Player(CommandThread):
             raise GlamkitError(f"there is no branch {place}; this dream has {len(self.dream.branches)}.")
         self.playing = False
         self.dream.go(self.dream.branches[place])
-        self.line = self._line(self.dream.here)
+        self.line = self.dream.line(self.dream.here)
 
     def toggle(self) -> None:
         """Plays, or pauses; plays again where the game is over."""
@@ -162,14 +164,12 @@ class Player(CommandThread):
 
     def compare(self, names: Sequence[str]) -> None:
         """What is shown beside the dream: any of ``real``, ``lmamba``, ``gmamba`` (that module off)."""
-        for name in names:
-            if name not in compare.NAMES:
-                raise GlamkitError(f"compare with {name!r}: no such thing; {nearest(name, compare.NAMES)}")
+        if names:
+            self.working("Computing what stands beside the dream ...")
         begun = compare.REAL in names and compare.REAL not in self.compared
-        self.without = [compare.ModuleOff(self.dream, name) for name in names if name != compare.REAL]
-        self.compared = list(names)
+        self.beside, self.compared = compare.comparisons(self.dream, names), list(names)
         if begun:
-            self.who, apart = "recorded", compare.first_difference(self.dream)
+            self.who, apart = "recorded", compare.first_difference(self.dream, self.dream.here)
             if apart is not None:
                 self.scrub(apart)
             self.note = (
@@ -208,7 +208,9 @@ class Player(CommandThread):
         self.playing, now = False, self.dream.now
         if now.over:
             return
-        futures = self.dream.futures(None, max(1, TOGETHER // len(self.run.actions)), horizon)
+        draws = max(1, TOGETHER // len(self.run.actions))
+        self.working(f"Computing {draws * len(self.run.actions)} futures of {horizon} steps ...")
+        futures = self.dream.futures(None, draws, horizon)
         self.what_if = WhatIf(now.number, now.depth, futures)
         self.note = f"{len(futures)} futures of {horizon} steps from step {now.depth}; they are compared below."
 
@@ -216,12 +218,11 @@ class Player(CommandThread):
         """Changes the rules from the next step on."""
         self.dream.switch(**rules)
 
-    def find(self, by: str, count: int = 12) -> None:
+    def find(self, by: str, most: int = 12) -> None:
         """Looks for starts; new ones are added to the list, so that no number changes."""
-        known = {start.step for start in self.starts}
-        new = [start for start in find_starts(self.run, by, count, self.seed, self.context) if start.step not in known]
-        self.starts += new
-        self.note = f"{len(new)} starts added." if new else "All of these starts are in the list."
+        self.working("Looking for starts ...")
+        new = self._list(find_starts(self.run, by, most, self.seed, self.context))
+        self.note = f"{count(new, 'start')} added." if new else "All of these starts are in the list."
 
     def begin(self, step: int) -> None:
         """Dreams from this step under the present rules; a dream that was begun so before goes on, at its step 0."""
@@ -237,23 +238,36 @@ class Player(CommandThread):
         self.playing = self.ended_playing = False
         self.what_if, self.noise = None, None
         self.dreams[dream.start, dream.begun] = dream
-        self.without = [compare.ModuleOff(dream, name) for name in self.compared if name != compare.REAL]
-        self.line = self._line(dream.here)
+        self.beside = compare.comparisons(dream, self.compared)
+        self.line = dream.line(dream.here)
 
     def save(self, kind: str) -> None:
-        """Writes the way to the present step, or the whole dream (npz), into the run's folder `dreams`.
+        """Writes the present branch and what stands beside it, or the whole dream, into the run's folder `dreams`.
 
         A shared run has no folder that people look into: there it is `dreams` beside the notebook.
         """
         run = self.run.run
         folder = (Path.cwd() if run.shared else run.folder) / "dreams"
         taken = len(list(folder.glob(f"dream-{self.dream.start}-*.{kind}")))
-        path = FILES[kind](self.dream, folder / f"dream-{self.dream.start}-{taken + 1}.{kind}")
+        path = folder / f"dream-{self.dream.start}-{taken + 1}.{kind}"
+        self.working("Saving ...")
+        if kind == "npz":
+            saving.save(self.dream, path)
+        else:
+            FILMS[kind](self.dream, path, self.line, self.beside)
         self.note = f"Saved as {path}"
 
     def open(self, path: str) -> None:
         """Goes on with a saved dream."""
         self.take(saving.load(path, self.run))
+
+    def _list(self, starts: Sequence[Start]) -> int:
+        """Adds starts to the list, each step once; returns how many are new."""
+        before = len(self.starts)
+        for start in starts:
+            if start.step not in [one.step for one in self.starts]:
+                self.starts.append(start)
+        return len(self.starts) - before
 
     # The clock and the present branch ---------------------------------------------------------------------------------
 
@@ -271,15 +285,7 @@ class Player(CommandThread):
         if here.parent == self.line[-1]:
             self.line.append(here.number)
         elif here.number not in self.line:
-            self.line = self._line(here.number)
-
-    def _line(self, number: int) -> list[int]:
-        """The numbers of the nodes of the first branch that a node is on."""
-        for end in self.dream.branches:
-            line = [node.number for node in self.dream.path(end)]
-            if number in line:
-                return line
-        return [node.number for node in self.dream.path(number)]
+            self.line = self.dream.line(here.number)
 
     def tick(self) -> None:
         """One step of the clock: late ones are left out, not made up for."""

@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from glamkit.analysis.open_loop import Curve, OpenLoop
+from glamkit.analysis.open_loop import WORST, Curve, OpenLoop
 from glamkit.analysis.studio.studio import Dream, Future, usual
 from glamkit.notebook import Table
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Picture, count, figure, film, style
@@ -21,13 +21,13 @@ COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 
 
 def about(run: LoadedRun) -> Table:
-    """What was opened, in a few rows."""
+    """What is looked into, in a few rows."""
     config, replay = run.config, run.replay
     ends = int(replay.terminations.sum())
     settings = config.imagination
     young = " (a snapshot)" if run.step < replay.count else ""
     rows = [
-        ("run folder", f"{run.run.folder}, opened to read only"),
+        ("run folder", f"{run.run.folder}, which is only read"),
         ("trained", f"{run.step:,} of {config.trainer.env_steps:,} agent steps{young}, preset {config.preset}"),
         ("game", f"{config.env.game}: {', '.join(run.actions)}"),
         ("stored steps", f"{replay.oldest:,} to {replay.count - 1:,}; {count(ends, 'end')} of a life or episode"),
@@ -57,7 +57,7 @@ def errors(loop: OpenLoop) -> Picture:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.legend(loc="best")
     for axes in grid[1]:
-        axes.set_xlabel("steps ahead, without a look")
+        axes.set_xlabel("steps after the last real frame")
     if loop.usable:
         grid[0, 0].axvspan(0.5, loop.usable + 0.5, color=BLUE, alpha=0.08, lw=0)
     picture.suptitle(
@@ -93,14 +93,14 @@ def clip(loop: OpenLoop, chosen: int | None = None) -> Picture:
 
 
 @style
-def worst(loop: OpenLoop, number: int = 3) -> Picture:
+def worst(loop: OpenLoop, number: int = WORST) -> Picture:
     """The clips whose dreams went wrong most."""
     places, clips = spread(loop.horizon), loop.worst(number)
     rows = {}
     for rank, index in enumerate(clips, 1):
         after = ~loop.counted[index, places]
-        rows[f"{rank}: real\nfrom step {loop.starts[index].step:,}"] = faded(loop.real[index, places], after)
-        rows[f"{rank}: imagined"] = faded(loop.imagined[index, places], after)
+        rows[f"worst clip {rank}\nfrom step {loop.starts[index].step:,}\nreal"] = faded(loop.real[index, places], after)
+        rows[f"worst clip {rank}\nimagined"] = faded(loop.imagined[index, places], after)
     picture, ((axes,),) = figure(1.15 * max(len(places), 6) + 1.6, 1.25 * len(rows) + 0.6)
     film(axes, rows, [f"+{place + 1}" for place in places])
     axes.set_xlabel("steps ahead; grey: a new game has begun, nothing is compared")
@@ -159,7 +159,7 @@ def dream_so_far(dream: Dream) -> Picture:
         [names[i] for i in order], dream.now.policy[order], color=[ORANGE if i == chosen else BLUE for i in order]
     )
     policy.set_axisbelow(True)
-    policy.set(title="Policy now; orange: the action that was drawn", xlim=(0, 1))
+    policy.set(title="Policy now (orange: drawn)", xlim=(0, 1))
     policy.xaxis.set_major_formatter(PercentFormatter(1))
     return picture
 
@@ -195,13 +195,18 @@ def futures(dream: Dream, answers: Sequence[Future], asked: int | None = None) -
     dots.set(title="Return by first action, with its mean", xlabel="rewards + value of the last step")
     first = {future.first: future for future in reversed(answers)}
     places = spread(horizon)
-    rows = {
-        f"{names[a]}\n{gains[a].mean():+.2f}": np.stack([dream.picture(first[a].numbers[p]) for p in places])
-        for a in shown
-    }
+    rows = {}
+    for a in shown:
+        nodes = [dream.nodes[first[a].numbers[place]] for place in places]
+        after = np.array([dream.nodes[node.parent].over for node in nodes])
+        pictures = np.stack([dream.picture(node.number) for node in nodes])
+        rows[f"{names[a]}\n{gains[a].mean():+.2f}"] = faded(pictures, after)
     axes = lower.subplots()
     film(axes, rows, [f"+{place + 1}" for place in places])
-    axes.set_xlabel("steps from here, one future for each first action (and its mean return); the policy plays on")
+    axes.set_xlabel(
+        "steps from here, one future for each first action (and its mean return); the policy plays on. "
+        "Grey: after its end"
+    )
     picture.suptitle(
         f"What if? {count(len(answers), 'future')} from step {begin.depth} of the dream; all actions meet "
         f"the same random numbers, so they differ only by what was done",

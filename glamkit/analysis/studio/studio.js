@@ -12,18 +12,18 @@ const HINTS = {
   action: "The action that led to this picture",
   reward: "Predicted reward of that action",
   return: "Sum of the predicted rewards since step 0",
-  value: "What the critic expects from here on; the bar is full at the largest value of this branch",
-  end: "Probability that the game ended with that action; above 50 % it is over",
+  value: "Rewards that the critic expects from here on; the bar is full at the largest value of this branch",
+  end: "Predicted probability that this action ended the game; above 50% the game is over",
 };
 const WHO = {
   policy: "The trained policy plays while the clock runs",
   you: "The keys that you hold are played while the clock runs",
-  recorded: "The actions that were really taken are taken again",
+  recorded: "The actions that were really taken in the game are taken again",
 };
 const BESIDE = {
-  real: "The real frame of the same step; the recorded actions are taken so that it can be compared",
-  lmamba: "The same actions and random numbers, with GMamba alone",
-  gmamba: "The same actions and random numbers, with LMamba alone",
+  real: "Shows the real frame of the same step; the recorded actions are taken, so that it can be compared",
+  lmamba: "Shows the same dream without LMamba: the same actions and random numbers, GMamba alone",
+  gmamba: "Shows the same dream without GMamba: the same actions and random numbers, LMamba alone",
 };
 
 function make(tag, parent, name, text, more = {}) {
@@ -77,7 +77,7 @@ function build(root, info, ask) {
     return made;
   };
 
-  const stage = make("div", root, "glamkit-stage");
+  const stage = make("div", root, "glamkit-stage glamkit-screen");
   ui.canvas = make("canvas", stage, "", undefined, {
     tabindex: 0,
     role: "application",
@@ -100,15 +100,16 @@ function build(root, info, ask) {
     const meter = make("span", ui.numbers[place].parentNode, "glamkit-meter", undefined, { "aria-hidden": "true" });
     return make("span", meter);
   });
-  ui.takes = make("div", now, "glamkit-takes", undefined, { title: "What is done at the next step by whoever plays" });
+  ui.takes = make("div", now, "glamkit-takes", undefined, { title: "The next action, and how it is chosen: the policy draws it at random by the probabilities below" });
   const policy = make("div", now, "glamkit-policy", undefined, { role: "group", "aria-label": "The policy's probabilities" });
   ui.policy = info.actions.map(([action]) => {
-    const row = make("div", policy, "", undefined, { title: `The policy's probability of ${action}; the arrow marks what was drawn` });
+    const row = make("div", policy, "", undefined, { title: `Probability with which the policy takes ${action} next; the arrow marks the action that it has drawn` });
     make("span", row, "glamkit-name", action);
     const meter = make("span", row, "glamkit-meter", undefined, { "aria-hidden": "true" });
     return { row, bar: make("span", meter), share: make("span", row, "glamkit-share") };
   });
-  const compare = make("div", now, "glamkit-compare", undefined, { role: "group", "aria-label": "Compare with" });
+  const versus = make("div", root, "glamkit-versus");
+  const compare = make("div", versus, "glamkit-compare", undefined, { role: "group", "aria-label": "Compare with" });
   make("span", compare, "", "compare with:");
   const compared = info.compare.map(([name, text, reason]) => {
     const made = pick(compare, "checkbox", "compare", name, text, reason || BESIDE[name], () =>
@@ -117,32 +118,34 @@ function build(root, info, ask) {
     return made;
   });
   ui.compared = compared;
-  ui.beside = make("div", root, "glamkit-beside");
+  ui.beside = make("div", versus, "glamkit-beside");
 
   const actions = make("div", root, "glamkit-actions", undefined, { role: "group", "aria-label": "One step with this action" });
   info.actions.forEach(([name, key], number) => {
-    const key_hint = key ? ` (key ${key})` : "";
-    button(actions, `action-${number}`, key ? `${key} ${name}` : name, `One step: ${name}${key_hint}`, "act", number);
+    const made = button(actions, `action-${number}`, "", `One step with the action ${name}${key ? ` (key ${key})` : ""}`, "act", number);
+    if (key) make("kbd", made, "", key);
+    made.append(name);
   });
   const transport = make("div", root, "glamkit-transport", undefined, { role: "group", "aria-label": "Playing" });
-  button(transport, "again", "|<", "Again from step 0 (key R); nothing is forgotten", "again").setAttribute("aria-label", "Again from step 0");
-  button(transport, "back", "<", "One step back (Backspace); nothing is forgotten", "back").setAttribute("aria-label", "One step back");
-  ui.play = button(transport, "play", "Play", "Play or pause (Enter)", "toggle");
-  button(transport, "step", ">", "One step by whoever plays (key .)", "forward").setAttribute("aria-label", "One step forward");
-  ui.rate = select(transport, "rate", "speed", info.rates.map((rate) => [rate, rate]), "1 is 15 steps a second, as in the game", (rate) => ask("pace", [rate]));
-  ui.speed = make("span", transport, "glamkit-speed", "", { title: "Measured speed" });
+  button(transport, "again", "Begin again", "Go to step 0 of this dream (key R); nothing is forgotten", "again");
+  button(transport, "back", "Step back", "Go one step back (Backspace key); nothing is forgotten", "back");
+  ui.play = button(transport, "play", "Play", "Play on from here, or pause (Enter key)", "toggle");
+  button(transport, "step", "Step", "Go on by one step, with the action of whoever plays (key .)", "forward");
+  ui.rate = select(transport, "rate", "speed", info.rates.map((rate) => [rate, rate]), "How fast it plays; 1 is 15 steps a second, as in the game", (rate) => ask("pace", [rate]));
+  ui.speed = make("span", transport, "glamkit-speed", "", { title: "How fast it really plays" });
   const who = make("div", root, "glamkit-who", undefined, { role: "radiogroup", "aria-label": "Who plays" });
   make("span", who, "", "who plays:");
   ui.who = info.who.map(([name, text]) => pick(who, "radio", "who", name, text, WHO[name], () => ask("hand", [name])));
   const place = make("div", root, "glamkit-line");
   ui.place = make("input", place, "glamkit-place", undefined, {
-    type: "range", min: 0, "aria-label": "Step of this branch", title: "Go to a step of this branch; marks show where others leave it", list: `${root.id}-forks`,
+    type: "range", min: 0, "aria-label": "Step of this branch", title: "Drag to go to any step of this branch; marks show where other branches leave it", list: `${root.id}-forks`,
   });
   ui.forks = make("datalist", place, "", undefined, { id: `${root.id}-forks` });
   ui.branches = make("span", place, "glamkit-branches", undefined, { role: "group", "aria-label": "Branches" });
-  button(place, "ask", "What if?", "Futures from here, several for every action (key B)", "ask");
-  button(place, "next", "Next start", "Dream from the next start in the list (key N)", "next");
-  button(place, "noise", "Other noise", "From the next step on, other random numbers: the same actions may lead elsewhere", "other_noise");
+  const more = make("div", root, "glamkit-more");
+  button(more, "ask", "What if?", "Try every action from this step, several times each, and compare what follows (key B)", "ask");
+  button(more, "next", "Next start", "Begin a dream at the next start of the list below (key N)", "next");
+  button(more, "noise", "Other random numbers", "Draw other random numbers from the next step on: the same actions may then lead elsewhere", "other_noise");
 
   const message = make("div", root, "glamkit-message");
   ui.warning = make("div", message, "glamkit-warning", "", { role: "alert" });
@@ -152,32 +155,31 @@ function build(root, info, ask) {
   ui.title = make("figcaption", ui.futures);
   ui.image = make("img", ui.futures, "glamkit-futures", undefined, { alt: "" });
 
-  const fold = (name, title) => {
+  const fold = (name, title, hint) => {
     const made = make("details", root, `glamkit-${name}`);
     made.open = true;
-    return [make("summary", made, "", title), make("div", made)];
+    return [make("summary", made, "", title, { title: hint }), make("div", made)];
   };
-  const [summary, rules] = fold("rules", "How it is dreamt");
+  const [summary, rules] = fold("rules", "Settings of the dream", "How the model dreams; a change holds from the next step on");
   ui.summary = summary;
   const rule = (name, label, options, hint) => select(rules, name, label, options, hint, (value) =>
     ask("switch", [], { [name]: name === "temperature" ? Number(value) : value }));
-  const same = (names) => names.map((name) => [name, String(name)]);
   ui.rules = {
-    modules: rule("modules", "hidden state from", info.modules, "Which Mamba modules add to the hidden state, from the next step on"),
-    memory: rule("memory", "memory", same(info.memory), "window: the last steps only, as the model was trained; recurrent: everything since the start"),
-    latents: rule("latents", "latents", same(info.latents), "What is taken from the prior: a draw, its likeliest classes, or its probabilities"),
-    temperature: rule("temperature", "temperature", same(info.temperatures), "Above 1 draws are more varied, below 1 less"),
+    modules: rule("modules", "modules", info.modules, "Which of the two Mamba modules take part in the dream"),
+    memory: rule("memory", "memory", info.memory, "What the dream remembers: a window of the last steps, or every step so far"),
+    latents: rule("latents", "latents", info.latents, "A picture is drawn from its latents. The model predicts their probabilities; here you choose what is taken from these"),
+    temperature: rule("temperature", "temperature", info.temperatures.map((one) => [one, String(one)]), "Above 1 random draws are more varied, below 1 less"),
   };
   ui.reason = make("span", rules, "glamkit-reason");
-  const [heading, choices] = fold("starts", "Starts");
+  const [heading, choices] = fold("starts", "Starts", "Stored steps of the game at which a dream can begin");
   ui.heading = heading;
   ui.starts = make("div", choices, "glamkit-thumbnails");
   const search = make("div", choices);
   const kinds = info.kinds.map(([name, text]) => [name, `${name}: ${text}`]);
-  ui.kind = select(search, "kind", "find more", kinds, "What kind of starts to look for", () => {});
-  const find = button(search, "find", "Find", "Adds starts of this kind to the list", "find");
+  ui.kind = select(search, "kind", "find more", kinds, "What kind of steps to look for", () => {});
+  const find = button(search, "find", "Find", "Add starts of this kind to the list", "find");
   find.onclick = () => ask("find", [ui.kind.value]);
-  const [, files] = fold("save", "Save");
+  const [, files] = fold("save", "Save", "Keep this dream as a file; where it lies is said above");
   for (const [kind, text, hint] of info.files) button(files, `save-${kind}`, text, hint, "save", kind);
   return ui;
 }
@@ -189,7 +191,7 @@ function fill(ui, state, n) {
   state.policy.forEach((share, place) => {
     const { row, bar, share: text } = ui.policy[place];
     bar.style.width = `${100 * share}%`;
-    put(text, `${Math.round(100 * share)} %`);
+    put(text, `${Math.round(100 * share)}%`);
     row.classList.toggle("glamkit-drawn", place === state.drawn && !state.over);
   });
   ui.compared.forEach((box) => (box.checked = state.compared.includes(box.value)));
@@ -203,11 +205,12 @@ function fill(ui, state, n) {
   const branches = JSON.stringify(state.branches);
   if (ui.branches.drawn !== branches) {
     ui.branches.drawn = branches;
-    ui.branches.replaceChildren(...state.branches.map(({ name, title, here }, number) => {
+    const chips = state.branches.map(({ name, title, here }, number) => {
       const chip = make("button", null, "glamkit-branch", name, { type: "button", title, "aria-pressed": here });
       chip.onclick = () => ui.ask("branch", [number]);
       return chip;
-    }));
+    });
+    ui.branches.replaceChildren(...(chips.length > 1 ? ["branches:", ...chips] : []));
     ui.forks.replaceChildren(...state.branches.filter(({ fork }) => fork !== null).map(({ fork }) => make("option", null, "", "", { value: fork })));
   }
   for (const [name, control] of Object.entries(ui.rules)) {
@@ -217,7 +220,8 @@ function fill(ui, state, n) {
   }
   ui.rules.temperature.disabled = Boolean(state.no_temperature);
   put(ui.reason, state.no_temperature);
-  put(ui.summary, `How it is dreamt: ${state.summary}`);
+  put(ui.summary, `Settings of the dream: ${state.summary}`);
+  put(ui.heading, `Starts: ${state.begun}`);
   put(ui.note, state.message);
   ui.canvas.parentNode.classList.toggle("glamkit-over", state.over);
   ui.futures.classList.toggle("glamkit-stale", Boolean(state.stale));
@@ -231,27 +235,30 @@ function fillBeside(ui, beside, pictures) {
     ui.beside.names = String(beside.map(([name]) => name));
     ui.beside.replaceChildren(...beside.map(([name]) => {
       const figure = make("figure");
-      make("canvas", figure, "", undefined, { role: "img", "aria-label": name });
+      make("canvas", make("div", figure, "glamkit-screen"), "", undefined, { role: "img", "aria-label": name });
       make("figcaption", figure);
       return figure;
     }));
   }
   let place = 0;
-  beside.forEach(([name, caption, there], number) => {
-    const [canvas, text] = ui.beside.children[number].children;
+  beside.forEach(([name, caption, there, over], number) => {
+    const [screen, text] = ui.beside.children[number].children;
+    const canvas = screen.firstChild;
     canvas.style.visibility = there ? "" : "hidden";
+    screen.classList.toggle("glamkit-over", over);
     if (there) paint(canvas, ...pictures[place++]);
     put(text, `${name}: ${caption}`);
   });
 }
 
 function fillStarts(ui, starts) {
-  put(ui.heading, `Starts: ${starts.length}`);
   ui.starts.replaceChildren(...starts.map(({ step, why, picture }, number) => {
-    const title = `Dream from start ${number + 1}: ${why}`;
+    const at = `step ${step.toLocaleString("en")}`;
+    const title = `Begin a dream at ${at}: ${why}`;
     const one = make("button", null, `glamkit-start-${number + 1}`, undefined, { type: "button", title, "data-step": step });
-    make("img", one, "", undefined, { src: picture, alt: `The last real frame before start ${number + 1}` });
-    make("span", one, "", `${number + 1}: ${why}`);
+    make("img", one, "", undefined, { src: picture, alt: `The last real frame before ${at}` });
+    make("b", one, "", at);
+    make("span", one, "", why);
     one.onclick = () => ui.ask("begin", [step]);
     return one;
   }));

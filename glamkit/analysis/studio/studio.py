@@ -181,6 +181,14 @@ class Dream(Tree):
                 self.shown[number] = pictures(self.model.decode(self.nodes[number].latent.unsqueeze(0)))[0]
         return self.shown[number]
 
+    def line(self, number: int) -> list[int]:
+        """The numbers of the nodes of the first branch that a node is on; up to the node if it is on none."""
+        for end in self.branches:
+            line = [node.number for node in self.path(end)]
+            if number in line:
+                return line
+        return [node.number for node in self.path(number)]
+
     def leaves(self) -> list[Node]:
         """The last node of every line of the tree, in the order they were begun."""
         parents = {node.parent for node in self.nodes}

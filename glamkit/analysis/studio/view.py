@@ -13,16 +13,25 @@ from glamkit.analysis.studio.compare import Beside
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.export import data_uri, letter
 from glamkit.analysis.studio.keys import COMMANDS, key_names, written
-from glamkit.analysis.studio.player import FILES, RATES, WHO, Player
+from glamkit.analysis.studio.player import RATES, WHO, Player
 from glamkit.plotting import count
 
 MODULES = {"both": "GMamba + LMamba", "gmamba": "GMamba alone (LMamba off)", "lmamba": "LMamba alone (GMamba off)"}
+MEMORY = {"window": "window: the last steps only", "recurrent": "recurrent: every step so far"}
+LATENTS = {
+    "sampled": "sampled: drawn at random",
+    "likeliest": "likeliest: nothing is drawn",
+    "probabilities": "probabilities: nothing is drawn",
+}
 TEMPERATURES = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
 FILE_NAMES = {
-    "html": ("web page (no Python needed)", "Plays in any browser, with every branch"),
-    "gif": ("GIF", "The present branch up to this step, as a moving picture"),
-    "mp4": ("MP4", "The present branch up to this step, as a film"),
-    "npz": ("dream file", "Opens again in Python: glamkit.analysis.studio.save.load(path, run)"),
+    "html": (
+        "web page (no Python needed)",
+        "Plays in any browser: every branch, with the pictures beside it",
+    ),
+    "gif": ("GIF", "This branch from step 0 to its end, with the pictures beside it, as a moving picture"),
+    "mp4": ("MP4", "This branch from step 0 to its end, with the pictures beside it, as a video"),
+    "npz": ("dream file", "To go on later in Python: glamkit.analysis.studio.save.load(path, run)"),
 }
 NO_TEMPERATURE = "Temperature changes nothing with the likeliest latents: nothing is drawn."
 
@@ -38,8 +47,7 @@ class PlayerView(NamedTuple):
 def view(player: Player) -> PlayerView:
     """The present step of a player."""
     dream, now, names = player.dream, player.dream.now, player.run.actions
-    beside = [compare.what_happened(dream)] if compare.REAL in player.compared else []
-    beside += [off.beside() for off in player.without]
+    beside = [one.at(now.number) for one in player.beside]
     most = max(abs(dream.nodes[number].value) for number in player.line)
     state = {
         "now": [
@@ -67,6 +75,7 @@ def view(player: Player) -> PlayerView:
         "summary": f"{dream.rules}",
         "no_temperature": NO_TEMPERATURE if dream.rules.latents == "likeliest" else "",
         "start": dream.start,
+        "begun": f"this dream began at step {dream.start:,}",
         "message": player.message,
         "stale": stale(player),
     }
@@ -93,7 +102,7 @@ def branches(player: Player) -> list[dict[str, Any]]:
     for place, end in enumerate(dream.branches):
         last = dream.nodes[end]
         fork = next(node.depth for node in reversed(dream.path(end)) if node.number in present)
-        title = f"Branch {letter(place)}: {count(last.depth, 'step')}, return {last.total:+.2f}"
+        title = f"Go to the end of branch {letter(place)}: {count(last.depth, 'step')}, return {last.total:+.2f}"
         here = end == player.line[-1]
         result.append({"name": letter(place), "title": title, "here": here, "fork": None if here else fork})
     return result
@@ -120,11 +129,11 @@ def controls(player: Player) -> dict[str, Any]:
         "rates": list(RATES),
         "compare": [(name, text, alone if name != compare.REAL else "") for name, text in compare.NAMES.items()],
         "modules": [(name, text, alone if name != trained and alone else "") for name, text in MODULES.items()],
-        "memory": get_args(hints["memory"]),
-        "latents": get_args(hints["latents"]),
+        "memory": [(name, MEMORY[name]) for name in get_args(hints["memory"])],
+        "latents": [(name, LATENTS[name]) for name in get_args(hints["latents"])],
         "temperatures": TEMPERATURES,
         "kinds": list(KINDS.items()),
-        "files": [(kind, *FILE_NAMES[kind]) for kind in FILES],
+        "files": [(kind, *texts) for kind, texts in FILE_NAMES.items()],
     }
 
 

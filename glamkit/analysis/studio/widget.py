@@ -21,7 +21,9 @@ from glamkit.analysis.studio.studio import Dream
 from glamkit.analysis.studio.view import controls, starts, view
 from glamkit.training.load import LoadedRun
 
-ALONE = "The dream studio needs a running kernel: run this cell again. The picture shows where the dream stood."
+ALONE = "The dream studio needs a running kernel."
+# Hidden while a studio stands above it; see studio.css.
+AGAIN = "No studio here, or only an error? Run all cells again. The picture shows where the dream stood before."
 AHEAD = 2  # frames that may be on their way to the page; newer ones wait, so nothing is ever queued
 # What the page may ask the player for.
 ASKED = "act again ask back begin branch compare find forward hand keys next other_noise pace save scrub switch toggle"
@@ -131,7 +133,7 @@ class StudioWidget(DreamPage):
                 picture = futures(player.dream, self.asked.futures, self.asked.number).png()
                 self.keep("futures", {"title": title, "text": summary(player, self.asked)}, [picture])
         shown = view(player)
-        beside = [(one.name, one.caption, one.picture is not None) for one in shown.beside]
+        beside = [(one.name, one.caption, one.picture is not None, one.over) for one in shown.beside]
         pictures = [shown.picture, *(one.picture for one in shown.beside if one.picture is not None)]
         self.push(pictures, {"state": shown.state, "beside": beside})
 
@@ -151,8 +153,8 @@ def studio(
     """Shows the studio where somebody watches; None elsewhere, where its static pictures are all there is."""
     if not notebook.is_interactive() or notebook.shell() is None:
         return None
-    from IPython.display import display
+    from IPython.display import HTML, display
 
     shown = StudioWidget(run, dream, seed, context, choices)
-    display(shown)
+    display(shown, HTML(f'<p class="glamkit-gone"><i>{AGAIN}</i></p>'))
     return shown

@@ -110,4 +110,4 @@ def show(moments: StepViews) -> notebook.Folded | Picture:
     from IPython.display import display
 
     display(StepSlider(moments))
-    return notebook.Folded("The step it began at, as a saved notebook keeps it", picture)
+    return notebook.Folded("The step it began at (no slider above? run all cells again)", picture)

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from tiny_runs import finished, short
 
 from glamkit.analysis.open_loop import measure_open_loop
-from glamkit.analysis.studio import export, plots
+from glamkit.analysis.studio import compare, dream_tree, export, plots
 from glamkit.analysis.studio.studio import Dream
 from glamkit.errors import GlamkitError
 from glamkit.training.load import LoadedRun, open_run
@@ -74,11 +75,51 @@ def test_the_html_needs_nothing_else_and_runs_nothing_foreign(run: LoadedRun, tm
     text = export.html(walked(names), tmp_path / "dream.html").read_text()
     parser = Sources()
     parser.feed(text)
-    assert parser.found and all(source.startswith("data:image/png;base64,") for source in parser.found)
+    data = read(text)
+    assert not parser.found and all(one.startswith("data:image/png;base64,") for one in data["pictures"])
     assert text.count("<script") == text.count("</script>") == 2 and "<img src=http" not in text
-    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
     assert data["ways"][0][1] == [0, 1, 2, 3, 4] and len(data["ways"]) == 4
-    assert evil in data["nodes"]["1"]["text"] and set(data["nodes"]) == {str(n) for w in data["ways"] for n in w[1]}
+    assert evil in data["nodes"]["1"][0]["text"] and set(data["nodes"]) == {str(n) for w in data["ways"] for n in w[1]}
+
+
+def read(text: str) -> Any:
+    """What a saved page plays."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
+
+
+def test_a_saved_page_holds_the_whole_branch_and_what_stands_beside_it(run: LoadedRun) -> None:
+    dream = walked(run)
+    dream.rewind(3), dream.step(2), dream.rewind()
+    assert dream.branches == [4, dream.nodes[-1].number] and dream.now.depth == 1
+    beside = compare.comparisons(dream, ["real", "lmamba"])
+    text = export.page(dream, (), beside)
+    data = read(text)
+    # From step 1 two branches go on; the first is that of the present node, and both are whole.
+    assert [way for title, way in data["ways"] if "branch" in title] == [[0, 1, 2, 3, 4], [0, 1, dream.branches[1]]]
+    assert [title.split(":")[0] for title, _ in data["ways"]] == ["branch A", "branch B"] + ["what if"] * 3
+    other = dream.line(dream.branches[1])
+    assert read(export.page(dream, other, beside))["ways"][0][1] == other  # the branch on screen comes first
+    assert re.findall("<figure><b>(.*?)</b>", text) == ["the dream", "what really happened", "LMamba off"]
+    assert len(set(data["pictures"])) == len(data["pictures"])
+    for number in (0, 3, 4):
+        shown = data["nodes"][str(number)]
+        expected = [dream.picture(number), *(one.at(number).picture for one in beside)]
+        assert [data["pictures"][one["picture"]] for one in shown] == [export.data_uri(one) for one in expected]
+        assert [one["text"] for one in shown[1:]] == [one.at(number).caption for one in beside]
+
+
+def test_films_show_what_stands_beside_the_dream(run: LoadedRun, tmp_path: Path) -> None:
+    dream = walked(run)
+    beside = compare.comparisons(dream, ["lmamba"])
+    pictures = export.frames(dream, (), beside)
+    assert pictures.shape == (5, 272, 520, 3)
+    np.testing.assert_array_equal(pictures[3, 4:256:8, 4:256:8], dream.picture(3))
+    np.testing.assert_array_equal(pictures[3, 4:256:8, 268::8], beside[0].at(3).picture)
+    film = cv2.VideoCapture(str(export.mp4(dream, tmp_path / "dream.mp4", (), beside)))
+    assert np.abs(film.read()[1][:, :, ::-1].astype(int) - pictures[0]).mean() < 8
+    end = compare.comparisons(Dream(run, run.replay.count), ["real"])
+    blank = export.frames(end[0].dream, (), end)[0, 4:256:8, 268::8]
+    assert (blank == 200).all()  # no real step is stored there
 
 
 def test_static_pictures_show_what_there_is(run: LoadedRun) -> None:
@@ -99,4 +140,20 @@ def test_static_pictures_show_what_there_is(run: LoadedRun) -> None:
         plots.switches(run, 40, 5),
     ):
         assert len(picture.png(40)) > 3000
-    assert "opened to read only" in repr(plots.about(run))
+    assert "which is only read" in repr(plots.about(run))
+
+
+def test_futures_are_grey_after_their_end(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dream_tree, "OVER", -1.0)  # every step ends the game
+    dream = Dream(run, 40)
+    answers = dream.futures(horizon=3)
+    axes = plots.futures(dream, answers).axes[-1]
+    best = axes.get_yticklabels()[0].get_text().split("\n")[0]
+    numbers = next(future.numbers for future in answers if run.actions[future.first] == best)
+    ended, later = (dream.picture(number) for number in numbers[:2])
+    image, size = np.asarray(axes.images[0].get_array()), len(ended)
+    scale = 128 // size
+    begin = size * scale + round(0.06 * size * scale)  # of the second picture
+    np.testing.assert_array_equal(image[: size * scale : scale, : size * scale : scale], ended)
+    grey = image[: size * scale : scale, begin : begin + size * scale : scale]
+    np.testing.assert_array_equal(grey, plots.faded(later[None], np.array([True]))[0])

@@ -204,7 +204,9 @@ def wait(until: Any) -> None:
 
 
 def test_the_next_start_is_the_next_in_the_list(run: LoadedRun) -> None:
-    shown = Player(run, Dream(run, 40), starts=[Start(50, "worst"), Start(40, "here"), Start(60, "next")])
+    shown = Player(
+        run, Dream(run, 40), starts=[Start(50, "worst"), Start(40, "here"), Start(50, "too"), Start(60, "next")]
+    )
     for step in (60, 50, 40):
         done(shown, "next")
         assert shown.dream.start == step and shown.dream.now.depth == 0
@@ -240,6 +242,21 @@ def test_branches_that_were_left_stay_reachable(playing: Player, run: LoadedRun,
     assert len(view(playing).state["branches"]) == 2 and playing.dream.now.depth == 0
     again = save.load(save.save(playing.dream, tmp_path / "kept"), run)
     assert again.branches == playing.dream.branches and again.here == playing.dream.here
+
+
+def test_what_takes_long_says_so_at_once(run: LoadedRun) -> None:
+    said: list[str] = []
+    shown = Player(run, Dream(run, 40), lambda player: said.append(player.message))
+    for command, value, sentence, kept in (
+        ("ask", 2, "Computing 63 futures of 2 steps ...", "63 futures of 2 steps from step 0"),
+        ("compare", ["lmamba"], "Computing what stands beside the dream ...", ""),
+        ("find", "random", "Looking for starts ...", "starts added"),
+        ("save", "gif", "Saving ...", "Saved as"),
+    ):
+        said.clear()
+        done(shown, command, value)
+        assert len(said) == 2 and said[0] == sentence and kept in said[1] != sentence
+    shown.close()
 
 
 def test_what_if_is_about_one_step(playing: Player) -> None:

@@ -77,10 +77,42 @@ def test_the_dream_without_a_module_meets_the_same_actions_and_noise(run: Loaded
     (beside,) = view(shown).beside
     np.testing.assert_array_equal(beside.picture, alone.picture())
     assert f"return {alone.now.total:+.2f}" in beside.caption
-    assert shown.without[0].node(shown.dream.here).value == alone.now.value != shown.dream.now.value
+    assert shown.beside[0].node(shown.dream.here).value == alone.now.value != shown.dream.now.value
     assert len(shown.dream.nodes) == 4  # the dream itself is as it was
     done(shown, "compare", [])
     assert view(shown).beside == []
+    shown.close()
+
+
+@pytest.mark.parametrize("off", ["lmamba", "gmamba"])
+def test_a_comparison_says_where_its_own_game_ended(run: LoadedRun, off: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Player(run, Dream(run, 40))
+    for action in (0, 1, 2):
+        done(shown, "act", action)
+    done(shown, "scrub", 1), done(shown, "compare", [off])
+    (beside,) = view(shown).beside
+    assert not beside.over and beside.caption.startswith("reward ")
+    monkeypatch.setattr(dream_tree, "OVER", -1.0)  # from here on every step ends a game; those of the dream are taken
+    done(shown, "scrub", 3)
+    (beside,) = view(shown).beside
+    total = shown.beside[0].node(2).total
+    assert beside.over and beside.caption == f"game over at step 2, return {total:+.2f}"
+    assert not view(shown).state["over"]
+    shown.close()
+
+
+def test_where_the_real_game_ended_is_said(run: LoadedRun) -> None:
+    end = int(run.replay.terminations[45:].nonzero()[0]) + 45  # the action of this step ends a game
+    shown = Player(run, Dream(run, end - 2))
+    done(shown, "compare", ["real"])
+    captions = list[str]()
+    for _ in range(4):
+        done(shown, "forward")
+        captions.append(view(shown).beside[0].caption)
+    total = float(run.replay.rewards[end - 2 : end + 1].sum())
+    assert "return" in captions[1] and "over" not in captions[1]
+    assert captions[2] == captions[3] == f"game over at step 3, return {total:+.2f}"
+    assert view(shown).beside[0].over
     shown.close()
 
 
