@@ -1,5 +1,5 @@
 // Draws what the kernel sends and passes on what was pressed; it decides nothing.
-//   kernel -> page  {t: "controls", ...}  {t: "starts", ...}  {t: "futures", ...} + PNG   once, and when they change;
+//   kernel -> page  {t: "controls", ...}  {t: "starts", ...}  {t: "futures", ...} + PNG, and one for dark pages;
 //                   {t: "f", n, sizes, state, beside} + one buffer of w * h * 3 bytes for each picture;  {t: "pong"}
 //   page -> kernel  {t: "ready"} once drawn;  {t: "ack", n} for each frame;  {t: "k", down: [...codes]} on a change;
 //                   {t: "do", command, values, named};  {t: "ping"}
@@ -302,7 +302,8 @@ function render({ model, el }) {
       ui.futures.hidden = !message.title;
       ui.futures.heading = message.title;
       ui.image.alt = message.text;
-      if (buffers.length) ui.image.src = URL.createObjectURL(new Blob([buffers[0]], { type: "image/png" }));
+      const dark = document.body.dataset.jpThemeLight === "false"; // the body of JupyterLab's page names its theme
+      if (buffers.length) ui.image.src = URL.createObjectURL(new Blob([buffers[dark ? 1 : 0]], { type: "image/png" }));
     } else if (message.t === "f") {
       newest = { message, buffers };
       if (!waiting) {

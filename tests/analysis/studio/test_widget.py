@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_runs import finished, short
 
 from glamkit.analysis.starts import Start, find_starts
@@ -105,8 +107,10 @@ def test_every_control_asks_the_player(run: LoadedRun) -> None:
     state = ask("back")
     assert shown.dream.now.depth == 3 and (state["depth"], state["last"]) == (3, 4)
     state = ask("ask")
-    message, (picture,) = browser.newest("futures")
-    assert picture[:4] == b"\x89PNG" and message["title"] == "What if? 63 futures from step 3"
+    message, pictures = browser.newest("futures")
+    light, dark = (np.asarray(Image.open(io.BytesIO(picture))) for picture in pictures)
+    assert light[0, 0, :3].min() > 250 and dark[0, 0, :3].max() < 30, "on white and on a dark page"
+    assert message["title"] == "What if? 63 futures from step 3"
     assert message["text"].startswith("Mean return by first action: ") and "LEFT" in message["text"]
     assert ask("switch", modules="gmamba")["rules"]["modules"] == "gmamba" == shown.dream.rules.modules
     state = ask("switch", modules="neither")  # the page offers no such choice
