@@ -71,7 +71,7 @@ class ModuleOff:
         """What stands beside this node of the dream."""
         node = self.node(number)
         end = next((one.depth for one in self.other.path(node.number) if one.over), None)
-        going_on = f"reward {node.reward:+.2f}, return {node.total:+.2f}, end {node.ended:.0%}"
+        going_on = f"reward {node.reward:+z.2f}, return {node.total:+z.2f}, end {node.ended:.0%}"
         caption = going_on if end is None else ended(end, node.total)
         return Beside(self.name, caption, self.other.picture(node.number), end is not None)
 
@@ -101,7 +101,7 @@ class WhatHappened:
             end = int(ends[0]) + 1
             return Beside(self.name, ended(end, float(rewards[:end].sum())), picture, True)
         action, other = dream.run.actions[int(steps.actions[0, -2])], first_difference(dream, number)
-        caption = f"{action}, reward {float(rewards[-1]):+.2f}, return {float(rewards.sum()):+.2f}"
+        caption = f"{action}, reward {float(rewards[-1]):+z.2f}, return {float(rewards.sum()):+z.2f}"
         return Beside(self.name, caption + ("" if other is None else f"; other actions since step {other}"), picture)
 
 
@@ -119,7 +119,7 @@ def comparisons(dream: Dream, names: Sequence[str]) -> list[Counterpart]:
 
 def ended(step: int, total: float) -> str:
     """What there is to say of a game that has ended."""
-    return f"game over at step {step}, return {total:+.2f}"
+    return f"game over at step {step}, return {total:+z.2f}"
 
 
 def first_difference(dream: Dream, number: int) -> int | None:

@@ -68,7 +68,7 @@ class Node(NamedTuple):
     row: int  # and its place there
 
     def __repr__(self) -> str:
-        text = f"reward {self.reward:+.2f}, end {self.ended:.0%}, value {self.value:+.2f}, return {self.total:+.2f}"
+        text = f"reward {self.reward:+z.2f}, end {self.ended:.0%}, value {self.value:+z.2f}, return {self.total:+z.2f}"
         return f"Node({self.number}: {self.depth} deep by action {self.action}; {text})"
 
 

@@ -133,14 +133,14 @@ def outcome(dream: Dream, leaf: Node) -> str:
     """What tells a line of the tree from others: its return, and its first actions."""
     actions = [dream.run.actions[node.action] for node in dream.path(leaf.number)[1:6]]
     rest = " ..." if leaf.depth > len(actions) else ""
-    return f"return {leaf.total:+.2f}, {count(leaf.depth, 'step')}{': ' * bool(actions)}{' '.join(actions)}{rest}"
+    return f"return {leaf.total:+z.2f}, {count(leaf.depth, 'step')}{': ' * bool(actions)}{' '.join(actions)}{rest}"
 
 
 def entry(dream: Dream, node: Node, beside: Sequence[Counterpart], pictures: dict[str, int]) -> list[dict[str, Any]]:
     """What the page shows of one node: the dream, then what stands beside it; new pictures are added to `pictures`."""
     action = dream.run.actions[node.action] if node.action >= 0 else "-"
-    text = f"step {node.depth}, action {action}, reward {node.reward:+.2f}, return {node.total:+.2f}, "
-    text += f"end {node.ended:.0%}, value {node.value:+.2f}"
+    text = f"step {node.depth}, action {action}, reward {node.reward:+z.2f}, return {node.total:+z.2f}, "
+    text += f"end {node.ended:.0%}, value {node.value:+z.2f}"
     text += "" if node.rules == dream.begun else f"\n{node.rules}"  # other rules than at the beginning
     shown = [Beside(LABEL, text, dream.picture(node.number), node.over), *(one.at(node.number) for one in beside)]
     return [

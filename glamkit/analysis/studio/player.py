@@ -83,7 +83,7 @@ class Player(CommandThread):
     def message(self) -> str:
         """What there is to say: about the last command, else that the game is over in the dream."""
         now = self.dream.now
-        over = f"Game over in the dream, return {now.total:+.1f}. Press R to begin again, N for the next start."
+        over = f"Game over in the dream, return {now.total:+z.1f}. Press R to begin again, N for the next start."
         return self.note or (over if now.over else "")
 
     # Commands --------------------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def dream_so_far(dream: Dream) -> Picture:
     reward, ended, value, policy = lower.subplots(1, 4, width_ratios=(1, 1, 1, 1.1))
     steps = np.arange(len(way))
     for panel, values, title, color in (
-        (reward, [step.reward for step in way], f"Predicted reward: in all {dream.now.total:+.2f}", BLUE),
+        (reward, [step.reward for step in way], f"Predicted reward: in all {dream.now.total:+z.2f}", BLUE),
         (ended, [step.ended for step in way], "Probability of the end", RED),
         (value, [step.value for step in way], "Value: reward expected from here", GREEN),
     ):
@@ -200,7 +200,7 @@ def futures(dream: Dream, answers: Sequence[Future], asked: int | None = None) -
         nodes = [dream.nodes[first[a].numbers[place]] for place in places]
         after = np.array([dream.nodes[node.parent].over for node in nodes])
         pictures = np.stack([dream.picture(node.number) for node in nodes])
-        rows[f"{names[a]}\n{gains[a].mean():+.2f}"] = faded(pictures, after)
+        rows[f"{names[a]}\n{gains[a].mean():+z.2f}"] = faded(pictures, after)
     axes = lower.subplots()
     film(axes, rows, [f"+{place + 1}" for place in places])
     axes.set_xlabel(

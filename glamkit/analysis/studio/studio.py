@@ -74,7 +74,7 @@ class Dream(Tree):
 
     def __repr__(self) -> str:
         node = self.now
-        return f"Dream(start={self.start}, {len(self.nodes)} nodes, now {node.depth} deep: {node.total:+.2f})"
+        return f"Dream(start={self.start}, {len(self.nodes)} nodes, now {node.depth} deep: {node.total:+z.2f})"
 
     # Moving about ----------------------------------------------------------------------------------------------------
 

@@ -53,9 +53,9 @@ def view(player: Player) -> PlayerView:
         "now": [
             str(now.depth),
             names[now.action] if now.action >= 0 else "-",
-            f"{now.reward:+.2f}",
-            f"{now.total:+.2f}",
-            f"{now.value:+.2f}",
+            f"{now.reward:+z.2f}",
+            f"{now.total:+z.2f}",
+            f"{now.value:+z.2f}",
             f"{now.ended:.0%}",
         ],
         "meters": [abs(now.value) / most if most else 0.0, now.ended],
@@ -102,7 +102,7 @@ def branches(player: Player) -> list[dict[str, Any]]:
     for place, end in enumerate(dream.branches):
         last = dream.nodes[end]
         fork = next(node.depth for node in reversed(dream.path(end)) if node.number in present)
-        title = f"Go to the end of branch {letter(place)}: {count(last.depth, 'step')}, return {last.total:+.2f}"
+        title = f"Go to the end of branch {letter(place)}: {count(last.depth, 'step')}, return {last.total:+z.2f}"
         here = end == player.line[-1]
         result.append({"name": letter(place), "title": title, "here": here, "fork": None if here else fork})
     return result

@@ -145,7 +145,7 @@ def summary(player: Player, asked: WhatIf) -> str:
     for future in asked.futures:
         gains.setdefault(player.run.actions[future.first], []).append(future.gain + future.value)
     means = sorted(((float(np.mean(values)), name) for name, values in gains.items()), reverse=True)
-    return "Mean return by first action: " + ", ".join(f"{name} {mean:+.2f}" for mean, name in means)
+    return "Mean return by first action: " + ", ".join(f"{name} {mean:+z.2f}" for mean, name in means)
 
 
 def studio(

@@ -157,3 +157,8 @@ def test_the_page_is_given_what_its_controls_need(playing: Player, run: LoadedRu
     assert [name for name, _, reason in info["modules"] if reason] == ["both", "lmamba"]
     assert [name for name, _, reason in info["compare"] if reason] == ["lmamba", "gmamba"]
     assert "trained with 'gmamba' alone" in done(playing, "compare", ["lmamba"]).message
+
+
+def test_a_reward_that_rounds_to_nothing_has_no_minus(playing: Player) -> None:
+    now = playing.dream.now._replace(reward=-0.001, total=-0.004, value=-1.004)
+    assert "reward +0.00" in repr(now) and "value -1.00, return +0.00" in repr(now)
