@@ -164,7 +164,7 @@ def test_the_page_is_updated_in_place(tmp_path: Path, screen: Display) -> None:
     assert '<progress value="96" max="96"' in bars[-1]._repr_html_() and str(tmp_path) in bars[-1]._repr_html_()
     assert all(isinstance(picture, plotting.Picture) for picture in (*curves, *strips))
     assert len(curves[-1].axes[1].lines[0].get_xdata()) == 3  # reconstruction at 64, 80 and 96
-    assert [label.get_text() for label in strips[-1].axes[0].get_xticklabels()][-1] == "step 96"
+    assert [label.get_text() for label in strips[-1].axes[0].get_xticklabels()][-1] == "96"
 
 
 def test_a_stopped_page_says_how_to_go_on(tmp_path: Path, screen: Display) -> None:
