@@ -31,7 +31,7 @@ def panel(run: Run) -> Picture:
     }
     draw(ends, entries, names, "per step", "Terminations: curves should meet")
     names = {"imagined": ("imagination/reward", BLUE), "in the replay": ("replay/reward", ORANGE)}
-    draw(rewards, entries, names, "reward per step", "Rewards: imagined ones rise first")
+    draw(rewards, entries, names, "reward per step", "Rewards: the two should meet")
     names = {"advantage": ("actor_critic/advantage", BLUE)}
     draw(advantage, entries, names, "mean size, scaled", "Advantage: 0 if actions look the same")
     names = {"entropy": ("actor_critic/entropy_share", BLUE)}

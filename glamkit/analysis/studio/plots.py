@@ -17,6 +17,7 @@ from glamkit.training.load import LoadedRun
 
 SHOWN = 10  # pictures in a row
 LINES = 6  # futures shown as pictures
+LEAST = 0.2  # of return on the axis of a comparison: less would make equal actions look ranked
 COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 
 
@@ -192,6 +193,9 @@ def futures(dream: Dream, answers: Sequence[Future], asked: int | None = None) -
         reach = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
         dots.errorbar(values.mean(), place, xerr=reach, fmt="D", ms=6, color=color[action], capsize=3)
     dots.set_yticks(range(len(actions)), [names[action] for action in reversed(actions)])
+    low, high = dots.get_xlim()
+    short = max(0.0, LEAST - (high - low)) / 2
+    dots.set_xlim(low - short, high + short)
     dots.set(title="Return by first action, with its mean", xlabel="rewards + value of the last step")
     first = {future.first: future for future in reversed(answers)}
     places = spread(horizon)

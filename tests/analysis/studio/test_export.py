@@ -147,7 +147,8 @@ def test_futures_are_grey_after_their_end(run: LoadedRun, monkeypatch: pytest.Mo
     monkeypatch.setattr(dream_tree, "OVER", -1.0)  # every step ends the game
     dream = Dream(run, 40)
     answers = dream.futures(horizon=3)
-    axes = plots.futures(dream, answers).axes[-1]
+    _, dots, axes = plots.futures(dream, [answer._replace(gain=1.0, value=0.0) for answer in answers]).axes
+    assert np.ptp(dots.get_xlim()) > 0.19, "equal actions do not look ranked"
     best = axes.get_yticklabels()[0].get_text().split("\n")[0]
     numbers = next(future.numbers for future in answers if run.actions[future.first] == best)
     ended, later = (dream.picture(number) for number in numbers[:2])
