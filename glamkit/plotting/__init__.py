@@ -20,6 +20,7 @@ from glamkit.plotting.frames import film, strip
 from glamkit.plotting.picture import (
     BLACK,
     BLUE,
+    DARK_PAGE,
     GREEN,
     GREY,
     INK,
@@ -46,6 +47,7 @@ from glamkit.plotting.picture import (
 __all__ = [
     "BLACK",
     "BLUE",
+    "DARK_PAGE",
     "GREEN",
     "GREY",
     "INK",

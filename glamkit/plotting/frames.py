@@ -27,7 +27,7 @@ def film(axes: Axes, rows: Mapping[str, np.ndarray], columns: Sequence[str], gap
             enlarged = picture.repeat(scale, 0).repeat(scale, 1)
             canvas[y * (edge + space) :, x * (edge + space) :][:edge, :edge] = enlarged
     axes.imshow(canvas)
-    axes.set_anchor("W")  # a title begins where the frames do, and has room even over one column
+    axes.set_anchor("W")  # a title begins where the frames do, and is not cut over one column
     axes.set_xticks([x * (edge + space) + edge / 2 for x in range(len(columns))], columns, linespacing=1.3)
     axes.set_yticks([y * (edge + space) + edge / 2 for y in range(len(parts))], list(rows))
     axes.tick_params(length=0, labelcolor=INK)

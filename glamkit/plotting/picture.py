@@ -58,6 +58,7 @@ STYLE: dict[Any, Any] = {
 }
 style = rc_context(STYLE)
 STEPS = "agent steps"
+DARK_PAGE = 'body[data-jp-theme-light="false"]'  # CSS: JupyterLab's page names its theme in its body
 
 
 class Picture(Figure):
@@ -75,32 +76,35 @@ class Picture(Figure):
         self.savefig(buffer, format="png", dpi=dpi)
         return buffer.getvalue()
 
-    def dark(self, png: bytes) -> bytes:
-        """The same, from that file, for a dark page."""
-        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    def pngs(self) -> tuple[bytes, bytes]:
+        """The figure as PNG files, for a light page and for a dark one."""
+        light = self.png()
+        pixels = np.asarray(Image.open(io.BytesIO(light)).convert("RGB"))
         boxes = [image.get_window_extent().extents for axes in self.axes for image in axes.images]
         buffer = io.BytesIO()
         Image.fromarray(darkened(pixels, [tuple(box) for box in boxes])).save(buffer, "png")
-        return buffer.getvalue()
+        return light, buffer.getvalue()
 
     def words(self) -> str:
         """What it shows, in words."""
         titles = [self.get_suptitle(), *(axes.get_title(loc="left") for axes in self.axes)]
         return self.alt or ". ".join(" ".join(title.split()) for title in titles if title)
 
-    def html(self, png: bytes = b"") -> str:
-        """The figure for a page, from its file if there is one; the body of JupyterLab's page names its theme."""
-        light = png or self.png()
+    def html(self) -> str:
+        """The figure for a page of either theme."""
+        return self._html(*self.pngs())
+
+    def _html(self, light: bytes, dark: bytes) -> str:
         name = f"glamkit-{zlib.crc32(light):08x}"
-        one, other = (f"data:image/png;base64,{base64.b64encode(png).decode()}" for png in (light, self.dark(light)))
+        one, other = (f"data:image/png;base64,{base64.b64encode(png).decode()}" for png in (light, dark))
         return (
-            f'<style>body[data-jp-theme-light="false"] .{name} {{ content: url("{other}") }}</style>'
+            f'<style>{DARK_PAGE} .{name} {{ content: url("{other}") }}</style>'
             f'<img class="{name}" style="max-width: 100%" alt="{html.escape(self.words())}" src="{one}">'
         )
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        png = self.png()
-        data = {"text/html": self.html(png), "image/png": base64.b64encode(png).decode()}
+        light, dark = self.pngs()
+        data = {"text/html": self._html(light, dark), "image/png": base64.b64encode(light).decode()}
         return data, {"image/png": {"alt": self.words()}}
 
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from glamkit import plotting
 from glamkit.envs import atari100k
-from glamkit.plotting import BLACK, BLUE, GREY, ORANGE, SMALL, WIDE, Picture, figure
+from glamkit.plotting import BLACK, BLUE, GREY, ORANGE, WIDE, Picture, figure
 from glamkit.report import aggregates
 from glamkit.report.markup import MarkupTable
-from glamkit.report.plots import NARROW
+from glamkit.report.plots import NARROW, names_size
 from glamkit.report.report import Report, ScoredMethod
 from glamkit.report.tables import NAMES, number, ordered
 
@@ -94,7 +94,7 @@ def split_figure(report: Report, narrow: bool = False) -> Picture:
         axes.set_title(f"{counts[side]} games {'above' if side == 0 else 'below'} humans")
         axes.set(ylim=(len(entries) - 0.5, -0.5), xlabel="1 = human")
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
-        axes.set_yticks(range(len(entries)), [entry.name for entry in entries], fontsize=7 if narrow else SMALL)
+        axes.set_yticks(range(len(entries)), [entry.name for entry in entries], fontsize=names_size(narrow))
         if side and not narrow:
             axes.tick_params(labelleft=False)
     handles = dict(zip(*reversed(grid.flat[0].get_legend_handles_labels()), strict=True))

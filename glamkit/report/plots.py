@@ -53,6 +53,11 @@ def shown_looks(report: Report) -> dict[str, LineStyle]:
     return looks([entry.name for entry in report.shown])
 
 
+def names_size(narrow: bool) -> int:
+    """Points of the names beside a figure; on a phone they are smaller."""
+    return 7 if narrow else SMALL
+
+
 @plotting.style
 def aggregate_figure(report: Report, narrow: bool = False) -> Picture:
     """The four aggregates of every method with their intervals."""
@@ -71,7 +76,7 @@ def aggregate_figure(report: Report, narrow: bool = False) -> Picture:
         axes.set_title(f"{title(key)}:\n{'less' if gap else 'more'} is better", fontsize=SMALL)
         axes.set_xlim(left=0)
         axes.set_xlabel("0 = human\nor better" if gap else "1 = human")
-        axes.set_yticks(range(len(entries)), [entry.name for entry in entries], fontsize=7 if narrow else SMALL)
+        axes.set_yticks(range(len(entries)), [entry.name for entry in entries], fontsize=names_size(narrow))
     grid.flat[0].set_ylim(len(entries) - 0.5, -0.5)
     games = plotting.count(len(report.games), "game")
     bars = "Bars: 95 % stratified bootstrap intervals. Without a bar, single runs are not known"
@@ -125,7 +130,7 @@ def improvement_figure(report: Report, narrow: bool = False) -> Picture | None:
         axes.plot(result.value, place, marker, ms=5, color=colour)
     axes.axvline(0.5, color=GREY, ls="--", lw=1)
     names = [f"{ours} over {theirs}" if several else theirs for ours, theirs, _ in pairs]
-    axes.set_yticks(range(len(pairs)), names, fontsize=7 if narrow else SMALL)
+    axes.set_yticks(range(len(pairs)), names, fontsize=names_size(narrow))
     axes.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(0, 1), xlabel="probability (above 0.5: better)")
     who = "each" if several else pairs[0][0]
     plotting.heading(picture, f"How likely does a run of {who} beat a run of these on a random game?")
@@ -154,7 +159,7 @@ def sensitivity_figure(report: Report, narrow: bool = False) -> Picture | None:
             side = {
                 "ha": "left" if far >= (value or 0.0) else "right",
                 "va": "top",
-                "fontsize": 7 if narrow else SMALL,
+                "fontsize": names_size(narrow),
                 "color": GREY,
             }
             axes.annotate(who(left, far), (far, place), (0, -7), textcoords="offset points", **side)
@@ -164,7 +169,7 @@ def sensitivity_figure(report: Report, narrow: bool = False) -> Picture | None:
         axes.margins(x=0.6)  # names stand beside the strokes
         axes.set_title(title(key))
         axes.set_xlabel("1 = human")
-        axes.set_yticks(range(len(names)), names, fontsize=7 if narrow else SMALL)
+        axes.set_yticks(range(len(names)), names, fontsize=names_size(narrow))
     grid.flat[0].set_ylim(len(names) - 0.4, -0.5)
     strokes = "Strokes: the aggregate without one game; the game that moves it most is named"
     plotting.heading(picture, f"Does a single game decide? Markers: all games. {strokes}")

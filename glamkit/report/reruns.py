@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from glamkit import plotting
 from glamkit.envs import atari100k
-from glamkit.plotting import BLUE, GREY, ORANGE, SMALL, WIDE, Picture, figure
+from glamkit.plotting import BLUE, GREY, ORANGE, WIDE, Picture, figure
 from glamkit.report import aggregates
 from glamkit.report.aggregates import Improvement, Interval
 from glamkit.report.markup import MarkupTable
-from glamkit.report.plots import NARROW
+from glamkit.report.plots import NARROW, names_size
 from glamkit.report.report import Report, ScoredMethod
 from glamkit.report.tables import NAMES, NONE, number
 
@@ -117,7 +117,7 @@ def rerun_figure(report: Report, narrow: bool = False) -> Picture | None:
         axes.set_title(NAMES[key] if key == "iqm" else NAMES[key].capitalize())
         axes.set(ylim=(len(claims) - 0.5, -0.5), xlabel="1 = human")
         axes.set_xlim(left=0)
-        axes.set_yticks(range(len(claims)), [claim.name for claim in claims], fontsize=7 if narrow else SMALL)
+        axes.set_yticks(range(len(claims)), [claim.name for claim in claims], fontsize=names_size(narrow))
         if axes is not grid.flat[0] and not narrow:
             axes.tick_params(labelleft=False)
     plotting.heading(picture, "Blue: the authors' own numbers. Orange: re-runs by others. Bars: 95 % intervals")

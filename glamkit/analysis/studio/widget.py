@@ -130,9 +130,8 @@ class StudioWidget(DreamPage):
                 self.keep("futures", {"title": "", "text": ""})
             else:
                 title = f"What if? {len(self.asked.futures)} futures from step {self.asked.depth}"
-                picture = futures(player.dream, self.asked.futures, self.asked.number)
-                png = picture.png()
-                self.keep("futures", {"title": title, "text": summary(player, self.asked)}, [png, picture.dark(png)])
+                pngs = futures(player.dream, self.asked.futures, self.asked.number).pngs()
+                self.keep("futures", {"title": title, "text": summary(player, self.asked)}, pngs)
         shown = view(player)
         beside = [(one.name, one.caption, one.picture is not None, one.over) for one in shown.beside]
         pictures = [shown.picture, *(one.picture for one in shown.beside if one.picture is not None)]

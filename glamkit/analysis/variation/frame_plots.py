@@ -83,11 +83,9 @@ def moment(view: VariationView, window: WindowEffect, place: int, caption: str =
         show(picture.add_axes((0.07 + 0.235 * column, 0.68, 0.21, 0.2)), image, name)
     even, names = 1 / forecast.came.shape[-1], ("variation that came", "variation GMamba predicted")
     for column, (name, code) in enumerate(zip(names, (forecast.came, forecast.expected), strict=True)):
-        axes, most = (
-            picture.add_axes((0.07 + 0.48 * column, 0.47, 0.43, 0.14)),
-            max(abs(code[place] / even - 1).max(), 1e-6),
-        )
-        show(axes, code[place] / even - 1, name)
+        axes, departure = picture.add_axes((0.07 + 0.48 * column, 0.47, 0.43, 0.14)), code[place] / even - 1
+        most = max(abs(departure).max(), 1e-6)
+        show(axes, departure, name)
         axes.images[0].set(cmap="PuOr", clim=(-most, most))
         axes.set(xlabel="class", ylabel="variable")
     draw_shares(picture.add_axes((0.19, 0.245, 0.31, 0.13)), view, place)

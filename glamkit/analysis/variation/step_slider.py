@@ -13,7 +13,7 @@ from glamkit.analysis.variation.effective_memory import WindowEffect
 from glamkit.analysis.variation.events import GameEvent
 from glamkit.analysis.variation.frame_plots import moment
 from glamkit.analysis.variation.metrics import VariationView
-from glamkit.plotting import Picture
+from glamkit.plotting import DARK_PAGE, Picture
 
 
 class StepViews:
@@ -39,9 +39,7 @@ class StepViews:
     def pngs(self, step: int) -> tuple[bytes, bytes]:
         """The same as PNG files, for light pages and for dark ones, drawn once."""
         if step not in self.drawn:
-            picture = self.picture(step)
-            light = picture.png()
-            self.drawn[step] = light, picture.dark(light)
+            self.drawn[step] = self.picture(step).pngs()
         return self.drawn[step]
 
     def striking(self) -> int:
@@ -58,9 +56,8 @@ class StepViews:
 
 
 ALONE = "The slider needs a running kernel: run this cell again. The step it began at is folded below."
-# JupyterLab says in the page's body whether its theme is light.
-THEMES = """<style>.glamkit-on-dark, body[data-jp-theme-light="false"] .glamkit-on-light { display: none }
-body[data-jp-theme-light="false"] .glamkit-on-dark { display: block }</style>"""
+THEMES = f"""<style>.glamkit-on-dark, {DARK_PAGE} .glamkit-on-light {{ display: none }}
+{DARK_PAGE} .glamkit-on-dark {{ display: block }}</style>"""
 
 
 class StepSlider(ipywidgets.VBox):
