@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from conftest import ROOT
 from glamkit.training import shared_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-BUILT_FROM = ("glamkit", "notebooks", "pyproject.toml", "README.md", "LICENSE")
+BUILT_FROM = ("glamkit", "notebooks", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+ADDRESS = "https://example.org/owner/kit"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in BUILT_FROM:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
         copy(ROOT / name, source / name)
-    call(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(place), str(source))
+    command = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(place), str(source))
+    call(*command, REPOSITORY_URL=ADDRESS)
     (made,) = place.glob("*.whl")
     return made
 
@@ -50,9 +53,9 @@ def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripts
 
 
-def call(*command: str, cwd: Path | None = None) -> str:
+def call(*command: str, cwd: Path | None = None, **variables: str) -> str:
     """What a command prints on its standard output; it does not see this checkout."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")} | variables
     if cwd is not None:
         environment["GLAMKIT_CACHE"] = str(cwd / "cache")
     done = subprocess.run(
@@ -71,6 +74,18 @@ def test_it_is_whole_and_small(wheel: Path) -> None:
     assert "glamkit/py.typed" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"glamkit", "glamkit_rl"}
     assert wheel.stat().st_size <= 25 * 2**20
+
+
+def test_a_package_index_shows_its_pictures_and_follows_its_links(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        head, _, text = archive.read(name).decode().partition("\n\n")
+    assert f"Project-URL: Repository, {ADDRESS}" in head and "Description-Content-Type: text/markdown" in head
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", text)
+    relative = re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / "README.md").read_text())
+    whole = [link.removeprefix(f"{ADDRESS}/raw/main/" if mark else f"{ADDRESS}/blob/main/") for mark, link in links]
+    assert [link for link in whole if not link.startswith("http")] == relative
+    assert sum(mark == "!" for mark, _ in links) == 2
 
 
 def test_its_commands_work_outside_a_checkout(bin_folder: Path, tmp_path: Path) -> None:

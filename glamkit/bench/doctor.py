@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from glamkit.bench import builds
-from glamkit.bench.builds import Build, driver_too_old, explain_import_error, find_build, find_compiler, torch_for
+from glamkit.bench.builds import Build, driver_too_old, find_build, find_compiler, torch_for
 from glamkit.errors import DISTRIBUTION, install
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LAB = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "papermill")  # the extra `lab`
-OURS = "It is optional: glamkit's own scan gives the same results, on CUDA GPUs by kernels of its own."
+ABSENT = "No module named 'mamba_ssm'"
+OURS = "It is optional; glamkit/ops/README.md says how to install it and what its errors mean."
 
 
 class DoctorFinding(NamedTuple):
@@ -91,15 +92,11 @@ def check_device(build: Build, gpus: list[str], apple: bool = False) -> DoctorFi
     return DoctorFinding("device", "note", text, "nvidia-smi; unset CUDA_VISIBLE_DEVICES")
 
 
-def check_mamba(error: str, build: Build) -> DoctorFinding:
-    """Whether mamba-ssm's fused kernels load; `error` is the message of their import or first run.
-
-    They are optional: glamkit has kernels of its own.
-    """
+def check_mamba(error: str) -> DoctorFinding:
+    """Whether mamba-ssm's fused kernels load; `error` is the message of their import or first run."""
     if not error:
         return DoctorFinding("mamba-ssm", "ok", "its kernels load.")
-    text, mend = explain_import_error(error, build)
-    return DoctorFinding("mamba-ssm", "note", f"{text} {OURS}", mend)
+    return DoctorFinding("mamba-ssm", "note", f"{'it is not installed' if ABSENT in error else error}. {OURS}")
 
 
 def check_scan(kernels: bool, device: str) -> DoctorFinding:
@@ -230,7 +227,7 @@ def probe_mamba() -> DoctorFinding:
             block(torch.zeros(1, 4, 16, device=device)).sum().backward()
         except Exception as failure:  # whatever the kernel says is what is to be explained
             error = _one_line(failure)
-    return check_mamba(error, find_build())
+    return check_mamba(error)
 
 
 def probe_scan() -> DoctorFinding:
