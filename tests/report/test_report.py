@@ -213,18 +213,6 @@ def test_without_runs_the_published_methods_stand_alone() -> None:
     assert "no place in the order" in apart.caption and "-" not in {row[3] for row in ranked.rows}
 
 
-def test_storm_is_shown_with_and_without_freeway() -> None:
-    grid = tables.suspect_table()
-    assert grid is not None
-    rows = {row[1]: list(row[2:]) for row in grid.rows}
-    assert rows["as printed"] == ["1.267", "0.584", "-"]
-    assert rows["all 26, Freeway = 0 as in its file"] == ["1.222", "0.425", "0.561"]
-    assert rows["25, without Freeway"] == ["1.271", "0.493", "0.602"]
-    # What was asked of the file, which score would give the printed mean, its printed table answers.
-    mixed = rows["all 26, Freeway = 33.5 as in STORM (printed table)"]
-    assert mixed[:2] == ["1.266", "0.580"]
-
-
 def test_methods_are_named_with_hints() -> None:
     assert read_methods("DreamerV3 (Nature, 2024 code), STORM,IRIS, STORM") == [
         "DreamerV3 (Nature, 2024 code)", "STORM", "IRIS",

@@ -60,3 +60,15 @@ def test_it_says_of_how_many_games_and_of_which_method_some_are_above_humans() -
     count = len(human_split.above())
     assert first.get_title("left") == f"In {count} of 26 games the median\nmethod reaches a human"
     assert second.get_title("left") == f"In the other {26 - count}\nit does not"
+
+
+def test_storm_is_shown_with_and_without_freeway() -> None:
+    grid = tables.suspect_table()
+    assert grid is not None
+    rows = {row[1]: list(row[2:]) for row in grid.rows}
+    assert rows["as printed"] == ["1.267", "0.584", "-"]
+    assert rows["all 26, Freeway = 0 as in its file"] == ["1.222", "0.425", "0.561"]
+    assert rows["25, without Freeway"] == ["1.271", "0.493", "0.602"]
+    # What was asked of the file, which score would give the printed mean, its printed table answers.
+    mixed = rows["all 26, Freeway = 33.5 as in STORM (printed table)"]
+    assert mixed[:2] == ["1.266", "0.580"]
