@@ -221,9 +221,8 @@ def draw_scores(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> N
                 0.02, place, "no run is finished yet", color=GREY, va="center", transform=axes.get_yaxis_transform()
             )
         if len(scores) == 1:
-            axes.annotate(
-                "one seed: no interval", (scores[0], place), (0, -16), textcoords="offset points", ha="center"
-            )
+            low = axes.get_yaxis_transform()
+            axes.text(0.02, place + 0.3, "one seed: no interval", color=GREY, va="center", transform=low)
         if spread:
             axes.plot(spread, [place, place], color=colour, lw=7, alpha=0.3, solid_capstyle="butt")
     axes.set_yticks(range(len(groups)), list(groups))
