@@ -58,7 +58,7 @@ def test_papermill_trains_and_leaves_everything_behind(trained: tuple[Path, Resu
     assert len(pictures) == 4  # strip, score, signs, dream
     folded = [output for output in outputs(result.book) if "<details>" in output.get("data", {}).get("text/html", "")]
     assert sum("data:image/png" in output.data["text/html"] for output in folded) == 1  # losses
-    findings = verdict(run_log.read(folder / "metrics.jsonl"), preset("debug"))
+    findings = verdict(run_log.read(folder / "metrics.jsonl"), preset("debug"), report["episodes"])
     message = result.book.cells[-1].outputs[0].data["text/html"]
     assert findings and all(finding.sign in message for finding in findings)
     assert re.search(r"step 96/96  world_model \d+\.\d", text(result.book))
