@@ -34,14 +34,18 @@ HEALTHY = {
 
 
 def made_up(last: float = -0.5, steps: int = 1000, late: dict[str, Any] | None = None, **changes: Any) -> list[Any]:
-    """A log of `steps`: an episode every ten, with returns around -0.5 and at the end around `last`."""
+    """A log of `steps`: an episode every ten, with returns around -0.5 and at the end around `last`.
+
+    Imagination pays what games give.
+    """
     changed = {key.replace("__", "/"): value for key, value in changes.items()}
     entries: list[dict[str, Any]] = []
     for step in range(10, steps + 1, 10):
-        level = (last if step > 800 else -0.5) + (0.2 if step % 20 else -0.2) * (last != 0)
-        entries.append({"step": step, "kind": "episode", "episode/return": level, "episode/length": 10.0})
+        level = last if step > 800 else -0.5
+        outcome = level + (0.2 if step % 20 else -0.2) * (last != 0)
+        entries.append({"step": step, "kind": "episode", "episode/return": outcome, "episode/length": 10.0})
         if step % 50 == 0:
-            trained = HEALTHY | changed if step > 100 else {}
+            trained = HEALTHY | {"imagination/reward": level / 10} | changed if step > 100 else {}
             over = (late or {}) if step > 800 else {}
             entries.append({"step": step, "kind": "log", "time/steps_per_second": 9.0, **trained, **over})
     return entries

@@ -12,7 +12,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,9 +32,10 @@ from glamkit.training.trainer import Trainer
 
 SAME = {"imagination.contexts": "replay", "imagination.memory": "window"}  # what the released code does
 OPT_IN = {"imagination.contexts": "batch", "imagination.memory": "recurrent"}
+BUSY, LOAD = 0.25, 1.0  # cores that others use meanwhile, and programs in the minute before: more spoils timings
 QUIET = "Other programs that run at the same time spoil such timings: trust them from a quiet machine only."
 RATE = (
-    "Of the machine's rate: the fast side's matrix products and convolutions alone, as many operations as their plain "
+    "Of the machine's rate: glamkit's matrix products and convolutions alone, as many operations as their plain "
     "forms have; scans, what is looked up, and what kernels of its own multiply are not counted."
 )
 BASIS = "from the step's cost at the horizons of the run and from acting; without evaluation and saving"
@@ -126,7 +127,9 @@ def timed(config: Config, plan: BenchmarkPlan, tell: Tell) -> dict[str, Any]:
             works[name, "reference"] = main.reference(name)
         clock = Clock(main.trainer, works, tell)
         clock.warm_up("reference")
+        others = hardware.OtherPrograms()
         clock.run(plan.repeats)
+        busy_during = others.read()
         phases = {name: clock.compare(name, "fast") for name in plan.phases}
         for name in plan.phases:
             phases[name]["reference_flops"] = clock.flops[name, "reference"]
@@ -136,7 +139,7 @@ def timed(config: Config, plan: BenchmarkPlan, tell: Tell) -> dict[str, Any]:
         usual = bench(config).trainer
         report = {
             "phases": phases,
-            "machine": hardware.describe(main.trainer),
+            "machine": {**hardware.describe(main.trainer), "busy_during": busy_during},
             "environment": hardware.game_speeds(usual),
         }
         if "step" in phases:
@@ -212,12 +215,32 @@ def add_memory(report: dict[str, Any], config: Config, tell: Tell) -> None:
 
 def table(report: dict[str, Any]) -> notebook.Table:
     """A row for each phase: seconds of both sides, ratio, rate and memory."""
-    rows = [("phase", "fast", "reference", "ratio", "of the machine's rate", "peak memory, fast", "reference")]
+    rows = [("phase", "glamkit", "plain", "plain / glamkit", "of the machine's rate", "peak memory: glamkit", "plain")]
     for name, row in report["phases"].items():
-        times = (span(row["fast_s"]), span(row["reference_s"]), f"{row['ratio']:.2f} x")
+        times = (span(row["fast_s"]), span(row["reference_s"]), beside_plain(row["ratio"], 2))
         memory = (size(row.get("fast_peak_bytes")), size(row.get("reference_peak_bytes")))
         rows.append((name, *times, f"{row['share_of_peak']:.0%}", *memory))
-    return notebook.Table(rows, f"{RATE} {QUIET}")
+    warning = disturbed(report.get("machine", {}))
+    return notebook.Table(rows, f"{RATE} {f'Not to be trusted: {warning}.' if warning else QUIET}")
+
+
+def beside_plain(ratio: float, digits: int = 1) -> str:
+    """The plain time as a multiple of glamkit's: ``3.2 x``, or ``0.8 x, slower``."""
+    return f"{ratio:.{digits}f} x" + (", slower" if ratio < 1 else "")
+
+
+def disturbed(machine: Mapping[str, Any]) -> str:
+    """What disturbed a measurement, in words; empty where enough cores were free for what others did.
+
+    Args:
+        machine: of the result. Where the use of its cores was not measured, the load before counts.
+    """
+    during, before, cores = machine.get("busy_during"), machine.get("busy_before"), machine.get("cores", 1)
+    free = cores - (machine["threads"] if machine.get("device") == "cpu" else 1)
+    if during is not None:
+        much = during > max(BUSY, free)
+        return f"other programs kept {during:.1f} of {cores} cores busy meanwhile" if much else ""
+    return f"{before:.1f} programs ran on {cores} cores just before" if (before or 0) > max(LOAD, free) else ""
 
 
 def facts(report: dict[str, Any]) -> notebook.Table:
@@ -227,13 +250,17 @@ def facts(report: dict[str, Any]) -> notebook.Table:
     kind = f"{machine['precision']} on {machine['device']}"
     rows = [
         ("machine", f"{machine['name']}, {machine['threads']} threads, torch {machine['torch']}"),
-        ("fast side", f"{kind}, scan: {machine['kernel']}, compiled: {machine['compiled']}"),
+        ("glamkit", f"{kind}, scan: {machine['kernel']}, compiled: {machine['compiled']}"),
         ("matrix products", rates),
         ("one game", f"{games['game_alone']:,.0f} steps/s alone, {games['acting_and_game']:,.0f} steps/s with acting"),
         ("evaluation", f"{games['evaluation']:,.0f} steps/s of all its games together"),
     ]
-    if machine["busy_before"] is not None:
-        rows.insert(1, ("busy before", f"{machine['busy_before']:.1f} programs on {machine['cores']} cores"))
+    busy = {
+        "before": (machine["busy_before"], "programs"),
+        "meanwhile": (machine.get("busy_during"), "cores of others"),
+    }
+    known = [(when, f"{number:.1f} {what}") for when, (number, what) in busy.items() if number is not None]
+    rows[1:1] = [(f"busy {when}", f"{text}, on {machine['cores']} cores") for when, text in known]
     if hours:
         rows.append(("training", f"{games['training']:.3g} steps/s with its updates, at the first horizon"))
         predicted = f"{duration(3600 * hours['all_games'])} predicted, {hours['basis']}"

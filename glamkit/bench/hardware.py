@@ -22,6 +22,7 @@ from glamkit.runtime import Machine, device_name, give_back_memory
 from glamkit.training.trainer import Trainer
 
 STATUS, REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+CORES = Path("/proc/stat")
 
 
 def seconds(machine: Machine, work: Callable[[], Any]) -> float:
@@ -172,3 +173,33 @@ def describe(trainer: Trainer) -> dict[str, Any]:
 def busy() -> float | None:
     """The system's load average over the last minute; None where the system does not provide it."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+class OtherPrograms:
+    """How many of this process's cores other programs have kept busy since this was made.
+
+    Only Linux says how long each core was busy; elsewhere `read` returns None.
+    """
+
+    def __init__(self) -> None:
+        self.began, self.busy, self.own = time.perf_counter(), core_seconds(), sum(os.times()[:4])
+
+    def read(self) -> float | None:
+        """Their mean number of busy cores, or None if it cannot be known."""
+        now = core_seconds()
+        if now is None or self.busy is None:
+            return None
+        others = now - self.busy - (sum(os.times()[:4]) - self.own)
+        return max(0.0, others / (time.perf_counter() - self.began))
+
+
+def core_seconds() -> float | None:
+    """Seconds that the cores of this process have been busy since the system began; None where nothing says."""
+    try:
+        cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+        lines = [line.split() for line in CORES.read_text().splitlines()]
+    except (AttributeError, OSError):
+        return None
+    spent = [map(int, line[1:8]) for line in lines if line[0] in cores]
+    ticks = sum(user + nice + system + irq + soft for user, nice, system, _, _, irq, soft in spent)
+    return ticks / os.sysconf("SC_CLK_TCK")

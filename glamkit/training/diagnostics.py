@@ -16,6 +16,9 @@ from glamkit.training.guards import wide_enough
 
 LATE = 0.2  # share of the log that is the end of the run
 EPISODES = 5  # fewest of them whose returns say anything
+APART = 0.5  # of the larger of two mean rewards: farther apart they differ
+TOO_GOOD, TOO_LITTLE = "dreams are too good", "dreams lack rewards that games give"
+AGREE, UNCOMPARED = "imagined and real rewards agree", "imagined rewards"
 Entries = Sequence[Mapping[str, Any]]
 
 
@@ -46,10 +49,12 @@ class LogSummary:
     Args:
         entries: its lines, oldest first.
         config: the run's config.
+        evaluated: episodes of an evaluation.
     """
 
-    def __init__(self, entries: Entries, config: Config) -> None:
+    def __init__(self, entries: Entries, config: Config, evaluated: Entries = ()) -> None:
         self.config = config
+        self.evaluated = [{f"episode/{key}": episode[key] for key in ("return", "length")} for episode in evaluated]
         self.logged = [entry for entry in entries if entry["kind"] == "log"]
         self.lines = [entry for entry in entries if entry["kind"] == "log" and "world_model/total" in entry]
         self.episodes = [entry for entry in entries if entry["kind"] == "episode" and entry["episode/length"]]
@@ -91,9 +96,11 @@ class LogSummary:
         return one, other, (other - one) / max(math.hypot(error, its_error), 1e-9)
 
     @property
-    def length(self) -> float:
-        """Mean length of the last episodes, in agent steps."""
-        return sum(e["episode/length"] for e in self.last) / len(self.last) if self.last else math.nan
+    def played(self) -> tuple[Entries, str]:
+        """The games that imagination is compared with, and which these are: the evaluation's, or the last ones."""
+        if len(self.evaluated) >= EPISODES:
+            return self.evaluated, "the evaluation"
+        return (self.last if len(self.last) >= EPISODES else self.episodes[-EPISODES:]), "the last games"
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -102,14 +109,17 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
 
 
-def verdict(entries: Iterable[Mapping[str, Any]], config: Config) -> list[Finding]:
+def verdict(entries: Iterable[Mapping[str, Any]], config: Config, evaluated: Entries = ()) -> list[Finding]:
     """What stands in the way of learning, causes first, and what can be done; or that learning shows, if it does.
 
+    Imagined rewards are compared with real ones in any case.
+
     Args:
-        entries: the lines of the run's log, oldest first (`metrics.read`).
+        entries: the lines of the run's log, oldest first (`log.read`).
         config: the run's config.
+        evaluated: episodes of an evaluation, as in its report; without any, those of training are compared.
     """
-    record = LogSummary(list(entries), config)
+    record = LogSummary(list(entries), config, evaluated)
     if not record.lines:
         warmup = config.trainer.warmup
         return [Finding("no update yet", f"{record.step:,} steps were played, and the first {warmup:,} are random.")]
@@ -119,9 +129,11 @@ def verdict(entries: Iterable[Mapping[str, Any]], config: Config) -> list[Findin
     if not broken and errors > 3:
         counts = len(record.first_returns), len(record.last)
         text = f"the first {counts[0]} episodes returned {first:.2f} on average, the last {counts[1]} {last:.2f}."
-        return [*beyond, Finding("learning shows", text)]
+        return [*beyond, Finding("learning shows", text), *compared(record)]
     findings = broken or beyond + [finding for check in CHECKS for finding in check(record)]
-    return list(with_ways(findings or [nothing(record)], record))
+    if all(finding.sign in (AGREE, UNCOMPARED) for finding in findings):
+        findings.insert(0, nothing(record))
+    return list(with_ways(findings, record))
 
 
 def with_ways(findings: Iterable[Finding], record: LogSummary) -> Iterator[Finding]:
@@ -163,11 +175,8 @@ def nothing(record: LogSummary) -> Finding:
 
 def no_reward(record: LogSummary) -> Iterator[Finding]:
     """Nothing to learn from."""
-    if any(line.get("replay/reward_rate") for line in record.lines) or any(
-        e["episode/return"] for e in record.episodes
-    ):
-        return
-    if any("replay/reward_rate" in line for line in record.lines):
+    rates = [line["replay/reward_rate"] for line in record.lines if "replay/reward_rate" in line]
+    if rates and not any(rates) and not any(e["episode/return"] for e in record.episodes):
         text = f"of {record.step:,} steps none was rewarded. Explore longer (trainer.warmup, actor_critic.entropy), or "
         yield Finding("the replay holds no reward yet", text + "choose a game with more frequent rewards.")
 
@@ -193,10 +202,8 @@ def unseen_rewards(record: LogSummary) -> Iterator[Finding]:
     if rate > 0 and events == 0:
         settings = record.config.world_model
         bins = math.expm1(2 * settings.bin_limit / (settings.bins - 1))
-        text = (
-            f"they are {record.mean('replay/reward_size') / rate:.2g} on average, and bins are {bins:.2g} apart at 0: "
-        )
-        yield Finding("the rewards are too small to be seen", text + "multiply the game's rewards.")
+        text = f"they are {record.mean('replay/reward_size') / rate:.2g} on average, and bins are {bins:.2g} apart at 0"
+        yield Finding("the rewards are too small to be seen", f"{text}: multiply the game's rewards.")
 
 
 def no_pictures(record: LogSummary) -> Iterator[Finding]:
@@ -205,12 +212,10 @@ def no_pictures(record: LogSummary) -> Iterator[Finding]:
     if not unexplained > 0.5:
         return
     now, before = (record.mean("world_model/reconstruction", lines) for lines in (record.late, record.before))
-    trend = f"it fell by {1 - now / before:.0%} in the last fifth" if now < 0.97 * before else "it has stopped falling"
-    cure = (
-        "train longer" if now < 0.97 * before else "raise world_model_optimizer.learning_rate or the number of latents"
-    )
+    stopped = "it has stopped falling: raise world_model_optimizer.learning_rate or the number of latents"
+    trend = f"it fell by {1 - now / before:.0%} in the last fifth: train longer" if now < 0.97 * before else stopped
     share = f"{unexplained:.0%} of" if unexplained < 10 else f"{unexplained:,.0f} times"
-    text = f"the error is {share} that of one still picture; {trend}: {cure}. Small things come last."
+    text = f"the error is {share} that of one still picture; {trend}. Small things come last."
     yield Finding("the pictures are not reconstructed", text)
 
 
@@ -218,23 +223,20 @@ def blind_prior(record: LogSummary) -> Iterator[Finding]:
     """The forecast of the next frame is not trained."""
     free, floor = record.mean("world_model/dynamics_free"), record.config.world_model.free_nats
     if free > 0.9:
-        text = f"the KL stayed below its free bits, {floor:g} nats, in {free:.0%} of updates, so it is not trained: "
-        yield Finding("the prior predicts nothing", text + "lower world_model.free_nats.")
+        text = f"the surprise at it (KL) stayed in {free:.0%} of updates below {floor:g} nats, under which it is not "
+        yield Finding("the next frame is not predicted", text + "trained (free bits): lower world_model.free_nats.")
 
 
 def reward_head(record: LogSummary) -> Iterator[Finding]:
     """Rewards that are not predicted, or predicted and do not come."""
-    recall, rate = (
-        record.ratio("world_model/reward_hits", "world_model/reward_events"),
-        record.mean("replay/reward_rate"),
-    )
+    recall = record.ratio("world_model/reward_hits", "world_model/reward_events")
     precision = record.ratio("world_model/reward_hits", "world_model/reward_alarms")
     if math.isnan(recall):  # no reward came, or none that the bins can show
         return
     if recall < 0.5:
         never = "predicts no reward yet" if record.mean("world_model/reward_alarms") == 0 else "misses rewards"
-        text = f"recall {recall:.0%}, at {rate:.1%} rewarded steps. Are the things seen that bring them? If so "
-        cure = "train longer, or let a batch hold more steps (replay.batch_size)."
+        text = f"recall {recall:.0%}, at {record.mean('replay/reward_rate'):.1%} rewarded steps. Are the things seen "
+        cure = "that bring them? If so train longer, or let a batch hold more steps (replay.batch_size)."
         yield Finding(f"the reward head {never}", text + cure)
     elif precision < 0.5:
         text = f"precision {precision:.0%}, recall {recall:.0%}. Dreams then reward what brings nothing: train longer."
@@ -253,16 +255,33 @@ def termination_head(record: LogSummary) -> Iterator[Finding]:
         yield Finding("dreams end too soon", text)
 
 
-def false_rollouts(record: LogSummary) -> Iterator[Finding]:
-    """Imagined rollouts promise what games do not give."""
-    imagined, size = record.mean("imagination/reward"), record.mean("replay/reward_size")
-    if len(record.last) < EPISODES:
+def compared(record: LogSummary) -> Iterator[Finding]:
+    """Imagined reward per step beside that of games; nothing where nothing was imagined.
+
+    They differ if farther apart than three standard errors, `APART` of the larger one, and one reward an episode.
+    """
+    values = [line["imagination/reward"] for line in record.late if line.get("imagination/reward") is not None]
+    (games, which), reward = record.played, record.ratio("replay/reward_size", "replay/reward_rate")
+    if not values or (math.isnan(reward) and not any(e["episode/return"] for e in games)):
         return
-    given = sum(e["episode/return"] for e in record.last) / sum(e["episode/length"] for e in record.last)
-    if imagined - given > 0.75 * size:
-        promise, real = imagined * record.length, given * record.length
-        text = f"they promise {promise:.2f} per episode, games of that time gave {real:.2f}. The policy lives off the "
-        yield Finding("dreams are too good", text + "model's faults: shorten imagination.horizon, or train longer.")
+    if len(games) < EPISODES:
+        yield Finding(UNCOMPARED, f"{len(games)} episodes have ended, too few to compare imagination with.")
+        return
+    imagined, length = sum(values) / len(values), sum(e["episode/length"] for e in games) / len(games)
+    given = sum(e["episode/return"] for e in games) / len(games) / length
+    residuals = [(e["episode/return"] - given * e["episode/length"]) / length for e in games]
+    errors = [mean_and_error(part)[1] for part in (values, residuals) if len(part) > 1]
+    pair = f"imagined {imagined:.3g} per step, {len(games)} games {given:.3g} ({which})"
+    limit = max(3 * math.hypot(*errors), APART * max(abs(imagined), abs(given)))
+    if abs(imagined - given) <= limit or abs(imagined - given) * length < reward:
+        yield Finding(AGREE, f"{pair}, as far as so many can show.")
+    elif imagined < given:
+        text = "Imagination starts where rewards are rare, or misses them, and no policy learns from what is missed: "
+        yield Finding(TOO_LITTLE, f"{pair}. {text}see the reward head, and train longer.")
+    else:
+        text = f"they promise {imagined * length:.2f} per episode, games of that time gave {given * length:.2f}. "
+        cure = "The policy lives off the model's faults: shorten imagination.horizon, or train longer."
+        yield Finding(TOO_GOOD, f"{pair}: {text}{cure}")
 
 
 def collapsed(record: LogSummary) -> Iterator[Finding]:
@@ -275,9 +294,7 @@ def collapsed(record: LogSummary) -> Iterator[Finding]:
         yield Finding("the policy collapsed", text + "actor_critic.entropy or lower its learning_rate.")
     elif share > 0.85:  # a fresh policy has 0.9 to 1
         scale = record.mean("actor_critic/scale")
-        text = (
-            f"entropy {share:.1%} of its maximum; advantages are {size:.2g} on average, after division by {scale:.2g}."
-        )
+        text = f"entropy {share:.1%} of its maximum; advantages are {size:.2g} on average, divided by {scale:.2g}."
         blind = " Dreams show no difference between actions: look at rewards in dreams, lengthen imagination.horizon."
         slow = " Dreams do tell actions apart: train longer, or raise actor_critic_optimizer.learning_rate."
         yield Finding("the policy is still random", text + (blind if size < 0.01 else slow))
@@ -308,6 +325,6 @@ CHECKS: tuple[Callable[[LogSummary], Iterator[Finding]], ...] = (
     blind_prior,
     reward_head,
     termination_head,
-    false_rollouts,
+    compared,
     collapsed,
 )

@@ -20,7 +20,8 @@ def panel(run: Run) -> Picture:
     pictures, prior, heads, ends, rewards, advantage, policy, free = grid.flat
     draw_pictures(pictures, entries)
     name, floor = "world_model/dynamics_kl", config.world_model.free_nats
-    plotting.draw_series(prior, entries, name, "Prior: trained only above its free bits", "KL, nats", False, floor)
+    title = "Surprise at the next frame (KL): not trained below the dashed line (free bits)"
+    plotting.draw_series(prior, entries, name, title, "nats", False, floor)
     names = {"precision": ("world_model/reward_precision", BLUE), "recall": ("world_model/reward_recall", ORANGE)}
     draw(heads, entries, names, "share", "Reward head: both should rise to 1")
     heads.set_ylim(-0.03, 1.03)
@@ -30,8 +31,9 @@ def panel(run: Run) -> Picture:
         "imagined": ("imagination/termination", GREEN),
     }
     draw(ends, entries, names, "per step", "Terminations: curves should meet")
-    names = {"imagined": ("imagination/reward", BLUE), "in the replay": ("replay/reward", ORANGE)}
-    draw(rewards, entries, names, "reward per step", "Rewards: the two should meet")
+    played = [{"step": e["step"], "played": e["episode/return"] / e["episode/length"]} for e in games(entries)]
+    names = {"replay": ("replay/reward", GREEN), "games": ("played", ORANGE), "imagined": ("imagination/reward", BLUE)}
+    draw(rewards, [*entries, *played], names, "reward per step", "Rewards: imagined and games should meet")
     names = {"advantage": ("actor_critic/advantage", BLUE)}
     draw(advantage, entries, names, "mean size, scaled", "Advantage: 0 if actions look the same")
     names = {"entropy": ("actor_critic/entropy_share", BLUE)}
@@ -40,6 +42,11 @@ def panel(run: Run) -> Picture:
     free.set_axis_off()
     plotting.same_steps(grid.flat)
     return picture
+
+
+def games(entries: Entries) -> Entries:
+    """The episodes of training that have a length."""
+    return [entry for entry in entries if entry["kind"] == "episode" and entry["episode/length"]]
 
 
 def draw_pictures(axes: Axes, entries: Entries) -> None:

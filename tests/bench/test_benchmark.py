@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from figures import faults
 
 from glamkit import cli
-from glamkit.bench import benchmark, plots
+from glamkit.bench import benchmark, hardware, plots
 from glamkit.bench.benchmark import BenchmarkPlan
 from glamkit.bench.timing import PHASES
 from glamkit.config import Config, preset
@@ -55,6 +57,7 @@ def test_the_result_is_complete_and_survives_json(report: dict[str, Any], report
         assert row["ratio"] == pytest.approx(np.median(row["ratios"])) and row["fast_s"] > 0, name
         assert 0 < row["share_of_peak"] < 1.5 and row["flops"] > 0
     assert report["phases"]["step_opt_in"]["reference_each_s"] == report["phases"]["step"]["reference_each_s"]
+    assert report["machine"]["busy_during"] is None or report["machine"]["busy_during"] >= 0
     assert {"torch", "glamkit", "device", "precision", "threads", "matrix_flops_per_s"} <= set(report["machine"])
     assert set(report["environment"]) == {"game_alone", "acting_and_game", "evaluation", "training"}
     assert min(report["environment"].values()) > 0
@@ -111,9 +114,9 @@ def test_the_tables_say_it(report: dict[str, Any]) -> None:
     table, facts = repr(benchmark.table(report)), repr(benchmark.facts(report))
     for name, row in report["phases"].items():
         assert f"{name} " in table and f"{row['ratio']:.2f} x" in table
-    assert (
-        "Other programs" in table and "3 whole runs" in facts and "float32 on cpu, scan: glamkit, compiled: no" in facts
-    )
+    warning = benchmark.disturbed(report["machine"])
+    assert (f"Not to be trusted: {warning}." if warning else "Other programs that run at the same time") in table
+    assert "busy before" in facts and "3 whole runs" in facts and "float32 on cpu, scan: glamkit, compiled: no" in facts
     assert [benchmark.span(s) for s in (22.71, 0.0456)] == ["22.7 s", "45.6 ms"]
     assert [benchmark.size(n) for n in (2**30, None)] == ["1.00 GiB", ""]
 
@@ -124,17 +127,91 @@ def test_the_tables_say_it(report: dict[str, Any]) -> None:
 def test_where_time_goes(report: dict[str, Any]) -> None:
     phases = report["phases"]
     left, right = plots.where_time_goes(report).axes
-    widths = [bar.get_width() for bar in left.patches[:4]]
     slow = {name: row["reference_s"] for name, row in phases.items()}
     encoding = max(0.0, slow["imagination"] - slow["imagination_steps"])
-    shown = [slow["world_model"], encoding, slow["imagination_steps"], slow["actor_critic"]]
-    scale, unit = (1, "seconds") if sum(shown) >= 1 else (1000, "milliseconds")
-    assert widths == pytest.approx([scale * seconds for seconds in shown]) and left.get_xlabel().startswith(unit)
+    own = [slow["world_model"], encoding, slow["imagination"] - encoding, slow["actor_critic"]]
+    fit, rest = min(1, slow["step"] / sum(own)), max(0, slow["step"] - sum(own))
+    scale, unit = (1, "seconds") if slow["step"] >= 1 else (1000, "milliseconds")
+    widths = [bar.get_width() for bar in left.patches[:5]]
+    assert widths == pytest.approx([scale * part for part in (*(fit * seconds for seconds in own), rest)])
+    assert left.get_xlabel() == f"{unit}: one whole step, as measured (medians)"
     assert [bar.get_width() for bar in right.patches] == [row["ratio"] for row in phases.values()]
-    assert [f"{row['ratio']:.1f} x" for row in phases.values()] == [text.get_text() for text in right.texts]
-    for some in (["step"], ["imagination"], ["world_model", "actor_critic"]):
+    assert [benchmark.beside_plain(row["ratio"]) for row in phases.values()] == [t.get_text() for t in right.texts]
+    for some in (["step"], ["imagination"], ["imagination_steps"], ["world_model", "actor_critic"]):
         fewer = {"phases": {name: phases[name] for name in some}}
         assert plots.where_time_goes(fewer).png()[:4] == b"\x89PNG"
+
+
+SECONDS = {"world_model": 4.0, "imagination": 3.0, "imagination_steps": 2.0, "actor_critic": 1.0}
+
+
+def made_report(whole: float, **machine: Any) -> dict[str, Any]:
+    """A result in which glamkit's phases take `SECONDS`, its whole step `whole`, and the plain ones ten seconds."""
+    fast = {**SECONDS, "step": whole, "step_opt_in": 6.0}
+    rows = {name: {"fast_s": s, "reference_s": 10.0, "ratio": 10 / s, "ratios": [10 / s]} for name, s in fast.items()}
+    return {"phases": rows, "machine": {"cores": 2, "threads": 2, "device": "cpu", **machine}}
+
+
+@pytest.mark.parametrize(("whole", "rest"), [(10.0, 2.0), (4.0, 0.0)])
+def test_the_bars_are_the_measured_steps_and_phases_are_parts_of_them(whole: float, rest: float) -> None:
+    made = made_report(whole)
+    assert sum(plots.parts(made["phases"], "fast_s").values()) == pytest.approx(whole)
+    assert plots.parts(made["phases"], "fast_s")["the rest"] == pytest.approx(rest)
+    picture = plots.where_time_goes(made)
+    ends = [text.get_text() for text in picture.axes[0].texts if text.get_text().endswith(" s")]
+    assert ends == ["10 s", f"{whole:g} s", "6 s"]  # plain, the same work, the opt-in settings: all measured
+    assert faults(picture) == []
+
+
+def test_a_ratio_below_one_is_called_slower() -> None:
+    made = made_report(10.0)
+    made["phases"]["step"] |= {"ratio": 0.8, "ratios": [0.7, 0.8]}
+    lower = plots.where_time_goes(made).axes[1]
+    assert "0.8 x, slower" in [text.get_text() for text in lower.texts] and "times faster" not in lower.get_title(
+        "left"
+    )
+    assert benchmark.beside_plain(1.0, 2) == "1.00 x"
+
+
+BUSY = {
+    "quiet": ({"busy_during": 0.1, "busy_before": 9.0}, ""),
+    "busy": ({"busy_during": 1.6}, "other programs kept 1.6 of 2 cores busy meanwhile"),
+    "busy before": ({"busy_before": 3.5}, "3.5 programs ran on 2 cores just before"),
+    "enough cores": ({"busy_during": 4.0, "cores": 16, "device": "cuda"}, ""),
+    "nothing known": ({}, ""),
+}
+
+
+@pytest.mark.parametrize("case", BUSY)
+def test_a_disturbed_measurement_is_not_drawn_as_a_good_one(case: str) -> None:
+    machine, warning = BUSY[case]
+    made = made_report(10.0, **machine)
+    picture = plots.where_time_goes(made)
+    title = " ".join(picture.get_suptitle().split())
+    assert title == (f"Not to be trusted: {warning}" if warning else "")
+    assert {bar.get_alpha() for bar in picture.axes[0].patches} == ({0.2} if warning else {0.5})
+    assert faults(picture) == []
+    for row in made["phases"].values():
+        row["share_of_peak"] = 0.5
+    assert (f"Not to be trusted: {warning}." in repr(benchmark.table(made))) is bool(warning)
+
+
+@pytest.mark.skipif(not LINUX, reason="other systems do not say how long each core was busy")
+def test_other_programs_are_measured_and_own_work_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stat, ticks = tmp_path / "stat", os.sysconf("SC_CLK_TCK")
+    core = min(os.sched_getaffinity(0))
+    monkeypatch.setattr(hardware, "CORES", stat)
+    now, own = [0.0], [0.0]
+    monkeypatch.setattr(hardware.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(hardware.os, "times", lambda: (own[0], 0.0, 0.0, 0.0, 0.0))
+    stat.write_text(f"cpu 9 9 9 9 9 9 9 9\ncpu{core} 0 0 0 0 0 0 0 0 0 0\ncpu999 0 0 0 0 0 0 0 0 0 0\n")
+    others = hardware.OtherPrograms()
+    now[0], own[0] = 10.0, 7.0
+    idle = 1000 * ticks
+    stat.write_text(f"cpu{core} {8 * ticks} {ticks} {ticks} {idle} 0 0 0 0 0 0\ncpu999 {idle} 0 0 0 0 0 0 0 0 0\n")
+    assert others.read() == pytest.approx(0.3)  # ten seconds of work in ten seconds, seven of them own
+    stat.unlink()
+    assert others.read() is None
 
 
 # The command and the notebook -----------------------------------------------------------------------------------------

@@ -233,12 +233,13 @@ def wrong(folder: Path, kind: str, readme: str, page: str) -> list[str]:
     for row in rows(readme, kind):
         own = sorted((one for one in counted if one.game == row[0]), key=lambda one: one.seed)
         steps = {f"`{kind}`, {one.config.trainer.env_steps:,}" for one in own}
-        chance = f"{atari100k.games()[row[0]].random:g}" if row[0] in atari100k.games() else None
+        known = atari100k.games().get(row[0])
+        beside = [f"{value:g}" for value in (known.random, known.human)] if known else []
         message = [value.strip() for value in row[-1].split(",")]
         same = len(own) == len(message) and all(
             value == f"{one.score:.{len(value.partition('.')[2])}f}" for value, one in zip(message, own, strict=True)
         )
-        if steps != {row[1]} or row[2].replace(",", "") != chance or not same:
+        if steps != {row[1]} or [value.replace(",", "") for value in row[2:4]] != beside or not same:
             result.append(f"README's row of {row[0]} is not what the files hold")
     return result
 
@@ -255,7 +256,7 @@ def test_a_number_that_no_file_holds_would_be_noticed(tmp_path: Path) -> None:
     made = score_table(results.collect([tmp_path / "laptop"])[0]).markdown()
     page = f"# Results\n\n<!-- laptop -->\n{made}<!-- end -->\n"
     readme = (
-        "## Results\n\n| game | preset |\n|---|---|\n| Pong | `laptop`, 102,000 | -20.7 | - | -12.0 |\n\n## Speed\n"
+        "## Results\n\n| game | preset |\n|---|---|\n| Pong | `laptop`, 102,000 | -20.7 | 14.6 | -12.0 |\n\n## Speed\n"
     )
     assert not wrong(tmp_path / "laptop", "laptop", readme, page)
     assert wrong(tmp_path / "laptop", "laptop", readme, page.replace("-12.0", "-11.0"))
@@ -263,6 +264,7 @@ def test_a_number_that_no_file_holds_would_be_noticed(tmp_path: Path) -> None:
         assert wrong(tmp_path / "laptop", "laptop", readme.replace("-12.0", other), page)
     assert wrong(tmp_path / "laptop", "laptop", readme.replace("102,000", "100,000"), page)
     assert wrong(tmp_path / "laptop", "laptop", readme.replace("-20.7", "-20.6"), page)
+    assert wrong(tmp_path / "laptop", "laptop", readme.replace("14.6", "21"), page)
     assert wrong(tmp_path / "laptop", "laptop", readme.replace("Pong", "Boxing"), page)
     assert wrong(tmp_path / "none", "laptop", readme, page)
 

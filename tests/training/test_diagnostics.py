@@ -11,13 +11,18 @@ from square import SQUARE, Square, square
 from tiny_runs import finished, log, short
 
 from glamkit.config import Config, preset
-from glamkit.training.diagnostics import Finding, ratios, verdict
+from glamkit.training.diagnostics import AGREE, TOO_GOOD, TOO_LITTLE, UNCOMPARED, Finding, ratios, verdict
 
 CONFIG = preset("debug", "trainer.env_steps=1000 trainer.warmup=100")
 
 
+def faults(entries: list[Any], config: Config = CONFIG) -> list[Finding]:
+    """The findings, without the row that is always there: imagined beside real rewards, where these agree."""
+    return [finding for finding in verdict(entries, config) if finding.sign not in (AGREE, UNCOMPARED)]
+
+
 def only(entries: list[Any], config: Config = CONFIG) -> Finding:
-    (finding,) = verdict(entries, config)
+    (finding,) = faults(entries, config)
     return finding
 
 
@@ -40,7 +45,7 @@ def test_no_fault_and_no_learning() -> None:
 
 def test_a_way_is_named_once_and_only_where_it_is_asked_for() -> None:
     longer, other = "give the same run_dir a larger env_steps", "Other settings need another run_dir."
-    texts = [text for _, text in verdict(made_up(world_model__reward_alarms=0.4, imagination__reward=0.08), CONFIG)]
+    texts = [text for _, text in faults(made_up(world_model__reward_alarms=0.4, imagination__reward=0.08))]
     assert len(texts) == 2 and [longer in text for text in texts] == [True, False]
     assert [other in text for text in texts] == [False, True]  # shorten imagination.horizon
     assert longer not in only(made_up(world_model__dynamics_free=0.98)).text
@@ -61,7 +66,7 @@ def test_what_lies_beyond_the_bins_comes_first_and_beside_learning() -> None:
     for last, conclusion in ((-0.5, []), (0.9, ["learning shows"])):
         entries = made_up(last=last)
         next(entry for entry in entries if entry["kind"] == "log").update(changes)  # in random play, before any update
-        result = verdict(entries, config)
+        result = faults(entries, config)
         assert [finding.sign for finding in result] == signs + conclusion
         assert result[0].text == (
             "up to 100 where world_model.bin_limit = 3 ends at 19.0855, and learned as that: use "
@@ -118,8 +123,8 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"world_model__dynamics_free": 0.98},
-        "the prior predicts nothing",
-        "the KL stayed below its free bits, 1 nats, in 98% of updates, so it is not trained: lower",
+        "the next frame is not predicted",
+        "the surprise at it (KL) stayed in 98% of updates below 1 nats, under which it is not trained (free bits)",
     ),
     (
         {"world_model__reward_hits": 0.0, "world_model__reward_alarms": 0.0},
@@ -152,6 +157,11 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
         "they promise 0.80 per episode, games of that time gave -0.50.",
     ),
     (
+        {"imagination__reward": -0.2},
+        "dreams lack rewards that games give",
+        "imagined -0.2 per step, 18 games -0.05 (the last games). Imagination starts where rewards are rare",
+    ),
+    (
         {"actor_critic__entropy_share": 0.01},
         "the policy collapsed",
         "entropy 1.0% of its maximum while the return went from -0.50 at first to -0.50: raise actor_critic.entropy",
@@ -159,12 +169,12 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"actor_critic__entropy_share": 0.99, "actor_critic__advantage": 0.001},
         "the policy is still random",
-        "advantages are 0.001 on average, after division by 1. Dreams show no difference between actions",
+        "advantages are 0.001 on average, divided by 1. Dreams show no difference between actions",
     ),
     (
         {"actor_critic__entropy_share": 0.9, "actor_critic__advantage": 0.2},
         "the policy is still random",
-        "advantages are 0.2 on average, after division by 1. Dreams do tell actions apart: train longer",
+        "advantages are 0.2 on average, divided by 1. Dreams do tell actions apart: train longer",
     ),
     (
         {"world_model__clipped": 1.0, "world_model__gradient_norm": 5000.0},
@@ -197,9 +207,44 @@ def test_each_fault_is_found_alone(changes: dict[str, Any], sign: str, figures: 
     assert result.text.endswith(".")
 
 
+# reward per step: of every imagined step; of the games, and how much they differ; what the verdict says
+REWARDS = {
+    "Pong": (-0.0052, [-0.0066, -0.0095, -0.0053, -0.0084, -0.0065, -0.0055, -0.0072, -0.0101], AGREE),
+    "BattleZone": (0.369, [0.12, 0.1, 0.14, 0.08, 0.16, 0.12, 0.12, 0.12], TOO_GOOD),
+    "poor": (0.1, [0.9, 1.0, 1.1, 0.9, 1.0, 1.1, 1.0, 1.0], TOO_LITTLE),
+    "just within a half": (0.51, [1.0] * 8, AGREE),
+    "just beyond a half": (0.49, [1.0] * 8, TOO_LITTLE),
+    "games too unlike": (0.3, [0.0, 2.0, 0.0, 2.0, 0.0, 2.0, 0.0, 2.0], AGREE),
+    "less than one reward an episode": (0.009, [0.0005] * 8, AGREE),
+    "more than one reward an episode": (0.011, [0.0005] * 8, TOO_GOOD),
+    "too few": (0.369, [0.12] * 4, UNCOMPARED),
+}
+
+
+@pytest.mark.parametrize("case", REWARDS)
+def test_imagined_rewards_are_compared_with_those_of_games(case: str) -> None:
+    imagined, games, sign = REWARDS[case]
+    entries = [line for line in made_up(imagination__reward=imagined) if line["kind"] == "log"]
+    entries += [
+        {"step": 900 + n, "kind": "episode", "episode/return": 100 * reward, "episode/length": 100.0}
+        for n, reward in enumerate(games)
+    ]
+    (row,) = [row for row in verdict(entries, CONFIG) if row.sign in (AGREE, TOO_GOOD, TOO_LITTLE, UNCOMPARED)]
+    assert row.sign == sign and (sign == UNCOMPARED or f"imagined {imagined:.3g} per step" in row.text)
+    evaluated = [{"return": 100 * imagined, "length": 100, "cut": False}] * 5  # these count, where there are any
+    (row,) = [row for row in verdict(entries, CONFIG, evaluated) if row.sign in (AGREE, TOO_GOOD, TOO_LITTLE)]
+    assert row.sign == AGREE and "5 games" in row.text and "(the evaluation)" in row.text
+
+
+def test_learning_too_is_shown_with_the_rewards_beside_each_other() -> None:
+    assert [row.sign for row in verdict(made_up(last=0.9), CONFIG)] == ["learning shows", AGREE]
+    rows = verdict(made_up(last=0.9, imagination__reward=0.5), CONFIG)
+    assert [row.sign for row in rows] == ["learning shows", TOO_GOOD]
+
+
 def test_no_reward_at_all() -> None:
     none = {f"world_model__reward_{name}": 0.0 for name in ("hits", "events", "alarms")}
-    entries = made_up(replay__reward_rate=0.0, replay__reward=0.0, **none)
+    entries = made_up(replay__reward_rate=0.0, replay__reward=0.0, imagination__reward=0.0, **none)
     for entry in entries:
         if entry["kind"] == "episode":
             entry["episode/return"] = 0.0
@@ -211,14 +256,14 @@ def test_no_reward_at_all() -> None:
 def test_causes_come_before_what_they_cause() -> None:
     everything: dict[str, Any] = {}
     for changes, sign, _ in CASES:
-        if sign not in ("training broke down", "the policy is still random", "dreams end too soon"):
+        if sign not in ("training broke down", "the policy is still random", "dreams end too soon", TOO_LITTLE):
             everything |= {key: value for key, value in changes.items() if key != "late"}
     signs = [finding.sign for finding in verdict(made_up(**everything), CONFIG)]
     assert signs == [
         "the gradient of world_model is clipped",
         "the gradient of actor_critic is clipped",
         "the pictures are not reconstructed",
-        "the prior predicts nothing",
+        "the next frame is not predicted",
         "the reward head misses rewards",
         "terminations are misjudged",
         "dreams are too good",

@@ -33,7 +33,7 @@ def test_they_are_small_and_have_a_card() -> None:
 
 
 QUICK = ("catch", "memory")  # whose episodes are short
-GAMES = {"krull": 4, "pong": 4}  # that are played again, where all those of the score would take too long
+GAMES = {"breakout": 4, "krull": 4, "kungfumaster": 4, "pong": 4}  # played again; all would take too long
 NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in sorted(shared_runs.shipped())]
 
 
