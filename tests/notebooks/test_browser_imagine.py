@@ -162,7 +162,7 @@ def test_the_studio_can_be_used_by_keys_and_read(fresh: Mirror) -> None:
     live = page.locator(f"{STUDIO} :is([role=status], [role=alert], [aria-live])")
     assert live.count() == 2  # the messages; nothing of what changes 15 times a second
     words = page.inner_text(STUDIO).lower()
-    for word in ("moment", "rules", "luck", "foresee", "chance", "foretell", "noise", "|<", "how it is dreamt") + FIELD:
+    for word in ("moment", "rules", "luck", "foresee", "chance", "foretell", "noise", "|<", "how it is dreamt", *FIELD):
         assert word not in words, word
 
 
