@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from glamkit.plotting.picture import (
+    BLACK,
     BLUE,
     GREY,
     ORANGE,
     RED,
-    SKY,
     WIDE,
     Picture,
     count,
@@ -76,7 +76,7 @@ def learning_curve(run: Run) -> Picture:
     if evaluated:
         axes.plot(*zip(*evaluated, strict=True), "D-", ms=5, color=ORANGE, label="evaluation during training: mean")
     if report and scores:
-        axes.plot([report["step"]] * len(scores), scores, "o", color=ORANGE, alpha=0.6, clip_on=False)
+        axes.plot([report["step"]] * len(scores), scores, "o", color=ORANGE, mec=BLACK, mew=0.5, clip_on=False)
         marked = f"evaluation: mean {np.mean(scores):.1f} of {count(len(scores), 'whole game')}"
         axes.plot(report["step"], np.mean(scores), "D", ms=9, color=RED, label=marked, clip_on=False)
     if missing:
@@ -108,10 +108,10 @@ def draw_returns(axes: Axes, entries: Entries) -> None:
     """Episode returns and their mean over ten episodes."""
     steps, returns = series(entries, "episode/return")
     if returns:
-        axes.plot(steps, returns, "o", ms=4, color=SKY, label="episode in training")
+        axes.plot(steps, returns, "o", ms=4, color=BLUE, mfc="none", label="episode in training")
     if len(returns) > 1:
         means = [float(np.mean(returns[max(0, i - 9) : i + 1])) for i in range(len(returns))]
-        axes.plot(steps, means, color=BLUE, label="mean of the last 10")
+        axes.plot(steps, means, color=BLACK, label="mean of the last 10")
     label(axes, "return (sum of rewards)")
 
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from glamkit import plotting
 from glamkit.envs import atari100k
-from glamkit.plotting import BLACK, BLUE, GREY, ORANGE, WIDE, Picture, figure
+from glamkit.plotting import BLACK, BLUE, GREY, ORANGE, SMALL, WIDE, Picture, figure
 from glamkit.report import aggregates
 from glamkit.report.markup import MarkupTable
-from glamkit.report.plots import NARROW, names_size
+from glamkit.report.plots import NARROW, name_rows, row_places
 from glamkit.report.report import Report, ScoredMethod
 from glamkit.report.tables import NAMES, number, ordered
 
@@ -56,17 +56,17 @@ def split_table(report: Report) -> MarkupTable:
     """Every method's aggregates on both kinds of games, and where its mean comes from."""
     games = [game for game in above() if game in report.games]
     count = len(games), len(report.games) - len(games)
-    kinds = f"the {count[0]}", f"other {count[1]}"
+    kinds = f"{count[0]} games", f"other {count[1]}"
     header = ["method", *(f"{NAMES[key]}, {kind}" for kind in kinds for key in SHOWN)]
-    header += [f"of its mean from the {count[0]}", "most from", "of its mean"]
+    header += [f"share of its mean from the {count[0]}", "most of it from", "share of its mean"]
     rows = []
     for entry in ordered(report):
         values = [number(half[key]) for half in halves(entry) for key in SHOWN]
         part, top, most = share(entry.normal)
         rows.append([entry.name, *values, f"{part:.0%}", top, f"{most:.0%}"])
     caption = (
-        f"The {count[0]}: games in which the median of the authors' own sets is a human's score or more "
-        f"({', '.join(games)}). A method with one value per game has no pooled IQM."
+        f"The {count[0]} of {len(report.games)} games in which the median over the authors' own sets of all methods is "
+        f"a human's score or more: {', '.join(games)}. A method with one value per game has no pooled IQM."
     )
     return MarkupTable(header, rows, caption)
 
@@ -84,17 +84,18 @@ def split_figure(report: Report, narrow: bool = False) -> Picture:
     wide, high = (NARROW, 2 * (1.0 + 0.22 * len(entries))) if narrow else (WIDE, 1.4 + 0.24 * len(entries))
     picture, grid = figure(wide, high, *((2, 1) if narrow else (1, 2)))
     for side, axes in enumerate(grid.flat):
-        for place, entry in enumerate(entries):
+        for place, entry in zip(row_places(entries), entries, strict=True):
             for key, (marker, colour) in SHOWN.items():
                 value = halves(entry)[side][key]
                 if value is not None:
                     label = NAMES[key] if place == 0 else None
                     axes.plot(value, place, marker, ms=5, color=colour, mfc="none", label=label)
         axes.axvline(1, color=GREY, ls="--", lw=1)
-        axes.set_title(f"{counts[side]} games {'above' if side == 0 else 'below'} humans")
-        axes.set(ylim=(len(entries) - 0.5, -0.5), xlabel="1 = human")
+        first = f"In {counts[0]} of {len(report.games)} games the median\nmethod reaches a human"
+        axes.set_title(f"In the other {counts[1]}\nit does not" if side else first, fontsize=SMALL)
+        axes.set(xlabel="1 = human")
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
-        axes.set_yticks(range(len(entries)), [entry.name for entry in entries], fontsize=names_size(narrow))
+        name_rows(axes, entries, narrow)
         if side and not narrow:
             axes.tick_params(labelleft=False)
     handles = dict(zip(*reversed(grid.flat[0].get_legend_handles_labels()), strict=True))

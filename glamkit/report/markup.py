@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
@@ -14,6 +15,8 @@ LATEX = {
 
 LATIN = 0x180  # letters before it are in LaTeX's plain fonts
 LINES = 52  # of a table on a page of LaTeX
+NUMBER = 24  # characters: what is longer is words, as is what begins with a letter, but for these
+NO_WORDS = ("-", "unknown", "yes", "NO")
 WORDY = 32  # characters beyond which a column of words is set in lines
 
 
@@ -27,7 +30,7 @@ class MarkupTable(NamedTuple):
 
     def markdown(self) -> str:
         """With pipes; a line for each row."""
-        marks = [":--" if number < self.left else "--:" for number in range(len(self.header))]
+        marks = [":--" if self._kind(number) == "word" else "--:" for number in range(len(self.header))]
         lines = [self.header, marks, *self.rows]
         text = "\n".join("| " + " | ".join(map(markdown_text, line)) + " |" for line in lines)
         return f"{text}\n\n{markdown_text(self.caption)}\n" if self.caption else f"{text}\n"
@@ -85,25 +88,38 @@ class MarkupTable(NamedTuple):
         return parts
 
     def html(self) -> str:
-        """A table element."""
-        head = "".join(f'<th class="{self._kind(n)}">{escape(cell)}</th>' for n, cell in enumerate(self.header))
+        """A table that scrolls where the page is narrower, and its caption below, which does not."""
+        kinds = [self._kind(n) for n in range(len(self.header))]
+        head = "".join(f'<th class="{kind}">{escape(cell)}</th>' for kind, cell in zip(kinds, self.header, strict=True))
         body = "".join(
-            "<tr>" + "".join(f'<td class="{self._kind(n)}">{escape(cell)}</td>' for n, cell in enumerate(row)) + "</tr>"
+            "<tr>"
+            + "".join(f'<td class="{kinds[n]}">{broken(cell, kinds[n])}</td>' for n, cell in enumerate(row))
+            + "</tr>"
             for row in self.rows
         )
-        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f'<div class="scroll">{table}</div>' + (f"<p>{escape(self.caption)}</p>" if self.caption else "")
 
     def _kind(self, column: int) -> str:
-        return "word" if column < self.left else "number"
+        """``word`` for the first columns and for all that hold words, ``number`` for others."""
+        cells = [row[column] for row in self.rows if row[column] not in NO_WORDS]
+        return "word" if column < self.left or any(c[:1].isalpha() or len(c) > NUMBER for c in cells) else "number"
 
     def __repr__(self) -> str:
         return self.markdown()
 
     def _repr_html_(self) -> str:
-        """For notebooks: words on the left; the caption is a paragraph, since a page may be narrower than a table."""
-        table = self._replace(caption="").html().replace('class="word"', 'style="text-align: left"')
-        return table + (f"<p>{escape(self.caption)}</p>" if self.caption else "")
+        """For notebooks, which have no style of ours: words on the left."""
+        styles = {"word": "text-align: left", "number": "text-align: right", "scroll": "overflow-x: auto"}
+        text = self.html()
+        for name, style in styles.items():
+            text = text.replace(f'class="{name}"', f'style="{style}"')
+        return text
+
+
+def broken(text: str, kind: str) -> str:
+    """A cell as HTML; a number is broken before its interval alone."""
+    return escape(text if kind == "word" else re.sub(r" (?!\[)", "\u00a0", text))
 
 
 def markdown_text(text: str) -> str:

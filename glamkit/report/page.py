@@ -36,16 +36,16 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top:
 .notes { background: #fff4e0; border-left: 6px solid #D55E00; padding: .6rem 1rem; overflow-wrap: anywhere }
 .scroll { overflow-x: auto } figure { margin: 0 } img { max-width: 100%; height: auto } .narrow { display: none }
 table { border-collapse: collapse; font-size: 13px; margin: .5rem 0 }
-caption { caption-side: bottom; text-align: left; color: #555; padding-top: .3rem; max-width: min(80rem, 92vw) }
+.scroll + p { color: #555; font-size: 13px; margin-top: .3rem }
 th, td { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #eee; vertical-align: top }
 th { border-bottom: 2px solid #999 } th.word, td.word { text-align: left }
-td.word { min-width: 6rem; max-width: 22rem; overflow-wrap: anywhere } td.number { white-space: nowrap }
+td.word { min-width: 6rem; max-width: 22rem; overflow-wrap: anywhere }
 td.word:nth-child(-n + 2) { overflow-wrap: break-word }
 th:first-child, td:first-child { position: sticky; left: 0; background: #fff }
 @media screen and (max-width: 600px) {
   .wide { display: none } .narrow { display: inline }
   body { margin: .5rem auto; padding: 0 .6rem } ul { padding-left: 1.2rem } table { font-size: 12px }
-  th, td { padding: .15rem .35rem } td.word { min-width: 5rem; max-width: 9rem } caption { max-width: 90vw }
+  th, td { padding: .15rem .35rem } td.word { min-width: 5rem; max-width: 9rem }
 }
 @media print {
   @page { size: A4 landscape; margin: 10mm } body { max-width: none; margin: 0; padding: 0; font-size: 10px }
@@ -147,6 +147,7 @@ def all_tables(report: Report) -> dict[str, MarkupTable]:
         "left_out": tables.left_out_table(report),
         "returns": tables.return_table(report),
         "aggregates": tables.aggregate_table(report),
+        "aggregates apart": tables.aggregate_table(report, single=False),
         "reruns": reruns.rerun_table(report),
         "suspect": tables.suspect_table(),
         "split": human_split.split_table(report),
@@ -190,7 +191,7 @@ def html(report: Report) -> str:
         body.append(f'<div class="notes"><b>Before you believe a number</b><ul>{known}</ul></div>')
     for part in PARTS:
         shown = [image(report, key) for key in part.figures]
-        shown += [f'<div class="scroll">{grid.html()}</div>' for grid in of_part(part, grids)]
+        shown += [grid.html() for grid in of_part(part, grids)]
         if any(shown):
             body += ["<section>", f"<h2>{escape(part.title)}</h2>", f"<p>{escape(part.text)}</p>", *shown, "</section>"]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{TITLE}'

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +17,7 @@ from glamkit import plotting
 from glamkit.errors import GlamkitError
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, SMALL, WIDE, Picture, figure
 from glamkit.report import aggregates
-from glamkit.report.report import Report
+from glamkit.report.report import Report, ScoredMethod
 from glamkit.report.results import Result
 from glamkit.report.tables import NAMES, ordered, who
 from glamkit.runs import log as run_log
@@ -62,10 +62,11 @@ def names_size(narrow: bool) -> int:
 def aggregate_figure(report: Report, narrow: bool = False) -> Picture:
     """The four aggregates of every method with their intervals."""
     entries, look = ordered(report), shown_looks(report)
-    high = 4 * (0.9 + 0.17 * len(entries)) if narrow else 1.3 + 0.24 * len(entries)
+    places = row_places(entries)
+    high = 4 * (0.9 + 0.17 * len(entries)) if narrow else 1.5 + 0.24 * len(entries)
     picture, grid = figure(NARROW if narrow else WIDE, high, *((4, 1) if narrow else (1, 4)), sharey=True)
     for axes, key in zip(grid.flat, NAMES, strict=True):
-        for place, entry in enumerate(entries):
+        for place, entry in zip(places, entries, strict=True):
             value, ends = entry.values[key], entry.intervals.get(key)
             colour, _, marker = look.get(entry.name, LineStyle(GREY, "-", "o"))
             if ends:
@@ -76,8 +77,9 @@ def aggregate_figure(report: Report, narrow: bool = False) -> Picture:
         axes.set_title(f"{title(key)}:\n{'less' if gap else 'more'} is better", fontsize=SMALL)
         axes.set_xlim(left=0)
         axes.set_xlabel("0 = human\nor better" if gap else "1 = human")
-        axes.set_yticks(range(len(entries)), [entry.name for entry in entries], fontsize=names_size(narrow))
-    grid.flat[0].set_ylim(len(entries) - 0.5, -0.5)
+        if not gap:
+            axes.axvline(1, color=GREY, ls="--", lw=1)
+        name_rows(axes, entries, narrow)
     games = plotting.count(len(report.games), "game")
     bars = "Bars: 95 % stratified bootstrap intervals. Without a bar, single runs are not known"
     plotting.heading(picture, f"How good is each method over {games}? {bars}")
@@ -87,6 +89,22 @@ def aggregate_figure(report: Report, narrow: bool = False) -> Picture:
         f"IQM: {', '.join(best[:5])}."
     )
     return picture
+
+
+def row_places(entries: Sequence[ScoredMethod]) -> list[int]:
+    """Rows from the top; one is left free above those without single runs."""
+    return [place + (not entry.method.single) for place, entry in enumerate(entries)]
+
+
+def name_rows(axes: Axes, entries: Sequence[ScoredMethod], narrow: bool) -> None:
+    """Names beside the rows of `row_places`, and above those without single runs a line and what they lack."""
+    ticks = dict(zip(row_places(entries), (entry.name for entry in entries), strict=True))
+    single = sum(entry.method.single for entry in entries)
+    if single < len(entries):
+        ticks[single] = "one value per game: not ranked"
+        axes.axhline(single, color=GREY, lw=0.7)
+    axes.set_yticks(list(ticks), list(ticks.values()), fontsize=names_size(narrow))
+    axes.set_ylim(max(ticks) + 0.5, -0.5)
 
 
 @plotting.style
@@ -156,22 +174,20 @@ def sensitivity_figure(report: Report, narrow: bool = False) -> Picture | None:
             axes.plot(list(left.values()), [place] * len(left), "|", ms=9, color=look[name].colour, alpha=0.7)
             axes.plot(value, place, look[name].marker, ms=6, color=look[name].colour)
             far = max(left.values(), key=lambda other: abs(other - (value or 0.0)))
-            side = {
-                "ha": "left" if far >= (value or 0.0) else "right",
-                "va": "top",
-                "fontsize": names_size(narrow),
-                "color": GREY,
-            }
-            axes.annotate(who(left, far), (far, place), (0, -7), textcoords="offset points", **side)
+            axes.plot(far, place, "|", ms=14, mew=2, color=BLACK)
+            edge = 0.98, place + 0.22  # inside the panel, whatever its name
+            style: dict[str, Any] = {"ha": "right", "va": "top", "fontsize": names_size(narrow), "color": GREY}
+            style["bbox"] = {"facecolor": "white", "lw": 0, "pad": 0.5}
+            axes.text(*edge, who(left, far), transform=axes.get_yaxis_transform(), **style)
             moves.append(
                 (abs(far - (value or 0.0)), f"the {NAMES[key]} of {name} to {far:.3f}, without {who(left, far)}")
             )
-        axes.margins(x=0.6)  # names stand beside the strokes
+        axes.axvline(1, color=GREY, ls="--", lw=1)
         axes.set_title(title(key))
         axes.set_xlabel("1 = human")
         axes.set_yticks(range(len(names)), names, fontsize=names_size(narrow))
     grid.flat[0].set_ylim(len(names) - 0.4, -0.5)
-    strokes = "Strokes: the aggregate without one game; the game that moves it most is named"
+    strokes = "Strokes: the aggregate without one game; the game that moves it most is black and named"
     plotting.heading(picture, f"Does a single game decide? Markers: all games. {strokes}")
     picture.alt = f"Mean, median and IQM with each game left out. The farthest move is {max(moves)[1]}."
     return picture

@@ -115,6 +115,7 @@ def rerun_figure(report: Report, narrow: bool = False) -> Picture | None:
         for start in starts[1:]:
             axes.axhline(start - 0.5, color=GREY, lw=0.7)
         axes.set_title(NAMES[key] if key == "iqm" else NAMES[key].capitalize())
+        axes.axvline(1, color=GREY, ls="--", lw=1)
         axes.set(ylim=(len(claims) - 0.5, -0.5), xlabel="1 = human")
         axes.set_xlim(left=0)
         axes.set_yticks(range(len(claims)), [claim.name for claim in claims], fontsize=names_size(narrow))

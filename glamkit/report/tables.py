@@ -44,40 +44,50 @@ def counts(entry: ScoredMethod) -> str:
 
 
 def ordered(report: Report) -> list[ScoredMethod]:
-    """New ones first, then the published by IQM, those without one by median."""
-    new = [entry.name for entry in report.new]
-    rest = [entry for entry in report.entries.values() if entry.name not in new]
-    return [*report.new, *sorted(rest, key=lambda e: (-(e.values["iqm"] or 0.0), -(e.values["median"] or 0.0)))]
+    """Those with single runs: new ones first, then the published by IQM. Then those without, likewise by median."""
+
+    def place(entry: ScoredMethod) -> tuple[bool, bool, float]:
+        old, value = not report.is_new(entry), entry.values["iqm" if entry.method.single else "median"]
+        return not entry.method.single, old, -(value or 0.0) * old  # new ones stay as they came
+
+    return sorted(report.entries.values(), key=place)
 
 
 def comes_out(entry: ScoredMethod) -> str:
-    """Whether the printed aggregates come out of a method's scores: ``yes``, ``within 0.004``, ``NO`` or a dash."""
+    """Whether the printed mean and median come out of a method's scores: ``yes``, ``within 0.004``, ``NO``, unknown."""
     by = off_by(entry)
-    if by is None:
-        return NONE
+    if by is None or not {"mean", "median"} & set(entry.method.printed):
+        return UNKNOWN
     if agrees(entry):
         return "yes"
     return f"within {np.ceil(round(1000 * by, 6)) / 1000:.3f}" if by <= NEAR else "NO"
 
 
-def aggregate_table(report: Report) -> MarkupTable:
-    """Every method's aggregates with intervals, and whether the printed ones come out."""
+def aggregate_table(report: Report, single: bool = True) -> MarkupTable:
+    """Aggregates with intervals, and whether the printed ones come out.
+
+    Args:
+        report: with the methods.
+        single: those of which single runs are known; or the others, which have no IQM and no place among them.
+    """
     whole = len(report.games) == len(atari100k.games())
     printing = "printed mean / median" + ("" if whole else " (of 26 games)")
-    header = ["method", "known", *NAMES.values(), "games ≥ human", "games", "runs", printing, "comes out"]
+    header = ["method", *NAMES.values(), "games ≥ human", "runs", printing, "comes out"]
     rows = []
-    for entry in ordered(report):
+    for entry in (entry for entry in ordered(report) if entry.method.single is single):
         pair = [entry.method.printed.get(key) for key in ("mean", "median")]
-        printed = " / ".join(NONE if value is None else f"{value:g}" for value in pair)
+        printed = " / ".join(UNKNOWN if value is None else f"{value:g}" for value in pair)
+        printed = UNKNOWN if pair == [None, None] else printed
         cells = [number(entry.values[key], entry.intervals.get(key)) for key in AGGREGATES]
-        above = str(aggregates.superhuman(entry.sample))
-        size = [above, str(len(entry.normal)), counts(entry)]
-        rows.append([entry.name, entry.method.kind, *cells, *size, printed, comes_out(entry) if whole else NONE])
+        above = f"{aggregates.superhuman(entry.sample)} of {len(entry.normal)}"
+        rows.append([entry.name, *cells, above, counts(entry), printed, comes_out(entry) if whole else NONE])
     caption = f"Human-normalised scores on {count(len(report.games), 'game')} (0 random play, 1 human); "
     caption += "of the optimality gap, less is better. "
     caption += f"In brackets 95 % stratified bootstrap intervals ({report.repeats:,} repeats). "
-    caption += "A method with one value per game has no pooled IQM, no optimality gap and no interval: a dash."
-    return MarkupTable(header, rows, caption, 2)
+    if not single:
+        caption = "Methods of which only one value per game is known, by their medians. They have no IQM over runs, no "
+        caption += "optimality gap and no interval (a dash), so they have no place in the order of the table above."
+    return MarkupTable(header, rows, caption)
 
 
 def game_tables(report: Report) -> list[MarkupTable]:

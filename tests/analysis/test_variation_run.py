@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from figures import faults
+from matplotlib.colors import to_rgb
 from tiny_runs import finished, short
 
 from glamkit.analysis.fresh_play import FreshReplay, play
@@ -189,6 +190,43 @@ def test_the_step_view_has_a_bar_or_a_word_for_every_quantity(lens: Lens) -> Non
     local = seen.shares.local[3]
     assert [lengths[row] == pytest.approx([1 - local[row], local[row]]) for row in (0, 1, 3)] == [True] * 3
     assert lengths[2] == [] and "neither has an effect" in [text.get_text() for text in axes.texts]
+
+
+@pytest.mark.parametrize(("factor", "text"), [(0.9, "too small to divide"), (1.1, "")])
+def test_a_share_of_almost_nothing_is_not_drawn_and_every_effect_has_its_size(
+    lens: Lens, factor: float, text: str
+) -> None:
+    seen, reach = metrics.view(lens, lens.read([110], 5)), effective_memory.Reach(*(np.zeros((2, 6)),) * 3)
+    seen.shares.effects[:] = 1
+    seen.shares.effects[:, 0, 2], seen.shares.effects[:, 1, 2] = 0, factor * metrics.SMALLEST[2]  # LMamba's: 100 %
+    assert np.isnan(seen.shares.mean[2]) == np.isnan(seen.shares.local[0, 2]) == bool(text)
+    axes = plots.branches(seen, [], reach, 4).axes[0]
+    texts = [words.get_text() for words in axes.texts]
+    assert [words for words in texts if "too small" in words] == ([text] if text else [])
+    assert ("100%" in texts) is not bool(text)
+    beside = [words.get_text() for words in axes.texts if words.get_position()[0] > 1]
+    assert beside == ["2", "2 nats", "0.009 < 0.01" if text else "0.011", "2"] and "the effect's size" in axes.get_xlabel()
+
+
+def test_dots_of_single_steps_can_be_seen(lens: Lens) -> None:
+    seen = metrics.view(lens, lens.read([110], 5))
+    dots = frame_plots.where(seen, []).axes[1].lines[0]
+    light = [1 - (dots.get_alpha() or 1) * (1 - part) for part in to_rgb(dots.get_color())]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in light]
+    assert 1.05 / (np.dot(linear, [0.2126, 0.7152, 0.0722]) + 0.05) >= 3  # WCAG's contrast with white
+    assert dots.get_markersize() >= 4
+
+
+def test_the_axes_over_training_begin_where_there_is_something(opened: LoadedRun) -> None:
+    late = [SnapshotView(step, 0.5, 0.4, 0.1, 0.2, np.full(4, 0.5), 3.0) for step in (210, 220)]
+    for axes in over_training.training(opened, late).axes:
+        drawn = [step for line in axes.lines for step in line.get_xdata() if step > 1]
+        if drawn:
+            low, high = axes.get_xlim()
+            first = min(
+                min(line.get_xdata()) for a in axes.figure.axes for line in a.lines if max(line.get_xdata()) > 1
+            )
+            assert (first - low) < 0.1 * (high - low), axes.get_title(loc="left")
 
 
 def test_how_far_back_each_branch_reaches_is_said(lens: Lens) -> None:

@@ -200,23 +200,17 @@ def test_without_runs_the_published_methods_stand_alone() -> None:
     assert made.new == [] and [entry.name for entry in made.shown] == list(AGAINST)
     assert set(made.improvements) == {AGAINST[-1]} and "STORM" in made.improvements[AGAINST[-1]]
     assert plots.curve_figure(made) is None and tables.return_table(made) is None
-    rows = {row[0]: row for row in tables.aggregate_table(made).rows}
+    ranked, apart = (tables.aggregate_table(made, single) for single in (True, False))
+    rows = {row[0]: row for row in (*ranked.rows, *apart.rows)}
     assert rows["IRIS"][-2:] == ["1.046 / 0.29", "yes"] and rows["STORM"][-2:] == ["1.267 / 0.584", "NO"]
     assert rows["STORM (printed table)"][-2:] == ["1.267 / 0.584", "within 0.004"]
-    assert rows["IRIS"][4].startswith("0.501 [0.") and rows["MuZero"][4] == "-"
-    assert rows["BBF"][2:6] == ["2.247", "0.917", "-", "-"]  # one value per game: nothing is pooled
-
-
-def test_storm_is_shown_with_and_without_freeway() -> None:
-    grid = tables.suspect_table()
-    assert grid is not None
-    rows = {row[1]: list(row[2:]) for row in grid.rows}
-    assert rows["as printed"] == ["1.267", "0.584", "-"]
-    assert rows["all 26, Freeway = 0 as in its file"] == ["1.222", "0.425", "0.561"]
-    assert rows["25, without Freeway"] == ["1.271", "0.493", "0.602"]
-    # What was asked of the file, which score would give the printed mean, its printed table answers.
-    mixed = rows["all 26, Freeway = 33.5 as in STORM (printed table)"]
-    assert mixed[:2] == ["1.266", "0.580"]
+    assert rows["IRIS"][3].startswith("0.501 [0.") and rows["MuZero"][3] == "-"
+    assert rows["BBF"][1:5] == ["2.247", "0.917", "-", "-"]  # one value per game: nothing is pooled
+    assert rows["REM"][-2:] == ["unknown", "unknown"]  # it prints neither mean nor median
+    assert rows["DIAMOND"][-2:] == ["1.46 / unknown", "yes"]
+    assert {"BBF", "MuZero", "STORM (printed table)"} <= {row[0] for row in apart.rows}
+    assert not {row[0] for row in apart.rows} & {row[0] for row in ranked.rows}
+    assert "no place in the order" in apart.caption and "-" not in {row[3] for row in ranked.rows}
 
 
 def test_methods_are_named_with_hints() -> None:
@@ -241,7 +235,8 @@ def test_cells_cannot_break_out() -> None:
     grid = MarkupTable(["a", "b"], [[EVIL, "1\n2"]], EVIL)
     assert "<b>" not in grid.html() and html.escape(EVIL) in grid.html()
     shown = grid._repr_html_()  # the caption is a paragraph of the page, and words are on the left
-    assert shown.endswith(f"</table><p>{html.escape(EVIL)}</p>") and shown.count('style="text-align: left"') == 2
+    assert shown.endswith(f"</table></div><p>{html.escape(EVIL)}</p>") and shown.count('style="text-align: left"') == 2
+    assert shown.startswith('<div style="overflow-x: auto"><table>')  # a narrow page cuts no column
     lines = grid.markdown().splitlines()
     assert len([line for line in lines if line.startswith("|")]) == 3
     assert len(re.findall(r"(?<!\\)\|", lines[2])) == 3 and "\\<b>" in lines[2]

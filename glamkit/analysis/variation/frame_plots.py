@@ -15,7 +15,7 @@ from glamkit.analysis.variation.events import GameEvent
 from glamkit.analysis.variation.lens import QUANTITIES
 from glamkit.analysis.variation.metrics import ScreenForecast, VariationView
 from glamkit.analysis.variation.plots import STEP, about, draw_share, mark, running, signs, steps_axis
-from glamkit.plotting import BLUE, GREY, ORANGE, Picture
+from glamkit.plotting import BLACK, BLUE, GREY, ORANGE, Picture
 
 BRIGHTER = "purple: brighter, orange: darker"
 
@@ -49,8 +49,8 @@ def where(view: VariationView, events: Sequence[GameEvent], shown: int = 6) -> P
 def draw_skill(axes: Axes, view: VariationView) -> None:
     """The share of the true change that was predicted."""
     screen, skill = view.screen, np.clip(view.screen.skill, -1, 1)
-    axes.plot(view.numbers, skill, ".", ms=3, color=BLUE, alpha=0.4)
-    axes.plot(view.numbers, running(skill), color=BLUE, label="mean of 9 steps")
+    axes.plot(view.numbers, skill, ".", ms=4, color=BLUE, alpha=0.75, label="single steps")
+    axes.plot(view.numbers, running(skill), color=BLACK, label="mean of 9 steps")
     best = screen.overall("seen")
     axes.axhline(np.clip(best, -1, 1), color=ORANGE, lw=1, label=f"most that its pictures allow: {best:.2g}")
     axes.axhline(0, color=GREY, ls="--", lw=1, label="predicting no change")
@@ -88,8 +88,8 @@ def moment(view: VariationView, window: WindowEffect, place: int, caption: str =
         show(axes, departure, name)
         axes.images[0].set(cmap="PuOr", clim=(-most, most))
         axes.set(xlabel="class", ylabel="variable")
-    draw_shares(picture.add_axes((0.19, 0.245, 0.31, 0.13)), view, place)
-    draw_window(picture.add_axes((0.64, 0.245, 0.34, 0.13)), window, place)
+    draw_shares(picture.add_axes((0.17, 0.245, 0.26, 0.13)), view, place)
+    draw_window(picture.add_axes((0.66, 0.245, 0.32, 0.13)), window, place)
     line = picture.add_axes((0.09, 0.07, 0.89, 0.085))
     line.plot(view.numbers, forecast.surprise, color=BLUE)
     line.axvline(view.numbers[place], color=ORANGE, lw=2)
@@ -106,8 +106,8 @@ def moment(view: VariationView, window: WindowEffect, place: int, caption: str =
 
 def draw_shares(axes: Axes, view: VariationView, place: int) -> None:
     """Each branch's share of each thing at one step."""
-    for row, local in enumerate(view.shares.local[place]):
-        draw_share(axes, row, local)
+    for row, (local, size) in enumerate(zip(view.shares.local[place], view.shares.sizes[place], strict=True)):
+        draw_share(axes, row, row, local, size)
     axes.set_yticks(range(len(QUANTITIES)), QUANTITIES)
     axes.grid(False)
     axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(len(QUANTITIES) - 0.4, -0.6))

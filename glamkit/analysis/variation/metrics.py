@@ -18,6 +18,7 @@ from glamkit.analysis.variation.lens import Lens, Reading
 from glamkit.ops.functional import kl_categorical
 
 TINY = 1e-6  # an effect below this is none: nothing to divide into shares
+SMALLEST = np.array([0.01, 0.01, 0.01, 0.001])  # of `QUANTITIES`, in `UNITS`: a mean effect below it has no shares
 BINS = 10
 
 
@@ -88,14 +89,19 @@ class Shares(NamedTuple):
         return Shares(self.effects[which])
 
     @property
+    def sizes(self) -> np.ndarray:
+        """(n, 4): both effects together."""
+        return self.effects.sum(1)
+
+    @property
     def local(self) -> np.ndarray:
-        """(n, 4): LMamba's effect as a share of both; NaN where neither has one."""
-        return ratio(self.effects[:, 1], self.effects.sum(1))
+        """(n, 4): LMamba's effect as a share of both; NaN where both are less than `SMALLEST`."""
+        return np.where(self.sizes < SMALLEST, np.nan, ratio(self.effects[:, 1], self.sizes))
 
     @property
     def mean(self) -> np.ndarray:
-        """(4,): LMamba's share over all steps, effects added before they are divided."""
-        return ratio(self.effects[:, 1].sum(0), self.effects.sum((0, 1)))
+        """(4,): LMamba's share over all steps, effects averaged before they are divided; NaN as in `local`."""
+        return Shares(self.effects.mean(0, keepdims=True)).local[0]
 
 
 class ScreenForecast(NamedTuple):

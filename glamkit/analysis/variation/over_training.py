@@ -88,8 +88,7 @@ def training(loaded: LoadedRun, seen: Sequence[SnapshotView]) -> Picture:
         plotting.draw_series(axes, entries, key, title, unit, True, getattr(config.world_model, floor) if floor else 0)
     if several:
         draw_points(grid.flat[4:], seen)
-    for axes in grid.flat:
-        axes.set_xlim(0, 1.05 * loaded.step)
+    plotting.same_steps(grid.flat)
     text = (
         "Upper four panels: the run's log. Lower four: the same steps, seen by the agent at "
         f"{plotting.count(len(seen), 'point')} of its training"

@@ -12,9 +12,9 @@ from glamkit import plotting
 from glamkit.analysis.variation import effective_memory
 from glamkit.analysis.variation.effective_memory import Reach
 from glamkit.analysis.variation.events import KINDS, GameEvent
-from glamkit.analysis.variation.lens import QUANTITIES
-from glamkit.analysis.variation.metrics import VariationView
-from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SMALL, Picture
+from glamkit.analysis.variation.lens import QUANTITIES, UNITS
+from glamkit.analysis.variation.metrics import SMALLEST, TINY, VariationView
+from glamkit.plotting import BLACK, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SMALL, Picture
 
 # Each kind of event has a colour and a sign of its own, so that either is enough.
 SIGNS = dict(zip(KINDS, ((GREEN, "^"), (RED, "v"), (PURPLE, "X"), (BLACK, "s")), strict=True))
@@ -70,13 +70,14 @@ def branches(view: VariationView, events: Sequence[GameEvent], reach: Reach, win
     for number, quantity in enumerate(QUANTITIES):
         for place, (group, which) in enumerate(groups.items()):
             row = number * (len(groups) + 0.6) + place
-            draw_share(upper, row, view.shares.at(which).mean[number])
+            shares = view.shares.at(which)
+            draw_share(upper, row, number, shares.mean[number], float(shares.sizes.mean(0)[number]))
             rows.append(row)
             names.append(f"{quantity}, {group}" if place == 0 or len(groups) == 1 else group)
     upper.set_yticks(rows, names)
     upper.set_ylim(rows[-1] + 0.6, -0.6)
     upper.grid(False)
-    upper.set(xlim=(0, 1), xlabel="share of the effect of switching a branch off")
+    upper.set(xlim=(0, 1), xlabel="share of the effect of switching a branch off; on the right the effect's size")
     upper.xaxis.set_major_formatter(PercentFormatter(1))
     counts = f"{len(at):,} steps, of which {int(at.sum())} bring an event" if at.any() else f"{len(at):,} steps"
     plotting.panel_title(upper, f"Which branch does each prediction depend on?\nGMamba blue, LMamba orange; {counts}")
@@ -84,10 +85,22 @@ def branches(view: VariationView, events: Sequence[GameEvent], reach: Reach, win
     return picture
 
 
-def draw_share(axes: Axes, row: float, local: float) -> None:
-    """One bar: the global share in blue, the local one in orange, both written on it."""
+def draw_share(axes: Axes, row: float, number: int, local: float, size: float) -> None:
+    """One bar: the global share in blue, the local one in orange, both written on it; beside it the effect's size.
+
+    Args:
+        axes: where.
+        row: its place.
+        number: of the quantity in `QUANTITIES`.
+        local: LMamba's share; NaN where the effect is too small to divide.
+        size: of the effect of both branches, in `UNITS`.
+    """
+    unit = f" {UNITS[number]}" if UNITS[number] == "nats" else ""
+    beside = f"{size:.1g} < {SMALLEST[number]:g}" if np.isnan(local) else f"{size:.2g}{unit}"
+    axes.text(1.02, row, beside, va="center", fontsize=SMALL, color=INK)
     if np.isnan(local):
-        axes.text(0.5, row, "neither has an effect", ha="center", va="center", fontsize=SMALL, color=GREY)
+        text = "too small to divide" if size > TINY else "neither has an effect"
+        axes.text(0.5, row, text, ha="center", va="center", fontsize=SMALL, color=GREY)
         return
     for share, left, colour in ((1 - local, 0, BLUE), (local, 1 - local, ORANGE)):
         axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text is read on it, on dark pages too
