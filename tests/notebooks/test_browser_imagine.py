@@ -278,7 +278,9 @@ def test_an_exported_dream_plays_by_itself(studio: Mirror, tmp_path: Path) -> No
     beside = compare.comparisons(dream, ["real", "lmamba"])
     page.set_content(export.page(dream, (), beside))
     for step in (3, 0, 3):  # it plays at once, from its beginning, and begins again after its end
-        page.wait_for_selector(f"figcaption:has-text('step {step},')")
+        page.wait_for_function(  # asks at every frame of the screen: a step is seen for a fifteenth of a second
+            "text => document.querySelector('figcaption').textContent.startsWith(text)", arg=f"step {step},"
+        )
     assert "after 96 steps of training, saw 8 real steps and imagined" in page.inner_text("p >> nth=0")
     assert page.locator("figure b").all_inner_texts() == ["the dream", "what really happened", "LMamba off"]
     page.click("#play")
