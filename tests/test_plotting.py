@@ -88,7 +88,7 @@ def test_losses_and_live_curves(run: Run) -> None:
     assert points(surprise) == [(50, 3), (100, 2), (150, 1)]
     assert points(surprise, 1)[0][1] == preset("debug").world_model.free_nats
     live = plotting.live(LINES, 200)
-    assert points(live.axes[0]) == [(60, -21), (120, -19)] and live.axes[0].get_xlim() == (0, 200)
+    assert points(live.axes[0]) == [(60, -21), (120, -19)] and live.axes[0].get_xlim() == (0, 204)
     assert image(live).std() > 0
     titles = [" ".join(axes.get_title(loc="left").split()) for axes in live.axes]
     assert titles == ["Episode return, and the mean of 10", "Reconstruction: falls as pictures sharpen"]

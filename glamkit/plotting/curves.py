@@ -182,6 +182,6 @@ def live(entries: Entries, env_steps: int) -> Picture:
     for axes, panel in zip(row[played:], panels, strict=True):
         draw_series(axes, entries, *panel)
     for axes in row:
-        axes.set_xlim(0, env_steps)
+        axes.set_xlim(0, 1.02 * env_steps)  # the last point is whole
         axes.xaxis.get_major_locator().set_params(nbins=3)
     return picture

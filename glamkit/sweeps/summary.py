@@ -184,13 +184,15 @@ def figure(
                 line(random.mean(), color=GREY, ls=":", lw=1, label="random actions")
         plotting.legend_below(left, 2)
     text = "Left: mean over seeds, band from the lowest to the highest seed. Right: seeds, mean and 95 % interval"
+    if max((len(outcomes) for groups in questions.values() for outcomes in groups.values()), default=0) < 2:
+        text = "One seed each: no band and no interval, and nothing says how another seed would do"
     plotting.heading(picture, f"{title}\n{text}")
     return picture
 
 
 def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> None:
     """Draws the mean and the range over seeds of each variant's training returns."""
-    grid = places(env_steps)
+    grid, drawn = places(env_steps), dict[str, np.ndarray]()
     for place, (colour, (name, outcomes)) in enumerate(zip(COLOURS, groups.items(), strict=False), 1):
         result = curves(outcomes, grid)
         known = ~np.isnan(result).all(0) if len(result) else np.zeros(len(grid), bool)
@@ -198,8 +200,11 @@ def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_
             band = result[:, known]
             axes.fill_between(grid[known], np.nanmin(band, 0), np.nanmax(band, 0), color=colour, alpha=0.15, lw=0)
             wide = 1.4 + 0.8 * (len(groups) - place)  # the first is the broadest: equal curves all show
-            axes.plot(grid[known], middle(band), color=colour, lw=wide, label=name)
-    axes.set_xlim(0, env_steps)
+            same = next((other for other, one in drawn.items() if np.array_equal(one, result, equal_nan=True)), "")
+            drawn[name] = result
+            shown = f"{name} (same curve as {same})" if same else name
+            axes.plot(grid[known], middle(band), color=colour, lw=wide, label=shown)
+    axes.set_xlim(0, 1.03 * env_steps)  # the last point is whole
     plotting.label(axes, "return in training")
 
 
@@ -215,6 +220,9 @@ def draw_scores(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> N
             axes.text(
                 0.02, place, "no run is finished yet", color=GREY, va="center", transform=axes.get_yaxis_transform()
             )
+        if len(scores) == 1:
+            low = axes.get_yaxis_transform()
+            axes.text(0.02, place + 0.3, "one seed: no interval", color=GREY, va="center", transform=low)
         if spread:
             axes.plot(spread, [place, place], color=colour, lw=7, alpha=0.3, solid_capstyle="butt")
     axes.set_yticks(range(len(groups)), list(groups))

@@ -205,9 +205,8 @@ def test_a_share_of_almost_nothing_is_not_drawn_and_every_effect_has_its_size(
     assert [words for words in texts if "too small" in words] == ([text] if text else [])
     assert ("100%" in texts) is not bool(text)
     beside = [words.get_text() for words in axes.texts if words.get_position()[0] > 1]
-    assert (
-        beside == ["2", "2 nats", "0.009 < 0.01" if text else "0.011", "2"] and "the effect's size" in axes.get_xlabel()
-    )
+    assert beside == ["2", "2 nats", "0.009 < 0.01" if text else "0.011", "2"]
+    assert "the effect's size" in axes.get_xlabel()
 
 
 def test_dots_of_single_steps_can_be_seen(lens: Lens) -> None:

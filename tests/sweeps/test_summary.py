@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from figures import faults
 
 from glamkit.sweeps import summary
 from glamkit.sweeps.ablation import Ablation
@@ -85,6 +86,29 @@ def test_figure(tmp_path: Path) -> None:
     assert right.lines[0].get_xdata().tolist() == pytest.approx([1.0, 1.1, 1.2])
     assert right.lines[2].get_xdata().tolist() == pytest.approx([0.8516, 1.3484], abs=1e-3)
     assert len(picture.png()) > 10_000
+
+
+def test_equal_curves_are_named_and_the_last_point_is_whole(tmp_path: Path) -> None:
+    made = by_hand(tmp_path)
+    twin, other, _ = (made.outcomes(variant) for variant in made.variants)
+    groups = {"both": twin, "twin": twin, "other": other}
+    picture = summary.figure({"one": groups}, 1000, "")
+    left = picture.axes[0]
+    labels = {line.get_label(): line for line in left.lines}
+    assert {"both", "twin (same curve as both)", "other", "random actions"} == set(labels)
+    assert labels["both"].get_linewidth() > labels["twin (same curve as both)"].get_linewidth() + 0.5  # both show
+    assert left.get_xlim()[1] > labels["both"].get_xdata()[-1] == 1000
+    assert "interval" in picture.get_suptitle() and faults(picture) == []
+    assert "one seed" not in picture.get_suptitle().lower()
+
+
+def test_one_seed_says_that_there_is_no_interval(tmp_path: Path) -> None:
+    made = by_hand(tmp_path)
+    groups = {variant.label: made.outcomes(variant)[:1] for variant in made.variants}
+    picture = summary.figure({"one": groups}, 1000, "")
+    assert "One seed each: no band and no interval" in " ".join(picture.get_suptitle().split())
+    assert [text.get_text() for text in picture.axes[1].texts] == ["one seed: no interval"] * 3
+    assert faults(picture) == []
 
 
 def test_a_preset_alone_answers_no_question(tmp_path: Path) -> None:
