@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from figures import faults
 from PIL import Image
 
 from glamkit import plotting
 from glamkit.analysis import rollout_plots
 from glamkit.analysis.rollouts import RolloutComparison
+from glamkit.analysis.variation import over_training
 from glamkit.config import preset
+from glamkit.plotting import curves
 from glamkit.plotting.picture import DARKEST, STYLE, darkened
 from glamkit.runs.folder import Run
 
@@ -221,3 +224,12 @@ def test_figures_leave_no_trace() -> None:
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_terms_of_the_field_stand_in_brackets_behind_plain_words() -> None:
+    units = [unit for _, _, unit, _ in (*curves.PANELS, *over_training.CURVES)]
+    assert {unit for unit in units if "KL" in unit} == {"surprise (KL, in nats)"}
+    assert {unit for unit in units if "cross" in unit} == {"error (cross entropy)"}
+    for name in ("02_train", "04_variation"):
+        text = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+        assert "(KL)" in text and "0.7 nats" in text and text.count("KL") == 1, name

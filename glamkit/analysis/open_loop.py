@@ -198,8 +198,8 @@ def measure_open_loop(
     }
     seen = movement_seen(real, reconstructed, where, counted)
     latents = {
-        "imagined": curve("the dream", "surprise (KL, nats)", kl),
-        "looking": curve("with every frame before it seen", "surprise (KL, nats)", looking_kl),
+        "imagined": curve("the dream", "surprise (KL, in nats)", kl),
+        "looking": curve("with every frame before it seen", "surprise (KL, in nats)", looking_kl),
     }
     outcomes = {
         "imagined": curve("the dream", "mean error of the reward", np.abs(predicted - rewards)),

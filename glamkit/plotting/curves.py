@@ -37,14 +37,14 @@ Entries = Sequence[Mapping[str, Any]]
 PANELS = (
     # key in the log, title, unit, logarithmic
     ("world_model/reconstruction", "Reconstruction: falls as pictures sharpen", "squared error per frame", True),
-    ("world_model/reward", "Reward prediction", "cross entropy, nats", False),
-    ("world_model/termination", "Termination prediction", "cross entropy, nats", False),
-    ("world_model/dynamics_kl", "Surprise at the next frame", "KL, nats", False),
-    ("world_model/variation_kl", "Surprise at the variation (GMamba)", "KL, nats", False),
+    ("world_model/reward", "Reward prediction", "error (cross entropy)", False),
+    ("world_model/termination", "Termination prediction", "error (cross entropy)", False),
+    ("world_model/dynamics_kl", "Surprise at the next frame", "surprise (KL, in nats)", False),
+    ("world_model/variation_kl", "Surprise at the variation (GMamba)", "surprise (KL, in nats)", False),
     ("imagination/reward", "Imagined reward", "reward per step", False),
-    ("actor_critic/value", "Critic's error", "cross entropy, nats", False),
+    ("actor_critic/value", "Critic's error", "error (cross entropy)", False),
     ("actor_critic/return", "Imagined return", "discounted reward", False),
-    ("actor_critic/entropy", "Entropy of the policy", "nats", False),
+    ("actor_critic/entropy", "Does the policy still try things out? (entropy)", "nats; 0: decided", False),
 )
 
 
@@ -154,7 +154,7 @@ def draw_series(
     if logarithmic and max(values) > 5 * min(values) > 0:
         decades(axes, min(values), max(values))
     if floor:
-        axes.axhline(floor, color=GREY, ls="--", lw=1, label="not trained below this line")
+        axes.axhline(floor, color=GREY, ls="--", lw=1, label="not trained below this line (free bits)")
         legend_below(axes)
 
 

@@ -51,11 +51,16 @@ QUESTIONS: Mapping[str, Choice] = {
             **choice("world_model.variation_head", "frozen", "learned"),
         },
     ),
-    "acting": Choice("Act on the predicted latent or on the one seen?", choice("agent.acting", "prior", "posterior")),
+    "acting": Choice(
+        "Act on the predicted code of a frame (latent) or on the one seen?",
+        choice("agent.acting", "prior", "posterior"),
+    ),
     "bootstrap": Choice("Which value does the return mix in?", choice("actor_critic.bootstrap", "current", "next")),
     "memory": Choice("What do dreams remember?", choice("imagination.memory", "window", "recurrent")),
     "contexts": Choice("Where do dreams start?", choice("imagination.contexts", "replay", "batch")),
-    "latents": Choice("What is a latent?", choice("world_model.latents", "sampled", "likeliest", "probabilities")),
+    "latents": Choice(
+        "What is the code of a frame (latent)?", choice("world_model.latents", "sampled", "likeliest", "probabilities")
+    ),
 }
 UNASKED = 0.25  # hours of machine time that nobody has to agree to in a notebook
 NOTE = "Mean return: of the evaluation's episodes, then over seeds. Interval: Student's t over the seeds' means."

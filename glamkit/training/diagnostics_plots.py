@@ -20,8 +20,8 @@ def panel(run: Run) -> Picture:
     pictures, prior, heads, ends, rewards, advantage, policy, free = grid.flat
     draw_pictures(pictures, entries)
     name, floor = "world_model/dynamics_kl", config.world_model.free_nats
-    title = "Surprise at the next frame (KL): not trained below the dashed line (free bits)"
-    plotting.draw_series(prior, entries, name, title, "nats", False, floor)
+    title = "Surprise at the next frame: should fall"
+    plotting.draw_series(prior, entries, name, title, "surprise (KL, in nats)", False, floor)
     names = {"precision": ("world_model/reward_precision", BLUE), "recall": ("world_model/reward_recall", ORANGE)}
     draw(heads, entries, names, "share", "Reward head: both should rise to 1")
     heads.set_ylim(-0.03, 1.03)

@@ -29,7 +29,11 @@ def test_the_panel_shows_the_log(tmp_path: Path) -> None:
     assert curves["precision"] == curves["recall"] == pytest.approx(0.8)
     prior = picture.axes[1]
     assert prior.lines[0].get_ydata()[-1] == 3.0
-    assert curves["not trained below this line"] == CONFIG.world_model.free_nats == prior.lines[1].get_ydata()[-1]
+    assert (
+        curves["not trained below this line (free bits)"]
+        == CONFIG.world_model.free_nats
+        == prior.lines[1].get_ydata()[-1]
+    )
     assert curves["predicted"] == curves["came"] == 0.1
     assert picture.axes[0].lines[0].get_ydata()[-1] == pytest.approx(1 / 40)
     assert curves["entropy"] == 0.6 and curves["advantage"] == 0.2

@@ -120,7 +120,7 @@ def draw_window(axes: Axes, window: WindowEffect, place: int) -> None:
     effects = window.effects[place, :, QUANTITIES.index("next latent")]
     axes.bar(range(len(effects)), effects, color=ORANGE)
     axes.set_xticks(range(len(effects)), [*(str(-age) for age in range(len(effects) - 1, 0, -1)), "now"])
-    axes.set(xlabel="token hidden from LMamba", ylabel="nats")
+    axes.set(xlabel="step (token) hidden from LMamba", ylabel="nats")
     axes.set_title("the next latent changes by")
 
 

@@ -23,10 +23,10 @@ from glamkit.training.load import LoadedRun, at_step, viewable_steps
 
 CURVES = (
     # key in the log, title, unit, section's floor below which nothing is trained
-    ("world_model/variation_kl", "Surprise at the variation", "KL, nats", "variation_free_nats"),
-    ("world_model/dynamics_kl", "Surprise at the next latent", "KL, nats", "free_nats"),
-    ("world_model/reward", "Reward prediction", "cross entropy, nats", ""),
-    ("world_model/termination", "Termination prediction", "cross entropy, nats", ""),
+    ("world_model/variation_kl", "Surprise at the variation", "surprise (KL, in nats)", "variation_free_nats"),
+    ("world_model/dynamics_kl", "Surprise at the next frame's code (latent)", "surprise (KL, in nats)", "free_nats"),
+    ("world_model/reward", "Reward prediction", "error (cross entropy)", ""),
+    ("world_model/termination", "Termination prediction", "error (cross entropy)", ""),
 )
 
 

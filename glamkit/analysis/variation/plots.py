@@ -33,7 +33,7 @@ def predicted(view: VariationView, events: Sequence[GameEvent]) -> Picture:
     )
     sizes.plot(steps, came, color=ORANGE, label="variation that came")
     sizes.plot(steps, expected, color=BLUE, label="variation that GMamba predicted")
-    sizes.set(ylabel="size of the variation, nats", ylim=(0, 1.1 * peak(came, expected)))
+    sizes.set(ylabel="size of the variation\n(KL, in nats)", ylim=(0, 1.1 * peak(came, expected)))
     share, together = relative(kept.size_expected, kept.size_came), correlation(kept.size_came, kept.size_expected)
     size = f"On average blue is {share:.0%} of the size of orange" if np.isfinite(share) else "Nothing changed"
     rising = f", correlation {together:.2f}" if np.isfinite(together) else ""
@@ -43,7 +43,7 @@ def predicted(view: VariationView, events: Sequence[GameEvent]) -> Picture:
     saved = kept.saved
     fewer = f"\nBlue is {abs(saved):.0%} {'below' if saved >= 0 else 'above'} the uniform guess over all steps"
     plotting.panel_title(surprise, f"How far off was the prediction?{fewer if np.isfinite(saved) else ''}")
-    surprise.set(ylabel="surprise: KL, nats", ylim=(0, 1.1 * peak(blind, off)), xlabel=about(view))
+    surprise.set(ylabel="surprise (KL, in nats)", ylim=(0, 1.1 * peak(blind, off)), xlabel=about(view))
     for axes in (sizes, surprise):
         mark(axes, view, events)
         plotting.legend_below(axes)
@@ -123,7 +123,7 @@ def draw_reach(axes: Axes, reach: Reach, size: int, dreams: int) -> None:
     if dreams:
         axes.axvline(dreams - 0.5, color=BLACK, ls="--", lw=1, label=f"what imagination re-reads, {dreams}")
     axes.set(
-        xlabel="how many steps back the replaced token lies",
+        xlabel="how many steps back the replaced step (token) lies",
         ylabel="change of the output,\nshare of its length",
     )
     axes.set_ylim(0, None)
