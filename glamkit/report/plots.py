@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentFormatter
 
 from glamkit import plotting
+from glamkit.envs import atari100k
 from glamkit.errors import GlamkitError
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, SMALL, WIDE, Picture, figure
 from glamkit.report import aggregates
@@ -229,22 +230,12 @@ def game_figure(report: Report, narrow: bool = False) -> Picture:
 
 
 def curve_figure(report: Report, narrow: bool = False) -> Picture | None:
-    """Returns in training of the Atari 100k runs; None without any.
-
-    Args:
-        report: with the runs.
-        narrow: for the width of a phone.
-    """
+    """Returns in training of the Atari 100k runs; None without any."""
     return draw_panels(report.groups, narrow)
 
 
 def small_figure(report: Report, narrow: bool = False) -> Picture | None:
-    """Returns in training of small presets and of shorter or longer runs; None without any.
-
-    Args:
-        report: with the runs.
-        narrow: for the width of a phone.
-    """
+    """Returns in training of small presets and of shorter or longer runs; None without any."""
     return draw_panels(report.small, narrow)
 
 
@@ -265,6 +256,7 @@ def draw_panels(groups: Groups, narrow: bool = False) -> Picture | None:
         axes.set_xlim(0, 1)  # grows with the longest run
         for name, group in groups.items():
             draw_curves(axes, [result for result in group if result.game == game], look[name].colour, names[name])
+        draw_references(axes, game)
         axes.set_title(game)
         plotting.label(axes, "return")
         axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
@@ -315,6 +307,17 @@ def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> 
     elif not known.any():
         axes.text(0.03, 0.9, "no episode ended in training", transform=axes.transAxes, color=GREY, fontsize=SMALL)
     axes.set_xlim(0, max(axes.get_xlim()[1], 1.03 * steps))
+
+
+def draw_references(axes: Axes, game: str) -> None:
+    """Random play of an Atari 100k game, and a human where the runs come that far."""
+    if axes.dataLim.height == 0:  # nothing was ever scored: a scale of hundredths would suggest that something was
+        axes.set_ylim(axes.get_ylim()[0] - 1, axes.get_ylim()[1] + 1)
+    known = atari100k.games().get(game)
+    if known is not None:
+        axes.axhline(known.random, color=GREY, ls=":", lw=1, label="random play")
+        if known.human <= axes.get_ylim()[1]:
+            axes.axhline(known.human, color=GREY, ls="--", lw=1, label="human")
 
 
 def band(result: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

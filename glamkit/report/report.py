@@ -69,8 +69,9 @@ class Report:
     Runs of small presets, and of shorter or longer training, are in `small` alone: in no entry and no aggregate.
 
     Args:
-        runs: run folders, folders that hold some, score files, shared files, or names of shipped runs.
-        files: methods of others, in the form of atari100k_scores.json, see `glamkit.envs.atari100k`.
+        runs: run folders, folders that hold some, score files, shared files, or names of shipped runs; one may stand
+            alone, and text may name several with commas between.
+        files: methods of others, given alike, in the form of atari100k_scores.json, see `glamkit.envs.atari100k`.
         against: published methods to be shown game by game; names of `atari100k.published`, or ``all``.
         repeats: of the bootstrap, 1 to 1,000,000.
 
@@ -80,8 +81,8 @@ class Report:
 
     def __init__(
         self,
-        runs: Sequence[str | Path] = (),
-        files: Sequence[str | Path] = (),
+        runs: str | Path | Sequence[str | Path] = (),
+        files: str | Path | Sequence[str | Path] = (),
         against: str | Sequence[str] = AGAINST,
         repeats: int | str = REPEATS,
     ) -> None:
@@ -89,13 +90,13 @@ class Report:
         if not 1 <= self.repeats <= 1_000_000:
             raise GlamkitError(f"repeats = {self.repeats} is outside 1 to 1000000.")
         self.against = read_methods(against)
-        self.results, self.left_out = results.collect([unpacked(run) for run in runs])
+        self.results, self.left_out = results.collect([unpacked(run) for run in listed(runs)])
         groups = results.group(self.results)
         self.groups = {name: group for name, group in groups.items() if results.benchmark(group[0].config)}
         self.small = {name: group for name, group in groups.items() if name not in self.groups}
         self.published = dict(atari100k.published())
         self.others: dict[str, Method] = {}
-        for file in map(Path, files):
+        for file in map(Path, listed(files)):
             for name, method in atari100k.read(file).items():
                 taken = {*self.published, *groups, *self.others}
                 candidates = (name, f"{name} ({file.name})", f"{name} ({file})")
@@ -195,6 +196,13 @@ def read_paths(text: str) -> list[str | Path]:
     """Paths with commas between; relative ones count from the checkout. Names of shipped runs stay names."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     return [resolve(part) if resolve(part).exists() else part for part in parts]
+
+
+def listed(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    """One path, several, or text as for `read_paths`."""
+    if isinstance(paths, str):
+        return read_paths(paths)
+    return [paths] if isinstance(paths, Path) else list(paths)
 
 
 def runs(count: int) -> str:

@@ -102,6 +102,26 @@ def test_score_files_of_small_presets_stand_there_too(tmp_path: Path) -> None:
     assert figure is not None
     heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in figure.axes[0].lines])
     assert 8.0 in heights  # the curve of the file
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["glamkit laptop", "random play", "human"]
+    assert {0.1, 12.1} <= set(heights.tolist())  # of Boxing
+
+
+def test_a_folder_may_be_given_alone_or_in_text(tmp_path: Path) -> None:
+    one, two = tmp_path / "Krull", tmp_path / "Pong"
+    for folder in (one, two):
+        folder.mkdir()
+        shutil.copy(ROOT / "notebooks" / "results" / "laptop" / f"{folder.name}-seed1.json", folder)
+    counts = [len(Report(given, repeats=FEW).results) for given in (one, str(one), [one], f"{one}, {two}")]
+    assert counts == [1, 1, 1, 2]
+
+
+def test_a_game_that_never_scored_has_no_scale_of_hundredths() -> None:
+    made = Report(ROOT / "notebooks" / "results" / "laptop" / "Freeway-seed1.json", repeats=FEW)
+    figure = plots.small_figure(made)
+    assert figure is not None
+    low, high = figure.axes[0].get_ylim()
+    assert low <= -1 and high >= 1
 
 
 def test_own_numbers_stand_beside_re_runs(published: Report) -> None:
