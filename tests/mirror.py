@@ -49,10 +49,8 @@ class Mirror:
 
     def __init__(self, page: Any, run: LoadedRun) -> None:
         chosen = find_starts(run, "random", 6, 0, None, HORIZON)
-        dream = Dream(run)
-        for _ in range(3):
-            dream.step()
-        starts = [*measure_open_loop(run, HORIZON).failures(), *chosen, good_start(run)]
+        good = good_start(run, None, HORIZON)
+        dream, starts = Dream(run, good.step), [*measure_open_loop(run, HORIZON).failures(), *chosen, good]
         self.page, self.player = page, Player(run, dream, starts=starts)
         lengths = []
         for start in self.player.starts:
@@ -75,7 +73,7 @@ class Mirror:
         self.page.wait_for_function(
             "texts => [...document.querySelectorAll('.glamkit-beside figcaption')].map(one => one.textContent)"
             ".join('|') === texts",
-            arg="|".join(f"{one.name}: {one.caption}" for one in shown.beside),
+            arg="|".join(f"{one.name}: {one.caption}{one.note}" for one in shown.beside),
         )
         for canvas, picture in zip(
             self.page.locator(f"{STUDIO} canvas").all(),

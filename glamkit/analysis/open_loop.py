@@ -131,7 +131,9 @@ class OpenLoop:
     def failures(self, count: int = WORST) -> list[Start]:
         """The starts of the worst clips, to dream from."""
         steps = [self.starts[clip].step for clip in self.worst(count)]
-        return [Start(step, f"worst clip {rank}") for rank, step in enumerate(steps, 1)]
+        return [
+            Start(step, f"dream went wrong: rank {rank} of {len(self.starts)}") for rank, step in enumerate(steps, 1)
+        ]
 
     def typical(self) -> int:
         """The clip to show for all: the median by what went wrong, of those that are counted as long as most."""
@@ -204,8 +206,8 @@ def measure_open_loop(
         "never": curve("expecting none", "mean error of the reward", np.abs(rewards)),
     }
     terminations = {
-        "imagined": curve("the dream", "mean squared error (Brier)", (ending - ends) ** 2),
-        "never": curve("expecting none", "mean squared error (Brier)", ends**2),
+        "imagined": curve("the dream", "mean squared error", (ending - ends) ** 2),
+        "never": curve("expecting none", "mean squared error", ends**2),
     }
     return OpenLoop(begun, real, imagined, counted, seen, pixels, latents, outcomes, terminations)
 

@@ -22,7 +22,7 @@ KINDS = {
     "random": "anywhere, evenly",
     "reward": "shortly before a reward, the largest first",
     "termination": "shortly before a life or an episode ends, the latest first",
-    "surprise": "shortly before what the model predicted worst, among the newest steps",
+    "surprise": "shortly before frames that were badly predicted, among the newest steps",
     "episode": "at the beginnings of episodes, the best return first",
 }
 LEAD = 4  # steps between a start and what it is chosen for: a dream has to predict it
@@ -73,12 +73,13 @@ def find_starts(
     return kept[:count]
 
 
-def good_start(loaded: LoadedRun, context: int | None = None) -> Start:
+def good_start(loaded: LoadedRun, context: int | None = None, ahead: int = 0) -> Start:
     """A start to play from: a few steps before a reward, in a game of which some steps are seen before.
 
     Gains come before penalties, then the largest, then the newest. Without any such reward it is a random start.
+    `ahead` real steps are stored from it on, to compare with.
     """
-    first, last = bounds(loaded, context)
+    first, last = bounds(loaded, context, ahead)
     values, ends, oldest = ordered(loaded, "rewards"), ordered(loaded, "terminations"), loaded.replay.oldest
     for place in sorted(map(int, np.flatnonzero(values)), key=lambda place: (-values[place], -place)):
         before = np.flatnonzero(ends[:place])
@@ -86,7 +87,7 @@ def good_start(loaded: LoadedRun, context: int | None = None) -> Start:
         step = oldest + max(place - AHEAD, seen)
         if first <= step <= min(last, oldest + place - LEAD):
             return Start(step, f"{oldest + place - step} steps before a reward of {values[place]:+g}")
-    return find_starts(loaded, "random", 1, 0, context)[0]
+    return find_starts(loaded, "random", 1, 0, context, ahead)[0]
 
 
 def bounds(loaded: LoadedRun, context: int | None = None, ahead: int = 0) -> tuple[int, int]:
@@ -158,7 +159,7 @@ def surprises(loaded: LoadedRun) -> list[Start]:
     """Starts before the steps whose frames the model predicted worst, worst first, among the newest ones."""
     steps, kl = surprise(loaded)
     order = [place for place in np.argsort(kl)[::-1] if not new_game(loaded, steps[place])]
-    return [Start(int(steps[p]) - LEAD, f"{kl[p]:.1f} nats of surprise at step {steps[p]:,}") for p in order]
+    return [Start(int(steps[p]) - LEAD, f"frame {steps[p]:,} was badly predicted") for p in order]
 
 
 def surprise(loaded: LoadedRun) -> tuple[np.ndarray, np.ndarray]:

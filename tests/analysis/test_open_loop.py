@@ -224,9 +224,12 @@ def test_the_worst_clips_are_named(opened: LoadedRun) -> None:
     beyond = np.nanmean(loop.pixels["imagined"].values - loop.pixels["reconstructed"].values, 1)
     assert loop.worst(3) == np.argsort(-beyond)[:3].tolist() and len(loop.starts) == 12
     named = [(start.step, start.why) for start in loop.failures()]
-    assert named == [(loop.starts[clip].step, f"worst clip {rank}") for rank, clip in enumerate(loop.worst(), 1)]
+    assert named == [
+        (loop.starts[clip].step, f"dream went wrong: rank {rank} of {len(loop.starts)}")
+        for rank, clip in enumerate(loop.worst(), 1)
+    ]
     rows = [text.get_text() for text in plots.worst(loop).axes[0].get_yticklabels()]  # the same names in the figure
-    assert rows[::2] == [f"{why}\nfrom step {step:,}\nreal" for step, why in named]
+    assert rows[::2] == [f"rank {rank}\nfrom step\n{step:,}: real" for rank, (step, _) in enumerate(named, 1)]
     assert np.array_equal(measure_open_loop(opened, 6, 12).imagined, loop.imagined)
 
 

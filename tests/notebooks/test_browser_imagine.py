@@ -16,7 +16,9 @@ from glamkit.analysis.studio import compare, export
 from glamkit.analysis.studio.studio import Dream
 from glamkit.training.load import open_run
 
+FIELD = ("latent", "nats", "token", "prior", "worst clip", "free bits")  # plain English stands for these
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
+THEME = "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})"
 CLOSE = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
 
 
@@ -60,6 +62,15 @@ def test_a_person_stands_inside_a_dream(fresh: Mirror) -> None:
     page.wait_for_function("() => document.querySelector('img.glamkit-futures')?.naturalWidth > 500")
     assert page.get_attribute("img.glamkit-futures", "alt").startswith("Mean return by first action")
     assert page.locator(".jp-Notebook .jp-Cell").count() == cells
+    content = "theme => getComputedStyle(document.querySelector('img.glamkit-futures')).content"
+    for theme, begins in (
+        ("Dark", 'url("blob:'),
+        ("Light", "normal"),
+    ):  # it follows the theme without being asked again
+        page.evaluate(THEME, f"JupyterLab {theme}")
+        page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
+        assert page.evaluate(content).startswith(begins)
+    page.click(f"{STUDIO} canvas")
     page.keyboard.press("Backspace")
     fresh.ask("back")
     assert page.inner_text(".glamkit-what-if figcaption").endswith("about step 4, not the present one.")
@@ -92,6 +103,11 @@ def test_the_game_ends_in_the_dream(fresh: Mirror) -> None:
     page.wait_for_selector(".glamkit-over")
     assert page.inner_text(".glamkit-note").startswith("Game over in the dream, return ")
     assert page.inner_text(".glamkit-play") == "Play"
+    bar = "one => [getComputedStyle(one, '::after').content, one.clientHeight - one.firstChild.offsetHeight]"
+    assert page.locator(".glamkit-stage").evaluate(bar) == ['"GAME OVER"', 22]  # below the picture
+    colors = "[...document.querySelectorAll('.glamkit-meter > span')].map(one => getComputedStyle(one).backgroundColor)"
+    value, end, *policy = page.evaluate(colors)
+    assert value != end and {value} == set(policy)  # grey: of an ended game nothing is expected or taken
     depth = page.inner_text(".glamkit-value >> nth=0")
     page.keyboard.press("ArrowLeft")  # nothing follows the end
     page.keyboard.press("r")
@@ -112,6 +128,12 @@ def test_real_and_without_lmamba_stand_beside_the_dream(fresh: Mirror) -> None:
     assert page.is_checked(".glamkit-who-recorded")
     labels = page.locator(f"{STUDIO} canvas").evaluate_all("all => all.map(one => one.getAttribute('aria-label'))")
     assert labels[1:] == ["what really happened", "LMamba off"] and "Picture of a dream" in labels[0]
+    other = (fresh.player.dream.recorded(4) + 1) % 3
+    fresh.press(f"action-{other}", "act", other)
+    apart = "real game: other actions since step 5"
+    assert page.locator(".glamkit-apart").all_inner_texts() == [apart, ""]
+    said = page.locator(".glamkit-beside canvas").first.get_attribute("aria-label")
+    assert said == f"what really happened; {apart}"
 
 
 def test_the_studio_can_be_used_by_keys_and_read(fresh: Mirror) -> None:
@@ -140,7 +162,7 @@ def test_the_studio_can_be_used_by_keys_and_read(fresh: Mirror) -> None:
     live = page.locator(f"{STUDIO} :is([role=status], [role=alert], [aria-live])")
     assert live.count() == 2  # the messages; nothing of what changes 15 times a second
     words = page.inner_text(STUDIO).lower()
-    for word in ("moment", "rules", "luck", "foresee", "chance", "foretell", "noise", "|<", "how it is dreamt"):
+    for word in ("moment", "rules", "luck", "foresee", "chance", "foretell", "noise", "|<", "how it is dreamt", *FIELD):
         assert word not in words, word
 
 
@@ -148,9 +170,7 @@ def test_it_fits_and_is_read_in_every_theme(fresh: Mirror) -> None:
     page = fresh.page
     fresh.press("compare-lmamba", "compare", ["lmamba"])
     for theme in ("Light", "Dark"):
-        page.evaluate(
-            "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", f"JupyterLab {theme}"
-        )
+        page.evaluate(THEME, f"JupyterLab {theme}")
         page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
         ground = page.evaluate("() => getComputedStyle(document.body).getPropertyValue('--jp-layout-color1')")
         back = page.evaluate(
@@ -238,8 +258,11 @@ def test_what_is_saved_outlives_the_kernel(fresh: Mirror, lab: Lab) -> None:
     before = int(page.inner_text(".glamkit-value >> nth=0"))
     page.click(".glamkit-back")
     page.wait_for_function("step => document.querySelector('.glamkit-value').textContent === step", arg=str(before - 1))
+    page.click(".glamkit-noise")
+    page.wait_for_selector(".glamkit-note:has-text('other random numbers')")
     page.evaluate(CLOSE)
-    page.wait_for_selector(".glamkit-warning:has-text('No answer from the kernel')")
+    page.wait_for_selector(".glamkit-warning:has-text('it was closed or restarted. Run all cells again.')")
+    assert page.locator(".glamkit-note").is_hidden()  # one message
     open_notebook(page, lab, "imagine.ipynb")  # a new kernel knows nothing of the studio
     page.wait_for_selector(".glamkit-gone:has-text('Run all cells again')")
     assert page.locator(STUDIO).count() == 0
@@ -255,7 +278,9 @@ def test_an_exported_dream_plays_by_itself(studio: Mirror, tmp_path: Path) -> No
     beside = compare.comparisons(dream, ["real", "lmamba"])
     page.set_content(export.page(dream, (), beside))
     for step in (3, 0, 3):  # it plays at once, from its beginning, and begins again after its end
-        page.wait_for_selector(f"figcaption:has-text('step {step},')")
+        page.wait_for_function(  # asks at every frame of the screen: a step is seen for a fifteenth of a second
+            "text => document.querySelector('figcaption').textContent.startsWith(text)", arg=f"step {step},"
+        )
     assert "after 96 steps of training, saw 8 real steps and imagined" in page.inner_text("p >> nth=0")
     assert page.locator("figure b").all_inner_texts() == ["the dream", "what really happened", "LMamba off"]
     page.click("#play")
@@ -268,9 +293,11 @@ def test_an_exported_dream_plays_by_itself(studio: Mirror, tmp_path: Path) -> No
     sources = page.locator("img").evaluate_all("all => all.map(one => one.src)")
     assert sources == [export.data_uri(one) for one in (dream.picture(1), *(one.at(1).picture for one in beside))]
     assert page.locator("figcaption").all_inner_texts()[1:] == [one.at(1).caption for one in beside]
+    assert page.locator("figure strong").all_inner_texts() == ["", *(one.at(1).note for one in beside)]
+    assert page.locator("img").evaluate_all("all => all.map(one => one.alt)")[1:] == [one.at(1).words for one in beside]
     covers = "all => all.map(one => getComputedStyle(one, '::after').content)"
     over = [dream.nodes[1].over, *(one.at(1).over for one in beside)]
-    assert page.locator("figure div").evaluate_all(covers) == ['"GAME OVER"' if one else "none" for one in over]
+    assert page.locator("figure div").evaluate_all(covers) == ['"GAME OVER"' if one else '""' for one in over]
     page.click("#play")
     page.wait_for_selector("figcaption:has-text('step 3,')")
     page.select_option("#ways", index=1)

@@ -25,6 +25,12 @@ class Beside(NamedTuple):
     caption: str
     picture: np.ndarray | None
     over: bool = False  # whether its game has ended here or before
+    note: str = ""  # why it can no longer be compared step by step
+
+    @property
+    def words(self) -> str:
+        """What it is, for people who cannot see it."""
+        return f"{self.name}; {self.note}" if self.note else self.name
 
 
 class Counterpart(Protocol):
@@ -94,15 +100,17 @@ class WhatHappened:
             return Beside(self.name, f"no real step {step:,} is stored: the last is {replay.count - 1:,}", None)
         steps = replay.window(torch.tensor([dream.start - 1]), depth + 2)
         picture = steps.frames[0, -1].permute(1, 2, 0).cpu().numpy()
+        apart = first_difference(dream, number)
+        note = "" if apart is None else f"real game: other actions since step {apart}"
         if not depth:
             return Beside(self.name, f"real step {step:,}", picture)
         rewards, ends = steps.rewards[0, 1:-1].cpu(), steps.terminations[0, 1:-1].nonzero()
         if len(ends):
             end = int(ends[0]) + 1
-            return Beside(self.name, ended(end, float(rewards[:end].sum())), picture, True)
-        action, other = dream.run.actions[int(steps.actions[0, -2])], first_difference(dream, number)
+            return Beside(self.name, ended(end, float(rewards[:end].sum())), picture, True, note)
+        action = dream.run.actions[int(steps.actions[0, -2])]
         caption = f"{action}, reward {float(rewards[-1]):+z.2f}, return {float(rewards.sum()):+z.2f}"
-        return Beside(self.name, caption + ("" if other is None else f"; other actions since step {other}"), picture)
+        return Beside(self.name, caption, picture, False, note)
 
 
 def comparisons(dream: Dream, names: Sequence[str]) -> list[Counterpart]:
@@ -123,6 +131,6 @@ def ended(step: int, total: float) -> str:
 
 
 def first_difference(dream: Dream, number: int) -> int | None:
-    """The step at which the way to a node first took another action than was really taken; None if it never did."""
+    """The first step on the way to a node that another action led to than was really taken; None if none did."""
     way = dream.path(number)
-    return next((node.depth - 1 for node in way[1:] if node.action != dream.recorded(node.depth - 1)), None)
+    return next((node.depth for node in way[1:] if node.action != dream.recorded(node.depth - 1)), None)

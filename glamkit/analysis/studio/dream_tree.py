@@ -42,9 +42,10 @@ class Rules(Checked):
 
     def __str__(self) -> str:
         modules = {"both": "GMamba + LMamba", "gmamba": "GMamba alone", "lmamba": "LMamba alone"}[self.modules]
-        latents = {"probabilities": "latents as probabilities"}.get(self.latents, f"{self.latents} latents")
+        memory = {"window": "the last steps", "recurrent": "every step"}[self.memory]
+        code = {"sampled": "drawn", "likeliest": "the likeliest", "probabilities": "averaged"}[self.latents]
         warmth = "" if self.temperature == 1 else f", temperature {self.temperature:g}"
-        return f"{modules}, {self.memory} memory, {latents}{warmth}"
+        return f"{modules}, remembers {memory}, picture code: {code}{warmth}"
 
 
 class Node(NamedTuple):

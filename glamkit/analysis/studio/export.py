@@ -44,13 +44,11 @@ def frame(dream: Dream, number: int, beside: Sequence[Counterpart]) -> np.ndarra
     """One of these pictures."""
     picture, node = dream.picture(number), dream.nodes[number]
     side = max(1, -(-SIDE // picture.shape[0])) * picture.shape[0]
-    if not beside:
-        return picture.repeat(side // picture.shape[0], 0).repeat(side // picture.shape[0], 1)
-    others = [one.at(number) for one in beside]
-    pictures = [np.full_like(picture, 200) if one.picture is None else one.picture for one in others]
-    words = [f"{LABEL}: step {node.depth}" + ("; game over" if node.over else "")]
-    words += [one.name + ("; game over" if one.over else "; nothing stored" * (one.picture is None)) for one in others]
-    return np.asarray(labelled([picture, *pictures], words, side))
+    name = f"{LABEL}: step {node.depth}, return {node.total:+z.2f}"
+    shown = [Beside(name, "", picture, node.over), *(one.at(number) for one in beside)]
+    pictures = [np.full_like(picture, 200) if one.picture is None else one.picture for one in shown]
+    words = [one.note or one.name + "; nothing stored" * (one.picture is None) for one in shown]
+    return np.asarray(labelled(pictures, words, side, ["GAME OVER" * one.over for one in shown]))
 
 
 def gif(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> Path:
@@ -140,13 +138,15 @@ def entry(dream: Dream, node: Node, beside: Sequence[Counterpart], pictures: dic
     """What the page shows of one node: the dream, then what stands beside it; new pictures are added to `pictures`."""
     action = dream.run.actions[node.action] if node.action >= 0 else "-"
     text = f"step {node.depth}, action {action}, reward {node.reward:+z.2f}, return {node.total:+z.2f}, "
-    text += f"end {node.ended:.0%}, value {node.value:+z.2f}"
+    text += f"end {node.ended:.0%}" + ("" if node.over else f", value {node.value:+z.2f}")
     text += "" if node.rules == dream.begun else f"\n{node.rules}"  # other rules than at the beginning
     shown = [Beside(LABEL, text, dream.picture(node.number), node.over), *(one.at(node.number) for one in beside)]
     return [
         {
             "picture": None if one.picture is None else pictures.setdefault(data_uri(one.picture), len(pictures)),
             "text": one.caption,
+            "note": one.note,
+            "alt": one.words,
             "over": one.over,
         }
         for one in shown
@@ -160,7 +160,7 @@ def data_uri(picture: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-FIGURE = """<figure><b>{name}</b><div><img alt="{name}"></div><figcaption></figcaption></figure>
+FIGURE = """<figure><b>{name}</b><div><img alt="{name}"></div><strong></strong><figcaption></figcaption></figure>
 """
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
@@ -170,12 +170,14 @@ body {{ font: 14px/1.5 sans-serif; margin: 24px; max-width: 1200px; }}
 h1 {{ font-size: 18px; }}
 p {{ max-width: 70em; }}
 #shown {{ display: flex; flex-wrap: wrap; gap: 8px 16px; }}
-figure {{ margin: 0; width: 384px; max-width: 100%; }}
-figure div {{ position: relative; border: 1px solid GrayText; }}
-img {{ display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; }}
+figure {{ margin: 0; flex: 1 1 240px; max-width: 384px; }}
+img {{ display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; border: 1px solid GrayText;
+  box-sizing: border-box; }}
 .none {{ visibility: hidden; }}
-.over::after {{ content: "GAME OVER"; position: absolute; inset: 0 0 auto; padding: 4px; text-align: center;
-  letter-spacing: 4px; color: #fff; background: #000; }}
+figure div::after {{ content: ""; display: block; height: 24px; line-height: 24px;
+  text-align: center; letter-spacing: 4px; }}
+figure .over::after {{ content: "GAME OVER"; color: #fff; background: #000; outline: 1px solid GrayText; }}
+strong {{ display: block; }}
 figcaption {{ min-height: 4.5em; white-space: pre-wrap; font-variant-numeric: tabular-nums; }}
 button, select, input {{ font: inherit; vertical-align: middle; }}
 select {{ max-width: 100%; }}
@@ -202,9 +204,11 @@ const place = () => Number(find("place").value);
 function show(wanted) {{
   find("place").max = last();
   find("place").value = Math.max(0, Math.min(wanted, last()));
-  data.nodes[way()[place()]].forEach(({{picture, text, over}}, number) => {{
-    const [, screen, caption] = find("shown").children[number].children;
+  data.nodes[way()[place()]].forEach(({{picture, text, note, alt, over}}, number) => {{
+    const [, screen, apart, caption] = find("shown").children[number].children;
     if (picture !== null) screen.firstChild.src = data.pictures[picture];
+    screen.firstChild.alt = alt;
+    apart.textContent = note;
     screen.className = over ? "over" : picture === null ? "none" : "";
     caption.textContent = text;
   }});

@@ -103,11 +103,21 @@ def write(path: str | Path, shown: SideBySide, pause: int = PAUSE) -> Path:
     return path
 
 
-def labelled(pictures: Sequence[np.ndarray], words: Sequence[str], side: int) -> Image.Image:
-    """Pictures (size, size, 3) uint8 beside each other, enlarged to `side` pixels, each above its words."""
-    canvas = Image.new("RGB", (len(words) * (side + GAP) - GAP, side + CAPTION), "white")
+def labelled(
+    pictures: Sequence[np.ndarray], words: Sequence[str], side: int, bars: Sequence[str] | None = None
+) -> Image.Image:
+    """Pictures (size, size, 3) uint8 beside each other, enlarged to `side` pixels, each above its words.
+
+    With `bars` there is room for a line in white on black between each picture and its words; empty ones stay white.
+    """
+    high = side if bars is None else side + CAPTION
+    canvas = Image.new("RGB", (len(words) * (side + GAP) - GAP, high + CAPTION), "white")
+    draw = ImageDraw.Draw(canvas)
     for place, (picture, word) in enumerate(zip(pictures, words, strict=True)):
         left = place * (side + GAP)
         canvas.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST), (left, 0))
-        ImageDraw.Draw(canvas).text((left + 2, side + 2), word, fill="black")
+        draw.text((left + 2, high + 2), word, fill="black")
+        if bars and bars[place]:
+            draw.rectangle((left, side, left + side - 1, high - 1), fill="black", outline="gray")
+            draw.text((left + 2, side + 2), bars[place], fill="white")
     return canvas

@@ -14,7 +14,7 @@ from glamkit.analysis.studio import save as saving
 from glamkit.analysis.studio.command_thread import CommandThread
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS, keys_of
-from glamkit.analysis.studio.studio import HORIZON, Dream, Future
+from glamkit.analysis.studio.studio import HORIZON, Dream, Future, value_scale
 from glamkit.errors import GlamkitError, nearest
 from glamkit.plotting import count
 from glamkit.training.load import LoadedRun
@@ -57,7 +57,7 @@ class Player(CommandThread):
         starts: Sequence[Start] = (),
     ) -> None:
         super().__init__()
-        self.run, self.seed, self.context = run, seed, context
+        self.run, self.seed, self.context, self.most = run, seed, context, value_scale(run)
         self.shown = shown or (lambda _: None)
         self.keymap = keys_of(run.actions)
         self.idle = next((i for i, name in enumerate(run.actions) if name.upper() in IDLE), None)
@@ -171,7 +171,7 @@ class Player(CommandThread):
         if begun:
             self.who, apart = "recorded", compare.first_difference(self.dream, self.dream.here)
             if apart is not None:
-                self.scrub(apart)
+                self.scrub(apart - 1)
             self.note = (
                 f"From step {self.dream.now.depth} on the recorded actions are taken, so that the pictures can be "
             )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +14,32 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from glamkit.analysis.open_loop import WORST, Curve, OpenLoop
 from glamkit.analysis.studio.studio import Dream, Future, usual
 from glamkit.notebook import Table
-from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Picture, count, figure, film, style
+from glamkit.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    WIDE,
+    Picture,
+    count,
+    figure,
+    film,
+    heading,
+    legend_below,
+    panel_title,
+    style,
+)
 from glamkit.training.load import LoadedRun
 
-SHOWN = 10  # pictures in a row
-LINES = 6  # futures shown as pictures
-LEAST = 0.2  # of return on the axis of a comparison: less would make equal actions look ranked
-COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
+SHOWN = 8  # pictures in a row
+LINES, ROWS = 6, 4  # first actions shown in colour, and as pictures
+LEAST = 0.2  # of return on an axis: less would make equal actions look ranked
+COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, BLACK)
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))  # equal curves under each other are still seen
+FRAME = 0.76  # inches of a picture in a row
 
 
 def about(run: LoadedRun) -> Table:
@@ -43,29 +64,27 @@ def about(run: LoadedRun) -> Table:
 @style
 def errors(loop: OpenLoop) -> Picture:
     """Errors of the dreams against the horizon, beside what easier guesses would have got."""
-    picture, grid = figure(11, 6.4, 2, 2, sharex=True)
+    picture, grid = figure(WIDE, 8.4, 2, 2, sharex=True)
     shown = (
         (loop.pixels, ("imagined", "still", "wrong", "reconstructed"), "Pixels: is the picture still right?"),
-        (loop.latents, ("imagined", "looking"), "Latents: how surprising is the real frame?"),
+        (loop.latents, ("imagined", "looking"), "Picture code (latents): how surprising is the real frame?"),
         (loop.rewards, ("imagined", "never"), "Reward: is it predicted? Then blue is below the dashes"),
-        (loop.terminations, ("imagined", "never"), "Termination: is the end predicted? Then blue is below"),
+        (loop.terminations, ("imagined", "never"), "End of the game: is it predicted? Then blue is below"),
     )
     for axes, (curves, names, title) in zip(grid.flat, shown, strict=True):
         for name, color in zip(names, (BLUE, GREY, ORANGE, GREEN), strict=False):
             band(axes, curves[name], color, "--" if name in ("still", "never") else "-")
-        axes.set(title=title, ylim=(0, None))
-        axes.set_ylim(top=max(axes.get_ylim()[1], 0.01))  # where nothing happens, no error is worth a look
+        axes.set_ylim(0, max(axes.get_ylim()[1], 0.01))  # where nothing happens, no error is worth a look
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        axes.legend(loc="best")
+        panel_title(axes, title)
     for axes in grid[1]:
         axes.set_xlabel("steps after the last real frame")
+    for axes in grid.flat:
+        legend_below(axes, 1)
     if loop.usable:
         grid[0, 0].axvspan(0.5, loop.usable + 0.5, color=BLUE, alpha=0.08, lw=0)
-    picture.suptitle(
-        f"{loop.finding}\n{'Shaded: the dream knows over half of what can be known. ' if loop.usable else ''}"
-        f"Means over {len(loop.starts)} clips, 95 % intervals, until a real end",
-        fontsize=10,
-    )
+    shaded = "Shaded: the dream knows over half of what can be known. " if loop.usable else ""
+    heading(picture, f"{loop.finding}\n{shaded}Means over {len(loop.starts)} clips, 95 % intervals, until a real end")
     return picture
 
 
@@ -84,13 +103,8 @@ def clip(loop: OpenLoop, chosen: int | None = None) -> Picture:
     real, imagined = loop.real[number, places], loop.imagined[number, places]
     gap = np.abs(real.astype(np.int16) - imagined).astype(np.uint8)
     names = captions(loop.counted[number, places], places)
-    picture, ((axes,),) = figure(1.15 * max(len(places), 6) + 1, 4.5)
-    film(axes, {"real": real, "imagined": imagined, "difference": gap}, names)
-    axes.set_xlabel("steps ahead")
-    axes.set_title(
-        f"Dreamt from step {loop.starts[number].step:,} with the actions really taken: the third row should be black"
-    )
-    return picture
+    text = f"Dreamt from step {loop.starts[number].step:,} with the actions really taken: the third row should be black"
+    return rows_of({"real": real, "imagined": imagined, "difference": gap}, names, text, "steps ahead")
 
 
 @style
@@ -100,12 +114,22 @@ def worst(loop: OpenLoop, number: int = WORST) -> Picture:
     rows = {}
     for rank, index in enumerate(clips, 1):
         after = ~loop.counted[index, places]
-        rows[f"worst clip {rank}\nfrom step {loop.starts[index].step:,}\nreal"] = faded(loop.real[index, places], after)
-        rows[f"worst clip {rank}\nimagined"] = faded(loop.imagined[index, places], after)
-    picture, ((axes,),) = figure(1.15 * max(len(places), 6) + 1.6, 1.25 * len(rows) + 0.6)
-    film(axes, rows, [f"+{place + 1}" for place in places])
-    axes.set_xlabel("steps ahead; grey: a new game has begun, nothing is compared")
-    axes.set_title(f"Where dreams fail: the {len(clips)} worst of {len(loop.starts)} clips, real above imagined")
+        rows[f"rank {rank}\nfrom step\n{loop.starts[index].step:,}: real"] = faded(loop.real[index, places], after)
+        rows[f"rank {rank}:\nimagined"] = faded(loop.imagined[index, places], after)
+    return rows_of(
+        rows,
+        [f"+{place + 1}" for place in places],
+        f"Where dreams go wrong: the {len(clips)} largest errors of {len(loop.starts)} clips, real above imagined",
+        "steps ahead; grey: a new game has begun, nothing is compared",
+    )
+
+
+def rows_of(rows: dict[str, np.ndarray], columns: Sequence[str], title: str, below: str) -> Picture:
+    """A figure of named rows of pictures with a caption under each column."""
+    picture, ((axes,),) = figure(WIDE, 1.2 + FRAME * len(rows))
+    film(axes, rows, columns)
+    axes.set_xlabel(below, loc="left")  # the row may be narrower than the words
+    panel_title(axes, title)
     return picture
 
 
@@ -133,34 +157,38 @@ def dream_so_far(dream: Dream) -> Picture:
     """The way to the present step as pictures, what was predicted on it, and the policy now."""
     way, names = dream.path(dream.here), dream.run.actions
     places = spread(len(way))
-    picture = Picture(figsize=(12, 4.8), layout="constrained", facecolor="white")
-    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1.1, 1.5)))
+    picture = Picture(figsize=(WIDE, 6.2), layout="constrained", facecolor="white")
+    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1.5, 4.1)))
     axes = upper.subplots()
-    captions = [f"+{place}" + (f"\n{names[way[place].action]}" if place else "\nstart") for place in places]
-    film(axes, {"imagined": np.stack([dream.picture(way[place].number) for place in places])}, captions)
-    title = f"A dream from step {dream.start:,} ({dream.rules}), and the action that led to each picture"
-    upper.suptitle(title, fontsize=10)  # the row of pictures may be narrower
-    reward, ended, value, policy = lower.subplots(1, 4, width_ratios=(1, 1, 1, 1.1))
+    columns = [f"+{place}" + (f"\n{broken(names[way[place].action])}" if place else "\nstart") for place in places]
+    film(axes, {"imagined": np.stack([dream.picture(way[place].number) for place in places])}, columns)
+    heading(
+        picture,
+        f"A dream from step {dream.start:,} of the stored play, and the action that led to each picture\n"
+        f"({dream.rules})",
+    )
+    (reward, ended), (value, policy) = lower.subplots(2, 2)
     steps = np.arange(len(way))
     for panel, values, title, color in (
         (reward, [step.reward for step in way], f"Predicted reward: in all {dream.now.total:+z.2f}", BLUE),
         (ended, [step.ended for step in way], "Probability of the end", RED),
-        (value, [step.value for step in way], "Value: reward expected from here", GREEN),
+        (value, [np.nan if step.over else step.value for step in way], "Value: reward still expected", GREEN),
     ):
         panel.plot(steps, values, ".-", color=color)
-        panel.set(title=title, xlabel="steps into the dream")
+        panel_title(panel, title)
+        panel.set_xlabel("steps into the dream")
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     low, high = reward.get_ylim()
     reward.set_ylim(min(low, -0.05), max(high, 0.05))  # what is hardly a reward shall look so
+    value.set_ylim(*apart(value.get_ylim()))
     ended.set_ylim(-0.02, 1.02)
     ended.yaxis.set_major_formatter(PercentFormatter(1))
-    chosen = dream.choose(dream.now)
-    order = np.argsort(dream.now.policy)[-8:]
-    policy.barh(
-        [names[i] for i in order], dream.now.policy[order], color=[ORANGE if i == chosen else BLUE for i in order]
-    )
+    last = next(node for node in reversed(way) if not node.over)  # of an ended game nothing is expected or taken
+    chosen, order = dream.choose(last), np.argsort(last.policy)[-8:]
+    policy.barh([names[i] for i in order], last.policy[order], color=[ORANGE if i == chosen else BLUE for i in order])
     policy.set_axisbelow(True)
-    policy.set(title="Policy now (orange: drawn)", xlim=(0, 1))
+    panel_title(policy, f"Policy at step {last.depth} (orange: drawn)")
+    policy.set_xlim(0, 1)
     policy.xaxis.set_major_formatter(PercentFormatter(1))
     return picture
 
@@ -178,45 +206,65 @@ def futures(dream: Dream, answers: Sequence[Future], asked: int | None = None) -
     names, actions = dream.run.actions, list(dict.fromkeys(future.first for future in answers))
     gains = {a: np.array([future.gain + future.value for future in answers if future.first == a]) for a in actions}
     actions.sort(key=lambda action: -gains[action].mean())
-    shown, horizon = actions[:LINES], len(answers[0].numbers)
-    color = {action: COLORS[place % len(COLORS)] for place, action in enumerate(actions)}
-    picture = Picture(figsize=(12, 3.2 + 1.0 * len(shown)), layout="constrained", facecolor="white")
-    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(2.6, 0.6 + 1.0 * len(shown))))
-    curves, dots = upper.subplots(1, 2, width_ratios=(1.6, 1))
-    for future in answers:
-        totals = [dream.nodes[number].total - begin.total for number in future.numbers]
-        curves.plot(range(1, horizon + 1), totals, color=color[future.first], alpha=0.5, lw=0.9)
-    curves.set(title="Reward gathered in each future", xlabel="steps from here", ylabel="sum of predicted rewards")
+    shown, horizon, draws = actions[:LINES], len(answers[0].numbers), len(answers) // len(actions)
+    looks = {action: {"color": COLORS[place], "ls": DASHES[place]} for place, action in enumerate(shown)}
+    others: dict[str, Any] = {"color": GREY, "ls": "-"}
+    high = 1.4 + 0.19 * len(actions), 0.5 + FRAME * len(shown[:ROWS])
+    picture = Picture(figsize=(WIDE, 3.3 + sum(high)), layout="constrained", facecolor="white")
+    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(2.6 + high[0], high[1])))
+    curves, dots = upper.subplots(2, 1, height_ratios=(2.2, high[0] - 0.6))
+    for action in actions:
+        look, ways = looks.get(action, others), [answer.numbers for answer in answers if answer.first == action]
+        totals = np.array([[dream.nodes[number].total - begin.total for number in way] for way in ways])
+        curves.plot(range(1, horizon + 1), totals.T, alpha=0.3, lw=0.7, **look)
+        name = names[action] if action in looks else "other actions" if action == actions[-1] else None
+        curves.plot(range(1, horizon + 1), totals.mean(0), lw=2.2, label=name, zorder=3, **look)
+    curves.set(xlabel="steps from here", ylabel="sum of predicted rewards")
+    curves.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    curves.set_ylim(*apart(curves.get_ylim()))
+    panel_title(curves, "Reward gathered after each first action (thick: mean, thin: each future)")
+    curves.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), title="first action")
     for place, action in enumerate(reversed(actions)):
-        values = gains[action]
-        dots.plot(values, np.full(len(values), place), "o", ms=4, alpha=0.35, color=color[action])
+        values, color = gains[action], looks.get(action, others)["color"]
+        dots.plot(values, np.full(len(values), place), "o", ms=4, alpha=0.35, color=color)
         reach = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-        dots.errorbar(values.mean(), place, xerr=reach, fmt="D", ms=6, color=color[action], capsize=3)
+        dots.errorbar(values.mean(), place, xerr=reach, fmt="D", ms=6, color=color, capsize=3)
     dots.set_yticks(range(len(actions)), [names[action] for action in reversed(actions)])
-    low, high = dots.get_xlim()
-    short = max(0.0, LEAST - (high - low)) / 2
-    dots.set_xlim(low - short, high + short)
-    dots.set(title="Return by first action, with its mean", xlabel="rewards + value of the last step")
+    dots.set_xlim(*apart(dots.get_xlim()))
+    dots.set_xlabel("reward in all: gathered, and expected after the last step")
+    panel_title(dots, "Which first action is best? (diamond: mean and its 95 % interval)")
     first = {future.first: future for future in reversed(answers)}
-    places = spread(horizon)
-    rows = {}
-    for a in shown:
+    places, rows = spread(horizon), {}
+    for a in shown[:ROWS]:
         nodes = [dream.nodes[first[a].numbers[place]] for place in places]
         after = np.array([dream.nodes[node.parent].over for node in nodes])
         pictures = np.stack([dream.picture(node.number) for node in nodes])
-        rows[f"{names[a]}\n{gains[a].mean():+z.2f}"] = faded(pictures, after)
+        rows[f"{broken(names[a])}\n{gains[a].mean():+z.2f}"] = faded(pictures, after)
     axes = lower.subplots()
     film(axes, rows, [f"+{place + 1}" for place in places])
-    axes.set_xlabel(
-        "steps from here, one future for each first action (and its mean return); the policy plays on. "
-        "Grey: after its end"
+    text = (
+        "steps from here, one future for each first action\n(below its name: mean reward in all); grey: after its end"
     )
-    picture.suptitle(
-        f"What if? {count(len(answers), 'future')} from step {begin.depth} of the dream; all actions meet "
-        f"the same random numbers, so they differ only by what was done",
-        fontsize=10,
+    axes.set_xlabel(text, loc="left")
+    heading(
+        picture,
+        f"What if? {count(len(answers), 'future')} of {horizon} steps from step {begin.depth} of the dream from step "
+        f"{dream.start:,}\nA future is one way the dream may go on: a first action, then the policy plays. Each of "
+        f"{count(len(actions), 'action')} came first {count(draws, 'time')}, each time with other random numbers.",
     )
     return picture
+
+
+def apart(limits: tuple[float, float]) -> tuple[float, float]:
+    """Limits of an axis that are at least `LEAST` apart."""
+    low, high = limits
+    short = max(0.0, LEAST - (high - low)) / 2
+    return low - short, high + short
+
+
+def broken(name: str) -> str:
+    """A long name of an action in several lines: DOWNLEFTFIRE."""
+    return re.sub("(UP|DOWN|LEFT|RIGHT)(?=[A-Z])", r"\1\n", name) if len(name) > 9 else name
 
 
 @style
@@ -228,7 +276,8 @@ def switches(run: LoadedRun, start: int, horizon: int, seed: int = 0, context: i
     ends = steps.terminations[0].cpu().numpy()
     counted = (np.cumsum(ends) - ends == 0)[places]
     other = "recurrent" if trained.memory == "window" else "window"
-    variants = {f"as trained\n({trained.memory} memory)": {}, f"{other} memory": {"memory": other}}
+    remembered = {"window": "the last\nsteps", "recurrent": "every\nstep"}
+    variants = {"as trained": {}, f"remembers\n{remembered[other]}": {"memory": other}}
     if trained.modules == "both":
         variants |= {"LMamba off": {"modules": "gmamba"}, "GMamba off": {"modules": "lmamba"}}
     for name, rules in variants.items():
@@ -238,8 +287,7 @@ def switches(run: LoadedRun, start: int, horizon: int, seed: int = 0, context: i
             dream.step(dream.recorded(depth))
         way = dream.path(dream.here)
         rows[name] = np.stack([dream.picture(way[place].number) for place in places])
-    picture, ((axes,),) = figure(1.15 * max(len(places), 6) + 1.4, 1.25 * len(rows) + 0.6)
-    film(axes, rows, captions(counted, places))
-    axes.set_xlabel("steps ahead; the first picture is dreamt before any switch acts")
-    axes.set_title(f"What each part contributes: dreams from step {start:,} with the actions really taken")
-    return picture
+    text = f"What each part contributes: dreams from step {start:,} with the actions really taken"
+    return rows_of(
+        rows, captions(counted, places), text, "steps ahead; the first picture is dreamt before any switch acts"
+    )

@@ -6,13 +6,14 @@
 // Text from the kernel is only ever put in as text, never as markup.
 
 const PATIENCE = 6000; // ms without an answer after which the page says so
-const SILENT = "No answer from the kernel: it is busy with another cell, or closed. If it is closed, run this notebook again.";
+const BUSY = "No answer from the kernel: it is busy with another cell. The studio goes on when that has ended.";
+const CLOSED = "No answer from the kernel: it was closed or restarted. Run all cells again.";
 const HINTS = {
   step: "Steps into the dream; step 0 is predicted from the last real frame",
   action: "The action that led to this picture",
   reward: "Predicted reward of that action",
   return: "Sum of the predicted rewards since step 0",
-  value: "Rewards that the critic expects from here on; the bar is full at the largest value of this branch",
+  value: "Rewards that the critic expects from here on; below it the scale of the bar, the same for this whole run",
   end: "Predicted probability that this action ended the game; above 50% the game is over",
 };
 const WHO = {
@@ -98,8 +99,11 @@ function build(root, info, ask) {
   });
   ui.meters = [4, 5].map((place) => {
     const meter = make("span", ui.numbers[place].parentNode, "glamkit-meter", undefined, { "aria-hidden": "true" });
+    const scale = make("div", ui.numbers[place].parentNode, "glamkit-scale", undefined, { "aria-hidden": "true" });
+    for (const mark of info.scales[place - 4]) make("span", scale, "", mark);
     return make("span", meter);
   });
+  ui.numbers[4].parentNode.classList.add("glamkit-stays"); // grey once the game is over
   ui.takes = make("div", now, "glamkit-takes", undefined, { title: "The next action, and how it is chosen: the policy draws it at random by the probabilities below" });
   const policy = make("div", now, "glamkit-policy", undefined, { role: "group", "aria-label": "The policy's probabilities" });
   ui.policy = info.actions.map(([action]) => {
@@ -167,7 +171,7 @@ function build(root, info, ask) {
   ui.rules = {
     modules: rule("modules", "modules", info.modules, "Which of the two Mamba modules take part in the dream"),
     memory: rule("memory", "memory", info.memory, "What the dream remembers: a window of the last steps, or every step so far"),
-    latents: rule("latents", "latents", info.latents, "A picture is drawn from its latents. The model predicts their probabilities; here you choose what is taken from these"),
+    latents: rule("latents", "picture code", info.latents, "The model draws a picture from a short code (its latents). It predicts how likely each code is; here you choose which one is taken"),
     temperature: rule("temperature", "temperature", info.temperatures.map((one) => [one, String(one)]), "Above 1 random draws are more varied, below 1 less"),
   };
   ui.reason = make("span", rules, "glamkit-reason");
@@ -186,7 +190,7 @@ function build(root, info, ask) {
 
 function fill(ui, state, n) {
   state.now.forEach((text, place) => put(ui.numbers[place], text));
-  state.meters.forEach((share, place) => (ui.meters[place].style.width = `${100 * share}%`));
+  state.meters.forEach(([from, to], place) => Object.assign(ui.meters[place].style, { marginLeft: `${100 * from}%`, width: `${100 * (to - from)}%` }));
   put(ui.takes, `will take: ${state.takes}`);
   state.policy.forEach((share, place) => {
     const { row, bar, share: text } = ui.policy[place];
@@ -221,9 +225,11 @@ function fill(ui, state, n) {
   ui.rules.temperature.disabled = Boolean(state.no_temperature);
   put(ui.reason, state.no_temperature);
   put(ui.summary, `Settings of the dream: ${state.summary}`);
-  put(ui.heading, `Starts: ${state.begun}`);
+  put(ui.heading, `Starts (${state.begun})`);
   put(ui.note, state.message);
   ui.canvas.parentNode.classList.toggle("glamkit-over", state.over);
+  ui.canvas.closest(".glamkit-dream").classList.toggle("glamkit-ended", state.over);
+  ui.canvas.parentNode.dataset.from = state.begun;
   ui.futures.classList.toggle("glamkit-stale", Boolean(state.stale));
   put(ui.title, ui.futures.heading + (state.stale ? ` - ${state.stale}` : ""));
   for (const one of ui.starts.children) one.setAttribute("aria-pressed", Number(one.dataset.step) === state.start);
@@ -236,18 +242,23 @@ function fillBeside(ui, beside, pictures) {
     ui.beside.replaceChildren(...beside.map(([name]) => {
       const figure = make("figure");
       make("canvas", make("div", figure, "glamkit-screen"), "", undefined, { role: "img", "aria-label": name });
-      make("figcaption", figure);
+      const text = make("figcaption", figure);
+      make("span", text, "", `${name}: `);
+      make("span", text);
+      make("strong", text, "glamkit-apart");
       return figure;
     }));
   }
   let place = 0;
-  beside.forEach(([name, caption, there, over], number) => {
+  beside.forEach(([, caption, there, over, note, words], number) => {
     const [screen, text] = ui.beside.children[number].children;
     const canvas = screen.firstChild;
     canvas.style.visibility = there ? "" : "hidden";
     screen.classList.toggle("glamkit-over", over);
     if (there) paint(canvas, ...pictures[place++]);
-    put(text, `${name}: ${caption}`);
+    canvas.setAttribute("aria-label", words);
+    put(text.children[1], caption);
+    put(text.children[2], note);
   });
 }
 
@@ -302,8 +313,9 @@ function render({ model, el }) {
       ui.futures.hidden = !message.title;
       ui.futures.heading = message.title;
       ui.image.alt = message.text;
-      const dark = document.body.dataset.jpThemeLight === "false"; // the body of JupyterLab's page names its theme
-      if (buffers.length) ui.image.src = URL.createObjectURL(new Blob([buffers[dark ? 1 : 0]], { type: "image/png" }));
+      const [light, dark] = buffers.map((png) => URL.createObjectURL(new Blob([png], { type: "image/png" })));
+      if (light) ui.image.src = light;
+      ui.image.style.setProperty("--dark", dark ? `url(${dark})` : ""); // see studio.css
     } else if (message.t === "f") {
       newest = { message, buffers };
       if (!waiting) {
@@ -344,7 +356,13 @@ function render({ model, el }) {
     // Whoever clicks goes on with the keys; whoever came by Tab stays where they are.
     root.addEventListener("pointerdown", () => (pointed = true), true);
     root.addEventListener("keydown", () => (pointed = false), true);
-    root.addEventListener("click", (event) => event.target.closest("button, input:not([type=range])") && back());
+    root.addEventListener("click", (event) => {
+      const pressed = event.target.closest("button, input:not([type=range])");
+      if (pressed) back();
+      // What a press far below changes is brought into view.
+      if (pressed?.dataset.step) ui.canvas.scrollIntoView({ block: "nearest" });
+      else if (pressed?.closest("details")) ui.note.scrollIntoView({ block: "nearest" });
+    });
     root.addEventListener("change", back);
     ui.place.addEventListener("pointerdown", () => (ui.place.dragged = true));
     ui.place.addEventListener("change", () => (ui.place.dragged = false));
@@ -355,7 +373,7 @@ function render({ model, el }) {
   // One question at a time: a kernel that is busy answers it when it is free.
   const watch = setInterval(() => {
     const now = performance.now();
-    const silent = () => ui && put(ui.warning, SILENT);
+    const silent = () => ui && put(ui.warning, model.widget_manager?.kernel?.status === "busy" ? BUSY : CLOSED);
     if (asked && now - asked > PATIENCE) silent();
     if (!asked && now - heard > PATIENCE / 2) {
       asked = now;

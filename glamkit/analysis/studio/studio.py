@@ -9,6 +9,7 @@ All logic is here and in `dream_tree`; `widget` only draws it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from glamkit.analysis.rollouts import pictures
-from glamkit.analysis.starts import good_start
+from glamkit.analysis.starts import good_start, ordered
 from glamkit.analysis.studio.dream_tree import Node, Rules, Tree
 from glamkit.config import coerce
 from glamkit.errors import GlamkitError, nearest
@@ -25,6 +26,7 @@ from glamkit.training.load import LoadedRun
 from glamkit.types import Batch
 
 HORIZON = 15  # steps of a future: a second of play
+MOST = 0.95  # share of the stored steps whose return lies on the scale of values
 
 
 class Future(NamedTuple):
@@ -224,6 +226,18 @@ def usual(run: LoadedRun) -> Rules:
     """The rules under which a run's agent dreamt in training."""
     model = run.config.world_model
     return Rules(model.modules, run.config.imagination.memory, model.latents)
+
+
+def value_scale(run: LoadedRun) -> float:
+    """Where a scale for values ends: above the discounted returns of most stored steps, at 1, 2 or 5 times 10^n."""
+    rewards, ends, discount = ordered(run, "rewards"), ordered(run, "terminations"), run.config.actor_critic.discount
+    following, returns = 0.0, list[float]()
+    for reward, ended in zip(rewards[::-1].tolist(), ends[::-1].tolist(), strict=True):
+        following = reward + discount * following * (not ended)
+        returns.append(abs(following))
+    most = float(np.quantile(returns, MOST)) or max(returns) or 1.0
+    power = 10.0 ** math.floor(math.log10(most))
+    return next(power * step for step in (1, 2, 5, 10) if most <= power * step)
 
 
 def length(run: LoadedRun, context: int | None) -> int:

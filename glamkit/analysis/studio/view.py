@@ -17,11 +17,11 @@ from glamkit.analysis.studio.player import RATES, WHO, Player
 from glamkit.plotting import count
 
 MODULES = {"both": "GMamba + LMamba", "gmamba": "GMamba alone (LMamba off)", "lmamba": "LMamba alone (GMamba off)"}
-MEMORY = {"window": "window: the last steps only", "recurrent": "recurrent: every step so far"}
+MEMORY = {"window": "the last steps only (window)", "recurrent": "every step so far (recurrent)"}
 LATENTS = {
-    "sampled": "sampled: drawn at random",
-    "likeliest": "likeliest: nothing is drawn",
-    "probabilities": "probabilities: nothing is drawn",
+    "sampled": "drawn at random (sampled)",
+    "likeliest": "the likeliest: nothing is drawn",
+    "probabilities": "averaged (probabilities): nothing is drawn",
 }
 TEMPERATURES = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
 FILE_NAMES = {
@@ -33,7 +33,7 @@ FILE_NAMES = {
     "mp4": ("MP4", "This branch from step 0 to its end, with the pictures beside it, as a video"),
     "npz": ("dream file", "To go on later in Python: glamkit.analysis.studio.save.load(path, run)"),
 }
-NO_TEMPERATURE = "Temperature changes nothing with the likeliest latents: nothing is drawn."
+NO_TEMPERATURE = "Temperature changes nothing with the likeliest codes: nothing is drawn."
 
 
 class PlayerView(NamedTuple):
@@ -48,7 +48,8 @@ def view(player: Player) -> PlayerView:
     """The present step of a player."""
     dream, now, names = player.dream, player.dream.now, player.run.actions
     beside = [one.at(now.number) for one in player.beside]
-    most = max(abs(dream.nodes[number].value) for number in player.line)
+    middle, most = 0.5, player.most
+    value = min(max(middle + now.value / most / 2, 0.0), 1.0)
     state = {
         "now": [
             str(now.depth),
@@ -58,7 +59,7 @@ def view(player: Player) -> PlayerView:
             f"{now.value:+z.2f}",
             f"{now.ended:.0%}",
         ],
-        "meters": [abs(now.value) / most if most else 0.0, now.ended],
+        "meters": [sorted((middle, value)), (0.0, now.ended)],
         "policy": [float(share) for share in now.policy],
         "drawn": dream.choose(now),
         "takes": takes(player),
@@ -75,7 +76,7 @@ def view(player: Player) -> PlayerView:
         "summary": f"{dream.rules}",
         "no_temperature": NO_TEMPERATURE if dream.rules.latents == "likeliest" else "",
         "start": dream.start,
-        "begun": f"this dream began at step {dream.start:,}",
+        "begun": f"this dream began at stored step {dream.start:,}",
         "message": player.message,
         "stale": stale(player),
     }
@@ -127,6 +128,7 @@ def controls(player: Player) -> dict[str, Any]:
         "keys": [f"{key} {what}" for key, what in keys.values()],
         "who": list(WHO.items()),
         "rates": list(RATES),
+        "scales": [(f"{-player.most:g}", "0", f"+{player.most:g}"), ("0%", "100%")],
         "compare": [(name, text, alone if name != compare.REAL else "") for name, text in compare.NAMES.items()],
         "modules": [(name, text, alone if name != trained and alone else "") for name, text in MODULES.items()],
         "memory": [(name, MEMORY[name]) for name in get_args(hints["memory"])],

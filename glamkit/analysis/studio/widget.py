@@ -15,7 +15,7 @@ import numpy as np
 
 from glamkit import notebook
 from glamkit.analysis.starts import Start
-from glamkit.analysis.studio.player import Player, WhatIf
+from glamkit.analysis.studio.player import TOGETHER, Player, WhatIf
 from glamkit.analysis.studio.plots import futures
 from glamkit.analysis.studio.studio import Dream
 from glamkit.analysis.studio.view import controls, starts, view
@@ -23,7 +23,7 @@ from glamkit.training.load import LoadedRun
 
 ALONE = "The dream studio needs a running kernel."
 # Hidden while a studio stands above it; see studio.css.
-AGAIN = "No studio here, or only an error? Run all cells again. The picture shows where the dream stood before."
+AGAIN = "No studio here, or only an error? Run all cells again. The picture shows a dream from the same start."
 AHEAD = 2  # frames that may be on their way to the page; newer ones wait, so nothing is ever queued
 # What the page may ask the player for.
 ASKED = "act again ask back begin branch compare find forward hand keys next other_noise pace save scrub switch toggle"
@@ -129,11 +129,16 @@ class StudioWidget(DreamPage):
             if self.asked is None:
                 self.keep("futures", {"title": "", "text": ""})
             else:
-                title = f"What if? {len(self.asked.futures)} futures from step {self.asked.depth}"
+                title = (
+                    f"What if? {len(self.asked.futures)} futures from step {self.asked.depth}, as {TOGETHER} at most"
+                )
+                title += " are computed at once"
                 pngs = futures(player.dream, self.asked.futures, self.asked.number).pngs()
                 self.keep("futures", {"title": title, "text": summary(player, self.asked)}, pngs)
         shown = view(player)
-        beside = [(one.name, one.caption, one.picture is not None, one.over) for one in shown.beside]
+        beside = [
+            (one.name, one.caption, one.picture is not None, one.over, one.note, one.words) for one in shown.beside
+        ]
         pictures = [shown.picture, *(one.picture for one in shown.beside if one.picture is not None)]
         self.push(pictures, {"state": shown.state, "beside": beside})
 

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from figures import faults
 from PIL import Image
 from tiny_runs import finished, short
 
@@ -52,9 +53,9 @@ def walked(run: LoadedRun) -> Dream:
 def test_exports_hold_the_way_taken(run: LoadedRun, tmp_path: Path) -> None:
     dream = walked(run)
     pictures = export.frames(dream)
-    assert pictures.shape == (5, 256, 256, 3)
+    assert pictures.shape == (5, 288, 256, 3)  # below the picture a bar for GAME OVER and a line of words
     np.testing.assert_array_equal(
-        pictures[:, ::8, ::8], [dream.picture(node.number) for node in dream.path(dream.here)]
+        pictures[:, :256:8, ::8], [dream.picture(node.number) for node in dream.path(dream.here)]
     )
     with Image.open(export.gif(dream, tmp_path / "a" / "dream.gif")) as film:
         assert film.n_frames == 5 and film.info["loop"] == 0 and film.info["duration"] in (60, 67, 70)
@@ -105,14 +106,17 @@ def test_a_saved_page_holds_the_whole_branch_and_what_stands_beside_it(run: Load
         shown = data["nodes"][str(number)]
         expected = [dream.picture(number), *(one.at(number).picture for one in beside)]
         assert [data["pictures"][one["picture"]] for one in shown] == [export.data_uri(one) for one in expected]
-        assert [one["text"] for one in shown[1:]] == [one.at(number).caption for one in beside]
+        for key, what in (("text", "caption"), ("note", "note"), ("alt", "words"), ("over", "over")):
+            assert [one[key] for one in shown[1:]] == [getattr(one.at(number), what) for one in beside]
+    apart = data["nodes"]["4"][1]
+    assert apart["note"].startswith("real game: other actions since step ") and apart["note"] in apart["alt"]
 
 
 def test_films_show_what_stands_beside_the_dream(run: LoadedRun, tmp_path: Path) -> None:
     dream = walked(run)
     beside = compare.comparisons(dream, ["lmamba"])
     pictures = export.frames(dream, (), beside)
-    assert pictures.shape == (5, 272, 520, 3)
+    assert pictures.shape == (5, 288, 520, 3)
     np.testing.assert_array_equal(pictures[3, 4:256:8, 4:256:8], dream.picture(3))
     np.testing.assert_array_equal(pictures[3, 4:256:8, 268::8], beside[0].at(3).picture)
     film = cv2.VideoCapture(str(export.mp4(dream, tmp_path / "dream.mp4", (), beside)))
@@ -122,16 +126,43 @@ def test_films_show_what_stands_beside_the_dream(run: LoadedRun, tmp_path: Path)
     assert (blank == 200).all()  # no real step is stored there
 
 
+def test_the_end_and_other_actions_stand_outside_the_pictures_of_a_film(
+    run: LoadedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dream = Dream(run, 40)
+    dream.step((dream.recorded(0) + 1) % 3)  # another action than the real one
+    monkeypatch.setattr(dream_tree, "OVER", -1.0)  # every step ends the game
+    dream.step(0)
+    beside = compare.comparisons(dream, ["real"])
+    words: list[tuple[list[str], list[str]]] = []
+    plain = export.labelled
+    monkeypatch.setattr(export, "labelled", lambda *values: words.append((values[1], values[3])) or plain(*values))
+    pictures = export.frames(dream, (), beside)
+    note = "real game: other actions since step 1"
+    assert [under[1] for under, _ in words] == ["what really happened", note, note]
+    assert [bars[0] for _, bars in words] == ["", "GAME OVER" * dream.nodes[1].over, "GAME OVER"]
+    np.testing.assert_array_equal(pictures[2, 4:256:8, 4:256:8], dream.picture(2))  # nothing covers the picture
+    below = pictures[:, 256:272, :256]
+    assert (below[0] == 255).all() and (below[2] == 0).mean() > 0.5 and below[2].max() > 200  # white on black
+    over = read(export.page(dream, (), beside))["nodes"]["2"][0]
+    assert over["over"] and "value" not in over["text"]  # of an ended game nothing is expected
+
+
 def test_static_pictures_show_what_there_is(run: LoadedRun) -> None:
     loop, dream = measure_open_loop(run, 12, 6), walked(run)
-    assert plots.spread(12)[0] == 0 and plots.spread(12)[-1] == 11 and len(plots.spread(12)) == 10
+    assert plots.spread(12)[0] == 0 and plots.spread(12)[-1] == 11 and len(plots.spread(12)) == 8
     drawn = plots.errors(loop)
-    assert loop.finding in drawn.get_suptitle() and "no usable horizon" in loop.finding  # after 80 steps of training
+    title = " ".join(drawn.get_suptitle().split())
+    assert loop.finding in title and "no usable horizon" in loop.finding  # after 80 steps of training
     able = replace(loop, seen=1.0)
-    assert f"Usable horizon: {able.usable} of 12 steps" in plots.errors(able).get_suptitle()
+    assert f"Usable horizon: {able.usable} of 12 steps" in " ".join(plots.errors(able).get_suptitle().split())
     (line, *_) = drawn.axes[0].get_lines()
     np.testing.assert_allclose(line.get_ydata(), loop.pixels["imagined"].mean)
+    long = walked(run._replace(actions=("UP", "DOWNLEFTFIRE", "RIGHTFIRE")))  # names as long as Atari's
     for picture in (
+        drawn,
+        plots.dream_so_far(long),
+        plots.futures(long, long.futures(draws=2, horizon=12)),
         plots.clip(loop, 2),
         plots.worst(loop),
         plots.dream_so_far(dream),
@@ -139,7 +170,7 @@ def test_static_pictures_show_what_there_is(run: LoadedRun) -> None:
         plots.futures(dream, dream.futures(draws=2, horizon=3)),
         plots.switches(run, 40, 5),
     ):
-        assert len(picture.png(40)) > 3000
+        assert faults(picture) == [] and len(picture.png(40)) > 3000
     assert "which is only read" in repr(plots.about(run))
 
 
@@ -147,8 +178,13 @@ def test_futures_are_grey_after_their_end(run: LoadedRun, monkeypatch: pytest.Mo
     monkeypatch.setattr(dream_tree, "OVER", -1.0)  # every step ends the game
     dream = Dream(run, 40)
     answers = dream.futures(horizon=3)
-    _, dots, axes = plots.futures(dream, [answer._replace(gain=1.0, value=0.0) for answer in answers]).axes
-    assert np.ptp(dots.get_xlim()) > 0.19, "equal actions do not look ranked"
+    picture = plots.futures(dream, [answer._replace(gain=1.0, value=0.0) for answer in answers])
+    curves, dots, axes = picture.axes
+    assert np.ptp(dots.get_xlim()) > 0.19 and np.ptp(curves.get_ylim()) > 0.19, "equal actions do not look ranked"
+    assert {text.get_text() for text in curves.get_legend().get_texts()} == set(run.actions)
+    said = " ".join(picture.get_suptitle().split())
+    assert "3 futures of 3 steps from step 0 of the dream from step 40" in said and "A future is one way" in said
+    assert "Each of 3 actions came first 1 time" in said
     best = axes.get_yticklabels()[0].get_text().split("\n")[0]
     numbers = next(future.numbers for future in answers if run.actions[future.first] == best)
     ended, later = (dream.picture(number) for number in numbers[:2])

@@ -12,7 +12,7 @@ from glamkit.analysis.studio import dream_tree, player
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS, key_names
 from glamkit.analysis.studio.player import Player
-from glamkit.analysis.studio.studio import Dream
+from glamkit.analysis.studio.studio import Dream, value_scale
 from glamkit.analysis.studio.view import controls, view
 from glamkit.training.load import LoadedRun, open_run
 
@@ -55,11 +55,17 @@ def test_what_really_happened_stands_beside_the_dream(playing: Player, run: Load
         frame = run.replay.frames[40 + depth].numpy()
         np.testing.assert_array_equal(beside.picture, frame)
         assert playing.dream.now.action == recorded[depth - 1]
-        assert beside.name == "what really happened" and "other actions" not in beside.caption
+        assert beside.name == beside.words == "what really happened" and beside.note == ""
     assert view(playing).state["takes"].endswith("(recorded)")
     done(playing, "back"), done(playing, "act", (recorded[2] + 1) % 3)
     (beside,) = view(playing).beside
-    assert "other actions since step 2" in beside.caption or "has ended" in beside.caption
+    # Step 3 shows the first picture that another action led to; picture, note and words for the blind say so.
+    assert beside.note == "real game: other actions since step 3"
+    assert beside.words == "what really happened; real game: other actions since step 3"
+    done(playing, "forward")
+    assert view(playing).beside[0].note == "real game: other actions since step 3"  # and from then on
+    done(playing, "back", 2)
+    assert view(playing).beside[0].note == ""  # before it both went the same way
     done(playing, "begin", run.replay.count)
     assert view(playing).beside[0].picture is None
     assert "No action after step 0 is recorded" in done(playing, "forward").message
@@ -112,8 +118,25 @@ def test_where_the_real_game_ended_is_said(run: LoadedRun) -> None:
     total = float(run.replay.rewards[end - 2 : end + 1].sum())
     assert "return" in captions[1] and "over" not in captions[1]
     assert captions[2] == captions[3] == f"game over at step 3, return {total:+.2f}"
-    assert view(shown).beside[0].over
+    assert view(shown).beside[0].over and view(shown).beside[0].note == ""
+    done(shown, "scrub", 1), done(shown, "act", (shown.dream.recorded(1) + 1) % 3), done(shown, "forward")
+    (beside,) = view(shown).beside
+    assert beside.over and beside.note == "real game: other actions since step 2"  # beside its end as well
     shown.close()
+
+
+def test_the_value_has_one_scale_for_the_whole_run(playing: Player, run: LoadedRun) -> None:
+    assert controls(playing)["scales"] == [("-1", "0", "+1"), ("0%", "100%")]  # Catch: rewards of -1 and +1 at the end
+    for value, share in ((-0.5, (0.25, 0.5)), (1.0, (0.5, 1.0)), (7.0, (0.5, 1.0)), (0.0, (0.5, 0.5))):
+        playing.dream.nodes[0] = playing.dream.now._replace(value=value)
+        assert tuple(view(playing).state["meters"][0]) == share
+    assert view(playing).state["meters"][1] == (0.0, playing.dream.now.ended)
+    before = run.replay.rewards.clone()
+    for largest, end in ((3.0, 5.0), (60.0, 100.0), (0.0, 1.0)):
+        run.replay.rewards[:] = 0
+        run.replay.rewards[70] = -largest
+        assert value_scale(run) == end
+    run.replay.rewards[:] = before
 
 
 def test_the_view_says_who_acts_and_how_it_was_chosen(playing: Player, run: LoadedRun) -> None:
@@ -134,7 +157,7 @@ def test_the_view_says_who_acts_and_how_it_was_chosen(playing: Player, run: Load
 def test_a_temperature_that_does_nothing_says_so(playing: Player) -> None:
     assert view(playing).state["no_temperature"] == ""
     done(playing, "switch", latents="likeliest")
-    assert "changes nothing with the likeliest latents" in view(playing).state["no_temperature"]
+    assert "changes nothing with the likeliest codes" in view(playing).state["no_temperature"]
 
 
 def test_speeds_are_parts_of_the_games_own(playing: Player, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_every_control_asks_the_player(run: LoadedRun) -> None:
     message, pictures = browser.newest("futures")
     light, dark = (np.asarray(Image.open(io.BytesIO(picture))) for picture in pictures)
     assert light[0, 0, :3].min() > 250 and dark[0, 0, :3].max() < 30, "on white and on a dark page"
-    assert message["title"] == "What if? 63 futures from step 3"
+    assert message["title"] == "What if? 63 futures from step 3, as 64 at most are computed at once"
     assert message["text"].startswith("Mean return by first action: ") and "LEFT" in message["text"]
     assert ask("switch", modules="gmamba")["rules"]["modules"] == "gmamba" == shown.dream.rules.modules
     state = ask("switch", modules="neither")  # the page offers no such choice
