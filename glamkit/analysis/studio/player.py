@@ -256,6 +256,8 @@ class Player(CommandThread):
         else:
             FILMS[kind](self.dream, path, self.line, self.beside)
         self.note = f"Saved as {path}"
+        if kind == "html":
+            self.note += "; open it in a browser (JupyterLab shows it once Trust HTML is pressed)"
 
     def open(self, path: str) -> None:
         """Goes on with a saved dream."""

@@ -196,7 +196,7 @@ function fill(ui, state, n) {
     const { row, bar, share: text } = ui.policy[place];
     bar.style.width = `${100 * share}%`;
     put(text, `${Math.round(100 * share)}%`);
-    row.classList.toggle("glamkit-drawn", place === state.drawn && !state.over);
+    row.classList.toggle("glamkit-next", place === state.next && !state.over);
   });
   ui.compared.forEach((box) => (box.checked = state.compared.includes(box.value)));
   ui.who.forEach((radio) => (radio.checked = radio.value === state.who));
@@ -312,6 +312,7 @@ function render({ model, el }) {
     else if (message.t === "futures") {
       ui.futures.hidden = !message.title;
       ui.futures.heading = message.title;
+      if (message.title) ui.title.scrollIntoView({ block: "nearest" }); // on a small screen it is far below the button
       ui.image.alt = message.text;
       const [light, dark] = buffers.map((png) => URL.createObjectURL(new Blob([png], { type: "image/png" })));
       if (light) ui.image.src = light;

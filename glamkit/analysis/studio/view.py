@@ -61,7 +61,7 @@ def view(player: Player) -> PlayerView:
         ],
         "meters": [sorted((middle, value)), (0.0, now.ended)],
         "policy": [float(share) for share in now.policy],
-        "drawn": dream.choose(now),
+        "next": next_action(player),
         "takes": takes(player),
         "depth": now.depth,
         "last": len(player.line) - 1,
@@ -83,17 +83,27 @@ def view(player: Player) -> PlayerView:
     return PlayerView(dream.picture(), beside, state)
 
 
+def next_action(player: Player) -> int:
+    """The action that is taken next; -1 where none is, or where that is the person's to say."""
+    dream, now = player.dream, player.dream.now
+    if player.who == "policy":
+        return dream.choose(now)
+    action = dream.recorded(now.depth) if player.who == "recorded" else None
+    return -1 if action is None else action
+
+
 def takes(player: Player) -> str:
     """What is done next, and whether it was drawn."""
-    dream, now, names = player.dream, player.dream.now, player.run.actions
+    now, names = player.dream.now, player.run.actions
     if now.over:
         return "nothing: the game is over in the dream"
     if player.who == "you":
         return "you play: the key that is held" + ("" if player.idle is None else f", else {names[player.idle]}")
+    drawn, likeliest = next_action(player), int(now.policy.argmax())
     if player.who == "recorded":
-        action = dream.recorded(now.depth)
-        return "nothing: no more actions are recorded" if action is None else f"{names[action]} (recorded)"
-    drawn, likeliest = dream.choose(now), int(now.policy.argmax())
+        if drawn < 0:
+            return "nothing: no more actions are recorded"
+        return f"{names[drawn]} (recorded; the policy's likeliest: {names[likeliest]})"
     return f"{names[drawn]} (drawn; " + ("the likeliest)" if drawn == likeliest else f"likeliest: {names[likeliest]})")
 
 

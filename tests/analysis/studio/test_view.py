@@ -56,7 +56,7 @@ def test_what_really_happened_stands_beside_the_dream(playing: Player, run: Load
         np.testing.assert_array_equal(beside.picture, frame)
         assert playing.dream.now.action == recorded[depth - 1]
         assert beside.name == beside.words == "what really happened" and beside.note == ""
-    assert view(playing).state["takes"].endswith("(recorded)")
+    assert "(recorded; the policy's likeliest: " in view(playing).state["takes"]
     done(playing, "back"), done(playing, "act", (recorded[2] + 1) % 3)
     (beside,) = view(playing).beside
     # Step 3 shows the first picture that another action led to; picture, note and words for the blind say so.
@@ -145,11 +145,13 @@ def test_the_view_says_who_acts_and_how_it_was_chosen(playing: Player, run: Load
     dream.nodes[0] = now
     drawn = dream.choose(now)
     expected = {0: "LEFT (drawn; likeliest: RIGHT)", 2: "RIGHT (drawn; the likeliest)"}[drawn]
-    assert view(playing).state["takes"] == expected and view(playing).state["drawn"] == drawn
+    assert view(playing).state["takes"] == expected and view(playing).state["next"] == drawn
     done(playing, "hand", "you")
     assert view(playing).state["takes"] == "you play: the key that is held, else STAY"
+    assert view(playing).state["next"] == -1
     done(playing, "hand", "recorded")
-    assert view(playing).state["takes"] == f"{names[dream.recorded(0)]} (recorded)"
+    assert view(playing).state["takes"] == f"{names[dream.recorded(0)]} (recorded; the policy's likeliest: RIGHT)"
+    assert view(playing).state["next"] == dream.recorded(0)
     for command, value in (("hand", "me"), ("pace", "3"), ("compare", ["mamba"])):
         assert "is not one of" in done(playing, command, value).message or "no such thing" in playing.message
 
