@@ -85,7 +85,7 @@ def test_a_package_index_shows_its_pictures_and_follows_its_links(wheel: Path) -
     relative = re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / "README.md").read_text())
     whole = [link.removeprefix(f"{ADDRESS}/raw/main/" if mark else f"{ADDRESS}/blob/main/") for mark, link in links]
     assert [link for link in whole if not link.startswith("http")] == relative
-    assert sum(mark == "!" for mark, _ in links) == 2
+    assert sum(mark == "!" for mark, _ in links) == 3
 
 
 def test_its_commands_work_outside_a_checkout(bin_folder: Path, tmp_path: Path) -> None:
