@@ -4,8 +4,8 @@
 """
 
 from glamkit.report.published import published_json
-from glamkit.report.report import Report, read_paths
+from glamkit.report.report import Report
 from glamkit.report.score_files import save
 from glamkit.report.score_table import score_table, small_table
 
-__all__ = ["Report", "published_json", "read_paths", "save", "score_table", "small_table"]
+__all__ = ["Report", "published_json", "save", "score_table", "small_table"]

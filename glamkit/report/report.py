@@ -90,13 +90,13 @@ class Report:
         if not 1 <= self.repeats <= 1_000_000:
             raise GlamkitError(f"repeats = {self.repeats} is outside 1 to 1000000.")
         self.against = read_methods(against)
-        self.results, self.left_out = results.collect([unpacked(run) for run in listed(runs)])
+        self.results, self.left_out = results.collect([unpacked(run) for run in read_paths(runs)])
         groups = results.group(self.results)
         self.groups = {name: group for name, group in groups.items() if results.benchmark(group[0].config)}
         self.small = {name: group for name, group in groups.items() if name not in self.groups}
         self.published = dict(atari100k.published())
         self.others: dict[str, Method] = {}
-        for file in map(Path, listed(files)):
+        for file in map(Path, read_paths(files)):
             for name, method in atari100k.read(file).items():
                 taken = {*self.published, *groups, *self.others}
                 candidates = (name, f"{name} ({file.name})", f"{name} ({file})")
@@ -192,17 +192,12 @@ def read_methods(names: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def read_paths(text: str) -> list[str | Path]:
-    """Paths with commas between; relative ones count from the checkout. Names of shipped runs stay names."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+def read_paths(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    """One path, several, or text with commas between, which counts from the checkout. Names of shipped runs stay."""
+    if not isinstance(paths, str):
+        return [paths] if isinstance(paths, Path) else list(paths)
+    parts = [part.strip() for part in paths.split(",") if part.strip()]
     return [resolve(part) if resolve(part).exists() else part for part in parts]
-
-
-def listed(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    """One path, several, or text as for `read_paths`."""
-    if isinstance(paths, str):
-        return read_paths(paths)
-    return [paths] if isinstance(paths, Path) else list(paths)
 
 
 def runs(count: int) -> str:

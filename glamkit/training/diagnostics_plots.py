@@ -10,6 +10,7 @@ from glamkit import plotting
 from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, Entries, Picture
 from glamkit.runs import log
 from glamkit.runs.folder import Run
+from glamkit.training.diagnostics import LogSummary
 
 
 @plotting.style
@@ -31,7 +32,8 @@ def panel(run: Run) -> Picture:
         "imagined": ("imagination/termination", GREEN),
     }
     draw(ends, entries, names, "per step", "Terminations: curves should meet")
-    played = [{"step": e["step"], "played": e["episode/return"] / e["episode/length"]} for e in games(entries)]
+    episodes = LogSummary(entries, config).episodes
+    played = [{"step": e["step"], "played": e["episode/return"] / e["episode/length"]} for e in episodes]
     names = {"replay": ("replay/reward", GREEN), "games": ("played", ORANGE), "imagined": ("imagination/reward", BLUE)}
     draw(rewards, [*entries, *played], names, "reward per step", "Rewards: imagined and games should meet")
     names = {"advantage": ("actor_critic/advantage", BLUE)}
@@ -42,11 +44,6 @@ def panel(run: Run) -> Picture:
     free.set_axis_off()
     plotting.same_steps(grid.flat)
     return picture
-
-
-def games(entries: Entries) -> Entries:
-    """The episodes of training that have a length."""
-    return [entry for entry in entries if entry["kind"] == "episode" and entry["episode/length"]]
 
 
 def draw_pictures(axes: Axes, entries: Entries) -> None:

@@ -23,7 +23,7 @@ from hub import Hub
 import glamkit
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
-from glamkit.report import Report, read_paths
+from glamkit.report import Report
 from glamkit.report.compare import Comparison
 from glamkit.runs import Run, log
 from glamkit.training import Trainer, evaluation, open_run, shared_runs
@@ -103,7 +103,7 @@ def test_reports_and_comparisons_take_files_and_names(folder: Path, file: Path) 
     made = Report([folder, file, "catch"])
     assert [result.game for result in made.results] == ["glamkit/Catch-v0"] * 2
     assert ["the same game, seed and settings" in left.reason for left in made.left_out] == [True]
-    assert Report(read_paths(f"{file}, catch")).results[1].run.folder.name.startswith("catch-")
+    assert Report(f"{file}, catch").results[1].run.folder.name.startswith("catch-")
     with pytest.raises(GlamkitError, match="is not a folder"):
         Report(["cacth"])
     same = Comparison(folder, file)
