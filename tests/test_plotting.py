@@ -204,17 +204,20 @@ def test_a_figure_is_dark_on_a_dark_page_and_its_frames_are_as_they_were() -> No
         )
     )
     assert light.shape == dark.shape and (light[0, 0] == 255).all() and (dark[0, 0] == DARKEST).all()
-    assert np.array_equal(light, image(picture))  # files have a white background
+    apart = np.abs(light.astype(int) - image(picture))  # of 256 colours; files have a white background
+    assert apart.mean() < 2 and apart.max() < 64
     box = picture.axes[0].images[0].get_window_extent()
     across = slice(math.ceil(box.x0), math.floor(box.x1))
     down = slice(len(light) - math.floor(box.y1), len(light) - math.ceil(box.y0))
-    assert np.array_equal(light[down, across], dark[down, across]) and light[down, across].std() > 0
+    both = light[down, across].astype(int), dark[down, across]
+    assert np.abs(both[0] - both[1]).mean() < 4 and np.abs(both[0] - both[1]).max() < 64 and both[0].std() > 20
     assert 'alt="One moment of play as the model learns imagined: 5 steps after the last real frame"' in page
     assert f".{re.search('img class=.(glamkit-[0-9a-f]{8}). ', page)[1]} {{" in page  # type: ignore[index]
     picture.alt = "a < b"
     data, about = picture._repr_mimebundle_()
     assert 'alt="a &lt; b"' in data["text/html"] and about == {"image/png": {"alt": "a < b"}}
-    assert base64.b64decode(data["image/png"]) == picture.png()
+    assert base64.b64decode(data["image/png"]) == picture.pngs()[0]
+    assert 2 * len(picture.pngs()[0]) < len(picture.png())  # a notebook keeps it twice, and the dark one once
 
 
 def test_figures_leave_no_trace() -> None:

@@ -125,8 +125,9 @@ class OpenLoop:
         return np.array([np.nanmean(row) if (~np.isnan(row)).any() else -np.inf for row in beyond])
 
     def worst(self, count: int = WORST) -> list[int]:
-        """Clips whose dreams went wrong most, worst first."""
-        return np.argsort(-self.beyond)[:count].tolist()
+        """Clips whose dreams went wrong most, worst first; those that end before half the horizon come last."""
+        short = self.counted.sum(1) < self.horizon / 2  # two or three pictures show little
+        return np.lexsort((-self.beyond, short))[:count].tolist()
 
     def failures(self, count: int = WORST) -> list[Start]:
         """The starts of the worst clips, to dream from."""

@@ -9,7 +9,7 @@ import nbformat
 import numpy as np
 import pytest
 from lab import RUN, Lab, new_page, open_notebook, wait_for_end
-from mirror import CONTRAST, HORIZON, LATENCY, STUDIO, Mirror
+from mirror import CONTRAST, HORIZON, LATENCY, PIXELS, STUDIO, Mirror
 from tiny_runs import finished, short
 
 from glamkit.analysis.studio import compare, export
@@ -17,6 +17,7 @@ from glamkit.analysis.studio.studio import Dream
 from glamkit.training.load import open_run
 
 FIELD = ("latent", "nats", "token", "prior", "worst clip", "free bits")  # plain English stands for these
+HARD = ("random numbers", "picture code")  # words that a newcomer could not read
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 THEME = "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})"
 CLOSE = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
@@ -114,6 +115,7 @@ def test_the_game_ends_in_the_dream(fresh: Mirror) -> None:
     page.wait_for_function("() => document.querySelector('.glamkit-play').textContent === 'Pause'")
     page.wait_for_selector(".glamkit-over")
     assert page.inner_text(".glamkit-value >> nth=0") == depth  # the same actions, the same noise
+    assert page.inner_text(".glamkit-step-of") == f"step {depth} of {depth}"
     page.keyboard.press("n")
     page.wait_for_selector(f".glamkit-start-{fresh.longest % len(fresh.player.starts) + 1}[aria-pressed=true]")
 
@@ -162,7 +164,7 @@ def test_the_studio_can_be_used_by_keys_and_read(fresh: Mirror) -> None:
     live = page.locator(f"{STUDIO} :is([role=status], [role=alert], [aria-live])")
     assert live.count() == 2  # the messages; nothing of what changes 15 times a second
     words = page.inner_text(STUDIO).lower()
-    for word in ("moment", "rules", "luck", "foresee", "chance", "foretell", "noise", "|<", "how it is dreamt", *FIELD):
+    for word in ("moment", "rules", "luck", "foresee", "chance", "foretell", "noise", "|<", "how it is dreamt", *HARD, *FIELD):
         assert word not in words, word
 
 
@@ -211,7 +213,23 @@ def test_it_fits_and_is_read_in_every_theme(fresh: Mirror) -> None:
             columns = now["x"] > stage["x"] + stage["width"] - 1
             boxes, beside = (page.locator(part).bounding_box() for part in (".glamkit-compare", ".glamkit-beside"))
             assert boxes["x"] == beside["x"] and 0 <= beside["y"] - boxes["y"] - boxes["height"] < 10
-            assert (side, columns) == ((384, True) if width > 1000 else (256, False))
+            assert (side, columns) == (384 if width > 1000 else 256, width > 700)
+            for part in (".glamkit-value", ".glamkit-name"):  # no number and no name is cut off
+                fits = page.locator(part).evaluate_all("all => all.map(one => one.scrollWidth <= one.clientWidth)")
+                assert fits.count(False) == 0, (width, part)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (900, 800)])
+def test_playing_needs_no_scrolling(fresh: Mirror, width: int, height: int) -> None:
+    page = fresh.page
+    page.set_viewport_size({"width": width, "height": height})
+    page.evaluate("document.querySelector('.glamkit-studio').scrollIntoView()")
+    page.wait_for_timeout(200)
+    visible = page.locator(".jp-WindowedPanel-outer").bounding_box()
+    for part in ("stage", "now", "transport", "line", "actions", "more", "who", "message"):
+        box = page.locator(f".glamkit-{part}").bounding_box()
+        assert visible["y"] <= box["y"] and box["y"] + box["height"] <= visible["y"] + visible["height"], part
+    page.set_viewport_size({"width": 1280, "height": 1000})
 
 
 def test_nothing_moves_while_it_plays(fresh: Mirror) -> None:
@@ -259,7 +277,7 @@ def test_what_is_saved_outlives_the_kernel(fresh: Mirror, lab: Lab) -> None:
     page.click(".glamkit-back")
     page.wait_for_function("step => document.querySelector('.glamkit-value').textContent === step", arg=str(before - 1))
     page.click(".glamkit-noise")
-    page.wait_for_selector(".glamkit-note:has-text('other random numbers')")
+    page.wait_for_selector(".glamkit-note:has-text('From the next step on it goes on differently')")
     page.evaluate(CLOSE)
     page.wait_for_selector(".glamkit-warning:has-text('it was closed or restarted. Run all cells again.')")
     assert page.locator(".glamkit-note").is_hidden()  # one message
@@ -276,7 +294,7 @@ def test_an_exported_dream_plays_by_itself(studio: Mirror, tmp_path: Path) -> No
         dream.step(action)
     dream.branch("RIGHT", 4)
     beside = compare.comparisons(dream, ["real", "lmamba"])
-    page.set_content(export.page(dream, (), beside))
+    page.goto(export.html(dream, tmp_path / "dream.html", (), beside).as_uri())  # a file, as a person opens it
     for step in (3, 0, 3):  # it plays at once, from its beginning, and begins again after its end
         page.wait_for_function(  # asks at every frame of the screen: a step is seen for a fifteenth of a second
             "text => document.querySelector('figcaption').textContent.startsWith(text)", arg=f"step {step},"
@@ -290,11 +308,15 @@ def test_an_exported_dream_plays_by_itself(studio: Mirror, tmp_path: Path) -> No
     assert page.inner_text("figcaption >> nth=0").startswith("step 0,")
     page.click("#step")
     assert f"reward {dream.nodes[1].reward:+.2f}" in page.inner_text("figcaption >> nth=0")
-    sources = page.locator("img").evaluate_all("all => all.map(one => one.src)")
-    assert sources == [export.data_uri(one) for one in (dream.picture(1), *(one.at(1).picture for one in beside))]
+    for canvas, picture in zip(
+        page.locator("canvas").all(), [dream.picture(1), *(one.at(1).picture for one in beside)], strict=True
+    ):
+        width, height, *values = canvas.evaluate(PIXELS)
+        np.testing.assert_array_equal(np.array(values, np.uint8).reshape(height, width, 4)[..., :3], picture)
     assert page.locator("figcaption").all_inner_texts()[1:] == [one.at(1).caption for one in beside]
     assert page.locator("figure strong").all_inner_texts() == ["", *(one.at(1).note for one in beside)]
-    assert page.locator("img").evaluate_all("all => all.map(one => one.alt)")[1:] == [one.at(1).words for one in beside]
+    words = page.locator("canvas").evaluate_all("all => all.map(one => one.getAttribute('aria-label'))")
+    assert words[1:] == [one.at(1).words for one in beside]
     covers = "all => all.map(one => getComputedStyle(one, '::after').content)"
     over = [dream.nodes[1].over, *(one.at(1).over for one in beside)]
     assert page.locator("figure div").evaluate_all(covers) == ['"GAME OVER"' if one else '""' for one in over]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
+from glamkit.analysis.starts import ordered
 from glamkit.analysis.studio.dream_tree import Node
 from glamkit.analysis.studio.studio import Dream
 from glamkit.errors import GlamkitError, nearest
@@ -63,11 +64,7 @@ class ModuleOff:
 
     def node(self, number: int) -> Node:
         """What a node of the dream is in the other."""
-        missing, node = list[Node](), self.dream.nodes[number]
-        while node.number not in self.numbers:
-            missing.append(node)
-            node = self.dream.nodes[node.parent]
-        for node in reversed(missing):
+        for node in missing(self.dream, number, self.numbers):
             self.other.rules = replace(node.rules, modules=self.left)
             (grown,) = self.other.grow([self.numbers[node.parent]], [node.action], [node.noise_seed])
             self.numbers[node.number] = grown
@@ -76,10 +73,11 @@ class ModuleOff:
     def at(self, number: int) -> Beside:
         """What stands beside this node of the dream."""
         node = self.node(number)
-        end = next((one.depth for one in self.other.path(node.number) if one.over), None)
         going_on = f"reward {node.reward:+z.2f}, return {node.total:+z.2f}, end {node.ended:.0%}"
-        caption = going_on if end is None else ended(end, node.total)
-        return Beside(self.name, caption, self.other.picture(node.number), end is not None)
+        caption = going_on
+        if node.over:
+            caption = ended(next(one.depth for one in self.other.path(node.number) if one.over), node.total)
+        return Beside(self.name, caption, self.other.picture(node.number), node.over)
 
 
 class WhatHappened:
@@ -90,27 +88,38 @@ class WhatHappened:
     """
 
     def __init__(self, dream: Dream) -> None:
-        self.name, self.dream = NAMES[REAL], dream
+        self.name, self.dream, replay = NAMES[REAL], dream, dream.run.replay
+        first = max(dream.start - replay.oldest, 0)
+        self.returns = ordered(dream.run, "rewards")[first:].cumsum(dtype=float)  # after each real step
+        ends = np.flatnonzero(ordered(dream.run, "terminations")[first:])
+        self.end = int(ends[0]) + 1 if len(ends) else None  # steps to the end of the real game
+        self.apart: dict[int, int | None] = {0: None}  # node -> see `first_difference`
 
     def at(self, number: int) -> Beside:
         """What stands beside this node of the dream."""
         dream, depth = self.dream, self.dream.nodes[number].depth
         replay, step = dream.run.replay, dream.start + depth
-        if step >= replay.count:
-            return Beside(self.name, f"no real step {step:,} is stored: the last is {replay.count - 1:,}", None)
-        steps = replay.window(torch.tensor([dream.start - 1]), depth + 2)
+        if not replay.oldest < dream.start <= step < replay.count:
+            stored = f"those are {replay.oldest:,} to {replay.count - 1:,}"
+            return Beside(self.name, f"no real step {step:,} is stored with those before it: {stored}", None)
+        steps = replay.window(torch.tensor([step - 1]), 2)  # the action before, and the frame
         picture = steps.frames[0, -1].permute(1, 2, 0).cpu().numpy()
-        apart = first_difference(dream, number)
+        apart = self.first_difference(number)
         note = "" if apart is None else f"real game: other actions since step {apart}"
         if not depth:
             return Beside(self.name, f"real step {step:,}", picture)
-        rewards, ends = steps.rewards[0, 1:-1].cpu(), steps.terminations[0, 1:-1].nonzero()
-        if len(ends):
-            end = int(ends[0]) + 1
-            return Beside(self.name, ended(end, float(rewards[:end].sum())), picture, True, note)
-        action = dream.run.actions[int(steps.actions[0, -2])]
-        caption = f"{action}, reward {float(rewards[-1]):+z.2f}, return {float(rewards.sum()):+z.2f}"
+        if self.end is not None and depth >= self.end:
+            return Beside(self.name, ended(self.end, self.returns[self.end - 1]), picture, True, note)
+        action, reward = dream.run.actions[int(steps.actions[0, 0])], float(steps.rewards[0, 0])
+        caption = f"{action}, reward {reward:+z.2f}, return {self.returns[depth - 1]:+z.2f}"
         return Beside(self.name, caption, picture, False, note)
+
+    def first_difference(self, number: int) -> int | None:
+        """The first step on the way to a node that another action led to than was really taken; None if none did."""
+        for node in missing(self.dream, number, self.apart):
+            before, same = self.apart[node.parent], node.action == self.dream.recorded(node.depth - 1)
+            self.apart[node.number] = node.depth if before is None and not same else before
+        return self.apart[number]
 
 
 def comparisons(dream: Dream, names: Sequence[str]) -> list[Counterpart]:
@@ -130,7 +139,10 @@ def ended(step: int, total: float) -> str:
     return f"game over at step {step}, return {total:+z.2f}"
 
 
-def first_difference(dream: Dream, number: int) -> int | None:
-    """The first step on the way to a node that another action led to than was really taken; None if none did."""
-    way = dream.path(number)
-    return next((node.depth for node in way[1:] if node.action != dream.recorded(node.depth - 1)), None)
+def missing(dream: Dream, number: int, known: Container[int]) -> list[Node]:
+    """The nodes on the way to this one that are not known yet, the first of them first."""
+    way, node = list[Node](), dream.nodes[number]
+    while node.number not in known:
+        way.append(node)
+        node = dream.nodes[node.parent]
+    return way[::-1]

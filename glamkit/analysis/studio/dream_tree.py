@@ -43,9 +43,9 @@ class Rules(Checked):
     def __str__(self) -> str:
         modules = {"both": "GMamba + LMamba", "gmamba": "GMamba alone", "lmamba": "LMamba alone"}[self.modules]
         memory = {"window": "the last steps", "recurrent": "every step"}[self.memory]
-        code = {"sampled": "drawn", "likeliest": "the likeliest", "probabilities": "averaged"}[self.latents]
+        code = {"sampled": "drawn at random", "likeliest": "the likeliest", "probabilities": "an average"}[self.latents]
         warmth = "" if self.temperature == 1 else f", temperature {self.temperature:g}"
-        return f"{modules}, remembers {memory}, picture code: {code}{warmth}"
+        return f"{modules}, remembers {memory}, next picture: {code}{warmth}"
 
 
 class Node(NamedTuple):

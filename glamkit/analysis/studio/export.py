@@ -7,7 +7,8 @@ import html as markup
 import io
 import json
 import tempfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,30 @@ from glamkit.plotting import count
 SPEED = 15  # frames per second, as it is played
 SIDE = 256  # pixels that an exported picture takes at least
 LABEL = "the dream"
+Tell = Callable[[int, int], None]  # hears how many pictures of how many are done
 FUTURES = 12  # of *what if?* in an HTML file: those with the largest returns
 
 
-def frames(dream: Dream, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> np.ndarray:
-    """The pictures (n, height, width, 3) uint8 of a branch, enlarged; each with what stands beside it and its label.
+def frames(
+    dream: Dream, line: Sequence[int] = (), beside: Sequence[Counterpart] = (), tell: Tell | None = None
+) -> Iterator[np.ndarray]:
+    """The pictures (height, width, 3) uint8 of a branch, enlarged; each with what stands beside it and its label.
 
     Args:
         dream: the dream.
         line: numbers of the branch's nodes; none takes the whole branch that the present node is on.
         beside: comparisons.
+        tell: called before each picture, see `Tell`.
     """
-    return np.stack([frame(dream, number, beside) for number in line or dream.line(dream.here)])
+    return (frame(dream, number, beside) for number in told(line or dream.line(dream.here), tell))
+
+
+def told(numbers: Collection[int], tell: Tell | None) -> Iterator[int]:
+    """These numbers one after the other; `tell` hears how many are done."""
+    for done, number in enumerate(numbers):
+        if tell is not None:
+            tell(done, len(numbers))
+        yield number
 
 
 def frame(dream: Dream, number: int, beside: Sequence[Counterpart]) -> np.ndarray:
@@ -51,45 +64,66 @@ def frame(dream: Dream, number: int, beside: Sequence[Counterpart]) -> np.ndarra
     return np.asarray(labelled(pictures, words, side, ["GAME OVER" * one.over for one in shown]))
 
 
-def gif(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> Path:
+def gif(
+    dream: Dream,
+    path: str | Path,
+    line: Sequence[int] = (),
+    beside: Sequence[Counterpart] = (),
+    tell: Tell | None = None,
+) -> Path:
     """A branch as a GIF that repeats; see `frames`."""
-    images = [Image.fromarray(picture) for picture in frames(dream, line, beside)]
-    buffer = io.BytesIO()
-    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=round(1000 / SPEED), loop=0)
+    pictures, buffer = frames(dream, line, beside, tell), io.BytesIO()
+    # Pillow's own choice of colours takes eight times as long, and looks no better.
+    images = (
+        Image.fromarray(one).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for one in pictures
+    )
+    next(images).save(buffer, "GIF", save_all=True, append_images=images, duration=round(1000 / SPEED), loop=0)
     return write(Path(path), lambda file: file.write(buffer.getvalue()))
 
 
-def mp4(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> Path:
+def mp4(
+    dream: Dream,
+    path: str | Path,
+    line: Sequence[int] = (),
+    beside: Sequence[Counterpart] = (),
+    tell: Tell | None = None,
+) -> Path:
     """A branch as an MP4 (VP9, which browsers and common players read); see `frames`."""
-    pictures = frames(dream, line, beside)
-    height, width = pictures.shape[1:3]
+    height, width, _ = frame(dream, dream.here, beside).shape
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "dream.mp4"
         film = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"vp09"), SPEED, (width, height))
         if not film.isOpened():
             raise GlamkitError("this OpenCV cannot write VP9 into an MP4 file; save the dream as gif or html.")
-        for picture in pictures:
+        for picture in frames(dream, line, beside, tell):
             film.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         film.release()
         return write(Path(path), lambda file: file.write(part.read_bytes()))
 
 
-def html(dream: Dream, path: str | Path, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> Path:
+def html(
+    dream: Dream,
+    path: str | Path,
+    line: Sequence[int] = (),
+    beside: Sequence[Counterpart] = (),
+    tell: Tell | None = None,
+) -> Path:
     """A branch, the other branches and the best futures, as a page of its own; see `frames`."""
-    return write(Path(path), lambda file: file.write(page(dream, line, beside).encode()))
+    return write(Path(path), lambda file: file.write(page(dream, line, beside, tell).encode()))
 
 
-def page(dream: Dream, line: Sequence[int] = (), beside: Sequence[Counterpart] = ()) -> str:
+def page(dream: Dream, line: Sequence[int] = (), beside: Sequence[Counterpart] = (), tell: Tell | None = None) -> str:
     """The text of that page; every value from outside is escaped."""
     ways = lines(dream, line or dream.line(dream.here))
-    pictures: dict[str, int] = {}  # each once, and its place
+    films: list[dict[bytes, int]] = [{} for _ in range(1 + len(beside))]  # of each figure its pictures, each once
     numbers = dict.fromkeys(node.number for _, way in ways for node in way)
-    nodes = {number: entry(dream, dream.nodes[number], beside, pictures) for number in numbers}
+    nodes = {number: entry(dream, dream.nodes[number], beside, films) for number in told(numbers, tell)}
     data = {
         "speed": SPEED,
         "ways": [[title, [node.number for node in way]] for title, way in ways],
         "nodes": nodes,
-        "pictures": list(pictures),
+        "side": dream.picture().shape[0],
+        "films": [packed(list(film)) for film in films],
     }
     title = f"A dream of {dream.run.config.env.game} from step {dream.start:,}"
     # In a script element only "<" could end it or begin a comment.
@@ -134,8 +168,10 @@ def outcome(dream: Dream, leaf: Node) -> str:
     return f"return {leaf.total:+z.2f}, {count(leaf.depth, 'step')}{': ' * bool(actions)}{' '.join(actions)}{rest}"
 
 
-def entry(dream: Dream, node: Node, beside: Sequence[Counterpart], pictures: dict[str, int]) -> list[dict[str, Any]]:
-    """What the page shows of one node: the dream, then what stands beside it; new pictures are added to `pictures`."""
+def entry(
+    dream: Dream, node: Node, beside: Sequence[Counterpart], films: Sequence[dict[bytes, int]]
+) -> list[dict[str, Any]]:
+    """What the page shows of one node: the dream, then what stands beside it; new pictures are added to `films`."""
     action = dream.run.actions[node.action] if node.action >= 0 else "-"
     text = f"step {node.depth}, action {action}, reward {node.reward:+z.2f}, return {node.total:+z.2f}, "
     text += f"end {node.ended:.0%}" + ("" if node.over else f", value {node.value:+z.2f}")
@@ -143,14 +179,25 @@ def entry(dream: Dream, node: Node, beside: Sequence[Counterpart], pictures: dic
     shown = [Beside(LABEL, text, dream.picture(node.number), node.over), *(one.at(node.number) for one in beside)]
     return [
         {
-            "picture": None if one.picture is None else pictures.setdefault(data_uri(one.picture), len(pictures)),
+            "picture": None if one.picture is None else film.setdefault(one.picture.tobytes(), len(film)),
             "text": one.caption,
             "note": one.note,
             "alt": one.words,
             "over": one.over,
         }
-        for one in shown
+        for one, film in zip(shown, films, strict=True)
     ]
+
+
+def packed(pictures: Sequence[bytes]) -> str:
+    """Pictures of one size as text: the bytes in which each differs from the one before, compressed and in base64.
+
+    Most pixels of a dream are nearly those of the step before. So this is half of what a PNG for each would be.
+    """
+    rows = np.frombuffer(b"".join(pictures), np.uint8).reshape(max(len(pictures), 1), -1)
+    apart = np.diff(rows, axis=0, prepend=np.uint8(0))
+    coder = zlib.compressobj(strategy=zlib.Z_RLE)  # in noise there is nothing to find again: faster, and smaller
+    return base64.b64encode(coder.compress(apart.tobytes()) + coder.flush()).decode()
 
 
 def data_uri(picture: np.ndarray) -> str:
@@ -160,7 +207,8 @@ def data_uri(picture: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-FIGURE = """<figure><b>{name}</b><div><img alt="{name}"></div><strong></strong><figcaption></figcaption></figure>
+FIGURE = """<figure><b>{name}</b><div><canvas role="img" aria-label="{name}"></canvas></div><strong></strong>
+<figcaption></figcaption></figure>
 """
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
@@ -171,7 +219,7 @@ h1 {{ font-size: 18px; }}
 p {{ max-width: 70em; }}
 #shown {{ display: flex; flex-wrap: wrap; gap: 8px 16px; }}
 figure {{ margin: 0; flex: 1 1 240px; max-width: 384px; }}
-img {{ display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; border: 1px solid GrayText;
+canvas {{ display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; border: 1px solid GrayText;
   box-sizing: border-box; }}
 .none {{ visibility: hidden; }}
 figure div::after {{ content: ""; display: block; height: 24px; line-height: 24px;
@@ -194,8 +242,10 @@ select {{ max-width: 100%; }}
 const find = id => document.getElementById(id);
 const data = JSON.parse(find("data").textContent);
 const rates = {{"1/4": 0.25, "1/2": 0.5, "1": 1, "2": 2}};
+const size = data.side * data.side * 3; // bytes of a picture
 const hold = 1500; // ms at the end, before it begins again
 let timer = null;
+let films = [];
 data.ways.forEach(([title], number) => find("ways").add(new Option(title, number)));
 find("choice").hidden = data.ways.length < 2;
 const way = () => data.ways[find("ways").value || 0][1];
@@ -206,8 +256,8 @@ function show(wanted) {{
   find("place").value = Math.max(0, Math.min(wanted, last()));
   data.nodes[way()[place()]].forEach(({{picture, text, note, alt, over}}, number) => {{
     const [, screen, apart, caption] = find("shown").children[number].children;
-    if (picture !== null) screen.firstChild.src = data.pictures[picture];
-    screen.firstChild.alt = alt;
+    if (picture !== null) paint(screen.firstChild, films[number].subarray(picture * size, (picture + 1) * size));
+    screen.firstChild.ariaLabel = alt;
     apart.textContent = note;
     screen.className = over ? "over" : picture === null ? "none" : "";
     caption.textContent = text;
@@ -225,7 +275,21 @@ find("back").onclick = () => to(place() - 1);
 find("step").onclick = () => to(place() + 1);
 find("place").oninput = () => to(place());
 find("ways").onchange = () => {{ show(0); play(); }};
-show(0);
-play();
+function paint(canvas, bytes) {{
+  canvas.width = canvas.height = data.side;
+  const image = new ImageData(data.side, data.side);
+  image.data.fill(255);
+  bytes.forEach((byte, from) => (image.data[from + Math.floor(from / 3)] = byte));
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}}
+// Each byte is what differs from the picture before.
+async function unpack(text) {{
+  const packed = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+  for (let place = size; place < bytes.length; place++) bytes[place] += bytes[place - size];
+  return bytes;
+}}
+Promise.all(data.films.map(unpack)).then(done => {{ films = done; show(0); play(); }});
 </script></body></html>
 """

@@ -8,13 +8,14 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from glamkit.analysis.monitor import Pace, duration
 from glamkit.analysis.starts import Start, find_starts
 from glamkit.analysis.studio import compare, export
 from glamkit.analysis.studio import save as saving
 from glamkit.analysis.studio.command_thread import CommandThread
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS, keys_of
-from glamkit.analysis.studio.studio import HORIZON, Dream, Future, value_scale
+from glamkit.analysis.studio.studio import HORIZON, Dream, Future, no_choice, value_scale
 from glamkit.errors import GlamkitError, nearest
 from glamkit.plotting import count
 from glamkit.training.load import LoadedRun
@@ -22,6 +23,7 @@ from glamkit.training.load import LoadedRun
 SPEED = 15  # frames per second: an Atari game's own, with four of its frames to a step
 RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times that
 TOGETHER = 64  # futures dreamt in one batch
+EVERY = 0.5  # seconds between two words about work that takes long
 IDLE = ("NOOP", "STAY", "IDLE", "NOTHING")
 WHO = {"policy": "the policy", "you": "you", "recorded": "recorded actions"}
 FILMS = {"html": export.html, "gif": export.gif, "mp4": export.mp4}
@@ -169,7 +171,7 @@ class Player(CommandThread):
         begun = compare.REAL in names and compare.REAL not in self.compared
         self.beside, self.compared = compare.comparisons(self.dream, names), list(names)
         if begun:
-            self.who, apart = "recorded", compare.first_difference(self.dream, self.dream.here)
+            self.who, apart = "recorded", compare.WhatHappened(self.dream).first_difference(self.dream.here)
             if apart is not None:
                 self.scrub(apart - 1)
             self.note = (
@@ -178,9 +180,10 @@ class Player(CommandThread):
             self.note += "compared; choose who plays to change that."
 
     def other_noise(self) -> None:
-        """From the next step on other random numbers: the same actions may lead elsewhere."""
+        """From the next step on everything random is drawn anew: the policy's actions, and pictures where they are."""
         self.noise = 1 + max(node.noise_seed for node in self.dream.nodes)
-        self.note = "From the next step on other random numbers are drawn."
+        self.note = "From the next step on it goes on differently: the policy may choose other actions"
+        self.note += ", and the same ones may lead elsewhere." if self.dream.rules.latents == "sampled" else "."
 
     def keys(self, down: Collection[str]) -> None:
         """The keys that are held now; a control acts when it is pressed, and so does an action while paused."""
@@ -212,7 +215,8 @@ class Player(CommandThread):
         self.working(f"Computing {draws * len(self.run.actions)} futures of {horizon} steps ...")
         futures = self.dream.futures(None, draws, horizon)
         self.what_if = WhatIf(now.number, now.depth, futures)
-        self.note = f"{len(futures)} futures of {horizon} steps from step {now.depth}; they are compared below."
+        compared = f"{len(futures)} futures of {horizon} steps from step {now.depth}; they are compared below."
+        self.note = no_choice(self.dream, futures, now.depth) or compared
 
     def switch(self, **rules: Any) -> None:
         """Changes the rules from the next step on."""
@@ -254,10 +258,27 @@ class Player(CommandThread):
         if kind == "npz":
             saving.save(self.dream, path)
         else:
-            FILMS[kind](self.dream, path, self.line, self.beside)
+            FILMS[kind](self.dream, path, self.line, self.beside, self.progress("Saving"))
         self.note = f"Saved as {path}"
         if kind == "html":
             self.note += "; open it in a browser (JupyterLab shows it once Trust HTML is pressed)"
+
+    def progress(self, what: str) -> export.Tell:
+        """Says now and then how many pictures are done, how fast, and how long the others take."""
+        pace, due = Pace(0, 0), time.perf_counter() + EVERY
+
+        def tell(done: int, total: int) -> None:
+            nonlocal due
+            pace.note(done)
+            left = pace.left(total)
+            if left is not None and time.perf_counter() >= due:
+                due = time.perf_counter() + EVERY
+                self.working(
+                    f"{what}: {done:,} of {total:,} pictures ({done / total:.0%}), {pace.speed:.0f} pictures/s, "
+                    f"{duration(left)} left"
+                )
+
+        return tell
 
     def open(self, path: str) -> None:
         """Goes on with a saved dream."""

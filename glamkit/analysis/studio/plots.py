@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from glamkit.analysis.open_loop import WORST, Curve, OpenLoop
-from glamkit.analysis.studio.studio import Dream, Future, usual
+from glamkit.analysis.studio.studio import Dream, Future, no_choice, usual
 from glamkit.notebook import Table
 from glamkit.plotting import (
     BLACK,
@@ -28,6 +28,7 @@ from glamkit.plotting import (
     figure,
     film,
     heading,
+    in_words,
     legend_below,
     panel_title,
     style,
@@ -67,7 +68,7 @@ def errors(loop: OpenLoop) -> Picture:
     picture, grid = figure(WIDE, 8.4, 2, 2, sharex=True)
     shown = (
         (loop.pixels, ("imagined", "still", "wrong", "reconstructed"), "Pixels: is the picture still right?"),
-        (loop.latents, ("imagined", "looking"), "Picture code (latents): how surprising is the real frame?"),
+        (loop.latents, ("imagined", "looking"), "Surprise: how unexpected is the real frame?"),
         (loop.rewards, ("imagined", "never"), "Reward: is it predicted? Then blue is below the dashes"),
         (loop.terminations, ("imagined", "never"), "End of the game: is it predicted? Then blue is below"),
     )
@@ -119,7 +120,8 @@ def worst(loop: OpenLoop, number: int = WORST) -> Picture:
     return rows_of(
         rows,
         [f"+{place + 1}" for place in places],
-        f"Where dreams go wrong: the {len(clips)} largest errors of {len(loop.starts)} clips, real above imagined",
+        f"Where dreams go wrong: the {len(clips)} largest errors of {len(loop.starts)} clips, real above imagined\n"
+        "(clips that end before half the steps come last)",
         "steps ahead; grey: a new game has begun, nothing is compared",
     )
 
@@ -197,12 +199,16 @@ def dream_so_far(dream: Dream) -> Picture:
 def futures(dream: Dream, answers: Sequence[Future], asked: int | None = None) -> Picture:
     """What if? Returns of the futures by their first action, and the pictures of one future each.
 
+    Where all first actions lead to the same, it is one sentence that says so.
+
     Args:
         dream: in which they were asked for.
         answers: the futures.
         asked: number of the node they begin at; None takes the present one.
     """
     begin = dream.now if asked is None else dream.nodes[asked]
+    if same := no_choice(dream, answers, begin.depth):
+        return in_words(f"What if? {same}")
     names, actions = dream.run.actions, list(dict.fromkeys(future.first for future in answers))
     gains = {a: np.array([future.gain + future.value for future in answers if future.first == a]) for a in actions}
     actions.sort(key=lambda action: -gains[action].mean())

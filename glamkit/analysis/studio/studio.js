@@ -144,12 +144,13 @@ function build(root, info, ask) {
   ui.place = make("input", place, "glamkit-place", undefined, {
     type: "range", min: 0, "aria-label": "Step of this branch", title: "Drag to go to any step of this branch; marks show where other branches leave it", list: `${root.id}-forks`,
   });
+  ui.step = make("span", place, "glamkit-step-of");
   ui.forks = make("datalist", place, "", undefined, { id: `${root.id}-forks` });
   ui.branches = make("span", place, "glamkit-branches", undefined, { role: "group", "aria-label": "Branches" });
   const more = make("div", root, "glamkit-more");
   button(more, "ask", "What if?", "Try every action from this step, several times each, and compare what follows (key B)", "ask");
   button(more, "next", "Next start", "Begin a dream at the next start of the list below (key N)", "next");
-  button(more, "noise", "Other random numbers", "Draw other random numbers from the next step on: the same actions may then lead elsewhere", "other_noise");
+  button(more, "noise", "Go on differently", "From the next step on random draws are made anew: the policy may choose other actions, and where the next picture is drawn at random the same actions may lead elsewhere", "other_noise");
 
   const message = make("div", root, "glamkit-message");
   ui.warning = make("div", message, "glamkit-warning", "", { role: "alert" });
@@ -171,7 +172,7 @@ function build(root, info, ask) {
   ui.rules = {
     modules: rule("modules", "modules", info.modules, "Which of the two Mamba modules take part in the dream"),
     memory: rule("memory", "memory", info.memory, "What the dream remembers: a window of the last steps, or every step so far"),
-    latents: rule("latents", "picture code", info.latents, "The model draws a picture from a short code (its latents). It predicts how likely each code is; here you choose which one is taken"),
+    latents: rule("latents", "next picture", info.latents, "The model predicts how likely each possible next picture is; here you choose which one the dream goes on with"),
     temperature: rule("temperature", "temperature", info.temperatures.map((one) => [one, String(one)]), "Above 1 random draws are more varied, below 1 less"),
   };
   ui.reason = make("span", rules, "glamkit-reason");
@@ -205,7 +206,9 @@ function fill(ui, state, n) {
   ui.rate.value = state.rate;
   ui.place.max = Math.max(state.last, 1);
   if (!ui.place.dragged) ui.place.value = state.depth;
-  ui.place.setAttribute("aria-valuetext", `step ${state.depth} of ${state.last}`);
+  const step = `step ${state.depth} of ${state.last}`;
+  ui.place.setAttribute("aria-valuetext", step);
+  put(ui.step, step);
   const branches = JSON.stringify(state.branches);
   if (ui.branches.drawn !== branches) {
     ui.branches.drawn = branches;
@@ -314,6 +317,7 @@ function render({ model, el }) {
       ui.futures.heading = message.title;
       if (message.title) ui.title.scrollIntoView({ block: "nearest" }); // on a small screen it is far below the button
       ui.image.alt = message.text;
+      ui.image.hidden = !buffers.length; // the title says it all
       const [light, dark] = buffers.map((png) => URL.createObjectURL(new Blob([png], { type: "image/png" })));
       if (light) ui.image.src = light;
       ui.image.style.setProperty("--dark", dark ? `url(${dark})` : ""); // see studio.css

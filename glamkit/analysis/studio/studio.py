@@ -26,6 +26,7 @@ from glamkit.training.load import LoadedRun
 from glamkit.types import Batch
 
 HORIZON = 15  # steps of a future: a second of play
+SAME = 0.01  # of the scale of values: first actions whose mean returns differ by less lead to the same
 MOST = 0.95  # share of the stored steps whose return lies on the scale of values
 
 
@@ -226,6 +227,26 @@ def usual(run: LoadedRun) -> Rules:
     """The rules under which a run's agent dreamt in training."""
     model = run.config.world_model
     return Rules(model.modules, run.config.imagination.memory, model.latents)
+
+
+def no_choice(dream: Dream, answers: Sequence[Future], depth: int) -> str:
+    """A sentence that says so where all first actions lead to the same; empty where they do not.
+
+    Args:
+        dream: in which the futures were asked for.
+        answers: the futures.
+        depth: of the node they begin at.
+    """
+    returns: dict[int, list[float]] = {}
+    for answer in answers:
+        returns.setdefault(answer.first, []).append(answer.gain + answer.value)
+    means = [float(np.mean(values)) for values in returns.values()]
+    if len(means) < 2 or max(means) - min(means) >= SAME * value_scale(dream.run):
+        return ""
+    return (
+        f"From step {depth} all {len(means)} actions lead to the same return, {np.mean(means):+z.2f} on average: "
+        f"it does not matter which comes first. Ask again some steps later."
+    )
 
 
 def value_scale(run: LoadedRun) -> float:

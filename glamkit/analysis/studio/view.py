@@ -19,21 +19,21 @@ from glamkit.plotting import count
 MODULES = {"both": "GMamba + LMamba", "gmamba": "GMamba alone (LMamba off)", "lmamba": "LMamba alone (GMamba off)"}
 MEMORY = {"window": "the last steps only (window)", "recurrent": "every step so far (recurrent)"}
 LATENTS = {
-    "sampled": "drawn at random (sampled)",
-    "likeliest": "the likeliest: nothing is drawn",
-    "probabilities": "averaged (probabilities): nothing is drawn",
+    "sampled": "one of the possible ones, drawn at random (sampled)",
+    "likeliest": "the likeliest one: nothing is drawn",
+    "probabilities": "an average of the possible ones (probabilities): nothing is drawn",
 }
 TEMPERATURES = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
 FILE_NAMES = {
     "html": (
         "web page (no Python needed)",
-        "Plays in any browser: every branch, with the pictures beside it",
+        "Plays in any browser: every branch and the best futures, with the pictures beside them",
     ),
     "gif": ("GIF", "This branch from step 0 to its end, with the pictures beside it, as a moving picture"),
     "mp4": ("MP4", "This branch from step 0 to its end, with the pictures beside it, as a video"),
     "npz": ("dream file", "To go on later in Python: glamkit.analysis.studio.save.load(path, run)"),
 }
-NO_TEMPERATURE = "Temperature changes nothing with the likeliest codes: nothing is drawn."
+NO_TEMPERATURE = "Temperature changes nothing with the likeliest picture: nothing is drawn."
 
 
 class PlayerView(NamedTuple):

@@ -17,7 +17,7 @@ from glamkit import notebook
 from glamkit.analysis.starts import Start
 from glamkit.analysis.studio.player import TOGETHER, Player, WhatIf
 from glamkit.analysis.studio.plots import futures
-from glamkit.analysis.studio.studio import Dream
+from glamkit.analysis.studio.studio import Dream, no_choice
 from glamkit.analysis.studio.view import controls, starts, view
 from glamkit.training.load import LoadedRun
 
@@ -129,12 +129,12 @@ class StudioWidget(DreamPage):
             if self.asked is None:
                 self.keep("futures", {"title": "", "text": ""})
             else:
-                title = (
-                    f"What if? {len(self.asked.futures)} futures from step {self.asked.depth}, as {TOGETHER} at most"
-                )
+                same = no_choice(player.dream, self.asked.futures, self.asked.depth)
+                title = f"{len(self.asked.futures)} futures from step {self.asked.depth}, as {TOGETHER} at most"
                 title += " are computed at once"
-                pngs = futures(player.dream, self.asked.futures, self.asked.number).pngs()
-                self.keep("futures", {"title": title, "text": summary(player, self.asked)}, pngs)
+                pngs = () if same else futures(player.dream, self.asked.futures, self.asked.number).pngs()
+                text = summary(player, self.asked)
+                self.keep("futures", {"title": f"What if? {same or title}", "text": text}, pngs)
         shown = view(player)
         beside = [
             (one.name, one.caption, one.picture is not None, one.over, one.note, one.words) for one in shown.beside

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -52,7 +54,9 @@ def walked(run: LoadedRun) -> Dream:
 
 def test_exports_hold_the_way_taken(run: LoadedRun, tmp_path: Path) -> None:
     dream = walked(run)
-    pictures = export.frames(dream)
+    heard: list[tuple[int, int]] = []
+    pictures = np.stack([*export.frames(dream, tell=lambda *numbers: heard.append(numbers))])
+    assert heard == [(done, 5) for done in range(5)]
     assert pictures.shape == (5, 288, 256, 3)  # below the picture a bar for GAME OVER and a line of words
     np.testing.assert_array_equal(
         pictures[:, :256:8, ::8], [dream.picture(node.number) for node in dream.path(dream.here)]
@@ -77,7 +81,7 @@ def test_the_html_needs_nothing_else_and_runs_nothing_foreign(run: LoadedRun, tm
     parser = Sources()
     parser.feed(text)
     data = read(text)
-    assert not parser.found and all(one.startswith("data:image/png;base64,") for one in data["pictures"])
+    assert not parser.found
     assert text.count("<script") == text.count("</script>") == 2 and "<img src=http" not in text
     assert data["ways"][0][1] == [0, 1, 2, 3, 4] and len(data["ways"]) == 4
     assert evil in data["nodes"]["1"][0]["text"] and set(data["nodes"]) == {str(n) for w in data["ways"] for n in w[1]}
@@ -86,6 +90,12 @@ def test_the_html_needs_nothing_else_and_runs_nothing_foreign(run: LoadedRun, tm
 def read(text: str) -> Any:
     """What a saved page plays."""
     return json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
+
+
+def film(data: Any, figure: int) -> np.ndarray:
+    """The pictures (n, size, size, 3) of one figure of a saved page."""
+    apart = np.frombuffer(zlib.decompress(base64.b64decode(data["films"][figure])), np.uint8)
+    return apart.reshape(-1, data["side"], data["side"], 3).cumsum(0, np.uint8)
 
 
 def test_a_saved_page_holds_the_whole_branch_and_what_stands_beside_it(run: LoadedRun) -> None:
@@ -101,11 +111,15 @@ def test_a_saved_page_holds_the_whole_branch_and_what_stands_beside_it(run: Load
     other = dream.line(dream.branches[1])
     assert read(export.page(dream, other, beside))["ways"][0][1] == other  # the branch on screen comes first
     assert re.findall("<figure><b>(.*?)</b>", text) == ["the dream", "what really happened", "LMamba off"]
-    assert len(set(data["pictures"])) == len(data["pictures"])
+    films = [film(data, figure) for figure in range(3)]
+    assert all(len({one.tobytes() for one in pictures}) == len(pictures) for pictures in films)  # each once
+    pngs = sum(len(export.data_uri(one)) for pictures in films for one in pictures)
+    assert sum(map(len, data["films"])) < 0.8 * pngs  # after 80 steps pictures are noise; else it is half
     for number in (0, 3, 4):
         shown = data["nodes"][str(number)]
         expected = [dream.picture(number), *(one.at(number).picture for one in beside)]
-        assert [data["pictures"][one["picture"]] for one in shown] == [export.data_uri(one) for one in expected]
+        for one, pictures, picture in zip(shown, films, expected, strict=True):
+            np.testing.assert_array_equal(pictures[one["picture"]], picture)
         for key, what in (("text", "caption"), ("note", "note"), ("alt", "words"), ("over", "over")):
             assert [one[key] for one in shown[1:]] == [getattr(one.at(number), what) for one in beside]
     apart = data["nodes"]["4"][1]
@@ -115,14 +129,14 @@ def test_a_saved_page_holds_the_whole_branch_and_what_stands_beside_it(run: Load
 def test_films_show_what_stands_beside_the_dream(run: LoadedRun, tmp_path: Path) -> None:
     dream = walked(run)
     beside = compare.comparisons(dream, ["lmamba"])
-    pictures = export.frames(dream, (), beside)
+    pictures = np.stack([*export.frames(dream, (), beside)])
     assert pictures.shape == (5, 288, 520, 3)
     np.testing.assert_array_equal(pictures[3, 4:256:8, 4:256:8], dream.picture(3))
     np.testing.assert_array_equal(pictures[3, 4:256:8, 268::8], beside[0].at(3).picture)
     film = cv2.VideoCapture(str(export.mp4(dream, tmp_path / "dream.mp4", (), beside)))
     assert np.abs(film.read()[1][:, :, ::-1].astype(int) - pictures[0]).mean() < 8
     end = compare.comparisons(Dream(run, run.replay.count), ["real"])
-    blank = export.frames(end[0].dream, (), end)[0, 4:256:8, 268::8]
+    (blank,) = (one[4:256:8, 268::8] for one in export.frames(end[0].dream, (), end))
     assert (blank == 200).all()  # no real step is stored there
 
 
@@ -137,7 +151,7 @@ def test_the_end_and_other_actions_stand_outside_the_pictures_of_a_film(
     words: list[tuple[list[str], list[str]]] = []
     plain = export.labelled
     monkeypatch.setattr(export, "labelled", lambda *values: words.append((values[1], values[3])) or plain(*values))
-    pictures = export.frames(dream, (), beside)
+    pictures = np.stack([*export.frames(dream, (), beside)])
     note = "real game: other actions since step 1"
     assert [under[1] for under, _ in words] == ["what really happened", note, note]
     assert [bars[0] for _, bars in words] == ["", "GAME OVER" * dream.nodes[1].over, "GAME OVER"]
@@ -178,9 +192,14 @@ def test_futures_are_grey_after_their_end(run: LoadedRun, monkeypatch: pytest.Mo
     monkeypatch.setattr(dream_tree, "OVER", -1.0)  # every step ends the game
     dream = Dream(run, 40)
     answers = dream.futures(horizon=3)
-    picture = plots.futures(dream, [answer._replace(gain=1.0, value=0.0) for answer in answers])
+    same = [answer._replace(gain=1.0, value=0.0) for answer in answers]
+    said = plots.futures(dream, same).words()
+    assert said.startswith("What if? From step 0 all 3 actions lead to the same return, +1.00 on average: it does not")
+    picture = plots.futures(dream, [answer._replace(gain=1 + 0.02 * answer.first) for answer in same])
     curves, dots, axes = picture.axes
-    assert np.ptp(dots.get_xlim()) > 0.19 and np.ptp(curves.get_ylim()) > 0.19, "equal actions do not look ranked"
+    assert np.ptp(dots.get_xlim()) > 0.19 and np.ptp(curves.get_ylim()) > 0.19, (
+        "nearly equal actions do not look ranked"
+    )
     assert {text.get_text() for text in curves.get_legend().get_texts()} == set(run.actions)
     said = " ".join(picture.get_suptitle().split())
     assert "3 futures of 3 steps from step 0 of the dream from step 40" in said and "A future is one way" in said

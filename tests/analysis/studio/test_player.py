@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,22 @@ def test_what_takes_long_says_so_at_once(run: LoadedRun) -> None:
         said.clear()
         done(shown, command, value)
         assert len(said) == 2 and said[0] == sentence and kept in said[1] != sentence
+    shown.close()
+
+
+@pytest.mark.parametrize("kind", ["html", "gif"])
+def test_saving_says_how_much_is_done_how_fast_and_how_long_the_rest_takes(
+    run: LoadedRun, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(player, "EVERY", 0.0)
+    said: list[str] = []
+    shown = Player(run, Dream(run, 40), lambda player: said.append(player.message))
+    for _ in range(4):
+        shown.act(0)
+    done(shown, "save", kind)
+    pattern = r"Saving: (\d) of 5 pictures \((\d+)%\), [\d,]+ pictures/s, \d+s left"
+    parts = [re.fullmatch(pattern, one) for one in said[1:-1]]
+    assert [part and part.groups() for part in parts] == [("2", "40"), ("3", "60"), ("4", "80")]
     shown.close()
 
 

@@ -159,7 +159,7 @@ def test_the_view_says_who_acts_and_how_it_was_chosen(playing: Player, run: Load
 def test_a_temperature_that_does_nothing_says_so(playing: Player) -> None:
     assert view(playing).state["no_temperature"] == ""
     done(playing, "switch", latents="likeliest")
-    assert "changes nothing with the likeliest codes" in view(playing).state["no_temperature"]
+    assert "changes nothing with the likeliest picture" in view(playing).state["no_temperature"]
 
 
 def test_speeds_are_parts_of_the_games_own(playing: Player, monkeypatch: pytest.MonkeyPatch) -> None:

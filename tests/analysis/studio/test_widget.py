@@ -13,6 +13,7 @@ from tiny_runs import finished, short
 
 from glamkit.analysis.starts import Start, find_starts
 from glamkit.analysis.studio import dream_tree, widget
+from glamkit.analysis.studio import studio as logic
 from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream
 from glamkit.analysis.studio.widget import ASKED, DreamPage, StudioWidget
@@ -87,7 +88,7 @@ def test_a_page_may_ask_for_what_its_controls_do_and_nothing_else() -> None:
     assert calls == [(command, 1, {}) for command in ASKED.split()]
 
 
-def test_every_control_asks_the_player(run: LoadedRun) -> None:
+def test_every_control_asks_the_player(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     studio = StudioWidget(run, Dream(run, 40), choices=[Start(44, "worst"), Start(50, "next")])
     browser, shown = Browser(studio), studio.player
 
@@ -108,10 +109,15 @@ def test_every_control_asks_the_player(run: LoadedRun) -> None:
     assert shown.dream.now.depth == 3 and (state["depth"], state["last"]) == (3, 4)
     state = ask("ask")
     message, pictures = browser.newest("futures")
-    light, dark = (np.asarray(Image.open(io.BytesIO(picture))) for picture in pictures)
-    assert light[0, 0, :3].min() > 250 and dark[0, 0, :3].max() < 30, "on white and on a dark page"
+    light, dark = (np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in pictures)
+    assert light[0, 0].min() > 250 and dark[0, 0].max() < 30, "on white and on a dark page"
     assert message["title"] == "What if? 63 futures from step 3, as 64 at most are computed at once"
     assert message["text"].startswith("Mean return by first action: ") and "LEFT" in message["text"]
+    monkeypatch.setattr(logic, "SAME", 1e9)
+    state = ask("ask")
+    message, pictures = browser.newest("futures")
+    assert message["title"] == f"What if? {state['message']}" and not pictures  # a sentence, and no figure
+    assert state["message"].startswith("From step 3 all 3 actions lead to the same return, ")
     assert ask("switch", modules="gmamba")["rules"]["modules"] == "gmamba" == shown.dream.rules.modules
     state = ask("switch", modules="neither")  # the page offers no such choice
     assert "is not one of the choices" in state["message"] and state["rules"]["modules"] == "gmamba"
