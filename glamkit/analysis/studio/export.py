@@ -227,6 +227,7 @@ figure div::after {{ content: ""; display: block; height: 24px; line-height: 24p
 figure .over::after {{ content: "GAME OVER"; color: #fff; background: #000; outline: 1px solid GrayText; }}
 strong {{ display: block; }}
 figcaption {{ min-height: 4.5em; white-space: pre-wrap; font-variant-numeric: tabular-nums; }}
+output {{ display: inline-block; min-width: 9em; font-variant-numeric: tabular-nums; }}
 button, select, input {{ font: inherit; vertical-align: middle; }}
 select {{ max-width: 100%; }}
 </style>
@@ -235,7 +236,7 @@ select {{ max-width: 100%; }}
 <p id="choice"><label>Show <select id="ways"></select></label></p>
 <div id="shown">{figures}</div>
 <p><button id="play">Pause</button> <button id="back">One step back</button> <button id="step">One step</button>
-<input id="place" type="range" min="0" value="0" aria-label="Step of the dream">
+<input id="place" type="range" min="0" value="0" aria-label="Step of the dream"> <output id="of"></output>
 <label>speed <select id="rate"><option>1/4<option>1/2<option selected>1<option>2</select></label></p>
 <script type="application/json" id="data">{data}</script>
 <script>
@@ -254,6 +255,7 @@ const place = () => Number(find("place").value);
 function show(wanted) {{
   find("place").max = last();
   find("place").value = Math.max(0, Math.min(wanted, last()));
+  find("of").value = `step ${{place()}} of ${{last()}}`;
   data.nodes[way()[place()]].forEach(({{picture, text, note, alt, over}}, number) => {{
     const [, screen, apart, caption] = find("shown").children[number].children;
     if (picture !== null) paint(screen.firstChild, films[number].subarray(picture * size, (picture + 1) * size));
@@ -290,6 +292,9 @@ async function unpack(text) {{
   for (let place = size; place < bytes.length; place++) bytes[place] += bytes[place - size];
   return bytes;
 }}
-Promise.all(data.films.map(unpack)).then(done => {{ films = done; show(0); play(); }});
+Promise.all(data.films.map(unpack)).then(
+  done => {{ films = done; show(0); play(); }},
+  () => document.body.append("This page needs a browser of 2023 or newer."),
+);
 </script></body></html>
 """

@@ -244,7 +244,7 @@ def no_choice(dream: Dream, answers: Sequence[Future], depth: int) -> str:
     if len(means) < 2 or max(means) - min(means) >= SAME * value_scale(dream.run):
         return ""
     return (
-        f"From step {depth} all {len(means)} actions lead to the same return, {np.mean(means):+z.2f} on average: "
+        f"From step {depth} on all {len(means)} actions lead to the same return, {np.mean(means):+z.2f} on average: "
         f"it does not matter which comes first. Ask again some steps later."
     )
 

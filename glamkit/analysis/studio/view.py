@@ -19,9 +19,9 @@ from glamkit.plotting import count
 MODULES = {"both": "GMamba + LMamba", "gmamba": "GMamba alone (LMamba off)", "lmamba": "LMamba alone (GMamba off)"}
 MEMORY = {"window": "the last steps only (window)", "recurrent": "every step so far (recurrent)"}
 LATENTS = {
-    "sampled": "one of the possible ones, drawn at random (sampled)",
-    "likeliest": "the likeliest one: nothing is drawn",
-    "probabilities": "an average of the possible ones (probabilities): nothing is drawn",
+    "sampled": "drawn at random (sampled)",
+    "likeliest": "the likeliest: nothing is drawn",
+    "probabilities": "an average (probabilities): nothing is drawn",
 }
 TEMPERATURES = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
 FILE_NAMES = {

@@ -194,7 +194,7 @@ def test_futures_are_grey_after_their_end(run: LoadedRun, monkeypatch: pytest.Mo
     answers = dream.futures(horizon=3)
     same = [answer._replace(gain=1.0, value=0.0) for answer in answers]
     said = plots.futures(dream, same).words()
-    assert said.startswith("What if? From step 0 all 3 actions lead to the same return, +1.00 on average: it does not")
+    assert said.startswith("What if? From step 0 on all 3 actions lead to the same return, +1.00 on average: it does not")
     picture = plots.futures(dream, [answer._replace(gain=1 + 0.02 * answer.first) for answer in same])
     curves, dots, axes = picture.axes
     assert np.ptp(dots.get_xlim()) > 0.19 and np.ptp(curves.get_ylim()) > 0.19, (

@@ -117,7 +117,7 @@ def test_every_control_asks_the_player(run: LoadedRun, monkeypatch: pytest.Monke
     state = ask("ask")
     message, pictures = browser.newest("futures")
     assert message["title"] == f"What if? {state['message']}" and not pictures  # a sentence, and no figure
-    assert state["message"].startswith("From step 3 all 3 actions lead to the same return, ")
+    assert state["message"].startswith("From step 3 on all 3 actions lead to the same return, ")
     assert ask("switch", modules="gmamba")["rules"]["modules"] == "gmamba" == shown.dream.rules.modules
     state = ask("switch", modules="neither")  # the page offers no such choice
     assert "is not one of the choices" in state["message"] and state["rules"]["modules"] == "gmamba"
