@@ -187,7 +187,7 @@ def watch(run_dir: str | Path, every: float = 3.0) -> None:
     total, drawn = run.config().trainer.env_steps, -1
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            entries = list(log.read(run.log_file)) if run.log_file.exists() else []
+            entries = log.entries(run.log_file)
             bar, ended = _progress(run, max((entry["step"] for entry in entries), default=0), total)
             _put(places, "bar", bar)
             if len(entries) != drawn and shell() is not None:

@@ -48,7 +48,7 @@ class Monitor:
         self.total = trainer.config.trainer.env_steps
         self.pace = Pace(trainer.step, trainer.config.trainer.warmup, trainer.config.imagination.begin)
         self.strip = Strip(trainer)
-        self.entries = list(log.read(trainer.run.log_file)) if trainer.run.log_file.exists() else []
+        self.entries = log.entries(trainer.run.log_file)
         self.last = Event("start", trainer.step, {})
         watched = notebook.is_interactive(interactive) and notebook.shell() is not None
         self.front: Page | Lines = Page() if watched else Lines(every)
