@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import subprocess
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from IPython.core.formatters import PlainTextFormatter
 
 from glamkit import notebook, plotting
 from glamkit.analysis import monitor as monitors
-from glamkit.analysis.monitor import Monitor, Pace, duration
+from glamkit.analysis.monitor import Monitor, Pace
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
-from glamkit.notebook import Bar
+from glamkit.notebook import Bar, Live, duration
 from glamkit.runs import log, status
 from glamkit.runs.folder import Run
 from glamkit.training.diagnostics import verdict
@@ -239,6 +241,46 @@ def test_time_left_is_at_least_that_until_dreams_begin(clock: Clock) -> None:
 
 def test_durations() -> None:
     assert [duration(s) for s in (0.4, 42, 185, 7800, 356_400)] == ["0s", "42s", "3m05s", "2h10m", "4d03h"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_is_replaced_in_a_terminal_and_added_to_a_log_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        live = Live(every=1000.0, stream=stream)
+        live("first")
+        live("soon after")
+        live.show("two lines,\nthe second of them too long")
+        live.show("last")
+        live.end()
+    assert file.getvalue() == "first\ntwo lines,\nthe second of them too long\nlast\n"
+    assert terminal.getvalue().split("\033[J") == [
+        "\r", "first\r", "two lines,\nthe second of them \r\033[1A", "last\n",
+    ]  # fmt: skip
+
+
+def test_text_that_changes_in_a_notebook_has_no_quotes(screen: Display) -> None:
+    live = Live(interactive=True)
+    live.show("one")
+    live.show("two")
+    assert [PlainTextFormatter()(text) for text in screen.places[0]] == ["one", "two"]
+
+
+def test_an_evaluation_amid_training_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = Trainer(preset("debug", "evaluation.every=48 evaluation.games=1"), tmp_path / "run")
+    with Monitor(trainer, interactive=False, every=0.0) as view:
+        for event in trainer:
+            view.show(event)
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line for line in lines if line.startswith("step 48/96  evaluation: ")]
+    assert shown[0].startswith("step 48/96  evaluation: 0 of 2 episodes are over  step 1 of at most 40  ")
+    assert re.search(r"1 of 2 episodes are over  step 40 of at most 40  [\d.e+]+ steps/s  at most \ds left", shown[-1])
+    assert "evaluation" not in lines[lines.index(shown[-1]) + 1]
 
 
 def test_who_is_watching(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,5 +58,5 @@ def test_a_log_is_read_while_it_is_written(tmp_path: Path) -> None:
     assert [entry["step"] for entry in log.added(path, end)[0]] == [20, 32]
     assert [entry["step"] for entry in log.added(path, -50)[0]] == [32]  # begins within a line
     assert log.last_step(path) == 32
-    with pytest.raises(GlamkitError, match="line 3 of .* is damaged"):
+    with pytest.raises(GlamkitError, match=r"line 3 of .* is damaged"):
         log.entries(path)
