@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import re
 import subprocess
@@ -14,14 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from IPython.core.formatters import PlainTextFormatter
 
 from glamkit import notebook, plotting
 from glamkit.analysis import monitor as monitors
 from glamkit.analysis.monitor import Monitor, Pace
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
-from glamkit.notebook import Bar, Live, duration
+from glamkit.notebook import Bar
 from glamkit.runs import log, status
 from glamkit.runs.folder import Run
 from glamkit.training.diagnostics import verdict
@@ -237,38 +235,6 @@ def test_time_left_is_at_least_that_until_dreams_begin(clock: Clock) -> None:
         slows.append(pace.slows)
     assert slows == [True, True, True, False, False]
     assert pace.left(1000) == pytest.approx(797 * 2)  # the steps before the first dream are forgotten
-
-
-def test_durations() -> None:
-    assert [duration(s) for s in (0.4, 42, 185, 7800, 356_400)] == ["0s", "42s", "3m05s", "2h10m", "4d03h"]
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_line_is_replaced_in_a_terminal_and_added_to_a_log_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
-    terminal, file = Terminal(), io.StringIO()
-    for stream in (terminal, file):
-        live = Live(every=1000.0, stream=stream)
-        live("first")
-        live("soon after")
-        live.show("two lines,\nthe second of them too long")
-        live.show("last")
-        live.end()
-    assert file.getvalue() == "first\ntwo lines,\nthe second of them too long\nlast\n"
-    assert terminal.getvalue().split("\033[J") == [
-        "\r", "first\r", "two lines,\nthe second of them \r\033[1A", "last\n",
-    ]  # fmt: skip
-
-
-def test_text_that_changes_in_a_notebook_has_no_quotes(screen: Display) -> None:
-    live = Live(interactive=True)
-    live.show("one")
-    live.show("two")
-    assert [PlainTextFormatter()(text) for text in screen.places[0]] == ["one", "two"]
 
 
 def test_an_evaluation_amid_training_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
