@@ -136,15 +136,14 @@ class Unfinished:
         raise EvaluationStoppedError(f"the evaluation was stopped after {done} of {self.count} episodes{kept}.")
 
     def progress(self, finished: int, steps: int) -> str:
-        """``evaluation: 7 of 20 episodes are over  step 900 of at most 27,000  85 steps/s  at most 5m07s left``.
+        """``evaluation 7/20 episodes  step 900/27000  85 steps/s  at most 5m07s left``: it fits into 80 columns.
 
         Args:
             finished: episodes of this round that are over.
             steps: of this round.
         """
         speed = (steps - self.known) / max(time.perf_counter() - self.clock, 1e-9)
-        text = f"evaluation: {len(self.episodes) + finished} of {self.count} episodes are over"
-        text += f"  step {steps:,} of at most {self.most:,}"
+        text = f"evaluation {len(self.episodes) + finished}/{self.count} episodes  step {steps}/{self.most}"
         if steps <= self.known:
             return f"{text}  played again from before"
         rounds = math.ceil(len(self.planned) / self.games)

@@ -59,13 +59,13 @@ def test_how_far_it_is_is_told_after_each_step(trainer: Trainer) -> None:
     with pytest.raises(EvaluationStoppedError):
         report(trainer, run=trainer.run, stop=after(20), tell=lines.append)
     assert len(lines) == 20
-    before = "evaluation: 0 of 5 episodes are over  step 7 of at most 40  "
+    before = "evaluation 0/5 episodes  step 7/40  "
     assert lines[6].startswith(before) and re.search(r"\d steps/s  at most \ds left$", lines[6])
     lines.clear()
     report(trainer, run=trainer.run, tell=lines.append)
     again = [line for line in lines if line.endswith("  played again from before")]
     assert 0 < len(again) < 20 and again == lines[: len(again)]  # the round that was stopped, and it comes first
-    assert lines[-1].startswith("evaluation: 3 of 5 episodes are over")
+    assert lines[-1].startswith("evaluation 3/5 episodes  ")
 
 
 def test_it_may_be_stopped_again_and_again(trainer: Trainer) -> None:
