@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import html
 import importlib.util
-import json
 import os
 import shutil
 import socket
@@ -13,10 +12,10 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from glamkit.config import parameters
-from glamkit.errors import GlamkitError, install, nearest, reason
+from glamkit.errors import GlamkitError, install
 from glamkit.runs import log, status
 from glamkit.runs.folder import Run, resolve
 
@@ -85,66 +84,6 @@ def folder() -> Path:
     return checkout if (checkout / "02_train.ipynb").exists() else here / "notebooks"
 
 
-def find(name: str) -> Path:
-    """The notebook of that name, with or without its number or ending.
-
-    Raises:
-        GlamkitError: there is none.
-    """
-    known = {path.stem: path for path in sorted(folder().glob("*.ipynb"))}
-    short = {stem.split("_", 1)[1]: stem for stem in known}
-    stem = name.removesuffix(".ipynb")
-    stem = short.get(stem, stem)
-    if stem not in known:
-        raise GlamkitError(f"unknown notebook {name!r}; {nearest(name, known)}")
-    return known[stem]
-
-
-def check_names(notebook: Path, names: Iterable[str]) -> None:
-    """Refuses names that are no parameters of a notebook, before a kernel is started for it.
-
-    Raises:
-        GlamkitError: an unknown name, with the nearest right one.
-    """
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    known = [name for cell in tagged for name in parameters.assigned(cell)]
-    for name in names:
-        if name not in known:
-            raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
-
-
-def place(target: str | None = None) -> tuple[Path, list[str]]:
-    """A folder in which the notebooks can be opened and changed.
-
-    Args:
-        target: notebooks that are not there are copied to it; nothing takes those of the checkout, and from an
-            installed package the folder ``notebooks`` here.
-
-    Returns:
-        The folder, and the names of notebooks in it that differ from the package's and were left as they are.
-
-    Raises:
-        GlamkitError: the folder cannot be written.
-    """
-    source = folder()
-    if target is None and source.parent.name != "glamkit":
-        return source, []
-    copied = Path(target or "notebooks")
-    kept = []
-    try:
-        copied.mkdir(parents=True, exist_ok=True)
-        for notebook in sorted(source.glob("*.ipynb")):
-            own = copied / notebook.name
-            if not own.exists():
-                shutil.copyfile(notebook, own)
-            elif own.read_bytes() != notebook.read_bytes():
-                kept.append(own.name)
-    except OSError as error:
-        raise GlamkitError(f"the notebooks cannot be copied to {copied}: {reason(error)}.") from None
-    return copied, kept
-
-
 def require(module: str) -> None:
     """Makes sure that a package of the extra `lab` is installed.
 
@@ -153,6 +92,79 @@ def require(module: str) -> None:
     """
     if importlib.util.find_spec(module) is None:
         raise GlamkitError(f"{module} is not installed: {install('lab')}.")
+
+
+class Live:
+    """What changes while it is shown: replaced in place in a notebook or a terminal, elsewhere a new line now and then.
+
+    Args:
+        interactive: whether somebody watches; None finds out (see `is_interactive`).
+        every: seconds between two lines where nobody does.
+        stream: what lines are written to; None for the standard output.
+    """
+
+    def __init__(self, interactive: bool | None = None, every: float = 10.0, stream: TextIO | None = None) -> None:
+        self.watched = is_interactive(interactive) and shell() is not None
+        self.stream = stream or sys.stdout
+        self.terminal = shell() is None and self.stream.isatty()
+        self.every = min(every, 0.5) if self.watched or self.terminal else every
+        self.next, self.lines = 0.0, 0
+        self.handle: Any = None
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to show something again."""
+        return time.perf_counter() >= self.next
+
+    def __call__(self, shown: object) -> None:
+        """Shows it if it is time."""
+        if self.due:
+            self.show(shown)
+
+    def show(self, shown: object) -> None:
+        """Shows it now."""
+        self.next = time.perf_counter() + self.every
+        if self.watched:
+            from IPython.display import display
+
+            shown = _Plain(shown) if isinstance(shown, str) else shown
+            if self.handle is None:
+                self.handle = display(shown, display_id=True)
+            else:
+                self.handle.update(shown)
+        elif self.terminal:
+            width = shutil.get_terminal_size().columns - 1
+            lines = [line[:width] for line in str(shown).splitlines()]
+            back = f"\r\033[{self.lines - 1}A" if self.lines > 1 else "\r"
+            self.stream.write(f"{back}\033[J" + "\n".join(lines))
+            self.lines = len(lines)
+        else:
+            self.stream.write(f"{shown}\n")
+        self.stream.flush()  # or it would sit in a buffer while people wonder
+
+    def end(self) -> None:
+        """Nothing more will be shown here: in a terminal, what follows begins on a line of its own."""
+        if self.terminal and self.lines:
+            self.stream.write("\n")
+            self.stream.flush()
+            self.lines = 0
+
+
+class _Plain(str):
+    """Text that a notebook shows without quotes."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def duration(seconds: float) -> str:
+    """``42s``, ``3m05s``, ``2h10m`` or ``4d03h``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02d}h"
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
 class Bar:
@@ -183,17 +195,18 @@ def watch(run_dir: str | Path, every: float = 3.0) -> None:
     """
     from glamkit import plotting
 
-    run, places = Run(resolve(run_dir)), dict[str, Any]()
+    run, bars, curves = Run(resolve(run_dir)), Live(shell() is not None), Live(shell() is not None)
     total, drawn = run.config().trainer.env_steps, -1
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            entries = list(log.read(run.log_file)) if run.log_file.exists() else []
+            entries = log.entries(run.log_file)
             bar, ended = _progress(run, max((entry["step"] for entry in entries), default=0), total)
-            _put(places, "bar", bar)
+            bars.show(bar)
             if len(entries) != drawn and shell() is not None:
-                _put(places, "curves", plotting.live(entries, total))
+                curves.show(plotting.live(entries, total))
                 drawn = len(entries)
             if ended:
+                bars.end()
                 return
             time.sleep(every)
 
@@ -220,19 +233,6 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _put(places: dict[str, Any], name: str, shown: Any) -> None:
-    """Shows something in its place of a notebook, or as a line elsewhere."""
-    if shell() is None:
-        sys.stdout.write(f"{shown!r}\n")
-        return
-    from IPython.display import display
-
-    if name in places:
-        places[name].update(shown)
-    else:
-        places[name] = display(shown, display_id=True)
 
 
 class Folded:

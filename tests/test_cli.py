@@ -125,7 +125,7 @@ def test_an_interrupt_saves_and_a_terminal_shows_one_line(tmp_path: Path) -> Non
     assert process.wait(60) == 130
     text = out.decode()
     assert "and saved (" in text and "run it again with the same run_dir to go on." in text
-    updates = [part for part in text.split("\r\x1b[K") if part.startswith("step ")]
+    updates = [part for part in text.split("\r\x1b[J") if part.startswith("step ")]
     assert len(updates) > 1 and not any("\n" in part for part in updates[:-1])
     assert json.loads((tmp_path / "catch" / "status.json").read_text())["state"] == "stopped"
 

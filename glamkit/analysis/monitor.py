@@ -11,18 +11,16 @@ pictures come once, at the end. What is shown is ordinary HTML and PNG, so a sav
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 import time
 from collections import deque
 from types import TracebackType
-from typing import Any
 
 from glamkit import notebook, plotting
 from glamkit.analysis.strip import Strip
 from glamkit.config import Config, describe, differences
 from glamkit.errors import GlamkitError
-from glamkit.notebook import Bar
+from glamkit.notebook import Bar, Live, duration
 from glamkit.runs import log
 from glamkit.training import diagnostics
 from glamkit.training.trainer import Event, Trainer
@@ -48,10 +46,11 @@ class Monitor:
         self.total = trainer.config.trainer.env_steps
         self.pace = Pace(trainer.step, trainer.config.trainer.warmup, trainer.config.imagination.begin)
         self.strip = Strip(trainer)
-        self.entries = list(log.read(trainer.run.log_file)) if trainer.run.log_file.exists() else []
+        self.entries = log.entries(trainer.run.log_file)
         self.last = Event("start", trainer.step, {})
         watched = notebook.is_interactive(interactive) and notebook.shell() is not None
         self.front: Page | Lines = Page() if watched else Lines(every)
+        self.evaluation, trainer.tell = "", self.follow
 
     def __enter__(self) -> Monitor:
         self.front.tell(self)
@@ -59,11 +58,16 @@ class Monitor:
 
     def show(self, event: Event) -> None:
         """Takes in one event, and draws if it is time."""
-        self.last = event
+        self.last, self.evaluation = event, ""
         self.pace.note(event.step)
         if event.kind in ("log", "episode"):
             self.entries.append({"step": event.step, "kind": event.kind, **event.metrics})
         self.strip.extend(event.step)
+        self.front.tell(self)
+
+    def follow(self, evaluation: str) -> None:
+        """Takes in a line about an evaluation amid training, and draws if it is time."""
+        self.evaluation = evaluation
         self.front.tell(self)
 
     def __exit__(
@@ -97,6 +101,8 @@ class Monitor:
         parts += [f"return {returns[-1]:.1f}"] if returns else []
         if self.last.kind in ("done", "stopped"):
             return "  ".join([*parts, self.last.kind])
+        if self.evaluation:
+            return f"step {self.trainer.step}/{self.total}  {self.evaluation}"
         if self.compiling:
             return "  ".join([*parts, "compiling what comes next takes about a minute"])
         parts += [f"{self.pace.speed:.1f} steps/s"] if self.pace.speed else []
@@ -148,24 +154,17 @@ class Lines:
     """Plain lines: one that is updated in place in a terminal, else one every so many seconds; pictures at the end."""
 
     def __init__(self, every: float) -> None:
-        self.terminal = sys.stdout.isatty()
-        self.every, self.next = 0.5 if self.terminal else every, 0.0
+        self.line = Live(interactive=False, every=every)
 
     def tell(self, monitor: Monitor) -> None:
         """Writes a line if it is time."""
-        if time.perf_counter() >= self.next or monitor.compiling:
-            self.write(monitor)
-
-    def write(self, monitor: Monitor, end: str = "") -> None:
-        """Writes a line; `end` follows it in a terminal."""
-        width = shutil.get_terminal_size().columns - 1
-        sys.stdout.write(f"\r\033[K{monitor.state()[:width]}{end}" if self.terminal else monitor.state() + "\n")
-        sys.stdout.flush()  # or it would sit in a buffer while people wonder
-        self.next = time.perf_counter() + self.every
+        if self.line.due or monitor.compiling:
+            self.line.show(monitor.state())
 
     def finish(self, monitor: Monitor) -> None:
         """The last line and, of a complete run, the verdict; in a notebook also the strip."""
-        self.write(monitor, "\n")
+        self.line.show(monitor.state())
+        self.line.end()
         if monitor.last.kind == "done":
             findings = diagnostics.verdict(monitor.entries, monitor.trainer.config)
             sys.stdout.writelines(f"{finding}\n" for finding in findings)
@@ -179,15 +178,14 @@ class Page:
     """Three places in the notebook that are updated: the bar, the curves and the strip."""
 
     def __init__(self) -> None:
-        self.handles: dict[str, Any] = {}
+        self.places = {name: Live(interactive=True) for name in ("bar", "curves", "strip")}
         self.drawn: dict[str, int] = {}
-        self.next_bar, self.next_drawing = 0.0, 0.0
+        self.next_drawing = 0.0
 
     def tell(self, monitor: Monitor) -> None:
         """Updates what it is time for."""
-        if time.perf_counter() >= self.next_bar or monitor.compiling:
-            self.put("bar", monitor.bar())
-            self.next_bar = time.perf_counter() + 0.5
+        if self.places["bar"].due or monitor.compiling:
+            self.places["bar"].show(monitor.bar())
         if time.perf_counter() >= self.next_drawing:
             self.draw(monitor)
 
@@ -196,34 +194,16 @@ class Page:
         began = time.perf_counter()
         for name, parts in (("curves", monitor.entries), ("strip", monitor.strip.columns)):
             if parts and self.drawn.get(name) != len(parts):
-                self.put(name, plotting.live(parts, monitor.total) if name == "curves" else plotting.strip(parts))
+                shown = plotting.live(parts, monitor.total) if name == "curves" else plotting.strip(parts)
+                self.places[name].show(shown)
                 self.drawn[name] = len(parts)
         now = time.perf_counter()
         self.next_drawing = now + max(2.0, DRAWING * (now - began))
 
-    def put(self, name: str, shown: Any) -> None:
-        """Shows something in its place."""
-        from IPython.display import display
-
-        if name in self.handles:
-            self.handles[name].update(shown)
-        else:
-            self.handles[name] = display(shown, display_id=True)
-
     def finish(self, monitor: Monitor) -> None:
         """The last state of all three."""
-        self.put("bar", monitor.bar())
+        self.places["bar"].show(monitor.bar())
         self.draw(monitor)
-
-
-def duration(seconds: float) -> str:
-    """``42s``, ``3m05s``, ``2h10m`` or ``4d03h``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d{hours:02d}h"
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
 def overview(trainer: Trainer) -> notebook.Table:

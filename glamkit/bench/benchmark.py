@@ -11,7 +11,6 @@ import json
 import logging
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -20,11 +19,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from glamkit import notebook
-from glamkit.analysis.monitor import duration
 from glamkit.bench import hardware
 from glamkit.bench.timing import EAGER, PHASES, Clock, Tell, TimedTrainer, Work, count_fast, run_hours, step_costs
 from glamkit.config import Checked, Config, setting
 from glamkit.errors import GlamkitError, nearest
+from glamkit.notebook import duration
 from glamkit.plotting import count
 from glamkit.runs.files import replace_text
 from glamkit.runtime import resolve_device, undisturbed
@@ -276,37 +275,6 @@ def span(seconds: float) -> str:
 def size(count: int | None) -> str:
     """A number of bytes as text: ``1.24 GiB``; empty where it is not known."""
     return "" if count is None else f"{count / 2**30:.2f} GiB"
-
-
-class BenchmarkProgress:
-    """Shows the progress: one line that is replaced in a notebook or terminal; elsewhere a new line now and then.
-
-    Args:
-        every: seconds between two lines where nobody watches.
-    """
-
-    def __init__(self, every: float = 10.0) -> None:
-        self.every, self.next = every, 0.0
-        self.watched = notebook.is_interactive() and notebook.shell() is not None
-        self.handle: Any = None
-
-    def __call__(self, text: str) -> None:
-        """Shows one line of text."""
-        stream = sys.stdout if notebook.shell() is not None else sys.stderr
-        if self.watched:
-            from IPython.display import display
-
-            shown = {"text/plain": text}
-            if self.handle is None:
-                self.handle = display(shown, raw=True, display_id=True)
-            else:
-                self.handle.update(shown, raw=True)
-        elif stream.isatty():
-            stream.write(f"\r\033[K{text}")
-        elif time.perf_counter() >= self.next:
-            stream.write(text + "\n")
-            self.next = time.perf_counter() + self.every
-        stream.flush()
 
 
 def target(path: str | Path) -> Path | None:

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from glamkit.analysis.monitor import duration
 from glamkit.bench import hardware
 from glamkit.bench.plain import PlainTrainer
 from glamkit.config import Config
 from glamkit.models.world_model import Observed
+from glamkit.notebook import duration
 from glamkit.runtime import memory_kept
 from glamkit.training.trainer import Trainer
 from glamkit.types import Batch, Context, Rollout

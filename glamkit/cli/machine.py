@@ -28,6 +28,7 @@ def benchmark(name: str, device: str | None, phases: str | None, file: str, sets
 
     Both compute the same; close other programs first.
     """
+    from glamkit import notebook
     from glamkit.bench import benchmark as bench
     from glamkit.config import add_once, parse_overrides, preset
     from glamkit.envs import make_env
@@ -39,12 +40,12 @@ def benchmark(name: str, device: str | None, phases: str | None, file: str, sets
     config = preset(name, given)
     Machine(config.runtime)
     make_env(config.env).close()
-    target = bench.target(file)
+    target, live = bench.target(file), notebook.Live(stream=sys.stderr)
     chosen = bench.BenchmarkPlan(**(plan | ({"phases": phases} if phases else {})))
     with work():
-        result = bench.measure(config, chosen, bench.BenchmarkProgress(), lambda part: bench.save(part, target))
+        result = bench.measure(config, chosen, live, lambda part: bench.save(part, target))
         bench.save(result, target)
-    click.echo("\r\033[K" if sys.stderr.isatty() else "", err=True, nl=False)
+    live.end()
     click.echo(f"{bench.facts(result)}\n\n{bench.table(result)}")
 
 

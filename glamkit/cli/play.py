@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from glamkit.cli.group import FailedError, StoppedError, examples, glamkit, work
 from glamkit.errors import GlamkitError
+
+if TYPE_CHECKING:
+    from glamkit.notebook import Live
 
 settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
 seed_option = click.option("--seed", default=1, show_default=True, help="Everything random derives from it.")
@@ -33,6 +36,18 @@ def stoppable() -> Iterator[None]:
         raise StoppedError(str(error)) from None
     except KeyboardInterrupt:
         raise StoppedError("the evaluation was left; the run is trained and saved: run it again to go on.") from None
+
+
+@contextlib.contextmanager
+def live(stream: TextIO | None = None) -> Iterator[Live]:
+    """A line of progress on a stream, by default the standard output, that is ended however the work ends."""
+    from glamkit.notebook import Live
+
+    line = Live(stream=stream)
+    try:
+        yield line
+    finally:
+        line.end()
 
 
 @glamkit.command(epilog=examples("glamkit train Pong --preset quick --seed 1"))
@@ -68,8 +83,8 @@ def train(
     if not trainer.run.evaluation_file.exists():
         film = trainer.run.folder / "videos" / "evaluation"
         about = trainer.agent, config, trainer.machine, trainer.step
-        with work(), stoppable():
-            report = evaluation.evaluate(*about, film=film, run=trainer.run)
+        with work(), stoppable(), live() as tell:
+            report = evaluation.evaluate(*about, film=film, run=trainer.run, tell=tell)
         evaluation.save(report, trainer.run.evaluation_file)
         click.echo(evaluation.in_words(report))
     click.echo(f"The run is in {trainer.run.folder}. Look inside: glamkit lab, then 03_imagine with that run_dir.")
@@ -113,8 +128,9 @@ def evaluate(
     changes: dict[str, Any] = {f"evaluation.{key}": value for key, value in protocol.items() if value is not None}
     changes |= {"evaluation.sampled": actions == "sampled"} if actions else {}
     changes |= {"runtime.device": device} if device else {}
-    with stoppable():
-        report, path = evaluation.evaluate_run(run, checkpoint, changes, seed, not no_videos)  # type: ignore[arg-type]
+    with stoppable(), live(sys.stderr) as tell:
+        about = run, checkpoint, changes, seed, not no_videos, tell
+        report, path = evaluation.evaluate_run(*about)  # type: ignore[arg-type]
     click.echo(f"{evaluation.in_words(report)}\n{path}")
     if save:
         click.echo(score_files.save(locate(run).folder, save, report))
@@ -152,8 +168,9 @@ def lab(folder: str | None, jupyter: Sequence[str], copy_only: bool) -> None:
     What follows FOLDER goes to JupyterLab.
     """
     from glamkit import notebook
+    from glamkit.cli import notebooks
 
-    place, kept = notebook.place(folder)
+    place, kept = notebooks.place(folder)
     for name in kept:
         click.echo(f"{name} has changes of yours and stays as it is.")
     click.echo(f"The notebooks are in {place}.")
@@ -172,15 +189,16 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
     Papermill runs it; NAME is such as 02_train.
     """
     from glamkit import notebook
+    from glamkit.cli import notebooks
     from glamkit.runs import resolve
 
     notebook.require("papermill")
-    source = notebook.find(name)
+    source = notebooks.find(name)
     given = dict(parameters)
     if len(given) < len(parameters):
         twice = next(key for key in given if [name for name, _ in parameters].count(key) > 1)
         raise GlamkitError(f"-p {twice} is given twice; keep one.")
-    notebook.check_names(source, given)
+    notebooks.check_names(source, given)
     target = Path(output) if output else resolve(given.get("run_dir", "runs/notebooks")) / source.name
     target.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "papermill", str(source), str(target), "--log-output"]

@@ -7,7 +7,6 @@ the settings alone tell which of several it was.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
@@ -21,7 +20,7 @@ from glamkit.errors import GlamkitError
 from glamkit.notebook import Table
 from glamkit.plotting import count
 from glamkit.report import results
-from glamkit.runs import provenance
+from glamkit.runs import log, provenance
 from glamkit.runs.folder import Run
 from glamkit.sweeps.job import Job
 from glamkit.sweeps.summary import interval, student
@@ -243,14 +242,8 @@ def parting(one: Run, other: Run) -> int | None:
 
 
 def lines(run: Run) -> list[dict[str, Any]]:
-    """A log's lines without what the clock says; none of a damaged or missing log."""
-    try:
-        entries = [json.loads(line) for line in run.log_file.read_text(encoding="utf-8").splitlines()]
-        return [
-            {"step": entry["step"], **{k: entry[k] for k in entry if not k.startswith("time")}} for entry in entries
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return []
+    """A log's lines without what the clock says."""
+    return [{k: entry[k] for k in entry if not k.startswith("time")} for entry in log.added(run.log_file)[0]]
 
 
 def number(score: float | None, run: Run) -> str:

@@ -292,7 +292,7 @@ def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> 
             outcomes.append(result.training())
         except GlamkitError:
             continue
-        log = list(run_log.read(result.run.log_file)) if result.run.log_file.exists() else []
+        log = run_log.entries(result.run.log_file)
         axes.plot(*plotting.series(log, "evaluation/return"), "D", ms=2.5, color=colour, alpha=0.7)
     matches = summary.curves(outcomes, places)
     known = ~np.isnan(matches).all(0) if len(matches) else np.zeros(len(places), bool)

@@ -16,6 +16,7 @@ from glamkit.config import PRESETS, Config, differences, override, preset
 from glamkit.envs.atari100k import game_of
 from glamkit.errors import GlamkitError
 from glamkit.report import score_files
+from glamkit.runs import log
 from glamkit.runs.folder import Run
 from glamkit.sweeps import summary
 from glamkit.sweeps.job import Job
@@ -160,7 +161,7 @@ def _report(run: Run, config: Config) -> Any:
     try:
         return json.loads(run.evaluation_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        step = last_step(run)
+        step = log.last_step(run.log_file)
         raise GlamkitError(f"not finished: at step {step:,} of {config.trainer.env_steps:,}, no evaluation.") from None
     except (OSError, ValueError) as error:
         raise GlamkitError(f"evaluation.json cannot be read ({error}).") from None
@@ -173,15 +174,6 @@ def benchmark(config: Config) -> bool:
     """
     low, high = STEPS
     return config.preset == BENCHMARK and low <= config.trainer.env_steps <= high
-
-
-def last_step(run: Run) -> int:
-    """Agent steps that the log has reached; 0 if it says nothing."""
-    try:
-        lines = run.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-        return int(json.loads(next(line for line in reversed(lines) if line.endswith("}")))["step"])
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        return 0
 
 
 def experiment(config: Config) -> Config:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
-import time
 import uuid
 from pathlib import Path
-from typing import IO
 
-from glamkit.errors import GlamkitError
+from filelock import FileLock, Timeout
 
-try:
-    import fcntl
-except ImportError:  # Windows: there only `claim` and `check` protect a run
-    fcntl = None  # type: ignore[assignment]
+from glamkit.errors import GlamkitError, reason
+from glamkit.runs.files import replace_text
 
 PATIENCE = 10.0  # seconds to wait for another process, which may be about to end
 logger = logging.getLogger(__name__)
@@ -28,42 +25,46 @@ class Lock:
     again. Which of its trainers may go on is settled by `claim`: the last one that was made.
 
     Args:
-        path: a file that stays; who claimed it is written into it.
+        path: a file that stays; who claimed it is written into another beside it, named ``.owner``.
         patience: seconds to wait for another process; None for `PATIENCE`.
     """
 
-    _open: dict[Path, IO[str]] = {}  # the files that this process has locked
-    _inside: dict[Path, int] = {}  # and how many times over
-
     def __init__(self, path: Path, patience: float | None = None) -> None:
-        self.path = path.parent.resolve() / path.name
-        self.name, self.patience = "", PATIENCE if patience is None else patience
+        self.path, self.name = path.parent.resolve() / path.name, ""
+        self.patience = PATIENCE if patience is None else patience
+        # One for all trainers of the process, in any thread.
+        self.lock = FileLock(self.path, thread_local=False, is_singleton=True)
 
     def __enter__(self) -> Lock:
-        if not self._inside.get(self.path):
-            self._open[self.path] = self._acquire()
-        self._inside[self.path] = self._inside.get(self.path, 0) + 1
+        try:
+            self.lock.acquire(timeout=self.patience)
+        except Timeout:
+            pid, host, *_ = *self.owner.split(), "?", "?"
+            raise GlamkitError(
+                f"{self.path.parent} is being trained by another process ({pid!r} on {host!r}); wait for it or "
+                f"end it, or use another run_dir."
+            ) from None
+        except (OSError, NotImplementedError) as error:
+            if not self.path.exists():
+                raise GlamkitError(f"{self.path} cannot be written: {reason(error)}.") from None
+            logger.warning("%s cannot be locked (%s); see that only one process uses it.", self.path, reason(error))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._inside[self.path] = self._inside.get(self.path, 1) - 1
-        if self._inside[self.path] <= 0 and self.path in self._open:
-            self._open.pop(self.path).close()
+        self.lock.release()
 
     def claim(self) -> str:
         """From now on the run is this one's; to be called inside. Returns the name of the claim."""
         self.name = f"{os.getpid()} {socket.gethostname()} {uuid.uuid4().hex}"
-        file = self._open[self.path]
-        file.seek(0)
-        file.truncate()
-        file.write(self.name)
-        file.flush()
+        replace_text(self.path.with_suffix(".owner"), self.name)
         return self.name
 
     @property
     def owner(self) -> str:
-        """The name of the newest claim; to be asked for inside."""
-        return self._read(self._open[self.path])
+        """The name of the newest claim, or nothing."""
+        with contextlib.suppress(OSError):
+            return self.path.with_suffix(".owner").read_text(encoding="utf-8", errors="replace")
+        return ""
 
     def check(self) -> None:
         """Makes sure that nobody else has claimed the run since; to be called inside.
@@ -76,43 +77,3 @@ class Lock:
                 f"{self.path.parent} was opened anew since this trainer was made; make the trainer again "
                 f"(in a notebook, run the cell that does) to go on."
             )
-
-    def _acquire(self) -> IO[str]:
-        try:
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-            file = os.fdopen(os.open(self.path, flags, 0o644), "r+", encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise GlamkitError(f"{self.path} cannot be written: {error.strerror}.") from None
-        deadline = time.monotonic() + self.patience
-        while fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    pid, host, *_ = *self._read(file).split(), "?", "?"
-                    file.close()
-                    raise GlamkitError(
-                        f"{self.path.parent} is being trained by another process ({pid!r} on {host!r}); wait for it or "
-                        f"end it, or use another run_dir."
-                    ) from None
-                time.sleep(0.05)
-            except OSError as error:  # some network disks
-                logger.warning("%s cannot be locked (%s); see that only one process uses it.", self.path, error)
-                break
-        return file
-
-    @staticmethod
-    def _read(file: IO[str]) -> str:
-        file.seek(0)
-        return file.read(1000)
-
-
-def _forget() -> None:
-    """A forked process has locked nothing: the lock is its parent's."""
-    Lock._inside.clear()
-    Lock._open.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)

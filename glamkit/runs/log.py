@@ -18,6 +18,7 @@ from torch import Tensor
 from glamkit.errors import GlamkitError, reason
 from glamkit.runs.files import read_bytes
 
+TAIL = 65_536  # bytes of a log in which its last lines are looked for
 logger = logging.getLogger(__name__)
 
 
@@ -141,12 +142,41 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     except UnicodeDecodeError as error:
         raise GlamkitError(f"the log {path} cannot be read: {error}.") from None
     for number, line in enumerate(lines, 1):
-        try:
-            entry = json.loads(line)
-            if type(entry["step"]) is not int or type(entry["kind"]) is not str:
-                raise ValueError
-        except (ValueError, LookupError, TypeError, RecursionError):
-            if number == len(lines):
-                return
-            raise GlamkitError(f"line {number} of {path} is damaged; is it a glamkit log?") from None
-        yield entry
+        if (entry := _entry(line)) is not None:
+            yield entry
+        elif number < len(lines):
+            raise GlamkitError(f"line {number} of {path} is damaged; is it a glamkit log?")
+
+
+def entries(path: Path) -> list[dict[str, Any]]:
+    """As `read`, in a list; empty where there is no log."""
+    return list(read(path)) if path.exists() else []
+
+
+def added(path: Path, begin: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """The lines after the first `begin` bytes, and the bytes up to their end, for one who looks while it is written.
+
+    What is damaged, half-written or not there is left out. A negative `begin` counts from the end.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = file.seek(max(0, size + begin) if begin < 0 else begin)
+            text = file.read()
+    except OSError:
+        return [], begin
+    whole = text[: text.rfind(b"\n") + 1]
+    return [entry for line in whole.splitlines() if (entry := _entry(line)) is not None], begin + len(whole)
+
+
+def last_step(path: Path) -> int:
+    """Agent steps that a log has reached; 0 if it says nothing."""
+    return next((entry["step"] for entry in reversed(added(path, -TAIL)[0])), 0)
+
+
+def _entry(line: str | bytes) -> dict[str, Any] | None:
+    try:
+        entry: dict[str, Any] = json.loads(line)
+        return entry if type(entry["step"]) is int and type(entry["kind"]) is str else None
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None

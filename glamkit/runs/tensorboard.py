@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from glamkit.errors import GlamkitError, install
+from glamkit.runs import log
 from glamkit.runs.folder import Run, resolve
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ class TensorBoardLog:
 
     def copy(self) -> None:
         """What is new: the log, the final score and what is in the folder of videos."""
-        for entry in self.new_entries():
+        entries, self.position = log.added(self.run.log_file, self.position)
+        for entry in entries:
             self.step = entry.pop("step")
             self.scalars(entry, self.step)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -70,24 +72,6 @@ class TensorBoardLog:
             if key not in self.shown and path.suffix in (".gif", ".npz"):
                 self.shown.add(key)
                 self.video(path) if path.suffix == ".gif" else self.strip(path)
-
-    def new_entries(self) -> list[dict[str, Any]]:
-        """Lines of the log that were not read yet; a half-written one is left for the next time."""
-        try:
-            with self.run.log_file.open("rb") as file:
-                file.seek(self.position)
-                text = file.read()
-        except OSError:
-            return []
-        whole = text[: text.rfind(b"\n") + 1]
-        self.position += len(whole)
-        entries = []
-        for line in whole.splitlines():
-            with contextlib.suppress(ValueError):
-                entry = json.loads(line)
-                if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-                    entries.append(entry)
-        return entries
 
     def scalars(self, entry: dict[str, Any], step: int) -> None:
         """The numbers of one line, each of which a step has once."""

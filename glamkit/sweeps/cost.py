@@ -13,11 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Protocol
 
-from glamkit.analysis.monitor import duration
 from glamkit.bench import hardware
 from glamkit.bench.timing import TimedTrainer, run_hours, step_costs
 from glamkit.config import Config, differences
 from glamkit.errors import GlamkitError
+from glamkit.notebook import duration
 from glamkit.sweeps.job import Job
 
 SPAN = 0.3  # seconds over which playing is timed

@@ -6,19 +6,18 @@ errors.txt   what the process wrote when it failed
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from glamkit.config import Config
 from glamkit.errors import GlamkitError
+from glamkit.runs import log
 from glamkit.runs.folder import IDLE, UNSCORED, Run, replace_text
 
-TAIL = 65_536  # bytes of a log in which its last lines are looked for
 BEAT = 5.0  # seconds between two signs of life
 FRESH = 60.0  # seconds after which a run without one is no longer at work
 SHOWN = 6  # lines of an error that are kept in job.json
@@ -122,22 +121,7 @@ class Job(NamedTuple):
 
     def step(self) -> int:
         """Agent steps that the log has reached."""
-        return next((int(entry["step"]) for entry in self.last_entries()), 0)
-
-    def last_entries(self) -> list[dict[str, Any]]:
-        """The last lines of the log, newest first; damaged ones are left out."""
-        try:
-            with self.run.log_file.open("rb") as file:
-                file.seek(max(0, self.run.log_file.stat().st_size - TAIL))
-                lines = file.read().splitlines()
-        except OSError:
-            return []
-        entries = []
-        for line in reversed(lines):
-            with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-                entry = json.loads(line)
-                entries.append({**entry, "step": int(entry["step"])})
-        return entries
+        return log.last_step(self.run.log_file)
 
     def score(self) -> float | None:
         """The mean return of the final evaluation, or None while there is none."""
@@ -161,7 +145,8 @@ class Job(NamedTuple):
 
     def progress(self) -> JobProgress:
         """Its progress, read from its folder."""
-        record, score, entries = JobRecord.read(self.run.folder), self.score(), self.last_entries()
+        record, score = JobRecord.read(self.run.folder), self.score()
+        entries = log.added(self.run.log_file, -log.TAIL)[0]
         # The first line after the warm-up still counts random steps, which say nothing of the speed.
         trained = self.config.trainer.warmup + self.config.trainer.log_every
         speeds = [float(entry.get("time/steps_per_second") or 0) for entry in entries if entry["step"] >= trained]
@@ -173,8 +158,10 @@ class Job(NamedTuple):
             state = "failed"
         else:
             state = "cut" if self.run.started or record is not None else "queued"
-        step = entries[0]["step"] if entries else 0
-        return JobProgress(state, step, self.total, next(filter(None, speeds), 0.0), score, record, self.work(step))
+        step = entries[-1]["step"] if entries else 0
+        return JobProgress(
+            state, step, self.total, next(filter(None, reversed(speeds)), 0.0), score, record, self.work(step)
+        )
 
     def fail(self, attempt: int, error: list[str]) -> None:
         """Records the end of its process, for one that was killed before it could do so.

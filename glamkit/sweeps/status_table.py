@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from glamkit import notebook
-from glamkit.analysis.monitor import duration
 from glamkit.errors import GlamkitError
+from glamkit.notebook import Live, duration
 from glamkit.sweeps.job import STATES, Job, JobProgress
 from glamkit.sweeps.pool import Engine, Pool
 
 COLUMNS = ("run", "state", "step", "steps/s", "left", "mean return", "note")
 ORDER = {state: place for place, state in enumerate(("running", "failed", "cut", "queued", "done"))}
+LOOK = 2.0  # seconds between two looks into all folders
 ERROR_LINES = 5  # of a failed run, in the report at the end
 
 
@@ -66,11 +67,10 @@ class StatusTable:
     """
 
     def __init__(self, pool: Pool, interactive: bool, every: float) -> None:
-        self.pool, self.interactive = pool, interactive
-        self.terminal = not interactive and notebook.shell() is None and sys.stdout.isatty()
-        self.every = 2.0 if interactive or self.terminal else every
+        self.pool, self.interactive, self.note = pool, interactive, ""
+        self.live = Live(interactive, every)
+        self.live.every = max(self.live.every, LOOK)
         self.seen: dict[str, JobProgress] = {}
-        self.note, self.next, self.handle, self.drawn = "", 0.0, None, 0
         self.look()
 
     def look(self) -> None:
@@ -85,14 +85,13 @@ class StatusTable:
 
     def show(self, ended: Sequence[Job] = ()) -> None:
         """Shows runs that have just ended, and all of them if it is time."""
-        for job in [] if self.interactive or self.terminal else ended:
+        for job in [] if self.live.watched or self.live.terminal else ended:
             score = job.score() if job.done() else None
             text = self.pool.failed.get(job.name, ["failed, and is tried again"])[-1]
             self.write(f"{job.name}: {text if score is None else f'mean return {score:.2f}'}")
-        if ended or time.perf_counter() >= self.next:
+        if ended or self.live.due:
             self.look()
             self.draw()
-            self.next = time.perf_counter() + self.every
 
     def finish(self, note: str) -> None:
         """Shows the last state and the errors of runs that failed.
@@ -103,24 +102,13 @@ class StatusTable:
         self.note = note
         self.look()
         self.draw()
+        self.live.end()
         for name, lines in self.pool.failed.items():
             self.write("\n".join([f"{name} failed:", *(f"    {line}" for line in lines[-ERROR_LINES:])]))
 
     def draw(self) -> None:
         """Shows the present state."""
-        if self.terminal:
-            lines = self.screen(shutil.get_terminal_size())
-            sys.stdout.write((f"\033[{self.drawn}A\033[J" if self.drawn else "") + "\n".join(lines) + "\n")
-            sys.stdout.flush()
-            self.drawn = len(lines)
-        elif not self.interactive:
-            self.write(self.state())
-        elif self.handle is None:
-            from IPython.display import display
-
-            self.handle = display(self, display_id=True)
-        else:
-            self.handle.update(self)
+        self.live.show("\n".join(self.screen(shutil.get_terminal_size())) if self.live.terminal else self)
 
     def screen(self, size: tuple[int, int]) -> list[str]:
         """The lines of the table that fit on a terminal of `size` (columns, lines), and the summary."""

@@ -42,7 +42,7 @@ class VariantSummary(NamedTuple):
 
 def read(job: Job) -> VariantSummary:
     """The results in a run folder, however far the run is."""
-    entries = list(log.read(job.run.log_file)) if job.run.log_file.exists() else []
+    entries = log.entries(job.run.log_file)
     return of_log(entries, job.config)._replace(score=job.score())
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from glamkit import __version__
-from glamkit.config import Config, EnvConfig, EvaluationConfig, coerce, override
+from glamkit.config import Config, EnvConfig, coerce, override
 from glamkit.envs import videos
 from glamkit.envs.registry import OnlyOneError, VectorEnv, is_atari, make_vector
 from glamkit.envs.videos import Episode
@@ -32,7 +32,7 @@ from glamkit.runs.folder import Run
 from glamkit.runs.stops import Stops
 from glamkit.runtime import Machine, any_shapes, available, set_random_state, undisturbed
 from glamkit.training.load import checkpoint_steps, open_run
-from glamkit.training.unfinished import Unfinished, fingerprint
+from glamkit.training.unfinished import Unfinished, fingerprint, name_of
 
 STICKY = 0.25  # what "on" means (Machado et al. 2018)
 ATARI_ONLY = ("frame_skip", "sticky", "life_loss", "no_ops")
@@ -48,6 +48,7 @@ def evaluate(
     film: Path | None = None,
     run: Run | None = None,
     stop: Callable[[], bool] | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> dict[str, Any]:
     """Plays `config.evaluation.episodes` episodes and returns the report that `save` writes.
 
@@ -63,6 +64,7 @@ def evaluate(
             ``evaluation-best.gif`` and so on there; None for no videos.
         run: keeps finished episodes if the evaluation is stopped; a rerun plays only the rest, equal to the bit.
         stop: asked after each step; without it, the stop button, Ctrl+C and SIGTERM stop where `run` is named.
+        tell: given a line about the progress after each step, as by `notebook.Live`.
 
     Returns:
         ``episodes``, each with its ``return`` (undiscounted, raw), ``length`` in agent steps, ``cut`` (stopped by
@@ -84,7 +86,7 @@ def evaluate(
         protocol = {name: value for name, value in card(config, seed).items() if name != "versions"}
         key = {"step": step, "weights": fingerprint(agent), **protocol}
     with listening, undisturbed(seed), evaluating(agent):
-        left = Unfinished(path, key, settings.episodes, settings.games, stop)
+        left = Unfinished(path, key, settings.episodes, settings.games, stop, tell, settings.episode_steps)
         episodes = play(agent, config, machine, seed, left)
     report: dict[str, Any] = {
         "episodes": [{"return": e.score, "length": e.length, "cut": e.cut, "seed": e.seed} for e in episodes],
@@ -264,6 +266,7 @@ def evaluate_run(
     changes: Mapping[str, Any] | None = None,
     seed: int = 0,
     film: bool = True,
+    tell: Callable[[str], object] | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Evaluates a checkpoint of a run; returns the report and the file it was written to.
 
@@ -275,6 +278,7 @@ def evaluate_run(
         changes: of settings, such as ``{"evaluation.episodes": 100}``.
         seed: of games and actions.
         film: whether videos are made.
+        tell: given a line about the progress after each step.
 
     Raises:
         GlamkitError: the folder holds no run or not that checkpoint, or a setting is wrong.
@@ -300,25 +304,9 @@ def evaluate_run(
     path = run.evaluation_file if own else run.folder / "evaluations" / f"{name}.json"
     place = run.folder / "videos" / ("evaluation" if own else f"evaluation-{name}")
     agent, shown = loaded.agent.to(machine.device), place if film else None
-    report = evaluate(agent, config, machine, loaded.step, seed, shown, None if run.shared else run)
+    report = evaluate(agent, config, machine, loaded.step, seed, shown, None if run.shared else run, tell=tell)
     save(report, path)
     return report, path
-
-
-def is_unfinished(run: Run, config: Config, step: int) -> bool:
-    """Whether an evaluation during training was stopped at this step before its end."""
-    every, name = config.evaluation.every, name_of(config.evaluation, step, 0)
-    return bool(every and step and step % every == 0) and (run.unfinished / f"{name}.pt").exists()
-
-
-def name_of(settings: EvaluationConfig, step: int, seed: int) -> str:
-    """A file name that says how an evaluation was made."""
-    parts = [f"{step:09d}", f"{settings.episodes}-episodes"]
-    parts += [] if settings.sampled else ["greedy"]
-    parts += [] if settings.sticky == "env" else [f"sticky-{settings.sticky}"]
-    parts += [f"no-ops-{settings.no_ops}"] if settings.no_ops else []
-    parts += [f"seed-{seed}"] if seed else []
-    return "-".join(parts)
 
 
 def in_words(report: Mapping[str, Any]) -> str:

@@ -169,7 +169,7 @@ def _json(path: Path) -> Any:
 
 
 def _entries(run: Run) -> list[dict[str, Any]]:
-    return list(log.read(run.log_file)) if run.log_file.exists() else []
+    return log.entries(run.log_file)
 
 
 def _without_host(provenance: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from glamkit.training import checkpoint, diagnostics, evaluation, guards, snapsh
 from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.replay import Replay
 from glamkit.training.trainer_state import Event
-from glamkit.training.unfinished import EvaluationStoppedError
+from glamkit.training.unfinished import EvaluationStoppedError, is_unfinished
 from glamkit.training.updates import Gradient, Updates, adam
 from glamkit.types import Batch, Rollout, choose_contexts
 
@@ -78,6 +78,7 @@ class Trainer:
         self.clock, self.snapshot_steps = (time.perf_counter(), 0), snapshots.steps_of(config.trainer)
         self.guard = guards.Guard(self.replay, self.run.folder)
         self.crashes = guards.Crashes(config.runtime.env_crashes)
+        self.tell: Callable[[str], object] | None = None  # is given lines about an evaluation amid training
         self.session = Session(self.run, config.runtime.max_hours, lambda: (self.step, self.saved))
         described = {**self.machine.describe(), "kernel": self.kernel}
         with self.session.opening():
@@ -99,7 +100,7 @@ class Trainer:
             self.guard.check()
             if not self.whole:
                 trainer_state.roll_back(self)
-            if evaluation.is_unfinished(self.run, self.config, self.step):
+            if is_unfinished(self.run, self.config, self.step):
                 yield from self.evaluate()
             while self.step < self.config.trainer.env_steps and not self.session.stops.requested():
                 yield from self.whole_step()
@@ -240,19 +241,17 @@ class Trainer:
         One that is stopped is no event: the loop ends, and when it goes on the rest is played.
         """
         started, (before, at) = time.perf_counter(), self.clock
+        about = self.agent, self.config, self.machine, self.step
         try:
-            report: dict[str, Any] | None = evaluation.evaluate(
-                self.agent, self.config, self.machine, self.step, run=self.run, stop=self.session.stops.requested
-            )
+            report = evaluation.evaluate(*about, run=self.run, stop=self.session.stops.requested, tell=self.tell)
         except EvaluationStoppedError:
-            report = None
+            return []
         except GlamkitError:
             self.save()  # the game is at fault, and what was trained is good
             raise
-        if self.env.released:
-            self.reopen_game()
-        if report is None:
-            return []
+        finally:
+            if self.env.released:
+                self.reopen_game()
         evaluation.save(report, self.run.folder / "evaluations" / f"{self.step:09d}.json")
         metrics = evaluation.summary(report)
         self.log.write(self.step, "evaluation", metrics)

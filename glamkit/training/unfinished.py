@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from glamkit.config import Config, EvaluationConfig
 from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError
+from glamkit.notebook import duration
 from glamkit.runs.files import remove
+from glamkit.runs.folder import Run
 from glamkit.runtime import random_state
 from glamkit.training import checkpoint
 
@@ -45,12 +50,22 @@ class Unfinished:
         count: episodes of the whole evaluation.
         games: to be played side by side.
         stop: says after each step whether to stop.
+        tell: is given a line about the progress after each step.
+        most: steps of an episode, at most.
     """
 
     def __init__(
-        self, path: Path | None, key: dict[str, Any], count: int, games: int, stop: Callable[[], bool] | None
+        self,
+        path: Path | None,
+        key: dict[str, Any],
+        count: int,
+        games: int,
+        stop: Callable[[], bool] | None = None,
+        tell: Callable[[str], object] | None = None,
+        most: int = 0,
     ) -> None:
-        self.path, self.key, self.count, self.games, self.stop = path, key, count, games, stop
+        self.path, self.key, self.count, self.games = path, key, count, games
+        self.stop, self.tell, self.most, self.clock = stop, tell, most, 0.0
         self.episodes: dict[int, Episode] = {}
         self.planned, self.crashes = list(range(count)), 0
         self.actions: list[np.ndarray] = []
@@ -82,7 +97,7 @@ class Unfinished:
     def begin_round(self) -> list[np.ndarray]:
         """The actions that the round begins with: those of one that was stopped, else none."""
         actions, self.actions = self.actions, []
-        self.known = len(actions)
+        self.known, self.clock = len(actions), time.perf_counter()
         return actions
 
     def check(self, finished: int, taken: list[np.ndarray], rewards: np.ndarray) -> None:
@@ -96,6 +111,10 @@ class Unfinished:
         Raises:
             EvaluationStoppedError: it was stopped; what there is has been written.
         """
+        if len(taken) == self.known:
+            self.clock = time.perf_counter()  # playing known steps again takes no model
+        if self.tell is not None:
+            self.tell(self.progress(finished, len(taken)))
         if self.stop is None or not self.stop():
             return
         done, kept = len(self.episodes) + finished, ""
@@ -116,6 +135,20 @@ class Unfinished:
             checkpoint.write(self.path, done, state)
         raise EvaluationStoppedError(f"the evaluation was stopped after {done} of {self.count} episodes{kept}.")
 
+    def progress(self, finished: int, steps: int) -> str:
+        """``evaluation 7/20 episodes  step 900/27000  85 steps/s  at most 5m07s left``: it fits into 80 columns.
+
+        Args:
+            finished: episodes of this round that are over.
+            steps: of this round.
+        """
+        speed = (steps - self.known) / max(time.perf_counter() - self.clock, 1e-9)
+        text = f"evaluation {len(self.episodes) + finished}/{self.count} episodes  step {steps}/{self.most}"
+        if steps <= self.known:
+            return f"{text}  played again from before"
+        rounds = math.ceil(len(self.planned) / self.games)
+        return f"{text}  {speed:.3g} steps/s  at most {duration((rounds * self.most - steps) / speed)} left"
+
     def over(self) -> None:
         """Removes the file: the report has it all."""
         if self.path is not None:
@@ -129,6 +162,22 @@ def fingerprint(agent: nn.Module) -> str:
     for value in agent.state_dict().values():
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def is_unfinished(run: Run, config: Config, step: int) -> bool:
+    """Whether an evaluation during training was stopped at this step before its end."""
+    every, name = config.evaluation.every, name_of(config.evaluation, step, 0)
+    return bool(every and step and step % every == 0) and (run.unfinished / f"{name}.pt").exists()
+
+
+def name_of(settings: EvaluationConfig, step: int, seed: int) -> str:
+    """A file name that says how an evaluation was made."""
+    parts = [f"{step:09d}", f"{settings.episodes}-episodes"]
+    parts += [] if settings.sampled else ["greedy"]
+    parts += [] if settings.sticky == "env" else [f"sticky-{settings.sticky}"]
+    parts += [f"no-ops-{settings.no_ops}"] if settings.no_ops else []
+    parts += [f"seed-{seed}"] if seed else []
+    return "-".join(parts)
 
 
 class EvaluationStoppedError(GlamkitError):

@@ -16,7 +16,7 @@ import torch
 
 from glamkit import notebook, plotting
 from glamkit.analysis import monitor as monitors
-from glamkit.analysis.monitor import Monitor, Pace, duration
+from glamkit.analysis.monitor import Monitor, Pace
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Bar
@@ -237,8 +237,16 @@ def test_time_left_is_at_least_that_until_dreams_begin(clock: Clock) -> None:
     assert pace.left(1000) == pytest.approx(797 * 2)  # the steps before the first dream are forgotten
 
 
-def test_durations() -> None:
-    assert [duration(s) for s in (0.4, 42, 185, 7800, 356_400)] == ["0s", "42s", "3m05s", "2h10m", "4d03h"]
+def test_an_evaluation_amid_training_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = Trainer(preset("debug", "evaluation.every=48 evaluation.games=1"), tmp_path / "run")
+    with Monitor(trainer, interactive=False, every=0.0) as view:
+        for event in trainer:
+            view.show(event)
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line for line in lines if line.startswith("step 48/96  evaluation ")]
+    assert shown[0].startswith("step 48/96  evaluation 0/2 episodes  step 1/40  ")
+    assert re.search(r"1/2 episodes  step 40/40  [\d.e+]+ steps/s  at most \ds left", shown[-1])
+    assert "evaluation" not in lines[lines.index(shown[-1]) + 1]
 
 
 def test_who_is_watching(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,13 +256,6 @@ def test_the_command_writes_what_it_measured(
     assert repr(benchmark.table(report)) in shown and repr(benchmark.facts(report)) in shown
 
 
-def test_progress_is_told_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = benchmark.BenchmarkProgress(every=1000)
-    progress("first")
-    progress("soon after")
-    assert capsys.readouterr().err == "first\n"
-
-
 def test_the_notebook_shows_it_all(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(benchmark, "measure", lambda *given: calls.extend(given) or report)

@@ -170,7 +170,7 @@ def test_versions_and_machines(tmp_path: Path) -> None:
     a = run(tmp_path / "a", 1.0)
     b = run(tmp_path / "b", 1.5, versions_torch="2.9", git_dirty=True, machine_precision="bfloat16")
     for folder, end in ((a, 2), (b, 3)):
-        lines = [{"step": 16, "loss": 1, "time/x": end}, {"step": 32, "loss": end}]
+        lines = [{"step": 16, "kind": "log", "loss": 1, "time/x": end}, {"step": 32, "kind": "log", "loss": end}]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     result = Comparison(a, b)
     assert result.facts["versions torch"] == ("2.8", "2.9")

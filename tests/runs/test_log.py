@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from glamkit.errors import GlamkitError
+from glamkit.runs import log
 from glamkit.runs.log import Means
 
 
@@ -41,3 +45,18 @@ def test_half_gathered_means_go_on_after_a_pause(after: tuple[float, ...]) -> No
         added(means, *after)
     assert resumed.state_dict() == whole.state_dict()
     assert resumed.take() == whole.take()
+
+
+def test_a_log_is_read_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert (log.entries(path), log.added(path), log.last_step(path)) == ([], ([], 0), 0)
+    path.write_text('{"step": 16, "kind": "log"}\n{"step": 20, "ki')
+    entries, end = log.added(path)
+    assert ([entry["step"] for entry in entries], end, log.last_step(path)) == ([16], 28, 16)
+    with path.open("a") as file:
+        file.write('nd": "episode"}\nnothing\n{"step": 32, "kind": "log"}\n')
+    assert [entry["step"] for entry in log.added(path, end)[0]] == [20, 32]
+    assert [entry["step"] for entry in log.added(path, -50)[0]] == [32]  # begins within a line
+    assert log.last_step(path) == 32
+    with pytest.raises(GlamkitError, match=r"line 3 of .* is damaged"):
+        log.entries(path)

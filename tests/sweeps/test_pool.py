@@ -119,9 +119,8 @@ def test_a_run_has_one_process_at_a_time(
     monkeypatch.setattr(worker, "PATIENCE", 0.1)
     order = json.dumps({"config": asdict(job.config), "attempt": 1, "notebook": None})
     monkeypatch.setattr("sys.stdin", io.StringIO(order + "\n"))
+    (folder / ".job.owner").write_text("4321 elsewhere")
     with (folder / ".job.lock").open("w") as file:
-        file.write("4321 elsewhere")
-        file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
         assert worker.main([str(folder)]) == 2
     message = (

@@ -25,7 +25,7 @@ from glamkit.models.agent import Agent, RecentSteps
 from glamkit.runtime import Machine, random_state
 from glamkit.training import evaluation
 from glamkit.training.trainer import Trainer
-from glamkit.training.unfinished import Unfinished
+from glamkit.training.unfinished import Unfinished, name_of
 
 
 class Uneven(Square):
@@ -275,7 +275,7 @@ def test_a_checkpoint_is_evaluated_from_the_command_line(run: Path, capsys: pyte
     assert cli.main(["evaluate", str(run), *arguments, "--seed", "4", "--no-videos"]) == 0
     name = "000000050-3-episodes-greedy-seed-4.json"
     changes = "evaluation.episodes=3 evaluation.sampled=no evaluation.sticky=off evaluation.no_ops=5"
-    ataris = evaluation.name_of(preset("debug", changes, game="Pong").evaluation, 50, 4)
+    ataris = name_of(preset("debug", changes, game="Pong").evaluation, 50, 4)
     assert ataris == "000000050-3-episodes-greedy-sticky-off-no-ops-5-seed-4"
     report = json.loads((run / "evaluations" / name).read_text())
     assert report["step"] == 50 and len(report["episodes"]) == 3 and "videos" not in report

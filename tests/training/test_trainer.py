@@ -37,8 +37,8 @@ def test_a_run_tells_what_happens_and_leaves_its_folder(tmp_path: Path) -> None:
         *[("log", 10), ("log", 20), ("saved", 25), ("log", 30), ("log", 40), ("log", 50), ("saved", 50)],
         *[("log", 60), ("done", 64)],
     ]
-    left = ".trainer.lock checkpoint config.json metrics.jsonl provenance.json replay snapshots status.json"
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == left.split()
+    left = "checkpoint config.json metrics.jsonl provenance.json replay snapshots status.json"
+    assert sorted(p.name for p in (tmp_path / "run").glob("[!.]*")) == left.split()
     parts = [f"{first:09d}-{last:09d}.npz" for first, last in ((0, 25), (25, 50), (50, 64))]
     assert sorted(p.name for p in (tmp_path / "run" / "replay").iterdir()) == parts  # every step is written once
     assert (trainer.step, trainer.replay.count) == (64, 64)

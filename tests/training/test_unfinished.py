@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,20 @@ def test_a_stopped_evaluation_goes_on_to_the_same_report(trainer: Trainer, looks
     assert len(list(trainer.run.unfinished.glob("*.pt"))) == 1
     assert report(trainer, run=trainer.run) == whole
     assert list(trainer.run.unfinished.iterdir()) == []
+
+
+def test_how_far_it_is_is_told_after_each_step(trainer: Trainer) -> None:
+    lines: list[str] = []
+    with pytest.raises(EvaluationStoppedError):
+        report(trainer, run=trainer.run, stop=after(20), tell=lines.append)
+    assert len(lines) == 20
+    before = "evaluation 0/5 episodes  step 7/40  "
+    assert lines[6].startswith(before) and re.search(r"\d steps/s  at most \ds left$", lines[6])
+    lines.clear()
+    report(trainer, run=trainer.run, tell=lines.append)
+    again = [line for line in lines if line.endswith("  played again from before")]
+    assert 0 < len(again) < 20 and again == lines[: len(again)]  # the round that was stopped, and it comes first
+    assert lines[-1].startswith("evaluation 3/5 episodes  ")
 
 
 def test_it_may_be_stopped_again_and_again(trainer: Trainer) -> None:

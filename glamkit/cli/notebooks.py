@@ -1,0 +1,72 @@
+"""The notebooks as files: found by name, their parameters checked before a kernel starts, copied to be changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from glamkit.config import parameters
+from glamkit.errors import GlamkitError, nearest, reason
+from glamkit.notebook import folder
+
+
+def find(name: str) -> Path:
+    """The notebook of that name, with or without its number or ending.
+
+    Raises:
+        GlamkitError: there is none.
+    """
+    known = {path.stem: path for path in sorted(folder().glob("*.ipynb"))}
+    short = {stem.split("_", 1)[1]: stem for stem in known}
+    stem = name.removesuffix(".ipynb")
+    stem = short.get(stem, stem)
+    if stem not in known:
+        raise GlamkitError(f"unknown notebook {name!r}; {nearest(name, known)}")
+    return known[stem]
+
+
+def check_names(notebook: Path, names: Iterable[str]) -> None:
+    """Refuses names that are no parameters of a notebook, before a kernel is started for it.
+
+    Raises:
+        GlamkitError: an unknown name, with the nearest right one.
+    """
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    known = [name for cell in tagged for name in parameters.assigned(cell)]
+    for name in names:
+        if name not in known:
+            raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
+
+
+def place(target: str | None = None) -> tuple[Path, list[str]]:
+    """A folder in which the notebooks can be opened and changed.
+
+    Args:
+        target: notebooks that are not there are copied to it; nothing takes those of the checkout, and from an
+            installed package the folder ``notebooks`` here.
+
+    Returns:
+        The folder, and the names of notebooks in it that differ from the package's and were left as they are.
+
+    Raises:
+        GlamkitError: the folder cannot be written.
+    """
+    source = folder()
+    if target is None and source.parent.name != "glamkit":
+        return source, []
+    copied = Path(target or "notebooks")
+    kept = []
+    try:
+        copied.mkdir(parents=True, exist_ok=True)
+        for notebook in sorted(source.glob("*.ipynb")):
+            own = copied / notebook.name
+            if not own.exists():
+                shutil.copyfile(notebook, own)
+            elif own.read_bytes() != notebook.read_bytes():
+                kept.append(own.name)
+    except OSError as error:
+        raise GlamkitError(f"the notebooks cannot be copied to {copied}: {reason(error)}.") from None
+    return copied, kept
