@@ -203,7 +203,7 @@ def test_a_figure_is_dark_on_a_dark_page_and_its_frames_are_as_they_were() -> No
             re.findall('src="data:image/png;base64,([^"]+)"', page) + re.findall('url."data:[^,]+,([^"]+)"', page)
         )
     )
-    assert light.shape == dark.shape and (light[0, 0] == 255).all() and (dark[0, 0] == DARKEST).all()
+    assert light.shape == dark.shape and (light[0, 0] >= 254).all() and (dark[0, 0] == DARKEST).all()
     apart = np.abs(light.astype(int) - image(picture))  # of 256 colours; files have a white background
     assert apart.mean() < 2 and apart.max() < 64
     box = picture.axes[0].images[0].get_window_extent()

@@ -19,15 +19,8 @@ from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
 # Okabe and Ito's palette: distinct for all common kinds of colour vision, and in grey.
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#000000",
-)
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, BLACK = "#CC79A7", "#56B4E9", "#000000"
 GREY = "#707070"
 INK = "#333333"
 WIDE = 7.0  # inches: text is still read where JupyterLab leaves 470 pixels, in a window of 900 beside its files
@@ -108,14 +101,10 @@ class Picture(Figure):
 def few_colours(pixels: np.ndarray) -> bytes:
     """A picture (H, W, 3) uint8 as a PNG of 256 colours: a fifth of the size, which notebooks keep three times.
 
-    An octree keeps rare colours, as of a small ball; a median cut loses them. The page's own colour stays exact.
+    An octree keeps rare colours, as of a small ball; a median cut loses them.
     """
-    image, buffer = Image.fromarray(pixels), io.BytesIO()
-    few = image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    palette, page = few.getpalette(), 3 * few.getpixel((0, 0))
-    palette[page : page + 3] = image.getpixel((0, 0))
-    few.putpalette(palette)
-    few.save(buffer, "png")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "png")
     return buffer.getvalue()
 
 

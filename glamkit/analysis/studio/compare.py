@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple, Protocol
 
@@ -64,7 +64,11 @@ class ModuleOff:
 
     def node(self, number: int) -> Node:
         """What a node of the dream is in the other."""
-        for node in missing(self.dream, number, self.numbers):
+        missing, node = list[Node](), self.dream.nodes[number]
+        while node.number not in self.numbers:
+            missing.append(node)
+            node = self.dream.nodes[node.parent]
+        for node in reversed(missing):
             self.other.rules = replace(node.rules, modules=self.left)
             (grown,) = self.other.grow([self.numbers[node.parent]], [node.action], [node.noise_seed])
             self.numbers[node.number] = grown
@@ -93,18 +97,16 @@ class WhatHappened:
         self.returns = ordered(dream.run, "rewards")[first:].cumsum(dtype=float)  # after each real step
         ends = np.flatnonzero(ordered(dream.run, "terminations")[first:])
         self.end = int(ends[0]) + 1 if len(ends) else None  # steps to the end of the real game
-        self.apart: dict[int, int | None] = {0: None}  # node -> see `first_difference`
 
     def at(self, number: int) -> Beside:
         """What stands beside this node of the dream."""
         dream, depth = self.dream, self.dream.nodes[number].depth
         replay, step = dream.run.replay, dream.start + depth
         if not replay.oldest < dream.start <= step < replay.count:
-            stored = f"those are {replay.oldest:,} to {replay.count - 1:,}"
-            return Beside(self.name, f"no real step {step:,} is stored with those before it: {stored}", None)
+            return Beside(self.name, f"no real step {step:,} is stored: the last is {replay.count - 1:,}", None)
         steps = replay.window(torch.tensor([step - 1]), 2)  # the action before, and the frame
         picture = steps.frames[0, -1].permute(1, 2, 0).cpu().numpy()
-        apart = self.first_difference(number)
+        apart = first_difference(dream, number)
         note = "" if apart is None else f"real game: other actions since step {apart}"
         if not depth:
             return Beside(self.name, f"real step {step:,}", picture)
@@ -113,13 +115,6 @@ class WhatHappened:
         action, reward = dream.run.actions[int(steps.actions[0, 0])], float(steps.rewards[0, 0])
         caption = f"{action}, reward {reward:+z.2f}, return {self.returns[depth - 1]:+z.2f}"
         return Beside(self.name, caption, picture, False, note)
-
-    def first_difference(self, number: int) -> int | None:
-        """The first step on the way to a node that another action led to than was really taken; None if none did."""
-        for node in missing(self.dream, number, self.apart):
-            before, same = self.apart[node.parent], node.action == self.dream.recorded(node.depth - 1)
-            self.apart[node.number] = node.depth if before is None and not same else before
-        return self.apart[number]
 
 
 def comparisons(dream: Dream, names: Sequence[str]) -> list[Counterpart]:
@@ -139,10 +134,7 @@ def ended(step: int, total: float) -> str:
     return f"game over at step {step}, return {total:+z.2f}"
 
 
-def missing(dream: Dream, number: int, known: Container[int]) -> list[Node]:
-    """The nodes on the way to this one that are not known yet, the first of them first."""
-    way, node = list[Node](), dream.nodes[number]
-    while node.number not in known:
-        way.append(node)
-        node = dream.nodes[node.parent]
-    return way[::-1]
+def first_difference(dream: Dream, number: int) -> int | None:
+    """The first step on the way to a node that another action led to than was really taken; None if none did."""
+    way = dream.path(number)
+    return next((node.depth for node in way[1:] if node.action != dream.recorded(node.depth - 1)), None)

@@ -156,22 +156,9 @@ class Tree:
                 total = previous.total + (0.0 if previous.over else outcome[0])
                 over = previous.over or outcome[1] > OVER
             number = len(self.nodes)
+            came = (number, parent, depth[row], noise, action, self.rules)
             outcomes = (*outcome, value[row], policy[row], total, over)
-            self.nodes.append(
-                Node(
-                    number,
-                    parent,
-                    depth[row],
-                    noise,
-                    action,
-                    self.rules,
-                    *outcomes,
-                    latent[row],
-                    token[row],
-                    memory,
-                    row,
-                )
-            )
+            self.nodes.append(Node(*came, *outcomes, latent[row], token[row], memory, row))
             self.children[parent, action, noise, self.rules] = number
 
     def _remember(self, nodes: Sequence[Node]) -> ImaginationMemory:

@@ -8,9 +8,9 @@ import io
 import json
 import tempfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -27,33 +27,21 @@ from glamkit.plotting import count
 SPEED = 15  # frames per second, as it is played
 SIDE = 256  # pixels that an exported picture takes at least
 LABEL = "the dream"
-Tell = Callable[[int, int], None]  # hears how many pictures of how many are done
+Line: TypeAlias = Sequence[int]  # numbers of a branch's nodes
+Others: TypeAlias = Sequence[Counterpart]  # what stands beside it
+Follow: TypeAlias = Callable[[Collection[int]], Iterable[int]]  # passes numbers on, and may say how many are done
 FUTURES = 12  # of *what if?* in an HTML file: those with the largest returns
 
 
-def frames(
-    dream: Dream, line: Sequence[int] = (), beside: Sequence[Counterpart] = (), tell: Tell | None = None
-) -> Iterator[np.ndarray]:
+def frames(dream: Dream, line: Line = (), beside: Others = (), follow: Follow = iter) -> Iterator[np.ndarray]:
     """The pictures (height, width, 3) uint8 of a branch, enlarged; each with what stands beside it and its label.
 
-    Args:
-        dream: the dream.
-        line: numbers of the branch's nodes; none takes the whole branch that the present node is on.
-        beside: comparisons.
-        tell: called before each picture, see `Tell`.
+    Without a line it is the whole branch that the present node is on.
     """
-    return (frame(dream, number, beside) for number in told(line or dream.line(dream.here), tell))
+    return (frame(dream, number, beside) for number in follow(line or dream.line(dream.here)))
 
 
-def told(numbers: Collection[int], tell: Tell | None) -> Iterator[int]:
-    """These numbers one after the other; `tell` hears how many are done."""
-    for done, number in enumerate(numbers):
-        if tell is not None:
-            tell(done, len(numbers))
-        yield number
-
-
-def frame(dream: Dream, number: int, beside: Sequence[Counterpart]) -> np.ndarray:
+def frame(dream: Dream, number: int, beside: Others) -> np.ndarray:
     """One of these pictures."""
     picture, node = dream.picture(number), dream.nodes[number]
     side = max(1, -(-SIDE // picture.shape[0])) * picture.shape[0]
@@ -64,15 +52,9 @@ def frame(dream: Dream, number: int, beside: Sequence[Counterpart]) -> np.ndarra
     return np.asarray(labelled(pictures, words, side, ["GAME OVER" * one.over for one in shown]))
 
 
-def gif(
-    dream: Dream,
-    path: str | Path,
-    line: Sequence[int] = (),
-    beside: Sequence[Counterpart] = (),
-    tell: Tell | None = None,
-) -> Path:
+def gif(dream: Dream, path: str | Path, line: Line = (), beside: Others = (), follow: Follow = iter) -> Path:
     """A branch as a GIF that repeats; see `frames`."""
-    pictures, buffer = frames(dream, line, beside, tell), io.BytesIO()
+    pictures, buffer = frames(dream, line, beside, follow), io.BytesIO()
     # Pillow's own choice of colours takes eight times as long, and looks no better.
     images = (
         Image.fromarray(one).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for one in pictures
@@ -81,13 +63,7 @@ def gif(
     return write(Path(path), lambda file: file.write(buffer.getvalue()))
 
 
-def mp4(
-    dream: Dream,
-    path: str | Path,
-    line: Sequence[int] = (),
-    beside: Sequence[Counterpart] = (),
-    tell: Tell | None = None,
-) -> Path:
+def mp4(dream: Dream, path: str | Path, line: Line = (), beside: Others = (), follow: Follow = iter) -> Path:
     """A branch as an MP4 (VP9, which browsers and common players read); see `frames`."""
     height, width, _ = frame(dream, dream.here, beside).shape
     with tempfile.TemporaryDirectory() as folder:
@@ -95,29 +71,23 @@ def mp4(
         film = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"vp09"), SPEED, (width, height))
         if not film.isOpened():
             raise GlamkitError("this OpenCV cannot write VP9 into an MP4 file; save the dream as gif or html.")
-        for picture in frames(dream, line, beside, tell):
+        for picture in frames(dream, line, beside, follow):
             film.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         film.release()
         return write(Path(path), lambda file: file.write(part.read_bytes()))
 
 
-def html(
-    dream: Dream,
-    path: str | Path,
-    line: Sequence[int] = (),
-    beside: Sequence[Counterpart] = (),
-    tell: Tell | None = None,
-) -> Path:
+def html(dream: Dream, path: str | Path, line: Line = (), beside: Others = (), follow: Follow = iter) -> Path:
     """A branch, the other branches and the best futures, as a page of its own; see `frames`."""
-    return write(Path(path), lambda file: file.write(page(dream, line, beside, tell).encode()))
+    return write(Path(path), lambda file: file.write(page(dream, line, beside, follow).encode()))
 
 
-def page(dream: Dream, line: Sequence[int] = (), beside: Sequence[Counterpart] = (), tell: Tell | None = None) -> str:
+def page(dream: Dream, line: Line = (), beside: Others = (), follow: Follow = iter) -> str:
     """The text of that page; every value from outside is escaped."""
     ways = lines(dream, line or dream.line(dream.here))
     films: list[dict[bytes, int]] = [{} for _ in range(1 + len(beside))]  # of each figure its pictures, each once
     numbers = dict.fromkeys(node.number for _, way in ways for node in way)
-    nodes = {number: entry(dream, dream.nodes[number], beside, films) for number in told(numbers, tell)}
+    nodes = {number: entry(dream, dream.nodes[number], beside, films) for number in follow(numbers)}
     data = {
         "speed": SPEED,
         "ways": [[title, [node.number for node in way]] for title, way in ways],
@@ -168,9 +138,7 @@ def outcome(dream: Dream, leaf: Node) -> str:
     return f"return {leaf.total:+z.2f}, {count(leaf.depth, 'step')}{': ' * bool(actions)}{' '.join(actions)}{rest}"
 
 
-def entry(
-    dream: Dream, node: Node, beside: Sequence[Counterpart], films: Sequence[dict[bytes, int]]
-) -> list[dict[str, Any]]:
+def entry(dream: Dream, node: Node, beside: Others, films: list[dict[bytes, int]]) -> list[dict[str, Any]]:
     """What the page shows of one node: the dream, then what stands beside it; new pictures are added to `films`."""
     action = dream.run.actions[node.action] if node.action >= 0 else "-"
     text = f"step {node.depth}, action {action}, reward {node.reward:+z.2f}, return {node.total:+z.2f}, "
@@ -192,7 +160,7 @@ def entry(
 def packed(pictures: Sequence[bytes]) -> str:
     """Pictures of one size as text: the bytes in which each differs from the one before, compressed and in base64.
 
-    Most pixels of a dream are nearly those of the step before. So this is half of what a PNG for each would be.
+    Most pixels of a dream are nearly those of the step before: this is half of what a PNG for each would be.
     """
     rows = np.frombuffer(b"".join(pictures), np.uint8).reshape(max(len(pictures), 1), -1)
     apart = np.diff(rows, axis=0, prepend=np.uint8(0))
@@ -279,7 +247,7 @@ find("place").oninput = () => to(place());
 find("ways").onchange = () => {{ show(0); play(); }};
 function paint(canvas, bytes) {{
   canvas.width = canvas.height = data.side;
-  const image = new ImageData(data.side, data.side);
+  const image = canvas.getContext("2d").createImageData(data.side, data.side);
   image.data.fill(255);
   bytes.forEach((byte, from) => (image.data[from + Math.floor(from / 3)] = byte));
   canvas.getContext("2d").putImageData(image, 0, 0);

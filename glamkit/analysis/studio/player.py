@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,7 +171,7 @@ class Player(CommandThread):
         begun = compare.REAL in names and compare.REAL not in self.compared
         self.beside, self.compared = compare.comparisons(self.dream, names), list(names)
         if begun:
-            self.who, apart = "recorded", compare.WhatHappened(self.dream).first_difference(self.dream.here)
+            self.who, apart = "recorded", compare.first_difference(self.dream, self.dream.here)
             if apart is not None:
                 self.scrub(apart - 1)
             self.note = (
@@ -258,27 +258,21 @@ class Player(CommandThread):
         if kind == "npz":
             saving.save(self.dream, path)
         else:
-            FILMS[kind](self.dream, path, self.line, self.beside, self.progress("Saving"))
+            FILMS[kind](self.dream, path, self.line, self.beside, self.progress)
         self.note = f"Saved as {path}"
         if kind == "html":
             self.note += "; open it in a browser (JupyterLab shows it once Trust HTML is pressed)"
 
-    def progress(self, what: str) -> export.Tell:
-        """Says now and then how many pictures are done, how fast, and how long the others take."""
-        pace, due = Pace(0, 0), time.perf_counter() + EVERY
-
-        def tell(done: int, total: int) -> None:
-            nonlocal due
+    def progress(self, numbers: Collection[int]) -> Iterator[int]:
+        """Passes numbers of pictures on; says now and then how many are done, how fast, and how long the rest takes."""
+        pace, total, due = Pace(0, 0), len(numbers), time.perf_counter() + EVERY
+        for done, number in enumerate(numbers):
             pace.note(done)
-            left = pace.left(total)
-            if left is not None and time.perf_counter() >= due:
+            if time.perf_counter() >= due and (left := pace.left(total)) is not None:
                 due = time.perf_counter() + EVERY
-                self.working(
-                    f"{what}: {done:,} of {total:,} pictures ({done / total:.0%}), {pace.speed:.0f} pictures/s, "
-                    f"{duration(left)} left"
-                )
-
-        return tell
+                speed = f"{pace.speed:.0f} pictures/s, {duration(left)} left"
+                self.working(f"Saving: {done:,} of {total:,} pictures ({done / total:.0%}), {speed}")
+            yield number
 
     def open(self, path: str) -> None:
         """Goes on with a saved dream."""

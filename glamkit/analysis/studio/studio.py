@@ -229,19 +229,18 @@ def usual(run: LoadedRun) -> Rules:
     return Rules(model.modules, run.config.imagination.memory, model.latents)
 
 
-def no_choice(dream: Dream, answers: Sequence[Future], depth: int) -> str:
-    """A sentence that says so where all first actions lead to the same; empty where they do not.
-
-    Args:
-        dream: in which the futures were asked for.
-        answers: the futures.
-        depth: of the node they begin at.
-    """
+def mean_returns(answers: Sequence[Future]) -> dict[int, float]:
+    """The mean return of the futures by their first action, best first."""
     returns: dict[int, list[float]] = {}
     for answer in answers:
         returns.setdefault(answer.first, []).append(answer.gain + answer.value)
-    means = [float(np.mean(values)) for values in returns.values()]
-    if len(means) < 2 or max(means) - min(means) >= SAME * value_scale(dream.run):
+    return dict(sorted(((first, float(np.mean(r))) for first, r in returns.items()), key=lambda pair: -pair[1]))
+
+
+def no_choice(dream: Dream, answers: Sequence[Future], depth: int) -> str:
+    """Says so where all first actions lead to the same, from a node this deep; empty where they do not."""
+    means = list(mean_returns(answers).values())
+    if len(means) < 2 or means[0] - means[-1] >= SAME * value_scale(dream.run):
         return ""
     return (
         f"From step {depth} on all {len(means)} actions lead to the same return, {np.mean(means):+z.2f} on average: "

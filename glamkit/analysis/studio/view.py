@@ -25,10 +25,7 @@ LATENTS = {
 }
 TEMPERATURES = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
 FILE_NAMES = {
-    "html": (
-        "web page (no Python needed)",
-        "Plays in any browser: every branch and the best futures, with the pictures beside them",
-    ),
+    "html": ("web page (no Python needed)", "Plays in any browser: every branch, with the pictures beside it"),
     "gif": ("GIF", "This branch from step 0 to its end, with the pictures beside it, as a moving picture"),
     "mp4": ("MP4", "This branch from step 0 to its end, with the pictures beside it, as a video"),
     "npz": ("dream file", "To go on later in Python: glamkit.analysis.studio.save.load(path, run)"),

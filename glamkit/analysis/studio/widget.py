@@ -17,7 +17,7 @@ from glamkit import notebook
 from glamkit.analysis.starts import Start
 from glamkit.analysis.studio.player import TOGETHER, Player, WhatIf
 from glamkit.analysis.studio.plots import futures
-from glamkit.analysis.studio.studio import Dream, no_choice
+from glamkit.analysis.studio.studio import Dream, mean_returns, no_choice
 from glamkit.analysis.studio.view import controls, starts, view
 from glamkit.training.load import LoadedRun
 
@@ -145,11 +145,8 @@ class StudioWidget(DreamPage):
 
 def summary(player: Player, asked: WhatIf) -> str:
     """The figure of the futures in words: the mean return by first action, best first."""
-    gains: dict[str, list[float]] = {}
-    for future in asked.futures:
-        gains.setdefault(player.run.actions[future.first], []).append(future.gain + future.value)
-    means = sorted(((float(np.mean(values)), name) for name, values in gains.items()), reverse=True)
-    return "Mean return by first action: " + ", ".join(f"{name} {mean:+z.2f}" for mean, name in means)
+    means = mean_returns(asked.futures).items()
+    return "Mean return by first action: " + ", ".join(f"{player.run.actions[a]} {mean:+z.2f}" for a, mean in means)
 
 
 def studio(
