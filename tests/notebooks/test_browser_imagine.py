@@ -9,11 +9,8 @@ import nbformat
 import numpy as np
 import pytest
 from lab import RUN, Lab, new_page, open_notebook, wait_for_end
-from mirror import CONTRAST, HORIZON, LATENCY, PIXELS, STUDIO, Mirror
-from tiny_runs import finished, short
+from mirror import CONTRAST, HORIZON, LATENCY, STUDIO, Mirror
 
-from glamkit.analysis.studio import compare, export
-from glamkit.analysis.studio.studio import Dream
 from glamkit.training.load import open_run
 
 FIELD = ("latent", "nats", "token", "prior", "worst clip", "free bits")  # plain English stands for these
@@ -293,45 +290,3 @@ def test_what_is_saved_outlives_the_kernel(fresh: Mirror, lab: Lab) -> None:
     open_notebook(page, lab, "imagine.ipynb")  # a new kernel knows nothing of the studio
     page.wait_for_selector(".glamkit-gone:has-text('Run all cells again')")
     assert page.locator(STUDIO).count() == 0
-
-
-def test_an_exported_dream_plays_by_itself(studio: Mirror, tmp_path: Path) -> None:
-    page = studio.page.context.browser.new_page()
-    run = open_run(finished(short("trainer.env_steps=96", game="glamkit/Catch-v0"), tmp_path / "run").run.folder)
-    dream = Dream(run, 40)
-    for action in (0, 1, 2):
-        dream.step(action)
-    dream.branch("RIGHT", 4)
-    beside = compare.comparisons(dream, ["real", "lmamba"])
-    page.goto(export.html(dream, tmp_path / "dream.html", (), beside).as_uri())  # a file, as a person opens it
-    for step in (3, 0, 3):  # it plays at once, from its beginning, and begins again after its end
-        page.wait_for_function(  # asks at every frame of the screen: a step is seen for a fifteenth of a second
-            "text => document.querySelector('figcaption').textContent.startsWith(text)", arg=f"step {step},"
-        )
-    assert "after 96 steps of training, saw 8 real steps and imagined" in page.inner_text("p >> nth=0")
-    assert page.locator("figure b").all_inner_texts() == ["the dream", "what really happened", "LMamba off"]
-    page.click("#play")
-    page.wait_for_selector("#play:has-text('Play')")
-    for _ in range(3):
-        page.click("#back")
-    assert page.inner_text("figcaption >> nth=0").startswith("step 0,")
-    page.click("#step")
-    assert page.inner_text("#of") == "step 1 of 3"
-    assert f"reward {dream.nodes[1].reward:+.2f}" in page.inner_text("figcaption >> nth=0")
-    for canvas, picture in zip(
-        page.locator("canvas").all(), [dream.picture(1), *(one.at(1).picture for one in beside)], strict=True
-    ):
-        width, height, *values = canvas.evaluate(PIXELS)
-        np.testing.assert_array_equal(np.array(values, np.uint8).reshape(height, width, 4)[..., :3], picture)
-    assert page.locator("figcaption").all_inner_texts()[1:] == [one.at(1).caption for one in beside]
-    assert page.locator("figure strong").all_inner_texts() == ["", *(one.at(1).note for one in beside)]
-    words = page.locator("canvas").evaluate_all("all => all.map(one => one.getAttribute('aria-label'))")
-    assert words[1:] == [one.at(1).words for one in beside]
-    covers = "all => all.map(one => getComputedStyle(one, '::after').content)"
-    over = [dream.nodes[1].over, *(one.at(1).over for one in beside)]
-    assert page.locator("figure div").evaluate_all(covers) == ['"GAME OVER"' if one else '""' for one in over]
-    page.click("#play")
-    page.wait_for_selector("figcaption:has-text('step 3,')")
-    page.select_option("#ways", index=1)
-    page.wait_for_selector("figcaption:has-text('step 7,')")  # a choice plays at once, too
-    assert "action" in page.inner_text("figcaption >> nth=0")
