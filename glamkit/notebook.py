@@ -10,7 +10,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -92,6 +92,9 @@ def require(module: str) -> None:
     """
     if importlib.util.find_spec(module) is None:
         raise GlamkitError(f"{module} is not installed: {install('lab')}.")
+
+
+Tell = Callable[[str], object]  # is given lines about the progress of long work
 
 
 class Live:

@@ -20,10 +20,10 @@ from typing import Any
 
 from glamkit import notebook
 from glamkit.bench import hardware
-from glamkit.bench.timing import EAGER, PHASES, Clock, Tell, TimedTrainer, Work, count_fast, run_hours, step_costs
+from glamkit.bench.timing import EAGER, PHASES, Clock, TimedTrainer, Work, count_fast, run_hours, step_costs
 from glamkit.config import Checked, Config, setting
 from glamkit.errors import GlamkitError, nearest
-from glamkit.notebook import duration
+from glamkit.notebook import Tell, duration
 from glamkit.plotting import count
 from glamkit.runs.files import replace_text
 from glamkit.runtime import resolve_device, undisturbed

@@ -18,7 +18,7 @@ from glamkit.bench import hardware
 from glamkit.bench.plain import PlainTrainer
 from glamkit.config import Config
 from glamkit.models.world_model import Observed
-from glamkit.notebook import duration
+from glamkit.notebook import Tell, duration
 from glamkit.runtime import memory_kept
 from glamkit.training.trainer import Trainer
 from glamkit.types import Batch, Context, Rollout
@@ -33,7 +33,6 @@ PHASES = {
 EAGER = {"runtime.compile": "off", "runtime.record": False, "runtime.kernel": "glamkit"}
 Work = Callable[[], Any]
 Works = Mapping[tuple[str, str], Work]
-Tell = Callable[[str], None]
 
 
 class TimedTrainer:
@@ -224,9 +223,10 @@ def step_costs(trainer: Trainer, repeats: int, tell: Tell) -> dict[int, float]:
     settings, before = trainer.config.imagination, trainer.step
     growths = min(trainer.config.trainer.env_steps // settings.horizon_growth, settings.horizon_growth_limit)
     costs = {}
-    for growth in sorted({0, growths // 2, growths}):
+    points = sorted({0, growths // 2, growths})
+    for number, growth in enumerate(points, 1):
         trainer.step = growth * settings.horizon_growth
-        tell(f"a step as configured, at horizon {trainer.horizon}")
+        tell(f"timing steps as configured, at horizon {trainer.horizon}, {number} of {len(points)}")
         with memory_kept(trainer.machine.device):
             for _ in range(2 if trainer.machine.recorder else 1):  # the second call of a recording records it
                 update(trainer)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, TextIO
 
 import click
 from click.core import ParameterSource
 
 from glamkit import __version__
 from glamkit.errors import GlamkitError, nearest
+
+if TYPE_CHECKING:
+    from glamkit.notebook import Live
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 # From the first run to the tools.
@@ -97,3 +101,15 @@ def examples(*lines: str) -> str:
 @click.version_option(__version__, prog_name="glamkit")
 def glamkit() -> None:
     """GLAM for anyone: train a world model on a game, and look at what it imagines."""
+
+
+@contextlib.contextmanager
+def live(stream: TextIO | None = None) -> Iterator[Live]:
+    """A line of progress on a stream, by default the standard output, that is ended however the work ends."""
+    from glamkit.notebook import Live
+
+    line = Live(stream=stream)
+    try:
+        yield line
+    finally:
+        line.end()

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from glamkit.cli.group import FAILED, WRONG, examples, glamkit, work
+from glamkit.cli.group import FAILED, WRONG, examples, glamkit, live, work
 from glamkit.errors import GlamkitError
 
 settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
@@ -28,7 +28,6 @@ def benchmark(name: str, device: str | None, phases: str | None, file: str, sets
 
     Both compute the same; close other programs first.
     """
-    from glamkit import notebook
     from glamkit.bench import benchmark as bench
     from glamkit.config import add_once, parse_overrides, preset
     from glamkit.envs import make_env
@@ -40,12 +39,11 @@ def benchmark(name: str, device: str | None, phases: str | None, file: str, sets
     config = preset(name, given)
     Machine(config.runtime)
     make_env(config.env).close()
-    target, live = bench.target(file), notebook.Live(stream=sys.stderr)
+    target = bench.target(file)
     chosen = bench.BenchmarkPlan(**(plan | ({"phases": phases} if phases else {})))
-    with work():
-        result = bench.measure(config, chosen, live, lambda part: bench.save(part, target))
+    with work(), live(sys.stderr) as tell:
+        result = bench.measure(config, chosen, tell, lambda part: bench.save(part, target))
         bench.save(result, target)
-    live.end()
     click.echo(f"{bench.facts(result)}\n\n{bench.table(result)}")
 
 

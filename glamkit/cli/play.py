@@ -7,15 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any
 
 import click
 
-from glamkit.cli.group import FailedError, StoppedError, examples, glamkit, work
+from glamkit.cli.group import FailedError, StoppedError, examples, glamkit, live, work
 from glamkit.errors import GlamkitError
-
-if TYPE_CHECKING:
-    from glamkit.notebook import Live
 
 settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
 seed_option = click.option("--seed", default=1, show_default=True, help="Everything random derives from it.")
@@ -36,18 +33,6 @@ def stoppable() -> Iterator[None]:
         raise StoppedError(str(error)) from None
     except KeyboardInterrupt:
         raise StoppedError("the evaluation was left; the run is trained and saved: run it again to go on.") from None
-
-
-@contextlib.contextmanager
-def live(stream: TextIO | None = None) -> Iterator[Live]:
-    """A line of progress on a stream, by default the standard output, that is ended however the work ends."""
-    from glamkit.notebook import Live
-
-    line = Live(stream=stream)
-    try:
-        yield line
-    finally:
-        line.end()
 
 
 @glamkit.command(epilog=examples("glamkit train Pong --preset quick --seed 1"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from glamkit.cli.group import FailedError, examples, given_options, glamkit, work
+from glamkit.cli.group import FailedError, examples, given_options, glamkit, live, work
 from glamkit.errors import GlamkitError
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     if options["dry_run"]:
         return
     engine = batch.engine(*(options[key] for key in ("engine", "workers", "runs_per_gpu", "address", "cpus")))
-    click.echo(sweeps.agree(estimate(batch.jobs, engine, options["benchmark"]), options["yes"]))
+    with live(sys.stderr) as tell:
+        cost = estimate(batch.jobs, engine, options["benchmark"], tell)
+    click.echo(sweeps.agree(cost, options["yes"]))
     for job in batch.jobs:
         job.run.check(job.config, resume=True)
     with work():

@@ -17,7 +17,7 @@ from glamkit.config import Config, WorldModelConfig, override, parse_overrides, 
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError, nearest
-from glamkit.notebook import Table
+from glamkit.notebook import Table, Tell
 from glamkit.plotting import Picture
 from glamkit.runs.folder import Run, resolve
 from glamkit.sweeps import status_table, summary
@@ -141,13 +141,13 @@ class Ablation:
         distinct = {variant.folder: variant for variant in self.variants}
         return [self.job(variant, seed) for seed in self.seeds for variant in distinct.values()]
 
-    def cost(self, workers: int | None = None, agreed: bool = False) -> str:
-        """The hours that the unfinished runs will take, as a sentence; see `sweep.agree`.
+    def cost(self, workers: int | None = None, agreed: bool = False, tell: Tell = lambda _: None) -> str:
+        """The hours that the unfinished runs will take, as a sentence; see `sweep.agree` and `cost.estimate`.
 
         Raises:
             GlamkitError: it is more than `UNASKED`, and nobody agreed.
         """
-        return agree(estimate(self.jobs, Local(self.jobs, workers)), agreed, UNASKED)
+        return agree(estimate(self.jobs, Local(self.jobs, workers), tell=tell), agreed, UNASKED)
 
     def run(self, workers: int | None = None, interactive: bool | None = None) -> None:
         """Makes the runs that are not finished.

@@ -17,7 +17,8 @@ from glamkit.bench import hardware
 from glamkit.bench.timing import TimedTrainer, run_hours, step_costs
 from glamkit.config import Config, differences
 from glamkit.errors import GlamkitError
-from glamkit.notebook import duration
+from glamkit.notebook import Tell, duration
+from glamkit.runtime import Machine
 from glamkit.sweeps.job import Job
 
 SPAN = 0.3  # seconds over which playing is timed
@@ -35,8 +36,8 @@ class Timer(Protocol):
     def at_once(self) -> int:
         """Runs that will be made at the same time."""
 
-    def ask(self, module: str, text: str) -> str:
-        """What a module of glamkit prints when it is given `text`, run where runs are."""
+    def ask(self, module: str, text: str, tell: Tell) -> str:
+        """What a module of glamkit prints when it is given `text`, run where runs are; see `pool.ask`."""
 
 
 class Estimate(NamedTuple):
@@ -67,13 +68,14 @@ class Estimate(NamedTuple):
         return f"{many} to make, {share}: about {duration(3600 * self.wall)} ({self.basis}; without evaluation)"
 
 
-def estimate(jobs: Sequence[Job], engine: Timer, benchmark: str | Path = "") -> Estimate:
+def estimate(jobs: Sequence[Job], engine: Timer, benchmark: str | Path = "", tell: Tell = lambda _: None) -> Estimate:
     """Hours of the unfinished part of a batch.
 
     Args:
         jobs: its runs; finished ones cost nothing, begun ones only the part that is left.
         engine: where they will be made; it times configs that the benchmark does not cover.
         benchmark: path of the JSON of `glamkit benchmark` on such a machine; empty for none.
+        tell: is given lines about the progress: timing takes minutes for large models on a CPU.
 
     Raises:
         GlamkitError: the benchmark cannot be read, or a run could not be timed.
@@ -84,7 +86,7 @@ def estimate(jobs: Sequence[Job], engine: Timer, benchmark: str | Path = "") -> 
     for job in left:
         key = job.config.override(**SAME_COST)
         if key not in hours:
-            hours[key], begins, basis = predict(job.config, engine, known)
+            hours[key], begins, basis = predict(job.config, engine, known, tell)
             start = max(start, begins)
             bases.add(basis)
         total += hours[key] * job.work(job.step()) / job.work(0)
@@ -94,7 +96,7 @@ def estimate(jobs: Sequence[Job], engine: Timer, benchmark: str | Path = "") -> 
     )
 
 
-def predict(config: Config, engine: Timer, known: dict[str, Any] | None) -> tuple[float, float, str]:
+def predict(config: Config, engine: Timer, known: dict[str, Any] | None, tell: Tell) -> tuple[float, float, str]:
     """Hours of one run, hours of starting its processes, and the basis of these numbers as text.
 
     A run is a process of its own, and its notebook another one. Both take as long to start as the timing does.
@@ -106,12 +108,15 @@ def predict(config: Config, engine: Timer, known: dict[str, Any] | None) -> tupl
             costs = {int(k): float(v) for k, v in known["predicted_hours"]["step_s_at_horizon"].items()}
             return run_hours(config, costs, known["environment"]), 0.0, "from the benchmark"
     began = time.perf_counter()
-    answer = engine.ask("glamkit.sweeps.cost", config.to_json())
+    what = f"predicting the cost of {config.env.game} by {config.preset}"
+    tell(f"{what}: a process starts")
+    answer = engine.ask("glamkit.sweeps.cost", config.to_json(), lambda line: tell(f"{what}: {line}"))
     took = time.perf_counter() - began
     try:
         timed = json.loads(answer.splitlines()[-1])
         start = 2 * max(took - float(timed.get("seconds", took)), 0.0) / 3600
-        return float(timed["hours"]), start, "from a quick timing"
+        basis = "from a quick timing" + (", uncompiled: runs are faster" if timed.get("compiles") else "")
+        return float(timed["hours"]), start, basis
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         reason = (answer.strip().splitlines() or ["it printed nothing"])[-1]
         raise GlamkitError(f"a run of {config.env.game} could not be timed: {reason}") from None
@@ -143,7 +148,7 @@ def time_run(config: Config) -> float:
     """
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         trainer = TimedTrainer(config.override(**QUICK), folder).trainer
-        costs = step_costs(trainer, 1, lambda _: None)
+        costs = step_costs(trainer, 1, lambda line: sys.stderr.write(f"{line}\n"))
         return run_hours(config, costs, hardware.game_speeds(trainer, SPAN))
 
 
@@ -151,11 +156,13 @@ def main() -> int:
     """Times the run whose config is on the standard input; returns the exit status."""
     began = time.perf_counter()
     try:
-        hours = time_run(Config.from_dict(json.load(sys.stdin)))
+        config = Config.from_dict(json.load(sys.stdin))
+        compiles = Machine(config.runtime, config.trainer.updates).compiles
+        hours = time_run(config)
     except GlamkitError as error:
         sys.stdout.write(f"{error}\n")
         return 2
-    sys.stdout.write(json.dumps({"hours": hours, "seconds": time.perf_counter() - began}) + "\n")
+    sys.stdout.write(json.dumps({"hours": hours, "compiles": compiles, "seconds": time.perf_counter() - began}) + "\n")
     return 0
 
 

@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 
 from glamkit.config import coerce
 from glamkit.errors import GlamkitError
+from glamkit.notebook import Tell
 from glamkit.runtime import only_gpu, visible_gpus
 from glamkit.sweeps.job import Job, JobRecord
 
@@ -134,9 +135,9 @@ class Local:
         """Runs that will be made at the same time."""
         return self.capacity
 
-    def ask(self, module: str, text: str) -> str:
+    def ask(self, module: str, text: str, tell: Tell) -> str:
         """As the function `ask`, with the environment variables of a run."""
-        return ask(module, text, self.environment(self.places[0]))
+        return ask(module, text, self.environment(self.places[0]), tell)
 
 
 class Task(NamedTuple):
@@ -251,20 +252,28 @@ def importing(folders: Sequence[str]) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
 
 
-def ask(module: str, text: str, environment: dict[str, str]) -> str:
-    """Runs a module of glamkit as a program.
+def ask(module: str, text: str, environment: dict[str, str], tell: Tell) -> str:
+    """Runs the function `main` of a module of glamkit as a program.
 
     Args:
         module: its dotted name.
         text: its standard input.
         environment: its variables.
+        tell: is given the lines that it writes about its progress, on its standard error.
 
     Returns:
         What it prints; its errors if it prints nothing.
     """
-    program = [sys.executable, "-m", module]
-    done = subprocess.run(program, input=text, capture_output=True, text=True, env=environment, check=False)
-    return done.stdout or done.stderr
+    program = [sys.executable, "-c", f"from {module} import main; raise SystemExit(main())"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    errors: list[str] = []
+    with subprocess.Popen(program, text=True, env=environment, **pipes) as process:  # type: ignore[call-overload]
+        with contextlib.suppress(BrokenPipeError), process.stdin:  # it has ended already; its errors will say why
+            process.stdin.write(text)
+        for line in process.stderr:
+            errors.append(line)
+            tell(line.rstrip())
+        return process.stdout.read() or "".join(errors)
 
 
 def threads(count: int) -> dict[str, str]:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from glamkit.errors import GlamkitError, install
+from glamkit.notebook import Tell
 from glamkit.sweeps.job import Job
 from glamkit.sweeps.pool import (
     PATIENCE,
@@ -81,7 +82,7 @@ class Cluster:
         task = self.ray.remote(max_retries=0, name=job.name, **self.needs)(hold)
         return RayProcess(self.ray, task.remote(job, attempt, self.cpus, self.folders), job)
 
-    def ask(self, module: str, text: str) -> str:
+    def ask(self, module: str, text: str, tell: Tell) -> str:  # noqa: ARG002 - lines stay on the other machine
         """What a module of glamkit prints when it is given `text`, on a machine of the cluster."""
         task = self.ray.remote(max_retries=0, **self.needs)(answer)
         try:
@@ -144,7 +145,7 @@ def hold(job: Job, attempt: int, cpus: int, folders: Sequence[str] = ()) -> int:
 
 def answer(module: str, text: str, cpus: int, folders: Sequence[str] = ()) -> str:
     """`pool.ask` on the machine where Ray has put this task."""
-    return ask(module, text, threads(cpus) | importing(folders))
+    return ask(module, text, threads(cpus) | importing(folders), lambda _: None)
 
 
 def last_line(error: Exception) -> str:

@@ -27,6 +27,7 @@ from glamkit.envs.registry import OnlyOneError, VectorEnv, is_atari, make_vector
 from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
+from glamkit.notebook import Tell
 from glamkit.runs.files import replace_text
 from glamkit.runs.folder import Run
 from glamkit.runs.stops import Stops
@@ -48,7 +49,7 @@ def evaluate(
     film: Path | None = None,
     run: Run | None = None,
     stop: Callable[[], bool] | None = None,
-    tell: Callable[[str], object] | None = None,
+    tell: Tell | None = None,
 ) -> dict[str, Any]:
     """Plays `config.evaluation.episodes` episodes and returns the report that `save` writes.
 
@@ -266,7 +267,7 @@ def evaluate_run(
     changes: Mapping[str, Any] | None = None,
     seed: int = 0,
     film: bool = True,
-    tell: Callable[[str], object] | None = None,
+    tell: Tell | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Evaluates a checkpoint of a run; returns the report and the file it was written to.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from glamkit.errors import GlamkitError, reason
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.models.world_model import Observed, WorldModel
+from glamkit.notebook import Tell
 from glamkit.runs import tensorboard
 from glamkit.runs.folder import Run
 from glamkit.runs.log import Log, Means
@@ -78,7 +79,7 @@ class Trainer:
         self.clock, self.snapshot_steps = (time.perf_counter(), 0), snapshots.steps_of(config.trainer)
         self.guard = guards.Guard(self.replay, self.run.folder)
         self.crashes = guards.Crashes(config.runtime.env_crashes)
-        self.tell: Callable[[str], object] | None = None  # is given lines about an evaluation amid training
+        self.tell: Tell | None = None  # is given lines about an evaluation amid training
         self.session = Session(self.run, config.runtime.max_hours, lambda: (self.step, self.saved))
         described = {**self.machine.describe(), "kernel": self.kernel}
         with self.session.opening():

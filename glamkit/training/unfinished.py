@@ -22,7 +22,7 @@ from torch import nn
 from glamkit.config import Config, EvaluationConfig
 from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError
-from glamkit.notebook import duration
+from glamkit.notebook import Tell, duration
 from glamkit.runs.files import remove
 from glamkit.runs.folder import Run
 from glamkit.runtime import random_state
@@ -61,7 +61,7 @@ class Unfinished:
         count: int,
         games: int,
         stop: Callable[[], bool] | None = None,
-        tell: Callable[[str], object] | None = None,
+        tell: Tell | None = None,
         most: int = 0,
     ) -> None:
         self.path, self.key, self.count, self.games = path, key, count, games

@@ -187,7 +187,7 @@ def test_a_step_is_timed_at_the_horizons_of_the_run(tmp_path: Path) -> None:
     step, lines = trainer.step, list[str]()
     costs = timing.step_costs(trainer, 1, lines.append)
     assert list(costs) == [4, 7, 10] and min(costs.values()) > 0
-    assert trainer.step == step and lines[-1] == "a step as configured, at horizon 10"
+    assert trainer.step == step and lines[-1] == "timing steps as configured, at horizon 10, 3 of 3"
 
 
 # Gauges ---------------------------------------------------------------------------------------------------------------

@@ -217,3 +217,13 @@ def test_the_cores_and_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.M
 class Alive:
     def poll(self) -> None:
         return None
+
+
+def test_a_process_that_is_asked_tells_its_progress(tmp_path: Path) -> None:
+    (job,) = catch_jobs(tmp_path, 1)
+    lines: list[str] = []
+    answer = pool.ask("glamkit.sweeps.cost", job.config.to_json(), dict(os.environ), lines.append)
+    assert json.loads(answer)["hours"] > 0 and json.loads(answer)["compiles"] is False
+    assert lines == ["timing steps as configured, at horizon 4, 1 of 1"]
+    errors = pool.ask("glamkit.sweeps.cost", "nothing", dict(os.environ), lines.append)
+    assert errors.splitlines()[-1].startswith("json.decoder.JSONDecodeError: Expecting value")

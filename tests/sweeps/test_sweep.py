@@ -16,6 +16,7 @@ from tiny_runs import catch_jobs, evaluated
 from glamkit import cli
 from glamkit.config import Config, preset
 from glamkit.errors import GlamkitError
+from glamkit.notebook import Tell
 from glamkit.sweeps import cost as costs
 from glamkit.sweeps import plan as planning
 from glamkit.sweeps import sweep
@@ -163,7 +164,8 @@ class Clock:
     def __init__(self) -> None:
         self.asked: list[Config] = []
 
-    def ask(self, module: str, text: str) -> str:
+    def ask(self, module: str, text: str, tell: Tell) -> str:
+        tell("a step")
         assert module == "glamkit.sweeps.cost"
         self.asked.append(Config.from_dict(json.loads(text)))
         return '{"hours": 10.0}\n'
@@ -178,8 +180,10 @@ def test_the_cost_is_that_of_what_is_left(tmp_path: Path) -> None:
     assert costs.estimate(todo, clock).hours == 30.0  # only its random steps are behind it
     todo[1].run.log_file.write_text('{"step": 72, "kind": "log"}\n')
     clock.asked.clear()
-    cost = costs.estimate(todo, clock)
+    lines: list[str] = []
+    cost = costs.estimate(todo, clock, tell=lines.append)
     assert len(clock.asked) == 1  # games and seeds cost the same
+    assert lines[1] == "predicting the cost of glamkit/Catch-v0 by debug: a step"
     assert (cost.hours, cost.runs) == (25.0, 3)
     assert (cost.wall, cost.machine) == (12.5, 12.5)
     assert sweep.agree(cost, False) == (
@@ -195,8 +199,8 @@ def test_the_cost_counts_the_start_of_every_run(tmp_path: Path) -> None:
     class Slow(Clock):
         """Takes half a second, of which the timing itself takes a tenth; a run takes none."""
 
-        def ask(self, module: str, text: str) -> str:
-            super().ask(module, text)
+        def ask(self, module: str, text: str, tell: Tell) -> str:
+            super().ask(module, text, tell)
             time.sleep(0.5)
             return '{"hours": 0.0, "seconds": 0.1}'
 
