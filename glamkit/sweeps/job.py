@@ -85,8 +85,8 @@ class JobProgress(NamedTuple):
 
     @property
     def left(self) -> float | None:
-        """Seconds to the end of its training, without the evaluation; None while the speed is not known."""
-        return self.work / self.speed if self.state == "running" and self.speed else None
+        """Seconds to the end of its training; None while the speed is not known, and in the evaluation after it."""
+        return self.work / self.speed if self.state == "running" and self.speed and self.work else None
 
 
 class Job(NamedTuple):

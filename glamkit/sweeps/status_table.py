@@ -142,9 +142,8 @@ def rows(seen: Mapping[str, JobProgress]) -> list[tuple[str, ...]]:
         score, left, record = progress.score, progress.left, progress.record
         note = f"attempt {record.attempt}" if record and record.attempt > 1 else ""
         if progress.state == "running":
-            note = "  ".join(
-                filter(None, [note, f"on {record.host}" if record else "", "last pictures" if score else ""])
-            )
+            end = "" if progress.work else "evaluation" if score is None else "last pictures"
+            note = "  ".join(filter(None, [note, f"on {record.host}" if record else "", end]))
         elif record and progress.state == "failed":
             note = "  ".join(filter(None, [note, *record.error[-1:]]))
         lines.append(
@@ -171,11 +170,11 @@ def summary(seen: Mapping[str, JobProgress], note: str = "") -> str:
         return "  ".join([*parts, note or "done"])
     if not result["running"] and not result["queued"]:  # nobody is at work, so nothing is expected
         return "  ".join(parts)
-    known = [progress.speed for progress in seen.values() if progress.state == "running" and progress.speed]
-    if not known:
-        return "  ".join([*parts, "time left: not known yet"])
-    speed = sum(known) / len(known) * result["running"]
     work = sum(progress.work for progress in seen.values() if progress.state not in ("done", "failed"))
+    known = [progress.speed for progress in seen.values() if progress.state == "running" and progress.speed]
+    if not work or not known:
+        return "  ".join([*parts, "time left: not known yet" if work else "evaluation"])
+    speed = sum(known) / len(known) * result["running"]
     return "  ".join([*parts, f"{speed:.3g} steps/s", f"{duration(work / speed)} left"])
 
 

@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import os
+import socket
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -174,6 +175,10 @@ def test_the_table_puts_trouble_first(tmp_path: Path) -> None:
     message = "1 of 4 runs done, 1 running, 1 queued, 1 failed  step 80/384  4 steps/s  16s left"
     assert status_table.summary(seen) == message
     assert "out of &lt;memory&gt;" in status_table.html(seen)
+    todo[2].run.log_file.write_text('{"step": 96, "kind": "log", "time/steps_per_second": 4.0}\n')
+    last = {job.name: job.progress() for job in (todo[0], todo[2])}
+    assert status_table.rows(last)[1][4:] == ("", "", f"attempt 2  on {socket.gethostname()}  evaluation")
+    assert status_table.summary(last) == "1 of 2 runs done, 1 running  step 96/192  evaluation"
     assert (
         status_table.summary({name: seen[name] for name in list(seen)[:2]}) == "1 of 2 runs done, 1 failed  step 0/192"
     )
