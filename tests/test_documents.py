@@ -166,9 +166,11 @@ def test_commands_in_pages_are_commands(page: str) -> None:
         assert word.startswith("-") or word in group.commands, line
 
 
-@pytest.mark.parametrize(("fast", "slow", "status"), [(0, 0, 0), (3, 0, 3), (0, 1, 1), (3, 1, 3)])
+@pytest.mark.parametrize(
+    ("fast", "slow", "seen", "status"), [(0, 0, 0, 0), (3, 0, 0, 3), (0, 1, 0, 1), (0, 0, 2, 2), (3, 1, 2, 3)]
+)
 def test_ci_runs_the_second_command_of_the_readme_and_then_what_is_slow(
-    fast: int, slow: int, status: int, tmp_path: Path
+    fast: int, slow: int, seen: int, status: int, tmp_path: Path
 ) -> None:
     (tmp_path / ".ci").mkdir()
     script = tmp_path / ".ci" / "run"
@@ -179,7 +181,8 @@ def test_ci_runs_the_second_command_of_the_readme_and_then_what_is_slow(
         f"# x\n\n```sh\necho first\n```\ntext\n```python\nx\n```\n\n```sh\n{second}\n```\n\n```sh\necho third\n```\n"
     )
     (tmp_path / "README.md").write_text(readme)
-    programs = {"chromium": "", "python": f'echo "$@ $ENTERED"\nexit {slow}\n'}  # so that nothing is installed here
+    ends = f'case "$*" in *"not browser"*) exit {slow} ;; *) exit {seen} ;; esac\n'
+    programs = {"chromium": "", "python": f'echo "$@ $ENTERED"\n{ends}'}  # so that nothing is installed here
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}")
         (tmp_path / name).chmod(0o755)
@@ -188,9 +191,10 @@ def test_ci_runs_the_second_command_of_the_readme_and_then_what_is_slow(
         [script], cwd="/", env=environment, input="typed", capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == status
-    rest = "-m pytest -m slow -n 0"
-    begun = [f"+ {second}", str(tmp_path), "2 passed"]
-    assert done.stdout.splitlines() == [*begun, "", f"+ python {rest}", f"{rest} yes"]
+    shown = [f"+ {second}", str(tmp_path), "2 passed"]
+    for rest, end in {"slow and not browser": "", "slow and browser": " -n 0"}.items():
+        shown += ["", f'+ python -m pytest -m "{rest}"{end}', f"-m pytest -m {rest}{end} yes"]
+    assert done.stdout.splitlines() == shown
 
     (tmp_path / "README.md").write_text("```sh\necho first\n```\n")
     assert subprocess.run([script], env=environment, capture_output=True, check=False, timeout=60).returncode == 2

@@ -1,4 +1,4 @@
-"""GLAM learns to act from imagination alone: Catch and Assault from their pixels, from scratch.
+"""GLAM learns to act from imagination alone: Catch from its pixels, from scratch.
 
 The full run of Catch, other seeds and the runs in which learning is cut: `learning.py`.
 Here the run ends early, to spare CI.
@@ -17,7 +17,6 @@ from glamkit.training.trainer import Trainer
 
 EARLY = "trainer.env_steps=7500"  # 1,000 of the preset's 3,500 updates in dreams
 LEARNED = 0.0  # random play returns -0.75
-LEARNED_ASSAULT = 140  # in 100 steps; random play brings 83 (40 games, standard error 5)
 TINY = "trainer.warmup=64 imagination.begin=66 trainer.env_steps=72 evaluation.episodes=1 evaluation.episode_steps=20"
 
 
@@ -27,13 +26,6 @@ def test_catch_is_learned_from_its_pixels(tmp_path: Path) -> None:
     result = learn(tmp_path, overrides=EARLY)
     assert result.evaluated > LEARNED, result.line
     assert min(result.right[:5]) > 0.8, result.line
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)  # five minutes of one quiet core
-def test_an_atari_game_is_learned_from_its_pixels(tmp_path: Path) -> None:
-    result = learn(tmp_path, "Assault", seed=2)  # 175 here; with the policy cut 91, with the reward cut 63
-    assert result.evaluated > LEARNED_ASSAULT, result.line
 
 
 @pytest.mark.parametrize(("cut", "part"), [("policy", "actor_critic.actor"), ("reward", "world_model.reward")])
