@@ -51,5 +51,6 @@ def test_each_scores_what_its_file_says(name: str, tmp_path: Path, monkeypatch: 
     # The variance is that of all games: of a few new ones alone it would be a guess.
     squares = sum(((part - part.mean()) ** 2).sum() for part in (returns, again))
     error = np.sqrt(squares / (len(returns) + games - 2) * (1 / len(returns) + 1 / games))
-    assert abs(again.mean() - returns.mean()) <= 2 * error
+    # Another kind of machine rounds otherwise and plays other games: two errors would fail on every twentieth.
+    assert abs(again.mean() - returns.mean()) <= 3 * error
     assert message["mean_return"] == pytest.approx(returns.mean())
