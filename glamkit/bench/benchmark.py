@@ -157,7 +157,7 @@ def predict(trainer: Trainer, plan: BenchmarkPlan, report: dict[str, Any], costs
     """
     config, speeds, phases = trainer.config, report["environment"], report["phases"]
     hours = run_hours(config, costs, speeds)
-    first, updates = min(costs), 1 / config.trainer.update_every
+    first, updates = config.imagination.horizon, 1 / config.trainer.update_every
     speeds["training"] = 1 / (1 / speeds["acting_and_game"] + updates * costs[first])
     predicted: dict[str, Any] = {"per_game": hours, "games": plan.games, "all_games": plan.games * hours}
     predicted |= {"step_s_at_horizon": {str(horizon): cost for horizon, cost in costs.items()}, "basis": BASIS}

@@ -218,7 +218,7 @@ def step_costs(trainer: Trainer, repeats: int, tell: Tell) -> dict[int, float]:
     """Seconds of a training step of the config as it is, at the first, a middle and the last horizon of the run.
 
     Returns:
-        Horizon -> seconds.
+        Horizon -> seconds; 0 is a step before `imagination.begin`, which trains the world model alone.
     """
     settings, before = trainer.config.imagination, trainer.step
     growths = min(trainer.config.trainer.env_steps // settings.horizon_growth, settings.horizon_growth_limit)
@@ -232,6 +232,9 @@ def step_costs(trainer: Trainer, repeats: int, tell: Tell) -> dict[int, float]:
                 update(trainer)
             spans = [hardware.seconds(trainer.machine, partial(update, trainer)) for _ in range(min(repeats, 2))]
         costs[trainer.horizon] = median(spans)
+    if settings.begin > trainer.config.trainer.warmup:
+        alone = partial(trainer.train_world_model, trainer.replay.sample())
+        costs[0] = median(hardware.seconds(trainer.machine, alone) for _ in range(min(repeats, 2)))
     trainer.step = before
     return costs
 
@@ -241,14 +244,16 @@ def run_hours(config: Config, costs: Mapping[int, float], speeds: Mapping[str, f
 
     Args:
         config: of the run.
-        costs: horizon -> seconds of a training step; between horizons they are interpolated.
+        costs: from `step_costs`; between horizons they are interpolated.
         speeds: steps per second, from `hardware.game_speeds`.
     """
     settings, run = config.imagination, config.trainer
     steps = np.arange(run.warmup + 1, run.env_steps + 1)
     steps = steps[steps % run.update_every == 0]
     horizons = settings.horizon + np.minimum(steps // settings.horizon_growth, settings.horizon_growth_limit)
-    updates = np.interp(horizons, list(costs), list(costs.values())).sum()
+    horizons[steps <= settings.begin] = 0
+    known = sorted(costs)
+    updates = np.interp(horizons, known, [costs[horizon] for horizon in known]).sum()
     acting = (run.env_steps - run.warmup) / speeds["acting_and_game"] + run.warmup / speeds["game_alone"]
     return float(updates + acting) / 3600
 

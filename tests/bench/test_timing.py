@@ -179,6 +179,10 @@ def test_run_hours_by_hand() -> None:
     # Updates at the even steps 50 .. 148; horizon 5 up to step 99 (25 updates), 6 from step 100 on (25 updates).
     hours = timing.run_hours(config, {4: 1.0, 6: 3.0}, {"acting_and_game": 10.0, "game_alone": 16.0})
     assert hours * 3600 == pytest.approx(25 * 2.0 + 25 * 3.0 + 100 / 10 + 48 / 16)
+    # Up to step 100, 26 updates train the world model alone.
+    late = config.override(**{"imagination.begin": 100})
+    hours = timing.run_hours(late, {4: 1.0, 6: 3.0, 0: 0.5}, {"acting_and_game": 10.0, "game_alone": 16.0})
+    assert hours * 3600 == pytest.approx(26 * 0.5 + 24 * 3.0 + 100 / 10 + 48 / 16)
 
 
 def test_a_step_is_timed_at_the_horizons_of_the_run(tmp_path: Path) -> None:
@@ -187,6 +191,9 @@ def test_a_step_is_timed_at_the_horizons_of_the_run(tmp_path: Path) -> None:
     step, lines = trainer.step, list[str]()
     costs = timing.step_costs(trainer, 1, lines.append)
     assert list(costs) == [4, 7, 10] and min(costs.values()) > 0
+    late = preset("debug", f"{CPU} {changes} imagination.begin=60")
+    both = timing.step_costs(TimedTrainer(late, tmp_path / "late").trainer, 2, lines.append)
+    assert list(both) == [4, 7, 10, 0] and 0 < both[0] < both[10]
     assert trainer.step == step and lines[-1] == "timing steps as configured, at horizon 10, 3 of 3"
 
 

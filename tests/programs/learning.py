@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -18,14 +19,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import truth
 
-from glamkit.config import parse_overrides, preset, read_seeds
+from glamkit.config import Config, parse_overrides, preset, read_seeds
 from glamkit.errors import GlamkitError
+from glamkit.sweeps.cost import time_run
 from glamkit.training import evaluation
 from glamkit.training.trainer import Trainer
 
 CUTS = ("", "policy", "reward")
+MOST = 10.0  # minutes of a learning test
 # A habit pays there at once: UP fires. With three times the usual frame skip a shot hits within a step or two.
 ASSAULT = {
     "env.frame_skip": 12,
@@ -62,11 +66,23 @@ class Learned(NamedTuple):
         )
 
 
+def made(game: str, seed: int, overrides: str) -> Config:
+    """The settings of a run in which the game is learned."""
+    name, changes = ("quick", ASSAULT) if game == "Assault" else ("learn", {})
+    return preset(name, changes | parse_overrides(overrides), game=game, seed=seed)
+
+
+def skip_if_slow(game: str = "glamkit/Catch-v0", overrides: str = "") -> None:
+    """Leaves a learning test out where a few steps, timed now, say that it takes too long for CI and its 40 minutes."""
+    minutes = 60 * time_run(made(game, 1, overrides))
+    if minutes > MOST and not os.environ.get("GLAMKIT_LEARN"):
+        pytest.skip(f"takes some {minutes:.0f} minutes on this machine; GLAMKIT_LEARN=1 runs it all the same")
+
+
 def learn(folder: Path, game: str = "glamkit/Catch-v0", seed: int = 1, cut: str = "", overrides: str = "") -> Learned:
     """Trains and evaluates a run."""
     started = time.perf_counter()
-    name, changes = ("quick", ASSAULT) if game == "Assault" else ("learn", {})
-    config = preset(name, changes | parse_overrides(overrides), game=game, seed=seed)
+    config = made(game, seed, overrides)
     trainer = Trainer(config, folder)
     world_model, actor_critic = trainer.agent.world_model, trainer.agent.actor_critic
     if cut == "policy":

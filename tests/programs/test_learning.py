@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from learning import learn
+from learning import learn, skip_if_slow
 
 from glamkit.config import preset
 from glamkit.training.trainer import Trainer
@@ -23,6 +23,7 @@ TINY = "trainer.warmup=64 imagination.begin=66 trainer.env_steps=72 evaluation.e
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # five minutes on two quiet cores
 def test_catch_is_learned_from_its_pixels(tmp_path: Path) -> None:
+    skip_if_slow(overrides=EARLY)
     result = learn(tmp_path, overrides=EARLY)
     assert result.evaluated > LEARNED, result.line
     assert min(result.right[:5]) > 0.8, result.line
