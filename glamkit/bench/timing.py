@@ -234,7 +234,8 @@ def step_costs(trainer: Trainer, repeats: int, tell: Tell) -> dict[int, float]:
         costs[trainer.horizon] = median(spans)
     if settings.begin > trainer.config.trainer.warmup:
         alone = partial(trainer.train_world_model, trainer.replay.sample())
-        costs[0] = median(hardware.seconds(trainer.machine, alone) for _ in range(min(repeats, 2)))
+        with memory_kept(trainer.machine.device):
+            costs[0] = median(hardware.seconds(trainer.machine, alone) for _ in range(min(repeats, 2)))
     trainer.step = before
     return costs
 

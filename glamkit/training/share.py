@@ -109,7 +109,7 @@ def model_card(loaded: LoadedRun, repo: str) -> str:
     """The README of a run on the hub, from what the run knows: how it was made, what it scores, how to open it."""
     config, run = loaded.config, loaded.run
     report = _json(run.evaluation_file)
-    returns = [entry["episode/return"] for entry in _entries(run) if entry.get("kind") == "episode"]
+    returns = [entry["episode/return"] for entry in log.entries(run.log_file) if entry.get("kind") == "episode"]
     lines = [
         "---",
         "library_name: glamkit",
@@ -155,7 +155,7 @@ def _packed(part: dict[str, torch.Tensor]) -> bytes:
 
 def _short_log(run: Run) -> str:
     """All episodes, or the newest that a shared file can hold, and some of the log's other lines."""
-    entries = _entries(run)
+    entries = log.entries(run.log_file)
     others = [entry for entry in entries if entry.get("kind") != "episode"]
     chosen = {id(entry) for entry in others[:: max(1, -(-len(others) // LINES))]}
     lines = [entry for entry in entries if entry.get("kind") == "episode" or id(entry) in chosen]
@@ -166,10 +166,6 @@ def _short_log(run: Run) -> str:
 def _json(path: Path) -> Any:
     """What a JSON file of the run holds, or nothing where there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _entries(run: Run) -> list[dict[str, Any]]:
-    return log.entries(run.log_file)
 
 
 def _without_host(provenance: Any) -> Any:

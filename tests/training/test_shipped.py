@@ -33,7 +33,7 @@ def test_they_are_small_and_have_a_card() -> None:
 
 
 QUICK = ("catch", "memory")  # whose episodes are short
-GAMES = {"breakout": 4, "krull": 4, "kungfumaster": 4, "pong": 4}  # played again; all would take too long
+GAMES = {"breakout": 12, "krull": 4, "kungfumaster": 4, "pong": 4}  # played again; all would take too long
 NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in sorted(shared_runs.shipped())]
 
 
@@ -51,6 +51,5 @@ def test_each_scores_what_its_file_says(name: str, tmp_path: Path, monkeypatch: 
     # The variance is that of all games: of a few new ones alone it would be a guess.
     squares = sum(((part - part.mean()) ** 2).sum() for part in (returns, again))
     error = np.sqrt(squares / (len(returns) + games - 2) * (1 / len(returns) + 1 / games))
-    # Another kind of machine rounds otherwise and plays other games: two errors would fail on every twentieth.
-    assert abs(again.mean() - returns.mean()) <= 3 * error
+    assert abs(again.mean() - returns.mean()) <= 2 * error
     assert message["mean_return"] == pytest.approx(returns.mean())

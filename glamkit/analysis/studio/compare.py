@@ -77,8 +77,7 @@ class ModuleOff:
     def at(self, number: int) -> Beside:
         """What stands beside this node of the dream."""
         node = self.node(number)
-        going_on = f"reward {node.reward:+z.2f}, return {node.total:+z.2f}, end {node.ended:.0%}"
-        caption = going_on
+        caption = f"reward {node.reward:+z.2f}, return {node.total:+z.2f}, end {node.ended:.0%}"
         if node.over:
             caption = ended(next(one.depth for one in self.other.path(node.number) if one.over), node.total)
         return Beside(self.name, caption, self.other.picture(node.number), node.over)
