@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from glamkit.config import Config, OptimizerConfig
 from glamkit.models import head_metrics
@@ -135,4 +136,7 @@ def backward_and_clip(model: nn.Module, loss: Tensor, metrics: dict[str, Tensor]
 def adam(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:
     """Adam over what is trained in `model`."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon, fused=True)
+    optimizer = torch.optim.Adam(trained, lr=config.learning_rate, eps=config.epsilon, fused=True)
+    # Fused steps leave the weights' version numbers as they are, by which caches know their weights.
+    optimizer.register_step_post_hook(lambda *_: increment_version(trained))
+    return optimizer

@@ -84,6 +84,12 @@ class WindowBlocks(Blocks):
         first, *deeper = self.stack
         return ProjectedToken(tokens, None if deeper else first.mixer.in_proj(first.norm(tokens)))
 
+    def prepare_all(self, tokens: Tensor) -> list[ProjectedToken]:
+        """`prepare` of tokens (B, T, D) at once, each in memory as those to come: what reads them is compiled once."""
+        entry = self.prepare(tokens.transpose(0, 1).contiguous())
+        projected = [None] * len(entry.token) if entry.projected is None else entry.projected.unbind()
+        return [ProjectedToken(*parts) for parts in zip(entry.token.unbind(), projected, strict=True)]
+
     def last(self, window: list[ProjectedToken]) -> Tensor:
         """The last output (..., D) of a window of entries, read from a zero state."""
         return self.step_window(window, [])[0]
@@ -137,13 +143,10 @@ class WindowShared(ImaginationMemory):
     """`sequence_model.Window` that keeps projections and places per token."""
 
     def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
-        self.model = model
-        steps = unbind_steps(tokens)
-        pairs = pairwise(steps)
-        changes = [new - old for old, new in pairs] or [steps[0]]
-        self.token = steps[-1]
-        self.changes = [_blocks(model.gmamba).prepare(change) for change in changes]
-        self.tokens = [_blocks(model.lmamba).prepare(token) for token in steps[-model.lmamba.window :]]
+        self.model, alone = model, tokens.shape[1] == 1
+        self.changes = _blocks(model.gmamba).prepare_all(tokens if alone else tokens[:, 1:] - tokens[:, :-1])
+        self.tokens = _blocks(model.lmamba).prepare_all(tokens[:, -model.lmamba.window :])
+        self.token = self.tokens[-1].token
         self.kept = list[Place](), list[Place]()
         self._look()
 
@@ -169,8 +172,8 @@ class RecurrentShared(ImaginationMemory):
     def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
         self.model, blocks = model, model.gmamba.blocks
         steps = unbind_steps(tokens)
+        self.tokens = _blocks(model.lmamba).prepare_all(tokens[:, -model.lmamba.window :])
         self.token = steps[-1]
-        self.tokens = [_blocks(model.lmamba).prepare(token) for token in steps[-model.lmamba.window :]]
         self.states = blocks.start(len(tokens))
         g, _ = blocks.step(steps[0], self.states)
         for old, new in pairwise(steps):
