@@ -28,7 +28,8 @@ from glamkit.training.trainer import Event, Trainer
 DRAWING = 40  # a drawing is repeated only after this many times what it took: under 3 % of the time
 AGAIN = "run it again with the same run_dir to go on."
 STOPPED = "Stopped, and everything is saved: run this cell again to go on from here."
-CLOSED = "Training goes on while this tab is closed. To watch it again, run in any notebook: glamkit.notebook.watch"
+CLOSED = "Training goes on while this tab is closed. To watch it again, run in any notebook: "
+WATCH = 'import glamkit; glamkit.notebook.watch("{}")'
 logger = logging.getLogger(__name__)
 
 
@@ -84,7 +85,7 @@ class Monitor:
         """The progress bar as it stands."""
         folder = self.trainer.run.folder
         notes = {"stopped": STOPPED, "done": f"Done; all of it is in {folder}"}
-        return Bar(self.state(), self.last.step, self.total, notes.get(self.last.kind, f'{CLOSED}("{folder}")'))
+        return Bar(self.state(), self.last.step, self.total, notes.get(self.last.kind, CLOSED + WATCH.format(folder)))
 
     @property
     def compiling(self) -> bool:

@@ -184,7 +184,7 @@ def measure_open_loop(
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
     counted = np.cumsum(ends, 1) - ends == 0
-    wrong = np.roll(imagined, 1, 0)
+    wrong = np.roll(imagined, len(begun) // 2, 0)  # random starts are in order: neighbours may share their scene
 
     def curve(name: str, unit: str, values: np.ndarray) -> Curve:
         return Curve(name, unit, np.where(counted, values, np.nan))
@@ -203,8 +203,8 @@ def measure_open_loop(
         "looking": curve("with every frame before it seen", "surprise (KL, in nats)", looking_kl),
     }
     outcomes = {
-        "imagined": curve("the dream", "mean error of the reward", np.abs(predicted - rewards)),
-        "never": curve("expecting none", "mean error of the reward", np.abs(rewards)),
+        "imagined": curve("the dream", "mean squared error", (predicted - rewards) ** 2),
+        "never": curve("expecting none", "mean squared error", rewards**2),
     }
     terminations = {
         "imagined": curve("the dream", "mean squared error", (ending - ends) ** 2),

@@ -15,7 +15,7 @@ def dream_beside_truth(dream: RolloutComparison, per_row: int = 5) -> Picture:
         part = slice(start, start + per_row)
         rows = {"real": dream.real[part], "reconstructed": dream.reconstructed[part], "imagined": dream.imagined[part]}
         pairs = zip(dream.rewards[part], dream.predicted[part], strict=True)
-        film(axes, rows, [f"+{start + i}\n{real:+.0f}\n{guess:+.2f}" for i, (real, guess) in enumerate(pairs, 1)])
+        film(axes, rows, [f"+{start + i}\n{real:+g}\n{guess:+.2f}" for i, (real, guess) in enumerate(pairs, 1)])
         names = {
             "xycoords": "axes fraction",
             "textcoords": "offset points",

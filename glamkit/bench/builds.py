@@ -51,6 +51,11 @@ def find_build() -> Build:
     return Build(torch.__version__, torch.version.cuda or "", driver[1] if driver else "")
 
 
+def own_cores() -> int:
+    """CPU cores that this process may use: fewer than the machine has where a batch system binds it to some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def find_compiler() -> str:
     """The path of the C++ compiler that torch.compile uses; empty if there is none."""
     names = (os.environ.get("CXX", "g++"), "g++", "clang++", "c++")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from glamkit.bench import builds
-from glamkit.bench.builds import Build, driver_too_old, find_build, find_compiler, torch_for
+from glamkit.bench.builds import Build, driver_too_old, find_build, find_compiler, own_cores, torch_for
 from glamkit.errors import DISTRIBUTION, install
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -203,8 +203,7 @@ def probe_torch() -> DoctorFinding:
         torch = importlib.import_module("torch")
     except Exception as error:  # compiled code fails to import in any way
         return check_torch(Build(), _one_line(error), 0, 0)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return check_torch(find_build(), "", torch.get_num_threads(), cores, os.environ.get("OMP_NUM_THREADS"))
+    return check_torch(find_build(), "", torch.get_num_threads(), own_cores(), os.environ.get("OMP_NUM_THREADS"))
 
 
 def probe_device() -> DoctorFinding:

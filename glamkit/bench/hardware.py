@@ -17,6 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from glamkit import __version__
+from glamkit.bench.builds import own_cores
 from glamkit.envs.registry import make_env, make_vector
 from glamkit.runtime import Machine, device_name, give_back_memory
 from glamkit.training.trainer import Trainer
@@ -160,7 +161,7 @@ def describe(trainer: Trainer) -> dict[str, Any]:
         "name": device_name(machine.device),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
+        "cores": own_cores(),
         **trainer.machine.describe(),
         "kernel": trainer.kernel,
         "glamkit": __version__,

@@ -17,6 +17,7 @@ from glamkit.plotting.curves import (
     series,
 )
 from glamkit.plotting.frames import film, strip
+from glamkit.plotting.intervals import interval, student
 from glamkit.plotting.picture import (
     BLACK,
     BLUE,
@@ -69,6 +70,7 @@ __all__ = [
     "film",
     "heading",
     "in_words",
+    "interval",
     "label",
     "learning_curve",
     "legend_below",
@@ -80,5 +82,6 @@ __all__ = [
     "same_steps",
     "series",
     "strip",
+    "student",
     "style",
 ]

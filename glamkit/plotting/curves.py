@@ -88,7 +88,10 @@ def learning_curve(run: Run) -> Picture:
 
 
 def evaluations(run: Run, entries: Entries) -> list[tuple[int, float]]:
-    """Step and mean return of the whole games of each evaluation during training; none where all were cut."""
+    """Step and mean return of the whole games of each evaluation during training; none where all were cut.
+
+    Of a shared run the means alone are known: there an evaluation counts whose games were surely whole.
+    """
     points, limit = [], run.config().evaluation.episode_steps
     for entry in entries:
         if entry["kind"] != "evaluation":

@@ -18,12 +18,11 @@ import numpy as np
 from glamkit.config import Config, differences, override
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Table
-from glamkit.plotting import count
+from glamkit.plotting import count, interval, student
 from glamkit.report import results
 from glamkit.runs import log, provenance
 from glamkit.runs.folder import Run
 from glamkit.sweeps.job import Job
-from glamkit.sweeps.summary import interval, student
 from glamkit.training.shared_runs import locate
 
 SEED = "trainer.seed"
@@ -70,8 +69,8 @@ class Comparison:
             raise GlamkitError(f"{one} and {other} are the same run; name two.")
         self.neighbours = {run.folder: PeerRun(run.config(), score) for run, score in beside(folders)}
         self.a, self.b = (side(Run(folder), self.neighbours) for folder in folders)
-        changed = differences(self.a.config, self.b.config)
-        self.settings = changes_of(changed)
+        self.changed = differences(self.a.config, self.b.config)
+        self.settings = changes_of(self.changed)
         names = [*self.a.facts, *(name for name in self.b.facts if name not in self.a.facts)]
         pairs = {name: (self.a.facts.get(name, "unknown"), self.b.facts.get(name, "unknown")) for name in names}
         self.facts = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -101,10 +100,11 @@ class Comparison:
 
     def chance(self) -> str:
         """Whether the scores differ beyond the spread between seeds."""
-        if not self.settings and self.a.config == self.b.config:
+        if not self.settings and SEED not in self.changed:
             return self.repeated()
         if not self.settings:
-            return "But for the seed they are the same experiment: such a difference is the spread between seeds."
+            text = "But for the seed they are the same experiment: such a difference is the spread between seeds."
+            return f"{text} Or it comes from {others}, which may count too." if (others := self.no_setting()) else text
         result = welch(self.a.peers, self.b.peers)
         if result is None:
             return "Whether they differ beyond the spread between seeds cannot be said: each needs two seeds or more."
@@ -118,8 +118,13 @@ class Comparison:
         at = parting(self.a.run, self.b.run)
         if at is None:
             return "Settings and seed are the same, and so is every line of their logs."
-        cause = "versions or machine" if self.facts else "something that is not recorded, such as a GPU's order of sums"
+        cause = self.no_setting() or "something that is not recorded, such as a GPU's order of sums"
         return f"Settings and seed are the same, but their logs part at step {at:,}: by {cause}."
+
+    def no_setting(self) -> str:
+        """What differs that is no setting of the experiment, in words: how and by what it was computed."""
+        computed = [name for name in self.changed if name.startswith("runtime.")]
+        return " or ".join([*computed, *["versions or machine"][: len(self.facts)]])
 
     def blame(self) -> str:
         """Which setting it was, as far as that can be told."""
@@ -127,8 +132,10 @@ class Comparison:
             return ""
         if len(self.settings) == 1:
             (name,) = self.settings
-            also = " or one of the versions" if any(not n.startswith("machine") for n in self.facts) else ""
-            return f"Only {name} differs among the settings{also}."
+            also = " Versions differ as well, so either may be the cause."
+            return f"Only {name} differs among the settings." + also * any(
+                not n.startswith("machine") for n in self.facts
+            )
         alone = self.one_at_a_time()
         base = np.mean(self.a.peers)
         parts = [f"{name} alone: {mean - base:+.2f} ({count(seeds, 'seed')})" for name, (mean, seeds) in alone.items()]

@@ -18,7 +18,7 @@ from glamkit.report import aggregates
 from glamkit.report.markup import MarkupTable
 from glamkit.report.plots import NARROW, name_rows, row_places
 from glamkit.report.report import Report, ScoredMethod
-from glamkit.report.tables import NAMES, number, ordered
+from glamkit.report.tables import NAMES, NONE, number, ordered
 
 SHOWN = {"mean": ("o", BLUE), "median": ("s", ORANGE), "iqm": ("D", BLACK)}
 
@@ -44,10 +44,15 @@ def halves(entry: ScoredMethod) -> tuple[dict[str, float | None], dict[str, floa
     return first, second
 
 
-def share(normal: Mapping[str, np.ndarray]) -> tuple[float, str, float]:
-    """Which share of a method's mean the games above make, the game that makes most of it, and that one's share."""
+def share(normal: Mapping[str, np.ndarray]) -> tuple[float, str, float] | None:
+    """Which share of a method's mean the games above make, the game that makes most of it, and that one's share.
+
+    None for a mean that is not above random play: there is nothing to share.
+    """
     means = {game: float(values.mean()) for game, values in normal.items()}
     total, chosen = sum(means.values()), above()
+    if total <= 0:
+        return None
     top = max(means, key=lambda game: means[game])
     return sum(value for game, value in means.items() if game in chosen) / total, top, means[top] / total
 
@@ -62,8 +67,8 @@ def split_table(report: Report) -> MarkupTable:
     rows = []
     for entry in ordered(report):
         values = [number(half[key]) for half in halves(entry) for key in SHOWN]
-        part, top, most = share(entry.normal)
-        rows.append([entry.name, *values, f"{part:.0%}", top, f"{most:.0%}"])
+        parts = share(entry.normal)
+        rows.append([entry.name, *values, *((f"{parts[0]:.0%}", parts[1], f"{parts[2]:.0%}") if parts else [NONE] * 3)])
     caption = (
         f"The {count[0]} of {len(report.games)} games in which the median over the authors' own sets of all methods is "
         f"a human's score or more: {', '.join(games)}. A method with one value per game has no pooled IQM."
@@ -101,7 +106,7 @@ def split_figure(report: Report, narrow: bool = False) -> Picture:
     handles = dict(zip(*reversed(grid.flat[0].get_legend_handles_labels()), strict=True))
     picture.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     plotting.heading(picture, "Where does the mean come from? The two scales differ")
-    parts = [share(entry.normal)[0] for entry in entries if sum(map(np.mean, entry.sample)) > 0]
+    parts = [parts[0] for entry in entries if (parts := share(entry.normal))]
     ends = f"{min(parts):.0%} to {max(parts):.0%}" if parts else "none"
     picture.alt = (
         f"Mean, median and IQM of {len(entries)} methods on {counts[0]} games in which agents stand above humans and "

@@ -76,13 +76,13 @@ def aggregate_figure(report: Report, narrow: bool = False) -> Picture:
                 axes.plot(value, place, marker, ms=6 if report.is_new(entry) else 5, color=colour)
         gap = key == "optimality_gap"
         axes.set_title(f"{title(key)}:\n{'less' if gap else 'more'} is better", fontsize=SMALL)
-        axes.set_xlim(left=0)
+        axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
         axes.set_xlabel("0 = human\nor better" if gap else "1 = human")
         if not gap:
             axes.axvline(1, color=GREY, ls="--", lw=1)
         name_rows(axes, entries, narrow)
     games = plotting.count(len(report.games), "game")
-    bars = "Bars: 95 % stratified bootstrap intervals. Without a bar, single runs are not known"
+    bars = "Bars: 95 % stratified bootstrap intervals, of methods with several known runs"
     plotting.heading(picture, f"How good is each method over {games}? {bars}")
     best = [f"{entry.name} {entry.values['iqm']:.3f}" for entry in entries if entry.values["iqm"] is not None]
     picture.alt = (
@@ -152,7 +152,7 @@ def improvement_figure(report: Report, narrow: bool = False) -> Picture | None:
     axes.set_yticks(range(len(pairs)), names, fontsize=names_size(narrow))
     axes.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(0, 1), xlabel="probability (above 0.5: better)")
     who = "each" if several else pairs[0][0]
-    plotting.heading(picture, f"How likely does a run of {who} beat a run of these on a random game?")
+    plotting.heading(picture, f"How likely is it that a run of {who} beats a run of each of these on a random game?")
     ends = [f"{name} {result.value:.2f}" for name, (_, _, result) in zip(names, pairs, strict=True)]
     chosen = [*ends[:3], "...", *ends[-3:]] if len(ends) > 6 else ends
     picture.alt = f"Probability that a run of {who} is better, with intervals: {', '.join(chosen)}."
@@ -322,5 +322,5 @@ def draw_references(axes: Axes, game: str) -> None:
 
 def band(result: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(places,) lower and upper end of the t-interval of the mean over seeds (seeds, places); nan below two seeds."""
-    ends = [summary.interval(column[~np.isnan(column)].tolist()) or (np.nan, np.nan) for column in result.T]
+    ends = [plotting.interval(column[~np.isnan(column)].tolist()) or (np.nan, np.nan) for column in result.T]
     return np.array([low for low, _ in ends]), np.array([high for _, high in ends])

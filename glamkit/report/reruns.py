@@ -117,7 +117,7 @@ def rerun_figure(report: Report, narrow: bool = False) -> Picture | None:
         axes.set_title(NAMES[key] if key == "iqm" else NAMES[key].capitalize())
         axes.axvline(1, color=GREY, ls="--", lw=1)
         axes.set(ylim=(len(claims) - 0.5, -0.5), xlabel="1 = human")
-        axes.set_xlim(left=0)
+        axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
         axes.set_yticks(range(len(claims)), [claim.name for claim in claims], fontsize=names_size(narrow))
         if axes is not grid.flat[0] and not narrow:
             axes.tick_params(labelleft=False)

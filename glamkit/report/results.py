@@ -91,7 +91,9 @@ def find(paths: Sequence[str | Path]) -> list[Path]:
         # A folder that looks like a run but lacks its config is half a run, and is named as such.
         halves = {file.parent for name in ("metrics.jsonl", "evaluation.json") for file in path.rglob(name)}
         here += sorted(half for half in halves if not (half / "config.json").exists())
-        result |= dict.fromkeys(here or sorted(path.glob("*-seed*.json")))
+        # Score files lie beside run folders, or anywhere below a folder that holds no run.
+        files = path.glob("*-seed*.json") if here else path.rglob("*-seed*.json")
+        result |= dict.fromkeys([*here, *sorted(files)])
     return list(result)
 
 

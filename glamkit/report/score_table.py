@@ -14,13 +14,13 @@ import numpy as np
 
 from glamkit.envs import atari100k
 from glamkit.errors import GlamkitError
+from glamkit.plotting import interval
 from glamkit.report import score_files
 from glamkit.report.markup import MarkupTable
 from glamkit.report.report import Report
-from glamkit.report.results import Result
+from glamkit.report.results import Result, experiment
 from glamkit.report.tables import NONE, raw
 from glamkit.runs.provenance import sessions
-from glamkit.sweeps import summary
 
 BESIDE = {"SimPLe": "SimPLe", "STORM": "STORM", "DreamerV3": "DreamerV3 (Nature, 2024 code)"}  # title: published name
 HEADER = ("game", "mean return of each seed", "random", "human", "human-normalised", *BESIDE, "strongest", "hours")
@@ -32,12 +32,19 @@ def score_table(results: Sequence[Result]) -> MarkupTable:
     Raises:
         GlamkitError: the runs are of unequal settings, or none is of an Atari 100k game.
     """
-    games = sorted({result.game for result in results if result.atari})
+    runs = [result for result in results if result.atari]
+    games = sorted({result.game for result in runs})
     if not games:
         raise GlamkitError("none of these runs is of an Atari 100k game; the table compares those alone.")
+    for run in runs:
+        if experiment(run.config) != experiment(runs[0].config):
+            raise GlamkitError(
+                f"{run.run.folder} has other settings than {runs[0].run.folder}, and one table cannot hold both: "
+                "name the runs of one experiment."
+            )
     rows, means = [], []
     for game in games:
-        matches = sorted((result for result in results if result.game == game), key=lambda result: result.seed)
+        matches = sorted((result for result in runs if result.game == game), key=lambda result: result.seed)
         normal = float(atari100k.normalise({game: np.array([result.score for result in matches])})[game].mean())
         others = {name: published(name, game) for name in BESIDE.values()}
         best = strongest(game)
@@ -90,7 +97,7 @@ def small_table(report: Report) -> MarkupTable | None:
 def cells(group: Sequence[Result]) -> list[str]:
     """A row's cells from the number of seeds on, of one game's runs of one experiment."""
     values = [result.score for result in group]
-    ends = summary.interval(values)
+    ends = interval(values)
     row = [str(len(values)), f"{np.mean(values):.2f}", f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else "one seed: none"]
     row += scale(group[0].game, values) if group[0].atari else [NONE] * (4 + len(BESIDE))
     seeds = ", ".join(f"{result.seed}: {result.score:.2f}" for result in group)

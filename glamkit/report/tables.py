@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from glamkit.envs import atari100k
-from glamkit.plotting import count
+from glamkit.plotting import count, interval
 from glamkit.report import aggregates, results
 from glamkit.report.aggregates import AGGREGATES, Interval
 from glamkit.report.markup import MarkupTable
 from glamkit.report.notes import notes
 from glamkit.report.published import agrees, off_by
 from glamkit.report.report import Report, ScoredMethod
-from glamkit.sweeps import summary
 
 NAMES = {"mean": "mean", "median": "median", "iqm": "IQM", "optimality_gap": "optimality gap"}
 NONE = "-"
@@ -195,7 +194,7 @@ def return_table(report: Report) -> MarkupTable | None:
     for name, group in report.groups.items():
         table = {**results.scores(group, True), **results.scores(group, False)}
         for game, values in sorted(table.items()):
-            spread = summary.interval(values.tolist())
+            spread = interval(values.tolist())
             ends = f"{spread[0]:.2f} to {spread[1]:.2f}" if spread else "one seed: none"
             seeds = ", ".join(f"{r.seed}: {r.score:.2f}" for r in group if r.game == game)
             rows.append([name, game, str(len(values)), f"{values.mean():.2f}", ends, seeds])

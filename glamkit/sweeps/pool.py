@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from glamkit.bench.builds import own_cores
 from glamkit.config import coerce
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Tell
@@ -108,7 +109,7 @@ class Local:
     def __init__(self, jobs: Sequence[Job], workers: int | None = None, per_gpu: int = 1) -> None:
         workers = None if workers is None else at_least_one("workers", workers)
         gpus = visible_gpus() if any(job.config.runtime.device != "cpu" for job in jobs) else []
-        places = gpus * at_least_one("runs_per_gpu", per_gpu) or [""] * (workers or cores())
+        places = gpus * at_least_one("runs_per_gpu", per_gpu) or [""] * (workers or own_cores())
         self.devices = len(gpus) or 1
         self.places = places[: min(workers or len(places), max(1, sum(not job.done() for job in jobs)))]
         self.capacity = len(self.places)
@@ -117,7 +118,7 @@ class Local:
 
     def environment(self, place: str) -> dict[str, str]:
         """The environment variables of a process: its share of the cores, and its GPU."""
-        share = threads(max(1, cores() // self.capacity)) | (only_gpu(place) if place else {})
+        share = threads(max(1, own_cores() // self.capacity)) | (only_gpu(place) if place else {})
         return share | importing(self.folders)
 
     def start(self, job: Job, attempt: int) -> LocalProcess:
@@ -295,11 +296,6 @@ def at_least_one(name: str, value: object) -> int:
     if number < 1:
         raise GlamkitError(f"{name} = {number} is outside its range: at least 1.")
     return number
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def errors_of(job: Job) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,8 +16,6 @@ from glamkit.sweeps.job import Job
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, BLACK)
 BARS = "▁▂▃▄▅▆▇█"
-# The 97.5 % point of Student's t for 1, 2, .. degrees of freedom; beyond, an expansion in 1 / degrees (Fisher 1926).
-STUDENT = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 PLACES = 60  # at which a learning curve is drawn
 
 
@@ -54,32 +51,6 @@ def of_log(entries: Entries, config: Config) -> VariantSummary:
         seconds, before = seconds + (step - before) / max(speed, 1e-9), step
     chance = steps <= max(config.trainer.warmup, config.imagination.begin)
     return VariantSummary(None, steps, returns, returns[chance], seconds)
-
-
-def interval(scores: Sequence[float]) -> tuple[float, float] | None:
-    """Student's 95 % interval of the mean of n scores: mean +- t s / sqrt(n), with s their standard deviation.
-
-    t is the 97.5 % point for n - 1 degrees of freedom. It assumes that scores are normally distributed.
-
-    Returns:
-        Low and high end; None for fewer than two scores.
-    """
-    if len(scores) < 2:
-        return None
-    mean, half = (
-        float(np.mean(scores)),
-        student(len(scores) - 1) * float(np.std(scores, ddof=1)) / math.sqrt(len(scores)),
-    )
-    return mean - half, mean + half
-
-
-def student(degrees: int) -> float:
-    """The 97.5 % point of Student's t distribution with so many degrees of freedom."""
-    if degrees <= len(STUDENT):
-        return STUDENT[degrees - 1]
-    z, n = 1.959964, float(degrees)
-    terms = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + sum(term / n**power for power, term in enumerate(terms, 1))
 
 
 def curve(outcome: VariantSummary, grid: np.ndarray) -> np.ndarray:
@@ -139,7 +110,7 @@ def rows(groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> list
     lines: list[tuple[str, ...]] = [(*header, f"return in training, {low:.2f} to {high:.2f}")]
     for name, outcomes in groups.items():
         scores = [outcome.score for outcome in outcomes if outcome.score is not None]
-        spread = interval(scores)
+        spread = plotting.interval(scores)
         done = [outcome.seconds for outcome in outcomes if outcome.score is not None]
         lines.append(
             (
@@ -212,7 +183,7 @@ def draw_scores(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> N
     """Draws the final scores of each variant's seeds, their mean and its interval."""
     for place, (colour, outcomes) in enumerate(zip(COLOURS, groups.values(), strict=False)):
         scores = [outcome.score for outcome in outcomes if outcome.score is not None]
-        spread = interval(scores)
+        spread = plotting.interval(scores)
         axes.plot(scores, [place] * len(scores), "o", ms=4, color=colour)
         if scores:
             axes.plot(np.mean(scores), place, "|", ms=18, mew=2, color=colour)

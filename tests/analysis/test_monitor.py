@@ -175,7 +175,7 @@ def test_a_stopped_page_says_how_to_go_on(tmp_path: Path, screen: Display) -> No
             view.show(event)
             trainer.stop_requested = True
     first, last = screen.places[0][0], screen.places[0][-1]
-    assert f'glamkit.notebook.watch("{tmp_path / "run"}")' in repr(first)
+    assert f'import glamkit; glamkit.notebook.watch("{tmp_path / "run"}")' in repr(first)
     assert "run this cell again to go on" in last._repr_html_() and "run this cell again to go on" in repr(last)
 
 

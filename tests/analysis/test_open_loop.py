@@ -123,7 +123,7 @@ def test_clips_are_the_dreams_beside_the_truth(opened: LoadedRun) -> None:
         counted = loop.counted[row]
         ends = np.flatnonzero(dream.terminations)
         assert counted.sum() == (ends[0] + 1 if len(ends) else 6)
-        error = np.abs(dream.predicted - dream.rewards)
+        error = (dream.predicted - dream.rewards) ** 2
         np.testing.assert_allclose(loop.rewards["imagined"].values[row][counted], error[counted], atol=1e-5)
         assert np.isnan(loop.rewards["imagined"].values[row][~counted]).all()
         shown = np.concatenate([dream.before[None], dream.real])[None], loop.imagined[row][None]

@@ -299,7 +299,7 @@ def test_steps_into_a_new_game_are_not_counted(opened: LoadedRun) -> None:
     whole = metrics.view(lens, lens.read([20], 60))
     assert whole.counted.all() and whole.screen.overall() != seen.screen.overall()
     left = int((~seen.counted).sum())
-    about = f"Measured on {60 - left} steps of fresh play, never trained on; {left} that lead into a new game"
+    about = f"Measured on {60 - left} steps of fresh play, never trained on; {left} that lead into a new life or game"
     assert seen.about.startswith(about)
     assert not set(frame_plots.busiest(seen.screen, 8)) & set(np.flatnonzero(~seen.counted))
     # Every event of Catch ends its game, so none of them is the step to begin with.

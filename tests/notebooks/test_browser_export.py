@@ -68,7 +68,7 @@ def test_an_exported_dream_plays_by_itself(page: Any, tmp_path: Path) -> None:
     assert words[1:] == [one.at(1).words for one in beside]
     covers = "all => all.map(one => getComputedStyle(one, '::after').content)"
     over = [dream.nodes[1].over, *(one.at(1).over for one in beside)]
-    assert page.locator("figure div").evaluate_all(covers) == ['"GAME OVER"' if one else '""' for one in over]
+    assert page.locator("figure div").evaluate_all(covers) == ['"END"' if one else '""' for one in over]
     page.click("#play")
     page.wait_for_selector("figcaption:has-text('step 3,')")
     page.select_option("#ways", index=1)

@@ -108,10 +108,10 @@ def test_the_game_ends_in_the_dream(fresh: Mirror) -> None:
     page.select_option(".glamkit-rate", "2")
     page.click(".glamkit-play")
     page.wait_for_selector(".glamkit-over")
-    assert page.inner_text(".glamkit-note").startswith("Game over in the dream, return ")
+    assert page.inner_text(".glamkit-note").startswith("The dream has ended, return ")
     assert page.inner_text(".glamkit-play") == "Play"
     bar = "one => [getComputedStyle(one, '::after').content, one.clientHeight - one.firstChild.offsetHeight]"
-    assert page.locator(".glamkit-stage").evaluate(bar) == ['"GAME OVER"', 22]  # below the picture
+    assert page.locator(".glamkit-stage").evaluate(bar) == ['"END"', 22]  # below the picture
     colors = "[...document.querySelectorAll('.glamkit-meter > span')].map(one => getComputedStyle(one).backgroundColor)"
     value, end, *policy = page.evaluate(colors)
     assert value != end and {value} == set(policy)  # grey: of an ended game nothing is expected or taken

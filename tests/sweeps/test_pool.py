@@ -192,7 +192,7 @@ def test_the_table_puts_trouble_first(tmp_path: Path) -> None:
 def test_the_cores_and_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     todo = catch_jobs(tmp_path, 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(pool, "cores", lambda: 6)
+    monkeypatch.setattr(pool, "own_cores", lambda: 6)
     threads = {n: Local(todo, n).environment("")["OMP_NUM_THREADS"] for n in (1, 2, 4, 7, None)}
     assert threads == {1: "6", 2: "3", 4: "1", 7: "1", None: "1"}
     monkeypatch.setenv("OMP_NUM_THREADS", "5")  # by hand; torch itself goes by MKL's

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from figures import faults
 
+from glamkit import plotting
 from glamkit.sweeps import summary
 from glamkit.sweeps.ablation import Ablation
 
@@ -18,12 +19,12 @@ def plan(folder: Path, variants: str, seeds: str = "1") -> Ablation:
 
 
 def test_the_t_interval_is_the_textbook_s() -> None:
-    assert summary.interval([1.0]) is None
-    low, high = summary.interval([1.0, 2.0, 3.0]) or (0, 0)
+    assert plotting.interval([1.0]) is None
+    low, high = plotting.interval([1.0, 2.0, 3.0]) or (0, 0)
     assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), rel=1e-4)
     known = {1: 12.7062, 4: 2.7764, 10: 2.2281, 11: 2.2010, 20: 2.0860, 60: 2.0003, 1000: 1.9623}
     for degrees, value in known.items():
-        assert summary.student(degrees) == pytest.approx(value, abs=2e-4)
+        assert plotting.student(degrees) == pytest.approx(value, abs=2e-4)
 
 
 def test_curves_are_means_of_recent_episodes() -> None:

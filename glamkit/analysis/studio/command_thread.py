@@ -84,4 +84,7 @@ class CommandThread:
             self.playing, self.note = False, str(error) if known else f"{type(error).__name__}: {error}"
             if not known:
                 logger.exception("The player stopped.")
-            self.shown(self)
+            try:
+                self.shown(self)
+            except Exception:  # what cannot be drawn must not end the thread: the next command may go elsewhere
+                logger.exception("The player cannot be shown.")

@@ -25,7 +25,7 @@ class Beside(NamedTuple):
     name: str
     caption: str
     picture: np.ndarray | None
-    over: bool = False  # whether its game has ended here or before
+    over: bool = False  # whether a life or the game has ended here or before
     note: str = ""  # why it can no longer be compared step by step
 
     @property
@@ -129,8 +129,8 @@ def comparisons(dream: Dream, names: Sequence[str]) -> list[Counterpart]:
 
 
 def ended(step: int, total: float) -> str:
-    """What there is to say of a game that has ended."""
-    return f"game over at step {step}, return {total:+z.2f}"
+    """What there is to say after an end, which in many games is that of a life."""
+    return f"end of a life or game at step {step}, return {total:+z.2f}"
 
 
 def first_difference(dream: Dream, number: int) -> int | None:

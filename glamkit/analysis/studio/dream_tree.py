@@ -198,11 +198,16 @@ class Tree:
         stream = np.random.Philox(key=[self.seed, noise_seed], counter=[0, 0, 0, depth])
         return np.random.Generator(stream).random(1 + self.model.config.variables, dtype=np.float32)
 
+    @property
+    def full(self) -> bool:
+        """Whether it is too large for much more, such as a *what if*."""
+        return len(self.nodes) > 0.9 * MOST
+
     def check_size(self, count: int) -> None:
         """Refuses more nodes than a dream may have."""
         if len(self.nodes) + count > MOST:
             raise GlamkitError(
-                f"this dream has {len(self.nodes):,} of at most {MOST:,} steps; no {count:,} more: start another."
+                f"this dream has {len(self.nodes):,} of at most {MOST:,} steps; no {count:,} more: begin at a start again."
             )
 
     @contextmanager

@@ -49,7 +49,7 @@ def frame(dream: Dream, number: int, beside: Others) -> np.ndarray:
     shown = [Beside(name, "", picture, node.over), *(one.at(number) for one in beside)]
     pictures = [np.full_like(picture, 200) if one.picture is None else one.picture for one in shown]
     words = [one.note or one.name + "; nothing stored" * (one.picture is None) for one in shown]
-    return np.asarray(labelled(pictures, words, side, ["GAME OVER" * one.over for one in shown]))
+    return np.asarray(labelled(pictures, words, side, ["END" * one.over for one in shown]))
 
 
 def gif(dream: Dream, path: str | Path, line: Line = (), beside: Others = (), follow: Follow = iter) -> Path:
@@ -132,10 +132,14 @@ def letter(place: int) -> str:
 
 
 def outcome(dream: Dream, leaf: Node) -> str:
-    """What tells a line of the tree from others: its return, and its first actions."""
-    actions = [dream.run.actions[node.action] for node in dream.path(leaf.number)[1:6]]
-    rest = " ..." if leaf.depth > len(actions) else ""
-    return f"return {leaf.total:+z.2f}, {count(leaf.depth, 'step')}{': ' * bool(actions)}{' '.join(actions)}{rest}"
+    """What tells a line of the tree from others: its return, and its first actions that were not played."""
+    way = dream.path(leaf.number)[1:]
+    new = next((place for place, node in enumerate(way) if node.number not in dream.played), 0)
+    actions = [dream.run.actions[node.action] for node in way[new : new + 5]]
+    first = f" from step {new}" if new else ""
+    rest = " ..." if leaf.depth > new + len(actions) else ""
+    text = f"return {leaf.total:+z.2f}, {count(leaf.depth, 'step')}"
+    return f"{text}{first}{': ' * bool(actions)}{' '.join(actions)}{rest}"
 
 
 def entry(dream: Dream, node: Node, beside: Others, films: list[dict[bytes, int]]) -> list[dict[str, Any]]:
@@ -192,7 +196,7 @@ canvas {{ display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelat
 .none {{ visibility: hidden; }}
 figure div::after {{ content: ""; display: block; height: 24px; line-height: 24px;
   text-align: center; letter-spacing: 4px; }}
-figure .over::after {{ content: "GAME OVER"; color: #fff; background: #000; outline: 1px solid GrayText; }}
+figure .over::after {{ content: "END"; color: #fff; background: #000; outline: 1px solid GrayText; }}
 strong {{ display: block; }}
 figcaption {{ min-height: 4.5em; white-space: pre-wrap; font-variant-numeric: tabular-nums; }}
 output {{ display: inline-block; min-width: 9em; font-variant-numeric: tabular-nums; }}

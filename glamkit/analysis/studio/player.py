@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -83,15 +84,15 @@ class Player(CommandThread):
 
     @property
     def message(self) -> str:
-        """What there is to say: about the last command, else that the game is over in the dream."""
+        """What there is to say: about the last command, else that the dream has ended."""
         now = self.dream.now
-        over = f"Game over in the dream, return {now.total:+z.1f}. Press R to begin again, N for the next start."
+        over = f"The dream has ended, return {now.total:+z.1f}. Press R to begin again, N for the next start."
         return self.note or (over if now.over else "")
 
     # Commands --------------------------------------------------------------------------------------------------------
 
     def act(self, action: int | str) -> None:
-        """One step with this action; none after the end of the game, where it would mean nothing."""
+        """One step with this action; none after the end, where it would mean nothing."""
         if self.dream.now.over:
             self.playing = False
             return
@@ -229,9 +230,11 @@ class Player(CommandThread):
         self.note = f"{count(new, 'start')} added." if new else "All of these starts are in the list."
 
     def begin(self, step: int) -> None:
-        """Dreams from this step under the present rules; a dream that was begun so before goes on, at its step 0."""
+        """Dreams from this step under the present rules; one begun so before, if not full, goes on at its step 0."""
         rules = self.dream.rules
-        dream = self.dreams.get((step, rules)) or Dream(self.run, step, self.seed, self.context, rules)
+        dream = self.dreams.get((step, rules))
+        if dream is None or dream.full:
+            dream = Dream(self.run, step, self.seed, self.context, rules)
         dream.switch(**vars(rules))
         dream.go(0)
         self.take(dream)
@@ -252,8 +255,8 @@ class Player(CommandThread):
         """
         run = self.run.run
         folder = (Path.cwd() if run.shared else run.folder) / "dreams"
-        taken = len(list(folder.glob(f"dream-{self.dream.start}-*.{kind}")))
-        path = folder / f"dream-{self.dream.start}-{taken + 1}.{kind}"
+        names = (folder / f"dream-{self.dream.start}-{number}.{kind}" for number in itertools.count(1))
+        path = next(path for path in names if not path.exists())
         self.working("Saving ...")
         if kind == "npz":
             saving.save(self.dream, path)

@@ -31,12 +31,14 @@ from glamkit.plotting import (
     in_words,
     legend_below,
     panel_title,
+    student,
     style,
 )
 from glamkit.training.load import LoadedRun
 
 SHOWN = 8  # pictures in a row
 LINES, ROWS = 6, 4  # first actions shown in colour, and as pictures
+BARS = 8  # actions of the policy that are shown, most likely first
 LEAST = 0.2  # of return on an axis: less would make equal actions look ranked
 COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, BLACK)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))  # equal curves under each other are still seen
@@ -70,7 +72,7 @@ def errors(loop: OpenLoop) -> Picture:
         (loop.pixels, ("imagined", "still", "wrong", "reconstructed"), "Pixels: is the picture still right?"),
         (loop.latents, ("imagined", "looking"), "Surprise: how unexpected is the real frame?"),
         (loop.rewards, ("imagined", "never"), "Reward: is it predicted? Then blue is below the dashes"),
-        (loop.terminations, ("imagined", "never"), "End of the game: is it predicted? Then blue is below"),
+        (loop.terminations, ("imagined", "never"), "End of a life or game: is it predicted? Then blue is below"),
     )
     for axes, (curves, names, title) in zip(grid.flat, shown, strict=True):
         for name, color in zip(names, (BLUE, GREY, ORANGE, GREEN), strict=False):
@@ -122,7 +124,7 @@ def worst(loop: OpenLoop, number: int = WORST) -> Picture:
         [f"+{place + 1}" for place in places],
         f"Where dreams go wrong: the {len(clips)} largest errors of {len(loop.starts)} clips, real above imagined\n"
         "(clips that end before half the steps come last)",
-        "steps ahead; grey: a new game has begun, nothing is compared",
+        "steps ahead; grey: after the end of a life or game, nothing is compared",
     )
 
 
@@ -136,8 +138,8 @@ def rows_of(rows: dict[str, np.ndarray], columns: Sequence[str], title: str, bel
 
 
 def captions(counted: np.ndarray, places: Sequence[int]) -> list[str]:
-    """Steps ahead; those of a new game say so."""
-    return [f"+{place + 1}" + ("" if kept else "\nnew game") for place, kept in zip(places, counted, strict=True)]
+    """Steps ahead; those after a real end say so."""
+    return [f"+{place + 1}" + ("" if kept else "\nafter the end") for place, kept in zip(places, counted, strict=True)]
 
 
 def faded(pictures: np.ndarray, which: np.ndarray) -> np.ndarray:
@@ -186,10 +188,13 @@ def dream_so_far(dream: Dream) -> Picture:
     ended.set_ylim(-0.02, 1.02)
     ended.yaxis.set_major_formatter(PercentFormatter(1))
     last = next(node for node in reversed(way) if not node.over)  # of an ended game nothing is expected or taken
-    chosen, order = dream.choose(last), np.argsort(last.policy)[-8:]
+    chosen, order = dream.choose(last), np.argsort(last.policy)[-BARS:]
+    if chosen not in order:
+        order[0] = chosen
     policy.barh([names[i] for i in order], last.policy[order], color=[ORANGE if i == chosen else BLUE for i in order])
     policy.set_axisbelow(True)
-    panel_title(policy, f"Policy at step {last.depth} (orange: drawn)")
+    few = f", {BARS} of {len(names)} actions" * (len(names) > BARS)
+    panel_title(policy, f"Policy at step {last.depth} (orange: drawn{few})")
     policy.set_xlim(0, 1)
     policy.xaxis.set_major_formatter(PercentFormatter(1))
     return picture
@@ -233,7 +238,7 @@ def futures(dream: Dream, answers: Sequence[Future], asked: int | None = None) -
     for place, action in enumerate(reversed(actions)):
         values, color = gains[action], looks.get(action, others)["color"]
         dots.plot(values, np.full(len(values), place), "o", ms=4, alpha=0.35, color=color)
-        reach = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+        reach = student(len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
         dots.errorbar(values.mean(), place, xerr=reach, fmt="D", ms=6, color=color, capsize=3)
     dots.set_yticks(range(len(actions)), [names[action] for action in reversed(actions)])
     dots.set_xlim(*apart(dots.get_xlim()))

@@ -14,7 +14,7 @@ const HINTS = {
   reward: "Predicted reward of that action",
   return: "Sum of the predicted rewards since step 0",
   value: "Rewards that the critic expects from here on; below it the scale of the bar, the same for this whole run",
-  end: "Predicted probability that this action ended the game; above 50% the game is over",
+  end: "Predicted probability that this action ended a life or the game; above 50% the dream ends here",
 };
 const WHO = {
   policy: "The trained policy plays while the clock runs",
@@ -334,11 +334,12 @@ function render({ model, el }) {
   const back = () => pointed && ui.canvas.focus({ preventScroll: true });
 
   function press(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.code === "Tab") return;
+    const known = down.has(event.code);
+    // A key that is held stays ours, whatever is pressed beside it: else nobody would hear that it is let go.
+    if (!known && (event.ctrlKey || event.metaKey || event.altKey || event.code === "Tab")) return;
     event.preventDefault();
     event.stopPropagation();
     if (event.code === "Escape") return ui.canvas.blur();
-    const known = down.has(event.code);
     if (event.type === "keydown") down.add(event.code);
     else down.delete(event.code);
     if (known !== down.has(event.code)) held();
@@ -369,8 +370,12 @@ function render({ model, el }) {
       else if (pressed?.closest("details")) ui.note.scrollIntoView({ block: "nearest" });
     });
     root.addEventListener("change", back);
-    ui.place.addEventListener("pointerdown", () => (ui.place.dragged = true));
-    ui.place.addEventListener("change", () => (ui.place.dragged = false));
+    ui.place.addEventListener("pointerdown", () => {
+      ui.place.dragged = true;
+      // Not on "change": a handle that is let go where it was taken has not changed.
+      const free = () => (ui.place.dragged = false);
+      for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, free, { once: true });
+    });
     ui.place.addEventListener("input", () => ask("scrub", [Number(ui.place.value)]));
     focused();
   }

@@ -130,8 +130,7 @@ class StudioWidget(DreamPage):
                 self.keep("futures", {"title": "", "text": ""})
             else:
                 same = no_choice(player.dream, self.asked.futures, self.asked.depth)
-                title = f"{len(self.asked.futures)} futures from step {self.asked.depth}, as {TOGETHER} at most"
-                title += " are computed at once"
+                title = f"{len(self.asked.futures)} futures from step {self.asked.depth} (at most {TOGETHER} at once)"
                 pngs = () if same else futures(player.dream, self.asked.futures, self.asked.number).pngs()
                 text = summary(player, self.asked)
                 self.keep("futures", {"title": f"What if? {same or title}", "text": text}, pngs)

@@ -82,9 +82,10 @@ def moment(view: VariationView, window: WindowEffect, place: int, caption: str =
     for column, (name, image) in enumerate(images.items()):
         show(picture.add_axes((0.07 + 0.235 * column, 0.68, 0.21, 0.2)), image, name)
     even, names = 1 / forecast.came.shape[-1], ("variation that came", "variation GMamba predicted")
-    for column, (name, code) in enumerate(zip(names, (forecast.came, forecast.expected), strict=True)):
-        axes, departure = picture.add_axes((0.07 + 0.48 * column, 0.47, 0.43, 0.14)), code[place] / even - 1
-        most = max(abs(departure).max(), 1e-6)
+    departures = np.stack([forecast.came[place], forecast.expected[place]]) / even - 1
+    most = max(abs(departures).max(), 1e-6)  # of both: what is hardly expected shall look so beside what came
+    for column, (name, departure) in enumerate(zip(names, departures, strict=True)):
+        axes = picture.add_axes((0.07 + 0.48 * column, 0.47, 0.43, 0.14))
         show(axes, departure, name)
         axes.images[0].set(cmap="PuOr", clim=(-most, most))
         axes.set(xlabel="class", ylabel="variable")
@@ -99,7 +100,7 @@ def moment(view: VariationView, window: WindowEffect, place: int, caption: str =
     steps_axis(line)
     title = f"Step {view.numbers[place]:,}{caption}: was the change predicted, and by which branch?"
     right = f"Surprise {forecast.surprise[place]:.2g} nats, {forecast.agreement[place]:.0%} of the variables right"
-    end = "" if view.counted[place] else "The next frame begins a new game, which nobody can predict.\n"
+    end = "" if view.counted[place] else "The next frame begins a new life or game, which nobody can predict.\n"
     picture.suptitle(f"{title}\n{end}{right}. Changes: {BRIGHTER}", x=0.01, ha="left")
     return picture
 

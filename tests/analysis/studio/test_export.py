@@ -55,7 +55,7 @@ def walked(run: LoadedRun) -> Dream:
 def test_exports_hold_the_way_taken(run: LoadedRun, tmp_path: Path) -> None:
     dream = walked(run)
     pictures = np.stack([*export.frames(dream)])
-    assert pictures.shape == (5, 288, 256, 3)  # below the picture a bar for GAME OVER and a line of words
+    assert pictures.shape == (5, 288, 256, 3)  # below the picture a bar for END and a line of words
     np.testing.assert_array_equal(
         pictures[:, :256:8, ::8], [dream.picture(node.number) for node in dream.path(dream.here)]
     )
@@ -152,7 +152,7 @@ def test_the_end_and_other_actions_stand_outside_the_pictures_of_a_film(
     pictures = np.stack([*export.frames(dream, (), beside)])
     note = "real game: other actions since step 1"
     assert [under[1] for under, _ in words] == ["what really happened", note, note]
-    assert [bars[0] for _, bars in words] == ["", "GAME OVER" * dream.nodes[1].over, "GAME OVER"]
+    assert [bars[0] for _, bars in words] == ["", "END" * dream.nodes[1].over, "END"]
     np.testing.assert_array_equal(pictures[2, 4:256:8, 4:256:8], dream.picture(2))  # nothing covers the picture
     below = pictures[:, 256:272, :256]
     assert (below[0] == 255).all() and (below[2] == 0).mean() > 0.5 and below[2].max() > 200  # white on black

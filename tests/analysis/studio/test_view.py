@@ -102,7 +102,7 @@ def test_a_comparison_says_where_its_own_game_ended(run: LoadedRun, off: str, mo
     done(shown, "scrub", 3)
     (beside,) = view(shown).beside
     total = shown.beside[0].node(2).total
-    assert beside.over and beside.caption == f"game over at step 2, return {total:+.2f}"
+    assert beside.over and beside.caption == f"end of a life or game at step 2, return {total:+.2f}"
     assert not view(shown).state["over"]
     shown.close()
 
@@ -117,7 +117,7 @@ def test_where_the_real_game_ended_is_said(run: LoadedRun) -> None:
         captions.append(view(shown).beside[0].caption)
     total = float(run.replay.rewards[end - 2 : end + 1].sum())
     assert "return" in captions[1] and "over" not in captions[1]
-    assert captions[2] == captions[3] == f"game over at step 3, return {total:+.2f}"
+    assert captions[2] == captions[3] == f"end of a life or game at step 3, return {total:+.2f}"
     assert view(shown).beside[0].over and view(shown).beside[0].note == ""
     done(shown, "scrub", 1), done(shown, "act", (shown.dream.recorded(1) + 1) % 3), done(shown, "forward")
     (beside,) = view(shown).beside
