@@ -225,15 +225,14 @@ def together(common: Mapping[str, Any], variant: str, changes: Mapping[str, Any]
 # The list in the folder -----------------------------------------------------------------------------------------------
 
 
-def save(plan: SweepPlan) -> SweepPlan:
-    """Adds the runs to the list in the folder, FOLDER/sweep.json; returns the batch of all runs on it."""
+def save(plan: SweepPlan) -> None:
+    """Adds the runs to the list in the folder, FOLDER/sweep.json, which may have runs of other batches already."""
     listed = load(plan.folder).entries if (plan.folder / LIST).exists() else []
     new = {entry.folder: entry for entry in plan.entries}
     entries = [new.pop(entry.folder, entry) for entry in listed] + list(new.values())
     plan.folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": FORMAT, "runs": [entry._asdict() for entry in entries]}, indent=1)
     replace_text(plan.folder / LIST, text)
-    return SweepPlan(plan.folder, entries)
 
 
 def load(folder: Path) -> SweepPlan:

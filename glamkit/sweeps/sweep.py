@@ -80,10 +80,8 @@ class Sweep:
             return Cluster(self.jobs, workers, runs_per_gpu, address, cpus)
         return Local(self.jobs, workers, runs_per_gpu)
 
-    def run(
-        self, engine: Local | Cluster, retries: int = RETRIES, interactive: bool | None = None, every: float = 10.0
-    ) -> None:
-        """Makes the runs that are not finished; arguments as in `status_table.run_jobs`.
+    def run(self, engine: Local | Cluster, retries: int = RETRIES) -> None:
+        """Makes the runs that are not finished, of this batch only; arguments as in `status_table.run_jobs`.
 
         Raises:
             GlamkitError: a folder holds another experiment, a run failed for good, or it was stopped.
@@ -94,8 +92,8 @@ class Sweep:
             raise GlamkitError(f"retries = {retries} is outside its range: at least 0.")
         for job in self.jobs:
             job.run.check(job.config, resume=True)
-        self.plan = planning.save(self.plan)
-        status_table.run_jobs(self.jobs, engine, retries, interactive, every)
+        planning.save(self.plan)
+        status_table.run_jobs(self.jobs, engine, retries)
 
     def progress(self) -> dict[str, JobProgress]:
         """The progress of each run, read from the files alone."""
