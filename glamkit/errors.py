@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import ParamSpec
 
 P = ParamSpec("P")
+INTERRUPTED = 130  # exit status of what was stopped before its end
 DISTRIBUTION = "glamkit-rl"  # its name for pip; another project has `glamkit` there
 
 
@@ -23,11 +24,15 @@ class GlamkitError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+class StoppedError(GlamkitError):
+    """Work that was stopped before its end; the message says what is saved. It is no failure."""
+
+
 def command(main: Callable[P, int | None]) -> Callable[P, int]:
     """Makes a function the end of a command line: it returns the exit status, 0 where it names none.
 
-    A `GlamkitError` is one sentence on stderr and the status 2, like a mistyped option; any other error is a bug, and
-    keeps its traceback.
+    A `GlamkitError` is one sentence on stderr and the status 2, like a mistyped option, a `StoppedError` has the status
+    130; any other error is a bug, and keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -36,7 +41,7 @@ def command(main: Callable[P, int | None]) -> Callable[P, int]:
             return main(*arguments, **named) or 0
         except GlamkitError as error:
             sys.stderr.write(f"{error}\n")
-            return 2
+            return INTERRUPTED if isinstance(error, StoppedError) else 2
 
     return ended
 

@@ -141,6 +141,50 @@ def test_a_failure_is_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert cli.main(["train", "glamkit/Catch-v0", *SMALL, "--run-dir", str(tmp_path / "run")]) == 1
 
 
+def test_a_batch_that_is_stopped_is_status_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from glamkit.errors import GlamkitError, StoppedError
+    from glamkit.sweeps import status_table
+    from glamkit.sweeps.pool import Local
+
+    monkeypatch.setattr(Local, "ask", lambda *_: '{"hours": 0.1}')
+    given = ["--preset", "debug", "--seeds", "1", "--folder", str(tmp_path)]
+    batches = (["sweep", "--games", "glamkit/Catch-v0", *given], ["ablate", *given])
+    for error, status in ((StoppedError("stopped with 0 runs done."), 130), (GlamkitError("a run failed."), 1)):
+
+        def ended(*_: object, error: GlamkitError = error) -> None:
+            raise error
+
+        monkeypatch.setattr(status_table, "run_jobs", ended)
+        for line in batches:
+            assert cli.main(line) == status
+            assert capsys.readouterr().err.endswith(f"{error}\n")
+
+
+def test_an_evaluation_that_fails_is_status_1_and_wrong_input_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from glamkit.errors import GlamkitError
+    from glamkit.training import evaluation
+
+    def broken(*_: object, **__: object) -> None:
+        raise GlamkitError("the game crashed too often.")
+
+    def full(*_: object) -> None:
+        raise GlamkitError("no space left.")
+
+    run_dir = str(tmp_path / "run")
+    for name, error in (("evaluate", broken), ("save", full)):
+        with monkeypatch.context() as patched:
+            patched.setattr(evaluation, name, error)
+            assert cli.main(["train", "glamkit/Catch-v0", *SMALL, "--run-dir", run_dir]) == 1
+            assert cli.main(["evaluate", run_dir, "--no-videos"]) == 1
+    assert cli.main(["evaluate", run_dir, "--episodes", "0"]) == 2
+    assert cli.main(["evaluate", run_dir, "--device", "cuda:99"]) == 2
+    capsys.readouterr()
+
+
 def test_notebooks_are_copied_but_never_over_a_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = tmp_path / "mine"
     assert cli.main(["lab", str(place), "--copy-only"]) == 0

@@ -19,7 +19,7 @@ from types import TracebackType
 from glamkit import notebook, plotting
 from glamkit.analysis.strip import Strip
 from glamkit.config import Config, describe, differences
-from glamkit.errors import GlamkitError
+from glamkit.errors import StoppedError
 from glamkit.notebook import Bar, Live, duration
 from glamkit.runs import log
 from glamkit.training import diagnostics
@@ -79,7 +79,7 @@ class Monitor:
         if error is None and self.last.kind == "stopped":
             # A run cut short must not look complete, nor be evaluated by the cells below.
             why = self.trainer.session.stops.reason
-            raise GlamkitError(f"stopped at step {self.last.step} of {self.total} and saved ({why}); {AGAIN}")
+            raise StoppedError(f"stopped at step {self.last.step} of {self.total} and saved ({why}); {AGAIN}")
 
     def bar(self) -> Bar:
         """The progress bar as it stands."""

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import click
 
 from glamkit.cli import machine, play, studies
-from glamkit.cli.group import FAILED, INTERRUPTED, WRONG, FailedError, StoppedError, glamkit
-from glamkit.errors import GlamkitError
+from glamkit.cli.group import FAILED, WRONG, FailedError, glamkit
+from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
 
 __all__ = ["machine", "main", "play", "studies"]
 
@@ -30,15 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         click.echo(error.format_message(), err=True)
         return WRONG
+    except StoppedError as error:
+        click.echo(error, err=True)
+        return INTERRUPTED
     except GlamkitError as error:
         click.echo(error, err=True)
         return WRONG
     except FailedError as error:
         click.echo(error, err=True)
         return FAILED
-    except StoppedError as error:
-        click.echo(error, err=True)
-        return INTERRUPTED
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         return INTERRUPTED

@@ -10,12 +10,12 @@ import click
 from click.core import ParameterSource
 
 from glamkit import __version__
-from glamkit.errors import GlamkitError, nearest
+from glamkit.errors import GlamkitError, StoppedError, nearest
 
 if TYPE_CHECKING:
     from glamkit.notebook import Live
 
-FAILED, WRONG, INTERRUPTED = 1, 2, 130
+FAILED, WRONG = 1, 2
 # From the first run to the tools.
 ORDER = ["train", "evaluate", "share", "lab", "notebook", "sweep", "ablate", "report", "compare"]
 ORDER += ["benchmark", "parity", "doctor", "tensorboard"]
@@ -65,10 +65,6 @@ class FailedError(Exception):
     """Work that had begun and failed; the message is a sentence."""
 
 
-class StoppedError(Exception):
-    """Work that was stopped before its end and is saved; the message is a sentence."""
-
-
 def given_options() -> list[str]:
     """The names of the current command's parameters that were given on its command line."""
     ctx = click.get_current_context()
@@ -80,10 +76,12 @@ def work() -> Iterator[None]:
     """Context for the work after all input is checked.
 
     Raises:
-        FailedError: a GlamkitError was raised inside: the exit status is then 1, not 2.
+        FailedError: a GlamkitError was raised inside: the exit status is then 1, not 2. A StoppedError stays one.
     """
     try:
         yield
+    except StoppedError:
+        raise
     except GlamkitError as error:
         raise FailedError(str(error)) from None
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from glamkit.cli.group import FailedError, StoppedError, examples, glamkit, live, work
-from glamkit.errors import GlamkitError
+from glamkit.cli.group import FailedError, examples, glamkit, live, work
+from glamkit.errors import GlamkitError, StoppedError
 
 settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
 seed_option = click.option("--seed", default=1, show_default=True, help="Everything random derives from it.")
@@ -20,17 +20,13 @@ seed_option = click.option("--seed", default=1, show_default=True, help="Everyth
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Context for an evaluation that may be stopped.
+    """Context for an evaluation that may be left.
 
     Raises:
-        StoppedError: it was stopped or interrupted, which is not counted as a failure.
+        StoppedError: it was interrupted a second time, which is not counted as a failure.
     """
-    from glamkit.training.unfinished import EvaluationStoppedError
-
     try:
         yield
-    except EvaluationStoppedError as error:
-        raise StoppedError(str(error)) from None
     except KeyboardInterrupt:
         raise StoppedError("the evaluation was left; the run is trained and saved: run it again to go on.") from None
 
@@ -59,18 +55,15 @@ def train(
     place = run_dir or f"runs/{config.env.game.rsplit('/', 1)[-1].lower()}-{name}-seed{seed}"
     trainer = Trainer(config, resolve(place), resume=not no_resume)
     click.echo(overview(trainer))
-    try:
-        with work(), Monitor(trainer, interactive=False) as monitor:
-            for event in trainer:
-                monitor.show(event)
-    except FailedError as failure:
-        raise StoppedError(str(failure)) if trainer.session.stops.reason else failure from None
+    with work(), Monitor(trainer, interactive=False) as monitor:
+        for event in trainer:
+            monitor.show(event)
     if not trainer.run.evaluation_file.exists():
         film = trainer.run.folder / "videos" / "evaluation"
         about = trainer.agent, config, trainer.machine, trainer.step
         with work(), stoppable(), live() as tell:
             report = evaluation.evaluate(*about, film=film, run=trainer.run, tell=tell)
-        evaluation.save(report, trainer.run.evaluation_file)
+            evaluation.save(report, trainer.run.evaluation_file)
         click.echo(evaluation.in_words(report))
     click.echo(f"The run is in {trainer.run.folder}. Look inside: glamkit lab, then 03_imagine with that run_dir.")
 
@@ -113,12 +106,13 @@ def evaluate(
     changes: dict[str, Any] = {f"evaluation.{key}": value for key, value in protocol.items() if value is not None}
     changes |= {"evaluation.sampled": actions == "sampled"} if actions else {}
     changes |= {"runtime.device": device} if device else {}
-    with stoppable(), live(sys.stderr) as tell:
-        about = run, checkpoint, changes, seed, not no_videos, tell
-        report, path = evaluation.evaluate_run(*about)  # type: ignore[arg-type]
+    opened = evaluation.opened(run, checkpoint, changes, seed)  # type: ignore[arg-type]
+    with work(), stoppable(), live(sys.stderr) as tell:
+        report, path = evaluation.evaluate_run(*opened, not no_videos, tell)
     click.echo(f"{evaluation.in_words(report)}\n{path}")
     if save:
-        click.echo(score_files.save(locate(run).folder, save, report))
+        with work():
+            click.echo(score_files.save(locate(run).folder, save, report))
 
 
 @glamkit.command(epilog=examples("glamkit share runs/pong pong.glam", "glamkit share runs/pong --hub ann/pong"))

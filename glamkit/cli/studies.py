@@ -98,7 +98,7 @@ def ablate(workers: int | None, show: bool, **plan: Any) -> None:
 
     study = Ablation(**plan)
     click.echo(study)
-    failure = ""
+    failure: GlamkitError | None = None
     if not show:
         Local(study.jobs, workers)
         for job in study.jobs:
@@ -107,12 +107,13 @@ def ablate(workers: int | None, show: bool, **plan: Any) -> None:
         if not show:
             study.run(workers)
     except GlamkitError as error:  # some of the runs may be finished all the same
-        failure = str(error)
+        failure = error
     study.folder.mkdir(parents=True, exist_ok=True)
     (study.folder / "ablation.png").write_bytes(study.figure().png())
     click.echo(f"{study.table()}\nFigure: {study.folder / 'ablation.png'}")
     if failure:
-        raise FailedError(failure)
+        with work():
+            raise failure
 
 
 @glamkit.command(

@@ -149,17 +149,16 @@ class Ablation:
         """
         return agree(estimate(self.jobs, Local(self.jobs, workers), tell=tell), agreed, UNASKED)
 
-    def run(self, workers: int | None = None, interactive: bool | None = None) -> None:
+    def run(self, workers: int | None = None) -> None:
         """Makes the runs that are not finished.
 
         Args:
             workers: runs at once; None for one per CPU core.
-            interactive: see `status_table.run_jobs`.
 
         Raises:
             GlamkitError: as in `status_table.run_jobs`.
         """
-        status_table.run_jobs(self.jobs, Local(self.jobs, workers), interactive=interactive)
+        status_table.run_jobs(self.jobs, Local(self.jobs, workers))
 
     def outcomes(self, variant: Variant) -> list[VariantSummary]:
         """The results of its seeds, however far they are."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from glamkit.bench import hardware
 from glamkit.bench.timing import TimedTrainer, run_hours, step_costs
@@ -20,24 +20,13 @@ from glamkit.errors import GlamkitError
 from glamkit.notebook import Tell, duration
 from glamkit.runtime import Machine
 from glamkit.sweeps.job import Job
+from glamkit.sweeps.pool import Local
+from glamkit.sweeps.ray import Cluster
 
 SPAN = 0.3  # seconds over which playing is timed
 DAY = 24.0  # hours of machine time that nobody has to agree to
 QUICK = {"runtime.compile": "off"}  # compiling takes longer than the timing is worth
 SAME_COST = {"env.game": "Pong", "trainer.seed": 1}  # what does not change the cost of a run
-
-
-class Timer(Protocol):
-    """The part of an engine that is needed here."""
-
-    devices: int
-
-    @property
-    def at_once(self) -> int:
-        """Runs that will be made at the same time."""
-
-    def ask(self, module: str, text: str, tell: Tell) -> str:
-        """What a module of glamkit prints when it is given `text`, run where runs are; see `pool.ask`."""
 
 
 class Estimate(NamedTuple):
@@ -68,7 +57,9 @@ class Estimate(NamedTuple):
         return f"{many} to make, {share}: about {duration(3600 * self.wall)} ({self.basis}; without evaluation)"
 
 
-def estimate(jobs: Sequence[Job], engine: Timer, benchmark: str | Path = "", tell: Tell = lambda _: None) -> Estimate:
+def estimate(
+    jobs: Sequence[Job], engine: Local | Cluster, benchmark: str | Path = "", tell: Tell = lambda _: None
+) -> Estimate:
     """Hours of the unfinished part of a batch.
 
     Args:
@@ -96,7 +87,9 @@ def estimate(jobs: Sequence[Job], engine: Timer, benchmark: str | Path = "", tel
     )
 
 
-def predict(config: Config, engine: Timer, known: dict[str, Any] | None, tell: Tell) -> tuple[float, float, str]:
+def predict(
+    config: Config, engine: Local | Cluster, known: dict[str, Any] | None, tell: Tell
+) -> tuple[float, float, str]:
     """Hours of one run, hours of starting its processes, and the basis of these numbers as text.
 
     A run is a process of its own, and its notebook another one. Both take as long to start as the timing does.

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from glamkit.bench.builds import own_cores
 from glamkit.config import coerce
-from glamkit.errors import GlamkitError
+from glamkit.errors import INTERRUPTED, GlamkitError
 from glamkit.notebook import Tell
 from glamkit.runtime import only_gpu, visible_gpus
 from glamkit.sweeps.job import Job, JobRecord
@@ -33,7 +33,9 @@ class Process(Protocol):
     """A run in progress, on any machine."""
 
     def poll(self) -> int | None:
-        """None while it works, then its exit status: 0, positive, or minus the number of the signal that killed it."""
+        """None while it works, then its exit status: 0, `INTERRUPTED` if its run was stopped and is saved, another
+        positive number, or minus the number of the signal that killed it.
+        """
 
     def finish(self) -> None:
         """Asks it to save and end."""
@@ -97,6 +99,11 @@ class LocalProcess:
 class Local:
     """The engine for this machine: runs share its cores, and each has one GPU if there are any.
 
+    Attributes:
+        capacity: runs that may be started.
+        at_once: runs that will be made at the same time, as many.
+        devices: GPUs; 1 for the CPU.
+
     Args:
         jobs: what is to be made; there are no more places than unfinished runs.
         workers: runs at once; None for one per CPU core, or as many as the GPUs take.
@@ -112,7 +119,7 @@ class Local:
         places = gpus * at_least_one("runs_per_gpu", per_gpu) or [""] * (workers or own_cores())
         self.devices = len(gpus) or 1
         self.places = places[: min(workers or len(places), max(1, sum(not job.done() for job in jobs)))]
-        self.capacity = len(self.places)
+        self.capacity = self.at_once = len(self.places)
         self.taken: list[tuple[str, LocalProcess]] = []
         self.folders = module_folders(jobs)
 
@@ -130,11 +137,6 @@ class Local:
         process = LocalProcess(job, attempt, self.environment(free[0]))
         self.taken.append((free[0], process))
         return process
-
-    @property
-    def at_once(self) -> int:
-        """Runs that will be made at the same time."""
-        return self.capacity
 
     def ask(self, module: str, text: str, tell: Tell) -> str:
         """As the function `ask`, with the environment variables of a run."""
@@ -168,6 +170,7 @@ class Pool:
         self.waiting = [(0.0, job, 1) for job in jobs if not job.done()]  # not before this time, which attempt
         self.running: list[Task] = []
         self.failed: dict[str, list[str]] = {}
+        self.stopped: dict[str, list[str]] = {}  # by a time limit or a file STOP: they are not tried again
         self.stopping = False
 
     @property
@@ -191,7 +194,7 @@ class Pool:
         return [task.job for task, _ in ended]
 
     def settle(self, task: Task, status: int) -> None:
-        """Handles the end of a process: a failed run is queued again, or noted as failed.
+        """Handles the end of a process: a failed run is queued again, or noted as failed; a stopped one is noted.
 
         Args:
             task: what it did.
@@ -201,6 +204,9 @@ class Pool:
         if not status and job.notebook:
             job.errors_file.unlink(missing_ok=True)  # Jupyter's own warnings; what the run wrote is in its notebook
         if not status or self.stopping:
+            return
+        if status == INTERRUPTED:
+            self.stopped[job.name] = errors or ["stopped"]
             return
         record = JobRecord.read(job.run.folder)
         why = f"killed by signal {-status}; was there memory enough?" if status < 0 else f"status {status}"
@@ -212,8 +218,12 @@ class Pool:
         else:
             self.failed[job.name] = errors
 
-    def stop(self) -> None:
-        """Lets all processes save and end. Those that take too long are killed; a second interrupt kills all."""
+    def stop(self) -> list[str]:
+        """Lets all processes save and end. Those that take too long are killed; a second interrupt kills all.
+
+        Returns:
+            The names of the runs that were killed, of which only the last checkpoint is left.
+        """
         self.waiting, self.retries, self.stopping = [], 0, True
         for task in self.running:
             task.process.finish()
@@ -224,9 +234,12 @@ class Pool:
                 time.sleep(0.05)
         except KeyboardInterrupt:
             pass
-        for task in self.running:
+        killed = list(self.running)
+        for task in killed:
             task.process.kill()
+            task.job.fail(task.attempt, ["killed before it had saved"])
         self.tend()
+        return [task.job.name for task in killed]
 
 
 def module_folders(jobs: Iterable[Job]) -> list[str]:

@@ -35,6 +35,11 @@ FAILED, KILLED = 1, -9
 class Cluster:
     """The engine for a Ray cluster.
 
+    Attributes:
+        capacity: runs that may be started, which Ray queues.
+        at_once: runs that will be made at the same time.
+        devices: GPUs, or machines where there are none.
+
     Args:
         jobs: what is to be made.
         workers: runs at once; None lets Ray decide.
@@ -68,14 +73,9 @@ class Cluster:
             raise GlamkitError(f"no machine of the cluster has room for a run of {cpus} CPU cores; lower cpus.")
         self.capacity = limit
         self.devices = int(gpus) or len([node for node in self.ray.nodes() if node["Alive"]])
-        self.places = int(min(limit, places))
+        self.at_once = int(min(limit, places))
         self.cpus = cpus
         self.folders = module_folders(jobs)
-
-    @property
-    def at_once(self) -> int:
-        """Runs that will be made at the same time."""
-        return self.places
 
     def start(self, job: Job, attempt: int) -> RayProcess:
         """Gives a run to Ray's queue."""

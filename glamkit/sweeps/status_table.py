@@ -7,10 +7,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from glamkit import notebook
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, StoppedError
 from glamkit.notebook import Live, duration
 from glamkit.sweeps.job import STATES, Job, JobProgress
 from glamkit.sweeps.pool import Engine, Pool
@@ -21,40 +20,41 @@ LOOK = 2.0  # seconds between two looks into all folders
 ERROR_LINES = 5  # of a failed run, in the report at the end
 
 
-def run_jobs(
-    jobs: Sequence[Job], engine: Engine, retries: int = 0, interactive: bool | None = None, every: float = 10.0
-) -> None:
+def run_jobs(jobs: Sequence[Job], engine: Engine, retries: int = 0) -> None:
     """Makes all runs that are not finished yet; can be interrupted and called again.
 
     Args:
         jobs: the runs, in the order in which they are started.
         engine: where they are made.
         retries: how often a run that failed is tried again.
-        interactive: whether a person watches; None takes `notebook.is_interactive`.
-        every: seconds between two plain lines if nobody watches.
 
     Raises:
-        GlamkitError: a folder holds another experiment, a run failed, or it was stopped and nobody watches.
+        StoppedError: it was interrupted and nobody watches, or a run stopped by a time limit or a file STOP.
+        GlamkitError: a folder holds another experiment, or a run failed.
     """
     pool = Pool(jobs, engine, retries)
-    table = StatusTable(pool, notebook.is_interactive(interactive) and notebook.shell() is not None, every)
+    table = StatusTable(pool)
     try:
         table.show(pool.tend())
         while pool.busy:
             time.sleep(0.2)
             table.show(pool.tend())
     except KeyboardInterrupt:
-        pool.stop()
-        table.finish("stopped, and everything is saved: run it again to go on")
-        if not table.interactive:
-            raise GlamkitError(f"stopped with {table.done()} and saved; run it again to go on.") from None
+        killed = ", ".join(pool.stop())
+        saved = f"but {killed} had to be killed before saving" if killed else "and everything is saved"
+        table.finish(f"stopped, {saved}: run it again to go on")
+        if not table.live.watched:
+            raise StoppedError(f"stopped with {table.done()}, {saved}; run it again to go on.") from None
         return
     except BaseException:
         pool.stop()
         raise
-    table.finish("done" if not pool.failed else f"{len(pool.failed)} failed")
+    ends = {"failed": len(pool.failed), "stopped": len(pool.stopped)}
+    table.finish(", ".join(f"{count} {end}" for end, count in ends.items() if count) or "done")
     for name, lines in pool.failed.items():
         raise GlamkitError(f"{len(pool.failed)} of {len(jobs)} runs failed; {name}: {lines[-1]}")
+    for name, lines in pool.stopped.items():
+        raise StoppedError(f"{len(pool.stopped)} of {len(jobs)} runs stopped before the end; {name}: {lines[-1]}")
 
 
 class StatusTable:
@@ -62,13 +62,11 @@ class StatusTable:
 
     Args:
         pool: makes the runs.
-        interactive: whether a person watches a notebook.
-        every: seconds between two plain lines.
     """
 
-    def __init__(self, pool: Pool, interactive: bool, every: float) -> None:
-        self.pool, self.interactive, self.note = pool, interactive, ""
-        self.live = Live(interactive, every)
+    def __init__(self, pool: Pool) -> None:
+        self.pool, self.note = pool, ""
+        self.live = Live()
         self.live.every = max(self.live.every, LOOK)
         self.seen: dict[str, JobProgress] = {}
         self.look()
@@ -87,7 +85,7 @@ class StatusTable:
         """Shows runs that have just ended, and all of them if it is time."""
         for job in [] if self.live.watched or self.live.terminal else ended:
             score = job.score() if job.done() else None
-            text = self.pool.failed.get(job.name, ["failed, and is tried again"])[-1]
+            text = (self.pool.failed | self.pool.stopped).get(job.name, ["failed, and is tried again"])[-1]
             self.write(f"{job.name}: {text if score is None else f'mean return {score:.2f}'}")
         if ended or self.live.due:
             self.look()
@@ -144,7 +142,7 @@ def rows(seen: Mapping[str, JobProgress]) -> list[tuple[str, ...]]:
         if progress.state == "running":
             end = "" if progress.work else "evaluation" if score is None else "last pictures"
             note = "  ".join(filter(None, [note, f"on {record.host}" if record else "", end]))
-        elif record and progress.state == "failed":
+        elif record and progress.state in ("failed", "cut"):
             note = "  ".join(filter(None, [note, *record.error[-1:]]))
         lines.append(
             (
@@ -181,6 +179,5 @@ def summary(seen: Mapping[str, JobProgress], note: str = "") -> str:
 def html(seen: Mapping[str, JobProgress], note: str = "") -> str:
     """Progress bar, summary and table as HTML."""
     step, total = (sum(getattr(p, name) for p in seen.values()) for name in ("step", "total"))
-    bar = f'<progress value="{step}" max="{total}" style="width:100%"></progress>'
-    text = escape(summary(seen, note)).replace("  ", " &nbsp;·&nbsp; ")
-    return f"<div>{bar}<div>{text}</div></div>{notebook.Table(rows(seen))._repr_html_()}"
+    bar = notebook.Bar(summary(seen, note), step, total)
+    return bar._repr_html_() + notebook.Table(rows(seen))._repr_html_()

@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from glamkit.config import Config, differences, preset
-from glamkit.errors import GlamkitError, command
+from glamkit.errors import GlamkitError, StoppedError, command
 from glamkit.runs.lock import Lock
 from glamkit.sweeps.job import BEAT, SHOWN, JobRecord
 
 PATIENCE = 90.0  # seconds to wait for another process that works in the same folder and may be about to end
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in the text of an error
+STOPPED = {"StoppedError", "EvaluationStoppedError"}  # what a notebook's cell raises where the run was stopped
 OWN = {"env.game": "game", "trainer.seed": "seed", "trainer.env_steps": "env_steps"}  # settings with their own names
 
 
 @contextlib.contextmanager
-def recorded(folder: Path, attempt: int, stop: threading.Event) -> Iterator[None]:
+def recorded(folder: Path, attempt: int) -> Iterator[None]:
     """Context that keeps job.json: signs of life while the body works, and how it ended."""
     record, over = JobRecord.begin(attempt), threading.Event()
     record.write(folder)
@@ -43,7 +44,7 @@ def recorded(folder: Path, attempt: int, stop: threading.Event) -> Iterator[None
         record = record._replace(state="done")
     except BaseException as error:
         lines = COLOURS.sub("", str(error)).splitlines()[-SHOWN:]
-        record = record._replace(state="stopped" if stop.is_set() else "failed", error=lines)
+        record = record._replace(state="stopped" if isinstance(error, StoppedError) else "failed", error=lines)
         raise
     finally:
         over.set()
@@ -51,24 +52,26 @@ def recorded(folder: Path, attempt: int, stop: threading.Event) -> Iterator[None
         record.write(folder)
 
 
-def train(config: Config, folder: Path, stop: threading.Event) -> None:
-    """Trains and evaluates one run; with `stop` set, it saves after the present step.
+def train(config: Config, folder: Path) -> None:
+    """Trains and evaluates one run.
 
     Raises:
-        GlamkitError: it was stopped, or whatever the trainer refuses.
+        StoppedError: it was stopped and is saved.
+        GlamkitError: whatever the trainer refuses.
     """
     # Here, as a notebook's process has no use for torch and the memory that it takes.
     from glamkit.training import evaluation
     from glamkit.training.trainer import Trainer
 
     trainer = Trainer(config, folder)
-    for _ in trainer:
-        trainer.stop_requested |= stop.is_set()
-    if trainer.step < config.trainer.env_steps:
-        raise GlamkitError(f"stopped at step {trainer.step} and saved.")
+    last = ""
+    for event in trainer:
+        last = event.kind
+    if last == "stopped":
+        raise StoppedError(f"stopped at step {trainer.step} and saved ({trainer.session.stops.reason}).")
     film = trainer.run.folder / "videos" / "evaluation"
     state = trainer.agent, config, trainer.machine, trainer.step
-    report = evaluation.evaluate(*state, film=film, run=trainer.run, stop=stop.is_set)
+    report = evaluation.evaluate(*state, film=film, run=trainer.run)
     evaluation.save(report, trainer.run.evaluation_file)
 
 
@@ -76,6 +79,7 @@ def execute(notebook: Path, config: Config, folder: Path) -> None:
     """Has papermill execute the training notebook into the run folder.
 
     Raises:
+        StoppedError: the run was stopped and is saved.
         GlamkitError: a cell failed, with the last lines of its error; or the kernel died.
     """
     # Here, as papermill takes a second to import.
@@ -86,6 +90,8 @@ def execute(notebook: Path, config: Config, folder: Path) -> None:
         given = parameters(config, folder)
         execute_notebook(notebook, folder / notebook.name, given, cwd=notebook.parent, progress_bar=False)
     except PapermillExecutionError as error:
+        if error.ename in STOPPED:
+            raise StoppedError(error.evalue) from None
         lines = COLOURS.sub("", "\n".join(error.traceback)).splitlines()
         raise GlamkitError("\n".join([line for line in lines if line.strip()][-SHOWN:])) from None
     except DeadKernelError as error:
@@ -107,20 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     The end of the standard input asks it to save and stop.
     """
     (name,) = sys.argv[1:] if arguments is None else arguments
-    folder, stop = Path(name), threading.Event()
+    folder = Path(name)
 
     def listen() -> None:
         # Not through sys.stdin: a thread that sits in its lock breaks the end of Python.
         while os.read(sys.stdin.fileno(), 4096):
             pass
-        stop.set()
-        if order["notebook"]:
-            stop_file.touch()  # the notebook's trainer looks for it
+        stop_file.touch()  # the trainer and the evaluation look for it, here and in a notebook's kernel
 
     order, stop_file = json.loads(sys.stdin.readline()), folder / "STOP"
     config = Config.from_dict(order["config"])
     # The trainer's own lock protects the run; this one, what is written about the job and the notebook.
-    with Lock(folder / ".job.lock", PATIENCE) as lock, recorded(folder, order["attempt"], stop):
+    with Lock(folder / ".job.lock", PATIENCE) as lock, recorded(folder, order["attempt"]):
         lock.claim()
         stop_file.unlink(missing_ok=True)  # left by a process that was killed while it stopped
         threading.Thread(target=listen, daemon=True).start()  # here: the file asks whoever is in the folder
@@ -128,10 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if order["notebook"]:
                 execute(Path(order["notebook"]), config, folder)
             else:
-                train(config, folder, stop)
+                train(config, folder)
         finally:
-            if stop.is_set():
-                stop_file.unlink(missing_ok=True)
+            stop_file.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

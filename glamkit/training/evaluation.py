@@ -32,7 +32,7 @@ from glamkit.runs.files import replace_text
 from glamkit.runs.folder import Run
 from glamkit.runs.stops import Stops
 from glamkit.runtime import Machine, any_shapes, available, set_random_state, undisturbed
-from glamkit.training.load import checkpoint_steps, open_run
+from glamkit.training.load import LoadedRun, checkpoint_steps, open_run
 from glamkit.training.unfinished import Unfinished, fingerprint, name_of
 
 STICKY = 0.25  # what "on" means (Machado et al. 2018)
@@ -261,25 +261,16 @@ def save(report: dict[str, Any], path: Path) -> None:
     replace_text(path, json.dumps(report, indent=1))
 
 
-def evaluate_run(
-    run_dir: str | Path,
-    checkpoint: int | None = None,
-    changes: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    film: bool = True,
-    tell: Tell | None = None,
-) -> tuple[dict[str, Any], Path]:
-    """Evaluates a checkpoint of a run; returns the report and the file it was written to.
-
-    By its own protocol at its end it is the run's `evaluation.json`. Anything else is one more file in `evaluations/`.
+def opened(
+    run_dir: str | Path, checkpoint: int | None = None, changes: Mapping[str, Any] | None = None, seed: int = 0
+) -> tuple[LoadedRun, Config, Machine, int]:
+    """What `evaluate_run` takes: a checkpoint of a run, the config to evaluate it by, where, and the seed; all checked.
 
     Args:
         run_dir: the run folder; a relative path counts from the checkout.
         checkpoint: the step it was saved at; None takes the newest.
         changes: of settings, such as ``{"evaluation.episodes": 100}``.
         seed: of games and actions.
-        film: whether videos are made.
-        tell: given a line about the progress after each step.
 
     Raises:
         GlamkitError: the folder holds no run or not that checkpoint, or a setting is wrong.
@@ -296,7 +287,21 @@ def evaluate_run(
     here = replace(loaded.config, runtime=available(loaded.config.runtime))
     config = override(here, dict(changes or {}))
     check_protocol(config)
-    machine = Machine(config.runtime)
+    return loaded, config, Machine(config.runtime), seed
+
+
+def evaluate_run(
+    loaded: LoadedRun, config: Config, machine: Machine, seed: int, film: bool = True, tell: Tell | None = None
+) -> tuple[dict[str, Any], Path]:
+    """Evaluates a checkpoint that was `opened`; returns the report and the file it was written to.
+
+    By its own protocol at its end it is the run's `evaluation.json`. Anything else is one more file in `evaluations/`.
+
+    With `film` there are videos; `tell` is given a line about the progress after each step.
+
+    Raises:
+        GlamkitError: as in `evaluate`, or the report cannot be written.
+    """
     run, complete = loaded.run, loaded.step == config.trainer.env_steps
     own = complete and seed == 0 and config.evaluation == loaded.config.evaluation
     name = name_of(config.evaluation, loaded.step, seed)

@@ -21,7 +21,7 @@ from torch import nn
 
 from glamkit.config import Config, EvaluationConfig
 from glamkit.envs.videos import Episode
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, StoppedError
 from glamkit.notebook import Tell, duration
 from glamkit.runs.files import remove
 from glamkit.runs.folder import Run
@@ -180,5 +180,5 @@ def name_of(settings: EvaluationConfig, step: int, seed: int) -> str:
     return "-".join(parts)
 
 
-class EvaluationStoppedError(GlamkitError):
+class EvaluationStoppedError(StoppedError):
     """Somebody asked an evaluation to stop."""

@@ -190,7 +190,7 @@ def test_a_killed_ablation_leaves_runs_that_go_on(tmp_path: Path) -> None:
         wait_for(folder, 64)
         starter.kill()
     (job, *_) = plan(tmp_path, env_steps=112).jobs
-    run_jobs([job], Local([job], 1), interactive=False)
+    run_jobs([job], Local([job], 1))
     assert job.score() is not None
     assert checkpoint.steps(folder / "checkpoint")[-1] == 112
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -208,9 +208,12 @@ def test_interrupted_it_saves_and_does_not_look_complete(tmp_path: Path, monkeyp
         os.kill(os.getpid(), signal.SIGINT)
         signal.pause()
 
-    with monkeypatch.context() as patched, pytest.raises(GlamkitError, match="stopped with 0 of 2 runs done and saved"):
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(GlamkitError, match="stopped with 0 of 2 runs done, and everything is saved"),
+    ):
         patched.setattr(status_table, "time", type("Time", (), {**vars(time), "sleep": staticmethod(press)}))
-        run_jobs(todo, Local(todo, 1), interactive=False)
+        run_jobs(todo, Local(todo, 1))
     assert checkpoint.steps(folder / "checkpoint")[-1] >= 64
     assert "stopped at step" in (folder / "errors.txt").read_text()
     assert not todo[1].run.started
@@ -223,7 +226,7 @@ def test_one_failure_does_not_stop_the_others(made: Path, capsys: pytest.Capture
     bad = Job(Run(made / "bad"), game)
     after = Job(Run(made / "after"), preset("debug", f"trainer.env_steps=50 {QUICK}", game=GAME))
     with pytest.raises(GlamkitError, match="1 of 3 runs failed; bad: CartPole-v1 cannot be played"):
-        run_jobs([bad, good, after], Local([bad], 1), interactive=False)
+        run_jobs([bad, good, after], Local([bad], 1))
     assert after.score() is not None
     assert "bad: CartPole-v1 cannot be played" in capsys.readouterr().out
     assert "cannot be played" in (made / "bad" / "errors.txt").read_text()
@@ -231,7 +234,7 @@ def test_one_failure_does_not_stop_the_others(made: Path, capsys: pytest.Capture
 
 def test_the_board_says_where_runs_are(made: Path, tmp_path: Path) -> None:
     todo = [*plan(made).jobs, plan(tmp_path, "modules-gmamba").jobs[1]]
-    shown = StatusTable(Pool(todo, Local(todo, 1)), interactive=False, every=10.0)
+    shown = StatusTable(Pool(todo, Local(todo, 1)))
     assert shown.state() == "2 of 3 runs done, 1 queued  step 128/192  time left: not known yet"
     html = shown._repr_html_()
     assert '<progress value="128" max="192"' in html

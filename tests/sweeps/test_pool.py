@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import catch_jobs, evaluated
 
-from glamkit.errors import GlamkitError
+from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
 from glamkit.sweeps import pool, status_table, worker
 from glamkit.sweeps.job import FRESH, Job, JobRecord
 from glamkit.sweeps.pool import Local, Pool
@@ -48,7 +48,7 @@ class Played:
             return None
         self.engine.now -= 1
         if self.ending >= 0:
-            state = "failed" if self.ending else "done"
+            state = {0: "done", INTERRUPTED: "stopped"}.get(self.ending, "failed")
             JobRecord.begin(self.attempt)._replace(state=state, error=["ValueError: no"]).write(self.job.run.folder)
         if self.ending > 0:
             self.job.errors_file.write_text("Traceback\n  line\nValueError: no\n")
@@ -78,7 +78,7 @@ def test_failed_runs_are_tried_again_and_then_reported(tmp_path: Path, capsys: p
     names = [job.name for job in todo]
     engine = Script(2, {names[1]: [1, -9, 0], names[2]: [1], names[3]: [-9]})
     with pytest.raises(GlamkitError, match=f"2 of 5 runs failed; {names[2]}: ValueError: no"):
-        run_jobs(todo, engine, retries=2, interactive=False)
+        run_jobs(todo, engine, retries=2)
     assert engine.most == 2
     assert names[0] not in [name for name, _ in engine.started]
     assert [attempt for name, attempt in engine.started if name == names[1]] == [1, 2, 3]
@@ -91,7 +91,7 @@ def test_failed_runs_are_tried_again_and_then_reported(tmp_path: Path, capsys: p
     assert f"{names[4]}: mean return 1.50" in out
 
     again = Script(9, {})
-    run_jobs(todo, again, interactive=False)
+    run_jobs(todo, again)
     assert again.started == [(names[2], 1), (names[3], 1)]
     assert {job.progress().state for job in todo} == {"done"}
 
@@ -105,10 +105,58 @@ def test_a_stopped_batch_is_not_a_failed_one(tmp_path: Path, monkeypatch: pytest
         raise KeyboardInterrupt
 
     monkeypatch.setattr(status_table.time, "sleep", staticmethod(press), raising=False)
-    with pytest.raises(GlamkitError, match="stopped with 0 of 4 runs done and saved; run it again to go on"):
-        run_jobs(todo, engine, interactive=False)
+    with pytest.raises(
+        StoppedError, match="stopped with 0 of 4 runs done, and everything is saved; run it again to go on"
+    ):
+        run_jobs(todo, engine)
     assert len(engine.started) == 2
     assert not todo[2].run.started
+
+
+@pytest.mark.usefixtures("_no_pause")
+def test_a_run_that_stopped_on_purpose_is_not_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    todo = catch_jobs(tmp_path, 3)
+    stopped, failed, done = (job.name for job in todo)
+    engine = Script(1, {stopped: [INTERRUPTED], failed: [1, 0]})
+    with pytest.raises(StoppedError, match=f"1 of 3 runs stopped before the end; {stopped}: ValueError: no"):
+        run_jobs(todo, engine, retries=2)
+    assert sorted(engine.started) == [(stopped, 1), (failed, 1), (failed, 2), (done, 1)]
+    out = capsys.readouterr().out
+    assert f"{stopped}: ValueError: no\n" in out and out.splitlines()[-1].endswith("1 stopped")
+    assert [job.progress().state for job in todo] == ["cut", "done", "done"]
+    assert status_table.rows({stopped: todo[0].progress()})[1][-1] == "ValueError: no"
+
+
+class Stuck(Played):
+    """Does not end when it is asked to."""
+
+    def poll(self) -> int | None:
+        return None
+
+    def kill(self) -> None:
+        """Ends at once, without a word."""
+
+
+@pytest.mark.usefixtures("_no_pause")
+def test_what_had_to_be_killed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    todo = catch_jobs(tmp_path, 2)
+    engine = Script(2, {})
+    monkeypatch.setattr(
+        engine, "start", lambda job, attempt: (Stuck if job is todo[0] else Played)(engine, job, 0, attempt)
+    )
+    monkeypatch.setattr(pool, "PATIENCE", 0.2)
+
+    def press(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(status_table.time, "sleep", staticmethod(press), raising=False)
+    said = f"but {todo[0].name} had to be killed before saving"
+    with pytest.raises(StoppedError, match=f"stopped with 1 of 2 runs done, {said}; run it again to go on"):
+        run_jobs(todo, engine)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"stopped, {said}: run it again to go on")
+    assert (todo[0].progress().state, todo[1].progress().state) == ("failed", "done")
 
 
 def test_a_run_has_one_process_at_a_time(
@@ -182,7 +230,7 @@ def test_the_table_puts_trouble_first(tmp_path: Path) -> None:
     assert (
         status_table.summary({name: seen[name] for name in list(seen)[:2]}) == "1 of 2 runs done, 1 failed  step 0/192"
     )
-    shown = StatusTable(Pool(todo, Script(1, {})), interactive=False, every=10.0)
+    shown = StatusTable(Pool(todo, Script(1, {})))
     assert [progress.state for progress in shown.seen.values()] == ["done", "queued", "running", "queued"]
     lines = shown.screen(os.terminal_size((50, 5)))
     assert len(lines) == 4

@@ -124,9 +124,9 @@ def test_a_run_opens_and_is_evaluated_where_its_device_is_not(
     assert opened.machine.device.type == "cpu" and "it is opened on cpu" in caplog.text
     assert opened.config.runtime.device == device  # what it was trained on is not forgotten
     for changes in ({}, {"runtime.device": "cpu"}):
-        assert evaluation.evaluate_run(folder, changes=changes, film=False)[0]["step"] == 64
+        assert evaluation.evaluate_run(*evaluation.opened(folder, changes=changes), film=False)[0]["step"] == 64
     with pytest.raises(GlamkitError, match=rf"runtime\.device = '{device}', but"):
-        evaluation.evaluate_run(folder, changes={"runtime.device": device}, film=False)
+        evaluation.opened(folder, changes={"runtime.device": device})
 
 
 def test_what_is_here_is_left_as_it_is() -> None:
@@ -146,7 +146,8 @@ def test_a_run_with_keepsakes_opens_goes_on_and_is_evaluated(trained: Path, tmp_
     assert open_run(folder, 57).step == 57 and not (folder / "snapshots").exists()
     assert finished(short(game=CATCH), folder).step == 64
     assert sorted(path.name for path in (folder / "keepsakes").glob("*.pt")) == early
-    assert evaluation.evaluate_run(folder, film=False)[0]["step"] == 64 and not (folder / "snapshots").exists()
+    assert evaluation.evaluate_run(*evaluation.opened(folder), film=False)[0]["step"] == 64
+    assert not (folder / "snapshots").exists()
 
 
 def test_one_game_has_one_name(tmp_path: Path) -> None:

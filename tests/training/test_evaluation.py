@@ -286,10 +286,9 @@ def test_a_checkpoint_is_evaluated_from_the_command_line(run: Path, capsys: pyte
 
 
 def test_scores_of_episodes_of_another_length_overwrite_no_others(run: Path) -> None:
-    paths = [
-        evaluation.evaluate_run(run, changes={"evaluation.episode_steps": n}, seed=9, film=False)[1] for n in (5, 7)
-    ]
-    paths.append(evaluation.evaluate_run(run, seed=9, film=False)[1])
+    all_changes = ({"evaluation.episode_steps": 5}, {"evaluation.episode_steps": 7}, {})
+    opened = [evaluation.opened(run, changes=changes, seed=9) for changes in all_changes]
+    paths = [evaluation.evaluate_run(*one, film=False)[1] for one in opened]
     assert len(set(paths)) == 3 and [path.stem.partition("seed-9")[2] for path in paths] == ["-cut-5", "-cut-7", ""]
     assert [json.loads(path.read_text())["protocol"]["episode_steps"] for path in paths] == [5, 7, 40]
 
@@ -319,4 +318,4 @@ def test_mistakes_are_refused_in_one_sentence(
 
 def test_folders_without_a_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GlamkitError, match=r"holds no run: there is no config\.json"):
-        evaluation.evaluate_run(tmp_path)
+        evaluation.opened(tmp_path)

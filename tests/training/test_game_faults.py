@@ -110,7 +110,7 @@ def test_an_evaluation_plays_the_seed_of_a_crashed_episode_again(
     faulty(**faults)
     trainer = finished(short(PLAYED, game=SQUARE), tmp_path)
     with caplog.at_level(logging.WARNING, "glamkit"):
-        report, path = evaluation.evaluate_run(tmp_path, film=False)
+        report, path = evaluation.evaluate_run(*evaluation.opened(tmp_path), film=False)
     planned = (np.random.SeedSequence(0).generate_state(4) >> 1).tolist()
     assert [episode["seed"] for episode in report["episodes"]] == planned
     assert [episode["length"] for episode in report["episodes"]] == [10] * 4
@@ -183,7 +183,7 @@ def test_one_game_serves_trainers_and_evaluations(tmp_path: Path) -> None:
     again = Trainer(config, tmp_path / "one")  # the cell that makes it, run again
     assert list(again)[-1].kind == "done" and again.crashes.count == 0
     assert log(again) == plain
-    report, _ = evaluation.evaluate_run(tmp_path / "one")
+    report, _ = evaluation.evaluate_run(*evaluation.opened(tmp_path / "one"))
     assert len(report["videos"]) == 3
     assert left.env.released
 

@@ -84,7 +84,7 @@ def test_it_is_unpacked_once_and_again_when_that_was_cut_short(file: Path, cache
 
 
 def test_it_is_evaluated_but_not_trained_on(file: Path) -> None:
-    report, path = evaluation.evaluate_run(file, film=False)
+    report, path = evaluation.evaluate_run(*evaluation.opened(file), film=False)
     assert len(report["episodes"]) == 3 and path.is_relative_to(open_run(file).run.folder)
     run = open_run(file).run
     with pytest.raises(GlamkitError, match="is a shared run, which can be looked at but not trained on"):

@@ -13,8 +13,7 @@ from glamkit.analysis.studio.studio import Dream
 from glamkit.analysis.variation import Lens
 from glamkit.config import PRESETS, preset
 from glamkit.errors import GlamkitError
-from glamkit.training import checkpoint, snapshots
-from glamkit.training.evaluation import evaluate_run
+from glamkit.training import checkpoint, evaluation, snapshots
 from glamkit.training.load import at_step, open_run, viewable_steps
 from glamkit.training.trainer import Trainer
 
@@ -87,7 +86,7 @@ def test_a_run_in_training_opens_at_its_newest_snapshot(tmp_path: Path) -> None:
     assert opened.step == 70 and opened.replay.count == 64
     assert same(opened.agent.state_dict(), at_step(opened, 57).agent.state_dict())
     assert open_run(run.folder, 64).step == open_run(run.folder, snapshots=False).step == 64
-    assert evaluate_run(run.folder)[0]["step"] == 64
+    assert evaluation.evaluate_run(*evaluation.opened(run.folder))[0]["step"] == 64
     path = run.snapshots / "000000070.pt"
     path.write_bytes(path.read_bytes()[:-1])
     assert open_run(run.folder).step == 64  # a damaged one stands in nobody's way
@@ -97,7 +96,7 @@ def test_what_a_snapshot_cannot_do_gets_a_sentence(trained: Trainer, tmp_path: P
     with pytest.raises(GlamkitError, match=r"of step 55, but those of 50 and 64; snapshots, to look at, of 49, 52, 54"):
         open_run(trained.run.folder, 55)
     with pytest.raises(GlamkitError, match=r"step 57 of .* is a snapshot, rounded.*checkpoints: 50 and 64"):
-        evaluate_run(trained.run.folder, 57)
+        evaluation.opened(trained.run.folder, 57)
     opened = open_run(finished(short(), tmp_path).run.folder)
     path = tmp_path / "snapshots" / "000000057.pt"
     path.write_bytes(path.read_bytes()[:-1])
