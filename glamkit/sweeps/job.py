@@ -124,17 +124,18 @@ class Job(NamedTuple):
         return log.last_step(self.run.log_file)
 
     def score(self) -> float | None:
-        """The mean return of the final evaluation, or None while there is none."""
+        """The mean return of the final evaluation; None while there is none, or only one by other settings."""
         try:
             report = json.loads(self.run.evaluation_file.read_text(encoding="utf-8"))
-            return float(report["mean_return"]) if report["step"] == self.total else None
+            score = float(report["mean_return"]) if report["step"] == self.total else None
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
+        return score if score is not None and self.as_wanted() else None
 
     def done(self) -> bool:
         """Whether nothing is left to do: it is evaluated, and its process, if it left a record, has ended."""
         record = JobRecord.read(self.run.folder)
-        return self.score() is not None and (record is None or record.state == "done") and self.as_wanted()
+        return self.score() is not None and (record is None or record.state == "done")
 
     def as_wanted(self) -> bool:
         """Whether the run was made and evaluated with the settings that are wanted now."""

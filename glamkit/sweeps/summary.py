@@ -15,6 +15,7 @@ from glamkit.runs import log
 from glamkit.sweeps.job import Job
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, BLACK)
+DASHES, MARKERS = ("-", "--", "-."), "osD"  # of the first five variants, of the next, and so on
 BARS = "▁▂▃▄▅▆▇█"
 PLACES = 60  # at which a learning curve is drawn
 
@@ -161,30 +162,38 @@ def figure(
     return picture
 
 
+def look(place: int) -> tuple[str, str, str]:
+    """Colour, dashes and marker of a variant; colours come again, with other dashes and markers."""
+    again = place // len(COLOURS) % len(DASHES)
+    return COLOURS[place % len(COLOURS)], DASHES[again], MARKERS[again]
+
+
 def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> None:
     """Draws the mean and the range over seeds of each variant's training returns."""
     grid, drawn = places(env_steps), dict[str, np.ndarray]()
-    for place, (colour, (name, outcomes)) in enumerate(zip(COLOURS, groups.items(), strict=False), 1):
+    for place, (name, outcomes) in enumerate(groups.items()):
+        colour, dashes, _ = look(place)
         result = curves(outcomes, grid)
         known = ~np.isnan(result).all(0) if len(result) else np.zeros(len(grid), bool)
         if known.any():
             band = result[:, known]
             axes.fill_between(grid[known], np.nanmin(band, 0), np.nanmax(band, 0), color=colour, alpha=0.15, lw=0)
-            wide = 1.4 + 0.8 * (len(groups) - place)  # the first is the broadest: equal curves all show
+            wide = 1.4 + 0.8 * (len(groups) - place - 1)  # the first is the broadest: equal curves all show
             same = next((other for other, one in drawn.items() if np.array_equal(one, result, equal_nan=True)), "")
             drawn[name] = result
             shown = f"{name} (same curve as {same})" if same else name
-            axes.plot(grid[known], middle(band), color=colour, lw=wide, label=shown)
+            axes.plot(grid[known], middle(band), color=colour, ls=dashes, lw=wide, label=shown)
     axes.set_xlim(0, 1.03 * env_steps)  # the last point is whole
     plotting.label(axes, "return in training")
 
 
 def draw_scores(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> None:
     """Draws the final scores of each variant's seeds, their mean and its interval."""
-    for place, (colour, outcomes) in enumerate(zip(COLOURS, groups.values(), strict=False)):
+    for place, outcomes in enumerate(groups.values()):
+        colour, _, marker = look(place)
         scores = [outcome.score for outcome in outcomes if outcome.score is not None]
         spread = plotting.interval(scores)
-        axes.plot(scores, [place] * len(scores), "o", ms=4, color=colour)
+        axes.plot(scores, [place] * len(scores), marker, ms=4, color=colour)
         if scores:
             axes.plot(np.mean(scores), place, "|", ms=18, mew=2, color=colour)
         else:

@@ -237,6 +237,29 @@ def test_the_table_puts_trouble_first(tmp_path: Path) -> None:
     assert max(map(len, lines)) < 50
 
 
+def test_a_run_that_is_made_again_is_not_done_before(tmp_path: Path) -> None:
+    """Its score by the settings of before is none of this batch, wherever it is looked at."""
+    (before,) = catch_jobs(tmp_path, 1)
+    before.run.folder.mkdir(parents=True)
+    before.run.begin(before.config, {})
+    JobRecord.begin(1)._replace(state="done").write(before.run.folder)
+    evaluated(before)
+    assert StatusTable(Pool([before], Script(1, {}))).done() == "1 of 1 runs done"
+    job = before._replace(config=before.config.override(**{"evaluation.episodes": 7}))
+    assert (job.score(), job.progress().state, job.done()) == (None, "cut", False)
+    table = StatusTable(Pool([job], Script(1, {}, looks=3)))
+    seen = [table.seen[job.name]]
+    while table.pool.busy:
+        table.pool.tend()
+        table.look()
+        seen.append(table.seen[job.name])
+    assert [one.state for one in seen][:2] == ["queued", "running"] and {one.score for one in seen} <= {None}
+    job.run.begin(job.config, {})  # as its trainer does, which puts the old score aside
+    evaluated(job)
+    table.look()
+    assert (table.seen[job.name].state, table.seen[job.name].score) == ("done", 1.5)
+
+
 def test_the_cores_and_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     todo = catch_jobs(tmp_path, 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -103,6 +103,17 @@ def test_equal_curves_are_named_and_the_last_point_is_whole(tmp_path: Path) -> N
     assert "one seed" not in picture.get_suptitle().lower()
 
 
+def test_more_variants_than_colours_are_all_drawn(tmp_path: Path) -> None:
+    made = by_hand(tmp_path)
+    result = made.outcomes(made.variants[0])
+    groups = {f"variant {n}": [one._replace(returns=one.returns + n) for one in result] for n in range(7)}
+    left, right = summary.figure({"one": groups}, 1000, "").axes
+    curves = {line.get_label(): line for line in left.lines if line.get_label().startswith("variant")}
+    assert list(curves) == list(groups) == [label.get_text() for label in right.get_yticklabels()]
+    assert len({(line.get_color(), line.get_linestyle()) for line in curves.values()}) == 7
+    assert {line.get_ydata()[0] for line in right.lines} == set(range(7))
+
+
 def test_one_seed_says_that_there_is_no_interval(tmp_path: Path) -> None:
     made = by_hand(tmp_path)
     groups = {variant.label: made.outcomes(variant)[:1] for variant in made.variants}
