@@ -130,6 +130,22 @@ def test_an_interrupt_saves_and_a_terminal_shows_one_line(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "catch" / "status.json").read_text())["state"] == "stopped"
 
 
+def test_a_run_has_a_folder_that_every_disk_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from glamkit import training
+    from glamkit.errors import GlamkitError
+
+    names: list[str] = []
+
+    def begun(_: object, folder: Path, **__: object) -> None:
+        names.append(folder.name)
+        raise GlamkitError("enough.")
+
+    monkeypatch.setattr(training, "Trainer", begun)
+    for game in ("mygames:Chase-v0", "mygames:there/Chase-v0", "glamkit/Catch-v0", "ALE/Pong-v5"):
+        assert cli.main(["train", game]) == 2
+    assert names == [f"{name}-quick-seed1" for name in ("chase-v0", "chase-v0", "catch-v0", "pong")]
+
+
 def test_a_failure_is_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from glamkit.errors import GlamkitError
     from glamkit.training import Trainer
@@ -211,6 +227,33 @@ def test_a_notebook_runs_in_batch(tmp_path: Path) -> None:
     assert target.read_bytes() == before, "nothing was started"
     done = run("notebook", "05_report", "-p", "repeats", "many", "--output", str(target))
     assert done.returncode == 1 and f"what it showed is in {target}" in done.stderr
+
+
+def test_an_executed_notebook_makes_no_folder_that_hides_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    targets: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "call", lambda command: targets.append(command[4]) or 0)
+    (tmp_path / "pong.glam").touch()
+    (tmp_path / "old").mkdir()
+    for name, run_dir in (
+        ("03_imagine", "catch"),
+        ("imagine", "pong.glam"),
+        ("04_variation", "old"),
+        ("02_train", "new"),
+    ):
+        assert cli.main(["notebook", name, "-p", "run_dir", run_dir]) == 0
+    assert cli.main(["notebook", "05_report"]) == 0
+    names = ["runs/notebooks/03_imagine", "runs/notebooks/03_imagine", "old/04_variation", "new/02_train"]
+    assert targets == [str(tmp_path / f"{name}.ipynb") for name in [*names, "runs/notebooks/05_report"]]
+    assert not (tmp_path / "catch").exists()
+    capsys.readouterr()
+    for where in (["--output", "pong.glam/out.ipynb"], ["--output", "old"], ["-p", "run_dir", "pong.glam"]):
+        assert cli.main(["notebook", "02_train", *where]) == 2
+        message = capsys.readouterr().err
+        assert message.startswith("the notebook cannot be written to") and message.count("\n") == 1
+    assert len(targets) == 5, "nothing was started"
 
 
 def test_an_evaluation_that_is_left_says_how_to_go_on(

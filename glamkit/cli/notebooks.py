@@ -10,6 +10,9 @@ from pathlib import Path
 from glamkit.config import parameters
 from glamkit.errors import GlamkitError, nearest, reason
 from glamkit.notebook import folder
+from glamkit.runs.folder import resolve
+
+TRAINING = "02_train"  # the notebook that makes a run, where the others look at one
 
 
 def find(name: str) -> Path:
@@ -39,6 +42,28 @@ def check_names(notebook: Path, names: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
+
+
+def output(notebook: Path, run_dir: str, target: str | None) -> Path:
+    """The file that an executed notebook is written to, of which the folder is made.
+
+    Args:
+        notebook: its source.
+        run_dir: the run that it is given; empty for none.
+        target: where to write it; None for the run's folder, which only a notebook that trains makes: for one that
+            looks, `run_dir` may also be a shared file or the name of a shipped run. Else the folder runs/notebooks.
+
+    Raises:
+        GlamkitError: it cannot be written there.
+    """
+    beside = bool(run_dir) and (notebook.stem == TRAINING or resolve(run_dir).is_dir())
+    path = Path(target) if target else resolve(run_dir if beside else "runs/notebooks") / notebook.name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError as error:
+        raise GlamkitError(f"the notebook cannot be written to {path}: {reason(error)}.") from None
+    return path
 
 
 def place(target: str | None = None) -> tuple[Path, list[str]]:

@@ -6,7 +6,6 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -47,12 +46,12 @@ def train(
     It leaves a run folder, as notebook 02 does; the same line goes on after a stop.
     """
     from glamkit.analysis import Monitor, overview
-    from glamkit.config import preset
+    from glamkit.config import game_folder, preset
     from glamkit.runs import resolve
     from glamkit.training import Trainer, evaluation
 
     config = preset(name, " ".join(sets), game=game, seed=seed, env_steps=env_steps)
-    place = run_dir or f"runs/{config.env.game.rsplit('/', 1)[-1].lower()}-{name}-seed{seed}"
+    place = run_dir or f"runs/{game_folder(game).lower()}-{name}-seed{seed}"
     trainer = Trainer(config, resolve(place), resume=not no_resume)
     click.echo(overview(trainer))
     with work(), Monitor(trainer, interactive=False) as monitor:
@@ -161,7 +160,7 @@ def lab(folder: str | None, jupyter: Sequence[str], copy_only: bool) -> None:
 @glamkit.command("notebook", epilog=examples("glamkit notebook 02_train -p game Boxing -p run_dir runs/boxing"))
 @click.argument("name")
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="KEY VALUE", help="A parameter of the notebook.")
-@click.option("--output", help="The executed notebook; beside the run if left out.")
+@click.option("--output", help="If left out: beside the run that -p names, or in runs/notebooks.")
 def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str | None) -> None:
     """Execute a notebook in batch.
 
@@ -169,7 +168,6 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
     """
     from glamkit import notebook
     from glamkit.cli import notebooks
-    from glamkit.runs import resolve
 
     notebook.require("papermill")
     source = notebooks.find(name)
@@ -178,8 +176,7 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
         twice = next(key for key in given if [name for name, _ in parameters].count(key) > 1)
         raise GlamkitError(f"-p {twice} is given twice; keep one.")
     notebooks.check_names(source, given)
-    target = Path(output) if output else resolve(given.get("run_dir", "runs/notebooks")) / source.name
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = notebooks.output(source, given.get("run_dir", ""), output)
     command = [sys.executable, "-m", "papermill", str(source), str(target), "--log-output"]
     status = subprocess.call([*command, *(part for key, value in parameters for part in ("-p", key, value))])
     if status:

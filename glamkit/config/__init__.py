@@ -4,7 +4,17 @@
 Nothing here imports torch.
 """
 
-from glamkit.config.fields import Checked, add_once, coerce, falling, game_name, parse_overrides, read_seeds, setting
+from glamkit.config.fields import (
+    Checked,
+    add_once,
+    coerce,
+    falling,
+    game_folder,
+    game_name,
+    parse_overrides,
+    read_seeds,
+    setting,
+)
 from glamkit.config.presets import PRESETS, preset
 from glamkit.config.sections import (
     ActorCriticConfig,
@@ -43,6 +53,7 @@ __all__ = [
     "describe",
     "differences",
     "falling",
+    "game_folder",
     "game_name",
     "keys",
     "override",

@@ -138,6 +138,13 @@ def game_name(name: str) -> str:
     return atari[1] if atari else name
 
 
+def game_folder(name: str) -> str:
+    """The name that files and folders of a game have, one for all its names: ``Pong``, or ``Chase-v0`` of
+    ``mygames:Chase-v0``. It has letters, digits, dots and dashes, which every disk takes.
+    """
+    return re.sub(r"[^\w.-]+", "_", re.split(r"[/:]", game_name(name))[-1])
+
+
 def _whole(value: Any) -> int | None:
     number = _number(value)
     return int(number) if number is not None and number == int(number) else None

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from glamkit.config import Config, EvaluationConfig, differences
+from glamkit.config import Config, EvaluationConfig, differences, game_folder
 from glamkit.envs.atari100k import game_of, normalise
 from glamkit.errors import GlamkitError
 from glamkit.runs import log
@@ -124,7 +124,7 @@ def save(run_dir: str | Path, file: str | Path, report: Mapping[str, Any] | None
 
 def name_of(config: Config) -> str:
     """``Pong-seed1.json``."""
-    plain = game_of(config.env.game) or config.env.game.rsplit("/", 1)[-1]
+    plain = game_of(config.env.game) or game_folder(config.env.game)
     return f"{plain}-seed{config.trainer.seed}.json"
 
 

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from glamkit.config import Config, WorldModelConfig, override, parse_overrides, read_seeds
+from glamkit.config import Config, WorldModelConfig, game_folder, override, parse_overrides, read_seeds
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError, nearest
@@ -129,7 +129,7 @@ class Ablation:
         topics = {name.split("-")[0] for name in wanted}
         self.variants = [v for v in every if v.name in wanted or (v.plain and v.question in topics)]
         make_env(self.base.env).close()
-        self.folder = resolve(folder) / game.rpartition("/")[2]
+        self.folder = resolve(folder) / game_folder(game)
 
     def job(self, variant: Variant, seed: int) -> Job:
         """One run of a variant."""

@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from glamkit import notebook
-from glamkit.config import Config, add_once, coerce, game_name, parse_overrides, read_seeds
+from glamkit.config import Config, add_once, coerce, game_folder, game_name, parse_overrides, read_seeds
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import resolve_game
 from glamkit.errors import GlamkitError, nearest
@@ -153,7 +153,7 @@ def read_games(games: str | Sequence[str]) -> dict[str, str]:
         identity = resolve_game(game)
         if identity in identities:
             raise GlamkitError(f"games names {name} twice.")
-        identities[identity] = folders[game] = re.sub(r"[^\w.-]+", "_", re.split(r"[/:]", game)[-1])
+        identities[identity] = folders[game] = game_folder(game)
     if len(set(folders.values())) < len(folders):
         raise GlamkitError(
             f"two of the games {', '.join(folders)} would share a folder; put them into batches of their own."

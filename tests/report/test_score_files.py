@@ -206,6 +206,7 @@ def test_the_table_stands_beside_the_published(tmp_path: Path) -> None:
 def test_files_of_the_repository_are_whole(file: Path) -> None:
     data = score_files.read(file)
     assert file.name == score_files.name_of(Config.from_dict(data["config"]))
+    assert score_files.name_of(preset("debug", game="mygames:Chase-v0", seed=2)) == "Chase-v0-seed2.json"
     assert data["preset"] == file.parent.name
     assert len(data["episodes"]) >= 20 and data["env_steps"] >= 100_000
     assert data["hours"] > 0

@@ -117,6 +117,11 @@ def test_what_the_preset_says_is_run_once(tmp_path: Path) -> None:
     assert job.config.override(**{"world_model.modules": "both"}) == everything.jobs[len(names) // 2].config
 
 
+def test_a_game_has_one_folder_by_all_its_names(tmp_path: Path) -> None:
+    names = ("Pong", "ALE/Pong-v5", "ale_py:ALE/Pong-v5")
+    assert {plan(tmp_path, game=name).folder for name in names} == {tmp_path / "Pong"}
+
+
 def test_a_question_is_always_answered_by_the_preset_too(tmp_path: Path) -> None:
     assert [job.name for job in plan(tmp_path, "modules-gmamba").jobs] == ["preset-seed1", "modules-gmamba-seed1"]
 
