@@ -179,6 +179,19 @@ def test_every_figure_can_be_drawn(opened: LoadedRun, lens: Lens) -> None:
     assert "Nothing happened in these steps" in more_plots.coming([]).axes[0].texts[0].get_text()
 
 
+def test_both_codes_of_the_step_view_have_one_scale(lens: Lens) -> None:
+    """So that what is hardly expected looks so beside what came."""
+    reading = lens.read([120], 10)
+    seen, window = metrics.view(lens, reading), effective_memory.window(lens, reading)[0]
+    seen.variation.expected[3] = (
+        1 / seen.variation.expected.shape[-1] + np.eye(*seen.variation.expected.shape[1:]) / 1e6
+    )
+    codes = [axes for axes in frame_plots.moment(seen, window, 3).axes if axes.get_xlabel() == "class"]
+    assert len(codes) == 2 and len({axes.images[0].get_clim() for axes in codes}) == 1
+    came, expected = (np.abs(np.asarray(axes.images[0].get_array())).max() for axes in codes)
+    assert codes[0].images[0].get_clim()[1] == pytest.approx(came) and expected < came / 1000
+
+
 def test_the_step_view_has_a_bar_or_a_word_for_every_quantity(lens: Lens) -> None:
     seen, window = metrics.view(lens, lens.read([110], 5)), effective_memory.window(lens, lens.read([110], 5))[0]
     seen.shares.effects[3, :, 2] = 0  # neither branch moves the reward
