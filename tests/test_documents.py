@@ -160,8 +160,6 @@ def test_the_table_of_choices_names_what_is_in_the_files() -> None:
 def test_the_table_of_speeds_is_that_of_the_files() -> None:
     readme = (ROOT / "README.md").read_text()
     rows = re.search(r"^## Speed\n.*?\|---.*?\n(.*?)\n\n", readme, re.M | re.S)[1].splitlines()
-        1
-    ].splitlines()
     for row, name in zip(rows, ("2-cores", "2-cores-amx", "h100"), strict=True):
         text = (ROOT / "notebooks" / "results" / f"speed-atari100k-{name}.json").read_text()
         step = json.loads(text)["phases"]["step"]
