@@ -256,6 +256,11 @@ class Config:
             if present:
                 raise GlamkitError(sentence)
 
+    @property
+    def random_steps(self) -> int:
+        """Agent steps at the run's beginning in which actions are random."""
+        return max(self.trainer.warmup, self.imagination.begin)
+
     def override(self, **overrides: Any) -> Config:
         """A copy with dotted keys replaced, as in ``config.override(**{"trainer.seed": 2})``."""
         return override(self, overrides)
