@@ -62,9 +62,11 @@ def train(config: Config, folder: Path, stop: threading.Event) -> None:
     from glamkit.training.trainer import Trainer
 
     trainer = Trainer(config, folder)
-    for _ in trainer:
+    last = ""
+    for event in trainer:
+        last = event.kind
         trainer.stop_requested |= stop.is_set()
-    if trainer.step < config.trainer.env_steps:
+    if last == "stopped":
         raise GlamkitError(f"stopped at step {trainer.step} and saved.")
     film = trainer.run.folder / "videos" / "evaluation"
     state = trainer.agent, config, trainer.machine, trainer.step
