@@ -112,7 +112,7 @@ def upload(run_dir: str | Path, repo: str, steps: int = STEPS) -> str:
 def model_card(loaded: LoadedRun, repo: str) -> str:
     """The README of a run on the hub, from what the run knows: how it was made, what it scores, how to open it."""
     config, run = loaded.config, loaded.run
-    report = _table(run.evaluation_file)
+    report = _table(run.evaluation_file) or {}
     episodes = [entry for entry in log.entries(run.log_file) if entry["kind"] == "episode"]
     returns = [entry["episode/return"] for entry in episodes if isinstance(entry.get("episode/return"), (int, float))]
     lines = [
@@ -134,7 +134,7 @@ def model_card(loaded: LoadedRun, repo: str) -> str:
     named = ("env.game", "trainer.seed", "trainer.env_steps")
     lines += [f"| {key} | {value} |" for key, (_, value) in changed.items() if key not in named]
     with contextlib.suppress(LookupError, TypeError, ValueError, AttributeError):  # no report, or a damaged one
-        scores = [float(episode["return"]) for episode in (report or {})["episodes"]]
+        scores = [float(episode["return"]) for episode in report["episodes"]]
         score = [f"| mean return of {len(scores)} episodes | {float(report['mean_return']):.2f} |"]
         score += [f"| lowest and highest | {min(scores):g} and {max(scores):g} |"]
         score += [f"| protocol: {key} | {value} |" for key, value in report["protocol"].items() if value is not None]

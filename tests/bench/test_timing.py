@@ -207,11 +207,12 @@ def test_operations_of_a_product() -> None:
 
 
 def test_acting_is_timed_where_actions_are_not_random_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer, acted = TimedTrainer(preset("debug", f"{CPU} imagination.begin=70"), tmp_path).trainer, list[int]()
+    late = preset("debug", f"{CPU} trainer.env_steps=900001 imagination.begin=900000")
+    trainer, acted = TimedTrainer(late, tmp_path).trainer, list[int]()
     usual = trainer.phases.player.act
     monkeypatch.setattr(trainer.phases.player, "act", lambda *given: acted.append(trainer.step) or usual(*given))
     speeds = hardware.game_speeds(trainer, 0.05)
-    assert acted[0] == 70 and min(speeds.values()) > 0
+    assert acted[0] == 900_000 and min(speeds.values()) > 0
 
 
 def test_the_matrix_rate_of_each_precision() -> None:
