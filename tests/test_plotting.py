@@ -112,9 +112,10 @@ def test_a_logarithmic_axis_has_powers_of_ten() -> None:
 
 
 def test_evaluations_in_training_are_of_whole_games(run: Run) -> None:
-    line = {"step": 100, "kind": "evaluation", "evaluation/return": -5.0, "evaluation/length": 39.0}
+    line = {"step": 100, "kind": "evaluation", "evaluation/return": -5.0, "evaluation/length": 19.0}
     assert plotting.evaluations(run, [*LINES, line]) == [(100, -5.0)]
-    assert plotting.evaluations(run, [line | {"evaluation/length": 64.0}]) == []  # as long as any may be: cut
+    for length in (40.0, 21.0):  # as long as any may be; or one of 2 games so long, and the other of 2 steps
+        assert plotting.evaluations(run, [line | {"evaluation/length": length}]) == []
     episodes = [{"return": -9.0, "cut": True}, {"return": 2.0, "cut": False}]
     (run.folder / "evaluations").mkdir()
     (run.folder / "evaluations" / "000000100.json").write_text(json.dumps({"episodes": episodes}))
@@ -146,6 +147,9 @@ def test_dream_says_both_rewards() -> None:
     captions = [label.get_text() for axes in picture.axes for label in axes.get_xticklabels()]
     assert captions[0] == "+1\n+1\n-0.25" and captions[-1] == "+20\n+1\n-0.25" and len(captions) == 20
     assert faults(picture) == [] and image(picture).std() > 0
+    dream = RolloutComparison(frames(), *[frames(1)] * 3, zeros[:1], zeros[:1] + 0.3, zeros[:1] + 0.3, zeros[:1])
+    (label,) = rollout_plots.dream_beside_truth(dream).axes[0].get_xticklabels()
+    assert label.get_text() == "+1\n+0.3\n+0.30", "games other than Atari's have such rewards"
 
 
 def test_strip_is_readable_with_one_column_or_eight() -> None:

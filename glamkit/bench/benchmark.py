@@ -34,8 +34,8 @@ OPT_IN = {"imagination.contexts": "batch", "imagination.memory": "recurrent"}
 BUSY, LOAD = 0.25, 1.0  # cores that others use meanwhile, and programs in the minute before: more spoils timings
 QUIET = "Other programs that run at the same time spoil such timings: trust them from a quiet machine only."
 RATE = (
-    "Of the machine's rate: glamkit's matrix products and convolutions alone, as many operations as their plain "
-    "forms have; scans, what is looked up, and what kernels of its own multiply are not counted."
+    "Of the machine's rate: glamkit's matrix products and convolutions, counted as in the plain code. Not counted: "
+    "scans, table look-ups, and products inside glamkit's own kernels."
 )
 BASIS = "from the step's cost at the horizons of the run and from acting; without evaluation and saving"
 

@@ -92,7 +92,8 @@ def evaluations(run: Run, entries: Entries) -> list[tuple[int, float]]:
 
     Of a shared run the means alone are known: there an evaluation counts whose games were surely whole.
     """
-    points, limit = [], run.config().evaluation.episode_steps
+    settings, points = run.config().evaluation, []
+    limit, count = settings.episode_steps, settings.episodes
     for entry in entries:
         if entry["kind"] != "evaluation":
             continue
@@ -101,7 +102,8 @@ def evaluations(run: Run, entries: Entries) -> list[tuple[int, float]]:
             episodes = json.loads(file.read_text(encoding="utf-8"))["episodes"]
             scores = [episode["return"] for episode in episodes if not episode["cut"]]
         else:  # of a shared run, or one whose file was deleted
-            scores = [entry["evaluation/return"]] if entry["evaluation/length"] < limit else []
+            whole = entry["evaluation/length"] * count < limit  # one cut game alone would make the lengths' sum so long
+            scores = [entry["evaluation/return"]] if whole else []
         if scores:
             points.append((entry["step"], float(np.mean(scores))))
     return points

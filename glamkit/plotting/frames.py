@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 
 from glamkit.plotting.picture import INK, WIDE, Picture, count, figure, panel_title, style
 
+GAP = 0.06  # between two pictures, of their side
 
-def film(axes: Axes, rows: Mapping[str, np.ndarray], columns: Sequence[str], gap: float = 0.06) -> None:
+
+def film(axes: Axes, rows: Mapping[str, np.ndarray], columns: Sequence[str]) -> None:
     """Named rows of pictures (n, size, size, 3) uint8 below each other, a caption under each column.
 
     All are one image: drawing it is many times faster than an Axes for each.
@@ -19,7 +21,7 @@ def film(axes: Axes, rows: Mapping[str, np.ndarray], columns: Sequence[str], gap
     parts = list(rows.values())
     size = parts[0].shape[1]
     scale = max(1, round(128 / size))
-    edge, space = size * scale, max(2, round(gap * size * scale))
+    edge, space = size * scale, max(2, round(GAP * size * scale))
     height, width = len(parts) * (edge + space) - space, len(columns) * (edge + space) - space
     canvas = np.full((height, width, 3), 150, np.uint8)  # grey, so that white frames and black ones have an edge
     for y, row in enumerate(parts):

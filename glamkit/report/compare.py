@@ -132,10 +132,8 @@ class Comparison:
             return ""
         if len(self.settings) == 1:
             (name,) = self.settings
-            also = " Versions differ as well, so either may be the cause."
-            return f"Only {name} differs among the settings." + also * any(
-                not n.startswith("machine") for n in self.facts
-            )
+            only, versions = f"Only {name} differs among the settings.", [n for n in self.facts if n[:7] != "machine"]
+            return f"{only} Versions differ as well, so either may be the cause." if versions else only
         alone = self.one_at_a_time()
         base = np.mean(self.a.peers)
         parts = [f"{name} alone: {mean - base:+.2f} ({count(seeds, 'seed')})" for name, (mean, seeds) in alone.items()]

@@ -113,7 +113,7 @@ def test_nothing_of_a_kind_gets_a_sentence(opened: LoadedRun, monkeypatch: pytes
 
 
 def test_clips_are_the_dreams_beside_the_truth(opened: LoadedRun) -> None:
-    chosen = [Start(step, "") for step in (30, 41, 77)]
+    chosen = [Start(step, "") for step in (30, 41, 77, 90)]
     loop = measure_open_loop(opened, 6, seed=3, chosen=chosen)
     model, settings = opened.agent.world_model, opened.config.imagination
     for row, start in enumerate(chosen):
@@ -129,6 +129,9 @@ def test_clips_are_the_dreams_beside_the_truth(opened: LoadedRun) -> None:
         shown = np.concatenate([dream.before[None], dream.real])[None], loop.imagined[row][None]
         kept = np.insert(counted[None], 0, True, 1), counted[None]
         where = moving(shown[0], kept[0]) | moving(shown[1], kept[1])
+        # Another moment is half of all clips away: neighbours may share their scene.
+        wrong = far(loop.imagined[[(row + 2) % 4]], dream.real[None], where)[0]
+        np.testing.assert_allclose(loop.pixels["wrong"].values[row][counted], wrong[counted], rtol=1e-5)
         still = far(dream.before[None, None], dream.real[None], where)[0]
         np.testing.assert_allclose(loop.pixels["still"].values[row][counted], still[counted], rtol=1e-5)
 

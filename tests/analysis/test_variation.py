@@ -284,7 +284,8 @@ def test_lmamba_depends_on_the_token_it_reads(steps: int) -> None:
     through.model.sequence_model.lmamba = Ago(steps, 3)
     (result,) = effective_memory.window(through, through.read([20], 10))
     expected = np.eye(4)[3 - steps]
-    assert result.shares[:, 0] == pytest.approx(expected) and result.effects.shape == (10, 4, 4)
+    total = result.effects[..., 0].sum(0)
+    assert total / total.sum() == pytest.approx(expected) and result.effects.shape == (10, 4, 4)
 
 
 @pytest.mark.parametrize("steps", [0, 2, 7])
@@ -294,7 +295,7 @@ def test_memory_reaches_back_to_the_tokens_of_the_change_that_is_read(steps: int
     result = effective_memory.memory(through, [30, 40, 50])
     assert result.globally.shape == (3, SPAN)
     assert np.flatnonzero(result.globally.max(0)).tolist() == [steps, steps + 1]
-    assert result.memory == steps + 1 and result.within[0] == steps + 1
+    assert result.memory == steps + 1
     assert (result.locally == 0).all()
 
 

@@ -179,6 +179,19 @@ def test_every_figure_can_be_drawn(opened: LoadedRun, lens: Lens) -> None:
     assert "Nothing happened in these steps" in more_plots.coming([]).axes[0].texts[0].get_text()
 
 
+def test_both_codes_of_the_step_view_have_one_scale(lens: Lens) -> None:
+    """So that what is hardly expected looks so beside what came."""
+    reading = lens.read([120], 10)
+    seen, window = metrics.view(lens, reading), effective_memory.window(lens, reading)[0]
+    seen.variation.expected[3] = (
+        1 / seen.variation.expected.shape[-1] + np.eye(*seen.variation.expected.shape[1:]) / 1e6
+    )
+    codes = [axes for axes in frame_plots.moment(seen, window, 3).axes if axes.get_xlabel() == "class"]
+    assert len(codes) == 2 and len({axes.images[0].get_clim() for axes in codes}) == 1
+    came, expected = (np.abs(np.asarray(axes.images[0].get_array())).max() for axes in codes)
+    assert codes[0].images[0].get_clim()[1] == pytest.approx(came) and expected < came / 1000
+
+
 def test_the_step_view_has_a_bar_or_a_word_for_every_quantity(lens: Lens) -> None:
     seen, window = metrics.view(lens, lens.read([110], 5)), effective_memory.window(lens, lens.read([110], 5))[0]
     seen.shares.effects[3, :, 2] = 0  # neither branch moves the reward
@@ -196,7 +209,7 @@ def test_the_step_view_has_a_bar_or_a_word_for_every_quantity(lens: Lens) -> Non
 def test_a_share_of_almost_nothing_is_not_drawn_and_every_effect_has_its_size(
     lens: Lens, factor: float, text: str
 ) -> None:
-    seen, reach = metrics.view(lens, lens.read([110], 5)), effective_memory.Reach(*(np.zeros((2, 6)),) * 3)
+    seen, reach = metrics.view(lens, lens.read([110], 5)), effective_memory.Reach(*(np.zeros((2, 6)),) * 2)
     seen.shares.effects[:] = 1
     seen.shares.effects[:, 0, 2], seen.shares.effects[:, 1, 2] = 0, factor * metrics.SMALLEST[2]  # LMamba's: 100 %
     assert np.isnan(seen.shares.mean[2]) == np.isnan(seen.shares.local[0, 2]) == bool(text)
@@ -233,7 +246,7 @@ def test_the_axes_over_training_begin_where_there_is_something(opened: LoadedRun
 def test_how_far_back_each_branch_reaches_is_said(lens: Lens) -> None:
     effects = np.zeros((2, 6))
     effects[:, 3] = 1
-    reach = effective_memory.Reach(np.zeros((2, 6, 4)), effects, effects * 0)
+    reach = effective_memory.Reach(effects, effects * 0)
     axes = plots.branches(metrics.view(lens, lens.read([110], 5)), [], reach, 4).axes[1]
     title = axes.get_title(loc="left").splitlines()
     assert title[1:] == ["GMamba: 90 % within 3 steps; LMamba: no effect", "Mean over 2 steps of play, with 95 % bands"]

@@ -126,6 +126,24 @@ def test_the_game_ends_in_the_dream(fresh: Mirror) -> None:
     page.wait_for_selector(f".glamkit-start-{fresh.longest % len(fresh.player.starts) + 1}[aria-pressed=true]")
 
 
+def test_keys_and_the_slider_are_let_go(fresh: Mirror) -> None:
+    page = fresh.page
+    page.click(f"{STUDIO} canvas")
+    page.keyboard.down("ArrowLeft"), page.keyboard.down("Control"), page.keyboard.up("ArrowLeft")
+    page.keyboard.up("Control")
+    depth = page.inner_text(".glamkit-value >> nth=0")
+    page.keyboard.press("ArrowLeft")  # were it held still, this would be no press
+    page.wait_for_function("was => document.querySelector('.glamkit-value').textContent !== was", arg=depth)
+    box = page.locator(".glamkit-place").bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
+    page.mouse.down(), page.mouse.up()  # where the handle is: nothing changes
+    page.click(".glamkit-step")
+    follows = (
+        "() => document.querySelector('.glamkit-place').value === document.querySelector('.glamkit-value').textContent"
+    )
+    page.wait_for_function(follows)
+
+
 def test_real_and_without_lmamba_stand_beside_the_dream(fresh: Mirror) -> None:
     page = fresh.page
     fresh.press("compare-real", "compare", ["real"])

@@ -183,6 +183,23 @@ def test_versions_and_machines(tmp_path: Path) -> None:
     assert "so is every line of their logs" in Comparison(a, b).verdict()
 
 
+def test_what_is_no_setting_may_be_to_blame_too(tmp_path: Path) -> None:
+    a = run(tmp_path / "a", 1.0)
+    rounded = run(tmp_path / "rounded", 1.5, "runtime.precision=bfloat16")
+    for folder, value in ((a, 1), (rounded, 2)):
+        (folder / "metrics.jsonl").write_text(json.dumps({"step": 16, "kind": "log", "loss": value}) + "\n")
+    verdict = Comparison(a, rounded).verdict()
+    assert verdict == "Settings and seed are the same, but their logs part at step 16: by runtime.precision."
+    seeded = run(tmp_path / "seeded", 1.5, seed=2, versions_torch="2.9")
+    verdict = Comparison(a, seeded).verdict()
+    assert verdict.endswith("the spread between seeds. Or it comes from versions or machine, which may count too.")
+    both = run(tmp_path / "both", 1.5, RESET, versions_torch="2.9")
+    verdict = Comparison(a, both).verdict()
+    assert verdict.endswith(
+        "Only agent.context differs among the settings. Versions differ as well, so either may be the cause."
+    )
+
+
 def test_what_changed_at_a_resume_is_shown(tmp_path: Path) -> None:
     a = run(tmp_path / "a", 1.0)
     b = run(tmp_path / "b", 1.0)

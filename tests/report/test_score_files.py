@@ -95,6 +95,22 @@ def test_the_command_saves_and_shows(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "glamkit atari100k" in capsys.readouterr().out
 
 
+def test_files_count_beside_run_folders_and_below_other_folders(tmp_path: Path) -> None:
+    run = finished(tmp_path / "made" / "run", [-10, -14], game="Pong", seed=1)
+    file = score_files.save(run.folder, tmp_path / "given" / "laptop")
+    assert results.find([tmp_path / "given"]) == [file]
+    beside = file.rename(tmp_path / "made" / "Pong-seed2.json")
+    assert results.find([tmp_path / "made"]) == [run.folder, beside]
+
+
+def test_unequal_settings_are_never_in_one_row(tmp_path: Path) -> None:
+    one = finished(tmp_path / "one", [-10, -14], game="Pong", seed=1)
+    other = made_run(tmp_path / "other", [1, 2], name="quick", game="Pong", seed=2)
+    found = [results.read(run.folder) for run in (one, other)]
+    with pytest.raises(GlamkitError, match=r"other has other settings than .*one, and one table cannot hold both"):
+        score_table(found)
+
+
 def test_runs_without_a_file_are_named_and_the_others_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

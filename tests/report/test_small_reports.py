@@ -7,6 +7,7 @@ from pathlib import Path
 from made_runs import made_run
 from test_report import notes_of, report
 
+from glamkit.report import plots
 from glamkit.report.page import all_tables
 
 
@@ -26,3 +27,18 @@ def test_games_without_a_protocol_of_atari_do_not_differ_from_it(tmp_path: Path)
     made_run(tmp_path / "b", [1.0], game="glamkit/Catch-v0", seed=1)
     made_run(tmp_path / "c", [1.0], game="Pong", seed=1)
     assert "protocols differ" not in notes_of(report(tmp_path))
+
+
+def test_a_mean_that_is_not_above_random_play_has_no_parts(tmp_path: Path) -> None:
+    """In Freeway STORM and DreamerV3 score as random play does: their mean is 0 there, and 0 has no shares."""
+    made_run(tmp_path / "a", [0.0], game="Freeway", seed=1)
+    rows = {row[0]: row[-3:] for row in all_tables(report(tmp_path))["split"].rows}
+    assert rows["STORM"] == ["-", "-", "-"] and "%" in rows["Simulus"][0]
+
+
+def test_a_method_below_random_play_is_in_the_figure(tmp_path: Path) -> None:
+    made_run(tmp_path / "a", [-20.0], game="Boxing", seed=1)  # random play has 0.1, a human 12.1
+    made = report(tmp_path)
+    for axes, key in zip(plots.aggregate_figure(made).axes, made.new[0].values, strict=True):
+        value = made.new[0].values[key]
+        assert value is not None and axes.get_xlim()[0] <= value <= axes.get_xlim()[1], key

@@ -95,15 +95,18 @@ def test_other_weights_are_other_embeddings(change: Callable[[Encoder], None]) -
     assert torch.equal(before, again) and not torch.allclose(before, after)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["debug", "laptop", "atari100k"])
-def test_an_embedding_is_the_same_whichever_frames_are_encoded_with_it(name: str) -> None:
+def test_an_embedding_is_the_same_whichever_frames_are_encoded_with_it(name: str, precision: torch.dtype) -> None:
     config = preset(name)
     side = config.env.image_size
     encoder = Encoder(config.world_model.channels).eval().to(memory_format=torch.channels_last)
-    frames = torch.randint(256, (18, side, side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    with torch.no_grad():
+    accelerate(encoder, CPU)
+    frames = torch.randint(256, (330, side, side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    with torch.no_grad(), torch.autocast("cpu", dtype=precision, enabled=precision != torch.float32):
         together = encoder(frames)
-        for count in (1, 2, 3, 8, 17):
+        for count in (1, 2, 3, 8, 17, 129):
+            encoder.state = ()  # nothing is known
             assert torch.equal(encoder(frames[-count:]), together[-count:]), count
 
 

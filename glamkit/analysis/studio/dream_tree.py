@@ -207,7 +207,7 @@ class Tree:
         """Refuses more nodes than a dream may have."""
         if len(self.nodes) + count > MOST:
             raise GlamkitError(
-                f"this dream has {len(self.nodes):,} of at most {MOST:,} steps; no {count:,} more: begin at a start again."
+                f"this dream has {len(self.nodes):,} of at most {MOST:,} steps; no {count:,} more: choose a start."
             )
 
     @contextmanager

@@ -93,7 +93,7 @@ def takes(player: Player) -> str:
     """What is done next, and whether it was drawn."""
     now, names = player.dream.now, player.run.actions
     if now.over:
-        return "nothing: the game is over in the dream"
+        return "nothing: the dream has ended"
     if player.who == "you":
         return "you play: the key that is held" + ("" if player.idle is None else f", else {names[player.idle]}")
     drawn, likeliest = next_action(player), int(now.policy.argmax())

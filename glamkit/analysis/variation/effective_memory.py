@@ -25,28 +25,16 @@ class WindowEffect(NamedTuple):
 
     effects: np.ndarray
 
-    @property
-    def shares(self) -> np.ndarray:
-        """(S, 4): of the effects of all tokens, effects added over steps before they are divided."""
-        total = self.effects.sum(0)
-        return ratio(total, np.broadcast_to(total.sum(0), total.shape))
-
 
 class Reach(NamedTuple):
     """Effects of hiding the token k steps back, for k = 0 .. L - 1, at N moments."""
 
-    effects: np.ndarray  # (N, L, 4), on `QUANTITIES`
     globally: np.ndarray  # (N, L): change of g over the length of g
     locally: np.ndarray  # (N, L): change of l over the length of l
 
     @property
-    def within(self) -> np.ndarray:
-        """(4,) steps back within which 90 % of the effect on each quantity lies; NaN where there is none."""
-        return np.array([reach(effect) for effect in self.effects.mean(0).T])
-
-    @property
     def memory(self) -> float:
-        """The same for g, GMamba's output: its effective memory in steps."""
+        """Steps back within which 90 % of the effect on g, GMamba's output, lies; NaN where there is none."""
         return reach(self.globally.mean(0))
 
 
@@ -78,15 +66,12 @@ def of_tokens(lens: Lens, tokens: Tensor) -> Reach:
     window = slice(length - lens.model.config.window, None)
     with looking(lens.model, lens.machine, 0):
         g, l = overall(lens, tokens), local(lens, tokens[:, window])  # noqa: E741 - the paper's letter
-        hidden = lens.hidden(g, l)
         for place in reversed(range(length)):
             hid = hide(tokens, place, mean)
             g_now = overall(lens, hid)
             l_now = local(lens, hid[:, window]) if place >= window.start else l
-            moved = [
-                (now - was).norm(dim=-1) / was.norm(dim=-1).clamp(min=1e-9) for now, was in ((g_now, g), (l_now, l))
-            ]
-            rows.append((lens.effect(hidden, lens.hidden(g_now, l_now)), *moved))
+            pairs = (g_now, g), (l_now, l)
+            rows.append([(now - was).norm(dim=-1) / was.norm(dim=-1).clamp(min=1e-9) for now, was in pairs])
     return Reach(*(plain(torch.stack(part, 1)) for part in zip(*rows, strict=True)))
 
 

@@ -132,8 +132,6 @@ class VariationView(NamedTuple):
     """A stretch of n steps through the lens."""
 
     numbers: np.ndarray  # (n,) of the steps
-    rewards: np.ndarray  # (n,)
-    terminations: np.ndarray  # (n,)
     variation: Forecast
     latent: Forecast
     shares: Shares
@@ -163,11 +161,11 @@ def view(lens: Lens, reading: Reading, ends: Iterable[int] = (), source: str = "
         ends: steps of the run that end a game: what comes after them is not counted.
         source: what these are steps of, for captions.
     """
-    numbers, rewards, terminations = (plain(reading[i][0]) for i in (0, 2, 3))
+    numbers = plain(reading[0][0])
     counted = ~np.isin(numbers, list(ends))
     forecasts = variation(lens, reading)[0], latent(lens, reading)[0]
     pictured = screen(lens, reading)[0]._replace(counted=counted)
-    return VariationView(numbers, rewards, terminations, *forecasts, shares(lens, reading)[0], pictured, source)
+    return VariationView(numbers, *forecasts, shares(lens, reading)[0], pictured, source)
 
 
 def variation(lens: Lens, reading: Reading) -> list[Forecast]:

@@ -34,7 +34,9 @@ class CachingEncoder(Encoder):
         known = self.older | self.newer
         missing = {key: number for number, key in enumerate(keys) if key not in known}
         if missing:
-            known.update(zip(missing, super().forward(frames[list(missing.values())]), strict=True))
+            # The plain way: another, as for many frames, would round embeddings by how many are encoded together.
+            made = Encoder.forward(self, frames[list(missing.values())])
+            known.update(zip(missing, made, strict=True))
         self.older, self.newer = self.newer, {key: known[key] for key in keys}
         return torch.stack([known[key] for key in keys])
 

@@ -186,6 +186,39 @@ def test_static_pictures_show_what_there_is(run: LoadedRun) -> None:
     assert "which is only read" in repr(plots.about(run))
 
 
+def test_futures_of_a_saved_page_are_told_by_what_was_tried(run: LoadedRun) -> None:
+    dream = walked(run)
+    before, depth = {node.number for node in dream.path(dream.here)}, dream.now.depth
+    dream.futures(draws=1, horizon=2)
+    asked = [name for name, way in export.lines(dream, dream.line(dream.here)) if name.startswith("what if")]
+    first = [dream.run.actions[node.action] for node in dream.nodes if node.parent == dream.here]
+    assert len(first) == 3 and before
+    for action in first:
+        assert any(f"from step {depth}: {action}" in name for name in asked), action
+
+
+def test_the_drawn_action_is_among_the_bars(run: LoadedRun) -> None:
+    names = tuple(f"a{number}" for number in range(18))
+    dream = walked(run._replace(actions=names))
+    policy = np.linspace(0.05, 0.06, 18)
+    dream.nodes = [node._replace(policy=policy / policy.sum()) for node in dream.nodes]
+    dream.choose = lambda _: 0  # type: ignore[method-assign]
+    axes = plots.dream_so_far(dream).axes[-1]
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert shown == ["a0", *names[-7:]] and "8 of 18 actions" in axes.get_title(loc="left")
+    assert axes.patches[0].get_facecolor() != axes.patches[1].get_facecolor()
+
+
+def test_an_interval_of_few_futures_is_student_s(run: LoadedRun) -> None:
+    dream = walked(run)
+    answers = dream.futures(draws=2, horizon=2)
+    answers = [answer._replace(gain=float(place), value=0.0) for place, answer in enumerate(answers)]
+    dots = plots.futures(dream, answers).axes[1]
+    (low, high), *_ = (bar.get_segments()[0][:, 0] for bar in dots.collections)
+    # Two values that lie 1 apart: s = 0.7071, and t of one degree of freedom is 12.7062.
+    assert (high - low) / 2 == pytest.approx(12.7062 * 0.7071 / 2**0.5, rel=1e-3)
+
+
 def test_futures_are_grey_after_their_end(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dream_tree, "OVER", -1.0)  # every step ends the game
     dream = Dream(run, 40)

@@ -155,6 +155,36 @@ def test_saving_asked_for_goes_into_a_folder_of_its_own(playing: Player, run: Lo
     assert playing.dream.start == 40 and playing.dream.now.depth == 1 and place(playing)[1] == 1
 
 
+def test_nothing_saved_is_written_over(playing: Player, run: LoadedRun) -> None:
+    for _ in range(3):
+        done(playing, "save", "npz")
+    folder = run.run.folder / "dreams"
+    kept = (folder / "dream-40-3.npz").read_bytes()
+    (folder / "dream-40-1.npz").unlink()
+    done(playing, "act", 0), done(playing, "save", "npz")
+    assert (folder / "dream-40-3.npz").read_bytes() == kept and (folder / "dream-40-1.npz").read_bytes() != kept
+
+
+def test_a_full_dream_is_begun_anew(playing: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+    done(playing, "act", 0), done(playing, "begin", 40)
+    assert len(playing.dream.nodes) == 2, "the same dream goes on"
+    monkeypatch.setattr(dream_tree, "MOST", 2)
+    assert "this dream has 2 of at most 2 steps; no 63 more: choose a start" in done(playing, "ask", 1).message
+    done(playing, "begin", 40)
+    assert len(playing.dream.nodes) == 1
+
+
+def test_what_cannot_be_shown_does_not_end_the_player(playing: Player, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: Any) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    playing.shown = fail
+    done(playing, "act", 0)
+    assert playing.note == "RuntimeError: CUDA out of memory" and "cannot be shown" in caplog.text
+    playing.shown = lambda _: None
+    assert done(playing, "act", 0).dream.now.depth == 2
+
+
 def test_dreams_of_a_shared_run_are_saved_beside_the_notebook(
     playing: Player, run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +213,7 @@ def test_the_end_of_the_game_pauses_and_is_said(over: Player, monkeypatch: pytes
     for command in ("forward", "act", "ask"):
         done(over, command, *([0] if command == "act" else []))
         assert over.dream.now.depth == 3 and over.message == sentence and over.what_if is None
-    assert view(over).state["takes"] == "nothing: the game is over in the dream"
+    assert view(over).state["takes"] == "nothing: the dream has ended"
     done(over, "keys", ["KeyR"]), done(over, "keys", [])
     assert over.dream.now.depth == 0 and not over.playing and over.message == ""
     monkeypatch.setattr(player, "SPEED", 200)

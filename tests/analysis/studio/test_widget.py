@@ -111,7 +111,7 @@ def test_every_control_asks_the_player(run: LoadedRun, monkeypatch: pytest.Monke
     message, pictures = browser.newest("futures")
     light, dark = (np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in pictures)
     assert light[0, 0].min() > 250 and dark[0, 0].max() < 30, "on white and on a dark page"
-    assert message["title"] == "What if? 63 futures from step 3, as 64 at most are computed at once"
+    assert message["title"] == "What if? 63 futures from step 3 (at most 64 at once)"
     assert message["text"].startswith("Mean return by first action: ") and "LEFT" in message["text"]
     monkeypatch.setattr(logic, "SAME", 1e9)
     state = ask("ask")
