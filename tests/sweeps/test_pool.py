@@ -7,18 +7,23 @@ import io
 import json
 import os
 import socket
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_runs import catch_jobs, evaluated
 
+from glamkit.config import preset
 from glamkit.errors import GlamkitError
+from glamkit.runs import Run, stops
 from glamkit.sweeps import pool, status_table, worker
 from glamkit.sweeps.job import FRESH, Job, JobRecord
 from glamkit.sweeps.pool import Local, Pool
 from glamkit.sweeps.status_table import StatusTable, run_jobs
+from glamkit.training.unfinished import Unfinished
 
 
 class Script:
@@ -232,3 +237,25 @@ def test_a_process_that_is_asked_tells_its_progress(tmp_path: Path) -> None:
     assert lines == ["timing steps as configured, at horizon 4, 1 of 1"]
     errors = pool.ask("glamkit.sweeps.cost", "nothing", dict(os.environ), lines.append)
     assert errors.splitlines()[-1].startswith("json.decoder.JSONDecodeError: Expecting value")
+
+
+def test_a_stop_in_the_evaluation_after_the_last_step_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file STOP then ended that evaluation alone, and the final one was played at once."""
+    overrides = "runtime.device=cpu trainer.env_steps=50 evaluation.every=50"
+    config, run = preset("debug", overrides, game="glamkit/Catch-v0"), Run(tmp_path / "run")
+    usual = Unfinished.check
+
+    def asked(left: Unfinished, *given: Any) -> None:
+        run.stop_file.touch()
+        usual(left, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stops, "LOOK", 0.0)
+        patch.setattr(Unfinished, "check", asked)
+        with pytest.raises(GlamkitError, match=r"^stopped at step 50 and saved\.$"):
+            worker.train(config, run.folder, threading.Event())
+    assert not run.stop_file.exists() and not run.evaluation_file.exists()
+    worker.train(config, run.folder, threading.Event())
+    assert run.evaluation_file.exists() and run.evaluation_at(50).exists()
