@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -154,6 +155,20 @@ def test_the_table_of_choices_names_what_is_in_the_files() -> None:
             assert re.search(rf"{re.escape(name[0])}: `?{default}\b", row), "the published value stands first"
             shown, quick = row.split("|")[-2].strip(), getattr(getattr(preset("quick"), name[1][:-1]), name[2])
             assert shown == str(quick), row
+
+
+def test_the_table_of_speeds_is_that_of_the_files() -> None:
+    readme = (ROOT / "README.md").read_text()
+    rows = re.search(r"^## Speed\n.*?\|---.*?\n(.*?)\n\n", readme, re.M | re.S)[1].splitlines()
+    for row, name in zip(rows, ("2-cores", "2-cores-amx", "h100"), strict=True):
+        text = (ROOT / "notebooks" / "results" / f"speed-atari100k-{name}.json").read_text()
+        step = json.loads(text)["phases"]["step"]
+        in_seconds = " s |" in row
+        plain, fast = f"{step['reference_s']:.1f} s", f"{step['fast_s']:.1f} s"
+        if not in_seconds:
+            plain, fast = f"{1e3 * step['reference_s']:.0f} ms", f"{1e3 * step['fast_s']:.1f} ms"
+        ends = f" ({min(step['ratios']):.1f} to {max(step['ratios']):.1f})" if in_seconds else ""
+        assert row.split(" | ", 1)[1] == f"{plain} | {fast} | {step['ratio']:.1f}{ends} |", name
 
 
 @pytest.mark.parametrize("page", PAGES)

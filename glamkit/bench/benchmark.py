@@ -165,7 +165,9 @@ def predict(trainer: Trainer, plan: BenchmarkPlan, report: dict[str, Any], costs
         slow = {name: phases[name]["reference_s"] for name in PHASES}
         fixed = slow["world_model"] + slow["imagination"] - slow["imagination_steps"]
         per_step = (slow["imagination_steps"] + slow["actor_critic"]) / config.imagination.horizon
-        hours = run_hours(config, {horizon: fixed + per_step * horizon for horizon in costs}, speeds)
+        # Before `imagination.begin`, horizon 0, nothing is encoded for imagination either.
+        plain = {horizon: fixed + per_step * horizon if horizon else slow["world_model"] for horizon in costs}
+        hours = run_hours(config, plain, speeds)
         predicted["reference_per_game"] = hours
     return predicted
 

@@ -85,7 +85,7 @@ class ActorCritic(nn.Module):
         return two_hot_mean(self.critic(states).float(), self.bins)
 
     def loss(self, rollout: Rollout, progress: float | Tensor = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
-        """REINFORCE with a scaled advantage, entropy, and the critic's two-hot losses (DESIGN section 1).
+        """REINFORCE with a scaled advantage, entropy, and the critic's two-hot losses.
 
         Args:
             rollout: N of H steps; no gradient flows into the world model.

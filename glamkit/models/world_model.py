@@ -184,7 +184,7 @@ class WorldModel(nn.Module):
     def varied(self, embedding: Float[Tensor, "B T E"]) -> Float[Tensor, "B T-1 K C"]:
         """The variation that came, embedding_{t+1} - embedding_t: (B, T, E) -> log-probabilities (B, T - 1, K, C).
 
-        With a frozen head nothing here is trained, so the encoder is not either (DESIGN, table of choices).
+        With a frozen head nothing here is trained, so the encoder is not either (README, table of choices).
         """
         if self.config.variation_head == "frozen":
             embedding = embedding.detach()

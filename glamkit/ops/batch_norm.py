@@ -14,8 +14,7 @@ Letters: N pictures of H x W pixels and C channels; inside the operations P = H 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -80,15 +79,6 @@ def _gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tens
     return (_through(grad, x, scale, shift) * scale + x.float() * slope + offset).to(x.dtype)
 
 
-class Passes(NamedTuple):
-    """What goes through all pixels."""
-
-    moments: Callable[..., Tensor]
-    rectified: Callable[..., Tensor]
-    pulls: Callable[..., Tensor]
-    gradient: Callable[..., Tensor]
-
-
 # From passes to the layer ---------------------------------------------------------------------------------------------
 
 
@@ -108,27 +98,27 @@ def _affine(weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: f
     return scale, bias.detach() - mean * scale, inverse
 
 
-def _statistics(by: Passes, x: Tensor, pivot: Tensor) -> tuple[Tensor, Tensor]:
+def _statistics(x: Tensor, pivot: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance (C,)."""
-    first, second = by.moments(_pixels(x), pivot) / (x.numel() // x.shape[1])
+    first, second = _moments_shared(_pixels(x), pivot, PARTS).sum(0) / (x.numel() // x.shape[1])
     return first + pivot, (second - first.square()).clamp(min=0)
 
 
-def _outputs(by: Passes, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
+def _outputs(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
     scale, shift, _ = _affine(weight, bias, mean, variance, eps)
-    return _pictures(by.rectified(_pixels(x), scale, shift), x)
+    return _pictures(_rectified(_pixels(x), scale, shift), x)
 
 
 def _gradients(
-    by: Passes, grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias."""
     pixels, grad = _pixels(x), _pixels(grad)
     scale, shift, inverse = _affine(weight, bias, mean, variance, eps)
-    pull, turn = by.pulls(grad, pixels, scale, shift, mean)
+    pull, turn = _pulls_shared(grad, pixels, scale, shift, mean, PARTS).sum(0)
     count = x.numel() // x.shape[1]
     slope = -scale * inverse.square() * turn / count
-    of_x = by.gradient(grad, pixels, scale, shift, slope, -scale * pull / count - mean * slope)
+    of_x = _gradient_whole(grad, pixels, scale, shift, slope, -scale * pull / count - mean * slope)
     return _pictures(of_x, x), turn * inverse, pull
 
 
@@ -184,14 +174,6 @@ def kernels() -> Any:
     return importlib.import_module("glamkit.ops.triton.batch_norm")
 
 
-SHOWN = Passes(
-    lambda *inputs: _moments_shared(*inputs, PARTS).sum(0),
-    _rectified,
-    lambda *inputs: _pulls_shared(*inputs, PARTS).sum(0),
-    _gradient_whole,
-)
-
-
 class _Outputs(torch.autograd.Function):
     """`_outputs`, with the gradient of the whole layer: mean and variance are the pictures' own."""
 
@@ -199,16 +181,16 @@ class _Outputs(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         *tensors, ctx.eps = inputs
         ctx.save_for_backward(*tensors)
-        return _outputs(SHOWN, *inputs)
+        return _outputs(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         grad = grad.contiguous(memory_format=torch.channels_last)
         x, weight, bias, mean, variance = ctx.saved_tensors
-        return (*_gradients(SHOWN, grad, x, weight, bias, mean, variance, ctx.eps), None, None, None)
+        return (*_gradients(grad, x, weight, bias, mean, variance, ctx.eps), None, None, None)
 
 
 def _normalized(x: Tensor, weight: Tensor, bias: Tensor, pivot: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """ReLU of the normalised pictures, their mean and variance (C,)."""
-    mean, variance = _statistics(SHOWN, x, pivot)
+    mean, variance = _statistics(x, pivot)
     return _Outputs.apply(x, weight, bias, mean, variance, eps), mean, variance

@@ -97,7 +97,7 @@ def kl_categorical(left: Float[Tensor, "*n K C"], right: Float[Tensor, "*n K C"]
 
 
 def free_nats(kl: Tensor, floor: float) -> Tensor:
-    """max(floor, mean KL): the mean is taken first, as in the released code (DESIGN section 1)."""
+    """max(floor, mean KL): the mean is taken first, as in the released code."""
     return kl.mean().clamp(min=floor)
 
 

@@ -1,7 +1,7 @@
 """The state space's two sums (Gu & Dao 2023, section 3.2), written for a CPU's caches and for torch.compile.
 
     selective_scan  all outputs of a sequence, step after step; `scan_step` is one of its steps
-    window_sum      the last output of a short window, with A diagonal and a zero state before it (DESIGN section 4)
+    window_sum      the last output of a short window, with A diagonal and a zero state before it
 
 Each is one opaque operation with its own gradient: compilers do not unroll it, nothing but its inputs (and the scan's
 states) is kept for the backward pass, and rows are worked on in slices that stay in a CPU core's cache, which is

@@ -11,6 +11,7 @@ import platform
 import re
 import shutil
 import signal
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -146,7 +147,7 @@ class Machine:
         return cast(Function, _undisturbed_children(compiled))
 
     def record(self, function: Function) -> Function:
-        """The same function, on a GPU as a recording; see `graphs.Recorded` for what that asks of it."""
+        """The same function, on a GPU as a recording; see `cuda_graphs.Recorded` for what that asks of it."""
         return function if self.recorder is None else cast(Function, Recorded(function, self.recorder))
 
     def describe(self) -> dict[str, str]:
@@ -199,11 +200,17 @@ def _resolve_compile(choice: str, device: torch.device, updates: int) -> bool:
 def _missing_compiler(device: torch.device) -> str:
     """What torch.compile lacks on this machine, or nothing."""
     if device.type == "cuda":
-        return "" if importlib.util.find_spec("triton") else "triton is not installed"
+        found = importlib.util.find_spec("triton") and any(
+            map(shutil.which, (os.environ.get("CC", ""), "gcc", "clang"))
+        )
+        return "" if found else "triton or a C compiler, gcc or clang, is missing"
     if device.type == "mps":
         return "it is not tried on Apple GPUs"
     compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
-    return "" if compiler else "no C++ compiler was found: g++ or clang++"
+    if not compiler:
+        return "no C++ compiler was found: g++ or clang++"
+    headers = Path(sysconfig.get_paths()["include"], "Python.h").exists()
+    return "" if headers else "Python's headers, Python.h, are missing: on Debian and Ubuntu the package python3-dev"
 
 
 def _undisturbed_children(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,7 +15,6 @@ import torch
 from glamkit.bench import hardware, timing
 from glamkit.bench.timing import PHASES, Clock, TimedTrainer
 from glamkit.config import parse_overrides, preset
-from glamkit.ops.functional import one_hot_sample
 from glamkit.runtime import Machine, memory_kept
 
 CPU = "runtime.device=cpu runtime.kernel=glamkit"
@@ -76,17 +75,6 @@ def test_both_sides_dream_the_same_and_learn_the_same_from_it(
     slow_critics = [critic.slow_critic.parameters() for critic in (trainer.agent.actor_critic, plain.actor_critic)]
     pairs = zip(*slow_critics, strict=True)
     assert all(torch.allclose(ours, theirs, rtol=0, atol=1e-5) for ours, theirs in pairs)
-
-
-def test_the_reference_draws_one_hot_latents_with_the_gradient_of_probabilities() -> None:
-    logits = torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]]).repeat(4000, 1, 1).requires_grad_()
-    log_probabilities = logits.log_softmax(-1)
-    draws = one_hot_sample(log_probabilities)
-    torch.testing.assert_close(draws.sum(-1), torch.ones(4000, 2))
-    torch.testing.assert_close(draws.mean(0), log_probabilities[0].exp(), rtol=0, atol=0.03)
-    weights = torch.randn(4000, 2, 3)
-    expected = torch.autograd.grad((log_probabilities.exp() * weights).sum(), logits, retain_graph=True)
-    torch.testing.assert_close(torch.autograd.grad((draws * weights).sum(), logits), expected)
 
 
 def test_the_reference_side_does_it_the_ordinary_way(bench: TimedTrainer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,7 @@ def test_gradients_reach_the_first_of_two_blocks(part: str) -> None:
 
 
 @pytest.mark.parametrize("blocks", [1, 2])
-@pytest.mark.parametrize("length", [2, 3, 4, 8])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("window", [S, 6])
 def test_window_memory_is_re_reading_at_every_step(window: int, length: int, blocks: int) -> None:
     net, tokens = model(blocks, window), torch.randn(3, length + 9, WIDTH)

@@ -106,7 +106,7 @@ def test_called_it_gives_what_training_reads() -> None:
 
 @pytest.mark.parametrize(("free", "variation_free"), [(1.0, 0.1), (0.0, 0.0)])
 def test_the_loss_is_the_paper_s_sum(free: float, variation_free: float) -> None:
-    """Written out again from DESIGN section 1, with the places in time counted one by one."""
+    """Written out again from the formulas, with the places in time counted one by one."""
     net, data = model(free_nats=free, variation_free_nats=variation_free), batch()
     observed = net.observe(data.frames)
     total, parts = net.loss(data, observed)

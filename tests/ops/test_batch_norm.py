@@ -108,9 +108,11 @@ def test_few_passes_are_for_training_on_large_pictures_where_things_are_compiled
         torch.compiler.reset()
         monkeypatch.setattr(batch_norm, "LARGE", large)
         assert compiled(x.to("meta")) == used
+    monkeypatch.setattr(batch_norm, "LARGE", x.numel())
+    torch.compiler.reset()
     with torch.no_grad():
-        assert compiled(x) == 0
-    assert not batch_norm.supported(x)
+        assert compiled(x.to("meta")) == 0
+    assert not batch_norm.supported(x.to("meta")), "nothing is compiled"
 
 
 @pytest.mark.usefixtures("few_passes")

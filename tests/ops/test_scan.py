@@ -95,8 +95,11 @@ def test_the_formula_for_other_devices_is_the_same() -> None:
     class Moved(Tensor):
         device = Elsewhere()  # type: ignore[assignment]
 
-    moved = [inputs[0].detach().as_subclass(Moved), *(part.detach() for part in inputs[1:])]
+    moved = [part.detach() for part in inputs]
+    moved[2] = moved[2].as_subclass(Moved)  # A says where
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "float32", lambda _: torch.no_grad())
+        for name in ("_window", "_window_here"):
+            patch.setattr(scan, name, lambda *_: pytest.fail("this is the way of CPUs"))
         got = scan.window_sum(*moved).as_subclass(Tensor)
     torch.testing.assert_close(got, scan.window_sum(*inputs).detach(), rtol=1e-9, atol=1e-9)

@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -297,9 +296,9 @@ def test_released_weights(weights: tuple[dict[str, Any], dict[str, Any]], data: 
             released.import_released_agent(data.draw(changed(agent, loadable)))
 
 
+@pytest.mark.skipif(not hostile.WANTED, reason="only the long version counts: GLAMKIT_HOSTILE")
 def test_how_many_were_tried(capsys: pytest.CaptureFixture[str]) -> None:
     """Last in the file: what the long version reports."""
-    assert asdict(CONFIG)["trainer"]["env_steps"] == 64
-    if hostile.WANTED:
-        with capsys.disabled():
-            print(f"\nhostile inputs: {hostile.tried}; none got past the contract")  # noqa: T201
+    with capsys.disabled():
+        print(f"\nhostile inputs: {hostile.tried}; none got past the contract")  # noqa: T201
+    assert hostile.tried["inputs"] >= hostile.WANTED

@@ -17,8 +17,9 @@ import torch
 from tiny_runs import short
 
 from glamkit.config import RuntimeConfig
+from glamkit.errors import GlamkitError
 from glamkit.runs import status
-from glamkit.runtime import Machine
+from glamkit.runtime import Machine, machine
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT = [sys.executable, "-c", "import time; time.sleep(0.5); print('compiled')"]
@@ -48,6 +49,26 @@ def test_a_compilers_processes_do_not_notice_an_interrupt(monkeypatch: pytest.Mo
         signal.signal(signal.SIGINT, before)
     assert seen == [signal.SIGINT]  # this process takes it
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_nothing_is_compiled_where_a_part_of_the_compiler_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chosen(setting: str, device: str = "cpu") -> bool:
+        return machine._resolve_compile(setting, torch.device(device), machine.LONG)
+
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name else None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": str(tmp_path)})
+    assert chosen("auto", "cuda") and not chosen("auto")
+    with pytest.raises(GlamkitError, match=r"'on' cannot be used here \(Python's headers, Python\.h, are missing"):
+        chosen("on")
+    (tmp_path / "Python.h").touch()
+    assert chosen("auto") and chosen("on")
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert not chosen("auto") and not chosen("auto", "cuda")
+    with pytest.raises(GlamkitError, match=r"'on' cannot be used here \(triton or a C compiler"):
+        chosen("on", "cuda")
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def counted(config: Config, folder: Path) -> tuple[Trainer, dict[str, list[int]]
 def test_the_horizon_grows(step: int, horizon: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     trainer = _horizon_trainer(tmp_path_factory)
     trainer.step = step
-    assert trainer.horizon == horizon == 16 + min(int(8 * step / 25_000), 32)  # DESIGN section 1
+    assert trainer.horizon == horizon == 16 + min(int(8 * step / 25_000), 32)  # the released schedule
 
 
 _made: list[Trainer] = []

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
-"""Three of the passes over all pixels of `norms`, and that of `layer_norms`, as Triton kernels for CUDA GPUs.
+"""Three of the passes over all pixels of `batch_norm`, and that of `layer_norm`, as Triton kernels for CUDA GPUs.
 
     moments, pulls        programs share the pixels out, each taking every so-many-th stretch, and each writes its part
     gradient              the formula as it stands; a compiler that sees it keeps the inputs twice, rounded and not
@@ -20,18 +20,18 @@ ROW_TILE, ROW_WARPS = 1024, 2  # the same for rows
 
 
 def moments(x: Tensor, pivot: Tensor, parts: int) -> Tensor:
-    """`norms._moments` of pixels (N, P, C), in so many parts."""
+    """`batch_norm._moments` of pixels (N, P, C), in so many parts."""
     x = x.contiguous()
     return _sums(x, x, pivot, pivot, pivot, parts, gradient=False)
 
 
 def pulls(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, parts: int) -> Tensor:
-    """`norms._pulls` likewise."""
+    """`batch_norm._pulls` likewise."""
     return _sums(grad.contiguous(), x.contiguous(), scale, shift, mean, parts, gradient=True)
 
 
 def gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
-    """`norms._gradient` of pixels (N, P, C)."""
+    """`batch_norm._gradient` of pixels (N, P, C)."""
     grad, x = grad.contiguous(), x.contiguous()
     (pixels, *shape), of_x = _shape(x), torch.empty_like(x)
     with torch.cuda.device_of(x):
@@ -45,7 +45,7 @@ def gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tenso
 def rectified_gradient(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float, parts: int
 ) -> tuple[Tensor, Tensor]:
-    """`layer_norms._gradient`."""
+    """`layer_norm._gradient`."""
     grad, x = grad.contiguous(), x.contiguous()
     (count, width), padded = x.shape, triton.next_power_of_2(x.shape[1])
     of_x, sums = torch.empty_like(x), weight.new_empty(parts, 2, width)

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
-"""The operations of `pictures` as Triton kernels for CUDA GPUs, which read pixels as bytes.
+"""The operations of `ops.image_conv` as Triton kernels for CUDA GPUs, which read pixels as bytes.
 
     halved, halved_gradient                   a convolution from frames, and its weights' gradient
     errors, inputs_gradient, taps_gradient    the squared errors of painted pictures, which are never written
@@ -40,7 +40,7 @@ ERRORS, INPUTS_GRADIENT, TAPS_GRADIENT = ImageTiles(64, 528), ImageTiles(128, 42
 
 
 def halved(frames: Tensor, weight: Tensor, bias: Tensor | None, kind: torch.dtype) -> Tensor:
-    """`pictures.halved`, or with a bias `pictures.halved_relu`."""
+    """`image_conv.halved`, or with a bias `image_conv.halved_relu`."""
     words, weight = _words(frames), weight.contiguous()
     shape = count, channels, height, width = len(frames), len(weight), *(side // 2 for side in frames.shape[2:])
     y = torch.empty(shape, dtype=kind, device=frames.device, memory_format=torch.channels_last)
@@ -53,7 +53,7 @@ def halved(frames: Tensor, weight: Tensor, bias: Tensor | None, kind: torch.dtyp
 
 
 def halved_gradient(frames: Tensor, grad: Tensor) -> Tensor:
-    """`pictures.halved_gradient`."""
+    """`image_conv.halved_gradient`."""
     grad = grad.contiguous(memory_format=torch.channels_last)
     count, channels, height, width = grad.shape
     programs = _programs(count, height * width, HALVED_GRADIENT)
@@ -67,7 +67,7 @@ def halved_gradient(frames: Tensor, grad: Tensor) -> Tensor:
 
 
 def errors(x: Tensor, taps: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """`pictures.errors`."""
+    """`image_conv.errors`."""
     x, frames = (part.contiguous(memory_format=torch.channels_last) for part in (x, frames))
     (count, channels, height, width), blocks = x.shape, (x.shape[2] + 1) * (x.shape[3] + 1)
     programs = _programs(count, blocks, ERRORS)
@@ -82,7 +82,7 @@ def errors(x: Tensor, taps: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def inputs_gradient(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) -> Tensor:
-    """The gradient of x in `pictures.errors`."""
+    """The gradient of x in `image_conv.errors`."""
     grad, taps, differences = (part.contiguous() for part in (grad, taps, differences))
     (count, channels, height, width), of_x = x.shape, torch.empty_like(x, memory_format=torch.channels_last)
     with torch.cuda.device_of(x):
@@ -94,7 +94,7 @@ def inputs_gradient(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) 
 
 
 def taps_gradient(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) -> Tensor:
-    """The gradient of taps in `pictures.errors`, float32."""
+    """The gradient of taps in `image_conv.errors`, float32."""
     grad, x, differences = grad.contiguous(), x.contiguous(memory_format=torch.channels_last), differences.contiguous()
     (count, channels, height, width), blocks = x.shape, differences.shape[1]
     programs = _programs(count, blocks, TAPS_GRADIENT)

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
-"""The three operations of `choices` as Triton kernels for CUDA GPUs: a row at a time, which stays in registers.
+"""The three operations of `ops.sampling` as Triton kernels for CUDA GPUs: a row at a time, which stays in registers.
 
     tokens     the columns that a row's codes pick, read together
     states     all classes of all codes of a row
@@ -7,7 +7,7 @@
 
 Masked numbers are loaded as zeros and never stored; masked classes and actions have no probability.
 
-Letters as in `choices`. In kernels, names that end in `_at` are addresses, and what is padded is to a power of two.
+Letters as in `sampling`. In kernels, names that end in `_at` are addresses, and what is padded is to a power of two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TOKENS_WARPS, STATES_WARPS, ACTIONS_WARPS, ACTIONS_ROWS = 2, 4, 2, 1
 def tokens(
     latents: Tensor, actions: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, classes: int, eps: float
 ) -> Tensor:
-    """`choices._tokens`; a weight whose columns lie in one piece each is read where it is."""
+    """`sampling._tokens`; a weight whose columns lie in one piece each is read where it is."""
     (*shape, latent), width = latents.shape, len(weight)
     latents, actions, columns = latents.reshape(-1, latent), actions.contiguous(), weight.T.contiguous()
     latents = latents if latents.stride(1) == 1 else latents.contiguous()
@@ -38,7 +38,7 @@ def tokens(
 
 
 def states(logits: Tensor, uniform: Tensor, hidden: Tensor, classes: int, share: float, dtype: torch.dtype) -> Tensor:
-    """`choices._states`."""
+    """`sampling._states`."""
     logits, uniform, hidden = (part.contiguous() for part in (logits, uniform, hidden))
     (*shape, latent), width = logits.shape, hidden.shape[-1]
     y, variables = hidden.new_empty(*shape, latent + width, dtype=dtype), latent // classes
@@ -54,7 +54,7 @@ def states(logits: Tensor, uniform: Tensor, hidden: Tensor, classes: int, share:
 def actions(
     x: Tensor, uniform: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> Tensor:
-    """`choices._actions`."""
+    """`sampling._actions`."""
     x, uniform, weight = (part.contiguous() for part in (x, uniform, weight))
     y = x.new_empty(x.shape[:-1], dtype=torch.long)
     with torch.cuda.device_of(x):

@@ -146,6 +146,7 @@ class Paired(ImaginationMemory):
 
     def __init__(self, model: PairedSequenceModel, tokens: Tensor) -> None:
         self.model, steps = model, unbind_steps(tokens)
+        self.alone = len(steps) == 1  # a lone token is read as it is
         norms = model.gmamba.blocks.stack[0].norm, model.lmamba.blocks.stack[0].norm
         self.pair = Pair(norms, model.mixers, model.spans(len(steps)))
         self.out = torch.stack([cast(nn.Linear, model.gmamba.out[0]).weight, model.lmamba.out.weight])
@@ -158,7 +159,7 @@ class Paired(ImaginationMemory):
 
     def read(self, token: Tensor) -> Tensor:
         """Moves both windows on by one token."""
-        latest = torch.stack([token - self.token, token])
+        latest = torch.stack([token if self.alone else token - self.token, token])
         self.token = token
         self.entries = [*self.entries[1:], self.pair.project(latest)]
         return self._look(latest)

@@ -1,7 +1,7 @@
 """LMamba's and imagination's windows, sharing what does not depend on the window.
 
 In a lone block a token's input projection is the same in every window, and with A diagonal the last output of a window
-is one sum (`ops.scan.window_sum`, DESIGN section 4): nothing but that output is ever formed. A window that moves on by
+is one sum (`ops.scan.window_sum`): nothing but that output is ever formed. A window that moves on by
 one token computes its first few places and the new one; the others add what they added before.
 """
 
@@ -143,8 +143,8 @@ class WindowShared(ImaginationMemory):
     """`sequence_model.Window` that keeps projections and places per token."""
 
     def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
-        self.model, alone = model, tokens.shape[1] == 1
-        self.changes = _blocks(model.gmamba).prepare_all(tokens if alone else tokens[:, 1:] - tokens[:, :-1])
+        self.model, self.alone = model, tokens.shape[1] == 1  # a lone token is read as it is
+        self.changes = _blocks(model.gmamba).prepare_all(tokens if self.alone else tokens[:, 1:] - tokens[:, :-1])
         self.tokens = _blocks(model.lmamba).prepare_all(tokens[:, -model.lmamba.window :])
         self.token = self.tokens[-1].token
         self.kept = list[Place](), list[Place]()
@@ -152,7 +152,7 @@ class WindowShared(ImaginationMemory):
 
     def read(self, token: Tensor) -> Tensor:
         """Moves the window on by one token."""
-        change = _blocks(self.model.gmamba).prepare(token - self.token)
+        change = _blocks(self.model.gmamba).prepare(token if self.alone else token - self.token)
         self.token = token
         self.changes = [*self.changes[1:], change]
         self.tokens = [*self.tokens[1:], _blocks(self.model.lmamba).prepare(token)]
