@@ -210,7 +210,7 @@ class Page:
 def overview(trainer: Trainer) -> notebook.Table:
     """What is about to run, in a few rows, and everything in which it differs from the published setting."""
     config, settings, model = trainer.config, trainer.config.trainer, trainer.agent.world_model
-    updates = (settings.env_steps - settings.warmup) // settings.update_every
+    updates, random = (settings.env_steps - settings.warmup) // settings.update_every, config.random_steps
     sizes = [sum(p.numel() for p in part.parameters()) for part in (model, trainer.agent.actor_critic)]
     changed = differences(Config(), config)
     rows = [
@@ -219,7 +219,7 @@ def overview(trainer: Trainer) -> notebook.Table:
             f"{config.env.game}: {model.actions} actions, {config.env.image_size} x {config.env.image_size} pixels",
         ),
         ("preset", f"{config.preset}, seed {settings.seed}"),
-        ("length", f"{settings.env_steps:,} agent steps, the first {settings.warmup:,} at random; {updates:,} updates"),
+        ("length", f"{settings.env_steps:,} agent steps, the first {random:,} at random; {updates:,} updates"),
         ("size", f"world model {sizes[0]:,} parameters, actor-critic {sizes[1]:,}"),
         ("machine", f"{trainer.machine}; GMamba's scan: {trainer.kernel}"),
         ("run folder", trainer.run.folder),

@@ -132,7 +132,7 @@ def game_speeds(trainer: Trainer, span: float = 1.0) -> dict[str, float]:
         return int((~ended).sum())
 
     def act() -> int:
-        trainer.step = max(trainer.step, config.trainer.warmup)
+        trainer.step = max(trainer.step, config.random_steps)
         trainer.collect()
         return 1
 

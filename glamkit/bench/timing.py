@@ -255,7 +255,8 @@ def run_hours(config: Config, costs: Mapping[int, float], speeds: Mapping[str, f
     horizons[steps <= settings.begin] = 0
     known = sorted(costs)
     updates = np.interp(horizons, known, [costs[horizon] for horizon in known]).sum()
-    acting = (run.env_steps - run.warmup) / speeds["acting_and_game"] + run.warmup / speeds["game_alone"]
+    first = config.random_steps
+    acting = (run.env_steps - first) / speeds["acting_and_game"] + first / speeds["game_alone"]
     return float(updates + acting) / 3600
 
 

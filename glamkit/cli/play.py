@@ -128,7 +128,7 @@ def share(run: str, file: str, steps: str, hub: str | None) -> None:
 
     if hub and file:
         raise GlamkitError("name a file or --hub, not both.")
-    place = sharing.upload(run, hub) if hub else sharing.share(run, file, steps)  # type: ignore[arg-type]
+    place = sharing.upload(run, hub, steps) if hub else sharing.share(run, file, steps)  # type: ignore[arg-type]
     click.echo(place)
 
 

@@ -171,5 +171,10 @@ def _text(value: Any) -> str | None:
 
 def _range(low: float | None, high: float | None) -> str:
     if low is not None and high is not None:
-        return f"{low:g} to {high:g}"
-    return f"its range: at least {low:g}" if low is not None else f"its range: at most {high:g}"
+        return f"{_in_full(low)} to {_in_full(high)}"
+    return f"its range: at least {_in_full(low)}" if low is not None else f"its range: at most {_in_full(high)}"
+
+
+def _in_full(bound: float | None) -> str:
+    """All digits of a whole number: a value beside the end of a range must not look as if it were in it."""
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"

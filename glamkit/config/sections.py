@@ -230,42 +230,36 @@ class Config:
     def __post_init__(self) -> None:
         """Checks what only two fields together can get wrong."""
         layers, size, replay, trainer = len(self.world_model.channels), self.env.image_size, self.replay, self.trainer
-        if size != 4 * 2**layers:
-            raise GlamkitError(
-                f"env.image_size = {size} does not fit {layers} encoder layers; use {4 * 2**layers}, "
-                f"or as many world_model.channels as halvings from {size} to 4."
-            )
-        if replay.sequence_length < self.world_model.window + 2:
-            raise GlamkitError(
-                f"replay.sequence_length = {replay.sequence_length} is too short; "
-                f"with world_model.window = {self.world_model.window} at least {self.world_model.window + 2} is needed."
-            )
-        if replay.newest_windows > replay.batch_size:
-            raise GlamkitError(
-                f"replay.newest_windows = {replay.newest_windows} is more than "
-                f"replay.batch_size = {replay.batch_size}; use at most that."
-            )
-        longest = max(replay.sequence_length, self.imagination.context_length)
-        shortest = longest + max(replay.newest_windows, 1) - 1
-        if trainer.warmup < shortest:
-            raise GlamkitError(
-                f"trainer.warmup = {trainer.warmup} is too short to fill one batch of windows; use at least {shortest}."
-            )
-        if trainer.env_steps <= trainer.warmup:
-            raise GlamkitError(
-                f"env_steps = {trainer.env_steps} leaves nothing to train after the {trainer.warmup} random steps "
-                f"of trainer.warmup; use at least {trainer.warmup + 1}."
-            )
-        if self.imagination.begin >= trainer.env_steps:
-            raise GlamkitError(
-                f"imagination.begin = {self.imagination.begin} leaves nothing to imagine in env_steps = "
-                f"{trainer.env_steps}; use at most {trainer.env_steps - 1}."
-            )
-        if replay.capacity < trainer.warmup:
-            raise GlamkitError(
-                f"replay.capacity = {replay.capacity} cannot hold the {trainer.warmup} steps of trainer.warmup; "
-                f"use at least {trainer.warmup}."
-            )
+        imagination, shortest = self.imagination, self.world_model.window + 2
+        longest = max(replay.sequence_length, imagination.context_length)
+        filled = longest + max(replay.newest_windows, 1) - 1
+        faults = {
+            f"env.image_size = {size} does not fit {layers} encoder layers; use {4 * 2**layers}, "
+            f"or as many world_model.channels as halvings from {size} to 4.": size != 4 * 2**layers,
+            f"replay.sequence_length = {replay.sequence_length} is too short; with world_model.window = "
+            f"{self.world_model.window} at least {shortest} is needed.": replay.sequence_length < shortest,
+            f"replay.newest_windows = {replay.newest_windows} is more than replay.batch_size = {replay.batch_size}; "
+            f"use at most that.": replay.newest_windows > replay.batch_size,
+            f"imagination.context_length = {imagination.context_length} is more than replay.sequence_length = "
+            f"{replay.sequence_length}, out of whose steps imagination.contexts=batch takes contexts; "
+            f"use at most that.": imagination.contexts == "batch" and longest > replay.sequence_length,
+            f"trainer.warmup = {trainer.warmup} is too short to fill one batch of windows; "
+            f"use at least {filled}.": trainer.warmup < filled,
+            f"env_steps = {trainer.env_steps} leaves nothing to train after the {trainer.warmup} random steps "
+            f"of trainer.warmup; use at least {trainer.warmup + 1}.": trainer.env_steps <= trainer.warmup,
+            f"imagination.begin = {imagination.begin} leaves nothing to imagine in env_steps = {trainer.env_steps}; "
+            f"use at most {trainer.env_steps - 1}.": imagination.begin >= trainer.env_steps,
+            f"replay.capacity = {replay.capacity} cannot hold the {trainer.warmup} steps of trainer.warmup; "
+            f"use at least {trainer.warmup}.": replay.capacity < trainer.warmup,
+        }
+        for sentence, present in faults.items():
+            if present:
+                raise GlamkitError(sentence)
+
+    @property
+    def random_steps(self) -> int:
+        """Agent steps at the run's beginning in which actions are random."""
+        return max(self.trainer.warmup, self.imagination.begin)
 
     def override(self, **overrides: Any) -> Config:
         """A copy with dotted keys replaced, as in ``config.override(**{"trainer.seed": 2})``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from glamkit.config import EnvConfig
 from glamkit.envs.registry import is_atari, make_vector
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, reason
 
 SIDE = 160  # pixels: of Atari's 160 x 210, so sharper than what the agent sees
 CAPTION = 16  # pixels below, for the words
@@ -55,16 +56,20 @@ def record(config: EnvConfig, no_ops: int, episodes: Sequence[Episode], film: Pa
     Returns:
         For each the ``file`` (a name beside `film`) and the ``episode`` it shows, a place in `episodes`. An episode
         that does not come out the same when played again, as in a game with randomness of its own, is left out.
+        So is one whose file cannot be written: scores must not be lost for want of a picture.
     """
-    film.parent.mkdir(parents=True, exist_ok=True)
     made: dict[int, str] = {}
     for name, number in choose(episodes).items():
         path = film.with_name(f"{film.name}-{name}.gif")
-        path.unlink(missing_ok=True)
-        if number in made:
-            continue
         try:
+            film.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            if number in made:
+                continue
             write(path, config, no_ops, episodes[number], f"{name} of {len(episodes)}")
+        except OSError as error:  # the disk is full, or the folder not ours
+            logger.warning("%s cannot be written: %s. There is no video of that episode.", path, reason(error))
+            continue
         except GlamkitError as error:
             logger.warning("%s There is no video of it.", error)
             continue
@@ -93,6 +98,7 @@ def write(path: Path, config: EnvConfig, no_ops: int, episode: Episode, title: s
 
     Raises:
         GlamkitError: played again it has another return.
+        OSError: the file cannot be written; nothing is left of it.
     """
     every = -(-(episode.length + 1) // LONGEST)
     speed = f", {every} x speed" if every > 1 else ""
@@ -107,8 +113,13 @@ def write(path: Path, config: EnvConfig, no_ops: int, episode: Episode, title: s
     pause = 1000 * config.frame_skip / FRAMES if is_atari(config.game) else 100.0
     shown = [round(pause)] * (len(pictures) - 1) + [1500]  # milliseconds; the end is held
     temporary = path.with_name(path.name + ".tmp")
-    pictures[0].save(temporary, "GIF", save_all=True, append_images=pictures[1:], duration=shown, loop=0)
-    temporary.replace(path)
+    try:
+        pictures[0].save(temporary, "GIF", save_all=True, append_images=pictures[1:], duration=shown, loop=0)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def captioned(frame: np.ndarray, words: str) -> Image.Image:

@@ -80,8 +80,12 @@ def import_released_agent(agent_state: State) -> ActorCritic:
 def export_released(
     world_model: WorldModel, actor_critic: ActorCritic | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """Inverse of `import_released`: state dicts under the released code's names."""
-    exported = {released_name(name, WORLD_MODEL_NAMES): v for name, v in world_model.state_dict().items()}
+    """Inverse of `import_released`: state dicts under the released code's names.
+
+    What weighs small things is left out: only the training loss reads it, and the released code has none.
+    """
+    own = {name: v for name, v in world_model.state_dict().items() if not name.startswith("foreground.")}
+    exported = {released_name(name, WORLD_MODEL_NAMES): v for name, v in own.items()}
     if actor_critic is None:
         return exported, None
     agent = {name: v for name, v in actor_critic.state_dict().items() if name.split(".")[0] in AGENT_NAMES}

@@ -35,13 +35,25 @@ def replace(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
         temporary.replace(path)
     except OSError as error:
         remove(temporary)
-        raise GlamkitError(f"{path} cannot be written: {error.strerror}; what was saved before is intact.") from None
+        raise GlamkitError(f"{path} cannot be written: {reason(error)}; what was saved before is intact.") from None
     _sync_folder(path.parent)
 
 
 def replace_text(path: Path, text: str) -> None:
     """Writes a small file at once or not at all; errors as in `replace`."""
     replace(path, lambda file: file.write(text.encode()))
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it, where they are not there.
+
+    Raises:
+        GlamkitError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GlamkitError(f"{path} cannot be written: {reason(error)}.") from None
 
 
 def sweep(folder: Path) -> None:

@@ -64,6 +64,10 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
 
+    def evaluation_at(self, step: int) -> Path:
+        """The file of the evaluation during training at a step."""
+        return self.folder / "evaluations" / f"{step:09d}.json"
+
     @property
     def started(self) -> bool:
         """Whether the folder already holds an experiment."""

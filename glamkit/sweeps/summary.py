@@ -50,7 +50,7 @@ def of_log(entries: Entries, config: Config) -> VariantSummary:
     seconds, before = 0.0, 0
     for step, speed in zip(*plotting.series(entries, "time/steps_per_second"), strict=True):
         seconds, before = seconds + (step - before) / max(speed, 1e-9), step
-    chance = steps <= max(config.trainer.warmup, config.imagination.begin)
+    chance = steps <= config.random_steps
     return VariantSummary(None, steps, returns, returns[chance], seconds)
 
 

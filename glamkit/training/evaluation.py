@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,12 +28,11 @@ from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.notebook import Tell
-from glamkit.runs.files import replace_text
+from glamkit.runs.files import make_folder, replace_text
 from glamkit.runs.folder import Run
-from glamkit.runs.stops import Stops
 from glamkit.runtime import Machine, any_shapes, available, set_random_state, undisturbed
 from glamkit.training.load import LoadedRun, checkpoint_steps, open_run
-from glamkit.training.unfinished import Unfinished, fingerprint, name_of
+from glamkit.training.unfinished import Unfinished, asked, fingerprint, name_of
 
 STICKY = 0.25  # what "on" means (Machado et al. 2018)
 ATARI_ONLY = ("frame_skip", "sticky", "life_loss", "no_ops")
@@ -77,17 +76,14 @@ def evaluate(
     """
     check_protocol(config)
     env, settings = evaluated_env(config), config.evaluation
-    listening: AbstractContextManager[None] = nullcontext()
-    if run is not None and stop is None:
-        requests = Stops(run.stop_file, 0)
-        stop, listening = requests.requested, requests.listening()
     path, key = None, dict[str, Any]()
     if run is not None:
         path = run.unfinished / f"{name_of(settings, step, seed)}.pt"
         protocol = {name: value for name, value in card(config, seed).items() if name != "versions"}
         key = {"step": step, "weights": fingerprint(agent), **protocol}
-    with listening, undisturbed(seed), evaluating(agent):
-        left = Unfinished(path, key, settings.episodes, settings.games, stop, tell, settings.episode_steps)
+    asking = nullcontext(stop) if run is None or stop is not None else asked(run)
+    with asking as stopping, undisturbed(seed), evaluating(agent):
+        left = Unfinished(path, key, settings.episodes, settings.games, stopping, tell, settings.episode_steps)
         episodes = play(agent, config, machine, seed, left)
     report: dict[str, Any] = {
         "episodes": [{"return": e.score, "length": e.length, "cut": e.cut, "seed": e.seed} for e in episodes],
@@ -256,8 +252,8 @@ def summary(report: Mapping[str, Any]) -> dict[str, float]:
 
 
 def save(report: dict[str, Any], path: Path) -> None:
-    """Writes the report at once or not at all; its folder is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes the report at once or not at all; its folder is made if need be; errors as in `files.replace`."""
+    make_folder(path.parent)
     replace_text(path, json.dumps(report, indent=1))
 
 
@@ -295,7 +291,8 @@ def evaluate_run(
 ) -> tuple[dict[str, Any], Path]:
     """Evaluates a checkpoint that was `opened`; returns the report and the file it was written to.
 
-    By its own protocol at its end it is the run's `evaluation.json`. Anything else is one more file in `evaluations/`.
+    By its own protocol at its end it is the run's `evaluation.json`. Anything else is one more file in `evaluations/`,
+    as is the score of a shared run, whose own came with it.
 
     With `film` there are videos; `tell` is given a line about the progress after each step.
 
@@ -303,7 +300,7 @@ def evaluate_run(
         GlamkitError: as in `evaluate`, or the report cannot be written.
     """
     run, complete = loaded.run, loaded.step == config.trainer.env_steps
-    own = complete and seed == 0 and config.evaluation == loaded.config.evaluation
+    own = complete and seed == 0 and config.evaluation == loaded.config.evaluation and not run.shared
     name = name_of(config.evaluation, loaded.step, seed)
     if config.evaluation.episode_steps != loaded.config.evaluation.episode_steps:
         name += f"-cut-{config.evaluation.episode_steps}"

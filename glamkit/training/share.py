@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tempfile
@@ -18,7 +19,7 @@ import torch
 from glamkit.config import PRESETS, coerce, differences, preset
 from glamkit.errors import GlamkitError, reason
 from glamkit.runs import log
-from glamkit.runs.files import replace
+from glamkit.runs.files import read_json, replace
 from glamkit.runs.folder import Run
 from glamkit.training import checkpoint
 from glamkit.training.load import LoadedRun, open_run
@@ -33,24 +34,29 @@ RIGHTS = (
 )
 
 
-def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS, rights: str = RIGHTS) -> Path:
+def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS) -> Path:
     """Writes a run's newest checkpoint as one file that opens everywhere.
 
     Args:
         run_dir: the run's folder.
         file: where to; empty takes the folder's name with ``.glam`` beside it.
         steps: how many of the newest stored steps travel with it.
-        rights: a note on rights, shown to whoever opens the file.
 
     Returns:
         The file's path.
 
     Raises:
-        GlamkitError: the folder holds no run with a checkpoint, or the file cannot be written.
+        GlamkitError: the folder holds no run with a checkpoint, a file of it is damaged, or the file cannot be written.
     """
-    steps = coerce("steps", steps, int)
     loaded = open_run(run_dir, snapshots=False)
-    run, replay = loaded.run, loaded.replay
+    path = Path(file) if str(file) else loaded.run.folder.with_name(loaded.run.folder.name + SUFFIX)
+    pack(loaded, path, steps)
+    return path
+
+
+def pack(loaded: LoadedRun, path: Path, steps: int) -> None:
+    """Writes a run, opened at a checkpoint, as one file; arguments and errors as in `share`."""
+    steps, run, replay = coerce("steps", steps, int), loaded.run, loaded.replay
     least = loaded.config.replay.sequence_length + loaded.config.imagination.context_length
     if steps < least:
         raise GlamkitError(f"steps = {steps} is too few to look at; use at least {least}.")
@@ -63,42 +69,40 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS, rights
         "step": loaded.step,
         "first": first,
         "config": asdict(loaded.config),
-        "provenance": _without_host(_json(run.provenance_file)),
-        "rights": rights,
+        "provenance": _without_host(_table(run.provenance_file)),
+        "rights": RIGHTS,
     }
     entries = {
         "run.json": json.dumps(about, indent=1).encode(),
         "agent.safetensors": safetensors.torch.save(weights),
         "steps.npz": _packed(replay.part(first, replay.count)),
-        "evaluation.json": json.dumps(_json(run.evaluation_file)).encode(),
+        "evaluation.json": json.dumps(_table(run.evaluation_file)).encode(),
         "log.jsonl": _short_log(run).encode(),
     }
-    path = Path(file) if str(file) else run.folder.with_name(run.folder.name + SUFFIX)
     replace(path, lambda stream: _write(stream, entries))
-    return path
 
 
-def upload(run_dir: str | Path, repo: str, private: bool = False) -> str:
+def upload(run_dir: str | Path, repo: str, steps: int = STEPS) -> str:
     """Puts a run on the Hugging Face hub as a shared file with a model card; ``hub:OWNER/NAME`` opens it.
 
     Args:
         run_dir: the run's folder.
         repo: ``owner/name`` on the hub; it is made if it is not there.
-        private: whether a new one is seen by its owner alone.
+        steps: how many of the newest stored steps travel with it.
 
     Returns:
         The address of its page.
 
     Raises:
-        GlamkitError: `huggingface_hub` is not installed, nobody is logged in, or the hub refuses.
+        GlamkitError: `huggingface_hub` is not installed, nobody is logged in, or the hub refuses; or as in `share`.
     """
-    hub = require_hub()
+    hub, loaded = require_hub(), open_run(run_dir, snapshots=False)
     with tempfile.TemporaryDirectory() as place:
-        share(run_dir, Path(place) / HUB_FILE)
-        (Path(place) / "README.md").write_text(model_card(open_run(run_dir), repo), encoding="utf-8")
+        pack(loaded, Path(place) / HUB_FILE, steps)
+        (Path(place) / "README.md").write_text(model_card(loaded, repo), encoding="utf-8")
         try:
             api = hub.HfApi()
-            address = api.create_repo(repo, private=private, exist_ok=True)
+            address = api.create_repo(repo, exist_ok=True)
             api.upload_folder(repo_id=repo, folder_path=place, commit_message="A run of glamkit")
         except Exception as error:  # no network, no login, no such owner: the hub's library has many names for it
             raise GlamkitError(f"{repo!r} cannot be put on the hub: {reason(error)}.") from None
@@ -108,8 +112,9 @@ def upload(run_dir: str | Path, repo: str, private: bool = False) -> str:
 def model_card(loaded: LoadedRun, repo: str) -> str:
     """The README of a run on the hub, from what the run knows: how it was made, what it scores, how to open it."""
     config, run = loaded.config, loaded.run
-    report = _json(run.evaluation_file)
-    returns = [entry["episode/return"] for entry in log.entries(run.log_file) if entry.get("kind") == "episode"]
+    report = _table(run.evaluation_file) or {}
+    episodes = [entry for entry in log.entries(run.log_file) if entry["kind"] == "episode"]
+    returns = [entry["episode/return"] for entry in episodes if isinstance(entry.get("episode/return"), (int, float))]
     lines = [
         "---",
         "library_name: glamkit",
@@ -128,11 +133,12 @@ def model_card(loaded: LoadedRun, repo: str) -> str:
     changed = differences(preset(config.preset), config) if config.preset in PRESETS else {}
     named = ("env.game", "trainer.seed", "trainer.env_steps")
     lines += [f"| {key} | {value} |" for key, (_, value) in changed.items() if key not in named]
-    if report:
-        scores = [episode["return"] for episode in report["episodes"]]
-        lines += [f"| mean return of {len(scores)} episodes | {report['mean_return']:.2f} |"]
-        lines += [f"| lowest and highest | {min(scores):g} and {max(scores):g} |"]
-        lines += [f"| protocol: {key} | {value} |" for key, value in report["protocol"].items() if value is not None]
+    with contextlib.suppress(LookupError, TypeError, ValueError, AttributeError):  # no report, or a damaged one
+        scores = [float(episode["return"]) for episode in report["episodes"]]
+        score = [f"| mean return of {len(scores)} episodes | {float(report['mean_return']):.2f} |"]
+        score += [f"| lowest and highest | {min(scores):g} and {max(scores):g} |"]
+        score += [f"| protocol: {key} | {value} |" for key, value in report["protocol"].items() if value is not None]
+        lines += score
     if returns:
         parts = [part for part in np.array_split(np.array(returns), min(10, len(returns))) if len(part)]
         curve = ", ".join(f"{part.mean():.2f}" for part in parts)
@@ -163,13 +169,16 @@ def _short_log(run: Run) -> str:
     return text if len(text) <= LONGEST else text[-LONGEST:].partition("\n")[2]
 
 
-def _json(path: Path) -> Any:
-    """What a JSON file of the run holds, or nothing where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def _table(path: Path) -> dict[str, Any] | None:
+    """The table in a JSON file of the run; None where there is no file, or something else in it."""
+    value = read_json(path) if path.exists() else None
+    return value if isinstance(value, dict) else None
 
 
-def _without_host(provenance: Any) -> Any:
+def _without_host(provenance: dict[str, Any] | None) -> dict[str, Any] | None:
     """Names of people's machines stay with them."""
-    for session in (provenance or {}).get("sessions", []):
-        session.get("machine", {}).pop("host", None)
+    sessions = (provenance or {}).get("sessions")
+    for session in sessions if isinstance(sessions, list) else []:
+        if isinstance(session, dict) and isinstance(session.get("machine"), dict):
+            session["machine"].pop("host", None)
     return provenance

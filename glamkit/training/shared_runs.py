@@ -20,7 +20,6 @@ import importlib
 import io
 import json
 import os
-import shutil
 import sys
 import tempfile
 import zipfile
@@ -140,10 +139,12 @@ def unpack(file: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=root) as place:
             made = Path(place) / "run"
             _fill(made, file, entries, about, config)
-            if folder.exists():  # half made by a process that was killed
-                shutil.rmtree(folder)
+            if folder.exists() and not (folder / SHARED).exists():  # damaged: out of the way at once, then removed
+                folder.replace(Path(place) / "damaged")
             made.replace(folder)
     except OSError as error:
+        if (folder / SHARED).exists():  # another process was quicker
+            return folder
         raise GlamkitError(f"{root} cannot be written: {reason(error)}; set GLAMKIT_CACHE to another folder.") from None
     return folder
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from glamkit.config import TrainerConfig
 from glamkit.models.agent import Agent
-from glamkit.runs.files import sweep
+from glamkit.runs.files import make_folder, sweep
 from glamkit.training import checkpoint
 
 COUNT = 8  # parts of the training; each but the last ends with a snapshot, and the last with a checkpoint
@@ -34,7 +34,7 @@ def save(folder: Path, step: int, agent: Agent) -> None:
     Raises:
         GlamkitError: the disk is full or the folder cannot be written.
     """
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     state = {name: rounded(value) for name, value in agent.state_dict().items()}
     sweep(folder)
     checkpoint.write(folder / f"{step:09d}.pt", step, {"step": step, "agent": state})

@@ -19,6 +19,7 @@ from glamkit.models.agent import Agent, RecentSteps
 from glamkit.models.world_model import Observed, WorldModel
 from glamkit.notebook import Tell
 from glamkit.runs import tensorboard
+from glamkit.runs.files import remove
 from glamkit.runs.folder import Run
 from glamkit.runs.log import Log, Means
 from glamkit.runs.provenance import Provenance
@@ -74,11 +75,10 @@ class Trainer:
         self.means, self.log = Means(), Log(self.run.log_file)
         self.step, self.saved, self.stored = 0, 0, 0  # agent steps; of the newest checkpoint; in the replay's parts
         self.whole = True  # whether the last step came to its end; half a step must not be saved
-        self.bin_range = guards.BinRange(config, self.means)
+        self.bin_range, self.crashes = guards.BinRange(config, self.means), guards.Crashes(config.runtime.env_crashes)
         self.episode, self.frame = {"return": 0.0, "length": 0}, np.zeros((image_size, image_size, 3), np.uint8)
         self.clock, self.snapshot_steps = (time.perf_counter(), 0), snapshots.steps_of(config.trainer)
         self.guard = guards.Guard(self.replay, self.run.folder)
-        self.crashes = guards.Crashes(config.runtime.env_crashes)
         self.tell: Tell | None = None  # is given lines about an evaluation amid training
         self.session = Session(self.run, config.runtime.max_hours, lambda: (self.step, self.saved))
         described = {**self.machine.describe(), "kernel": self.kernel}
@@ -122,8 +122,7 @@ class Trainer:
             batch = self.replay.sample()
             observed = self.train_world_model(batch)
             if self.step > self.config.imagination.begin:
-                rollout = self.imagine(batch, observed)
-                self.train_actor_critic(rollout)
+                self.train_actor_critic(self.imagine(batch, observed))
         if self.step in self.snapshot_steps:
             snapshots.save(self.run.snapshots, self.step, self.agent)
         if self.step % settings.log_every == 0:
@@ -136,7 +135,7 @@ class Trainer:
 
     def collect(self) -> list[Event]:
         """One step in the real game: act, store, and start anew when it is over."""
-        if self.step < max(self.config.trainer.warmup, self.config.imagination.begin):
+        if self.step < self.config.random_steps:
             actions = torch.randint(self.env.num_actions, (1,), device=self.machine.device)
         else:
             actions = self.phases.player.act(self.frame[None], self.past)
@@ -246,6 +245,7 @@ class Trainer:
         try:
             report = evaluation.evaluate(*about, run=self.run, stop=self.session.stops.requested, tell=self.tell)
         except EvaluationStoppedError:
+            remove(self.run.evaluation_at(self.step))  # of before the run went back to an older checkpoint
             return []
         except GlamkitError:
             self.save()  # the game is at fault, and what was trained is good
@@ -253,7 +253,7 @@ class Trainer:
         finally:
             if self.env.released:
                 self.reopen_game()
-        evaluation.save(report, self.run.folder / "evaluations" / f"{self.step:09d}.json")
+        evaluation.save(report, self.run.evaluation_at(self.step))
         metrics = evaluation.summary(report)
         self.log.write(self.step, "evaluation", metrics)
         self.clock = (before + time.perf_counter() - started, at)  # the speed is that of training
@@ -283,10 +283,10 @@ class Trainer:
         return Event("saved", self.step, {"time/save_seconds": time.perf_counter() - started})
 
     def finish(self) -> Event:
-        """The end of the loop: what is not saved yet is saved."""
+        """The end of the loop: what is not saved yet is saved. With an evaluation left to play it is stopped."""
         metrics = self.save().metrics if self.saved != self.step else {}
-        state = "stopped" if self.step < self.config.trainer.env_steps else "done"
-        self.session.end(state)
+        left = self.step < self.config.trainer.env_steps or is_unfinished(self.run, self.config, self.step)
+        self.session.end(state := "stopped" if left else "done")
         return Event(state, self.step, metrics)
 
     @property

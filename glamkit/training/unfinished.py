@@ -11,7 +11,8 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from glamkit.config import Config, EvaluationConfig
 from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError, StoppedError
 from glamkit.notebook import Tell, duration
-from glamkit.runs.files import remove
+from glamkit.runs.files import make_folder, remove
 from glamkit.runs.folder import Run
+from glamkit.runs.lock import Lock
+from glamkit.runs.stops import Stops
 from glamkit.runtime import random_state
 from glamkit.training import checkpoint
 
@@ -110,6 +113,7 @@ class Unfinished:
 
         Raises:
             EvaluationStoppedError: it was stopped; what there is has been written.
+            GlamkitError: that cannot be written.
         """
         if len(taken) == self.known:
             self.clock = time.perf_counter()  # playing known steps again takes no model
@@ -131,7 +135,7 @@ class Unfinished:
                 "rewards": torch.from_numpy(rewards),
                 "random": random_state(),
             }
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             checkpoint.write(self.path, done, state)
         raise EvaluationStoppedError(f"the evaluation was stopped after {done} of {self.count} episodes{kept}.")
 
@@ -156,6 +160,22 @@ class Unfinished:
             remove(self.path.with_suffix(".json"))
 
 
+@contextmanager
+def asked(run: Run) -> Iterator[Callable[[], bool]]:
+    """Context that gives what says whether to stop: the stop button, Ctrl+C, SIGTERM, or the file STOP of the run.
+
+    The file is removed once it has ended the evaluation, unless a trainer at work in the folder has yet to see it.
+    """
+    requests = Stops(run.stop_file, 0)
+    try:
+        with requests.listening():
+            yield requests.requested
+    except EvaluationStoppedError:
+        with suppress(GlamkitError), Lock(run.lock_file, 0):
+            requests.honour()
+        raise
+
+
 def fingerprint(agent: nn.Module) -> str:
     """Changes with any of the agent's weights."""
     digest = hashlib.sha256()
@@ -165,9 +185,13 @@ def fingerprint(agent: nn.Module) -> str:
 
 
 def is_unfinished(run: Run, config: Config, step: int) -> bool:
-    """Whether an evaluation during training was stopped at this step before its end."""
+    """Whether an evaluation during training was stopped at this step before its end.
+
+    After the last step the final evaluation leaves the same file; then the report of this one is there already.
+    """
     every, name = config.evaluation.every, name_of(config.evaluation, step, 0)
-    return bool(every and step and step % every == 0) and (run.unfinished / f"{name}.pt").exists()
+    due = bool(every and step and step % every == 0) and not run.evaluation_at(step).exists()
+    return due and (run.unfinished / f"{name}.pt").exists()
 
 
 def name_of(settings: EvaluationConfig, step: int, seed: int) -> str:

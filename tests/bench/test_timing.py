@@ -167,10 +167,10 @@ def test_run_hours_by_hand() -> None:
     # Updates at the even steps 50 .. 148; horizon 5 up to step 99 (25 updates), 6 from step 100 on (25 updates).
     hours = timing.run_hours(config, {4: 1.0, 6: 3.0}, {"acting_and_game": 10.0, "game_alone": 16.0})
     assert hours * 3600 == pytest.approx(25 * 2.0 + 25 * 3.0 + 100 / 10 + 48 / 16)
-    # Up to step 100, 26 updates train the world model alone.
+    # Up to step 100, 26 updates train the world model alone, and actions are random.
     late = config.override(**{"imagination.begin": 100})
     hours = timing.run_hours(late, {4: 1.0, 6: 3.0, 0: 0.5}, {"acting_and_game": 10.0, "game_alone": 16.0})
-    assert hours * 3600 == pytest.approx(26 * 0.5 + 24 * 3.0 + 100 / 10 + 48 / 16)
+    assert hours * 3600 == pytest.approx(26 * 0.5 + 24 * 3.0 + 48 / 10 + 100 / 16)
 
 
 def test_a_step_is_timed_at_the_horizons_of_the_run(tmp_path: Path) -> None:
@@ -192,6 +192,15 @@ def test_operations_of_a_product() -> None:
     left, right = torch.randn(3, 5), torch.randn(5, 7, requires_grad=True)
     assert hardware.flops(lambda: left @ right) == 2 * 3 * 5 * 7
     assert hardware.flops(lambda: (left @ right).sum().backward()) == 2 * (2 * 3 * 5 * 7)
+
+
+def test_acting_is_timed_where_actions_are_not_random_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = preset("debug", f"{CPU} trainer.env_steps=900001 imagination.begin=900000")
+    trainer, acted = TimedTrainer(late, tmp_path).trainer, list[int]()
+    usual = trainer.phases.player.act
+    monkeypatch.setattr(trainer.phases.player, "act", lambda *given: acted.append(trainer.step) or usual(*given))
+    speeds = hardware.game_speeds(trainer, 0.05)
+    assert acted[0] == 900_000 and min(speeds.values()) > 0
 
 
 def test_the_matrix_rate_of_each_precision() -> None:

@@ -122,6 +122,9 @@ def test_configs_cannot_be_changed_in_place() -> None:
 def test_just_enough_is_enough() -> None:
     config = preset("atari100k", "trainer.warmup=72 trainer.env_steps=73 replay.capacity=72")
     assert (config.trainer.warmup, config.trainer.env_steps, config.replay.capacity) == (72, 73, 72)
+    lengths = "imagination.context_length=40 replay.sequence_length=40"
+    assert preset("atari100k", f"{lengths} imagination.contexts=batch").imagination.contexts == "batch"
+    assert preset("atari100k", "imagination.context_length=40 replay.sequence_length=30").replay.sequence_length == 30
 
 
 def test_fields_that_must_agree_can_change_together() -> None:

@@ -76,7 +76,8 @@ def test_a_setting_given_twice_is_refused(overrides: Any, shorthand: dict[str, A
 BAD = [
     ("trainer.seed=x", r"trainer\.seed = 'x' is not a whole number"),
     ("trainer.seed=1.5", r"trainer\.seed = '1\.5' is not a whole number"),
-    ("trainer.seed=-1", r"trainer\.seed = -1 is outside 0 to"),
+    ("trainer.seed=-1", r"trainer\.seed = -1 is outside 0 to 2147483647\.$"),
+    ("trainer.seed=2147483648", r"trainer\.seed = 2147483648 is outside 0 to 2147483647\.$"),
     ({"trainer.seed": True}, r"trainer\.seed = True is not a whole number"),
     ({"trainer.seed": 10**400}, r"trainer\.seed = 10+ is not a whole number"),
     ({"trainer.seed": None}, r"trainer\.seed = None is not a whole number"),
@@ -106,6 +107,10 @@ BAD = [
     ("trainer.env_steps=1024", r"env_steps = 1024 leaves nothing to train .* at least 1025"),
     ("trainer.env_steps=0", r"trainer\.env_steps = 0 is outside"),
     ("replay.capacity=1023", r"replay\.capacity = 1023 cannot hold the 1024 steps"),
+    (
+        "imagination.contexts=batch imagination.context_length=41 replay.sequence_length=40",
+        r"imagination\.context_length = 41 is more than replay\.sequence_length = 40, .* use at most that",
+    ),
 ]
 
 

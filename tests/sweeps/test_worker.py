@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from tiny_runs import catch_jobs
 
-from glamkit.config import override
+from glamkit.config import override, preset
 from glamkit.errors import INTERRUPTED, StoppedError
+from glamkit.runs import Run, stops
 from glamkit.sweeps import worker
 from glamkit.sweeps.job import Job, JobRecord
 from glamkit.sweeps.plan import NOTEBOOK
 from glamkit.training import checkpoint, evaluation
+from glamkit.training.unfinished import Unfinished
 
 
 class Input(io.StringIO):
@@ -98,3 +100,25 @@ def test_a_notebook_that_stopped_is_no_failure(tmp_path: Path) -> None:
     job = made(tmp_path, **{"runtime.max_hours": 1e-9})
     with pytest.raises(StoppedError, match=r"stopped at step \d+ of 96 and saved \(runtime\.max_hours"):
         worker.execute(NOTEBOOK, job.config, job.run.folder)
+
+
+def test_a_stop_in_the_evaluation_after_the_last_step_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file STOP then ended that evaluation alone, and the final one was played at once."""
+    overrides = "runtime.device=cpu trainer.env_steps=50 evaluation.every=50"
+    config, run = preset("debug", overrides, game="glamkit/Catch-v0"), Run(tmp_path / "run")
+    usual = Unfinished.check
+
+    def asked(left: Unfinished, *given: Any) -> None:
+        run.stop_file.touch()
+        usual(left, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stops, "LOOK", 0.0)
+        patch.setattr(Unfinished, "check", asked)
+        with pytest.raises(StoppedError, match=r"^stopped at step 50 and saved \(found STOP in the run folder\)\.$"):
+            worker.train(config, run.folder)
+    assert not run.stop_file.exists() and not run.evaluation_file.exists()
+    worker.train(config, run.folder)
+    assert run.evaluation_file.exists() and run.evaluation_at(50).exists()

@@ -32,6 +32,11 @@ def test_learning_shows() -> None:
     assert result.text == "the first 10 episodes returned -0.50 on average, the last 18 0.90."
 
 
+def test_the_first_episodes_are_those_of_random_play() -> None:
+    longer = preset("debug", "trainer.env_steps=1000 trainer.warmup=100 imagination.begin=200")
+    assert only(made_up(last=0.9), longer).text.startswith("the first 20 episodes returned -0.")
+
+
 def test_no_fault_and_no_learning() -> None:
     assert str(only(made_up())) == (
         "no learning yet: the return went from -0.50 at first to -0.50; no fault shows. Train longer. "

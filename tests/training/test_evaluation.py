@@ -19,7 +19,6 @@ from glamkit import cli
 from glamkit.config import Config, EnvConfig, parse_overrides, preset
 from glamkit.envs import videos
 from glamkit.envs.registry import VectorEnv, make_vector
-from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.runtime import Machine, random_state
@@ -188,18 +187,6 @@ def test_videos_of_the_best_the_median_and_the_worst(tmp_path: Path) -> None:
     assert {path.suffix for path in film.parent.iterdir()} == {".gif"}
 
 
-def test_one_episode_has_one_video_and_long_ones_are_shown_faster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(videos, "LONGEST", 10)
-    env = square(length=30)
-    episode = Episode(60.0, 3, np.ones(30, np.int16), False)
-    made = videos.record(env, 0, [episode], tmp_path / "film")
-    assert {entry["file"] for entry in made.values()} == {"film-best.gif"} and len(made) == 3
-    with Image.open(tmp_path / "film-best.gif") as picture:
-        assert picture.n_frames == 9 and picture.info["duration"] == 100  # every fourth of 31, and the last
-
-
 def test_an_episode_that_cannot_be_played_again_is_not_shown(tmp_path: Path, caplog: Any) -> None:
     square(Moody, length=5)
     config = settings("evaluation.episodes=3")
@@ -207,6 +194,22 @@ def test_an_episode_that_cannot_be_played_again_is_not_shown(tmp_path: Path, cap
         report = evaluation.evaluate(Scripted(3), config, Machine(config.runtime), 7, film=tmp_path / "film")
     assert report["videos"] == {} and "played again it had" in caplog.text
     assert not list(tmp_path.glob("*.gif"))
+
+
+def test_a_score_is_not_lost_for_want_of_a_picture(tmp_path: Path, caplog: Any) -> None:
+    square(length=5)
+    config, film = settings("evaluation.episodes=3"), tmp_path / "file" / "evaluation"
+    film.parent.write_text("")  # where the folder of videos should be
+    with caplog.at_level(logging.WARNING):
+        report = evaluation.evaluate(Scripted(3), config, Machine(config.runtime), 7, film=film)
+    assert report["videos"] == {} and len(report["episodes"]) == 3
+    assert f"{film}-best.gif cannot be written: File exists. There is no video" in caplog.text
+
+
+def test_a_report_that_cannot_be_written_gets_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "evaluations").write_text("")
+    with pytest.raises(GlamkitError, match=r"evaluations cannot be written: File exists\.$"):
+        evaluation.save({}, tmp_path / "evaluations" / "1.json")
 
 
 def test_evaluation_leaves_random_numbers_and_modes_alone() -> None:

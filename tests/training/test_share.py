@@ -84,9 +84,12 @@ def test_it_is_unpacked_once_and_again_when_that_was_cut_short(file: Path, cache
 
 
 def test_it_is_evaluated_but_not_trained_on(file: Path) -> None:
-    report, path = evaluation.evaluate_run(*evaluation.opened(file), film=False)
-    assert len(report["episodes"]) == 3 and path.is_relative_to(open_run(file).run.folder)
     run = open_run(file).run
+    came = run.evaluation_file.read_bytes()
+    report, path = evaluation.evaluate_run(*evaluation.opened(file))
+    assert len(report["episodes"]) == 3 and path == run.folder / "evaluations" / "000000096-3-episodes.json"
+    assert run.evaluation_file.read_bytes() == came  # the score that came with the file
+    assert all(entry["file"].startswith("evaluation-000000096") for entry in report["videos"].values())
     with pytest.raises(GlamkitError, match="is a shared run, which can be looked at but not trained on"):
         Trainer(run.config(), run.folder)
 

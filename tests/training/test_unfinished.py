@@ -6,18 +6,21 @@ import itertools
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_runs import finished
+from tiny_runs import finished, log
 from torch import Tensor
 
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent
+from glamkit.runs import status
 from glamkit.training import evaluation
 from glamkit.training.trainer import Trainer
 from glamkit.training.unfinished import EvaluationStoppedError, Unfinished
@@ -119,6 +122,29 @@ def test_the_stop_button_ends_it_in_one_sentence(trainer: Trainer, monkeypatch: 
     assert report(trainer, run=trainer.run) == report(trainer)
 
 
+def test_the_file_stop_ends_one_evaluation_and_no_other(trainer: Trainer) -> None:
+    trainer.run.stop_file.touch()
+    with pytest.raises(EvaluationStoppedError):
+        report(trainer, run=trainer.run)
+    assert not trainer.run.stop_file.exists()
+    assert report(trainer, run=trainer.run) == report(trainer)
+
+
+def test_the_file_stop_stays_for_a_trainer_that_has_yet_to_see_it(trainer: Trainer) -> None:
+    program = "import sys, filelock\nwith filelock.FileLock(sys.argv[1]):\n    print(flush=True)\n    sys.stdin.read()"
+    command = [sys.executable, "-c", program, str(trainer.run.lock_file)]
+    trainer.run.stop_file.touch()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin and other.stdout
+        other.stdout.readline()
+        with pytest.raises(EvaluationStoppedError):
+            report(trainer, run=trainer.run)
+        other.stdin.close()
+    assert trainer.run.stop_file.exists()
+    trainer.run.stop_file.unlink()
+    assert report(trainer, run=trainer.run) == report(trainer)
+
+
 def test_what_another_protocol_left_is_not_mixed_in(trainer: Trainer) -> None:
     with pytest.raises(EvaluationStoppedError):
         report(trainer, run=trainer.run, stop=after(7))
@@ -128,8 +154,9 @@ def test_what_another_protocol_left_is_not_mixed_in(trainer: Trainer) -> None:
     assert report(trainer, run=trainer.run) == report(trainer)
 
 
-def test_a_stop_in_training_does_not_wait_for_an_evaluation(tmp_path: Path) -> None:
-    config = CONFIG.override(**{"evaluation.every": 49, "trainer.env_steps": 52})
+@pytest.mark.parametrize("every", [49, 52])  # amid the run, and after its last step
+def test_a_stop_in_training_does_not_wait_for_an_evaluation(tmp_path: Path, every: int) -> None:
+    config = CONFIG.override(**{"evaluation.every": every, "trainer.env_steps": 52})
     once = finished(config, tmp_path / "once")
     stopped = Trainer(config, tmp_path / "twice")
     usual = stopped.agent.act
@@ -142,12 +169,17 @@ def test_a_stop_in_training_does_not_wait_for_an_evaluation(tmp_path: Path) -> N
         return usual(frames, *given, **named)
 
     stopped.agent.act = pressed  # type: ignore[method-assign]
-    assert list(stopped)[-1][:2] == ("stopped", 49)
+    assert list(stopped)[-1][:2] == ("stopped", every)
+    assert status.read(stopped.run.status_file).state == "stopped"
     again = Trainer(config, tmp_path / "twice")
     kinds = [event.kind for event in again]
     assert (kinds[0], kinds[-1]) == ("evaluation", "done")
-    files = [run.run.folder / "evaluations" / "000000049.json" for run in (once, again)]
+    files = [run.run.folder / "evaluations" / f"0000000{every}.json" for run in (once, again)]
     assert files[0].read_bytes() == files[1].read_bytes()
+    assert log(once) == log(again)
+    with pytest.raises(EvaluationStoppedError):  # the final one
+        evaluation.evaluate(again.agent, config, again.machine, 52, run=again.run, stop=after(3))
+    assert [event.kind for event in Trainer(config, tmp_path / "twice")] == ["done"]
 
 
 def test_what_an_evaluation_keeps_pins_no_memory_of_the_model(

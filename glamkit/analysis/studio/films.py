@@ -15,6 +15,7 @@ from glamkit.config import ImaginationConfig, coerce
 from glamkit.errors import GlamkitError
 from glamkit.models.world_model import WorldModel
 from glamkit.plotting import count
+from glamkit.runs.files import make_folder, replace
 from glamkit.runtime import Machine
 from glamkit.training.replay import Replay
 
@@ -88,18 +89,20 @@ def write(path: str | Path, shown: SideBySide, pause: int = PAUSE) -> Path:
         path: of the file; its folder is made.
         shown: from `film`.
         pause: milliseconds for which each picture stands.
+
+    Raises:
+        GlamkitError: it cannot be written there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     words = ("real", "reconstructed", f"imagined {count(shown.ahead, 'step')} ahead")
     side = SIDE // shown.real.shape[1] * shown.real.shape[1] or shown.real.shape[1]
     images = [
         labelled(trio, words, side).quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         for trio in zip(shown.real, shown.reconstructed, shown.imagined, strict=True)
     ]
-    temporary = path.with_name(path.name + ".tmp")
-    images[0].save(temporary, "GIF", save_all=True, append_images=images[1:], duration=pause, loop=0)
-    temporary.replace(path)
+    settings = {"save_all": True, "append_images": images[1:], "duration": pause, "loop": 0}
+    replace(path, lambda file: images[0].save(file, "GIF", **settings))
     return path
 
 

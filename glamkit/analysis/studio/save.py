@@ -73,10 +73,7 @@ def write(path: Path, fill: Callable[[IO[bytes]], object]) -> Path:
     Raises:
         GlamkitError: it cannot be written there.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GlamkitError(f"{path} cannot be written: {error.strerror}.") from None
+    files.make_folder(path.parent)
     files.replace(path, fill)
     return path
 

@@ -1,0 +1,93 @@
+"""Sharing where something is in the way: damaged files of the run, a run in training, two processes at one file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import finished
+
+from glamkit import cli
+from glamkit.config import preset
+from glamkit.errors import GlamkitError
+from glamkit.runs import Run
+from glamkit.training import open_run, shared_runs, snapshots
+from glamkit.training.share import share
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = preset("debug", "runtime.device=cpu trainer.env_steps=50", game="glamkit/Catch-v0")
+    return finished(config, tmp_path_factory.mktemp("run") / "catch").run.folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLAMKIT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("content", ["[]", '{"sessions": [3, {"machine": 5}]}', '{"sessions": 7}', "null"])
+def test_a_provenance_of_another_kind_is_no_reason_not_to_share(folder: Path, tmp_path: Path, content: str) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "provenance.json").write_text(content)
+    (other / "evaluation.json").write_text("[1]")
+    opened = open_run(share(other, steps=40))
+    assert not opened.run.evaluation_file.exists()
+    table = json.loads(content) if content.startswith("{") else None
+    assert json.loads((opened.run.folder / "shared.json").read_text())["provenance"] == table
+
+
+@pytest.mark.parametrize("name", ["provenance.json", "evaluation.json"])
+def test_a_damaged_file_of_the_run_is_named(folder: Path, tmp_path: Path, name: str) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / name).write_text('{"sessions": [')
+    with pytest.raises(GlamkitError, match=rf"{re.escape(name)} cannot be read"):
+        share(other, steps=40)
+
+
+def test_the_card_tells_of_the_checkpoint_in_the_file_and_of_no_damaged_score(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="needs the hub's library: pip install huggingface_hub")
+    other, uploaded = tmp_path / "other", dict[str, Any]()
+    shutil.copytree(folder, other)
+    snapshots.save(
+        Run(other).snapshots, 99, open_run(folder).agent
+    )  # newer than the newest checkpoint, as in a run in training
+    (other / "evaluation.json").write_text('{"mean_return": 1.0, "episodes": 3}')
+
+    class Api:
+        def create_repo(self, repo: str, exist_ok: bool) -> str:
+            return f"https://hub/{repo}" if exist_ok else ""
+
+        def upload_folder(self, folder_path: str, **_: Any) -> None:
+            uploaded["card"] = (Path(folder_path) / "README.md").read_text()
+            uploaded["run"] = open_run(Path(folder_path) / shared_runs.HUB_FILE)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("huggingface_hub.HfApi", Api)
+        assert cli.main(["share", str(other), "--hub", "ann/catch", "--steps", "40"]) == 0
+    assert (uploaded["run"].step, len(uploaded["run"].replay)) == (50, 40)
+    assert "| agent steps | 50 of 50 |" in uploaded["card"] and "mean return of" not in uploaded["card"]
+
+
+def test_two_that_open_a_file_at_once_leave_each_other_their_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, usual, others = share(folder, tmp_path / "catch.glam", steps=40), shared_runs._fill, list[Path]()
+
+    def overtaken(*given: Any) -> None:
+        usual(*given)
+        if not others:
+            monkeypatch.undo()
+            monkeypatch.setenv("GLAMKIT_CACHE", str(tmp_path / "cache"))
+            others.append(shared_runs.unpack(file))
+            (others[0] / "videos").mkdir()  # it is at work there
+
+    monkeypatch.setattr(shared_runs, "_fill", overtaken)
+    assert [shared_runs.unpack(file)] == others and (others[0] / "videos").is_dir()
+    assert [path.name for path in others[0].parent.iterdir()] == [others[0].name]
