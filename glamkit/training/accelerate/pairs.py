@@ -146,21 +146,21 @@ class Paired(ImaginationMemory):
 
     def __init__(self, model: PairedSequenceModel, tokens: Tensor) -> None:
         self.model, steps = model, unbind_steps(tokens)
-        self.alone = len(steps) == 1  # a lone token is read as it is
         norms = model.gmamba.blocks.stack[0].norm, model.lmamba.blocks.stack[0].norm
         self.pair = Pair(norms, model.mixers, model.spans(len(steps)))
         self.out = torch.stack([cast(nn.Linear, model.gmamba.out[0]).weight, model.lmamba.out.weight])
         # A lone token is its own change; that of the first of several lies in no window.
         changes = [steps[0], *(new - old for old, new in pairwise(steps))]
         both = [torch.stack(parts) for parts in zip(changes, steps, strict=True)]
-        self.token, self.entries = steps[-1], [self.pair.project(latest) for latest in both]
+        self.token = None if len(steps) == 1 else steps[-1]  # in a window of one each token is read as it is
+        self.entries = [self.pair.project(latest) for latest in both]
         self.kept = self.pair.begin(model.mixers, self.entries)
         self._look(both[-1])
 
     def read(self, token: Tensor) -> Tensor:
         """Moves both windows on by one token."""
-        latest = torch.stack([token if self.alone else token - self.token, token])
-        self.token = token
+        latest = torch.stack([token if self.token is None else token - self.token, token])
+        self.token = None if self.token is None else token
         self.entries = [*self.entries[1:], self.pair.project(latest)]
         return self._look(latest)
 

@@ -143,17 +143,18 @@ class WindowShared(ImaginationMemory):
     """`sequence_model.Window` that keeps projections and places per token."""
 
     def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
-        self.model, self.alone = model, tokens.shape[1] == 1  # a lone token is read as it is
-        self.changes = _blocks(model.gmamba).prepare_all(tokens if self.alone else tokens[:, 1:] - tokens[:, :-1])
+        self.model, alone = model, tokens.shape[1] == 1
+        self.changes = _blocks(model.gmamba).prepare_all(tokens if alone else tokens[:, 1:] - tokens[:, :-1])
         self.tokens = _blocks(model.lmamba).prepare_all(tokens[:, -model.lmamba.window :])
-        self.token = self.tokens[-1].token
+        self.token = None if alone else self.tokens[-1].token  # in a window of one each token is read as it is
         self.kept = list[Place](), list[Place]()
         self._look()
 
     def read(self, token: Tensor) -> Tensor:
         """Moves the window on by one token."""
-        change = _blocks(self.model.gmamba).prepare(token if self.alone else token - self.token)
-        self.token = token
+        moved = token if self.token is None else token - self.token
+        self.token = None if self.token is None else token
+        change = _blocks(self.model.gmamba).prepare(moved)
         self.changes = [*self.changes[1:], change]
         self.tokens = [*self.tokens[1:], _blocks(self.model.lmamba).prepare(token)]
         return self._look()
