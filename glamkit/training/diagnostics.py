@@ -77,10 +77,9 @@ class LogSummary:
     @property
     def first_returns(self) -> list[float]:
         """Returns of the episodes in which actions were random, or else of the first few."""
-        end = min(self.config.random_steps, self.from_step)
-        returns = [e["episode/return"] for e in self.episodes if e["step"] <= end]
-        first = [e["episode/return"] for e in self.episodes[:EPISODES] if e["step"] < self.from_step]
-        return returns if len(returns) >= EPISODES else first
+        early = [e for e in self.episodes if e["step"] < self.from_step]
+        chance = [e["episode/return"] for e in early if e["step"] <= self.config.random_steps]
+        return chance if len(chance) >= EPISODES else [e["episode/return"] for e in early[:EPISODES]]
 
     @property
     def last(self) -> Entries:
