@@ -200,10 +200,10 @@ def _resolve_compile(choice: str, device: torch.device, updates: int) -> bool:
 def _missing_compiler(device: torch.device) -> str:
     """What torch.compile lacks on this machine, or nothing."""
     if device.type == "cuda":
-        found = importlib.util.find_spec("triton") and any(
-            map(shutil.which, (os.environ.get("CC", ""), "gcc", "clang"))
-        )
-        return "" if found else "triton or a C compiler, gcc or clang, is missing"
+        if not importlib.util.find_spec("triton"):
+            return "triton is not installed"
+        found = any(map(shutil.which, (os.environ.get("CC", ""), "gcc", "clang")))
+        return "" if found else "no C compiler was found: gcc or clang"
     if device.type == "mps":
         return "it is not tried on Apple GPUs"
     compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")

@@ -23,8 +23,10 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name else None)
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": str(tmp_path)})
+    (tmp_path / "Python.h").touch()
 
 
 @pytest.mark.parametrize("has", ["amx_tile", "avx512_bf16", ""])
@@ -52,6 +54,7 @@ def test_auto_compiles_on_a_cpu_only_what_takes_long() -> None:
     )
 
 
+@pytest.mark.usefixtures("a_compiler")
 def test_auto_compiles_on_a_gpu_only_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda")
     for there in ("triton", ""):
