@@ -97,7 +97,7 @@ def evaluations(run: Run, entries: Entries) -> list[tuple[int, float]]:
     for entry in entries:
         if entry["kind"] != "evaluation":
             continue
-        file = run.folder / "evaluations" / f"{entry['step']:09d}.json"
+        file = run.evaluation_at(entry["step"])
         if file.exists():
             episodes = json.loads(file.read_text(encoding="utf-8"))["episodes"]
             scores = [episode["return"] for episode in episodes if not episode["cut"]]

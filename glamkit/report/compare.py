@@ -123,8 +123,10 @@ class Comparison:
 
     def no_setting(self) -> str:
         """What differs that is no setting of the experiment, in words: how and by what it was computed."""
-        computed = [name for name in self.changed if name.startswith("runtime.")]
-        return " or ".join([*computed, *["versions or machine"][: len(self.facts)]])
+        causes = [name for name in self.changed if name.startswith("runtime.")]
+        if self.facts:
+            causes.append("versions or machine")
+        return " or ".join(causes)
 
     def blame(self) -> str:
         """Which setting it was, as far as that can be told."""
@@ -132,7 +134,8 @@ class Comparison:
             return ""
         if len(self.settings) == 1:
             (name,) = self.settings
-            only, versions = f"Only {name} differs among the settings.", [n for n in self.facts if n[:7] != "machine"]
+            only = f"Only {name} differs among the settings."
+            versions = any(not fact.startswith("machine") for fact in self.facts)
             return f"{only} Versions differ as well, so either may be the cause." if versions else only
         alone = self.one_at_a_time()
         base = np.mean(self.a.peers)

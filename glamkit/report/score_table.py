@@ -18,7 +18,8 @@ from glamkit.plotting import interval
 from glamkit.report import score_files
 from glamkit.report.markup import MarkupTable
 from glamkit.report.report import Report
-from glamkit.report.results import Result, experiment
+from glamkit.report.results import Result
+from glamkit.report.results import group as by_experiment
 from glamkit.report.tables import NONE, raw
 from glamkit.runs.provenance import sessions
 
@@ -36,12 +37,12 @@ def score_table(results: Sequence[Result]) -> MarkupTable:
     games = sorted({result.game for result in runs})
     if not games:
         raise GlamkitError("none of these runs is of an Atari 100k game; the table compares those alone.")
-    for run in runs:
-        if experiment(run.config) != experiment(runs[0].config):
-            raise GlamkitError(
-                f"{run.run.folder} has other settings than {runs[0].run.folder}, and one table cannot hold both: "
-                "name the runs of one experiment."
-            )
+    first, *rest = (members[0].run.folder for members in by_experiment(runs).values())
+    if rest:
+        raise GlamkitError(
+            f"{rest[0]} has other settings than {first}, and one table cannot hold both: name the runs of one "
+            "experiment."
+        )
     rows, means = [], []
     for game in games:
         matches = sorted((result for result in runs if result.game == game), key=lambda result: result.seed)

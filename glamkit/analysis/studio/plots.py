@@ -29,9 +29,9 @@ from glamkit.plotting import (
     film,
     heading,
     in_words,
+    interval,
     legend_below,
     panel_title,
-    student,
     style,
 )
 from glamkit.training.load import LoadedRun
@@ -238,8 +238,8 @@ def futures(dream: Dream, answers: Sequence[Future], asked: int | None = None) -
     for place, action in enumerate(reversed(actions)):
         values, color = gains[action], looks.get(action, others)["color"]
         dots.plot(values, np.full(len(values), place), "o", ms=4, alpha=0.35, color=color)
-        reach = student(len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-        dots.errorbar(values.mean(), place, xerr=reach, fmt="D", ms=6, color=color, capsize=3)
+        ends = interval(values.tolist()) or (0.0, 0.0)  # one future alone has none
+        dots.errorbar(values.mean(), place, xerr=(ends[1] - ends[0]) / 2, fmt="D", ms=6, color=color, capsize=3)
     dots.set_yticks(range(len(actions)), [names[action] for action in reversed(actions)])
     dots.set_xlim(*apart(dots.get_xlim()))
     dots.set_xlabel("reward in all: gathered, and expected after the last step")
