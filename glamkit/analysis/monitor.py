@@ -45,7 +45,8 @@ class Monitor:
     def __init__(self, trainer: Trainer, interactive: bool | None = None, every: float = 10.0) -> None:
         self.trainer = trainer
         self.total = trainer.config.trainer.env_steps
-        self.pace = Pace(trainer.step, trainer.config.trainer.warmup, trainer.config.imagination.begin)
+        settings = trainer.config.trainer
+        self.pace = Pace(trainer.step, settings.warmup, trainer.config.imagination.begin, settings.update_every)
         self.strip = Strip(trainer)
         self.entries = log.entries(trainer.run.log_file)
         self.last = Event("start", trainer.step, {})
@@ -89,9 +90,14 @@ class Monitor:
 
     @property
     def compiling(self) -> bool:
-        """Whether the next step compiles what it runs for the first time; until then nothing can be shown."""
-        begins = self.last.kind in ("start", "step") and self.last.step in self.pace.changes
-        return begins and self.trainer.machine.compiles
+        """Whether the steps up to the next update compile what they run for the first time."""
+        between = any(start <= self.last.step < update for start, update in self.pace.changes.items())
+        return between and self.trainer.machine.compiles
+
+    @property
+    def begins_compiling(self) -> bool:
+        """Whether compiling comes right after this event; until it is over nothing can be shown."""
+        return self.compiling and self.last.kind in ("start", "step") and self.last.step in self.pace.changes
 
     def state(self) -> str:
         """Where training is, in one line."""
@@ -114,19 +120,21 @@ class Monitor:
 class Pace:
     """Speed over the last minute, and the time left.
 
-    Random steps before the first update say nothing about it, and those before the first dream too little.
+    Steps before the first update say nothing about it, those before the first dream too little, and an update takes its
+    time once in `every` steps.
     """
 
-    def __init__(self, step: int, warmup: int, dreams: int = 0, span: float = 60.0) -> None:
-        self.warmup, self.dreams, self.span = warmup, dreams, span
+    def __init__(self, step: int, warmup: int = 0, dreams: int = 0, every: int = 1, span: float = 60.0) -> None:
+        self.every, self.span = every, span
         # The first update and the first dream of a process take longest, and what follows is slower than before.
-        self.changes = {max(step, warmup), max(step, warmup, dreams)}
+        starts = max(step, warmup), max(step, warmup, dreams)
+        self.changes = {start: (start // every + 1) * every for start in starts}
         self.marks: deque[tuple[float, int]] = deque([(time.perf_counter(), step)])
 
     def note(self, step: int) -> None:
         """Training is at this step now."""
         now, (_, first) = time.perf_counter(), self.marks[0]
-        if any(first <= change < step for change in self.changes):
+        if any(first < update <= step for update in self.changes.values()):
             self.marks.clear()
         elif now - self.marks[-1][0] < 0.1 and len(self.marks) > 1:
             self.marks.pop()
@@ -143,12 +151,13 @@ class Pace:
     @property
     def slows(self) -> bool:
         """Whether dreams are still to come, and make each step take longer."""
-        return self.marks[-1][1] <= self.dreams
+        return self.marks[-1][1] < max(self.changes.values())
 
     def left(self, total: int) -> float | None:
-        """Seconds to step `total`, or None while only random steps have been timed."""
-        step = self.marks[-1][1]
-        return (total - step) / self.speed if self.speed and step > self.warmup else None
+        """Seconds to step `total`, or None until the steps between two updates have been timed."""
+        first, step = self.marks[0][1], self.marks[-1][1]
+        timed = first >= min(self.changes.values()) and step - first >= self.every
+        return (total - step) / self.speed if timed and self.speed else None
 
 
 class Lines:
@@ -159,7 +168,7 @@ class Lines:
 
     def tell(self, monitor: Monitor) -> None:
         """Writes a line if it is time."""
-        if self.line.due or monitor.compiling:
+        if self.line.due or monitor.begins_compiling:
             self.line.show(monitor.state())
 
     def finish(self, monitor: Monitor) -> None:
@@ -185,7 +194,7 @@ class Page:
 
     def tell(self, monitor: Monitor) -> None:
         """Updates what it is time for."""
-        if self.places["bar"].due or monitor.compiling:
+        if self.places["bar"].due or monitor.begins_compiling:
             self.places["bar"].show(monitor.bar())
         if time.perf_counter() >= self.next_drawing:
             self.draw(monitor)

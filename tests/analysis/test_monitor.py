@@ -237,6 +237,19 @@ def test_time_left_is_at_least_that_until_dreams_begin(clock: Clock) -> None:
     assert pace.left(1000) == pytest.approx(797 * 2)  # the steps before the first dream are forgotten
 
 
+def test_the_first_update_of_a_process_tells_nothing_of_the_time_left(clock: Clock) -> None:
+    """Steps after 2,000 act alone until the one at 2,008 compiles for 80 seconds; then eight steps take a second."""
+    for begin in (0, 2000):  # a new run, and one that goes on
+        pace, shown = Pace(begin, warmup=2000, every=8), []
+        for step in range(2001, 2025):
+            clock.now += 80.0 if step == 2008 else 0.6 if step % 8 == 0 else 0.4 / 7
+            pace.note(step)
+            shown.append(pace.left(3000))
+        assert shown[:15] == [None] * 15
+        assert all(left == pytest.approx((3000 - step) / 8, rel=0.7) for step, left in enumerate(shown[15:], 2016))
+        assert shown[-1] == pytest.approx((3000 - 2024) / 8)
+
+
 def test_an_evaluation_amid_training_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer = Trainer(preset("debug", "evaluation.every=48 evaluation.games=1"), tmp_path / "run")
     with Monitor(trainer, interactive=False, every=0.0) as view:

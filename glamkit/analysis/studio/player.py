@@ -268,7 +268,7 @@ class Player(CommandThread):
 
     def progress(self, numbers: Collection[int]) -> Iterator[int]:
         """Passes numbers of pictures on; says now and then how many are done, how fast, and how long the rest takes."""
-        pace, total, due = Pace(0, 0), len(numbers), time.perf_counter() + EVERY
+        pace, total, due = Pace(0), len(numbers), time.perf_counter() + EVERY
         for done, number in enumerate(numbers):
             pace.note(done)
             if time.perf_counter() >= due and (left := pace.left(total)) is not None:
