@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from glamkit.config import parameters
+from glamkit.config import TrainerConfig, parameters
 from glamkit.errors import GlamkitError, install
 from glamkit.runs import log, status
 from glamkit.runs.folder import Run, resolve
@@ -199,14 +199,14 @@ def watch(run_dir: str | Path, every: float = 3.0) -> None:
     from glamkit import plotting
 
     run, bars, curves = Run(resolve(run_dir)), Live(shell() is not None), Live(shell() is not None)
-    total, drawn = run.config().trainer.env_steps, -1
+    settings, drawn = run.config().trainer, -1
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             entries = log.entries(run.log_file)
-            bar, ended = _progress(run, max((entry["step"] for entry in entries), default=0), total)
+            bar, ended = _progress(run, entries, settings)
             bars.show(bar)
             if len(entries) != drawn and shell() is not None:
-                curves.show(plotting.live(entries, total))
+                curves.show(plotting.live(entries, settings.env_steps))
                 drawn = len(entries)
             if ended:
                 bars.end()
@@ -214,15 +214,19 @@ def watch(run_dir: str | Path, every: float = 3.0) -> None:
             time.sleep(every)
 
 
-def _progress(run: Run, step: int, total: int) -> tuple[Bar, bool]:
+def _progress(run: Run, entries: list[dict[str, Any]], settings: TrainerConfig) -> tuple[Bar, bool]:
     """Where a run is, and whether nobody works on it any more."""
+    step, total = max((entry["step"] for entry in entries), default=0), settings.env_steps
     if not run.status_file.exists():
         return Bar(f"step {step}/{total}", step, total, "Nobody has trained this run yet."), True
     now = status.read(run.status_file)
     step, state = max(step, now.step), now.state
     if state == "running" and now.host == socket.gethostname() and not _alive(now.pid):
         state = f"its process is gone; what it had saved, {now.saved:,} steps, is kept: train it again to go on"
-    return Bar(f"step {step}/{total}  {state}", step, total, now.reason), state != "running"
+    ended = state != "running"
+    if not ended and (speed := log.speed(entries, settings)):
+        state += f"  {speed:.1f} steps/s  {duration((total - step) / speed)} left"
+    return Bar(f"step {step}/{total}  {state}", step, total, now.reason), ended
 
 
 def _alive(pid: int) -> bool:

@@ -8,13 +8,14 @@ import logging
 import math
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor
 
+from glamkit.config import TrainerConfig
 from glamkit.errors import GlamkitError, reason
 from glamkit.runs.files import read_bytes
 
@@ -172,6 +173,13 @@ def added(path: Path, begin: int = 0) -> tuple[list[dict[str, Any]], int]:
 def last_step(path: Path) -> int:
     """Agent steps that a log has reached; 0 if it says nothing."""
     return next((entry["step"] for entry in reversed(added(path, -TAIL)[0])), 0)
+
+
+def speed(entries: Sequence[Mapping[str, Any]], settings: TrainerConfig) -> float:
+    """Agent steps per second as last written; 0 until steps with updates alone are timed: random ones take no time."""
+    trained = settings.warmup + settings.log_every
+    speeds = (entry.get("time/steps_per_second") for entry in reversed(entries) if entry["step"] >= trained)
+    return float(next(filter(None, speeds), 0.0))
 
 
 def _entry(line: str | bytes) -> dict[str, Any] | None:

@@ -148,9 +148,6 @@ class Job(NamedTuple):
         """Its progress, read from its folder."""
         record, score = JobRecord.read(self.run.folder), self.score()
         entries = log.added(self.run.log_file, -log.TAIL)[0]
-        # The first line after the warm-up still counts random steps, which say nothing of the speed.
-        trained = self.config.trainer.warmup + self.config.trainer.log_every
-        speeds = [float(entry.get("time/steps_per_second") or 0) for entry in entries if entry["step"] >= trained]
         if score is not None and (record is None or record.state == "done"):
             state = "done"
         elif record is not None and record.alive:
@@ -160,9 +157,8 @@ class Job(NamedTuple):
         else:
             state = "cut" if self.run.started or record is not None else "queued"
         step = entries[-1]["step"] if entries else 0
-        return JobProgress(
-            state, step, self.total, next(filter(None, reversed(speeds)), 0.0), score, record, self.work(step)
-        )
+        speed = log.speed(entries, self.config.trainer)
+        return JobProgress(state, step, self.total, speed, score, record, self.work(step))
 
     def fail(self, attempt: int, error: list[str]) -> None:
         """Records the end of its process, for one that was killed before it could do so.

@@ -284,18 +284,23 @@ def test_who_is_watching(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_is_followed_from_any_kernel(tmp_path: Path, screen: Display, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run is trained step by step while the watcher sleeps, and what is shown follows it to its end."""
     trainer = Trainer(preset("debug"), tmp_path / "run")
-    steps = iter(trainer)
+    steps, speeds = iter(trainer), []
     next(steps)
 
     def asleep(_: float) -> None:
-        for _ in range(200):
-            next(steps, None)
+        for event in steps:
+            if event.kind == "log":
+                speeds.append(event.metrics["time/steps_per_second"])
+            if event.step == 80 and event.kind == "step":
+                return
 
     monkeypatch.setattr(notebook.time, "sleep", asleep)
     notebook.watch(tmp_path / "run")
     bars, curves = screen.places
     assert bars[0].text == "step 0/96  running" and bars[-1].text == "step 96/96  done"
-    assert len(curves[-1].axes) == 2 and len(bars) == 2  # no episode has ended, so there is no curve of returns
+    speed = speeds[80 // trainer.config.trainer.log_every - 1]
+    assert bars[1].text == f"step 80/96  running  {speed:.1f} steps/s  {notebook.duration(16 / speed)} left"
+    assert len(curves[-1].axes) == 2 and len(bars) == 3  # no episode has ended, so there is no curve of returns
 
 
 def test_watching_ends_where_nobody_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
