@@ -273,6 +273,22 @@ def test_an_evaluation_that_is_left_says_how_to_go_on(
 
 
 @pytest.mark.parametrize(
+    "line", ["ablate --show --folder {}", "report --published --json {}/all.json", "report runs --output {}"]
+)
+def test_a_folder_that_cannot_be_made_is_a_sentence(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from made_runs import made_run
+
+    monkeypatch.chdir(tmp_path)
+    made_run(tmp_path / "runs" / "a", [1.0], game="Pong", seed=1)
+    (tmp_path / "taken").write_text("kept")
+    assert cli.main(shlex.split(line.format("taken/deep"))) in (1, 2)
+    assert re.fullmatch(r"\S*taken/deep\S* cannot be written: Not a directory\.\n", capsys.readouterr().err)
+    assert (tmp_path / "taken").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
     ("line", "sentence"),
     [
         ("train glamkit/Catch-v0 --seed 1 --preset debug --seed 2", "--seed is given twice; keep one"),

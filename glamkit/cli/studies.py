@@ -93,6 +93,7 @@ def ablate(workers: int | None, show: bool, **plan: Any) -> None:
 
     They differ in a choice at a time; their scores are drawn with intervals.
     """
+    from glamkit.runs.files import make_folder, replace
     from glamkit.sweeps import Ablation
     from glamkit.sweeps.pool import Local
 
@@ -108,9 +109,12 @@ def ablate(workers: int | None, show: bool, **plan: Any) -> None:
             study.run(workers)
     except GlamkitError as error:  # some of the runs may be finished all the same
         failure = error
-    study.folder.mkdir(parents=True, exist_ok=True)
-    (study.folder / "ablation.png").write_bytes(study.figure().png())
-    click.echo(f"{study.table()}\nFigure: {study.folder / 'ablation.png'}")
+    picture, png = study.folder / "ablation.png", study.figure().png()
+    click.echo(study.table())
+    with work():
+        make_folder(study.folder)
+        replace(picture, lambda file: file.write(png))
+    click.echo(f"Figure: {picture}")
     if failure:
         with work():
             raise failure

@@ -8,14 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from glamkit.errors import GlamkitError
 from glamkit.plotting import Picture
 from glamkit.report import human_split, plots, reruns, tables
 from glamkit.report.markup import MarkupTable, markdown_text
 from glamkit.report.notes import notes
 from glamkit.report.report import Report, runs
 from glamkit.report.score_table import small_table
-from glamkit.runs.folder import replace_text
+from glamkit.runs.files import make_folder, replace_text
 
 TITLE = "Atari 100k report"
 FIGURES: Mapping[str, Callable[[Report, bool], Picture | None]] = {
@@ -248,11 +247,8 @@ def write(report: Report, folder: Path) -> list[Path]:
     Raises:
         GlamkitError: the folder cannot be written.
     """
+    make_folder(folder)
     texts = {"report.html": html(report), "report.md": markdown(report), "report.tex": latex(all_tables(report))}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            replace_text(folder / name, text)
-    except OSError as error:
-        raise GlamkitError(f"the report cannot be written to {str(folder)!r}: {error.strerror}.") from None
+    for name, text in texts.items():
+        replace_text(folder / name, text)
     return [folder / name for name in texts]

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glamkit.errors import GlamkitError
 from glamkit.report import aggregates
 from glamkit.report.report import REPEATS, Report, ScoredMethod
-from glamkit.runs.folder import replace_text
+from glamkit.runs.files import make_folder, replace_text
 
 
 def published_json(path: Path, repeats: int | str = REPEATS) -> None:
@@ -22,12 +21,8 @@ def published_json(path: Path, repeats: int | str = REPEATS) -> None:
     Raises:
         GlamkitError: the file cannot be written.
     """
-    text = json.dumps(published(repeats), indent=1, allow_nan=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, text)
-    except OSError as error:
-        raise GlamkitError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
+    make_folder(path.parent)
+    replace_text(path, json.dumps(published(repeats), indent=1, allow_nan=False))
 
 
 def published(repeats: int | str = REPEATS) -> dict[str, dict[str, Any]]:

@@ -33,7 +33,7 @@ from glamkit.config import Config, EvaluationConfig, differences, game_folder
 from glamkit.envs.atari100k import game_of, normalise
 from glamkit.errors import GlamkitError
 from glamkit.runs import log
-from glamkit.runs.files import read_json, replace_text
+from glamkit.runs.files import make_folder, read_json, replace_text
 from glamkit.runs.folder import Run
 from glamkit.runs.provenance import sessions
 from glamkit.sweeps.summary import VariantSummary, of_log
@@ -133,10 +133,7 @@ def write(data: Mapping[str, Any], file: Path) -> None:
     if file.exists() and (there := Config.from_dict(read(file)["config"])) != Config.from_dict(data["config"]):
         changed = ", ".join(differences(there, Config.from_dict(data["config"])))
         raise GlamkitError(f"{file} holds the score of a run with another {changed}; name another file.")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GlamkitError(f"{file.parent} cannot be made: {error.strerror}.") from None
+    make_folder(file.parent)
     lines = [f" {json.dumps(key)}: {json.dumps(data[key], allow_nan=False)}" for key in FIELDS]
     replace_text(file, "{\n" + ",\n".join(lines) + "\n}\n")
 

@@ -28,7 +28,8 @@ from glamkit.config import Config, add_once, coerce, game_folder, game_name, par
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import resolve_game
 from glamkit.errors import GlamkitError, nearest
-from glamkit.runs.folder import Run, replace_text, resolve
+from glamkit.runs.files import make_folder, replace_text
+from glamkit.runs.folder import Run, resolve
 from glamkit.sweeps import sweep_file
 from glamkit.sweeps.job import Job
 
@@ -226,11 +227,15 @@ def together(common: Mapping[str, Any], variant: str, changes: Mapping[str, Any]
 
 
 def save(plan: SweepPlan) -> None:
-    """Adds the runs to the list in the folder, FOLDER/sweep.json, which may have runs of other batches already."""
+    """Adds the runs to the list in the folder, FOLDER/sweep.json, which may have runs of other batches already.
+
+    Raises:
+        GlamkitError: the folder cannot be written, or holds a damaged list.
+    """
     listed = load(plan.folder).entries if (plan.folder / LIST).exists() else []
     new = {entry.folder: entry for entry in plan.entries}
     entries = [new.pop(entry.folder, entry) for entry in listed] + list(new.values())
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(plan.folder)
     text = json.dumps({"format": FORMAT, "runs": [entry._asdict() for entry in entries]}, indent=1)
     replace_text(plan.folder / LIST, text)
 
