@@ -14,6 +14,7 @@ import logging
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
 
 from glamkit import notebook, plotting
@@ -45,8 +46,10 @@ class Monitor:
     def __init__(self, trainer: Trainer, interactive: bool | None = None, every: float = 10.0) -> None:
         self.trainer = trainer
         self.total = trainer.config.trainer.env_steps
-        settings = trainer.config.trainer
-        self.pace = Pace(trainer.step, settings.warmup, trainer.config.imagination.begin, settings.update_every)
+        settings, step = trainer.config.trainer, trainer.step
+        # The first update and the first dream of a process take longest, and what follows is slower than before.
+        starts = max(step, settings.warmup), max(step, trainer.config.random_steps)
+        self.pace = Pace(step, {start: settings.next_update(start) for start in starts}, settings.update_every)
         self.strip = Strip(trainer)
         self.entries = log.entries(trainer.run.log_file)
         self.last = Event("start", trainer.step, {})
@@ -91,7 +94,7 @@ class Monitor:
     @property
     def compiling(self) -> bool:
         """Whether the steps up to the next update compile what they run for the first time."""
-        between = any(start <= self.last.step < update for start, update in self.pace.changes.items())
+        between = any(start <= self.last.step < done for start, done in self.pace.changes.items())
         return between and self.trainer.machine.compiles
 
     @property
@@ -120,21 +123,22 @@ class Monitor:
 class Pace:
     """Speed over the last minute, and the time left.
 
-    Steps before the first update say nothing about it, those before the first dream too little, and an update takes its
-    time once in `every` steps.
+    Args:
+        step: where the process begins.
+        changes: steps after which work of a new kind begins, each with the step that ends when it was done for the
+            first time. What was timed until then is forgotten, and until the first of them the time left is unknown.
+        every: steps from one piece of work to the next; the time left is known once so many are timed.
+        span: seconds that the speed is taken over.
     """
 
-    def __init__(self, step: int, warmup: int = 0, dreams: int = 0, every: int = 1, span: float = 60.0) -> None:
-        self.every, self.span = every, span
-        # The first update and the first dream of a process take longest, and what follows is slower than before.
-        starts = max(step, warmup), max(step, warmup, dreams)
-        self.changes = {start: (start // every + 1) * every for start in starts}
+    def __init__(self, step: int, changes: Mapping[int, int] | None = None, every: int = 1, span: float = 60.0) -> None:
+        self.changes, self.every, self.span = changes or {step: step + 1}, every, span
         self.marks: deque[tuple[float, int]] = deque([(time.perf_counter(), step)])
 
     def note(self, step: int) -> None:
         """Training is at this step now."""
         now, (_, first) = time.perf_counter(), self.marks[0]
-        if any(first < update <= step for update in self.changes.values()):
+        if any(first < done <= step for done in self.changes.values()):
             self.marks.clear()
         elif now - self.marks[-1][0] < 0.1 and len(self.marks) > 1:
             self.marks.pop()
@@ -150,11 +154,11 @@ class Pace:
 
     @property
     def slows(self) -> bool:
-        """Whether dreams are still to come, and make each step take longer."""
+        """Whether more work for each step is still to come."""
         return self.marks[-1][1] < max(self.changes.values())
 
     def left(self, total: int) -> float | None:
-        """Seconds to step `total`, or None until the steps between two updates have been timed."""
+        """Seconds to step `total`, or None where it is not known yet."""
         first, step = self.marks[0][1], self.marks[-1][1]
         timed = first >= min(self.changes.values()) and step - first >= self.every
         return (total - step) / self.speed if timed and self.speed else None
@@ -219,7 +223,7 @@ class Page:
 def overview(trainer: Trainer) -> notebook.Table:
     """What is about to run, in a few rows, and everything in which it differs from the published setting."""
     config, settings, model = trainer.config, trainer.config.trainer, trainer.agent.world_model
-    updates, random = (settings.env_steps - settings.warmup) // settings.update_every, config.random_steps
+    updates, random = settings.updates, config.random_steps
     sizes = [sum(p.numel() for p in part.parameters()) for part in (model, trainer.agent.actor_critic)]
     changed = differences(Config(), config)
     rows = [

@@ -161,8 +161,12 @@ class TrainerConfig(Checked):
 
     @property
     def updates(self) -> int:
-        """Updates of everything in the whole run."""
-        return max(self.env_steps - self.warmup, 0) // self.update_every
+        """Updates of the world model in the whole run."""
+        return max(self.env_steps // self.update_every - self.warmup // self.update_every, 0)
+
+    def next_update(self, step: int) -> int:
+        """The first agent step after `step` that ends with an update."""
+        return (max(step, self.warmup) // self.update_every + 1) * self.update_every
 
     def progress(self, step: int) -> float:
         """How much of the training is done after so many agent steps: 0 until the first update, 1 at the end."""
@@ -233,6 +237,7 @@ class Config:
         imagination, shortest = self.imagination, self.world_model.window + 2
         longest = max(replay.sequence_length, imagination.context_length)
         filled = longest + max(replay.newest_windows, 1) - 1
+        first = trainer.next_update(self.random_steps)
         faults = {
             f"env.image_size = {size} does not fit {layers} encoder layers; use {4 * 2**layers}, "
             f"or as many world_model.channels as halvings from {size} to 4.": size != 4 * 2**layers,
@@ -245,10 +250,9 @@ class Config:
             f"use at most that.": imagination.contexts == "batch" and longest > replay.sequence_length,
             f"trainer.warmup = {trainer.warmup} is too short to fill one batch of windows; "
             f"use at least {filled}.": trainer.warmup < filled,
-            f"env_steps = {trainer.env_steps} leaves nothing to train after the {trainer.warmup} random steps "
-            f"of trainer.warmup; use at least {trainer.warmup + 1}.": trainer.env_steps <= trainer.warmup,
-            f"imagination.begin = {imagination.begin} leaves nothing to imagine in env_steps = {trainer.env_steps}; "
-            f"use at most {trainer.env_steps - 1}.": imagination.begin >= trainer.env_steps,
+            f"env_steps = {trainer.env_steps} leaves nothing to train: with trainer.warmup = {trainer.warmup}, "
+            f"imagination.begin = {imagination.begin} and trainer.update_every = {trainer.update_every} the policy's "
+            f"first update ends step {first}; use at least {first}.": trainer.env_steps < first,
             f"replay.capacity = {replay.capacity} cannot hold the {trainer.warmup} steps of trainer.warmup; "
             f"use at least {trainer.warmup}.": replay.capacity < trainer.warmup,
         }

@@ -121,8 +121,8 @@ def verdict(entries: Iterable[Mapping[str, Any]], config: Config, evaluated: Ent
     """
     record = LogSummary(list(entries), config, evaluated)
     if not record.lines:
-        warmup = config.trainer.warmup
-        return [Finding("no update yet", f"{record.step:,} steps were played, and the first {warmup:,} are random.")]
+        first = config.trainer.next_update(0)
+        return [Finding("no update yet", f"{record.step:,} steps were played; the first update ends step {first:,}.")]
     first, last, errors = record.gain
     beyond = list(beyond_bins(record))
     broken = [finding for finding in (not_finite(record),) if finding]

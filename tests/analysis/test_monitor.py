@@ -214,7 +214,7 @@ def test_compiling_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_time_left_counts_trained_steps_only(clock: Clock) -> None:
-    pace = Pace(0, warmup=100)
+    pace = Pace(0, {100: 101})
     clock.now += 1
     pace.note(100)
     assert pace.speed == 100.0 and pace.left(1000) is None
@@ -228,7 +228,7 @@ def test_time_left_counts_trained_steps_only(clock: Clock) -> None:
 
 
 def test_time_left_is_at_least_that_until_dreams_begin(clock: Clock) -> None:
-    pace, slows = Pace(0, warmup=100, dreams=200), []
+    pace, slows = Pace(0, {100: 101, 200: 201}), []
     for step, seconds in ((100, 1), (102, 2), (200, 98), (201, 2), (203, 4)):
         clock.now += seconds
         pace.note(step)
@@ -240,7 +240,7 @@ def test_time_left_is_at_least_that_until_dreams_begin(clock: Clock) -> None:
 def test_the_first_update_of_a_process_tells_nothing_of_the_time_left(clock: Clock) -> None:
     """Steps after 2,000 act alone until the one at 2,008 compiles for 80 seconds; then eight steps take a second."""
     for begin in (0, 2000):  # a new run, and one that goes on
-        pace, shown = Pace(begin, warmup=2000, every=8), []
+        pace, shown = Pace(begin, {2000: 2008}, every=8), []
         for step in range(2001, 2025):
             clock.now += 80.0 if step == 2008 else 0.6 if step % 8 == 0 else 0.4 / 7
             pace.note(step)

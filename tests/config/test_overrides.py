@@ -104,7 +104,9 @@ BAD = [
     ("replay.sequence_length=6 world_model.window=5", r"at least 7 is needed"),
     ("replay.newest_windows=33", r"replay\.newest_windows = 33 is more than replay\.batch_size = 32"),
     ("trainer.warmup=71", r"trainer\.warmup = 71 is too short .* at least 72"),
-    ("trainer.env_steps=1024", r"env_steps = 1024 leaves nothing to train .* at least 1025"),
+    ("trainer.env_steps=1024", r"env_steps = 1024 leaves nothing to train: .* at least 1025"),
+    ("trainer.env_steps=2000 imagination.begin=5600 trainer.update_every=3", r"ends step 5601; use at least 5601"),
+    ("trainer.update_every=200000", r"ends step 200000; use at least 200000"),
     ("trainer.env_steps=0", r"trainer\.env_steps = 0 is outside"),
     ("replay.capacity=1023", r"replay\.capacity = 1023 cannot hold the 1024 steps"),
     (
