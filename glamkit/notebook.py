@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from glamkit.config import TrainerConfig, parameters
+from glamkit.config import Config, parameters
 from glamkit.errors import GlamkitError, install
 from glamkit.runs import log, status
 from glamkit.runs.folder import Run, resolve
@@ -199,14 +199,14 @@ def watch(run_dir: str | Path, every: float = 3.0) -> None:
     from glamkit import plotting
 
     run, bars, curves = Run(resolve(run_dir)), Live(shell() is not None), Live(shell() is not None)
-    settings, drawn = run.config().trainer, -1
+    config, drawn = run.config(), -1
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             entries = log.entries(run.log_file)
-            bar, ended = _progress(run, entries, settings)
+            bar, ended = _progress(run, entries, config)
             bars.show(bar)
             if len(entries) != drawn and shell() is not None:
-                curves.show(plotting.live(entries, settings.env_steps))
+                curves.show(plotting.live(entries, config.trainer.env_steps))
                 drawn = len(entries)
             if ended:
                 bars.end()
@@ -214,9 +214,9 @@ def watch(run_dir: str | Path, every: float = 3.0) -> None:
             time.sleep(every)
 
 
-def _progress(run: Run, entries: list[dict[str, Any]], settings: TrainerConfig) -> tuple[Bar, bool]:
+def _progress(run: Run, entries: list[dict[str, Any]], config: Config) -> tuple[Bar, bool]:
     """Where a run is, and whether nobody works on it any more."""
-    step, total = max((entry["step"] for entry in entries), default=0), settings.env_steps
+    step, total = max((entry["step"] for entry in entries), default=0), config.trainer.env_steps
     if not run.status_file.exists():
         return Bar(f"step {step}/{total}", step, total, "Nobody has trained this run yet."), True
     now = status.read(run.status_file)
@@ -224,7 +224,7 @@ def _progress(run: Run, entries: list[dict[str, Any]], settings: TrainerConfig) 
     if state == "running" and now.host == socket.gethostname() and not _alive(now.pid):
         state = f"its process is gone; what it had saved, {now.saved:,} steps, is kept: train it again to go on"
     ended = state != "running"
-    if not ended and (speed := log.speed(entries, settings)):
+    if not ended and (speed := log.speed(entries, config)):
         state += f"  {speed:.1f} steps/s  {duration((total - step) / speed)} left"
     return Bar(f"step {step}/{total}  {state}", step, total, now.reason), ended
 

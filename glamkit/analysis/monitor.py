@@ -30,7 +30,7 @@ DRAWING = 40  # a drawing is repeated only after this many times what it took: u
 AGAIN = "run it again with the same run_dir to go on."
 STOPPED = "Stopped, and everything is saved: run this cell again to go on from here."
 CLOSED = "Training goes on while this tab is closed. To watch it again, run in any notebook: "
-WATCH = 'import glamkit; glamkit.notebook.watch("{}")'
+WATCH = "import glamkit; glamkit.notebook.watch({!r})"
 logger = logging.getLogger(__name__)
 
 
@@ -73,6 +73,7 @@ class Monitor:
     def follow(self, evaluation: str) -> None:
         """Takes in a line about an evaluation amid training, and draws if it is time."""
         self.evaluation = evaluation
+        self.pace.pause()
         self.front.tell(self)
 
     def __exit__(
@@ -87,7 +88,7 @@ class Monitor:
 
     def bar(self) -> Bar:
         """The progress bar as it stands."""
-        folder = self.trainer.run.folder
+        folder = str(self.trainer.run.folder)
         notes = {"stopped": STOPPED, "done": f"Done; all of it is in {folder}"}
         return Bar(self.state(), self.last.step, self.total, notes.get(self.last.kind, CLOSED + WATCH.format(folder)))
 
@@ -140,11 +141,15 @@ class Pace:
         now, (_, first) = time.perf_counter(), self.marks[0]
         if any(first < done <= step for done in self.changes.values()):
             self.marks.clear()
-        elif now - self.marks[-1][0] < 0.1 and len(self.marks) > 1:
+        elif len(self.marks) > 1 and now - self.marks[-2][0] < 0.1:
             self.marks.pop()
         while len(self.marks) > 2 and now - self.marks[0][0] > self.span:
             self.marks.popleft()
         self.marks.append((now, step))
+
+    def pause(self) -> None:
+        """No step was made until now, as in an evaluation: the speed is of the steps to come."""
+        self.marks = deque([(time.perf_counter(), self.marks[-1][1])])
 
     @property
     def speed(self) -> float:

@@ -57,13 +57,9 @@ def train(
     with work(), Monitor(trainer, interactive=False) as monitor:
         for event in trainer:
             monitor.show(event)
-    if not trainer.run.evaluation_file.exists():
-        film = trainer.run.folder / "videos" / "evaluation"
-        about = trainer.agent, config, trainer.machine, trainer.step
-        with work(), stoppable(), live() as tell:
-            report = evaluation.evaluate(*about, film=film, run=trainer.run, tell=tell)
-            evaluation.save(report, trainer.run.evaluation_file)
-        click.echo(evaluation.in_words(report))
+    with work(), stoppable(), live() as tell:
+        report = evaluation.final(trainer.agent, config, trainer.machine, trainer.step, trainer.run, tell)
+    click.echo(evaluation.in_words(report))
     click.echo(f"The run is in {trainer.run.folder}. Look inside: glamkit lab, then 03_imagine with that run_dir.")
 
 

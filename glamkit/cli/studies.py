@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--env-steps", type=int, help="Agent steps of each run; the preset's if left out.")
 @click.option("--overrides", help="More settings for all runs, as in 'trainer.warmup=300 ...'.")
 @click.option("--variant", "variants", multiple=True, metavar="NAME:KEY=VALUE", help="Run with every game and seed.")
-@click.option("--folder", help="Of run folders GAME/VARIANT-seedN.")
+@click.option("--folder", help="Of run folders GAME/seedN, or GAME/VARIANT-seedN.")
 @click.option("--workers", type=int, help="Runs at once; as many as cores or GPUs if left out.")
 @click.option("--runs-per-gpu", default=1, show_default=True, help="Runs that share a GPU.")
 @click.option("--retries", default=2, show_default=True, help="Times that a failed run is tried again.")
@@ -87,14 +87,16 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
 @click.option("--folder", default="runs/ablation", show_default=True)
 @click.option("--overrides", default="", help="More settings for all runs, as in 'trainer.warmup=300 ...'.")
 @click.option("--workers", type=int, help="Runs side by side; one per CPU core if left out.")
+@click.option("--yes", is_flag=True, help="Agree to more than a day of machine time.")
 @click.option("--show", is_flag=True, help="Run nothing, only show what there is.")
-def ablate(workers: int | None, show: bool, **plan: Any) -> None:
+def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
     """Train variants of one preset.
 
     They differ in a choice at a time; their scores are drawn with intervals.
     """
     from glamkit.runs.files import make_folder, replace
     from glamkit.sweeps import Ablation
+    from glamkit.sweeps.cost import DAY
     from glamkit.sweeps.pool import Local
 
     study = Ablation(**plan)
@@ -102,6 +104,9 @@ def ablate(workers: int | None, show: bool, **plan: Any) -> None:
     failure: GlamkitError | None = None
     if not show:
         Local(study.jobs, workers)
+        with live(sys.stderr) as tell:
+            cost = study.cost(workers, yes, tell, DAY)
+        click.echo(cost)
         for job in study.jobs:
             job.run.check(job.config, resume=True)
     try:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -48,10 +49,12 @@ def make_folder(path: Path) -> None:
     """Makes a folder, and those above it, where they are not there.
 
     Raises:
-        GlamkitError: it cannot be made.
+        GlamkitError: it cannot be made, or nothing can be written into it.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
         raise GlamkitError(f"{path} cannot be written: {reason(error)}.") from None
 

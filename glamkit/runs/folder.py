@@ -27,6 +27,7 @@ from typing import Any
 
 from glamkit.config import Config, coerce, differences, override
 from glamkit.errors import GlamkitError, reason
+from glamkit.runs import status
 from glamkit.runs.files import inspect, read_json, replace_text
 
 FORMAT = 1
@@ -84,7 +85,8 @@ class Run:
         Of a run that goes on, settings may change that change nothing of its training, see `changes`.
 
         Raises:
-            GlamkitError: another config, a run that must not be resumed, no permission, or links and the like in it.
+            GlamkitError: another config, a run that must not be resumed or lacks its checkpoints, no permission, or
+                links and the like in it.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -105,6 +107,16 @@ class Run:
             if not coerce("resume", resume, bool):
                 raise GlamkitError(f"{self.folder} already holds a run; use resume=True, or another run_dir.")
             self.changes(config)
+            self._keeps_what_was_saved()
+
+    def _keeps_what_was_saved(self) -> None:
+        """Refuses a run whose checkpoints were taken away: to begin anew would remove its log and stored steps too."""
+        there = any(self.checkpoints.glob("*.json"))
+        if not there and self.status_file.exists() and (saved := status.read(self.status_file).saved):
+            raise GlamkitError(
+                f"{self.checkpoints} holds no checkpoint, though {saved:,} steps of this run were saved; put it back, "
+                f"or use another run_dir."
+            )
 
     def changes(self, config: Config) -> dict[str, tuple[Any, Any]]:
         """Settings, with both values, in which the run goes on otherwise than it was begun; not the machine's.

@@ -15,7 +15,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from glamkit.config import TrainerConfig
+from glamkit.config import Config
 from glamkit.errors import GlamkitError, reason
 from glamkit.runs.files import read_bytes
 
@@ -175,10 +175,13 @@ def last_step(path: Path) -> int:
     return next((entry["step"] for entry in reversed(added(path, -TAIL)[0])), 0)
 
 
-def speed(entries: Sequence[Mapping[str, Any]], settings: TrainerConfig) -> float:
-    """Agent steps per second as last written; 0 until steps with updates alone are timed: random ones take no time."""
-    trained = settings.warmup + settings.log_every
-    speeds = (entry.get("time/steps_per_second") for entry in reversed(entries) if entry["step"] >= trained)
+def speed(entries: Sequence[Mapping[str, Any]], config: Config) -> float:
+    """Agent steps per second as last written; 0 until a line is of steps with updates of the policy alone.
+
+    Before, steps take less time; and the line of the first such update counts what is compiled for it.
+    """
+    trained = config.random_steps + config.trainer.log_every
+    speeds = (entry.get("time/steps_per_second") for entry in reversed(entries) if entry["step"] > trained)
     return float(next(filter(None, speeds), 0.0))
 
 

@@ -50,7 +50,12 @@ class Provenance:
     def __init__(self, run: Run, config: Config, step: int, device: torch.device, machine: Mapping[str, str]) -> None:
         self.path, self.device, self.seed = run.provenance_file, device, config.trainer.seed
         self.began: float | None = None
-        self.sessions = [entry for entry in sessions(self.path) if entry.get("step", 0) <= step]
+        # Steps after the checkpoint that the run goes on from are made again, and are this session's then.
+        self.sessions = [
+            entry | {"step": min(entry["step"], step)}
+            for entry in sessions(self.path)
+            if entry["first_step"] < step or entry["step"] <= step
+        ]
         self.session: dict[str, Any] = {
             "begun": datetime.now(UTC).isoformat(timespec="seconds"),
             "first_step": step,
@@ -97,7 +102,7 @@ def sessions(path: Path) -> list[dict[str, Any]]:
     """The sessions that a provenance file records; none of one that is missing or damaged."""
     try:
         sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
-        return [entry for entry in sessions if isinstance(entry, dict)]
+        return [entry for entry in sessions if type(entry["first_step"]) is int and type(entry["step"]) is int]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from glamkit.errors import GlamkitError, install
 from glamkit.runs import log
+from glamkit.runs.files import make_folder, remove
 from glamkit.runs.folder import Run, resolve
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class TensorBoardLog:
         wanted: False does nothing at all.
 
     Raises:
-        GlamkitError: TensorBoard is not installed.
+        GlamkitError: TensorBoard is not installed, or its folder in the run's cannot be written.
     """
 
     def __init__(self, run: Run, wanted: bool = True) -> None:
@@ -42,8 +43,9 @@ class TensorBoardLog:
         if not wanted:
             return
         make = writer_class()
+        make_folder(self.folder)
         for old in self.folder.glob("events.out.tfevents.*"):
-            old.unlink()
+            remove(old)
         self.writer = make(str(self.folder))
         # The final evaluation comes after training; whoever made it need not know of us.
         atexit.register(self.follow)

@@ -141,13 +141,15 @@ class Ablation:
         distinct = {variant.folder: variant for variant in self.variants}
         return [self.job(variant, seed) for seed in self.seeds for variant in distinct.values()]
 
-    def cost(self, workers: int | None = None, agreed: bool = False, tell: Tell = lambda _: None) -> str:
+    def cost(
+        self, workers: int | None = None, agreed: bool = False, tell: Tell = lambda _: None, most: float = UNASKED
+    ) -> str:
         """The hours that the unfinished runs will take, as a sentence; see `sweep.agree` and `cost.estimate`.
 
         Raises:
-            GlamkitError: it is more than `UNASKED`, and nobody agreed.
+            GlamkitError: it is more than `most` hours, and nobody agreed.
         """
-        return agree(estimate(self.jobs, Local(self.jobs, workers), tell=tell), agreed, UNASKED)
+        return agree(estimate(self.jobs, Local(self.jobs, workers), tell=tell), agreed, most)
 
     def run(self, workers: int | None = None) -> None:
         """Makes the runs that are not finished.

@@ -157,7 +157,7 @@ class Job(NamedTuple):
         else:
             state = "cut" if self.run.started or record is not None else "queued"
         step = entries[-1]["step"] if entries else 0
-        speed = log.speed(entries, self.config.trainer)
+        speed = log.speed(entries, self.config)
         return JobProgress(state, step, self.total, speed, score, record, self.work(step))
 
     def fail(self, attempt: int, error: list[str]) -> None:

@@ -69,10 +69,7 @@ def train(config: Config, folder: Path) -> None:
         last = event.kind
     if last == "stopped":
         raise StoppedError(f"stopped at step {trainer.step} and saved ({trainer.session.stops.reason}).")
-    film = trainer.run.folder / "videos" / "evaluation"
-    state = trainer.agent, config, trainer.machine, trainer.step
-    report = evaluation.evaluate(*state, film=film, run=trainer.run)
-    evaluation.save(report, trainer.run.evaluation_file)
+    evaluation.final(trainer.agent, config, trainer.machine, trainer.step, trainer.run)
 
 
 def execute(notebook: Path, config: Config, folder: Path) -> None:

@@ -69,15 +69,14 @@ def steps(folder: Path) -> list[int]:
 
 def load(folder: Path) -> dict[str, Any] | None:
     """The newest undamaged state, or None where there is none; a damaged one is named in the log and passed over."""
-    states: list[dict[str, Any]] = []
-    return states[0] if resume(folder, states.append) else None
+    return resume(folder, lambda _: None)
 
 
-def resume(folder: Path, take: Callable[[dict[str, Any]], object]) -> bool:
+def resume(folder: Path, take: Callable[[dict[str, Any]], object]) -> dict[str, Any] | None:
     """Hands the newest state to `take`; if it is damaged or refused, the one before it.
 
     Returns:
-        Whether one was taken; False where there is none.
+        The one that was taken; None where there is none.
 
     Raises:
         GlamkitError: there are some, but none can be used, or the newest was written by a newer glamkit.
@@ -86,8 +85,8 @@ def resume(folder: Path, take: Callable[[dict[str, Any]], object]) -> bool:
     for step in reversed(steps(folder)):
         path = folder / f"{step:09d}.pt"
         try:
-            take(read(path))
-            return True
+            take(state := read(path))
+            return state
         except NewerFormatError:
             raise
         except GlamkitError as error:
@@ -97,7 +96,7 @@ def resume(folder: Path, take: Callable[[dict[str, Any]], object]) -> bool:
         logger.warning("%s The one before it is used.", problems[-1])
     if problems:
         raise GlamkitError(f"no checkpoint in {folder} can be used: {problems[0]}")
-    return False
+    return None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -162,8 +161,14 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
 
 def save_replay(folder: Path, replay: Replay, saved: int) -> int:
-    """Writes the steps from number `saved` on as one part; returns the number up to which all is saved."""
+    """Writes the steps from number `saved` on as one part; returns the number up to which all is saved.
+
+    Parts of later steps, which were played after the checkpoint that the run went on from, are removed only now.
+    """
     first = max(saved, replay.oldest)
+    for old in folder.glob("*.npz"):
+        if _span(old)[1] > saved:
+            remove(old)
     if replay.count > first:
         part = replay.part(first, replay.count)
         replace(folder / f"{first:09d}-{replay.count:09d}.npz", lambda file: write_part(file, part))
@@ -183,7 +188,7 @@ class ReplayPart(NamedTuple):
 
 
 def load_replay(folder: Path, replay: Replay) -> None:
-    """Fills the replay with the stored steps below `replay.count`, and forgets parts written after it.
+    """Fills the replay with the stored steps below `replay.count`.
 
     Raises:
         GlamkitError: a part is missing or damaged.
@@ -192,9 +197,6 @@ def load_replay(folder: Path, replay: Replay) -> None:
     for first, last, path in parts(folder, replay.oldest, count):
         replay.load_part(first, read_part(path, last - first, replay.size))
     replay.count = count
-    for path in folder.glob("*.npz"):
-        if _span(path)[1] > count:  # written after the checkpoint that is loaded: those steps will be collected again
-            remove(path)
     sweep(folder)
 
 

@@ -60,8 +60,7 @@ class LogSummary:
         self.episodes = [entry for entry in entries if entry["kind"] == "episode" and entry["episode/length"]]
         self.step = max((entry["step"] for entry in entries), default=0)
         self.from_step = self.step - LATE * (self.step - config.trainer.warmup)
-        late = [line for line in self.lines if line["step"] > self.from_step]
-        self.late = late or self.lines[-1:]
+        self.late = [line for line in self.lines if line["step"] > self.from_step] or self.lines[-1:]
         self.before = self.lines[: len(self.lines) - len(self.late)][-len(self.late) :]
 
     def mean(self, key: str, lines: Entries | None = None) -> float:
@@ -121,8 +120,9 @@ def verdict(entries: Iterable[Mapping[str, Any]], config: Config, evaluated: Ent
     """
     record = LogSummary(list(entries), config, evaluated)
     if not record.lines:
-        first = config.trainer.next_update(0)
-        return [Finding("no update yet", f"{record.step:,} steps were played; the first update ends step {first:,}.")]
+        due = config.trainer.next_update(0)
+        when = f"the first one ends step {due:,}" if record.step < due else "lower trainer.log_every to see more"
+        return [Finding("no update in the log yet", f"{record.step:,} steps were played; {when}.")]
     first, last, errors = record.gain
     beyond = list(beyond_bins(record))
     broken = [finding for finding in (not_finite(record),) if finding]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.notebook import Tell
-from glamkit.runs.files import make_folder, replace_text
+from glamkit.runs.files import make_folder, read_json, replace_text
 from glamkit.runs.folder import Run
 from glamkit.runtime import Machine, any_shapes, available, set_random_state, undisturbed
 from glamkit.training.load import LoadedRun, checkpoint_steps, open_run
@@ -49,8 +49,9 @@ def evaluate(
     run: Run | None = None,
     stop: Callable[[], bool] | None = None,
     tell: Tell | None = None,
+    file: Path | None = None,
 ) -> dict[str, Any]:
-    """Plays `config.evaluation.episodes` episodes and returns the report that `save` writes.
+    """Plays `config.evaluation.episodes` episodes and returns the report.
 
     Training is not disturbed: random numbers are put back and BatchNorm only reads its statistics.
 
@@ -65,16 +66,21 @@ def evaluate(
         run: keeps finished episodes if the evaluation is stopped; a rerun plays only the rest, equal to the bit.
         stop: asked after each step; without it, the stop button, Ctrl+C and SIGTERM stop where `run` is named.
         tell: given a line about the progress after each step, as by `notebook.Live`.
+        file: written with the report as soon as there is a score, and once more with the videos; None for no file.
 
     Returns:
         ``episodes``, each with its ``return`` (undiscounted, raw), ``length`` in agent steps, ``cut`` (stopped by
-        `config.evaluation.episode_steps`) and ``seed``; ``mean_return``; ``step``; ``protocol``; ``videos``.
+        `config.evaluation.episode_steps` where the game went on; ALE itself ends games after 108,000 frames) and
+        ``seed``; ``mean_return``; ``step``; ``protocol``; ``videos``.
 
     Raises:
         EvaluationStoppedError: it was stopped.
-        GlamkitError: the protocol asks for what the game does not have, or the game crashed too often.
+        GlamkitError: the protocol asks for what the game does not have, it crashed too often, or `file` cannot be
+            written, which is tried before the first game.
     """
     check_protocol(config)
+    if file is not None:
+        make_folder(file.parent)
     env, settings = evaluated_env(config), config.evaluation
     path, key = None, dict[str, Any]()
     if run is not None:
@@ -91,10 +97,29 @@ def evaluate(
         "step": step,
         "protocol": card(config, seed),
     }
+    if file is not None:
+        save(report, file)
     if film is not None:
         report["videos"] = videos.record(env, settings.no_ops, episodes, film)
+        if file is not None:
+            save(report, file)
     left.over()
     return report
+
+
+def final(
+    agent: Agent, config: Config, machine: Machine, step: int, run: Run, tell: Tell | None = None
+) -> dict[str, Any]:
+    """The report of a trained run, as its evaluation.json has it; without one, or with one of another step, it is made.
+
+    Arguments and errors are those of `evaluate`.
+    """
+    with suppress(GlamkitError):
+        there = read_json(run.evaluation_file)
+        if isinstance(there, dict) and there.get("step") == step and "episodes" in there:
+            return there
+    film = run.folder / "videos" / "evaluation"
+    return evaluate(agent, config, machine, step, film=film, run=run, tell=tell, file=run.evaluation_file)
 
 
 def check_protocol(config: Config) -> None:
@@ -174,26 +199,12 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, left: Unfini
                               if row not in games.crashed}  # fmt: skip
             left.planned = left.planned[len(part) :] + [part[row] for row in games.crashed]
             if games.crashed:
-                left.crashes += 1
                 played = any(one.length > 1 for one in episodes) or bool(left.episodes)
-                _note_crash(config, games.crashed, left.crashes, played)
+                left.note_crash(config, games.crashed, played)
     finally:
         for games in vectors.values():
             games.close()
     return [left.episodes[number] for number in range(settings.episodes)]
-
-
-def _note_crash(config: Config, crashed: Mapping[int, str], count: int, played: bool) -> None:
-    """Says that a game crashed in a round; gives up after too many, and at once where it never made a step."""
-    game, most, why = config.env.game, config.runtime.env_crashes, next(iter(crashed.values()))
-    if not played and count > 1:
-        raise GlamkitError(f"{game} crashed {count} times in an evaluation before its first step: {why}.")
-    if count > most:
-        raise GlamkitError(
-            f"{game} crashed {count} times in an evaluation; what was saved is intact: mend the game and evaluate "
-            f"again, or allow more crashes with runtime.env_crashes (the last time: {why})."
-        )
-    logger.warning("%s crashed in an evaluation (%s), %d of at most %d times.", game, why, count, most)
 
 
 def play_round(
@@ -272,8 +283,8 @@ def opened(
         GlamkitError: the folder holds no run or not that checkpoint, or a setting is wrong.
     """
     seed = coerce("seed", seed, int)
-    if seed < 0:
-        raise GlamkitError(f"seed = {seed} is outside its range: at least 0.")
+    if not 0 <= seed < 2**32:
+        raise GlamkitError(f"seed = {seed} is outside its range: 0 to {2**32 - 1}.")
     loaded = open_run(run_dir, checkpoint, snapshots=False)
     if loaded.step not in checkpoint_steps(loaded.run):
         raise GlamkitError(
@@ -306,10 +317,8 @@ def evaluate_run(
         name += f"-cut-{config.evaluation.episode_steps}"
     path = run.evaluation_file if own else run.folder / "evaluations" / f"{name}.json"
     place = run.folder / "videos" / ("evaluation" if own else f"evaluation-{name}")
-    agent, shown = loaded.agent.to(machine.device), place if film else None
-    report = evaluate(agent, config, machine, loaded.step, seed, shown, None if run.shared else run, tell=tell)
-    save(report, path)
-    return report, path
+    agent, shown, kept = loaded.agent.to(machine.device), place if film else None, None if run.shared else run
+    return evaluate(agent, config, machine, loaded.step, seed, shown, kept, tell=tell, file=path), path
 
 
 def in_words(report: Mapping[str, Any]) -> str:

@@ -52,9 +52,9 @@ class Recording(Replay):
     """
 
     def __init__(self, run: Run, count: int, config: Config, device: torch.device) -> None:
-        # A shared run holds the newest steps alone.
-        self.first = int(read_json(run.shared_file)["first"]) if run.shared else 0
-        rows = max(count - self.first, 64) if run.shared else config.replay.capacity
+        self.first = first_stored(run, count)
+        rows = max(count - self.first, 64)  # no more memory than there are steps, whatever the run was allowed
+        rows = rows if run.shared else min(rows, config.replay.capacity)
         super().__init__(replace(config.replay, capacity=rows), config.env.image_size, device)
         self.count, folder = count, run.replay
         if not any(folder.glob("*.npz")):
@@ -87,6 +87,19 @@ class Recording(Replay):
         rows = (torch.arange(first, part.last) % self.config.capacity).to(self.device)
         for name, values in read_part(part.path, part.last - part.first, self.size, names).items():
             getattr(self, name)[rows] = values[first - part.first :].to(self.device)
+
+
+def first_stored(run: Run, count: int) -> int:
+    """The number of the oldest of `count` steps that a run may hold: a shared run has the newest alone.
+
+    Raises:
+        GlamkitError: it does not say.
+    """
+    about = read_json(run.shared_file) if run.shared else {"first": 0}
+    first = about.get("first") if isinstance(about, dict) else None
+    if type(first) is not int or not 0 <= first <= count:
+        raise GlamkitError(f"{run.shared_file} is damaged: it does not say which of {count:,} steps are there.")
+    return first
 
 
 class LoadedRun(NamedTuple):

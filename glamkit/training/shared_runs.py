@@ -61,9 +61,13 @@ def locate(what: str | Path) -> Run:
     if str(what).startswith(HUB):
         return Run(unpack(fetch(str(what).removeprefix(HUB))))
     folder = resolve(what)
-    if folder.is_dir():
+    try:
+        is_folder, is_file = folder.is_dir(), folder.is_file()
+    except OSError as error:  # a name too long for any disk
+        raise GlamkitError(f"{str(what)!r} is no path: {reason(error)}.") from None
+    if is_folder:
         return Run(folder)
-    if folder.is_file():
+    if is_file:
         return Run(unpack(folder))
     names = shipped()
     if str(what) in names:

@@ -20,7 +20,7 @@ from glamkit.models.world_model import Observed, WorldModel
 from glamkit.notebook import Tell
 from glamkit.runs import tensorboard
 from glamkit.runs.files import remove
-from glamkit.runs.folder import Run
+from glamkit.runs.folder import Run, resolve
 from glamkit.runs.log import Log, Means
 from glamkit.runs.provenance import Provenance
 from glamkit.runs.session import Session
@@ -41,7 +41,7 @@ class Trainer:
 
     Args:
         config: the experiment.
-        run_dir: its folder; one that holds a run of the same config is resumed.
+        run_dir: its folder, relative to the checkout if any; one that holds a run of the same config is resumed.
         resume: False refuses a folder that already holds a run.
 
     Raises:
@@ -49,7 +49,7 @@ class Trainer:
     """
 
     def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
-        self.config, self.run, off = config, Run(run_dir), left_out(config.runtime.accelerate)
+        self.config, self.run, off = config, Run(resolve(run_dir)), left_out(config.runtime.accelerate)
         tensorboard.require(config.runtime.tensorboard)
         evaluation.check_protocol(config)
         guards.note_idle(config)
@@ -73,21 +73,20 @@ class Trainer:
         }
         self.past = RecentSteps(config.agent, 1, image_size, device)
         self.means, self.log = Means(), Log(self.run.log_file)
-        self.step, self.saved, self.stored = 0, 0, 0  # agent steps; of the newest checkpoint; in the replay's parts
+        self.step, self.stored = 0, 0  # agent steps; those in the replay's parts
+        self.saved = max(checkpoint.steps(self.run.checkpoints), default=0)  # agent steps of the newest checkpoint
         self.whole = True  # whether the last step came to its end; half a step must not be saved
         self.bin_range, self.crashes = guards.BinRange(config, self.means), guards.Crashes(config.runtime.env_crashes)
         self.episode, self.frame = {"return": 0.0, "length": 0}, np.zeros((image_size, image_size, 3), np.uint8)
-        self.clock, self.snapshot_steps = (time.perf_counter(), 0), snapshots.steps_of(config.trainer)
+        self.clock, self.snapshot_steps = (0.0, 0), snapshots.steps_of(config.trainer)
         self.guard = guards.Guard(self.replay, self.run.folder)
         self.tell: Tell | None = None  # is given lines about an evaluation amid training
         self.session = Session(self.run, config.runtime.max_hours, lambda: (self.step, self.saved))
         described = {**self.machine.describe(), "kernel": self.kernel}
         with self.session.opening():
             self.run.begin(config, described)
-            if not checkpoint.resume(self.run.checkpoints, self.load_state_dict):
-                # Steps and lines saved by a process that was killed before its first checkpoint are of no use.
-                checkpoint.load_replay(self.run.replay, self.replay)
-                self.log.cut(0)
+            if not trainer_state.resume(self):
+                self.log.cut(0)  # lines of a process that was killed before its first checkpoint are of no use
                 self.first_game()
             self.provenance = Provenance(self.run, config, self.step, device, described)
             self.mirror = tensorboard.TensorBoardLog(self.run, config.runtime.tensorboard)
@@ -101,6 +100,7 @@ class Trainer:
             self.guard.check()
             if not self.whole:
                 trainer_state.roll_back(self)
+            self.clock = (time.perf_counter(), self.step)
             if is_unfinished(self.run, self.config, self.step):
                 yield from self.evaluate()
             while self.step < self.config.trainer.env_steps and not self.session.stops.requested():
@@ -243,9 +243,10 @@ class Trainer:
         started, (before, at) = time.perf_counter(), self.clock
         about = self.agent, self.config, self.machine, self.step
         try:
-            report = evaluation.evaluate(*about, run=self.run, stop=self.session.stops.requested, tell=self.tell)
+            stop, file = self.session.stops.requested, self.run.evaluation_at(self.step)
+            report = evaluation.evaluate(*about, run=self.run, stop=stop, tell=self.tell, file=file)
         except EvaluationStoppedError:
-            remove(self.run.evaluation_at(self.step))  # of before the run went back to an older checkpoint
+            remove(file)  # of before the run went back to an older checkpoint
             return []
         except GlamkitError:
             self.save()  # the game is at fault, and what was trained is good
@@ -253,7 +254,6 @@ class Trainer:
         finally:
             if self.env.released:
                 self.reopen_game()
-        evaluation.save(report, self.run.evaluation_at(self.step))
         metrics = evaluation.summary(report)
         self.log.write(self.step, "evaluation", metrics)
         self.clock = (before + time.perf_counter() - started, at)  # the speed is that of training
@@ -301,15 +301,6 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """All of the run's state but the stored steps."""
         return trainer_state.gather(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`; the stored steps come from their own files.
-
-        Raises:
-            ValueError: the state (something else of the kind if far off) is another experiment's.
-            GlamkitError: stored steps are missing or damaged.
-        """
-        trainer_state.restore(self, state)
 
     def reopen_game(self, state: dict[str, Any] | None = None) -> None:
         """Puts the game back to a state, or to the present one; where it does not come back, a new one is started."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any, NamedTuple
 
 import torch
@@ -45,7 +44,7 @@ def gather(trainer: Any) -> dict[str, Any]:
 
 
 def restore(trainer: Any, state: dict[str, Any]) -> None:
-    """Inverse of `gather`; the stored steps are read from the run folder.
+    """Inverse of `gather`, but for the game; the stored steps are read from the run folder.
 
     Raises:
         ValueError: the state (something else of the kind if far off) is another experiment's.
@@ -62,10 +61,24 @@ def restore(trainer: Any, state: dict[str, Any]) -> None:
     trainer.log.cut(state["log_size"], state.get("log_checksum"))  # older runs have none
     trainer.step = trainer.saved = trainer.stored = state["step"]
     trainer.episode, trainer.frame = state["episode"], state["frame"].numpy()
-    trainer.clock = (time.perf_counter(), trainer.step)
     trainer.bin_range.steps = trainer.replay.last_outcomes(trainer.episode["length"])
+    set_random_state(state["random"])
+
+
+def resume(trainer: Any) -> bool:
+    """Goes on from the newest checkpoint that can be used; returns whether there is one.
+
+    The game is put back last: one that cannot be played is no fault of the checkpoint, and loses none.
+
+    Raises:
+        GlamkitError: there are some and none can be used, or the game cannot be played.
+    """
+    state = checkpoint.resume(trainer.run.checkpoints, lambda state: restore(trainer, state))
+    if state is None:
+        return False
     trainer.reopen_game(state["env"])
     set_random_state(state["random"])
+    return True
 
 
 def roll_back(trainer: Any) -> None:
@@ -75,7 +88,7 @@ def roll_back(trainer: Any) -> None:
         GlamkitError: there is none.
     """
     left, trainer.guard.pending = trainer.step, []
-    if not checkpoint.resume(trainer.run.checkpoints, trainer.load_state_dict):
+    if not resume(trainer):
         raise GlamkitError(
             f"a step of {trainer.run.folder} was left half-way and nothing is saved yet; make the trainer again "
             f"(in a notebook, run the cell that does) to go on."
@@ -97,5 +110,7 @@ def check(trainer: Any, state: dict[str, Any]) -> None:
     own |= {"past": trainer.past.state_dict(), "replay": trainer.replay.state_dict()}
     for name, value in own.items():
         checkpoint.require_like(value, state[name], name)
+    if not isinstance(state["env"], dict):
+        raise ValueError(f"env is a {type(state['env']).__name__}, not a dict")
     if not 0 <= state["step"] == state["replay"]["count"]:
         raise ValueError(f"it has made {state['step']} steps and stored {state['replay']['count']}")

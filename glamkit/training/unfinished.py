@@ -11,7 +11,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,28 @@ class Unfinished:
             make_folder(self.path.parent)
             checkpoint.write(self.path, done, state)
         raise EvaluationStoppedError(f"the evaluation was stopped after {done} of {self.count} episodes{kept}.")
+
+    def note_crash(self, config: Config, crashed: Mapping[int, str], played: bool) -> None:
+        """Counts a round in which games crashed.
+
+        Args:
+            config: with the game, and how many crashes are allowed.
+            crashed: (row of the game, what happened) of the round.
+            played: whether any game made a step so far.
+
+        Raises:
+            GlamkitError: after too many, and at once where no game makes a step.
+        """
+        self.crashes += 1
+        game, most, why = config.env.game, config.runtime.env_crashes, next(iter(crashed.values()))
+        if not played and self.crashes > 1:
+            raise GlamkitError(f"{game} crashed {self.crashes} times in an evaluation before its first step: {why}.")
+        if self.crashes > most:
+            raise GlamkitError(
+                f"{game} crashed {self.crashes} times in an evaluation; what was saved is intact: mend the game and "
+                f"evaluate again, or allow more crashes with runtime.env_crashes (the last time: {why})."
+            )
+        logger.warning("%s crashed in an evaluation (%s), %d of at most %d times.", game, why, self.crashes, most)
 
     def progress(self, finished: int, steps: int) -> str:
         """``evaluation 7/20 episodes  step 900/27000  85 steps/s  at most 5m07s left``: it fits into 80 columns.

@@ -175,7 +175,7 @@ def test_a_stopped_page_says_how_to_go_on(tmp_path: Path, screen: Display) -> No
             view.show(event)
             trainer.stop_requested = True
     first, last = screen.places[0][0], screen.places[0][-1]
-    assert f'import glamkit; glamkit.notebook.watch("{tmp_path / "run"}")' in repr(first)
+    assert f"import glamkit; glamkit.notebook.watch({str(tmp_path / 'run')!r})" in repr(first)
     assert "run this cell again to go on" in last._repr_html_() and "run this cell again to go on" in repr(last)
 
 
@@ -225,6 +225,16 @@ def test_time_left_counts_trained_steps_only(clock: Clock) -> None:
     clock.now += 600.0
     pace.note(123)
     assert pace.speed < 0.02  # the last minute counts, not the run
+    for step in range(124, 4000):  # quick steps too
+        clock.now += 0.05
+        pace.note(step)
+    assert pace.speed == pytest.approx(20.0, rel=0.01) and len(pace.marks) < 700
+    clock.now += 600.0  # an evaluation
+    pace.pause()
+    for step in range(4000, 4040):
+        clock.now += 0.05
+        pace.note(step)
+    assert pace.speed == pytest.approx(20.0, rel=0.01)
 
 
 def test_time_left_is_at_least_that_until_dreams_begin(clock: Clock) -> None:

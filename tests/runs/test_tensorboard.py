@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +100,10 @@ def test_any_run_can_be_shown_afterwards(run: Run, capsys: pytest.CaptureFixture
     assert written(run.folder) == {"loss": [(16, 2.0)]}
     assert cli.main(["tensorboard", str(tmp_path / "none")]) == 2
     assert "holds no run" in capsys.readouterr().err
+    shutil.rmtree(run.folder / "tensorboard")
+    (run.folder / "tensorboard").write_text("in the way")
+    assert cli.main(["tensorboard", str(run.folder)]) == 2
+    assert capsys.readouterr().err == f"{run.folder / 'tensorboard'} cannot be written: File exists.\n"
 
 
 def test_a_trainer_writes_it_and_a_resumed_one_goes_on(tmp_path: Path) -> None:

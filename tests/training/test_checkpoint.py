@@ -271,10 +271,15 @@ def test_the_two_newest_checkpoints_keep_their_steps(every: int, tmp_path: Path)
     assert min(last for _, last in spans) > done - 2 * every - CAPACITY  # and the oldest are removed
 
 
-def test_parts_written_after_the_checkpoint_are_forgotten(tmp_path: Path) -> None:
+def test_parts_written_after_the_checkpoint_stay_until_the_next_save(tmp_path: Path) -> None:
+    """Whoever goes on from the checkpoint before may yet turn back: only what is saved next takes their place."""
     save_at(tmp_path, 10, 20, 30)
-    assert holds(restored(tmp_path, 20), 20)
-    assert len(list(tmp_path.iterdir())) == 2
+    replay = restored(tmp_path, 20)
+    assert holds(replay, 20) and holds(restored(tmp_path, 30), 30)
+    grow(replay, 25)
+    assert checkpoint.save_replay(tmp_path, replay, 20) == 25
+    assert sorted(path.stem for path in tmp_path.iterdir())[1:] == ["000000010-000000020", "000000020-000000025"]
+    assert holds(restored(tmp_path, 25), 25)
 
 
 def test_a_part_that_is_missing_is_named(tmp_path: Path) -> None:

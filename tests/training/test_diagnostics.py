@@ -58,7 +58,7 @@ def test_a_way_is_named_once_and_only_where_it_is_asked_for() -> None:
 
 
 def test_nothing_was_trained() -> None:
-    assert only(made_up(steps=90)).sign == "no update yet"
+    assert only(made_up(steps=90)).sign == "no update in the log yet"
     assert only([]).text == "0 steps were played, and the first 100 are random."
 
 

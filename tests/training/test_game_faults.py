@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from square import SQUARE, Square, square
-from tiny_runs import finished, log, same, short
+from tiny_runs import after_steps, finished, log, same, short
 
 from glamkit import cli
 from glamkit.config import EnvConfig, override
@@ -66,6 +66,23 @@ def test_a_reset_that_fails_once_is_counted_and_the_run_goes_on(
     crashes = [event.metrics["crashes"] for event in events if event.kind == "crash"]
     assert crashes == ([1.0] if reset > 1 else []) and trainer.crashes.count == 1
     assert (trainer.step, trainer.replay.count, events[-1].kind) == (64, 64, "done")
+
+
+def test_a_game_that_cannot_be_played_costs_a_resumed_run_no_checkpoint(tmp_path: Path) -> None:
+    faulty()
+    unbroken = finished(short(game=SQUARE), tmp_path / "unbroken")
+    stopped = tmp_path / "stopped"
+    after_steps(short(game=SQUARE), stopped, 57).save()
+    before = sorted(stopped.rglob("*.*"))
+    faulty(resets=tuple(range(1, 9)))
+    with pytest.raises(GlamkitError, match="crashed 2 times before its first step: no answer to the reset"):
+        Trainer(short(game=SQUARE), stopped)
+    assert sorted(stopped.rglob("*.*")) == before
+    faulty()
+    resumed = Trainer(short(game=SQUARE), stopped)
+    assert resumed.step == 57
+    list(resumed)
+    assert same(resumed.agent.state_dict(), unbroken.agent.state_dict()) and log(resumed) == log(unbroken)
 
 
 @pytest.mark.parametrize("faults", [{"resets": (1, 2)}, {"steps": (1, 2)}, {"nan": (1, 2)}])

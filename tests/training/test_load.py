@@ -126,6 +126,43 @@ def test_a_foreign_checkpoint_gets_a_sentence(
     )
 
 
+def test_opening_takes_no_more_memory_than_there_are_steps(tmp_path: Path) -> None:
+    """The settings of a run may allow more steps than this machine has memory for."""
+    run = finished(short(game="glamkit/Catch-v0"), tmp_path / "run").run
+    settings = json.loads(run.config_file.read_text())
+    settings["config"]["replay"]["capacity"] = 10**12
+    run.config_file.write_text(json.dumps(settings))
+    opened = open_run(run.folder)
+    assert len(opened.replay) == 64 and opened.replay.frames.nbytes < 10**6
+
+
+@pytest.mark.parametrize("about", ["{}", "[]", '{"first": "0"}', '{"first": 101}', '{"first": -1}'])
+def test_a_shared_run_that_does_not_say_what_it_holds_gets_a_sentence(
+    trainer: Trainer, tmp_path: Path, about: str
+) -> None:
+    folder = copied(trainer, tmp_path / "run")
+    (folder / "shared.json").write_text(about)
+    with pytest.raises(GlamkitError, match=r"shared\.json is damaged: it does not say which of 100 steps are there\."):
+        open_run(folder)
+
+
+def test_a_name_too_long_for_a_disk_gets_a_sentence() -> None:
+    with pytest.raises(GlamkitError, match=r"' is no path: File name too long\.$"):
+        open_run("9" * 5000)
+
+
+def test_a_relative_folder_is_the_same_for_training_and_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook of a checkout has its own folder as the current one."""
+    (tmp_path / "glamkit" / "runs").mkdir(parents=True)
+    (tmp_path / "glamkit" / "runs" / "folder.py").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    finished(short(game="glamkit/Catch-v0"), Path("runs/catch"))
+    assert open_run("runs/catch").step == 64 and (tmp_path / "runs" / "catch").is_dir()
+
+
 def test_a_run_without_its_replay_gets_a_sentence(trainer: Trainer, tmp_path: Path) -> None:
     folder = copied(trainer, tmp_path)
     (folder / "replay" / "000000040-000000080.npz").unlink()

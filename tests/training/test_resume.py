@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from tiny_runs import after_steps, finished, log, same, short
 
 from glamkit.errors import GlamkitError
+from glamkit.runs.log import read
 from glamkit.training import checkpoint
 from glamkit.training.trainer import Trainer
 
@@ -48,6 +50,46 @@ def test_stopped_and_resumed_is_unbroken(stop: int, unbroken: Trainer, tmp_path:
     for _ in resumed:
         pass
     assert differing(resumed, unbroken) == []
+
+
+def test_a_run_whose_checkpoints_are_gone_is_refused_and_keeps_the_rest(tmp_path: Path) -> None:
+    after_steps(short(), tmp_path, 57)
+    put_away = {path: path.read_bytes() for path in (tmp_path / "checkpoint").iterdir()}
+    for path in put_away:
+        path.unlink()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    with pytest.raises(
+        GlamkitError, match=r"checkpoint holds no checkpoint, though 50 steps of this run were saved; put"
+    ):
+        Trainer(short(), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+    for path, content in put_away.items():
+        path.write_bytes(content)
+    assert Trainer(short(), tmp_path).step == 50
+
+
+def test_a_pause_is_no_part_of_the_training_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trainer waits between two turns of the loop, as in a notebook; the log's speed counts the turns alone."""
+    clock = [0.0]
+    monkeypatch.setattr("glamkit.training.trainer.time.perf_counter", lambda: clock[0])
+    trainer = Trainer(short(), tmp_path)
+    for stop in (15, 64):
+        clock[0] += 3600.0
+        trainer.stop_requested = False
+        for event in trainer:
+            clock[0] += 0.5 * (event.kind == "step")
+            trainer.stop_requested = event.step >= stop
+    speeds = [line["time/steps_per_second"] for line in read(tmp_path / "metrics.jsonl") if line["kind"] == "log"]
+    assert len(speeds) == 6 and all(1.9 < speed < 2.6 for speed in speeds)
+
+
+def test_a_session_is_kept_as_far_as_the_run_went_back(tmp_path: Path) -> None:
+    after_steps(short(), tmp_path, 57).provenance.write(57)
+    resumed = Trainer(short(), tmp_path)  # from the checkpoint of step 50
+    assert [(one["first_step"], one["step"]) for one in resumed.provenance.sessions] == [(0, 50)]
+    for content in ({"step": None}, {"step": 9}, {"first_step": "0", "step": 9}, "text"):
+        resumed.run.provenance_file.write_text(json.dumps({"sessions": [content]}))
+        assert Trainer(short(), tmp_path).provenance.sessions == []
 
 
 @pytest.mark.parametrize("stop", [7, 33, 60])
