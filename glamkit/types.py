@@ -39,16 +39,16 @@ class Batch(NamedTuple):
 
 
 class Context(NamedTuple):
-    """Real steps before a dream, encoded."""
+    """Real steps before a rollout, encoded."""
 
     latents: Float[Tensor, "N L Z"]
     actions: Int[Tensor, "N L"]
 
 
 class Rollout(NamedTuple):
-    """A dream: states [z, h], and for each of its H actions the reward and termination.
+    """An imagined rollout: states [z, h], and for each of its H actions the reward and termination.
 
-    Under autocast states may be rounded, see `WorldModel.predict_states`.
+    On GPUs, under autocast, states are rounded, see `accelerate.choices.SampledStates`.
     """
 
     states: Float[Tensor, "N H+1 Z+D"]

@@ -105,11 +105,12 @@ def measure(
 
 def timed(config: Config, plan: BenchmarkPlan, tell: Tell) -> dict[str, Any]:
     """The timings of the phases, the machine, game speeds and predicted hours, from trainers in one process."""
+    same = as_released(config)
     with ExitStack() as stack:
         benches: dict[Config, TimedTrainer] = {}
 
         def bench(changed: Config) -> TimedTrainer:
-            # One for each way of dreaming, since a trainer may have compiled its own.
+            # One for each way of imagining, since a trainer may have compiled its own.
             if changed not in benches:
                 tell(f"playing {changed.env.game} for {changed.trainer.warmup:,} steps")
                 benches[changed] = TimedTrainer(
@@ -117,7 +118,7 @@ def timed(config: Config, plan: BenchmarkPlan, tell: Tell) -> dict[str, Any]:
                 )
             return benches[changed]
 
-        main, works = bench(config.override(**SAME)), dict[tuple[str, str], Work]()
+        main, works = bench(same), dict[tuple[str, str], Work]()
         tell("preparing what the phases start from; compiling, where it is done, takes minutes")
         for name in plan.phases:
             works[name, "fast"] = main.fast(name)
@@ -144,6 +145,15 @@ def timed(config: Config, plan: BenchmarkPlan, tell: Tell) -> dict[str, Any]:
         if "step" in phases:
             report["predicted_hours"] = predict(usual, plan, report, step_costs(usual, plan.repeats, tell))
         return report
+
+
+def as_released(config: Config) -> Config:
+    """The config of the phases that are timed beside the released code: the same work.
+
+    Phases are repeated here with the same weights, which change between them in training. So no embedding is kept.
+    """
+    plain = {} if config.runtime.accelerate != "on" else {"runtime.accelerate": "embedding_cache"}
+    return config.override(**SAME, **plain)
 
 
 def predict(trainer: Trainer, plan: BenchmarkPlan, report: dict[str, Any], costs: dict[int, float]) -> dict[str, Any]:
@@ -176,7 +186,7 @@ def add_flops(report: dict[str, Any], config: Config, tell: Tell) -> None:
     """Adds to each phase its floating-point operations, and which share of the machine's own rate they reach."""
     phases, machine = report["phases"], report["machine"]
     tell("counting operations")
-    counted = count_fast(config.override(**SAME), [name for name in phases if name in PHASES])
+    counted = count_fast(as_released(config), [name for name in phases if name in PHASES])
     if "step" in phases:
         counted["step_opt_in"] = count_fast(config.override(**OPT_IN), ["step"])["step"]
     rates = machine["matrix_flops_per_s"]
@@ -192,7 +202,7 @@ def add_memory(report: dict[str, Any], config: Config, tell: Tell) -> None:
 
     So neither side counts what the other left in memory.
     """
-    phases, same = report["phases"], config.override(**SAME)
+    phases, same = report["phases"], as_released(config)
     sides = {"fast": (same, "fast"), "reference": (same.override(**EAGER), "reference")}
     if "step" in phases:
         sides["opt_in"] = (config.override(**OPT_IN), "fast")

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from typing import NamedTuple
 
 # The CUDA versions for which the torch versions that glamkit allows can be had ready-made.
@@ -58,8 +59,8 @@ def own_cores() -> int:
 
 def find_compiler() -> str:
     """The path of the C++ compiler that torch.compile uses; empty if there is none."""
-    names = (os.environ.get("CXX", "g++"), "g++", "clang++", "c++")
-    return next(filter(None, map(shutil.which, names)), None) or ""
+    own = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")  # torch tries no other
+    return shutil.which(os.environ.get("CXX") or own) or ""
 
 
 def _number(version: str) -> tuple[int, int]:

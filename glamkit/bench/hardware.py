@@ -113,6 +113,7 @@ def game_speeds(trainer: Trainer, span: float = 1.0) -> dict[str, float]:
         ``evaluation``: the steps of all games that an evaluation plays side by side, with random actions.
     """
     config, random = trainer.config, np.random.default_rng(0)
+    weight = next(trainer.agent.world_model.encoder.parameters())
     game = make_env(config.env)
     game.reset(0)
 
@@ -134,6 +135,8 @@ def game_speeds(trainer: Trainer, span: float = 1.0) -> dict[str, float]:
     def act() -> int:
         trainer.step = max(trainer.step, config.random_steps)
         trainer.collect()
+        if trainer.step % config.trainer.update_every == 0:  # as an update would: what was encoded is of no use then
+            torch.autograd.graph.increment_version(weight)
         return 1
 
     speeds = {"game_alone": rate(play, span), "acting_and_game": rate(act, span), "evaluation": rate(play_many, span)}

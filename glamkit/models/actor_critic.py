@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.config import ActorCriticConfig, falling
-from glamkit.models.networks import MLP, symlog_bins
+from glamkit.models.networks import MLP
 from glamkit.ops.functional import lambda_return, percentiles, sample_categorical, two_hot_loss, two_hot_mean
 from glamkit.types import Float, Int, Rollout
 
@@ -66,7 +66,7 @@ class ActorCritic(nn.Module):
         self.critic = MLP(features, config.width, config.layers, config.bins)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.range = ReturnRange(config.range_percentile, config.range_decay)
-        self.register_buffer("bins", symlog_bins(config.bins, config.bin_limit), persistent=False)
+        self.register_buffer("bins", torch.linspace(-config.bin_limit, config.bin_limit, config.bins), persistent=False)
 
     def extra_repr(self) -> str:
         """Parameter count, shown by repr beside the architecture."""
@@ -94,15 +94,14 @@ class ActorCritic(nn.Module):
         states, actions, rewards, terminations = (part.detach() for part in rollout)
         config = self.config
         policy, logits, values = self.evaluate_states(states)
-        # Once for the critic's values and once for the slow critic's, below each other.
-        came = rewards.repeat(2, 1), terminations.repeat(2, 1), values.flatten(0, 1)
-        returns = lambda_return(*came, config.discount, config.trace, config.bootstrap).unflatten(0, (2, -1))
+        returns = lambda_return(rewards, terminations, values, config.discount, config.trace, config.bootstrap)
         scale = self.range(returns[0])
         advantages = (returns[0] - values[0, :, :-1]) / scale
         loss, metrics = self.policy_loss(policy, logits, actions, advantages, returns, progress)
         spread = {"return": returns[0].mean(), "range": self.range.high - self.range.low, "scale": scale}
         return loss, {name: part.detach() for name, part in (metrics | spread | {"total": loss}).items()}
 
+    # `loss` in two halves, before and after the returns, so that each can be compiled as one.
     def evaluate_states(self, states: Float[Tensor, "N T F"]) -> tuple[Tensor, Tensor, Tensor]:
         """The policy (N, T - 1, A) and the critic's logits (N, T - 1, bins), which are trained, and values (2, N, T).
 
@@ -122,7 +121,7 @@ class ActorCritic(nn.Module):
         returns: Float[Tensor, "2 N H"],
         progress: float | Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, once the returns are known, and its parts."""
+        """The loss and its parts, once the lambda-returns by the critic's and the slow critic's values are known."""
         chosen = policy.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         entropy = -(policy.exp() * policy).sum(-1).mean()
         parts = {
@@ -131,7 +130,7 @@ class ActorCritic(nn.Module):
             "slow_value": two_hot_loss(logits, returns[1], self.bins).mean(),
         }
         weight = falling(self.config.entropy, self.config.final_entropy, progress)
-        metrics = {"entropy": entropy, "entropy_share": entropy / math.log(self.actions)}
+        metrics = {"entropy": entropy, "entropy_share": entropy / math.log(max(self.actions, 2))}
         metrics |= {"advantage": advantages.abs().mean()}
         return torch.stack(list(parts.values())).sum() - weight * entropy, parts | metrics
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from glamkit.ops.functional import picture_error, pictures, unimix
@@ -81,8 +80,3 @@ class CategoricalHead(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Computes the log-probabilities in float32."""
         return unimix(super().forward(x).float().unflatten(-1, self.shape), self.share)
-
-
-def symlog_bins(count: int, limit: float) -> Tensor:
-    """`count` bin positions from -limit to limit, in symlog units."""
-    return torch.linspace(-limit, limit, count)

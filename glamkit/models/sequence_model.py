@@ -107,8 +107,8 @@ class SequenceModel(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (B, T, D) -> hidden states h and global variation g, both (B, T - S, D) for t = S .. T - 1."""
-        count = tokens.shape[1] - self.lmamba.window
-        g, l = self.gmamba(tokens)[:, -count:], self.lmamba(tokens)[:, -count:]  # noqa: E741 - the paper's letter
+        S = self.lmamba.window
+        g, l = self.gmamba(tokens)[:, S - 1 :], self.lmamba(tokens)[:, 1:]  # noqa: E741 - the paper's letter
         return self.hidden(g, l).float(), g.float()
 
     def hidden(self, g: Tensor, l: Tensor) -> Tensor:  # noqa: E741

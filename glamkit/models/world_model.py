@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from glamkit.config import WorldModelConfig
 from glamkit.models import head_metrics
 from glamkit.models.foreground import Foreground, errors
-from glamkit.models.networks import MLP, CategoricalHead, Decoder, Encoder, symlog_bins
+from glamkit.models.networks import MLP, CategoricalHead, Decoder, Encoder
 from glamkit.models.sequence_model import ImaginationMemory, SequenceModel
 from glamkit.ops.functional import (
     free_nats,
@@ -92,7 +92,7 @@ class WorldModel(nn.Module):
         self.variation_prior = head(width)
         self.reward = MLP(width, width, 2, config.bins)
         self.termination = MLP(width, width, 2, 1)
-        self.register_buffer("bins", symlog_bins(config.bins, config.bin_limit), persistent=False)
+        self.register_buffer("bins", torch.linspace(-config.bin_limit, config.bin_limit, config.bins), persistent=False)
         self.sample = LATENTS[config.latents]
         self.variation_posterior.requires_grad_(config.variation_head == "learned")
 

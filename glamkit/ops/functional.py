@@ -104,11 +104,11 @@ def free_nats(kl: Tensor, floor: float) -> Tensor:
 def lambda_return(
     rewards: Float[Tensor, "N H"],
     terminations: Shaped[Tensor, "N H"],
-    values: Float[Tensor, "N H+1"],
+    values: Float[Tensor, "*n H+1"],
     discount: float,
     trace: float,
     bootstrap: str = "current",
-) -> Float[Tensor, "N H"]:
+) -> Float[Tensor, "*n H"]:
     """Returns to learn from: a mix over all lookaheads of rewards and the critic's values.
 
     G_t = r_t + discount (1 - c_t) ((1 - trace) V + trace G_{t+1}), and the last step looks at the last value.
@@ -116,19 +116,19 @@ def lambda_return(
     Args:
         rewards: (N, H).
         terminations: (N, H) of 0 or 1.
-        values: (N, H + 1), the last one that of the state after the last action.
+        values: (N, H + 1), the last one that of the state after the last action; or (K, N, H + 1) of K critics.
         discount: gamma per step.
         trace: lambda per step.
         bootstrap: V is ``values[t]`` for "current" (released code), ``values[t + 1]`` for "next" (the textbook).
     """
-    mixed = values[:, :-1] if bootstrap == "current" else values[:, 1:]
+    mixed = values[..., :-1] if bootstrap == "current" else values[..., 1:]
     live = discount * (1 - terminations.to(values.dtype))
     known, weight = rewards + live * (1 - trace) * mixed, live * trace
-    result, following = [], values[:, -1]
+    result, following = [], values[..., -1]
     for t in reversed(range(rewards.shape[1])):
-        following = known[:, t] + weight[:, t] * following
+        following = known[..., t] + weight[:, t] * following
         result.append(following)
-    return torch.stack(result[::-1], 1)
+    return torch.stack(result[::-1], -1)
 
 
 def percentiles(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ def summed(
 
     Args:
         us: u of each place of the first window, then of the second; `selected` alike.
-        selected: see `Seen`.
+        selected: see `accelerate.pairs.WindowPlace`.
         sizes: P of both.
         last: the last entry, whose second half are the gates.
         steps: as in `Weights`.

@@ -1,4 +1,4 @@
-"""Weights rounded once for many calls; `torch.autocast` rounds them at each, and dreams read the same ones H times."""
+"""Weights rounded once for many calls; `torch.autocast` rounds them at each, and a rollout reads them H times."""
 
 from __future__ import annotations
 

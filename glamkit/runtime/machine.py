@@ -11,6 +11,7 @@ import platform
 import re
 import shutil
 import signal
+import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -206,9 +207,10 @@ def _missing_compiler(device: torch.device) -> str:
         return "" if found else "no C compiler was found: gcc or clang"
     if device.type == "mps":
         return "it is not tried on Apple GPUs"
-    compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
-    if not compiler:
-        return "no C++ compiler was found: g++ or clang++"
+    own = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")  # torch tries no other
+    compiler = os.environ.get("CXX") or own
+    if not shutil.which(compiler):
+        return f"its C++ compiler was not found: {compiler}; the environment variable CXX may name another"
     headers = Path(sysconfig.get_paths()["include"], "Python.h").exists()
     return "" if headers else "Python's headers, Python.h, are missing: on Debian and Ubuntu the package python3-dev"
 

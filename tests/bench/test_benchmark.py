@@ -18,7 +18,7 @@ from figures import faults
 from glamkit import cli
 from glamkit.bench import benchmark, hardware, plots
 from glamkit.bench.benchmark import BenchmarkPlan
-from glamkit.bench.timing import PHASES
+from glamkit.bench.timing import PHASES, count_fast
 from glamkit.config import Config, preset
 
 NOTEBOOK = ROOT / "notebooks" / "06_speed.ipynb"
@@ -79,6 +79,14 @@ def test_operations_are_those_of_the_work_that_is_needed(report: dict[str, Any])
     assert fast["imagination_steps"] < slow["imagination_steps"]
     # From latents that are there already, and reading each token once.
     assert fast["step_opt_in"] < fast["world_model"] + fast["imagination_steps"] + fast["actor_critic"]
+
+
+def test_operations_do_not_depend_on_which_frames_are_drawn() -> None:
+    """Nor on whether they were drawn before: in training the weights have changed since."""
+    phases = ["step", "world_model", "imagination", "actor_critic"]
+    configs = [benchmark.as_released(preset("debug", f"{CPU} trainer.seed={seed}")) for seed in (1, 2)]
+    one, other = (count_fast(config, phases) for config in configs)
+    assert one == other and one["step"] == one["world_model"] + one["imagination"] + one["actor_critic"]
 
 
 @pytest.mark.skipif(not LINUX, reason="other systems do not say how much memory a phase took")

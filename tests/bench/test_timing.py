@@ -199,8 +199,11 @@ def test_acting_is_timed_where_actions_are_not_random_any_more(tmp_path: Path, m
     trainer, acted = TimedTrainer(late, tmp_path).trainer, list[int]()
     usual = trainer.phases.player.act
     monkeypatch.setattr(trainer.phases.player, "act", lambda *given: acted.append(trainer.step) or usual(*given))
+    weight = next(trainer.agent.world_model.encoder.parameters())
+    before = weight._version
     speeds = hardware.game_speeds(trainer, 0.05)
     assert acted[0] == 900_000 and min(speeds.values()) > 0
+    assert weight._version - before == len(acted), "what was encoded before an update is of no use after it"
 
 
 def test_the_matrix_rate_of_each_precision() -> None:

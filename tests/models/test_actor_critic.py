@@ -38,6 +38,12 @@ def dream(rows: int = N) -> Rollout:
     )
 
 
+def test_a_game_of_one_action_has_a_loss_and_metrics() -> None:
+    rollout = dream()._replace(actions=torch.zeros(N, H, dtype=torch.int64))
+    loss, metrics = ActorCritic(ActorCriticConfig(width=16), F, 1).loss(rollout)
+    assert loss.isfinite() and all(value.isfinite() for value in metrics.values()) and metrics["entropy_share"] == 0
+
+
 def test_policy_value_and_actions() -> None:
     net, states = model(), torch.randn(7, 4, F)
     assert torch.allclose(net.policy(states).exp().sum(-1), torch.ones(7, 4))

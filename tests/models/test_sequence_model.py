@@ -72,6 +72,12 @@ def test_hidden_states_start_at_s_and_are_the_sum(blocks: int) -> None:
         assert torch.allclose(g[:, place], net.gmamba(tokens[:, : t + 1])[:, -1], atol=1e-5)
 
 
+@pytest.mark.parametrize("length", [2, S - 1, S, S + 1])
+def test_as_many_tokens_as_the_window_or_fewer_have_no_hidden_state(length: int) -> None:
+    hidden, g = model()(torch.randn(2, length, WIDTH))
+    assert hidden.shape == g.shape == (2, max(length - S, 0), WIDTH)
+
+
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_a_later_token_changes_no_earlier_hidden_state(blocks: int) -> None:
     net, tokens, place = model(blocks), torch.randn(2, 12, WIDTH), 8

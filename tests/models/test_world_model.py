@@ -11,11 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glamkit.config import Config, preset
-from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.world_model import WorldModel
 from glamkit.ops.functional import free_nats, kl_categorical, two_hot_loss
-from glamkit.training.accelerate.choices import RoundedStates
-from glamkit.training.accelerate.swap import swap
 from glamkit.types import Batch, Context
 
 A, B, T, S = 3, 4, 12, 4
@@ -261,28 +258,6 @@ def test_dreams_have_their_shapes_and_policies_see_z_and_h(memory: str) -> None:
         reward, end = net.outcome(past.hidden)
         assert torch.equal(rollout.rewards[:, t], reward)
         assert torch.equal(rollout.terminations[:, t], end)
-
-
-@torch.no_grad()
-def test_states_that_are_rounded_change_no_dream() -> None:
-    net, start, result = model().eval(), context(), []
-    actor = ActorCritic(preset("debug").actor_critic, net.features, A)
-    for rounds in (False, True):
-        if rounds:
-            swap(net, RoundedStates)
-        torch.manual_seed(1)
-        with torch.autocast("cpu", torch.bfloat16):
-            rollout = net.imagine(actor.act, start, 7)
-            result.append((rollout, actor.loss(rollout)[0]))
-    (exact, loss), (rounded, same) = result
-    assert exact.states.dtype == torch.float32
-    assert torch.equal(rounded.states, exact.states.bfloat16())
-    assert all(torch.equal(one, two) for one, two in zip(rounded[1:], exact[1:], strict=True)) and loss == same
-    assert net.imagine(actor.act, start, 2).states.dtype == torch.float32
-    with torch.autocast("cpu", torch.bfloat16):  # probabilities would be others
-        sure = model(latents="probabilities").eval()
-        swap(sure, RoundedStates)
-        assert sure.imagine(actor.act, start, 2).states.dtype == torch.float32
 
 
 def test_dreams_draw_latents_from_the_prior() -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from tiny_runs import short
 
+from glamkit.bench import builds
 from glamkit.config import RuntimeConfig
 from glamkit.errors import GlamkitError
 from glamkit.runs import status
@@ -69,6 +70,21 @@ def test_nothing_is_compiled_where_a_part_of_the_compiler_is_missing(
     assert not chosen("auto") and not chosen("auto", "cuda")
     with pytest.raises(GlamkitError, match=r"'on' cannot be used here \(no C compiler was found"):
         chosen("on", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("cxx", "there", "found"),
+    [("", "g++", True), ("", "clang++", False), ("clang++", "clang++", True), ("wrong", "g++", False)],
+)
+def test_the_compiler_is_the_one_that_torch_takes(
+    cxx: str, there: str, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Linux torch runs g++ unless CXX names another; it looks for no second one."""
+    monkeypatch.setenv("CXX", cxx)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name == there else None)
+    monkeypatch.setattr("pathlib.Path.exists", lambda _: True)
+    assert (machine._missing_compiler(torch.device("cpu")) == "") == found == bool(builds.find_compiler())
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ CONVOLVED, SUMMED = Tiles(512, warps=2), Tiles(256, warps=4)
 
 
 def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> Tensor:
-    """`paired_windows._convolved`."""
+    """`ops.paired_windows.convolved`."""
     entries, taps = tuple(entry.contiguous() for entry in entries), taps.contiguous()
     (_, count, _), (parts, conv, inner) = entries[0].shape, taps.shape
     new = min(sizes[0], conv - 1)
@@ -41,7 +41,7 @@ def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> 
 def summed(
     us: Sequence[Tensor], selected: Sequence[Tensor], sizes: Sequence[int], last: Tensor, steps: Tensor, decays: Tensor
 ) -> Tensor:
-    """`paired_windows._summed`."""
+    """`ops.paired_windows.summed`."""
     us, selected = (tuple(part.contiguous() for part in parts) for parts in (us, selected))
     last, steps, decays = (part.contiguous() for part in (last, steps, decays))
     (count, inner), (parts, rank, _), first = us[0].shape, steps.shape, sizes[0]

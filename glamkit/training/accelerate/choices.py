@@ -1,4 +1,4 @@
-"""Imagined steps on GPUs: latents, tokens and actions by one kernel each, and states rounded once."""
+"""Imagined steps on GPUs: latents, tokens and actions by one kernel each."""
 
 from __future__ import annotations
 
@@ -8,19 +8,7 @@ from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.world_model import WorldModel
 from glamkit.ops import sampling
 from glamkit.ops.functional import one_hot_sample
-from glamkit.ops.precision import float32, precision
-
-
-class RoundedStates(WorldModel):
-    """`WorldModel` whose predicted states are rounded once, as all products that read them would do.
-
-    One-hot codes lose nothing by it; probabilities would, and stay as they are.
-    """
-
-    def predict_states(self, hidden: Tensor) -> Tensor:
-        """As `WorldModel.predict_states`."""
-        states = super().predict_states(hidden)
-        return states if self.config.latents == "probabilities" else states.to(precision(states))
+from glamkit.ops.precision import float32
 
 
 class SampledStates(WorldModel):
@@ -35,7 +23,7 @@ class SampledStates(WorldModel):
             return sampling.tokens(self.stem, latents, actions, self.config.classes)
 
     def predict_states(self, hidden: Tensor) -> Tensor:
-        """As `WorldModel.predict_states`, rounded as in `RoundedStates`."""
+        """As `WorldModel.predict_states`, rounded once, as all products that read the states would do."""
         if self.sample is not one_hot_sample or not sampling.supported(hidden, self.features):
             return super().predict_states(hidden)
         logits = nn.Linear.forward(self.prior, hidden)

@@ -1,37 +1,27 @@
-"""Encoder and decoder: where nothing is trained BatchNorm goes into the convolutions; on GPUs frames stay bytes."""
+"""Encoder and decoder: on CPUs many frames go part by part where nothing is trained; on GPUs frames stay bytes."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from glamkit.models.networks import Decoder, Encoder
 from glamkit.ops import image_conv
 from glamkit.ops.conv import DoublingConv2d, HalvingConv2d
-from glamkit.ops.functional import pictures
 from glamkit.ops.precision import precision
 
 SLICE = 128  # frames encoded at a time on a CPU when nothing is trained: their activations stay in its cache
 
 
-class FoldedEncoder(Encoder):
-    """`Encoder` that takes many frames in slices when nothing is trained, every BatchNorm inside its convolution."""
+class SlicingEncoder(Encoder):
+    """`Encoder` that takes many frames in slices when nothing is trained: it needs less memory."""
 
     def forward(self, frames: Tensor) -> Tensor:
         """As `Encoder.forward`."""
         if self.training or torch.is_grad_enabled() or len(frames) <= SLICE:
             return super().forward(frames)
-        encoder = self.folded()
-        return torch.cat([encoder(pictures(part)) for part in frames.split(SLICE)])
-
-    def folded(self) -> nn.Sequential:
-        """The same function of pictures in evaluation: less traffic with the memory."""
-        layers: list[nn.Module] = []
-        for conv, norm in _layers(self):
-            layers += [fuse_conv_bn_eval(conv, norm), nn.ReLU(inplace=True)]
-        return nn.Sequential(*layers, nn.Flatten())
+        return torch.cat([super(SlicingEncoder, self).forward(part) for part in frames.split(SLICE)])
 
 
 class FrameEncoder(Encoder):

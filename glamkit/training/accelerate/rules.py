@@ -18,9 +18,9 @@ from glamkit.models.world_model import WorldModel
 from glamkit.ops.batch_norm import BatchNormReLU
 from glamkit.ops.conv import DoublingConv2d, HalvingConv2d, faster_by_blocks
 from glamkit.ops.scan import has_kernels
-from glamkit.training.accelerate.choices import RoundedStates, SampledActions, SampledStates
+from glamkit.training.accelerate.choices import SampledActions, SampledStates
 from glamkit.training.accelerate.embedding_cache import CachingEncoder
-from glamkit.training.accelerate.frames import FoldedEncoder, FrameDecoder, FrameEncoder
+from glamkit.training.accelerate.frames import FrameDecoder, FrameEncoder, SlicingEncoder
 from glamkit.training.accelerate.layers import RectifiedMLP, SilentReLU, SpareOutputs
 from glamkit.training.accelerate.pairs import PairedSequenceModel
 from glamkit.training.accelerate.scans import ScanMamba, select_kernel
@@ -154,12 +154,11 @@ RULES = [
         _of((SequenceModel, PairedSequenceModel)),
     ),
     Rule("batch_norm", "BatchNorm and its ReLU in place, or in few passes", _anywhere, _norms),
-    Rule("folded_norms", "without training BatchNorm is inside its convolution", _cpu, _of((Encoder, FoldedEncoder))),
+    Rule("slices", "without training, many frames are encoded part by part", _cpu, _of((Encoder, SlicingEncoder))),
     Rule("embedding_cache", "while acting, each frame is encoded once", _cpu, _of((Encoder, CachingEncoder))),
     Rule("image_conv", "frames as bytes, in blocks that kernels are fast for", faster_by_blocks, _frames),
     Rule("layer_norm", "LayerNorm and its ReLU in one pass", has_kernels, _of((MLP, RectifiedMLP))),
     Rule("spare_outputs", "the critics' 255 bins multiplied as 256", faster_by_blocks, _outputs),
-    Rule("rounded_states", "imagined states rounded once", faster_by_blocks, _of((WorldModel, RoundedStates))),
     Rule(
         "sampling",
         "latents, tokens and actions in one kernel each",
