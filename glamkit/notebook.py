@@ -130,7 +130,7 @@ class Live:
         if self.watched:
             from IPython.display import display
 
-            shown = _Plain(shown) if isinstance(shown, str) else shown
+            shown = Text(shown) if isinstance(shown, str) else shown
             if self.handle is None:
                 self.handle = display(shown, display_id=True)
             else:
@@ -153,7 +153,7 @@ class Live:
             self.lines = 0
 
 
-class _Plain(str):
+class Text(str):
     """Text that a notebook shows without quotes."""
 
     def __repr__(self) -> str:

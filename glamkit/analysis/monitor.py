@@ -181,10 +181,10 @@ class Lines:
             self.line.show(monitor.state())
 
     def finish(self, monitor: Monitor) -> None:
-        """The last line and, of a complete run, the verdict; in a notebook also the strip."""
+        """The last line; in a notebook the strip, elsewhere the verdict of a complete run."""
         self.line.show(monitor.state())
         self.line.end()
-        if monitor.last.kind == "done":
+        if monitor.last.kind == "done" and notebook.shell() is None:
             findings = diagnostics.verdict(monitor.entries, monitor.trainer.config)
             sys.stdout.writelines(f"{finding}\n" for finding in findings)
         if monitor.strip.columns and notebook.shell() is not None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -98,9 +100,13 @@ def _read(parameter: Parameter, value: Any) -> Any:
             raise GlamkitError(f"{name} = {value!r} is not text.")
         return str(value)
     if kind == "dict":
-        if not isinstance(value, Mapping):
-            raise GlamkitError(f"{name} = {value!r} is no table of names and values.")
-        return value
+        table = value
+        if isinstance(value, str):  # from a command line
+            with contextlib.suppress(ValueError, RecursionError):
+                table = json.loads(value)
+        if not isinstance(table, Mapping):
+            raise GlamkitError(f'{name} = {value!r} is no table of names and values, such as {{"a": ""}}.')
+        return table
     return coerce(name, value, KINDS[kind]) if kind in KINDS else value
 
 

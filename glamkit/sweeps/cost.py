@@ -18,6 +18,7 @@ from glamkit.bench.timing import TimedTrainer, run_hours, step_costs
 from glamkit.config import Config, differences
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Tell, duration
+from glamkit.runs.files import read_json
 from glamkit.runtime import Machine
 from glamkit.sweeps.job import Job
 from glamkit.sweeps.pool import Local
@@ -69,9 +70,12 @@ def estimate(
         tell: is given lines about the progress: timing takes minutes for large models on a CPU.
 
     Raises:
-        GlamkitError: the benchmark cannot be read, or a run could not be timed.
+        GlamkitError: the benchmark cannot be read, a folder holds another experiment, or a run could not be timed.
     """
     known, hours, bases = read_benchmark(benchmark), dict[Config, float](), set[str]()
+    for job in jobs:
+        if job.run.started:
+            job.run.check(job.config, resume=True)
     left = [job for job in jobs if not job.done()]
     total, start = 0.0, 0.0
     for job in left:
@@ -123,13 +127,13 @@ def read_benchmark(path: str | Path) -> dict[str, Any] | None:
     """
     if not path:
         return None
+    data = read_json(Path(path).expanduser())
     try:
-        data = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
         Config.from_dict(data["settings"]["config"])
         float(data["environment"]["acting_and_game"])
         if data["predicted_hours"]["step_s_at_horizon"]:
             return dict(data)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (GlamkitError, ValueError, KeyError, TypeError):
         pass
     raise GlamkitError(f"{str(path)!r} is no result of glamkit benchmark --json with the phase 'step'.")
 

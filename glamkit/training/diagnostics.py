@@ -280,7 +280,7 @@ def compared(record: LogSummary) -> Iterator[Finding]:
         yield Finding(TOO_LITTLE, f"{pair}. {text}see the reward head, and train longer.")
     else:
         text = f"they promise {imagined * length:.2f} per episode, games of that time gave {given * length:.2f}. "
-        cure = "The policy lives off the model's faults: shorten imagination.horizon, or train longer."
+        cure = "The policy uses errors of the model: shorten imagination.horizon, or train longer."
         yield Finding(TOO_GOOD, f"{pair}: {text}{cure}")
 
 

@@ -246,6 +246,8 @@ def test_a_branch_that_is_left_out_has_no_share(modules: str, share: float, monk
     assert result.local == pytest.approx(np.full((10, 4), share)) and result.mean == pytest.approx([share] * 4)
     (window,) = effective_memory.window(through, reading)
     assert (window.effects.sum() > 0) == (modules == "lmamba")
+    reach = effective_memory.memory(through, [30, 40])
+    assert (reach.globally.sum() > 0) == (modules == "gmamba") and (reach.locally.sum() > 0) == (modules == "lmamba")
 
 
 def test_shares_are_of_what_each_branch_does() -> None:

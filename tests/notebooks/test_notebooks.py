@@ -183,6 +183,9 @@ def test_parameters_are_read_as_they_are_annotated() -> None:
     check_parameters([CELL], given)
     assert given == {"horizon": 15, "rate": 1e-4, "game": "1", "resume": False, "start": 7, "variants": {"a": ""}}
     assert [type(value) for value in given.values()] == [int, float, str, bool, int, dict]
+    given = values | {"variants": '{"a": "", "b": "agent.context=reset"}'}  # from a command line
+    check_parameters([CELL], given)
+    assert given["variants"] == {"a": "", "b": "agent.context=reset"}
 
 
 WRONG = {
@@ -192,7 +195,8 @@ WRONG = {
     "rate = 'fast' is not a finite number.": {"rate": "fast"},
     "resume = 'maybe' is not True or False.": {"resume": "maybe"},
     "game = ['Pong'] is not text.": {"game": ["Pong"]},
-    "variants = 'plain' is no table of names and values.": {"variants": "plain"},
+    "variants = '[1]' is no table of names and values": {"variants": "[1]"},
+    "variants = 'plain' is no table of names and values, such as": {"variants": "plain"},
 }
 
 

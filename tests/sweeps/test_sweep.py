@@ -247,6 +247,13 @@ def test_a_benchmark_tells_the_cost(tmp_path: Path) -> None:
     file.write_text("{}")
     with pytest.raises(GlamkitError, match=r"is no result of glamkit benchmark --json"):
         costs.estimate(todo, clock, file)
+    with pytest.raises(GlamkitError, match=r"none\.json' cannot be read: No such file or directory\."):
+        costs.estimate(todo, clock, file.with_name("none.json"))
+    todo[0].run.folder.mkdir(parents=True, exist_ok=True)
+    todo[0].run.begin(todo[0].config.override(**{"trainer.seed": 9}), {})
+    with pytest.raises(GlamkitError, match=r"holds another experiment: trainer\.seed is 9 there"):
+        costs.estimate(todo, fresh := Clock())
+    assert not fresh.asked, "before anything is timed"
 
 
 def test_a_batch_of_days_does_not_start_by_itself(

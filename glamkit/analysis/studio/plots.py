@@ -45,8 +45,8 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))  # equal c
 FRAME = 0.76  # inches of a picture in a row
 
 
-def about(run: LoadedRun) -> Table:
-    """What is looked into, in a few rows."""
+def about(run: LoadedRun, context: int | None = None) -> Table:
+    """What is looked into, in a few rows; dreams see `context` real steps first, by default as many as in training."""
     config, replay = run.config, run.replay
     ends = int(replay.terminations.sum())
     settings = config.imagination
@@ -56,7 +56,7 @@ def about(run: LoadedRun) -> Table:
         ("trained", f"{run.step:,} of {config.trainer.env_steps:,} agent steps{young}, preset {config.preset}"),
         ("game", f"{config.env.game}: {', '.join(run.actions)}"),
         ("stored steps", f"{replay.oldest:,} to {replay.count - 1:,}; {count(ends, 'end')} of a life or episode"),
-        ("dreams", f"see {settings.context_length} real steps; {usual(run)}"),
+        ("dreams", f"see {context or settings.context_length} real steps; {usual(run)}"),
     ]
     return Table(rows)
 

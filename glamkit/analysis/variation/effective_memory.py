@@ -71,7 +71,8 @@ def of_tokens(lens: Lens, tokens: Tensor) -> Reach:
             g_now = overall(lens, hid)
             l_now = local(lens, hid[:, window]) if place >= window.start else l
             pairs = (g_now, g), (l_now, l)
-            rows.append([(now - was).norm(dim=-1) / was.norm(dim=-1).clamp(min=1e-9) for now, was in pairs])
+            moved = [(now - was).norm(dim=-1) / was.norm(dim=-1).clamp(min=1e-9) for now, was in pairs]
+            rows.append(lens.added(*moved))  # a branch that adds nothing to h remembers nothing for it
     return Reach(*(plain(torch.stack(part, 1)) for part in zip(*rows, strict=True)))
 
 

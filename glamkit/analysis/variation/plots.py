@@ -116,9 +116,10 @@ def draw_reach(axes: Axes, reach: Reach, size: int, dreams: int) -> None:
         matters = "no effect" if np.isnan(steps) else f"90 % within {plotting.count(round(steps), 'step')}"
         within.append(f"{name}: {matters}")
         shown = np.where(back < size, values, np.nan) if name == "LMamba" else values
-        mean, error = shown.mean(0), 1.96 * shown.std(0, ddof=min(1, len(shown) - 1)) / len(shown) ** 0.5
-        axes.plot(back, mean, ".-", ms=4, color=colour, label=f"{name}'s output")
-        axes.fill_between(back, np.maximum(mean - error, 0), mean + error, color=colour, alpha=0.2, lw=0)
+        axes.plot(back, shown.mean(0), ".-", ms=4, color=colour, label=f"{name}'s output")
+        if len(shown) > 1:
+            low, high = np.transpose([plotting.interval(column) or (np.nan, np.nan) for column in shown.T])
+            axes.fill_between(back, np.maximum(low, 0), high, color=colour, alpha=0.2, lw=0)
     axes.axvline(size - 0.5, color=ORANGE, ls=":", lw=1, label=f"LMamba's window, {size}")
     if dreams:
         axes.axvline(dreams - 0.5, color=BLACK, ls="--", lw=1, label=f"what imagination re-reads, {dreams}")
