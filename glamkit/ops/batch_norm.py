@@ -13,14 +13,13 @@ Letters: N pictures of H x W pixels and C channels; inside the operations P = H 
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glamkit.ops.scan import has_kernels
+from glamkit.ops.scan import has_kernels, kernels
 
 LARGE = 2**23  # numbers in the pictures of a batch, from which a pass takes longer than calling for it
 PARTS = 512  # in which GPUs take sums: as many programs as keep the memory busy
@@ -129,7 +128,7 @@ def _gradients(
 def _moments_shared(x: Tensor, pivot: Tensor, parts: int) -> Tensor:
     """`_moments` in parts (parts, 2, C): compilers add them up in one kernel with what is made of them."""
     if has_kernels(x.device):
-        by_kernel: Tensor = kernels().moments(x, pivot, parts)
+        by_kernel: Tensor = kernels("batch_norm").moments(x, pivot, parts)
         return by_kernel
     return in_parts(_moments(x, pivot), parts)
 
@@ -138,7 +137,7 @@ def _moments_shared(x: Tensor, pivot: Tensor, parts: int) -> Tensor:
 def _pulls_shared(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, parts: int) -> Tensor:
     """`_pulls` likewise."""
     if has_kernels(x.device):
-        by_kernel: Tensor = kernels().pulls(grad, x, scale, shift, mean, parts)
+        by_kernel: Tensor = kernels("batch_norm").pulls(grad, x, scale, shift, mean, parts)
         return by_kernel
     return in_parts(_pulls(grad, x, scale, shift, mean), parts)
 
@@ -154,7 +153,7 @@ def _(*inputs: Any) -> Tensor:
 @torch.library.custom_op("glamkit::pixels_gradient", mutates_args=())
 def _gradient_whole(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
     if has_kernels(x.device):
-        by_kernel: Tensor = kernels().gradient(grad, x, scale, shift, slope, offset)
+        by_kernel: Tensor = kernels("batch_norm").gradient(grad, x, scale, shift, slope, offset)
         return by_kernel
     return _gradient(grad, x, scale, shift, slope, offset)
 
@@ -167,11 +166,6 @@ def _(_: Tensor, x: Tensor, *__: Tensor) -> Tensor:
 def in_parts(sums: Tensor, parts: int) -> Tensor:
     """Sums (2, C) as one of so many parts (parts, 2, C), of which the others are zero."""
     return F.pad(sums.unsqueeze(0), (0, 0, 0, 0, 0, parts - 1))
-
-
-def kernels() -> Any:
-    """The module of the kernels, imported when they are first used: importing Triton is slow."""
-    return importlib.import_module("glamkit.ops.triton.batch_norm")
 
 
 class _Outputs(torch.autograd.Function):

@@ -14,7 +14,6 @@ so that the outer ones hang over: a block's `4 (colours + 1)` outputs are linear
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
 from glamkit.ops.precision import precision
-from glamkit.ops.scan import has_kernels
+from glamkit.ops.scan import has_kernels, kernels
 
 WIDEST = 32  # channels that the kernels' tiles are made for; more would not fit every GPU's shared memory
 
@@ -37,11 +36,6 @@ def supported(frames: Tensor, weight: Tensor) -> bool:
     return fitting and precision(weight) in (torch.bfloat16, torch.float16)
 
 
-def _kernels() -> Any:
-    """The module of the kernels, imported when they are first used: importing Triton is slow."""
-    return importlib.import_module("glamkit.ops.triton.image_conv")
-
-
 # From frames to channels ----------------------------------------------------------------------------------------------
 
 
@@ -49,7 +43,7 @@ def _kernels() -> Any:
 def halved(frames: Tensor, weight: Tensor, kind: torch.dtype) -> Tensor:
     """The convolution of frames / 255 with weights (C, colours, 4, 4): (N, C, H, W) of some dtype."""
     if has_kernels(frames.device):
-        y: Tensor = _kernels().halved(frames, weight, None, kind)
+        y: Tensor = kernels("image_conv").halved(frames, weight, None, kind)
         return y
     y = F.conv2d(frames.to(weight.dtype) / 255, weight, stride=2, padding=1)
     return y.to(kind).contiguous(memory_format=torch.channels_last)
@@ -59,7 +53,7 @@ def halved(frames: Tensor, weight: Tensor, kind: torch.dtype) -> Tensor:
 def halved_relu(frames: Tensor, weight: Tensor, bias: Tensor, kind: torch.dtype) -> Tensor:
     """ReLU of `halved` plus a bias (C,), without gradients."""
     if has_kernels(frames.device):
-        y: Tensor = _kernels().halved(frames, weight, bias, kind)
+        y: Tensor = kernels("image_conv").halved(frames, weight, bias, kind)
         return y
     y = F.conv2d(frames.to(weight.dtype) / 255, weight, bias, stride=2, padding=1).relu_()
     return y.to(kind).contiguous(memory_format=torch.channels_last)
@@ -76,7 +70,7 @@ def _(frames: Tensor, weight: Tensor, *others: Any) -> Tensor:
 def halved_gradient(frames: Tensor, grad: Tensor) -> Tensor:
     """The gradient of `halved` by its weights, (C, colours, 4, 4) float32, from that by its outputs."""
     if has_kernels(frames.device):
-        of_weight: Tensor = _kernels().halved_gradient(frames, grad)
+        of_weight: Tensor = kernels("image_conv").halved_gradient(frames, grad)
         return of_weight
     shape = grad.shape[1], frames.shape[1], 4, 4
     return conv2d_weight(frames.float() / 255, shape, grad.float(), stride=2, padding=1)
@@ -118,7 +112,7 @@ def errors(x: Tensor, taps: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         The sums, and painted less real pixels (N, blocks, outputs) in x's dtype, zero outside of pictures.
     """
     if has_kernels(x.device):
-        sums, differences = _kernels().errors(x, taps, frames)
+        sums, differences = kernels("image_conv").errors(x, taps, frames)
         return sums, differences
     y = F.conv2d(x.to(taps.dtype), *_as_convolution(taps), padding=1)
     real, inside = (
@@ -141,8 +135,8 @@ def _(x: Tensor, taps: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
 def errors_gradients(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of x and, in float32, of taps, from that by the sums (N,) and from the differences."""
     if has_kernels(x.device):
-        kernels, inputs = _kernels(), (grad, x, taps, differences)
-        return kernels.inputs_gradient(*inputs), kernels.taps_gradient(*inputs)
+        by, inputs = kernels("image_conv"), (grad, x, taps, differences)
+        return by.inputs_gradient(*inputs), by.taps_gradient(*inputs)
     kernel, _ = _as_convolution(taps)
     pull = (2 * grad.view(-1, 1, 1) * differences).to(taps.dtype).transpose(1, 2)
     pull = pull.unflatten(2, (x.shape[2] + 1, x.shape[3] + 1))

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glamkit.ops.batch_norm import in_parts, kernels
-from glamkit.ops.scan import has_kernels
+from glamkit.ops.batch_norm import in_parts
+from glamkit.ops.scan import has_kernels, kernels
 
 PARTS = 1056  # in which a GPU sums up the parameters' gradients: as many programs as keep the memory busy
 
@@ -52,7 +52,7 @@ class _Rectified(torch.autograd.Function):
 def _gradient(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float, parts: int) -> tuple[Tensor, Tensor]:
     """Gradients of x (M, W), and of weight and bias in parts (parts, 2, W) that are to be added up."""
     if has_kernels(x.device):
-        by_kernel: tuple[Tensor, Tensor] = kernels().rectified_gradient(grad, x, weight, bias, eps, parts)
+        by_kernel: tuple[Tensor, Tensor] = kernels("batch_norm").rectified_gradient(grad, x, weight, bias, eps, parts)
         return by_kernel
     wide, width = x.to(weight.dtype), x.shape[-1:]
     y, mean, inverse = torch.native_layer_norm(wide, width, weight, bias, eps)

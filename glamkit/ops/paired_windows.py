@@ -5,16 +5,14 @@ The operations are the kernels of `triton.paired_windows`, or what stands here w
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from glamkit.ops import causal_conv
-from glamkit.ops.scan import LOG2_E, by_kernels, window_sum
+from glamkit.ops.scan import LOG2_E, by_kernels, kernels, window_sum
 
 # As operations of torch: without gradients, and compilers do not look into them ---------------------------------------
 
@@ -23,7 +21,7 @@ from glamkit.ops.scan import LOG2_E, by_kernels, window_sum
 def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> Tensor:
     """Convolution and SiLU at the new places: (M, K, N, I)."""
     if by_kernels(taps):
-        by_kernel: Tensor = _kernels().convolved(entries, sizes, taps)
+        by_kernel: Tensor = kernels("paired_windows").convolved(entries, sizes, taps)
         return by_kernel
     conv, inner = taps.shape[1] - 1, taps.shape[2]
     blocks = []
@@ -54,7 +52,7 @@ def summed(
         decays: as in `Weights`.
     """
     if by_kernels(steps):
-        summed: Tensor = _kernels().summed(us, selected, sizes, last, steps, decays)
+        summed: Tensor = kernels("paired_windows").summed(us, selected, sizes, last, steps, decays)
         return summed
     states, rank, first = decays.shape[1] - 1, steps.shape[1] - 1, 0
     y = last.new_empty(len(sizes), *us[0].shape)
@@ -72,8 +70,3 @@ def summed(
 @summed.register_fake
 def _(us: Sequence[Tensor], _: object, sizes: Sequence[int], last: Tensor, *__: object) -> Tensor:
     return last.new_empty(len(sizes), *us[0].shape)
-
-
-def _kernels() -> Any:
-    """The module of the kernels, imported when they are first used: importing Triton is slow."""
-    return importlib.import_module("glamkit.ops.triton.paired_windows")

@@ -14,16 +14,13 @@ Letters as in `world_model`; W units of the last hidden layer.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.ops.functional import picked, unimix
 from glamkit.ops.precision import float32, precision
-from glamkit.ops.scan import has_kernels
+from glamkit.ops.scan import has_kernels, kernels
 
 MOST = 2**14  # numbers of a row or a layer that a program keeps in registers
 
@@ -75,7 +72,7 @@ def _tokens(
 ) -> Tensor:
     """ReLU of the LayerNorm (scale, shift) of a product with weight (D, Z + A), in float32: (..., D)."""
     if has_kernels(weight.device):
-        by_kernel: Tensor = _kernels().tokens(latents, actions, weight, scale, shift, classes, eps)
+        by_kernel: Tensor = kernels("sampling").tokens(latents, actions, weight, scale, shift, classes, eps)
         return by_kernel
     with float32(weight):
         others = F.one_hot(actions, weight.shape[1] - latents.shape[-1])
@@ -92,7 +89,7 @@ def _(latents: Tensor, _: Tensor, weight: Tensor, *__: object) -> Tensor:
 def _states(logits: Tensor, uniform: Tensor, hidden: Tensor, classes: int, share: float, dtype: torch.dtype) -> Tensor:
     """From logits (..., K * C), uniform numbers (..., K, 1) and hidden states (..., D): (..., K * C + D)."""
     if has_kernels(hidden.device):
-        by_kernel: Tensor = _kernels().states(logits, uniform, hidden, classes, share, dtype)
+        by_kernel: Tensor = kernels("sampling").states(logits, uniform, hidden, classes, share, dtype)
         return by_kernel
     prior = unimix(logits.to(hidden.dtype).unflatten(-1, (-1, classes)), share)
     codes = F.one_hot(picked(prior, uniform), classes).flatten(-2)
@@ -114,7 +111,7 @@ def _actions(
     Its product is computed in the kind of numbers of x.
     """
     if has_kernels(x.device):
-        by_kernel: Tensor = _kernels().actions(x, uniform, scale, shift, weight, bias, eps)
+        by_kernel: Tensor = kernels("sampling").actions(x, uniform, scale, shift, weight, bias, eps)
         return by_kernel
     with float32(x):
         normed = F.relu(F.layer_norm(x.to(scale.dtype), scale.shape, scale, shift, eps))
@@ -125,8 +122,3 @@ def _actions(
 @_actions.register_fake
 def _(x: Tensor, *_: object) -> Tensor:
     return x.new_empty(x.shape[:-1], dtype=torch.long)
-
-
-def _kernels() -> Any:
-    """The module of the kernels, imported when they are first used: importing Triton is slow."""
-    return importlib.import_module("glamkit.ops.triton.sampling")

@@ -141,18 +141,18 @@ def has_kernels(device: torch.device) -> bool:
     return TRITON and device.type == "cuda"
 
 
-def _kernels() -> Any:
-    """The module of the kernels, imported when they are first used: importing Triton is slow."""
-    return importlib.import_module("glamkit.ops.triton.scan")
+def kernels(name: str) -> Any:
+    """The module of some kernels, imported when they are first used: importing Triton is slow."""
+    return importlib.import_module(f"glamkit.ops.triton.{name}")
 
 
 def _scan_here(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """The scan, and of its states (N, ..., I, S) what its gradient needs."""
-    return (_kernels().scan if by_kernels(u) else _scan_plain)(u, dt, A, B, C)
+    return (kernels("scan").scan if by_kernels(u) else _scan_plain)(u, dt, A, B, C)
 
 
 def _window_here(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    return (_kernels().window if by_kernels(driven) else _window_plain)(driven, dt, A, B, C)
+    return (kernels("scan").window if by_kernels(driven) else _window_plain)(driven, dt, A, B, C)
 
 
 def _scan_plain(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,7 +173,7 @@ _scan = torch.library.custom_op("glamkit::scan", _scan_here, mutates_args=())
 
 @_scan.register_fake
 def _(u: Tensor, _: Tensor, A: Tensor, *__: Tensor) -> tuple[Tensor, Tensor]:
-    kept = _kernels().kept_shape(u, A) if by_kernels(u) else (*u.shape[:2], *A.shape)
+    kept = kernels("scan").kept_shape(u, A) if by_kernels(u) else (*u.shape[:2], *A.shape)
     return u.new_empty(u.shape), u.new_empty(kept)
 
 
@@ -183,7 +183,7 @@ def _scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of u, dt, A, B, C: the same recurrence run backwards over the states' gradients."""
     if by_kernels(u):
-        return _kernels().scan_backward(grad, u, dt, A, B, C, states)
+        return kernels("scan").scan_backward(grad, u, dt, A, B, C, states)
     (count, steps, inner), driven = u.shape, dt * u
     du, ddt, dB, dC = (part.new_empty(part.shape) for part in (u, dt, B, C))
     dA = A.new_zeros(A.shape)
@@ -233,7 +233,7 @@ def _window_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of driven, dt, A, B, C; the exponentials are computed again."""
     if by_kernels(grad):
-        return _kernels().window_backward(grad, driven, dt, A, B, C)
+        return kernels("scan").window_backward(grad, driven, dt, A, B, C)
     ddriven, dpast, dA, dB, dC = (part.new_zeros(part.shape) for part in (driven, dt, A, B, C))
     pull = (grad * driven[-1]).sum(-1, keepdim=True)
     dC += pull * B[-1]
