@@ -108,7 +108,7 @@ def moment(view: VariationView, window: WindowEffect, place: int, caption: str =
 def draw_shares(axes: Axes, view: VariationView, place: int) -> None:
     """Each branch's share of each thing at one step."""
     for row, (local, size) in enumerate(zip(view.shares.local[place], view.shares.sizes[place], strict=True)):
-        draw_share(axes, row, row, local, size)
+        draw_share(axes, row, row, local, size, 0.17)
     axes.set_yticks(range(len(QUANTITIES)), QUANTITIES)
     axes.grid(False)
     axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(len(QUANTITIES) - 0.4, -0.6))

@@ -85,7 +85,7 @@ def branches(view: VariationView, events: Sequence[GameEvent], reach: Reach, win
     return picture
 
 
-def draw_share(axes: Axes, row: float, number: int, local: float, size: float) -> None:
+def draw_share(axes: Axes, row: float, number: int, local: float, size: float, least: float = 0.08) -> None:
     """One bar: the global share in blue, the local one in orange, both written on it; beside it the effect's size.
 
     Args:
@@ -94,9 +94,11 @@ def draw_share(axes: Axes, row: float, number: int, local: float, size: float) -
         number: of the quantity in `QUANTITIES`.
         local: LMamba's share; NaN where the effect is too small to divide.
         size: of the effect of both branches, in `UNITS`.
+        least: the smallest share that its number fits into.
     """
     unit = f" {UNITS[number]}" if UNITS[number] == "nats" else ""
-    beside = f"{size:.1g} < {SMALLEST[number]:g}" if np.isnan(local) else f"{size:.2g}{unit}"
+    whole = f"{size:.2g}{unit}" if size < 100 else f"{size:,.0f}{unit}"
+    beside = f"{size:.1g} < {SMALLEST[number]:g}" if np.isnan(local) else whole
     axes.text(1.02, row, beside, va="center", fontsize=SMALL, color=INK)
     if np.isnan(local):
         text = "too small to divide" if size > TINY else "neither has an effect"
@@ -104,7 +106,7 @@ def draw_share(axes: Axes, row: float, number: int, local: float, size: float) -
         return
     for share, left, colour in ((1 - local, 0, BLUE), (local, 1 - local, ORANGE)):
         axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text is read on it, on dark pages too
-        if share > 0.08:
+        if share > least:
             axes.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=SMALL, color=BLACK)
 
 
