@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -270,6 +271,20 @@ def test_an_evaluation_that_is_left_says_how_to_go_on(
         assert cli.main(line) == 130
     assert "the run is trained and saved: run it again to go on." in capsys.readouterr().err
     assert cli.main(line) == 0 and (tmp_path / "run" / "evaluation.json").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals itself")
+def test_ctrl_c_lets_the_program_inside_end_by_itself(tmp_path: Path) -> None:
+    """JupyterLab asks whether to shut down, and papermill saves: that takes more than a moment."""
+    from glamkit.cli.group import call
+
+    ended = tmp_path / "ended"
+    program = f"import time, pathlib; time.sleep(2); pathlib.Path({str(ended)!r}).touch()"
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        call([sys.executable, "-c", program])
+    assert ended.exists() and call([sys.executable, "-c", "raise SystemExit(3)"], tmp_path) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """How fast this machine trains, compared with the plain implementation: ``glamkit benchmark``.
 
-The fast side is a `Trainer`. The reference side, `plain.PlainTrainer`, does what the released code does: float32,
+The fast side is a `Trainer`. The reference side, `plain.PlainTrainer`, does what the released code does, in float32:
 every window read again in full, nothing shared. Both start from the same weights and share one replay. They take turns
 in one process, so that whatever slows the machine slows both. A ratio is formed in each round.
 """

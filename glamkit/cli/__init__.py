@@ -6,6 +6,8 @@ Each subcommand imports what it needs when it is called, so that the help appear
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
 
 import click
@@ -23,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows ``glamkit`` on the command line; None takes it from `sys.argv`.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a pipe on Windows may not know all letters of a table
     try:
         glamkit.main(None if arguments is None else list(arguments), prog_name="glamkit", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

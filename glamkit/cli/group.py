@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -69,6 +71,26 @@ def given_options() -> list[str]:
     """The names of the current command's parameters that were given on its command line."""
     ctx = click.get_current_context()
     return [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+
+
+def call(command: Sequence[str], folder: Path | None = None) -> int:
+    """Runs a program to its end and returns its exit status; its folder is the current one if none is given.
+
+    Ctrl+C reaches the program from the terminal as it reaches this one, and it may take its time to save.
+
+    Raises:
+        KeyboardInterrupt: Ctrl+C was pressed; the program has ended by then.
+    """
+    interrupted = False
+    with subprocess.Popen(command, cwd=folder) as process:
+        while process.returncode is None:
+            try:
+                process.wait()
+            except KeyboardInterrupt:
+                interrupted = True
+    if interrupted:
+        raise KeyboardInterrupt
+    return process.returncode
 
 
 @contextlib.contextmanager

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
-from glamkit.cli.group import FailedError, examples, glamkit, live, work
+from glamkit.cli.group import FailedError, call, examples, glamkit, live, work
 from glamkit.errors import GlamkitError, StoppedError
 
 settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
@@ -150,7 +149,7 @@ def lab(folder: str | None, jupyter: Sequence[str], copy_only: bool) -> None:
     click.echo(f"The notebooks are in {place}.")
     if not copy_only:
         notebook.require("jupyterlab")
-        sys.exit(subprocess.call([sys.executable, "-m", "jupyterlab", *jupyter], cwd=place))
+        sys.exit(call([sys.executable, "-m", "jupyterlab", *jupyter], place))
 
 
 @glamkit.command("notebook", epilog=examples("glamkit notebook 02_train -p game Boxing -p run_dir runs/boxing"))
@@ -174,7 +173,7 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
     notebooks.check_names(source, given)
     target = notebooks.output(source, given.get("run_dir", ""), output)
     command = [sys.executable, "-m", "papermill", str(source), str(target), "--log-output"]
-    status = subprocess.call([*command, *(part for key, value in parameters for part in ("-p", key, value))])
+    status = call([*command, *(part for key, value in parameters for part in ("-p", key, value))])
     if status:
         raise FailedError(f"the notebook did not run to its end; what it showed is in {target}.")
     click.echo(f"The executed notebook is {target}.")

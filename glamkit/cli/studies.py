@@ -100,6 +100,9 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
     from glamkit.sweeps.pool import Local
 
     study = Ablation(**plan)
+    for job in study.jobs:
+        if job.run.started:
+            job.run.changes(job.config)  # what holds another experiment is not shown as this one
     click.echo(study)
     failure: GlamkitError | None = None
     if not show:

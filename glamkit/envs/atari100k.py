@@ -127,6 +127,9 @@ def _methods(data: Any, path: Path) -> dict[str, Method]:
     table = data.get("methods") if isinstance(data, dict) else None
     if not isinstance(table, dict) or not table:
         raise GlamkitError(f'{path} is no result file: it has no table "methods" of names with their "runs".')
+    for name in table:
+        if name.startswith("_") or "$" in name:
+            raise GlamkitError(f"{name!r} in {path} begins with _ or has a $, and figures cannot show that; change it.")
     return {str(name): _method(row, f"{name} in {path}") for name, row in table.items()}
 
 

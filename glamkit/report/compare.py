@@ -21,7 +21,7 @@ from glamkit.notebook import Table
 from glamkit.plotting import count, interval, student
 from glamkit.report import results
 from glamkit.runs import log, provenance
-from glamkit.runs.folder import Run
+from glamkit.runs.folder import IDLE, UNSCORED, Run
 from glamkit.sweeps.job import Job
 from glamkit.training.shared_runs import locate
 
@@ -168,8 +168,8 @@ class Comparison:
 
 
 def changes_of(result: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
-    """Differences of the experiment: not the seed, and not what names the machine only."""
-    return {k: v for k, v in result.items() if k != SEED and not k.startswith("runtime.")}
+    """Differences of the experiment: not the seed, not what names the machine only, and not what changes no score."""
+    return {k: v for k, v in result.items() if k not in (SEED, *IDLE, *UNSCORED) and not k.startswith("runtime.")}
 
 
 def same_experiment(one: Config, other: Config) -> bool:

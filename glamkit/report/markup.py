@@ -10,7 +10,7 @@ from typing import NamedTuple
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "±": r"$\pm$", "≥": r"$\geq$",
+    "|": r"\textbar{}", "[": "{[}", "*": "{*}", "±": r"$\pm$", "≥": r"$\geq$",
 }  # fmt: skip
 
 LATIN = 0x180  # letters before it are in LaTeX's plain fonts

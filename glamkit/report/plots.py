@@ -15,7 +15,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentF
 
 from glamkit import plotting
 from glamkit.envs import atari100k
-from glamkit.errors import GlamkitError
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, SMALL, WIDE, Picture, figure
 from glamkit.report import aggregates
 from glamkit.report.report import Report, ScoredMethod
@@ -281,18 +280,15 @@ def endings(groups: Groups) -> str:
 
 
 def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> None:
-    """One game's runs of one experiment; one whose log cannot be read has its final score alone."""
+    """One game's runs of one experiment; lines of a log that cannot be read are passed over."""
     if not group:
         return
     steps = group[0].config.trainer.env_steps
     places, outcomes = summary.places(steps), []
     for result in group:
         axes.plot(steps, result.score, "D", ms=4, color=colour, mec="white", mew=0.5, clip_on=False, zorder=3)
-        try:
-            outcomes.append(result.training())
-        except GlamkitError:
-            continue
-        log = run_log.entries(result.run.log_file)
+        outcomes.append(result.training())
+        log = run_log.added(result.run.log_file)[0]
         axes.plot(*plotting.series(log, "evaluation/return"), "D", ms=2.5, color=colour, alpha=0.7)
     matches = summary.curves(outcomes, places)
     known = ~np.isnan(matches).all(0) if len(matches) else np.zeros(len(places), bool)

@@ -193,10 +193,10 @@ def read_methods(names: str | Sequence[str]) -> list[str]:
 
 
 def read_paths(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    """One path, several, or text with commas between, which counts from the checkout. Names of shipped runs stay."""
-    if not isinstance(paths, str):
-        return [paths] if isinstance(paths, Path) else list(paths)
-    parts = [part.strip() for part in paths.split(",") if part.strip()]
+    """One path, several, or text with commas between; counted from the checkout. Names of shipped runs stay."""
+    if isinstance(paths, str):
+        paths = [part.strip() for part in paths.split(",") if part.strip()]
+    parts = [paths] if isinstance(paths, Path) else paths
     return [resolve(part) if resolve(part).exists() else part for part in parts]
 
 

@@ -17,7 +17,7 @@ from glamkit.envs.atari100k import game_of
 from glamkit.errors import GlamkitError
 from glamkit.report import score_files
 from glamkit.runs import log
-from glamkit.runs.folder import Run
+from glamkit.runs.folder import IDLE, UNSCORED, Run
 from glamkit.sweeps import summary
 from glamkit.sweeps.job import Job
 
@@ -181,9 +181,9 @@ def benchmark(config: Config) -> bool:
 def experiment(config: Config) -> Config:
     """What runs that may be averaged have in common: all but game, seed, machine, and what changes no score."""
     plain = Config()
-    own = {"env.game": plain.env.game, "trainer.seed": plain.trainer.seed}
-    idle = {"evaluation.every": plain.evaluation.every, "evaluation.games": plain.evaluation.games}
-    return replace(override(config, own | idle), runtime=plain.runtime)
+    sections = {key: key.split(".") for key in ("env.game", "trainer.seed", *IDLE, *UNSCORED)}
+    same = {key: getattr(getattr(plain, section), name) for key, (section, name) in sections.items()}
+    return replace(override(config, same), runtime=plain.runtime)
 
 
 def group(results: Sequence[Result]) -> dict[str, list[Result]]:

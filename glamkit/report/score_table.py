@@ -53,7 +53,7 @@ def score_table(results: Sequence[Result]) -> MarkupTable:
         unit = atari100k.games()[game]
         scores = ", ".join(f"{result.score:.1f} ± {error(result.returns):.1f}" for result in matches)
         shown = [f"{value:.2f}" for value in means[-1]]
-        hours = ", ".join(f"{result.training().seconds / 3600:.1f}" for result in matches)
+        hours = ", ".join(map(training_hours, matches))
         row = [game, scores, f"{unit.random:,g}", f"{unit.human:,g}", *shown[:-1], f"{shown[-1]} {best}", hours]
         rows.append(row)
     total = [f"{value:.2f}" for value in np.mean(means, axis=0)]
@@ -102,9 +102,9 @@ def cells(group: Sequence[Result]) -> list[str]:
     row = [str(len(values)), f"{np.mean(values):.2f}", f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else "one seed: none"]
     row += scale(group[0].game, values) if group[0].atari else [NONE] * (4 + len(BESIDE))
     seeds = ", ".join(f"{result.seed}: {result.score:.2f}" for result in group)
-    hours = [result.training().seconds / 3600 for result in group]
+    hours = dict.fromkeys(map(training_hours, group))
     machines = dict.fromkeys(name for result in group if (name := machine(result)))
-    return [*row, seeds, f"{np.mean(hours):.1f}", "; ".join(machines) or "unknown"]
+    return [*row, seeds, ", ".join(hours), "; ".join(machines) or "unknown"]
 
 
 def scale(game: str, values: Sequence[float]) -> list[str]:
@@ -113,6 +113,11 @@ def scale(game: str, values: Sequence[float]) -> list[str]:
     normal = atari100k.normalise({game: np.array(values)})[game].mean()
     others = [raw(float(every[name].scores[game].mean())) for name in (*BESIDE.values(), best)]
     return [f"{normal:.2f}", raw(unit.random), raw(unit.human), *others[:-1], f"{others[-1]} ({best})"]
+
+
+def training_hours(result: Result) -> str:
+    """The hours that a run was trained; a dash for a shared run, whose log is not whole."""
+    return NONE if result.run.shared else f"{result.training().seconds / 3600:.1f}"
 
 
 def machine(result: Result) -> str:

@@ -5,6 +5,7 @@ As a program it times one run, whose config it reads from its standard input. So
 
 from __future__ import annotations
 
+import heapq
 import json
 import sys
 import time
@@ -31,21 +32,30 @@ SAME_COST = {"env.game": "Pong", "trainer.seed": 1}  # what does not change the 
 
 
 class Estimate(NamedTuple):
-    """Hours that all unfinished runs will take.
+    """The hours of each unfinished run, in the order in which they begin, and how many are made at once."""
 
-    `hours` counts them one after the other, `wall` as they will be run, side by side.
-    """
-
-    hours: float
+    each: tuple[float, ...]
     at_once: int
     devices: int
-    runs: int
     basis: str
 
     @property
+    def runs(self) -> int:
+        """How many."""
+        return len(self.each)
+
+    @property
+    def hours(self) -> float:
+        """Hours of all runs, one after the other."""
+        return sum(self.each)
+
+    @property
     def wall(self) -> float:
-        """Hours until all are done."""
-        return self.hours / max(1, min(self.at_once, self.runs))
+        """Hours until all are done: each begins where a place is free first."""
+        places = [0.0] * max(1, self.at_once)
+        for hours in self.each:
+            heapq.heapreplace(places, places[0] + hours)
+        return max(places)
 
     @property
     def machine(self) -> float:
@@ -77,18 +87,16 @@ def estimate(
         if job.run.started:
             job.run.check(job.config, resume=True)
     left = [job for job in jobs if not job.done()]
-    total, start = 0.0, 0.0
+    each, start = list[float](), 0.0
     for job in left:
         key = job.config.override(**SAME_COST)
         if key not in hours:
             hours[key], begins, basis = predict(job.config, engine, known, tell)
             start = max(start, begins)
             bases.add(basis)
-        total += hours[key] * job.work(job.step()) / job.work(0)
-    total += start * len(left)
-    return Estimate(
-        total, engine.at_once, engine.devices, len(left), " and ".join(sorted(bases)) or "nothing is left to do"
-    )
+        each.append(hours[key] * job.work(job.step()) / job.work(0))
+    basis = " and ".join(sorted(bases)) or "nothing is left to do"
+    return Estimate(tuple(one + start for one in each), engine.at_once, engine.devices, basis)
 
 
 def predict(

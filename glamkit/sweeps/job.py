@@ -141,8 +141,8 @@ class Job(NamedTuple):
         """Whether the run was made and evaluated with the settings that are wanted now."""
         try:
             return not {key for key in self.run.changes(self.config) if key not in (*IDLE, *UNSCORED)}
-        except GlamkitError:  # another experiment: an error for whoever would run it
-            return True
+        except GlamkitError:  # another experiment, or none yet
+            return not self.run.started
 
     def progress(self) -> JobProgress:
         """Its progress, read from its folder."""

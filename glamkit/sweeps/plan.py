@@ -201,8 +201,10 @@ def read_variants(given: Mapping[str, Any] | Sequence[str] | None) -> dict[str, 
     named: dict[str, dict[str, Any]] = {}
     taken: dict[str, str] = {}
     for name, changes in pairs:
-        if not re.fullmatch(r"[\w.-]{1,60}", name) or name.strip(".") == "":
-            raise GlamkitError(f"variant {name!r} is no name for a folder; use letters, digits, dashes and dots.")
+        if not re.fullmatch(r"(?!_)[\w.-]{1,60}", name) or name.strip(".") == "":
+            raise GlamkitError(
+                f"variant {name!r} is no name for a folder and a curve; use letters, digits, dashes and dots."
+            )
         if name in named:
             raise GlamkitError(f"variants names {name!r} twice; give each a name of its own.")
         if (other := taken.setdefault(name.lower(), name)) != name:

@@ -135,9 +135,9 @@ class Sweep:
         ]
         for entry in entries:
             own = {key: value for key, value in entry.overrides.items() if key not in common}
-            row = (entry.folder.split("/")[-1].rpartition("-seed")[0] or "", text(own))
+            row = (entry.folder.split("/")[-1].rpartition("-seed")[0], text(own) or "as the preset")
             if row[0] and row not in rows:
-                rows.append((row[0], row[1] or "as the preset"))
+                rows.append(row)
         rows += [("changed for all", text(common))] if common else []
         rows += [("runs", status_table.summary(seen).partition("  ")[0]), ("folder", str(self.folder))]
         return Table(rows)

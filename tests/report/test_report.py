@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,10 @@ from glamkit import cli
 from glamkit.config import preset
 from glamkit.envs import atari100k as scores
 from glamkit.errors import GlamkitError
-from glamkit.report import notes, plots, results, small_table, tables
+from glamkit.report import notes, plots, results, score_table, small_table, tables
 from glamkit.report import page as report_page
 from glamkit.report.markup import MarkupTable
-from glamkit.report.report import AGAINST, Report, read_methods
+from glamkit.report.report import AGAINST, Report, read_methods, read_paths
 
 FEW = 40  # bootstrap repeats
 
@@ -129,7 +131,8 @@ def test_unequal_settings_are_never_averaged(tmp_path: Path) -> None:
     made_run(tmp_path / "a", [10.0], game="Pong", seed=1)
     made_run(tmp_path / "b", [20.0], game="Pong", seed=2)
     made_run(tmp_path / "c", [-20.0], "agent.acting=posterior", game="Pong", seed=1)
-    made_run(tmp_path / "d", [-20.0], "runtime.device=cpu evaluation.every=500", game="Pong", seed=3)  # no matter
+    idle = "runtime.device=cpu evaluation.every=500 trainer.save_every=500 trainer.log_every=7"  # no matter
+    made_run(tmp_path / "d", [-20.0], idle, game="Pong", seed=3)
     made = report(tmp_path)
     assert {name: len(group) for name, group in made.groups.items()} == {
         "glamkit atari100k": 3,
@@ -228,7 +231,7 @@ def test_methods_are_named_with_hints() -> None:
             read_methods(wrong)
 
 
-EVIL = "<b>&|_%$\\{x}"
+EVIL = "[*<b>&|_%$\\{x}"
 
 
 def test_cells_cannot_break_out() -> None:
@@ -241,7 +244,7 @@ def test_cells_cannot_break_out() -> None:
     assert len([line for line in lines if line.startswith("|")]) == 3
     assert len(re.findall(r"(?<!\\)\|", lines[2])) == 3 and "\\<b>" in lines[2]
     latex = grid.latex("tab:x")
-    body = r"\textless{}b\textgreater{}\&\textbar{}\_\%\$\textbackslash{}\{x\} & 1 2 \\"
+    body = r"{[}{*}\textless{}b\textgreater{}\&\textbar{}\_\%\$\textbackslash{}\{x\} & 1 2 \\"
     assert body in latex and r"\label{tab:x}" in latex and r"\begin{tabular}{lr}" in latex
 
 
@@ -294,6 +297,11 @@ def test_a_damaged_log_takes_the_curve_but_not_the_score(tmp_path: Path) -> None
     made = report(tmp_path)
     assert len(made.results) == 1
     assert plots.curve_figure(made) is not None
+    small = made_run(tmp_path / "b", [1.0], name="laptop", game="Pong", seed=1)
+    small.log_file.write_text("garbage\n" + small.log_file.read_text())
+    made = report(small.folder)
+    table = small_table(made)
+    assert table is not None and table.rows[0][3] == "1.00" and score_table(made.results).rows[0][1] == "1.0 ± 0.0"
 
 
 @pytest.mark.parametrize(
@@ -315,6 +323,31 @@ def test_mistakes_are_refused_in_one_sentence(
     assert cli.main(["report", *arguments]) == 2
     error = capsys.readouterr().err
     assert hint in error and len(error.splitlines()) == 1
+
+
+def test_relative_folders_count_from_the_checkout_as_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JupyterLab's terminal opens in the folder of the notebooks."""
+    for place in ("glamkit/runs", "notebooks"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "glamkit" / "runs" / "folder.py").touch()
+    made_run(tmp_path / "runs" / "a", [1.0], game="Pong", seed=1)
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert read_paths("runs") == read_paths(["runs"]) == [tmp_path / "runs"] and read_paths(("pong",)) == ["pong"]
+
+
+def test_a_shared_run_has_no_hours_as_its_log_is_not_whole() -> None:
+    table = small_table(Report(["pong"], repeats=20))
+    assert table is not None and table.rows[0][list(table.header).index("hours a run")] == "-"
+
+
+def test_a_stream_that_does_not_know_a_letter_is_no_end_of_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a pipe on Windows: the report has ± and ≥."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252", write_through=True))
+    assert cli.main(["report", "--published", "--repeats", "20"]) == 0
+    assert b"IQM" in written.getvalue()
 
 
 def test_folders_are_found_at_any_depth(two_games: Path) -> None:

@@ -267,8 +267,12 @@ def test_the_command_line(made: Path, capsys: pytest.CaptureFixture[str]) -> Non
     )
     changed = [*arguments]
     changed[changed.index("--overrides") + 1] += " actor_critic.discount=0.9"
-    assert cli.main(["ablate", *changed]) == 2
-    assert "holds another experiment" in capsys.readouterr().err
+    for more in ([], ["--show"]):  # nor are its scores shown as those of what is asked for
+        assert cli.main(["ablate", *changed, *more]) == 2
+        shown = capsys.readouterr()
+        assert "holds another experiment" in shown.err and not shown.out
+    other = plan(made, overrides="actor_critic.discount=0.9", env_steps=64).jobs[0]
+    assert other.run.started and other.score() is None and not other.done()
 
 
 @pytest.mark.slow

@@ -87,6 +87,8 @@ def test_a_sweep_file(tmp_path: Path) -> None:
     assert len(plan.entries) == 12
     config = plan.entries[-1].config()
     assert (config.trainer.save_every, config.world_model.unimix, config.agent.context) == (16, 1e-3, "reset")
+    rows = [row for row in sweep.Sweep(plan).overview().rows if row[0] in ("a", "b")]
+    assert rows == [["a", "as the preset"], ["b", "agent.context=reset"]]  # once, whatever the number of runs
 
 
 MISTAKES = {
@@ -106,6 +108,7 @@ MISTAKES = {
     "games: Pong\noverrides: 3": "overrides = 3 is neither text such as",
     "games: Pong\nvariants: [a, b]": "variants = ['a', 'b'] is no table of names",
     "games: Pong\nvariants: {a/b: {}}": "variant 'a/b' is no name for a folder",
+    "games: Pong\nvariants: {_a: {}}": "variant '_a' is no name for a folder and a curve",
     "games: Pong\nvariants: {..: {}}": "variant '..' is no name for a folder",
     "games: Pong\nvariants: {a: {agent.contxt: reset}}": "unknown setting 'agent.contxt'; did you mean 'agent.context'",
     "games: Pong\nenv_steps: many": "env_steps = 'many' is not a whole number.",
@@ -198,14 +201,14 @@ def test_the_cost_is_that_of_what_is_left(tmp_path: Path) -> None:
     assert len(clock.asked) == 1  # games and seeds cost the same
     assert lines[1] == "predicting the cost of glamkit/Catch-v0 by debug: a step"
     assert (cost.hours, cost.runs) == (25.0, 3)
-    assert (cost.wall, cost.machine) == (12.5, 12.5)
+    assert (cost.wall, cost.machine) == (15.0, 15.0)  # 5 + 10 in one place, 10 in the other
     assert sweep.agree(cost, False) == (
-        "3 runs to make, 2 at once: about 12h30m (from a quick timing; without evaluation)."
+        "3 runs to make, 2 at once: about 15h00m (from a quick timing; without evaluation)."
     )
-    assert cost._replace(devices=2).machine == 25.0
+    assert cost._replace(devices=2).machine == 30.0
     with pytest.raises(GlamkitError, match="more than a day of machine time; add --yes"):
         sweep.agree(cost._replace(devices=2), False)
-    assert "12h30m" in sweep.agree(cost._replace(devices=2), True)
+    assert "15h00m" in sweep.agree(cost._replace(devices=2), True)
 
 
 def test_the_cost_counts_the_start_of_every_run(tmp_path: Path) -> None:
