@@ -42,8 +42,9 @@ def play(loaded: LoadedRun, steps: int = STEPS, seed: int = 0) -> LoadedRun:
         GlamkitError: the game cannot be opened here, or a number is out of range.
     """
     count = coerce("steps", steps, int)
-    if not LEAST <= count <= MOST:
-        raise GlamkitError(f"steps = {count} is outside its range: {LEAST} to {MOST:,}.")
+    least = max(LEAST, loaded.config.replay.sequence_length + 2)  # as memories are measured over training sequences
+    if not least <= count <= MOST:
+        raise GlamkitError(f"steps = {count} is outside its range: {least} to {MOST:,}.")
     config, device, agent = loaded.config, loaded.machine.device, loaded.agent
     try:
         game = make_env(config.env)

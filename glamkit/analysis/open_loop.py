@@ -9,6 +9,7 @@ a new game, which nobody can predict.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,10 +18,11 @@ import torch
 from torch import Tensor
 
 from glamkit.analysis.rollouts import looking, pictures, replayed
-from glamkit.analysis.starts import Start, find_starts
+from glamkit.analysis.starts import Start, check_start, find_starts, is_last
 from glamkit.config import ImaginationConfig, coerce
 from glamkit.errors import GlamkitError
 from glamkit.ops.functional import kl_categorical
+from glamkit.plotting import student
 from glamkit.training.load import LoadedRun
 from glamkit.types import Context
 
@@ -49,11 +51,12 @@ class Curve:
 
     @property
     def reach(self) -> np.ndarray:
-        """(H,) half the width of the mean's 95 % interval (normal, over clips)."""
+        """(H,) half the width of the mean's 95 % interval (Student's, over clips as if none overlapped)."""
         counts = (~np.isnan(self.values)).sum(0)
         squares = np.nansum((self.values - self.mean) ** 2, 0)
         spread = np.sqrt(np.divide(squares, counts - 1, out=np.full(len(counts), np.nan), where=counts > 1))
-        return 1.96 * np.divide(spread, np.sqrt(np.maximum(counts, 1)))
+        points = np.array([student(count - 1) if count > 1 else np.nan for count in counts.tolist()])
+        return points * spread / np.sqrt(np.maximum(counts, 1))
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,20 @@ class OpenLoop:
     def share(self, clips: np.ndarray | None = None) -> np.ndarray:
         """(H,) share of what can be known about the frames that the dreams know, over all clips or these.
 
-        1 is as good as a reconstruction of the real frame, 0 as bad as a dream of some other moment. Errors are
-        averaged before they are divided, as single ones may be near zero.
+        1 is as good as a reconstruction of the real frame, 0 as bad as a dream of some other moment; NaN where no clip
+        is left. Errors are averaged before they are divided, as single ones may be near zero.
         """
         rows = np.arange(len(self.starts)) if clips is None else clips
         dreamt, best, wrong = (self.pixels[name].values[rows] for name in ("imagined", "reconstructed", "wrong"))
         counts = (~np.isnan(dreamt)).sum(0)
         lost, known = np.nansum(dreamt - best, 0), np.nansum(wrong - best, 0)
-        return np.divide(known - lost, known, out=np.full(len(counts), -np.inf), where=(counts > 0) & (known > 0))
+        unknown = np.where(counts > 0, -np.inf, np.nan)
+        return np.divide(known - lost, known, out=unknown, where=(counts > 0) & (known > 0))
+
+    @property
+    def followed(self) -> int:
+        """Steps ahead at which a clip is left; the others have come to a real end."""
+        return int(self.counted.any(0).sum())
 
     @property
     def usable(self) -> int:
@@ -96,7 +105,7 @@ class OpenLoop:
 
         0 where reconstructions lack what moves: then nothing can be known.
         """
-        return _leading(self.share()) if self.seen > SEEN else 0
+        return min(_leading(self.share()), self.followed) if self.seen > SEEN else 0
 
     @property
     def finding(self) -> str:
@@ -108,15 +117,30 @@ class OpenLoop:
             return f"Moving things are not reconstructed ({shown}): no usable horizon"
         low, high = self.usable_range
         span = f"{self.usable} of {self.horizon} steps (95 % interval {low} to {high})"
+        if self.usable == self.followed < self.horizon:
+            span = f"at least {self.usable} steps (95 % sure of {low}), as no clip is longer before a real end"
         return f"Usable horizon: {span}. Reconstructions show {self.seen:.0%} of the movement"
 
     @property
     def usable_range(self) -> tuple[int, int]:
-        """95 % interval of the usable horizon: what other clips like these would have given (bootstrap)."""
+        """95 % interval of the usable horizon: what other clips like these would have given.
+
+        By a bootstrap of blocks of neighbours: clips that overlap err alike.
+        """
         rng, number = np.random.default_rng(0), len(self.starts)
-        drawn = [_leading(self.share(rng.integers(number, size=number))) for _ in range(DRAWS)]
+        order = np.argsort([start.step for start in self.starts])
+        block = np.arange(max(1, min(self.overlapping, number // 8)))
+        firsts = (rng.integers(number, size=(-(-number // len(block)), 1)) for _ in range(DRAWS))
+        clips = (order[((first + block) % number).flatten()[:number]] for first in firsts)
+        drawn = [min(_leading(self.share(drawn)), self.followed) for drawn in clips]
         low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
         return int(low), int(high)
+
+    @property
+    def overlapping(self) -> int:
+        """How many neighbouring clips have steps in common, typically; 1 for none."""
+        gap = np.median(np.diff(np.sort([start.step for start in self.starts])))
+        return math.ceil(self.horizon / max(gap, 1))
 
     @property
     def beyond(self) -> np.ndarray:
@@ -145,7 +169,7 @@ class OpenLoop:
 
 
 def _leading(share: np.ndarray) -> int:
-    below = np.flatnonzero(~(share > HALF))
+    below = np.flatnonzero(share <= HALF)
     return int(below[0]) if len(below) else len(share)
 
 
@@ -168,7 +192,7 @@ def measure_open_loop(
         chosen: these starts instead of random ones.
 
     Raises:
-        GlamkitError: fewer real steps are stored than this needs.
+        GlamkitError: fewer real steps are stored than this needs, or a chosen start has too few around it.
     """
     steps, count = coerce("horizon", horizon, int), coerce("count", count, int)
     for name, value, least in (("horizon", steps, 1), ("count", count, 2)):
@@ -178,12 +202,17 @@ def measure_open_loop(
     begun = list(chosen) if chosen is not None else find_starts(loaded, "random", count, seed, length, steps)
     if len(begun) < 2:
         raise GlamkitError(f"{len(begun)} start is too few to compare dreams with; at least 2 are needed.")
+    for start in begun:
+        check_start(loaded, start.step, length, steps)
     batches = [begun[i : i + TOGETHER] for i in range(0, len(begun), TOGETHER)]
     parts = [_clips(loaded, [start.step for start in some], steps, length, seed) for some in batches]
     real, imagined, reconstructed, last, kl, looking_kl, rewards, predicted, ends, ending = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
-    counted = np.cumsum(ends, 1) - ends == 0
+    over = is_last(loaded)
+    firsts = np.array([start.step for start in begun]) - loaded.replay.oldest
+    over = over[firsts[:, None] + np.arange(steps)].astype(int)
+    counted = np.cumsum(over, 1) - over == 0
     wrong = np.roll(imagined, len(begun) // 2, 0)  # random starts are in order: neighbours may share their scene
 
     def curve(name: str, unit: str, values: np.ndarray) -> Curve:

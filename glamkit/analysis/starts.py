@@ -55,22 +55,24 @@ def find_starts(
     """
     if by not in KINDS:
         raise GlamkitError(f"by = {by!r} is no way to choose starts; {nearest(by, KINDS)}")
-    first, last = bounds(loaded, context, ahead)
+    (first, last), count = bounds(loaded, context, ahead), coerce("count", count, int)
     if by == "random":
         rng, steps = np.random.default_rng(seed), np.arange(first, last + 1)
         steps = steps[~new_game(loaded, steps)] if not new_game(loaded, steps).all() else steps
-        picked = np.sort(rng.choice(steps, min(coerce("count", count, int), len(steps)), replace=False))
+        picked = np.sort(rng.choice(steps, min(count, len(steps)), replace=False))
         return [Start(int(step), "chosen at random") for step in picked]
     starts = {"reward": rewards, "termination": terminations, "surprise": surprises, "episode": beginnings}[by](loaded)
-    kept, taken = [], list[int]()
+    kept, taken = list[Start](), list[int]()
     for start in starts:
+        if len(kept) == count:
+            break
         # Two starts of nearly the same scene are one to look at.
         if first <= start.step <= last and all(abs(start.step - other) > LEAD for other in taken):
             kept.append(start)
             taken.append(start.step)
     if not kept:
         raise GlamkitError(f"no stored step is a start by {by!r}; choose starts by 'random' or 'surprise'.")
-    return kept[:count]
+    return kept
 
 
 def good_start(loaded: LoadedRun, context: int | None = None, ahead: int = 0) -> Start:
@@ -80,7 +82,7 @@ def good_start(loaded: LoadedRun, context: int | None = None, ahead: int = 0) ->
     `ahead` real steps are stored from it on, to compare with.
     """
     first, last = bounds(loaded, context, ahead)
-    values, ends, oldest = ordered(loaded, "rewards"), ordered(loaded, "terminations"), loaded.replay.oldest
+    values, ends, oldest = ordered(loaded, "rewards"), is_last(loaded), loaded.replay.oldest
     for place in sorted(map(int, np.flatnonzero(values)), key=lambda place: (-values[place], -place)):
         before = np.flatnonzero(ends[:place])
         seen = int(before[-1]) + 1 + SEEN if len(before) else 0
@@ -109,6 +111,20 @@ def bounds(loaded: LoadedRun, context: int | None = None, ahead: int = 0) -> tup
     return first, last
 
 
+def check_start(loaded: LoadedRun, step: int, context: int | None = None, ahead: int = 0) -> None:
+    """Makes sure that the real steps before and after a start are stored.
+
+    Raises:
+        GlamkitError: they are not.
+    """
+    first, last = bounds(loaded, context, ahead)
+    if not first <= step <= last:
+        raise GlamkitError(
+            f"around the start {step:,} too few real steps are stored; {ahead} steps can be compared from "
+            f"{first:,} to {last:,}."
+        )
+
+
 def rewards(loaded: LoadedRun) -> list[Start]:
     """Starts before rewards, the largest first; among equal ones the newest first."""
     values, oldest = ordered(loaded, "rewards"), loaded.replay.oldest
@@ -131,6 +147,8 @@ def beginnings(loaded: LoadedRun) -> list[Start]:
     context = loaded.config.imagination.context_length
     starts = []
     for first, last in episodes(loaded):
+        if first == oldest > 0:
+            continue  # it began before the steps that are stored
         gain = float(values[first - oldest : last + 1 - oldest].sum())
         step = first + min(context, last - first)
         starts.append((gain, Start(step, f"return {gain:+g}, steps {first:,} to {last:,}")))
@@ -138,7 +156,14 @@ def beginnings(loaded: LoadedRun) -> list[Start]:
 
 
 def episodes(loaded: LoadedRun) -> list[tuple[int, int]]:
-    """First and last step of every episode of which the last step is stored, and of the one still going on.
+    """First and last step of every episode of which the last step is stored, and of the one still going on."""
+    replay, ends = loaded.replay, episode_ends(loaded)
+    firsts = [replay.oldest, *(end + 1 for end in ends)]
+    return [(first, last) for first, last in zip(firsts, [*ends, replay.count - 1], strict=True) if first <= last]
+
+
+def episode_ends(loaded: LoadedRun) -> list[int]:
+    """The stored steps that ended an episode.
 
     Fresh play knows its ends itself. Of stored steps the log tells them, also those cut by a time limit; without a
     log, terminations do.
@@ -147,12 +172,10 @@ def episodes(loaded: LoadedRun) -> list[tuple[int, int]]:
     if isinstance(replay, FreshReplay):
         ends = replay.ends
     elif file.exists():
-        ends = [entry["step"] - 1 for entry in log.read(file) if entry["kind"] == "episode"]
+        ends = [entry["step"] - 1 for entry in log.added(file)[0] if entry["kind"] == "episode"]
     else:
         ends = (np.flatnonzero(ordered(loaded, "terminations")) + replay.oldest).tolist()
-    ends = [end for end in ends if replay.oldest <= end < replay.count]
-    firsts = [replay.oldest, *(end + 1 for end in ends)]
-    return [(first, last) for first, last in zip(firsts, [*ends, replay.count - 1], strict=True) if first <= last]
+    return [end for end in ends if replay.oldest <= end < replay.count]
 
 
 def surprises(loaded: LoadedRun) -> list[Start]:
@@ -179,7 +202,14 @@ def surprise(loaded: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
 
 def new_game(loaded: LoadedRun, steps: np.ndarray) -> np.ndarray:
     """Whether an episode or a life ended right before each of these stored steps, of which none is the oldest."""
-    return ordered(loaded, "terminations")[np.asarray(steps) - 1 - loaded.replay.oldest] > 0
+    return is_last(loaded)[np.asarray(steps) - 1 - loaded.replay.oldest]
+
+
+def is_last(loaded: LoadedRun) -> np.ndarray:
+    """(n,) bool, oldest first: whether a stored step ended a life or an episode, by a time limit too."""
+    result = ordered(loaded, "terminations") > 0
+    result[np.array(episode_ends(loaded), int) - loaded.replay.oldest] = True
+    return result
 
 
 def ordered(loaded: LoadedRun, name: str) -> np.ndarray:

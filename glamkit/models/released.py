@@ -83,7 +83,16 @@ def export_released(
     """Inverse of `import_released`: state dicts under the released code's names.
 
     What weighs small things is left out: only the training loss reads it, and the released code has none.
+
+    Raises:
+        GlamkitError: a latent has not as many variables as classes, which the released code takes for granted.
     """
+    config = world_model.config
+    if config.variables != config.classes:
+        raise GlamkitError(
+            f"world_model.variables = {config.variables} and world_model.classes = {config.classes} differ, and the "
+            "released code has one number for both."
+        )
     own = {name: v for name, v in world_model.state_dict().items() if not name.startswith("foreground.")}
     exported = {released_name(name, WORLD_MODEL_NAMES): v for name, v in own.items()}
     if actor_critic is None:

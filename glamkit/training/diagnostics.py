@@ -18,6 +18,7 @@ LATE = 0.2  # share of the log that is the end of the run
 EPISODES = 5  # fewest of them whose returns say anything
 APART = 0.5  # of the larger of two mean rewards: farther apart they differ
 TOO_GOOD, TOO_LITTLE = "dreams are too good", "dreams lack rewards that games give"
+EARLY = "it is too early to tell how it changes: train longer"
 AGREE, UNCOMPARED = "imagined and real rewards agree", "imagined rewards"
 Entries = Sequence[Mapping[str, Any]]
 
@@ -214,6 +215,7 @@ def no_pictures(record: LogSummary) -> Iterator[Finding]:
     now, before = (record.mean("world_model/reconstruction", lines) for lines in (record.late, record.before))
     stopped = "it has stopped falling: raise world_model_optimizer.learning_rate or the number of latents"
     trend = f"it fell by {1 - now / before:.0%} in the last fifth: train longer" if now < 0.97 * before else stopped
+    trend = EARLY if math.isnan(before) else trend
     share = f"{unexplained:.0%} of" if unexplained < 10 else f"{unexplained:,.0f} times"
     text = f"the error is {share} that of one still picture; {trend}. Small things come last."
     yield Finding("the pictures are not reconstructed", text)
@@ -308,11 +310,9 @@ def clipped(record: LogSummary) -> Iterator[Finding]:
         norm, before = (record.mean(f"{name}/gradient_norm", lines) for lines in (record.late, record.before))
         size = f"{norm:,.0f}" if norm >= 100 else f"{norm:.3g}"
         limit = f"{name}_optimizer.clip = {getattr(record.config, f'{name}_optimizer').clip:g}"
-        cure = (
-            "It falls, as in the first updates of every run: train longer."
-            if norm < 0.99 * before
-            else "It does not fall: raise that clip or lower the learning_rate."
-        )
+        falls = "It falls, as in the first updates of every run: train longer."
+        cure = falls if norm < 0.99 * before else "It does not fall: raise that clip or lower the learning_rate."
+        cure = f"{EARLY.capitalize()}." if math.isnan(before) else cure
         text = f"in {share:.0%} of updates. Its norm is {size} on average, above {limit}. {cure}"
         yield Finding(f"the gradient of {name} is clipped", text)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +14,23 @@ from tiny_runs import finished, short
 
 from glamkit.analysis import rollouts
 from glamkit.analysis.open_loop import Curve, OpenLoop, far, measure_open_loop, movement_seen, moving
-from glamkit.analysis.starts import AHEAD, LEAD, SEEN, Start, bounds, find_starts, good_start, ordered, surprise
-from glamkit.analysis.studio import plots
+from glamkit.analysis.starts import (
+    AHEAD,
+    LEAD,
+    SEEN,
+    Start,
+    bounds,
+    episodes,
+    find_starts,
+    good_start,
+    is_last,
+    ordered,
+    surprise,
+)
+from glamkit.analysis.studio import Dream, plots
+from glamkit.analysis.studio.compare import WhatHappened
 from glamkit.errors import GlamkitError
+from glamkit.runs.folder import Run
 from glamkit.training.load import LoadedRun, open_run
 
 CATCH = {"game": "glamkit/Catch-v0"}
@@ -83,7 +100,8 @@ def test_a_good_start_is_some_steps_before_a_gain(opened: LoadedRun, monkeypatch
     changed[ends[3]] = 1.0
     assert good_start(opened).step == max(ends[3] - AHEAD, ends[2] + 1 + SEEN)
     monkeypatch.setattr(opened.replay, "terminations", torch.zeros_like(opened.replay.terminations))
-    assert good_start(opened).step == ends[3] - AHEAD
+    endless = opened._replace(run=Run("nowhere"))  # without a log, which tells of ends too
+    assert good_start(endless).step == ends[3] - AHEAD
     assert good_start(opened, context=60).step >= 60
 
 
@@ -207,6 +225,11 @@ def test_without_the_moving_things_there_is_no_usable_horizon() -> None:
     assert (
         loop.finding == "Usable horizon: 3 of 4 steps (95 % interval 3 to 3). Reconstructions show 100% of the movement"
     )
+    loop = made([1.0, 2, 4, 9], [1, 1, 1, 1], [9, 9, 9, 9])
+    short = replace(loop, counted=np.array([[True, True, False, False]] * 4))
+    short.pixels["imagined"].values[:, 2:] = np.nan
+    assert short.finding.startswith("Usable horizon: at least 2 steps (95 % sure of 2), as no clip is longer before")
+    loop = made([1, 2, 4, 9], [1, 1, 1, 1], [9, 9, 9, 9])
     lost = replace(loop, seen=0.2)
     assert lost.usable == 0 and lost.finding.startswith("Moving things are not reconstructed")
     assert "20% of the movement" in lost.finding and lost.finding.endswith("no usable horizon")
@@ -214,11 +237,56 @@ def test_without_the_moving_things_there_is_no_usable_horizon() -> None:
     assert still.usable == 0 and still.finding == "Nothing moves in these clips: no usable horizon"
 
 
+def test_clips_that_overlap_are_drawn_together() -> None:
+    """One clip in six is wrong at its second step; where neighbours err alike, that may as well be one in three."""
+    dream, best, wrong = [1.0, 2, 1, 1, 1, 1], [1.0] * 6, [9.0] * 6
+    apart, beside = made(dream, best, wrong, 48), made(dream, best, wrong, 48)
+    apart = replace(apart, starts=[Start(9 * place, "") for place in range(48)])
+    for loop, off in ((apart, np.arange(48) % 6 == 0), (beside, np.arange(48) < 8)):
+        loop.pixels["imagined"].values[off, 1] = 11
+    assert (apart.overlapping, beside.overlapping) == (1, 6)
+    assert apart.usable == beside.usable == 6 and (apart.usable_range[0], beside.usable_range[0]) == (6, 1)
+
+
+def test_chosen_starts_need_real_steps_around_them(opened: LoadedRun) -> None:
+    for step in (3, 117):
+        with pytest.raises(GlamkitError, match=rf"around the start {step} too few real steps are stored; 5 steps"):
+            measure_open_loop(opened, 5, chosen=[Start(40, ""), Start(step, "")])
+    with pytest.raises(GlamkitError, match="around the start 117 too few real steps are stored"):
+        plots.switches(opened, 117, 5)
+
+
+def test_games_cut_by_a_time_limit_end_too(opened: LoadedRun, tmp_path: Path) -> None:
+    """They are no terminations: the log alone tells of them."""
+    free = ~is_last(opened)
+    step = next(step for step in range(20, 100) if free[step - 4 : step + 4].all())  # amid a game
+    run = Run(tmp_path)
+    run.log_file.write_text(json.dumps({"step": step + 1, "kind": "episode"}) + "\n")
+    cut = opened._replace(run=run)
+    assert np.flatnonzero(is_last(cut) & free).tolist() == [step]
+    assert step + 1 in [start.step for start in find_starts(opened, "random", 1000)]
+    assert step + 1 not in [start.step for start in find_starts(cut, "random", 1000)]
+    chosen = [Start(step - 2, ""), Start(110, "")]
+    loop, whole = (measure_open_loop(one, 5, chosen=chosen) for one in (cut, opened))
+    assert loop.counted[0].tolist() == [True, True, True, False, False] and whole.counted[0].all()
+    assert WhatHappened(Dream(cut, step - 2)).end == 3
+
+
+def test_an_episode_that_began_before_the_stored_steps_has_no_beginning(opened: LoadedRun) -> None:
+    ring = copy.copy(opened.replay)
+    ring.config = replace(ring.config, capacity=64)
+    for name in ("frames", "actions", "rewards", "terminations"):
+        setattr(ring, name, torch.roll(getattr(opened.replay, name)[56:120], 120 % 64, 0))
+    newest = opened._replace(replay=ring)
+    assert ring.oldest == 56 and all(start.step > 56 for start in find_starts(newest, "episode", 100))
+    assert len(find_starts(newest, "episode", 100)) == sum(first > 56 for first, _ in episodes(newest))
+
+
 def test_steps_that_are_not_counted_count_nowhere() -> None:
     values = np.array([[1.0, 2.0, np.nan], [3.0, np.nan, np.nan], [5.0, 4.0, np.nan]])
     curve = Curve("", "", values)
     np.testing.assert_allclose(curve.mean, [3, 3, np.nan])
-    np.testing.assert_allclose(curve.reach[:2], 1.96 * np.array([2 / 3**0.5, 2**0.5 / 2**0.5]))
+    np.testing.assert_allclose(curve.reach[:2], [4.3027 * 2 / 3**0.5, 12.7062 * 2**0.5 / 2**0.5])
     assert np.isnan(curve.reach[2])
 
 

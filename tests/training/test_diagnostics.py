@@ -59,7 +59,7 @@ def test_a_way_is_named_once_and_only_where_it_is_asked_for() -> None:
 
 def test_nothing_was_trained() -> None:
     assert only(made_up(steps=90)).sign == "no update in the log yet"
-    assert only([]).text == "0 steps were played, and the first 100 are random."
+    assert only([]).text == "0 steps were played; the first one ends step 101."
 
 
 def test_what_lies_beyond_the_bins_comes_first_and_beside_learning() -> None:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from glamkit.analysis.starts import ordered
+from glamkit.analysis.starts import is_last, ordered
 from glamkit.analysis.studio.dream_tree import Node
 from glamkit.analysis.studio.studio import Dream
 from glamkit.errors import GlamkitError, nearest
@@ -94,7 +94,7 @@ class WhatHappened:
         self.name, self.dream, replay = NAMES[REAL], dream, dream.run.replay
         first = max(dream.start - replay.oldest, 0)
         self.returns = ordered(dream.run, "rewards")[first:].cumsum(dtype=float)  # after each real step
-        ends = np.flatnonzero(ordered(dream.run, "terminations")[first:])
+        ends = np.flatnonzero(is_last(dream.run)[first:])
         self.end = int(ends[0]) + 1 if len(ends) else None  # steps to the end of the real game
 
     def at(self, number: int) -> Beside:

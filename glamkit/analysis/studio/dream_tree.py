@@ -207,7 +207,8 @@ class Tree:
         """Refuses more nodes than a dream may have."""
         if len(self.nodes) + count > MOST:
             raise GlamkitError(
-                f"this dream has {len(self.nodes):,} of at most {MOST:,} steps; no {count:,} more: choose a start."
+                f"this dream has {len(self.nodes):,} of at most {MOST:,} steps; no {count:,} more: begin at a "
+                f"start again, or ask for fewer or shorter futures."
             )
 
     @contextmanager

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from glamkit.analysis.open_loop import WORST, Curve, OpenLoop
+from glamkit.analysis.starts import check_start, is_last
 from glamkit.analysis.studio.studio import Dream, Future, no_choice, usual
 from glamkit.notebook import Table
 from glamkit.plotting import (
@@ -87,7 +88,9 @@ def errors(loop: OpenLoop) -> Picture:
     if loop.usable:
         grid[0, 0].axvspan(0.5, loop.usable + 0.5, color=BLUE, alpha=0.08, lw=0)
     shaded = "Shaded: the dream knows over half of what can be known. " if loop.usable else ""
-    heading(picture, f"{loop.finding}\n{shaded}Means over {len(loop.starts)} clips, 95 % intervals, until a real end")
+    apart = ", as if no clips overlapped" if loop.overlapping > 1 else ""
+    means = f"Means over {len(loop.starts)} clips until a real end, 95 % intervals{apart}"
+    heading(picture, f"{loop.finding}\n{shaded}{means}")
     return picture
 
 
@@ -282,9 +285,11 @@ def broken(name: str) -> str:
 def switches(run: LoadedRun, start: int, horizon: int, seed: int = 0, context: int | None = None) -> Picture:
     """The same start and the same actions, dreamt under different rules, below what really happened."""
     trained, places = usual(run), spread(horizon)
+    check_start(run, start, context, horizon)
     steps = run.replay.window(torch.tensor([start]), horizon)
     rows = {"real": steps.frames[0, places].permute(0, 2, 3, 1).cpu().numpy()}
-    ends = steps.terminations[0].cpu().numpy()
+    first = start - run.replay.oldest
+    ends = is_last(run)[first : first + horizon].astype(int)
     counted = (np.cumsum(ends) - ends == 0)[places]
     other = "recurrent" if trained.memory == "window" else "window"
     remembered = {"window": "the last\nsteps", "recurrent": "every\nstep"}

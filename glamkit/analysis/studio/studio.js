@@ -278,10 +278,10 @@ function fillStarts(ui, starts) {
   }));
 }
 
-let count = 0; // studios in this page
-
 function render({ model, el }) {
-  const root = make("div", make("div", el, "glamkit-studio"), "glamkit-dream", undefined, { id: `glamkit-${++count}`, role: "group", "aria-label": "Dream studio" });
+  // Studios in this page: each widget has a copy of this module, so the count is the page's.
+  const count = (globalThis.glamkitStudios = (globalThis.glamkitStudios || 0) + 1);
+  const root = make("div", make("div", el, "glamkit-studio"), "glamkit-dream", undefined, { id: `glamkit-${count}`, role: "group", "aria-label": "Dream studio" });
   // JupyterLab leaves keys alone that are pressed inside an element marked so.
   root.setAttribute("data-lm-suppress-shortcuts", "true");
   const down = new Set();
@@ -345,8 +345,9 @@ function render({ model, el }) {
     if (known !== down.has(event.code)) held();
   }
 
-  function focused() {
-    const on = document.activeElement === ui.canvas;
+  function focused(event) {
+    // Whoever leaves the window leaves the picture as its active element, and lets keys go elsewhere.
+    const on = event?.type !== "blur" && document.activeElement === ui.canvas;
     root.classList.toggle("glamkit-on", on);
     put(ui.focus, on ? "● Keys are on. Escape or Tab leaves." : "○ Keys are off. Click the picture to play with keys.");
     if (!on && down.size) {

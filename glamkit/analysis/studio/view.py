@@ -95,7 +95,7 @@ def takes(player: Player) -> str:
     if now.over:
         return "nothing: the dream has ended"
     if player.who == "you":
-        return "you play: the key that is held" + ("" if player.idle is None else f", else {names[player.idle]}")
+        return "you play: the key that is held, else " + ("the policy" if player.idle is None else names[player.idle])
     drawn, likeliest = next_action(player), int(now.policy.argmax())
     if player.who == "recorded":
         if drawn < 0:

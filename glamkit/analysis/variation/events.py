@@ -139,8 +139,15 @@ def choose(
         number = coerce("episode", episode, int)
         if not 1 <= abs(number) <= len(spans):
             raise GlamkitError(f"episode = {number} is none of the {len(spans)} stored ones; use 1 to {len(spans)}.")
-        begin, end = spans[number - 1 if number > 0 else number]
-        begin = min(max(begin, first), last)
+        seen = [max(begin, first) <= min(end, last) for begin, end in spans]
+        place = number - 1 if number > 0 else len(spans) + number
+        begin, end = spans[place]
+        if not seen[place]:
+            raise GlamkitError(
+                f"episode = {number}, steps {begin:,} to {end:,}, lies in steps that are only read: the first "
+                f"{lens.before} at hand and the last; use {nearest_seen(seen, place)}."
+            )
+        begin = max(begin, first)
     else:
         marks = [event.step + AFTER for event in events(loaded) if first <= event.step <= last - AFTER]
         end = marks[-1] if marks else last
@@ -149,6 +156,12 @@ def choose(
     chosen = min(chosen, LONGEST) if steps is None else chosen
     lens.check(begin, chosen)
     return begin, chosen
+
+
+def nearest_seen(seen: Sequence[bool], place: int) -> str:
+    """The number of the nearest episode that can be looked at, in words."""
+    numbers = sorted((abs(other - place), other + 1) for other, there in enumerate(seen) if there)
+    return f"episode = {numbers[0][1]}" if numbers else "more steps: there is none that can be looked at"
 
 
 def overview(loaded: LoadedRun, view: VariationView, marks: Sequence[GameEvent]) -> Table:

@@ -148,7 +148,7 @@ class VariationView(NamedTuple):
         """On which steps figures are measured, in one line."""
         kept = int(self.counted.sum())
         left = len(self.counted) - kept
-        out = f"; {left} that lead into a new life or game are left out" if left else ""
+        out = f"; {left} that lead into a new game are left out" if left else ""
         return f"Measured on {kept} {self.source}{out}."
 
 

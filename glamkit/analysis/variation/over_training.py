@@ -93,7 +93,7 @@ def training(loaded: LoadedRun, seen: Sequence[SnapshotView]) -> Picture:
         "Upper four panels: the run's log. Lower four: the same steps, seen by the agent at "
         f"{plotting.count(len(seen), 'point')} of its training"
         if several
-        else "From the run's log: this run holds no snapshots of its training, so there is no more to compare"
+        else "From the run's log: this run holds no earlier snapshots of its training, so there is no more to compare"
     )
     plotting.heading(picture, f"How did it change in training?\n{text}")
     return picture

@@ -116,7 +116,7 @@ def test_where_the_real_game_ended_is_said(run: LoadedRun) -> None:
         done(shown, "forward")
         captions.append(view(shown).beside[0].caption)
     total = float(run.replay.rewards[end - 2 : end + 1].sum())
-    assert "return" in captions[1] and "over" not in captions[1]
+    assert "return" in captions[1] and "end of" not in captions[1]
     assert captions[2] == captions[3] == f"end of a life or game at step 3, return {total:+.2f}"
     assert view(shown).beside[0].over and view(shown).beside[0].note == ""
     done(shown, "scrub", 1), done(shown, "act", (shown.dream.recorded(1) + 1) % 3), done(shown, "forward")
