@@ -152,8 +152,9 @@ def as_released(config: Config) -> Config:
 
     Phases are repeated here with the same weights, which change between them in training. So no embedding is kept.
     """
-    plain = {} if config.runtime.accelerate != "on" else {"runtime.accelerate": "embedding_cache"}
-    return config.override(**SAME, **plain)
+    off = config.runtime.accelerate
+    off = {"on": "embedding_cache", "off": "off"}.get(off, f"{off},embedding_cache")
+    return config.override(**SAME, **{"runtime.accelerate": off})
 
 
 def predict(trainer: Trainer, plan: BenchmarkPlan, report: dict[str, Any], costs: dict[int, float]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def own_cores() -> int:
 def find_compiler() -> str:
     """The path of the C++ compiler that torch.compile uses; empty if there is none."""
     own = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")  # torch tries no other
-    return shutil.which(os.environ.get("CXX") or own) or ""
+    return shutil.which(os.environ.get("CXX", own)) or ""
 
 
 def _number(version: str) -> tuple[int, int]:

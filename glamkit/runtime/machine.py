@@ -208,7 +208,7 @@ def _missing_compiler(device: torch.device) -> str:
     if device.type == "mps":
         return "it is not tried on Apple GPUs"
     own = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")  # torch tries no other
-    compiler = os.environ.get("CXX") or own
+    compiler = os.environ.get("CXX", own)
     if not shutil.which(compiler):
         return f"its C++ compiler was not found: {compiler}; the environment variable CXX may name another"
     headers = Path(sysconfig.get_paths()["include"], "Python.h").exists()

@@ -74,13 +74,15 @@ def test_nothing_is_compiled_where_a_part_of_the_compiler_is_missing(
 
 @pytest.mark.parametrize(
     ("cxx", "there", "found"),
-    [("", "g++", True), ("", "clang++", False), ("clang++", "clang++", True), ("wrong", "g++", False)],
+    [(None, "g++", True), (None, "clang++", False), ("clang++", "clang++", True), ("wrong", "g++", False)],
 )
 def test_the_compiler_is_the_one_that_torch_takes(
-    cxx: str, there: str, found: bool, monkeypatch: pytest.MonkeyPatch
+    cxx: str | None, there: str, found: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On Linux torch runs g++ unless CXX names another; it looks for no second one."""
-    monkeypatch.setenv("CXX", cxx)
+    monkeypatch.delenv("CXX", raising=False)
+    if cxx:
+        monkeypatch.setenv("CXX", cxx)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name == there else None)
     monkeypatch.setattr("pathlib.Path.exists", lambda _: True)
