@@ -258,7 +258,7 @@ def draw_panels(groups: Groups, narrow: bool = False) -> Picture | None:
         draw_references(axes, game)
         axes.set_title(game)
         plotting.label(axes, "return")
-        axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(2, integer=True, steps=[1, 5, 10]))  # 0 and 100,000
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_axis_off()
     handles = {word: handle for a in grid.flat for handle, word in zip(*a.get_legend_handles_labels(), strict=True)}
