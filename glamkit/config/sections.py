@@ -248,6 +248,8 @@ class Config:
             f"imagination.context_length = {imagination.context_length} is more than replay.sequence_length = "
             f"{replay.sequence_length}, out of whose steps imagination.contexts=batch takes contexts; "
             f"use at most that.": imagination.contexts == "batch" and longest > replay.sequence_length,
+            f"imagination.context_length = {imagination.context_length} is shorter than LMamba's world_model.window = "
+            f"{shortest - 2}; use at least {shortest - 2}.": imagination.context_length < shortest - 2,
             f"trainer.warmup = {trainer.warmup} is too short to fill one batch of windows; "
             f"use at least {filled}.": trainer.warmup < filled,
             f"env_steps = {trainer.env_steps} leaves nothing to train: with trainer.warmup = {trainer.warmup}, "

@@ -16,7 +16,7 @@ from glamkit.runtime import Machine
 from glamkit.types import Context, Rollout
 
 SIZE, X, Y = 16, 7, 9
-CONFIG = preset("debug", "imagination.context_length=2 runtime.device=cpu")
+CONFIG = preset("debug", "imagination.context_length=2 world_model.window=2 runtime.device=cpu")
 MACHINE = Machine(CONFIG.runtime)
 
 

@@ -103,6 +103,10 @@ BAD = [
     ("env.image_size=128", r"env\.image_size = 128 does not fit 4 encoder layers; use 64"),
     ("replay.sequence_length=6 world_model.window=5", r"at least 7 is needed"),
     ("replay.newest_windows=33", r"replay\.newest_windows = 33 is more than replay\.batch_size = 32"),
+    (
+        "world_model.window=9",
+        r"imagination\.context_length = 8 is shorter than LMamba's world_model\.window = 9; use at",
+    ),
     ("trainer.warmup=71", r"trainer\.warmup = 71 is too short .* at least 72"),
     ("trainer.env_steps=1024", r"env_steps = 1024 leaves nothing to train: .* at least 1025"),
     ("trainer.env_steps=2000 imagination.begin=5600 trainer.update_every=3", r"ends step 5601; use at least 5601"),
