@@ -235,7 +235,7 @@ def test_an_executed_notebook_makes_no_folder_that_hides_a_run(
 ) -> None:
     targets: list[str] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(subprocess, "call", lambda command: targets.append(command[4]) or 0)
+    monkeypatch.setattr(cli.play, "call", lambda command: targets.append(command[4]) or 0)
     (tmp_path / "pong.glam").touch()
     (tmp_path / "old").mkdir()
     for name, run_dir in (

@@ -54,7 +54,8 @@ class Provenance:
         self.sessions = [
             entry | {"step": min(entry["step"], step)}
             for entry in sessions(self.path)
-            if entry["first_step"] < step or entry["step"] <= step
+            if all(type(entry.get(key)) is int for key in ("first_step", "step"))
+            and (entry["first_step"] < step or entry["step"] <= step)
         ]
         self.session: dict[str, Any] = {
             "begun": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -102,7 +103,7 @@ def sessions(path: Path) -> list[dict[str, Any]]:
     """The sessions that a provenance file records; none of one that is missing or damaged."""
     try:
         sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
-        return [entry for entry in sessions if type(entry["first_step"]) is int and type(entry["step"]) is int]
+        return [entry for entry in sessions if isinstance(entry, dict)]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 

@@ -225,16 +225,15 @@ def test_time_left_counts_trained_steps_only(clock: Clock) -> None:
     clock.now += 600.0
     pace.note(123)
     assert pace.speed < 0.02  # the last minute counts, not the run
-    for step in range(124, 4000):  # quick steps too
+    for step in range(124, 4000):
         clock.now += 0.05
         pace.note(step)
     assert pace.speed == pytest.approx(20.0, rel=0.01) and len(pace.marks) < 700
     clock.now += 600.0  # an evaluation
     pace.pause()
-    for step in range(4000, 4040):
-        clock.now += 0.05
-        pace.note(step)
-    assert pace.speed == pytest.approx(20.0, rel=0.01)
+    clock.now += 0.05
+    pace.note(4000)
+    assert pace.speed == pytest.approx(20.0)
 
 
 def test_time_left_is_at_least_that_until_dreams_begin(clock: Clock) -> None:
@@ -256,7 +255,6 @@ def test_the_first_update_of_a_process_tells_nothing_of_the_time_left(clock: Clo
             pace.note(step)
             shown.append(pace.left(3000))
         assert shown[:15] == [None] * 15
-        assert all(left == pytest.approx((3000 - step) / 8, rel=0.7) for step, left in enumerate(shown[15:], 2016))
         assert shown[-1] == pytest.approx((3000 - 2024) / 8)
 
 
@@ -294,13 +292,10 @@ def test_who_is_watching(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_is_followed_from_any_kernel(tmp_path: Path, screen: Display, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run is trained step by step while the watcher sleeps, and what is shown follows it to its end."""
     trainer = Trainer(preset("debug"), tmp_path / "run")
-    steps, speeds = iter(trainer), []
-    next(steps)
+    next(steps := iter(trainer))
 
     def asleep(_: float) -> None:
         for event in steps:
-            if event.kind == "log":
-                speeds.append(event.metrics["time/steps_per_second"])
             if event.step == 80 and event.kind == "step":
                 return
 
@@ -308,7 +303,8 @@ def test_a_run_is_followed_from_any_kernel(tmp_path: Path, screen: Display, monk
     notebook.watch(tmp_path / "run")
     bars, curves = screen.places
     assert bars[0].text == "step 0/96  running" and bars[-1].text == "step 96/96  done"
-    speed = speeds[80 // trainer.config.trainer.log_every - 1]
+    (line,) = (one for one in log.entries(trainer.run.log_file) if (one["step"], one["kind"]) == (80, "log"))
+    speed = line["time/steps_per_second"]
     assert bars[1].text == f"step 80/96  running  {speed:.1f} steps/s  {notebook.duration(16 / speed)} left"
     assert len(curves[-1].axes) == 2 and len(bars) == 3  # no episode has ended, so there is no curve of returns
 

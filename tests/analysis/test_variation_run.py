@@ -102,17 +102,6 @@ def test_the_stretch_that_is_chosen(opened: LoadedRun, lens: Lens) -> None:
     assert begin == first and begin + length - 1 == marks[-1] + 4
     assert events.choose(opened, lens, length=20) == (marks[-1] + 4 - 19, 20)
     assert events.choose(opened, lens, episode=3) == (spans[2][0], spans[2][1] - spans[2][0] + 1)
-    covered = next(number for number, (_, end) in enumerate(spans, 1) if end >= first)
-    assert events.choose(opened, lens, episode=covered) == (
-        max(first, spans[covered - 1][0]), spans[covered - 1][1] - max(first, spans[covered - 1][0]) + 1
-    )  # fmt: skip
-    before = spans[0][0] - 1, spans[0][0] + 1  # an episode of which only steps that are read are stored
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(events, "episodes", lambda _: [before, *spans])
-        with pytest.raises(GlamkitError, match=rf"lies in steps that are only read: the first {lens.before} at hand"):
-            events.choose(opened, lens, episode=1)
-        with pytest.raises(GlamkitError, match=rf"; use episode = {covered + 1}\.$"):
-            events.choose(opened, lens, episode=1)
     assert events.choose(opened, lens, episode=-2, length=5) == (spans[-2][0], 5)
     assert events.choose(opened, lens, start=150, length="7") == (150, 7)  # type: ignore[arg-type]
     assert events.choose(opened, lens, start=150)[0] == 150

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import html
-import io
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +18,7 @@ from glamkit.errors import GlamkitError
 from glamkit.report import notes, plots, results, score_table, small_table, tables
 from glamkit.report import page as report_page
 from glamkit.report.markup import MarkupTable
-from glamkit.report.report import AGAINST, Report, read_methods, read_paths
+from glamkit.report.report import AGAINST, Report, read_methods
 
 FEW = 40  # bootstrap repeats
 
@@ -323,31 +321,6 @@ def test_mistakes_are_refused_in_one_sentence(
     assert cli.main(["report", *arguments]) == 2
     error = capsys.readouterr().err
     assert hint in error and len(error.splitlines()) == 1
-
-
-def test_relative_folders_count_from_the_checkout_as_everywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """JupyterLab's terminal opens in the folder of the notebooks."""
-    for place in ("glamkit/runs", "notebooks"):
-        (tmp_path / place).mkdir(parents=True)
-    (tmp_path / "glamkit" / "runs" / "folder.py").touch()
-    made_run(tmp_path / "runs" / "a", [1.0], game="Pong", seed=1)
-    monkeypatch.chdir(tmp_path / "notebooks")
-    assert read_paths("runs") == read_paths(["runs"]) == [tmp_path / "runs"] and read_paths(("pong",)) == ["pong"]
-
-
-def test_a_shared_run_has_no_hours_as_its_log_is_not_whole() -> None:
-    table = small_table(Report(["pong"], repeats=20))
-    assert table is not None and table.rows[0][list(table.header).index("hours a run")] == "-"
-
-
-def test_a_stream_that_does_not_know_a_letter_is_no_end_of_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a pipe on Windows: the report has ± and ≥."""
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252", write_through=True))
-    assert cli.main(["report", "--published", "--repeats", "20"]) == 0
-    assert b"IQM" in written.getvalue()
 
 
 def test_folders_are_found_at_any_depth(two_games: Path) -> None:

@@ -1,14 +1,22 @@
-"""Reports of few runs: no interval from one seed, no plural of one game, no protocol where a game has none."""
+"""Reports of few runs: no interval from one seed, no plural of one game, no protocol where a game has none.
+
+And reports asked for from other places, and written to other streams, than usual.
+"""
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
+import pytest
 from made_runs import made_run
 from test_report import notes_of, report
 
-from glamkit.report import plots
+from glamkit import cli
+from glamkit.report import plots, small_table
 from glamkit.report.page import all_tables
+from glamkit.report.report import Report, read_paths
 
 
 def test_one_seed_has_no_interval_one_game_no_plural_and_no_table_is_empty(tmp_path: Path) -> None:
@@ -42,3 +50,28 @@ def test_a_method_below_random_play_is_in_the_figure(tmp_path: Path) -> None:
     for axes, key in zip(plots.aggregate_figure(made).axes, made.new[0].values, strict=True):
         value = made.new[0].values[key]
         assert value is not None and axes.get_xlim()[0] <= value <= axes.get_xlim()[1], key
+
+
+def test_relative_folders_count_from_the_checkout_as_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JupyterLab's terminal opens in the folder of the notebooks."""
+    for place in ("glamkit/runs", "notebooks"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "glamkit" / "runs" / "folder.py").touch()
+    made_run(tmp_path / "runs" / "a", [1.0], game="Pong", seed=1)
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert read_paths("runs") == read_paths(["runs"]) == [tmp_path / "runs"] and read_paths(("pong",)) == ["pong"]
+
+
+def test_a_shared_run_has_no_hours_as_its_log_is_not_whole() -> None:
+    table = small_table(Report(["pong"], repeats=20))
+    assert table is not None and table.rows[0][list(table.header).index("hours a run")] == "-"
+
+
+def test_a_stream_that_does_not_know_a_letter_is_no_end_of_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a pipe on Windows: the report has ± and ≥."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252", write_through=True))
+    assert cli.main(["report", "--published", "--repeats", "20"]) == 0
+    assert b"IQM" in written.getvalue()

@@ -189,9 +189,12 @@ def test_where_a_run_is_from_its_files(tmp_path: Path) -> None:
     job.run.log_file.write_text('{"step": 48, "kind": "log", "time/steps_per_second": 900.0}\n')
     assert (job.progress().left, job.progress().work) == (None, 48)  # random steps only
     with job.run.log_file.open("a") as file:
-        file.write('{"step": 64, "kind": "log", "time/steps_per_second": 4.0}\n{"step": 66, "kind": "episode"}\n{"st')
-    assert job.progress()[:4] == ("running", 66, 96, 4.0)
-    assert job.progress().left == pytest.approx(30 / 4)
+        file.write('{"step": 64, "kind": "log", "time/steps_per_second": 2.0}\n')
+    assert job.progress().left is None  # the line of the first update counts what is compiled for it
+    with job.run.log_file.open("a") as file:
+        file.write('{"step": 80, "kind": "log", "time/steps_per_second": 4.0}\n{"step": 82, "kind": "episode"}\n{"st')
+    assert job.progress()[:4] == ("running", 82, 96, 4.0)
+    assert job.progress().left == pytest.approx(14 / 4)
     stale = json.loads((folder / "job.json").read_text()) | {"beat": time.time() - 2 * FRESH}
     (folder / "job.json").write_text(json.dumps(stale))
     assert job.progress().state == "cut"

@@ -54,7 +54,7 @@ def by_hand(folder: Path, variants: str = "modules") -> Ablation:
             for step in range(10, 1001, 10)
         ]
         speeds = [{"step": step, "kind": "log", "time/steps_per_second": 10.0} for step in (500, 1000)]
-        job.run.log_file.write_text("\n".join(json.dumps(line) for line in [*episodes, *speeds]))
+        job.run.log_file.write_text("\n".join(json.dumps(line) for line in [*episodes, *speeds]) + "\n")
         if number < 8:
             report = {"mean_return": level + 0.1 * (number // 3), "step": 1000, "episodes": []}
             job.run.evaluation_file.write_text(json.dumps(report))

@@ -182,7 +182,12 @@ def test_steps_saved_without_a_checkpoint_are_forgotten(tmp_path: Path) -> None:
     killed = after_steps(short("trainer.save_every=1000"), tmp_path, 30)
     checkpoint.save_replay(killed.run.replay, killed.replay, 0)  # and killed before the checkpoint itself
     fresh = Trainer(short("trainer.save_every=1000"), tmp_path)
-    assert (fresh.step, list(fresh.run.replay.iterdir())) == (0, [])
+    assert (fresh.step, fresh.replay.count) == (0, 0)
+    for _ in range(20):
+        fresh.advance()
+    fresh.save()
+    assert [path.stem for path in fresh.run.replay.iterdir()] == ["000000000-000000020"]
+    assert Trainer(short("trainer.save_every=1000"), tmp_path).replay.count == 20
 
 
 @pytest.mark.cuda

@@ -70,8 +70,7 @@ def test_update_every(every: int, tmp_path: Path) -> None:
     list(trainer)
     due = [step for step in range(49, 65) if step % every == 0]
     assert updates == {"world_model": due, "imagine": due, "actor_critic": due}
-    settings = trainer.config.trainer
-    assert settings.updates == len(due) and [settings.next_update(step) for step in (0, due[0])] == due[:2]
+    assert (trainer.config.trainer.updates, trainer.config.trainer.next_update(0)) == (len(due), due[0])
 
 
 def counted(config: Config, folder: Path) -> tuple[Trainer, dict[str, list[int]]]:

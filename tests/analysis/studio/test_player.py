@@ -169,7 +169,7 @@ def test_a_full_dream_is_begun_anew(playing: Player, monkeypatch: pytest.MonkeyP
     done(playing, "act", 0), done(playing, "begin", 40)
     assert len(playing.dream.nodes) == 2, "the same dream goes on"
     monkeypatch.setattr(dream_tree, "MOST", 2)
-    assert "this dream has 2 of at most 2 steps; no 63 more: choose a start" in done(playing, "ask", 1).message
+    assert "this dream has 2 of at most 2 steps; no 63 more: begin at a start again" in done(playing, "ask", 1).message
     done(playing, "begin", 40)
     assert len(playing.dream.nodes) == 1
 
