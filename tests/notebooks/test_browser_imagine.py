@@ -39,8 +39,10 @@ def studio(lab: Lab, root: Path) -> Iterator[Mirror]:
 @pytest.fixture
 def fresh(studio: Mirror) -> Mirror:
     """The same studio with the dream of the longest game, at its step 0, and nothing beside it."""
-    while studio.page.locator(f"{STUDIO} input[type=checkbox]:checked").count():
-        studio.page.click(f"{STUDIO} input[type=checkbox]:checked >> nth=0")
+    # At once: an answer to an earlier press may tick or untick one while the browser looks for it.
+    checked = f"document.querySelectorAll('{STUDIO} input[type=checkbox]:checked')"
+    studio.page.evaluate(f"() => {checked}.forEach(box => box.click())")
+    studio.page.wait_for_function(f"() => !{checked}.length")
     studio.player.do("compare", [])
     studio.press(f"start-{studio.longest}", "begin", studio.player.starts[studio.longest - 1].step)
     return studio
