@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from glamkit.analysis.rollouts import looking, pictures, replayed
-from glamkit.analysis.starts import Start, check_start, find_starts, is_last
+from glamkit.analysis.starts import Start, check_start, find_starts, same_game
 from glamkit.config import ImaginationConfig, coerce
 from glamkit.errors import GlamkitError
 from glamkit.ops.functional import kl_categorical
@@ -209,10 +209,7 @@ def measure_open_loop(
     real, imagined, reconstructed, last, kl, looking_kl, rewards, predicted, ends, ending = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
-    over = is_last(loaded)
-    firsts = np.array([start.step for start in begun]) - loaded.replay.oldest
-    over = over[firsts[:, None] + np.arange(steps)].astype(int)
-    counted = np.cumsum(over, 1) - over == 0
+    counted = same_game(loaded, [start.step for start in begun], steps)
     wrong = np.roll(imagined, len(begun) // 2, 0)  # random starts are in order: neighbours may share their scene
 
     def curve(name: str, unit: str, values: np.ndarray) -> Curve:

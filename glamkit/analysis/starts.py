@@ -5,6 +5,7 @@ Nobody can predict how a new game begins, so neither random starts nor surprises
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +59,8 @@ def find_starts(
     (first, last), count = bounds(loaded, context, ahead), coerce("count", count, int)
     if by == "random":
         rng, steps = np.random.default_rng(seed), np.arange(first, last + 1)
-        steps = steps[~new_game(loaded, steps)] if not new_game(loaded, steps).all() else steps
+        begins = new_game(loaded, steps)
+        steps = steps if begins.all() else steps[~begins]
         picked = np.sort(rng.choice(steps, min(count, len(steps)), replace=False))
         return [Start(int(step), "chosen at random") for step in picked]
     starts = {"reward": rewards, "termination": terminations, "surprise": surprises, "episode": beginnings}[by](loaded)
@@ -181,7 +183,8 @@ def episode_ends(loaded: LoadedRun) -> list[int]:
 def surprises(loaded: LoadedRun) -> list[Start]:
     """Starts before the steps whose frames the model predicted worst, worst first, among the newest ones."""
     steps, kl = surprise(loaded)
-    order = [place for place in np.argsort(kl)[::-1] if not new_game(loaded, steps[place])]
+    begins = new_game(loaded, steps)
+    order = [place for place in np.argsort(kl)[::-1] if not begins[place]]
     return [Start(int(steps[p]) - LEAD, f"frame {steps[p]:,} was badly predicted") for p in order]
 
 
@@ -203,6 +206,12 @@ def surprise(loaded: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
 def new_game(loaded: LoadedRun, steps: np.ndarray) -> np.ndarray:
     """Whether an episode or a life ended right before each of these stored steps, of which none is the oldest."""
     return is_last(loaded)[np.asarray(steps) - 1 - loaded.replay.oldest]
+
+
+def same_game(loaded: LoadedRun, starts: Sequence[int], steps: int) -> np.ndarray:
+    """(N, steps) bool: which of the steps from each start on are of the life or episode that goes on there."""
+    over = is_last(loaded)[np.subtract(starts, loaded.replay.oldest)[:, None] + np.arange(steps)].astype(int)
+    return np.cumsum(over, 1) - over == 0
 
 
 def is_last(loaded: LoadedRun) -> np.ndarray:

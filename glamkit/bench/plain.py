@@ -1,9 +1,8 @@
 """The reference implementation: the models as they are written, trained as the released code trains them.
 
 Everything is float32, on GPUs with TF32 in products, where the released code has bfloat16. Nothing is compiled, and the
-scan is a Python loop. Every LMamba window is built explicitly and read in
-full. At each step of an imagined rollout its window is read again from the start. Nothing is shared between windows or
-steps.
+scan is a Python loop. Every LMamba window is built explicitly and read in full. At each step of an imagined rollout its
+window is read again from the start. Nothing is shared between windows or steps.
 """
 
 from __future__ import annotations

@@ -181,8 +181,8 @@ def benchmark(config: Config) -> bool:
 def experiment(config: Config) -> Config:
     """What runs that may be averaged have in common: all but game, seed, machine, and what changes no score."""
     plain = Config()
-    sections = {key: key.split(".") for key in ("env.game", "trainer.seed", *IDLE, *UNSCORED)}
-    same = {key: getattr(getattr(plain, section), name) for key, (section, name) in sections.items()}
+    free = ("env.game", "trainer.seed", *IDLE, *UNSCORED)
+    same = {key: usual for key, (_, usual) in differences(config, plain).items() if key in free}
     return replace(override(config, same), runtime=plain.runtime)
 
 

@@ -77,7 +77,7 @@ def resume(trainer: Any) -> bool:
     if state is None:
         return False
     trainer.reopen_game(state["env"])
-    set_random_state(state["random"])
+    set_random_state(state["random"])  # once more: a game may have drawn
     return True
 
 

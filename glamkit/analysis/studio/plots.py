@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from glamkit.analysis.open_loop import WORST, Curve, OpenLoop
-from glamkit.analysis.starts import check_start, is_last
+from glamkit.analysis.starts import check_start, same_game
 from glamkit.analysis.studio.studio import Dream, Future, no_choice, usual
 from glamkit.notebook import Table
 from glamkit.plotting import (
@@ -288,9 +288,7 @@ def switches(run: LoadedRun, start: int, horizon: int, seed: int = 0, context: i
     check_start(run, start, context, horizon)
     steps = run.replay.window(torch.tensor([start]), horizon)
     rows = {"real": steps.frames[0, places].permute(0, 2, 3, 1).cpu().numpy()}
-    first = start - run.replay.oldest
-    ends = is_last(run)[first : first + horizon].astype(int)
-    counted = (np.cumsum(ends) - ends == 0)[places]
+    counted = same_game(run, [start], horizon)[0, places]
     other = "recurrent" if trained.memory == "window" else "window"
     remembered = {"window": "the last\nsteps", "recurrent": "every\nstep"}
     variants = {"as trained": {}, f"remembers\n{remembered[other]}": {"memory": other}}
