@@ -182,8 +182,7 @@ class Bar:
     def _repr_html_(self) -> str:
         note = f"<div>{html.escape(self.note)}</div>" if self.note else ""
         bar = f'<progress value="{self.step}" max="{self.total}" style="width:100%"></progress>'
-        text = html.escape(self.text).replace("  ", " &nbsp;·&nbsp; ")
-        return f'<div class="glamkit-bar">{bar}<div>{text}</div>{note}</div>'
+        return f'<div class="glamkit-bar">{bar}<div>{_html_line(self.text)}</div>{note}</div>'
 
 
 def watch(run_dir: str | Path, every: float = 3.0) -> None:
@@ -275,10 +274,15 @@ class Table:
 
     def _repr_html_(self) -> str:
         text = _html_table(self.rows)
-        summary = html.escape(self.summary)
+        summary = _html_line(self.summary)
         if self.folded:
             return f"{text}<details><summary>{summary}</summary>{_html_table(self.folded, self.header)}</details>"
         return text + (f"<div>{summary}</div>" if summary else "")
+
+
+def _html_line(text: str) -> str:
+    """One line, whose parts two spaces divide: HTML would show them as one."""
+    return html.escape(text).replace("  ", " &nbsp;·&nbsp; ")
 
 
 def _html_table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from glamkit import notebook
 from glamkit.bench import hardware
-from glamkit.bench.timing import EAGER, PHASES, Clock, TimedTrainer, Work, count_fast, run_hours, step_costs
+from glamkit.bench.timing import EAGER, PHASES, SIDES, Clock, TimedTrainer, Work, count_fast, run_hours, step_costs
 from glamkit.config import Checked, Config, setting
 from glamkit.errors import GlamkitError, nearest
 from glamkit.notebook import Tell, duration
@@ -209,12 +209,12 @@ def add_memory(report: dict[str, Any], config: Config, tell: Tell) -> None:
         sides["opt_in"] = (config.override(**OPT_IN), "fast")
     result = {}
     for name, (changed, side) in sides.items():
-        tell(f"memory of the {name.replace('_', '-')} side, in a process of its own")
+        tell(f"peak memory of {SIDES[name]}, in a process of its own")
         command = [sys.executable, "-m", "glamkit.bench.timing", side]
         done = subprocess.run(command, input=changed.to_json(), capture_output=True, text=True, check=False)
         if done.returncode:  # killed, most likely for want of memory: the timings are still good
             text = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-            logger.warning("The memory of the %s side could not be measured (%s).", name, text)
+            logger.warning("The memory of %s could not be measured (%s).", SIDES[name], text)
         result[name] = {} if done.returncode else json.loads(done.stdout.splitlines()[-1])
     for name, row in phases.items():
         fast, phase = ("opt_in", "step") if name == "step_opt_in" else ("fast", name)

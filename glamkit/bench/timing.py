@@ -30,6 +30,7 @@ PHASES = {
     "actor_critic": "one update of actor and critic",
     "step": "a whole training step: sample, update, imagine, update",
 }
+SIDES = {"fast": "glamkit", "opt_in": "glamkit with the opt-in settings", "reference": "the plain way"}
 EAGER = {"runtime.compile": "off", "runtime.record": False, "runtime.kernel": "glamkit"}
 Work = Callable[[], Any]
 Works = Mapping[tuple[str, str], Work]
@@ -138,7 +139,7 @@ class Clock:
             counted: the side whose operations are counted.
         """
         for number, (key, work) in enumerate(self.works.items(), 1):
-            self.tell(f"warming up, {number} of {len(self.works)}: {' '.join(key)}")
+            self.tell(f"warming up, {number} of {len(self.works)}: {shown(*key)}")
             if key[1] == counted:
                 self.best[key] = hardware.seconds(self.machine, partial(self.count, key, work))
             else:
@@ -154,7 +155,7 @@ class Clock:
             rest = dict(self.best)
             for key, work in self.works.items():
                 left = sum(rest.values()) + (repeats - turn) * sum(self.best.values())
-                self.tell(f"round {turn} of {repeats}: {' '.join(key)}; about {duration(left)} left of these")
+                self.tell(f"round {turn} of {repeats}: {shown(*key)}; about {duration(left)} left of these")
                 self.spans[key].append(self.time(key[1], work))
                 self.best[key] = min(self.best[key], self.spans[key][-1])
                 del rest[key]
@@ -182,6 +183,11 @@ class Clock:
             "reference_each_s": reference,
             "ratios": ratios,
         }
+
+
+def shown(phase: str, side: str) -> str:
+    """A phase and its side in the words of the table."""
+    return f"{phase}, {SIDES[side]}"
 
 
 def count_fast(config: Config, phases: Collection[str]) -> dict[str, int]:

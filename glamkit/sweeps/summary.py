@@ -146,7 +146,7 @@ def figure(
         draw_curves(left, groups, env_steps)
         draw_scores(right, groups)
         left.set_title(plotting.lines(question, 3.6))
-        right.set_title("Final score")
+        right.set_title("Final evaluation")
         if one_game:
             left.sharey(grid[0, 0])
             right.sharex(grid[0, 1])
@@ -183,6 +183,8 @@ def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_
             drawn[name] = result
             shown = f"{name} (same curve as {same})" if same else name
             axes.plot(grid[known], middle(band), color=colour, ls=dashes, lw=wide, label=shown)
+    if not drawn:
+        axes.text(0.02, 0.5, "no game has ended yet", color=GREY, va="center", transform=axes.transAxes)
     axes.set_xlim(0, 1.03 * env_steps)  # the last point is whole
     plotting.label(axes, "return in training")
 
@@ -207,4 +209,4 @@ def draw_scores(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> N
             axes.plot(spread, [place, place], color=colour, lw=7, alpha=0.3, solid_capstyle="butt")
     axes.set_yticks(range(len(groups)), list(groups))
     axes.set_ylim(len(groups) - 0.5, -0.5)
-    axes.set_xlabel("mean return of evaluation")
+    axes.set_xlabel("mean return")

@@ -65,7 +65,7 @@ def test_the_result_is_complete_and_survives_json(report: dict[str, Any], report
     assert hours["all_games"] == pytest.approx(3 * hours["per_game"]) and hours["reference_per_game"] > 0
     assert list(hours["step_s_at_horizon"]) == ["4"] and "without evaluation" in hours["basis"]
     assert Config.from_dict(report["settings"]["config"]) == preset("debug", CPU)
-    assert any(line.startswith("round 1 of 2: world_model fast; about ") for line in reported)
+    assert any(line.startswith("round 1 of 2: world_model, glamkit; about ") for line in reported)
 
 
 def test_operations_are_those_of_the_work_that_is_needed(report: dict[str, Any]) -> None:
@@ -107,7 +107,7 @@ def test_memory_that_cannot_be_measured_spoils_nothing(
     row = {"step": dict(report["phases"]["step"])}
     benchmark.add_memory({"phases": row}, preset("debug"), lambda _: None)
     assert row["step"]["fast_peak_bytes"] is row["step"]["reference_peak_bytes"] is None
-    assert "memory of the reference side could not be measured (status 1)" in caplog.text
+    assert "memory of the plain way could not be measured (status 1)" in caplog.text
     assert "step" in repr(benchmark.table({"phases": row}))
 
 

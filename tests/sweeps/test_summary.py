@@ -145,5 +145,6 @@ def test_games_of_their_own_have_scales_of_their_own(tmp_path: Path) -> None:
 def test_nothing_there_yet(tmp_path: Path) -> None:
     made = plan(tmp_path, "modules acting")
     assert [row[1:5] for row in made.table().rows[1:]] == [["0 of 1", "-", "-", "-"]] * 5
-    words = [text.get_text() for axes in made.figure().axes for text in axes.texts]
-    assert words == ["no run is finished yet"] * 5
+    words = [[text.get_text() for text in axes.texts] for axes in made.figure().axes]
+    assert words[::2] == [["no game has ended yet"]] * 2
+    assert words[1::2] == [["no run is finished yet"] * 3, ["no run is finished yet"] * 2]
