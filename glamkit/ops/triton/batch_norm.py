@@ -20,18 +20,18 @@ ROW_TILE, ROW_WARPS = 1024, 2  # the same for rows
 
 
 def moments(x: Tensor, pivot: Tensor, parts: int) -> Tensor:
-    """`batch_norm._moments` of pixels (N, P, C), in so many parts."""
+    """`batch_norm._moments`."""
     x = x.contiguous()
     return _sums(x, x, pivot, pivot, pivot, parts, gradient=False)
 
 
 def pulls(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, parts: int) -> Tensor:
-    """`batch_norm._pulls` likewise."""
+    """`batch_norm._pulls`."""
     return _sums(grad.contiguous(), x.contiguous(), scale, shift, mean, parts, gradient=True)
 
 
 def gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
-    """`batch_norm._gradient` of pixels (N, P, C)."""
+    """`batch_norm._gradient`."""
     grad, x = grad.contiguous(), x.contiguous()
     (pixels, *shape), of_x = _shape(x), torch.empty_like(x)
     given = grad, x, scale, shift, slope, offset, of_x, pixels, *shape

@@ -40,7 +40,7 @@ ERRORS, INPUTS_GRADIENT, TAPS_GRADIENT = ImageTiles(64, 528), ImageTiles(128, 42
 
 
 def halved(frames: Tensor, weight: Tensor, bias: Tensor | None, kind: torch.dtype) -> Tensor:
-    """`image_conv.halved`, or with a bias `image_conv.halved_relu`."""
+    """`image_conv.halved`."""
     words, weight = _words(frames), weight.contiguous()
     shape = count, channels, height, width = len(frames), len(weight), *(side // 2 for side in frames.shape[2:])
     y = torch.empty(shape, dtype=kind, device=frames.device, memory_format=torch.channels_last)
