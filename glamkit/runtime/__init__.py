@@ -6,7 +6,6 @@ Nothing outside this package names a kind of device.
 from glamkit.runtime.machine import (
     DEVICES,
     LONG,
-    SHAPES,
     Machine,
     any_shapes,
     available,
@@ -22,7 +21,6 @@ from glamkit.runtime.randomness import random_state, seed_everything, set_random
 __all__ = [
     "DEVICES",
     "LONG",
-    "SHAPES",
     "Machine",
     "any_shapes",
     "available",

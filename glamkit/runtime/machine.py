@@ -25,7 +25,6 @@ from glamkit.config import RuntimeConfig
 from glamkit.errors import GlamkitError
 from glamkit.runtime.cuda_graphs import Recorded, Recorder
 
-SHAPES = torch.device("meta")  # tensors on it have shapes and types, and take no memory
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 LONG = 4_000  # updates after which a minute or two of compiling is saved: on a CPU it saves a sixth of 160 ms
 
