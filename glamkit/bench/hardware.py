@@ -17,9 +17,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from glamkit import __version__
-from glamkit.bench.builds import own_cores
 from glamkit.envs.registry import make_env, make_vector
-from glamkit.runtime import Machine, device_name, give_back_memory
+from glamkit.runtime import Machine, device_name, give_back_memory, own_cores
 from glamkit.training.trainer import Trainer
 
 STATUS, REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
