@@ -123,13 +123,13 @@ def game_speeds(trainer: Trainer, span: float = 1.0) -> dict[str, float]:
         return 1
 
     count = min(config.evaluation.episodes, config.evaluation.games)
-    many = make_vector(config.env, count, 0)
-    many.reset()
+    many, seeds = make_vector(config.env, count), np.arange(count)
+    many.reset(seeds)
 
     def play_many() -> int:
         ended = many.step(random.integers(many.num_actions, size=count))[3]
         if ended.all():
-            many.reset()
+            many.reset(seeds)
         return int((~ended).sum())
 
     def act() -> int:
