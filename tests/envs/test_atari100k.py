@@ -75,7 +75,7 @@ def test_aggregates_are_recomputed(table: dict, name: str) -> None:
 
 
 def test_printed_numbers_come_out_where_they_are_marked_so(table: dict) -> None:
-    marked = {name: method.matches for name, method in scores.published().items()}
+    marked = {name: row.get("matches") for name, row in json.loads(scores.FILE.read_text())["methods"].items()}
     assert {name: table[name]["matches_published"] for name in KNOWN} == marked
     assert sum(value is True for value in marked.values()) == 17
     off = {name: table[name]["off_by"] for name, value in marked.items() if value is False}
@@ -136,11 +136,19 @@ def test_result_files_of_others(tmp_path: Path) -> None:
     path.write_text(json.dumps({"methods": {"Ours": {"runs": runs, "protocol": {"sticky": True}}}}))
     method = scores.read(path)["Ours"]
     assert {game: values.tolist() for game, values in method.scores.items()} == {"Boxing": [5.0], "Pong": [1.0, 3.0]}
-    assert method.single and method.protocol == {"sticky": True} and method.matches is None
+    assert method.single and method.protocol == {"sticky": True}
     assert method.faults == (
         "Pong: 1 of 3 scores are no finite numbers",
         "Alien: 2 of 2 scores are no finite numbers",
     )
+
+
+@pytest.mark.parametrize("runs", [None, {}])
+def test_no_runs_beside_scores_are_none(runs: dict | None, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"methods": {"A": {"runs": runs, "scores": {"Pong": 1}}}}))
+    method = scores.read(path)["A"]
+    assert method.scores == {"Pong": [1.0]} and not method.single
 
 
 @pytest.mark.parametrize(
