@@ -29,14 +29,7 @@ FILE = Path(__file__).with_name("atari100k_scores.json")
 Scores = Mapping[str, np.ndarray]  # game -> (runs,) scores
 TABLES = ("protocol", "published")
 TEXTS = ("kind", "family", "rerun_by", "suspect", "source", "notes")
-KEYS = (
-    "runs",
-    "scores",
-    *TABLES,
-    *TEXTS,
-    "paper",
-    "matches",
-)  # of a method in a result file; the last two are for readers
+KEYS = ("runs", "scores", *TABLES, *TEXTS, "paper", "matches")  # of a method; the last two are not looked at
 
 
 class Game(NamedTuple):
