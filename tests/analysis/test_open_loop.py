@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny_runs import finished, short
 
-from glamkit.analysis import rollouts
+from glamkit.analysis import open_loop, rollouts
 from glamkit.analysis.open_loop import Curve, OpenLoop, far, measure_open_loop, movement_seen, moving
 from glamkit.analysis.starts import (
     AHEAD,
@@ -52,7 +52,7 @@ def test_starts_lie_before_what_they_are_chosen_for(opened: LoadedRun) -> None:
     assert by_reward[0].why == f"reward {rewards[by_reward[0].step + LEAD]:+g} at step {by_reward[0].step + LEAD}"
     steps, kl = surprise(opened)
     worst = find_starts(opened, "surprise", 1)[0]
-    inside = [place for place, step in enumerate(steps) if step - LEAD >= 8 and not ends[step - 1]]
+    inside = [place for place, step in enumerate(steps) if step - LEAD >= 8 and not ends[step - LEAD : step].any()]
     assert worst.step + LEAD == steps[max(inside, key=lambda place: kl[place])]
     for by in ("random", "reward", "termination", "surprise", "episode"):
         result = [start.step for start in find_starts(opened, by, 5, ahead=10)]
@@ -89,6 +89,20 @@ def test_episodes_are_told_by_their_return(opened: LoadedRun, monkeypatch: pytes
     gains = [float(start.why.split()[1].rstrip(",")) for start in first]
     assert gains == sorted(gains, reverse=True)
     assert first[0].why == f"return +5, steps {ends[1] + 1} to {ends[2]}" and first[0].step == ends[1] + 1 + 8
+    assert find_starts(opened, "episode", 100, context=5)[0].step == ends[1] + 1 + 5  # as far in as a dream sees
+    assert find_starts(opened, "episode", 100, context=3)[0].step == ends[1] + 1 + 3
+
+
+def test_a_start_is_of_the_game_in_which_it_happens(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed, ends = torch.zeros_like(opened.replay.rewards), np.flatnonzero(ordered(opened, "terminations"))
+    changed[[int(ends[3]) + LEAD, int(ends[4]) + LEAD + 1]] = 1.0  # a game earlier, and the first step of the same game
+    monkeypatch.setattr(opened.replay, "rewards", changed)
+    assert [start.step for start in find_starts(opened, "reward")] == [ends[4] + 1]
+    over = opened.replay.terminations.clone()
+    over[int(ends[3]) + 2] = 1
+    monkeypatch.setattr(opened.replay, "terminations", over)
+    by_end = [start.step + LEAD for start in find_starts(opened, "termination", 100)]
+    assert ends[3] in by_end and ends[3] + 2 not in by_end
 
 
 def test_a_good_start_is_some_steps_before_a_gain(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +127,9 @@ MISTAKES = {
     "horizon = 'long' is not a whole number.": lambda o: measure_open_loop(o, "long"),
     "context = 1 is outside its range: at least 2.": lambda o: bounds(o, 1),
     "count = 1 is outside its range: at least 2.": lambda o: measure_open_loop(o, 5, 1),
-    "1 start is too few to compare": lambda o: measure_open_loop(o, 5, chosen=[Start(40, "")]),
+    "1 start is too few to compare": lambda o: measure_open_loop(o, 112),
+    "seed = -1 is outside 0 to": lambda o: measure_open_loop(o, 5, seed=-1),
+    "seed = 'one' is not a whole number.": lambda o: find_starts(o, seed="one"),
 }
 
 
@@ -131,32 +147,39 @@ def test_nothing_of_a_kind_gets_a_sentence(opened: LoadedRun, monkeypatch: pytes
 
 
 def test_clips_are_the_dreams_beside_the_truth(opened: LoadedRun) -> None:
-    chosen = [Start(step, "") for step in (30, 41, 77, 90)]
-    loop = measure_open_loop(opened, 6, seed=3, chosen=chosen)
-    model, settings = opened.agent.world_model, opened.config.imagination
-    for row, start in enumerate(chosen):
-        dream = rollouts.dream(model, opened.replay, opened.machine, settings, start.step - 8, 6)
+    loop = measure_open_loop(opened, 6, 4, seed=3)
+    for row, start in enumerate(loop.starts):
+        dream = rollouts.dream(opened, start.step - 8, 6)
+        steps = opened.replay.window(torch.tensor([start.step - 1]), 7)
+        before = steps.frames[0, 0].permute(1, 2, 0).numpy()
         np.testing.assert_array_equal(loop.real[row], dream.real)
         assert np.abs(loop.imagined[row].astype(int) - dream.imagined).max() <= 1  # a batch may round otherwise
         counted = loop.counted[row]
-        ends = np.flatnonzero(dream.terminations)
+        ends = np.flatnonzero(steps.terminations[0, 1:])
         assert counted.sum() == (ends[0] + 1 if len(ends) else 6)
         error = (dream.predicted - dream.rewards) ** 2
         np.testing.assert_allclose(loop.rewards["imagined"].values[row][counted], error[counted], atol=1e-5)
         assert np.isnan(loop.rewards["imagined"].values[row][~counted]).all()
-        shown = np.concatenate([dream.before[None], dream.real])[None], loop.imagined[row][None]
+        shown = np.concatenate([before[None], dream.real])[None], loop.imagined[row][None]
         kept = np.insert(counted[None], 0, True, 1), counted[None]
         where = moving(shown[0], kept[0]) | moving(shown[1], kept[1])
         # Another moment is half of all clips away: neighbours may share their scene.
         wrong = far(loop.imagined[[(row + 2) % 4]], dream.real[None], where)[0]
         np.testing.assert_allclose(loop.pixels["wrong"].values[row][counted], wrong[counted], rtol=1e-5)
-        still = far(dream.before[None, None], dream.real[None], where)[0]
+        still = far(before[None, None], dream.real[None], where)[0]
         np.testing.assert_allclose(loop.pixels["still"].values[row][counted], still[counted], rtol=1e-5)
 
 
-def test_looking_means_having_seen_every_frame_before(opened: LoadedRun) -> None:
-    loop = measure_open_loop(opened, 5, chosen=[Start(40, ""), Start(60, "")])
-    at = measure_open_loop(opened, 1, chosen=[Start(43, ""), Start(63, "")])
+def from_steps(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Clips begin at these steps instead of random ones."""
+    monkeypatch.setattr(open_loop, "find_starts", lambda *_: [Start(step, "") for step in steps])
+
+
+def test_looking_means_having_seen_every_frame_before(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    from_steps(monkeypatch, 40, 60)
+    loop = measure_open_loop(opened, 5)
+    from_steps(monkeypatch, 43, 63)
+    at = measure_open_loop(opened, 1)
     # Step 43 foretold from the window of the 8 steps before it, all of them seen: the fourth step of the first clip.
     seen, first = loop.latents["looking"].values[:, 3], at.latents["imagined"].values[:, 0]
     counted = ~np.isnan(seen)
@@ -251,12 +274,10 @@ def test_clips_that_overlap_are_drawn_together() -> None:
 def test_chosen_starts_need_real_steps_around_them(opened: LoadedRun) -> None:
     for step in (3, 117):
         with pytest.raises(GlamkitError, match=rf"around the start {step} too few real steps are stored; 5 steps"):
-            measure_open_loop(opened, 5, chosen=[Start(40, ""), Start(step, "")])
-    with pytest.raises(GlamkitError, match="around the start 117 too few real steps are stored"):
-        plots.switches(opened, 117, 5)
+            plots.switches(opened, step, 5)
 
 
-def test_games_cut_by_a_time_limit_end_too(opened: LoadedRun, tmp_path: Path) -> None:
+def test_games_cut_by_a_time_limit_end_too(opened: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are no terminations: the log alone tells of them."""
     free = ~is_last(opened)
     step = next(step for step in range(20, 100) if free[step - 4 : step + 4].all())  # amid a game
@@ -266,8 +287,8 @@ def test_games_cut_by_a_time_limit_end_too(opened: LoadedRun, tmp_path: Path) ->
     assert np.flatnonzero(is_last(cut) & free).tolist() == [step]
     assert step + 1 in [start.step for start in find_starts(opened, "random", 1000)]
     assert step + 1 not in [start.step for start in find_starts(cut, "random", 1000)]
-    chosen = [Start(step - 2, ""), Start(110, "")]
-    loop, whole = (measure_open_loop(one, 5, chosen=chosen) for one in (cut, opened))
+    from_steps(monkeypatch, step - 2, 110)
+    loop, whole = (measure_open_loop(one, 5) for one in (cut, opened))
     assert loop.counted[0].tolist() == [True, True, True, False, False] and whole.counted[0].all()
     assert WhatHappened(Dream(cut, step - 2)).end == 3
 
