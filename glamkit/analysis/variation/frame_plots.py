@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from glamkit import plotting
-from glamkit.analysis.variation.effective_memory import WindowEffect
 from glamkit.analysis.variation.events import GameEvent
 from glamkit.analysis.variation.lens import QUANTITIES
 from glamkit.analysis.variation.metrics import ScreenForecast, VariationView
@@ -62,12 +61,12 @@ def draw_skill(axes: Axes, view: VariationView) -> None:
 
 
 @plotting.style
-def moment(view: VariationView, window: WindowEffect, place: int, caption: str = "") -> Picture:
+def moment(view: VariationView, window: np.ndarray, place: int, caption: str = "") -> Picture:
     """One step in full: the screen, the two codes, whose doing the predictions are, and where in the stretch it lies.
 
     Args:
         view: the stretch.
-        window: LMamba's tokens at each of its steps.
+        window: effects of LMamba's tokens at each of its steps, see `effective_memory.window`.
         place: of the step in the stretch, from 0.
         caption: for the title, as of an event.
     """
@@ -116,9 +115,9 @@ def draw_shares(axes: Axes, view: VariationView, place: int) -> None:
     axes.set_title("GMamba blue, LMamba orange")
 
 
-def draw_window(axes: Axes, window: WindowEffect, place: int) -> None:
+def draw_window(axes: Axes, window: np.ndarray, place: int) -> None:
     """What hiding each of LMamba's tokens does to the next latent at one step."""
-    effects = window.effects[place, :, QUANTITIES.index("next latent")]
+    effects = window[place, :, QUANTITIES.index("next latent")]
     axes.bar(range(len(effects)), effects, color=ORANGE)
     axes.set_xticks(range(len(effects)), [*(str(-age) for age in range(len(effects) - 1, 0, -1)), "now"])
     axes.set(xlabel="step (token) hidden from LMamba", ylabel="nats")

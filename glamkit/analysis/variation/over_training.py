@@ -63,7 +63,7 @@ def points(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> list[Sn
 
 def point(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> SnapshotView:
     """What the lens shows with the run's agent."""
-    lens = Lens.over(loaded)
+    lens = Lens(loaded)
     seen = look(loaded, lens, start, length, seed)
     variation = seen.variation.at(seen.counted)
     return SnapshotView(
