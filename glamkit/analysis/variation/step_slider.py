@@ -101,7 +101,7 @@ def show(moments: StepViews) -> notebook.Folded | Picture:
     Below a slider the picture is folded, so that it stands there only once.
     """
     picture = moments.picture(moments.striking())
-    if not notebook.is_interactive() or notebook.shell() is None:
+    if not notebook.is_interactive():
         return picture
     from IPython.display import display
 
