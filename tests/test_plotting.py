@@ -19,8 +19,7 @@ from figures import faults
 from PIL import Image
 
 from glamkit import plotting
-from glamkit.analysis import rollout_plots
-from glamkit.analysis.rollouts import RolloutComparison
+from glamkit.analysis.rollouts import RolloutComparison, dream_beside_truth
 from glamkit.analysis.variation import over_training
 from glamkit.config import preset
 from glamkit.plotting import curves
@@ -143,12 +142,12 @@ def frames(*shape: int) -> np.ndarray:
 def test_dream_says_both_rewards() -> None:
     zeros = np.zeros(20)
     dream = RolloutComparison(frames(20), frames(20), frames(20), zeros + 1, zeros - 0.25)
-    picture = rollout_plots.dream_beside_truth(dream)
+    picture = dream_beside_truth(dream)
     captions = [label.get_text() for axes in picture.axes for label in axes.get_xticklabels()]
     assert captions[0] == "+1\n+1\n-0.25" and captions[-1] == "+20\n+1\n-0.25" and len(captions) == 20
     assert faults(picture) == [] and image(picture).std() > 0
     dream = RolloutComparison(*[frames(1)] * 3, zeros[:1] + 0.3, zeros[:1] + 0.3)
-    (label,) = rollout_plots.dream_beside_truth(dream).axes[0].get_xticklabels()
+    (label,) = dream_beside_truth(dream).axes[0].get_xticklabels()
     assert label.get_text() == "+1\n+0.3\n+0.30", "games other than Atari's have such rewards"
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from glamkit.errors import GlamkitError
 from glamkit.models.world_model import WorldModel
+from glamkit.plotting import Picture, films
 from glamkit.runtime import Machine, undisturbed
 from glamkit.training.replay import Replay
 from glamkit.types import Batch, Context, Rollout
@@ -105,6 +106,15 @@ def dream(run: LoadedRun | Trainer, start: int, horizon: int, seed: int = 0) -> 
         steps.rewards[0, length:].cpu().numpy(),
         rollout.rewards[0].float().cpu().numpy(),
     )
+
+
+def dream_beside_truth(dream: RolloutComparison) -> Picture:
+    """Real frames, what the autoencoder keeps of them, and the imagined ones of the same steps, rewards below."""
+    rows = {"real": dream.real, "reconstructed": dream.reconstructed, "imagined": dream.imagined}
+    pairs = zip(dream.rewards, dream.predicted, strict=True)
+    captions = [f"+{ahead}\n{real:+g}\n{guess:+.2f}" for ahead, (real, guess) in enumerate(pairs, 1)]
+    title = "Imagined beside real\nthe model sees the frames before these, and the actions"
+    return films(rows, captions, "steps ahead\nreal reward\nimagined reward", title)
 
 
 def replayed(model: WorldModel, context: Context, actions: Tensor, memory: str) -> Rollout:

@@ -16,7 +16,7 @@ from glamkit.plotting.curves import (
     same_steps,
     series,
 )
-from glamkit.plotting.frames import film, strip
+from glamkit.plotting.frames import film, films, show, strip
 from glamkit.plotting.intervals import interval, student
 from glamkit.plotting.picture import (
     BLACK,
@@ -68,6 +68,7 @@ __all__ = [
     "evaluations",
     "figure",
     "film",
+    "films",
     "heading",
     "in_words",
     "interval",
@@ -81,6 +82,7 @@ __all__ = [
     "panel_title",
     "same_steps",
     "series",
+    "show",
     "strip",
     "student",
     "style",

@@ -79,13 +79,13 @@ def moment(view: VariationView, window: np.ndarray, place: int, caption: str = "
         "change predicted": coloured(screen.expected[place : place + 1], reach)[0],
     }
     for column, (name, image) in enumerate(images.items()):
-        show(picture.add_axes((0.07 + 0.235 * column, 0.68, 0.21, 0.2)), image, name)
+        plotting.show(picture.add_axes((0.07 + 0.235 * column, 0.68, 0.21, 0.2)), image, name)
     even, names = 1 / forecast.came.shape[-1], ("variation that came", "variation GMamba predicted")
     departures = np.stack([forecast.came[place], forecast.expected[place]]) / even - 1
     most = max(abs(departures).max(), 1e-6)  # of both: what is hardly expected shall look so beside what came
     for column, (name, departure) in enumerate(zip(names, departures, strict=True)):
         axes = picture.add_axes((0.07 + 0.48 * column, 0.47, 0.43, 0.14))
-        show(axes, departure, name)
+        plotting.show(axes, departure, name)
         axes.images[0].set(cmap="PuOr", clim=(-most, most))
         axes.set(xlabel="class", ylabel="variable")
     draw_shares(picture.add_axes((0.17, 0.245, 0.26, 0.13)), view, place)
@@ -122,14 +122,6 @@ def draw_window(axes: Axes, window: np.ndarray, place: int) -> None:
     axes.set_xticks(range(len(effects)), [*(str(-age) for age in range(len(effects) - 1, 0, -1)), "now"])
     axes.set(xlabel="step (token) hidden from LMamba", ylabel="nats")
     axes.set_title("the next latent changes by")
-
-
-def show(axes: Axes, image: np.ndarray, title: str) -> None:
-    """An image without ticks."""
-    axes.imshow(image, aspect="equal" if image.ndim == 3 else "auto")
-    axes.set(xticks=[], yticks=[])
-    axes.grid(False)
-    axes.set_title(title)
 
 
 def busiest(screen: ScreenForecast, count: int) -> list[int]:
