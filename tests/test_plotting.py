@@ -20,7 +20,6 @@ from PIL import Image
 
 from glamkit import plotting
 from glamkit.analysis.rollouts import RolloutComparison, dream_beside_truth
-from glamkit.analysis.variation import over_training
 from glamkit.config import preset
 from glamkit.plotting import curves
 from glamkit.plotting.picture import DARKEST, STYLE, darkened
@@ -110,15 +109,10 @@ def test_a_logarithmic_axis_has_powers_of_ten() -> None:
     assert np.allclose(np.log10(marks) % 1, 0) and len(marks) > 2 and not len(axes.yaxis.get_minorticklocs())
 
 
-def test_evaluations_in_training_are_of_whole_games(run: Run) -> None:
-    line = {"step": 100, "kind": "evaluation", "evaluation/return": -5.0, "evaluation/length": 19.0}
-    assert plotting.evaluations(run, [*LINES, line]) == [(100, -5.0)]
-    for length in (40.0, 21.0):  # as long as any may be; or one of 2 games so long, and the other of 2 steps
-        assert plotting.evaluations(run, [line | {"evaluation/length": length}]) == []
-    episodes = [{"return": -9.0, "cut": True}, {"return": 2.0, "cut": False}]
-    (run.folder / "evaluations").mkdir()
-    (run.folder / "evaluations" / "000000100.json").write_text(json.dumps({"episodes": episodes}))
-    assert plotting.evaluations(run, [line]) == [(100, 2.0)]
+def test_evaluations_in_training_are_of_whole_games() -> None:
+    whole, cut = ({"kind": "evaluation", "evaluation/return": -5.0, "evaluation/cut": games} for games in (0.0, 1.0))
+    old = {"step": 30, "kind": "evaluation", "evaluation/return": -6.0}  # of a log that does not say
+    assert plotting.evaluations([old, *LINES, whole | {"step": 100}, cut | {"step": 120}]) == ([30, 100], [-6.0, -5.0])
 
 
 def test_film_puts_every_picture_in_its_place() -> None:
@@ -233,7 +227,7 @@ def test_figures_leave_no_trace() -> None:
 
 
 def test_terms_of_the_field_stand_in_brackets_behind_plain_words() -> None:
-    units = [unit for _, _, unit, _ in (*curves.PANELS, *over_training.CURVES)]
+    units = [unit for _, _, unit, _ in curves.PANELS]
     assert {unit for unit in units if "KL" in unit} == {"surprise (KL, in nats)"}
     assert {unit for unit in units if "cross" in unit} == {"error (cross entropy)"}
     for name in ("02_train", "04_variation"):

@@ -7,6 +7,8 @@ Nothing here touches pyplot, so no figure outlives its reader and no backend is 
 from glamkit.plotting.curves import (
     Entries,
     decades,
+    draw_curves,
+    draw_losses,
     draw_returns,
     draw_series,
     evaluations,
@@ -63,6 +65,8 @@ __all__ = [
     "Picture",
     "count",
     "decades",
+    "draw_curves",
+    "draw_losses",
     "draw_returns",
     "draw_series",
     "evaluations",

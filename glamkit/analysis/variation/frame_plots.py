@@ -17,12 +17,13 @@ from glamkit.analysis.variation.plots import STEP, about, draw_share, mark, runn
 from glamkit.plotting import BLACK, BLUE, GREY, ORANGE, Picture
 
 BRIGHTER = "purple: brighter, orange: darker"
+SHOWN = 6  # steps in the film of a stretch
 
 
 @plotting.style
-def where(view: VariationView, events: Sequence[GameEvent], shown: int = 6) -> Picture:
+def where(view: VariationView, events: Sequence[GameEvent]) -> Picture:
     """Where on the screen a change was predicted beside where it came, for some steps, and the skill at every step."""
-    screen, picks = view.screen, busiest(view.screen, shown)
+    screen, picks = view.screen, busiest(view.screen, SHOWN)
     picture = Picture(figsize=(plotting.WIDE, 7.8), layout="constrained", facecolor="white")
     upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1.6, 1)))
     film, curve = upper.subplots(), lower.subplots()
