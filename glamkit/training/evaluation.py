@@ -23,7 +23,7 @@ import torch
 from glamkit import __version__
 from glamkit.config import Config, EnvConfig, coerce, override
 from glamkit.envs import videos
-from glamkit.envs.registry import OnlyOneError, VectorEnv, is_atari, make_vector
+from glamkit.envs.registry import VectorEnv, is_atari, make_vector
 from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
@@ -187,12 +187,7 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, left: Unfini
         while left.planned:
             part = left.planned[: left.games]
             if len(part) not in vectors:
-                try:
-                    vectors[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
-                except OnlyOneError as error:
-                    logger.warning("%s The episodes are played one after the other.", error)
-                    left.games = 1
-                    continue
+                vectors[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
             games = vectors[len(part)]
             episodes = play_round(agent, config, machine, games, seeds[part], left)
             left.episodes |= {number: one for row, (number, one) in enumerate(zip(part, episodes, strict=True))
