@@ -15,7 +15,7 @@ from test_report import notes_of, report
 
 from glamkit import cli
 from glamkit.report import plots, small_table
-from glamkit.report.page import all_tables
+from glamkit.report.page import all_tables, headline
 from glamkit.report.report import Report, read_paths
 
 
@@ -37,11 +37,12 @@ def test_games_without_a_protocol_of_atari_do_not_differ_from_it(tmp_path: Path)
     assert "protocols differ" not in notes_of(report(tmp_path))
 
 
-def test_a_mean_that_is_not_above_random_play_has_no_parts(tmp_path: Path) -> None:
-    """In Freeway STORM and DreamerV3 score as random play does: their mean is 0 there, and 0 has no shares."""
-    made_run(tmp_path / "a", [0.0], game="Freeway", seed=1)
-    rows = {row[0]: row[-3:] for row in all_tables(report(tmp_path))["split"].rows}
-    assert rows["STORM"] == ["-", "-", "-"] and "%" in rows["Simulus"][0]
+def test_a_method_of_ones_own_is_none_of_the_published(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text('{"methods": {"Mine": {"runs": {"Pong": [1.0, 2.0]}}}}')
+    sets = "No runs: 31 sets of published scores, recomputed game by game."
+    assert headline(report()) == sets
+    assert headline(report(files=[file])).startswith(f"{sets} 1 method of your files. Mine: IQM 0.")
 
 
 def test_a_method_below_random_play_is_in_the_figure(tmp_path: Path) -> None:
