@@ -96,7 +96,7 @@ class Trainer:
     def __iter__(self) -> Iterator[Event]:
         """Trains until the run is complete or stopped; between two events everything may be looked at or saved."""
         explained, kept = guards.explained(self.config, self.machine), memory_kept(self.machine.device)
-        with self.session.turn(), self.provenance, explained, kept:
+        with self.session.turn(), explained, kept:
             self.guard.check()
             if not self.whole:
                 trainer_state.roll_back(self)
