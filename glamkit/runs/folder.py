@@ -8,7 +8,7 @@ checkpoint/      the newest states of the trainer
 replay/          the stored steps, in parts
 snapshots/       the agent's weights after a few steps of its training, to look back at (`keepsakes/` in older runs)
 evaluation.json  the final score and its protocol
-evaluations/     other scores: during training, of other checkpoints, by other protocols; below it, stopped ones
+evaluations/     other scores: during training, of other checkpoints, by other protocols
 videos/          pictures of training, and episodes of evaluations
 """
 
@@ -55,7 +55,6 @@ class Run:
         self.snapshots = older if os.path.isdir(older) else self.folder / "snapshots"  # noqa: PTH112 - never raises
         older = self.folder / "passport.json"  # likewise
         self.provenance_file = older if os.path.isfile(older) else self.folder / "provenance.json"  # noqa: PTH113
-        self.unfinished = self.folder / "evaluations" / "unfinished"
         self.evaluation_file = self.folder / "evaluation.json"
         self.status_file = self.folder / "status.json"
         self.stop_file = self.folder / "STOP"

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -67,42 +66,31 @@ class Means:
 
 
 class Log:
-    """``metrics.jsonl`` of a run: appended line by line, cut back to a checkpoint's length on resume.
-
-    Attributes:
-        checksum: CRC-32 of what was written so far.
-    """
+    """``metrics.jsonl`` of a run: appended line by line, cut back to a checkpoint's length on resume."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.checksum = path, 0
+        self.path = path
 
     @property
     def size(self) -> int:
         """Bytes written so far."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def cut(self, size: int, checksum: int | None = None) -> None:
+    def cut(self, size: int) -> None:
         """Forgets what was written after `size` bytes: lines that a resumed run will write again.
 
-        Where lines before that are gone or changed, it says so in the program's log. The rest stays, as whole lines.
-
-        Args:
-            size: bytes that count.
-            checksum: of these bytes; None where nobody knows it.
+        Where lines before that are gone, it says so in the program's log. The rest stays, as whole lines.
         """
         data = b""
         if self.path.exists():
             with self._open("rb") as file:
                 data = file.read()
         whole = data[: data.rfind(b"\n", 0, size) + 1]
-        self.checksum = zlib.crc32(whole)
         if len(whole) < size:
             logger.warning(
                 "%s holds %s of the %s bytes that the checkpoint counts on: lines are missing, and what reads the log "
                 "will not see them.", self.path, f"{len(whole):,}", f"{size:,}",
             )  # fmt: skip
-        elif checksum not in (None, self.checksum):
-            logger.warning("%s is not what the run wrote: lines were changed since the checkpoint.", self.path)
         if len(whole) < len(data):
             with self._open("r+b") as file:
                 file.truncate(len(whole))
@@ -111,9 +99,7 @@ class Log:
         """Appends one line; numbers that are not finite become null, as JSON has no word for them."""
         plain = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
         with self._open("ab") as file:
-            line = json.dumps({"step": step, "kind": kind, **plain}).encode() + b"\n"
-            file.write(line)
-        self.checksum = zlib.crc32(line, self.checksum)
+            file.write(json.dumps({"step": step, "kind": kind, **plain}).encode() + b"\n")
 
     def sync(self) -> None:
         """Has what was written put on the disk, before a checkpoint counts on it."""

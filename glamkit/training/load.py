@@ -18,9 +18,7 @@ from torch import Tensor
 from glamkit.config import Config, coerce
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
-from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.agent import Agent
-from glamkit.models.world_model import WorldModel
 from glamkit.runs.files import read_json
 from glamkit.runs.folder import Run, nearby
 from glamkit.runtime import SHAPES, Machine, available, undisturbed
@@ -214,12 +212,12 @@ def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
     try:
         actions = max(state["world_model.stem.0.weight"].shape[1] - latent, 1)
         with SHAPES:  # first without memory: a stranger's config may ask for any sizes
-            agent = _new_agent(config, actions)
+            agent = Agent.build(config, actions)
             agent.load_state_dict({name: value.to(SHAPES) for name, value in state.items()})
         for name, own in agent.state_dict().items():
             if own.is_floating_point() != state[name].is_floating_point():
                 raise TypeError(f"{name} is of another type")
-        agent = _new_agent(config, actions)
+        agent = Agent.build(config, actions)
         agent.load_state_dict(state)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip().rstrip(".")
@@ -229,11 +227,6 @@ def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
     # The studio picks rows of memories, which pairs of windows do not have.
     accelerate(agent, machine.device, left_out(config.runtime.accelerate) | {"paired_windows"})
     return agent
-
-
-def _new_agent(config: Config, actions: int) -> Agent:
-    world_model = WorldModel(config.world_model, actions)
-    return Agent(config.agent, world_model, ActorCritic(config.actor_critic, world_model.features, actions))
 
 
 def _action_names(config: Config, count: int) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def train(folder: Path, watched: bool, stop_at: int = 0) -> Trainer:
     for event in trainer:
         if watched:
             view.show(event)
-        trainer.stop_requested = bool(stop_at) and trainer.step >= stop_at
+        trainer.session.stops.reason = "asked to by its program" if stop_at and trainer.step >= stop_at else ""
     if watched:
         view.__exit__(None, None, None)
     return trainer
@@ -173,7 +173,7 @@ def test_a_stopped_page_says_how_to_go_on(tmp_path: Path, screen: Display) -> No
     with pytest.raises(GlamkitError, match=stopped), Monitor(trainer, interactive=True) as view:
         for event in trainer:
             view.show(event)
-            trainer.stop_requested = True
+            trainer.session.stops.reason = "asked"
     first, last = screen.places[0][0], screen.places[0][-1]
     assert f"import glamkit; glamkit.notebook.watch({str(tmp_path / 'run')!r})" in repr(first)
     assert "run this cell again to go on" in last._repr_html_() and "run this cell again to go on" in repr(last)
@@ -206,7 +206,7 @@ def test_compiling_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[st
         with contextlib.suppress(GlamkitError), Monitor(trainer, every=1e9) as view:  # one of the two is stopped
             for event in trainer:
                 view.show(event)
-                trainer.stop_requested = trainer.step >= stop
+                trainer.session.stops.reason = "asked" if trainer.step >= stop else ""
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].startswith(first)
         steps = [line.split()[1] for line in lines if "compiling" in line]
