@@ -201,7 +201,7 @@ def watch(run_dir: str | Path, every: float = 3.0) -> None:
     config, drawn = run.config(), -1
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            entries = log.entries(run.log_file)
+            entries = log.read(run.log_file)
             bar, ended = _progress(run, entries, config)
             bars.show(bar)
             if len(entries) != drawn and shell() is not None:

@@ -41,28 +41,27 @@ class Means:
 
     def take(self) -> dict[str, float]:
         """The means since the last call, which starts new ones."""
-        result = {key: total / count for key, (total, count) in self.state_dict().items()}
-        self.sums, self.counts = {}, {}
-        return result
-
-    def state_dict(self) -> dict[str, Any]:
-        """The half-gathered means, for a checkpoint: for each name the sum so far, and of how many values."""
-        sums: dict[str, list[Any]] = {}
+        result: dict[str, tuple[float, int]] = {}
         for keys, totals in self.sums.items():
             for key, total in zip(keys, totals.tolist(), strict=True):
-                before, count = sums.get(key, (0.0, 0))
-                sums[key] = [before + total, count + self.counts[keys]]
-        return sums
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`."""
+                before, count = result.get(key, (0.0, 0))
+                result[key] = before + total, count + self.counts[keys]
         self.sums, self.counts = {}, {}
-        together: dict[tuple[str, int], list[str]] = {}
-        for key, (_, count) in state.items():
-            together.setdefault((str(key).rpartition("/")[0], max(int(count), 1)), []).append(str(key))
-        for (_, count), keys in together.items():
-            self.sums[tuple(keys)] = torch.tensor([float(state[key][0]) for key in keys])
-            self.counts[tuple(keys)] = count
+        return {key: total / count for key, (total, count) in result.items()}
+
+    def state_dict(self) -> list[Any]:
+        """The half-gathered means, for a checkpoint: names of values that come together, sums so far, how many."""
+        return [[list(keys), totals.tolist(), self.counts[keys]] for keys, totals in self.sums.items()]
+
+    def load_state_dict(self, state: Any) -> None:
+        """Inverse of `state_dict`."""
+        if isinstance(state, Mapping):  # of a checkpoint that has for each name its sum and how many
+            together: dict[tuple[str, int], list[str]] = {}
+            for key, (_, count) in state.items():
+                together.setdefault((key.rpartition("/")[0], count), []).append(key)
+            state = [(keys, [state[key][0] for key in keys], count) for (_, count), keys in together.items()]
+        self.sums = {tuple(keys): torch.tensor(totals) for keys, totals, _ in state}
+        self.counts = {tuple(keys): count for keys, _, count in state}
 
 
 class Log:
@@ -118,26 +117,22 @@ class Log:
             ) from None
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a log; a half-written last line, as a killed process leaves, is passed over.
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, none without a file; a half-written last line, as a killed process leaves, is left out.
 
     Raises:
-        GlamkitError: there is no such file, or a line before the last is damaged.
+        GlamkitError: the file cannot be read, or a line before the last is damaged.
     """
+    if not path.exists():
+        return []
     try:
         lines = read_bytes(path).decode().splitlines()
     except UnicodeDecodeError as error:
         raise GlamkitError(f"the log {path} cannot be read: {error}.") from None
-    for number, line in enumerate(lines, 1):
-        if (entry := _entry(line)) is not None:
-            yield entry
-        elif number < len(lines):
-            raise GlamkitError(f"line {number} of {path} is damaged; is it a glamkit log?")
-
-
-def entries(path: Path) -> list[dict[str, Any]]:
-    """As `read`, in a list; empty where there is no log."""
-    return list(read(path)) if path.exists() else []
+    entries = [_entry(line) for line in lines]
+    if None in entries[:-1]:
+        raise GlamkitError(f"line {entries.index(None) + 1} of {path} is damaged; is it a glamkit log?")
+    return [entry for entry in entries if entry is not None]
 
 
 def added(path: Path, begin: int = 0) -> tuple[list[dict[str, Any]], int]:

@@ -22,7 +22,8 @@ import torch
 from glamkit import __version__
 from glamkit.config import Config
 from glamkit.errors import GlamkitError, reason
-from glamkit.runs.folder import Run, replace_text
+from glamkit.runs.files import read_json, replace_text
+from glamkit.runs.folder import Run
 from glamkit.runtime import device_name
 
 FORMAT = 1
@@ -68,16 +69,15 @@ class Provenance:
         data = {"format": FORMAT, "seed": self.seed, "sessions": [*self.sessions, self.session]}
         try:
             replace_text(self.path, json.dumps(data, indent=1))
-        except (OSError, GlamkitError):
+        except GlamkitError:
             return
 
 
 def sessions(path: Path) -> list[dict[str, Any]]:
     """The sessions that a provenance file records; none of one that is missing or damaged."""
     try:
-        sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
-        return [entry for entry in sessions if isinstance(entry, dict)]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return [entry for entry in read_json(path)["sessions"] if isinstance(entry, dict)]
+    except (GlamkitError, LookupError, TypeError):
         return []
 
 

@@ -18,23 +18,3 @@ from glamkit.runtime.machine import (
 )
 from glamkit.runtime.memory import give_back_memory, memory_kept
 from glamkit.runtime.randomness import random_state, seed_everything, set_random_state, undisturbed
-
-__all__ = [
-    "DEVICES",
-    "LONG",
-    "SHAPES",
-    "Machine",
-    "any_shapes",
-    "available",
-    "device_name",
-    "give_back_memory",
-    "memory_kept",
-    "only_gpu",
-    "random_state",
-    "resolve_device",
-    "seed_everything",
-    "send",
-    "set_random_state",
-    "undisturbed",
-    "visible_gpus",
-]

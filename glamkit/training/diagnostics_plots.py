@@ -16,7 +16,7 @@ from glamkit.training.diagnostics import LogSummary
 @plotting.style
 def panel(run: Run) -> Picture:
     """Seven panels against steps, in the order in which one causes the next; `diagnostics.verdict` reads the same."""
-    entries, config = list(log.read(run.log_file)), run.config()
+    entries, config = log.read(run.log_file), run.config()
     picture, grid = plotting.figure(plotting.WIDE, 9.6, 4, 2)
     pictures, prior, heads, ends, rewards, advantage, policy, free = grid.flat
     draw_pictures(pictures, entries)
@@ -54,13 +54,8 @@ def draw_pictures(axes: Axes, entries: Entries) -> None:
         for e in entries
         if e.get(keys[0]) is not None and e.get(keys[1])
     ]
-    draw(
-        axes,
-        shares,
-        {"error": ("share", BLUE)},
-        "error / still picture's",
-        "Pictures: what moves is drawn below 1",
-    )
+    names = {"error": ("share", BLUE)}
+    draw(axes, shares, names, "error / still picture's", "Pictures: what moves is drawn below 1")
     if shares:
         axes.axhline(1, color=GREY, ls="--", lw=1, label="one still picture")
         values = [entry["share"] for entry in shares]

@@ -19,12 +19,11 @@ from glamkit.config import Config, coerce
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent
-from glamkit.runs.files import read_json
 from glamkit.runs.folder import Run, nearby
 from glamkit.runtime import SHAPES, Machine, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
 from glamkit.training.accelerate import accelerate, left_out
-from glamkit.training.checkpoint import ReplayPart, parts, read_part
+from glamkit.training.checkpoint import ReplayPart, parts, read_part, span
 from glamkit.training.replay import Replay
 from glamkit.training.shared_runs import locate
 from glamkit.types import Batch
@@ -50,16 +49,16 @@ class Recording(Replay):
     """
 
     def __init__(self, run: Run, count: int, config: Config, device: torch.device) -> None:
-        self.first = first_stored(run, count)
+        there = [span(path)[0] for path in run.replay.glob("*.npz")]  # a shared run has the newest steps alone
+        if not there:
+            raise GlamkitError(f"{run.replay} holds no replay, so there are no real steps to start from.")
+        self.first = max(min(there), count - config.replay.capacity)
         rows = max(count - self.first, 64)  # no more memory than there are steps, whatever the run was allowed
-        rows = rows if run.shared else min(rows, config.replay.capacity)
         super().__init__(replace(config.replay, capacity=rows), config.env.image_size, device)
-        self.count, folder = count, run.replay
-        if not any(folder.glob("*.npz")):
-            raise GlamkitError(f"{folder} holds no replay, so there are no real steps to start from.")
-        self.unread = parts(folder, self.oldest, count)
+        self.count = count
+        self.unread = parts(run.replay, self.oldest, count)
         for part in self.unread:
-            self._fill(part, OUTCOMES)
+            self._read(part, OUTCOMES)
 
     def __len__(self) -> int:
         return min(super().__len__(), self.count - self.first)
@@ -77,27 +76,11 @@ class Recording(Replay):
 
     def _want(self, first: int, last: int) -> None:
         for part in [part for part in self.unread if part.first < last and first < part.last]:
-            self._fill(part, ("frames",))
+            self._read(part, ("frames",))
             self.unread.remove(part)
 
-    def _fill(self, part: ReplayPart, names: tuple[str, ...]) -> None:
-        first = max(part.first, self.oldest)  # older steps of the part lie where newer ones are
-        rows = (torch.arange(first, part.last) % self.config.capacity).to(self.device)
-        for name, values in read_part(part.path, part.last - part.first, self.size, names).items():
-            getattr(self, name)[rows] = values[first - part.first :].to(self.device)
-
-
-def first_stored(run: Run, count: int) -> int:
-    """The number of the oldest of `count` steps that a run may hold: a shared run has the newest alone.
-
-    Raises:
-        GlamkitError: it does not say.
-    """
-    about = read_json(run.shared_file) if run.shared else {"first": 0}
-    first = about.get("first") if isinstance(about, dict) else None
-    if type(first) is not int or not 0 <= first <= count:
-        raise GlamkitError(f"{run.shared_file} is damaged: it does not say which of {count:,} steps are there.")
-    return first
+    def _read(self, part: ReplayPart, names: tuple[str, ...]) -> None:
+        self.load_part(part.first, read_part(part.path, part.last - part.first, self.size, names))
 
 
 class LoadedRun(NamedTuple):

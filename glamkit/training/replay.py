@@ -78,12 +78,12 @@ class Replay:
         return {name: getattr(self, name)[rows].cpu() for name in ("frames", "actions", "rewards", "terminations")}
 
     def load_part(self, first: int, part: dict[str, Tensor]) -> None:
-        """Puts back what `part` gave; parts are loaded oldest first."""
-        count = len(part["actions"])
-        rows = (torch.arange(first, first + count) % self.config.capacity).to(self.device)
+        """Puts back steps that `part` gave, of which there are `count`; of all its arrays, or of some."""
+        begin = max(first, self.oldest)  # older steps of the part lie where newer ones are
+        last = first + len(next(iter(part.values())))
+        rows = (torch.arange(begin, last) % self.config.capacity).to(self.device)
         for name, values in part.items():
-            getattr(self, name)[rows] = values.to(self.device)
-        self.count = first + count
+            getattr(self, name)[rows] = values[begin - first :].to(self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """All but the stored steps."""

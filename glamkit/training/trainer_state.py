@@ -70,7 +70,7 @@ def resume(trainer: Any) -> bool:
     Raises:
         GlamkitError: there are some and none can be used, or the game cannot be played.
     """
-    state = checkpoint.resume(trainer.run.checkpoints, lambda state: restore(trainer, state))
+    state = checkpoint.load(trainer.run.checkpoints, lambda state: restore(trainer, state))
     if state is None:
         return False
     trainer.reopen_game(state["env"])

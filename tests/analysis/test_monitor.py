@@ -303,7 +303,7 @@ def test_a_run_is_followed_from_any_kernel(tmp_path: Path, screen: Display, monk
     notebook.watch(tmp_path / "run")
     bars, curves = screen.places
     assert bars[0].text == "step 0/96  running" and bars[-1].text == "step 96/96  done"
-    (line,) = (one for one in log.entries(trainer.run.log_file) if (one["step"], one["kind"]) == (80, "log"))
+    (line,) = (one for one in log.read(trainer.run.log_file) if (one["step"], one["kind"]) == (80, "log"))
     speed = line["time/steps_per_second"]
     assert bars[1].text == f"step 80/96  running  {speed:.1f} steps/s  {notebook.duration(16 / speed)} left"
     assert len(curves[-1].axes) == 2 and len(bars) == 3  # no episode has ended, so there is no curve of returns

@@ -1,4 +1,4 @@
-"""Rewards and returns beyond the bins, devices that are not here, and run folders and names of before."""
+"""Rewards and returns beyond the bins, devices that are not here, and names of before."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_what_fits_the_bins_is_not_warned_of(reward: float, tmp_path: Path, capl
     assert not any("beyond" in key for line in log(trainer) for key in line)
 
 
-# Devices and folders of before ----------------------------------------------------------------------------------------
+# Devices and names of before ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -104,22 +104,6 @@ def test_a_run_opens_and_is_evaluated_where_its_device_is_not(
 def test_what_is_here_is_left_as_it_is() -> None:
     config = preset("debug", "runtime.device=cpu").runtime
     assert available(config) == config
-
-
-def test_a_run_with_keepsakes_opens_goes_on_and_is_evaluated(trained: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(trained, tmp_path / "run")
-    (folder / "snapshots").rename(folder / "keepsakes")
-    (folder / "provenance.json").rename(folder / "passport.json")
-    for path in (folder / "checkpoint").glob("000000064.*"):
-        path.unlink()
-    early = sorted(path.name for path in (folder / "keepsakes").glob("*.pt"))
-    for path in (folder / "keepsakes").glob("000000060.*"):
-        path.unlink()
-    assert open_run(folder, 57).step == 57 and not (folder / "snapshots").exists()
-    assert finished(short(game=CATCH), folder).step == 64
-    assert sorted(path.name for path in (folder / "keepsakes").glob("*.pt")) == early
-    assert evaluation.evaluate_run(*evaluation.opened(folder), film=False)[0]["step"] == 64
-    assert not (folder / "snapshots").exists()
 
 
 def test_one_game_has_one_name(tmp_path: Path) -> None:

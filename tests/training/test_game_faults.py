@@ -107,6 +107,12 @@ def test_a_game_of_another_interface_is_named_in_status_json(tmp_path: Path) -> 
     assert reported.state == "failed" and "returned the reward 'None'" in reported.reason
 
 
+def test_a_thousand_crashes_on_end_are_no_recursion(tmp_path: Path) -> None:
+    faulty(steps=tuple(range(30, 1130)))
+    trainer = after_steps(short("runtime.env_crashes=2000", game=SQUARE), tmp_path, 31)
+    assert trainer.crashes.count == 1100
+
+
 def test_the_last_cause_is_in_the_sentence(tmp_path: Path) -> None:
     faulty(steps=tuple(range(30, 40)))
     with pytest.raises(GlamkitError, match=r"crashed 3 times; .*env_crashes \(the last time: no answer to the step\)"):

@@ -136,16 +136,6 @@ def test_opening_takes_no_more_memory_than_there_are_steps(tmp_path: Path) -> No
     assert len(opened.replay) == 64 and opened.replay.frames.nbytes < 10**6
 
 
-@pytest.mark.parametrize("about", ["{}", "[]", '{"first": "0"}', '{"first": 101}', '{"first": -1}'])
-def test_a_shared_run_that_does_not_say_what_it_holds_gets_a_sentence(
-    trainer: Trainer, tmp_path: Path, about: str
-) -> None:
-    folder = copied(trainer, tmp_path / "run")
-    (folder / "shared.json").write_text(about)
-    with pytest.raises(GlamkitError, match=r"shared\.json is damaged: it does not say which of 100 steps are there\."):
-        open_run(folder)
-
-
 def test_a_name_too_long_for_a_disk_gets_a_sentence() -> None:
     with pytest.raises(GlamkitError, match=r"' is no path: File name too long\.$"):
         open_run("9" * 5000)
