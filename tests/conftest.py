@@ -62,7 +62,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA GPU, and torch sees none here")
     if item.get_closest_marker("browser"):
-        from glamkit.bench.doctor import find_browser
+        from lab import find_browser
 
         if not find_browser():
             pytest.skip("needs chromium on the PATH: apt-get install -y chromium")

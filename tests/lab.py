@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,9 +23,8 @@ from typing import Any
 
 import nbformat
 
-from glamkit.bench.doctor import find_browser
-
 PATIENCE = 90.0  # seconds any single wait may take on a busy machine
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 BROWSER += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 SERVER = ["--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0"]
@@ -47,6 +47,11 @@ RUN = """name => {
     window.jupyterapp.commands.execute(name).then(
         good => { window.outcome = good === false ? 'failed' : 'good' }, error => { window.outcome = String(error) });
 }"""
+
+
+def find_browser() -> str:
+    """The path of a chromium; empty if there is none."""
+    return next(filter(None, map(shutil.which, BROWSERS)), "") or ""
 
 
 class Lab:
@@ -126,7 +131,7 @@ def new_page(lab: Lab) -> Iterator[Any]:
     elsewhere: list[str] = []
     own = (lab.url, lab.url.replace("http", "ws"), "data:", "blob:")
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(find_browser()), args=BROWSER)
+        browser = play.chromium.launch(executable_path=find_browser(), args=BROWSER)
         try:
             page = browser.new_page(viewport={"width": 1280, "height": 1000})
             page.set_default_timeout(PATIENCE * 1000)

@@ -10,23 +10,32 @@ import contextlib
 import importlib.util
 import io
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
-import sysconfig
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from glamkit.bench import builds
-from glamkit.bench.builds import Build, driver_too_old, find_build, find_compiler, own_cores, torch_for
 from glamkit.errors import DISTRIBUTION, install
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LAB = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "papermill")  # the extra `lab`
+# The CUDA versions for which the torch versions that glamkit allows can be had ready-made.
+WHEELS = ("12.6", "12.8", "13.0")
+TORCH = "torch>=2.8,<2.16"  # as in pyproject.toml
 ABSENT = "No module named 'mamba_ssm'"
 OURS = "It is optional; glamkit/ops/README.md says how to install it and what its errors mean."
+
+
+class Build(NamedTuple):
+    """The versions installed here; a field is empty where there is none."""
+
+    torch: str = ""
+    torch_cuda: str = ""  # the CUDA that torch was built for
+    driver: str = ""  # the newest CUDA that the NVIDIA driver can run
 
 
 class DoctorFinding(NamedTuple):
@@ -36,14 +45,6 @@ class DoctorFinding(NamedTuple):
     state: str
     text: str
     mend: str = ""
-
-
-def check_python(version: tuple[int, ...]) -> DoctorFinding:
-    """Whether Python is 3.11 or newer."""
-    text = "Python " + ".".join(map(str, version[:3]))
-    if version[:2] < (3, 11):
-        return DoctorFinding("python", "problem", f"{text} is too old; glamkit needs 3.11.", "python3.11 -m venv .venv")
-    return DoctorFinding("python", "ok", f"{text} at {sys.executable}.")
 
 
 def check_packages(requirements: Iterable[str], installed: Mapping[str, str]) -> DoctorFinding:
@@ -66,7 +67,7 @@ def check_torch(build: Build, error: str, threads: int, cores: int, limit: str |
     """Whether torch imports, its build, and how many threads it uses; `limit` is OMP_NUM_THREADS."""
     if error:
         text = f"torch cannot be imported ({error})."
-        return DoctorFinding("torch", "problem", text, f"pip install --force-reinstall '{builds.TORCH}'")
+        return DoctorFinding("torch", "problem", text, f"pip install --force-reinstall '{TORCH}'")
     kind = f"built for CUDA {build.torch_cuda}" if build.torch_cuda else "a CPU build"
     text = f"torch {build.torch}, {kind}; on the CPU it uses {threads} of {cores} cores"
     if limit and threads < cores:
@@ -85,11 +86,20 @@ def check_device(build: Build, gpus: list[str], apple: bool = False) -> DoctorFi
     if not build.torch_cuda:
         text = f"the NVIDIA driver can run CUDA {build.driver}, but torch is a CPU build: everything runs on the CPU."
         return DoctorFinding("device", "note", text, torch_for(build.driver))
-    if driver_too_old(build):
+    if _number(build.torch_cuda)[0] > _number(build.driver)[0]:  # minor versions are compatible
         text = f"torch was built for CUDA {build.torch_cuda}, but the NVIDIA driver only goes up to {build.driver}."
         return DoctorFinding("device", "note", text, f"update the NVIDIA driver, or: {torch_for(build.driver)}")
     text = "torch has CUDA and there is an NVIDIA driver, but torch sees no GPU (hidden by CUDA_VISIBLE_DEVICES?)."
     return DoctorFinding("device", "note", text, "nvidia-smi; unset CUDA_VISIBLE_DEVICES")
+
+
+def torch_for(driver: str) -> str:
+    """The command that installs a torch for the newest CUDA that the driver supports, such as ``12.4``."""
+    fitting = [cuda for cuda in WHEELS if _number(cuda) <= _number(driver)]
+    if not fitting:
+        return f"update the NVIDIA driver to one for CUDA {WHEELS[0]} or newer"
+    index = f"https://download.pytorch.org/whl/cu{fitting[-1].replace('.', '')}"
+    return f"pip install --force-reinstall '{TORCH}' --index-url {index}"
 
 
 def check_mamba(error: str) -> DoctorFinding:
@@ -99,44 +109,11 @@ def check_mamba(error: str) -> DoctorFinding:
     return DoctorFinding("mamba-ssm", "note", f"{'it is not installed' if ABSENT in error else error}. {OURS}")
 
 
-def check_scan(kernels: bool, device: str) -> DoctorFinding:
-    """How GMamba's training scan is computed if ``runtime.kernel`` does not name another."""
-    how = "glamkit's Triton kernels" if kernels else "glamkit's own scan in plain PyTorch"
-    return DoctorFinding("scan", "ok", f"on {device}, GMamba trains with {how}.")
-
-
-def check_precision(device: str, features: Container[str], chosen: str) -> DoctorFinding:
-    """How fast bfloat16 is here, from the CPU's instructions, and what ``precision=auto`` takes.
-
-    It is not timed: while other programs ran, the same two layers took 0.8 to 10 times as long as in float32.
-    """
-    if device != "cpu":
-        return DoctorFinding("precision", "ok", f"precision=auto takes {chosen} on {device}.")
-    speed, better = "emulated, which is slower than float32", "float32"
-    if "amx_bf16" in features:
-        speed, better = "much faster than float32 (AMX)", "bfloat16"
-    elif "avx512_bf16" in features:
-        speed, better = "up to twice as fast as float32 (AVX-512)", "bfloat16"
-    elif "bf16" in features:  # Arm's instructions: not measured
-        speed, better = "perhaps faster than float32 (it has the instructions)", chosen
-    text = f"on this CPU bfloat16 is {speed}; precision=auto takes {chosen}."
-    if better != chosen:
-        return DoctorFinding("precision", "note", text, f"overrides='runtime.precision={better}'")
-    return DoctorFinding("precision", "ok", text)
-
-
-def check_compiler(compiler: str, error: str) -> DoctorFinding:
-    """Whether torch.compile has what it needs: a C++ compiler and Python's headers."""
-    if not compiler:
-        text, mend = "there is no C++ compiler, so torch.compile cannot be used.", "apt-get install -y g++ python3-dev"
-        return DoctorFinding("compiler", "note", text, "xcode-select --install" if sys.platform == "darwin" else mend)
-    if "Python.h" in error:
-        text = "Python's headers (Python.h) are missing, so torch.compile cannot be used."
-        return DoctorFinding("compiler", "note", text, "apt-get install -y python3-dev")
-    if error:
-        text = f"{compiler} does not work ({error})."
-        return DoctorFinding("compiler", "note", text, "apt-get install -y g++ python3-dev")
-    return DoctorFinding("compiler", "ok", f"torch.compile can use {compiler}.")
+def check_computing(machine: str, kernels: bool, missing: str) -> DoctorFinding:
+    """What computes by default, and what torch.compile lacks here, if anything."""
+    text = f"{machine}; scans by {'Triton kernels' if kernels else 'plain PyTorch'}; torch.compile "
+    text += f"cannot be used: {missing}." if missing else "can be used."
+    return DoctorFinding("computing", "note" if missing else "ok", text)
 
 
 def check_atari(error: str, versions: str) -> DoctorFinding:
@@ -166,23 +143,25 @@ def check_jupyter(kernel: str, python: str, missing: str = "") -> DoctorFinding:
     return DoctorFinding("jupyter", "ok", "the kernel python3 runs this Python.")
 
 
-def check_browser(path: str) -> DoctorFinding:
-    """Whether there is a chromium for the tests that open notebooks; nothing else needs it."""
-    if path:
-        return DoctorFinding("browser", "ok", f"the browser tests use {path}.")
-    text = "no chromium: the browser tests are skipped."
-    return DoctorFinding("browser", "note", text, "apt-get install -y chromium")
-
-
 def check_disk(free: int, folder: str) -> DoctorFinding:
     """Whether the `free` bytes suffice for runs: a replay of 100,000 frames of 64 x 64 pixels has 1.2 GB."""
     text = f"{free / 1e9:.1f} GB free in {folder}; an atari100k run needs about 3 GB, a quick one 0.2 GB."
     return DoctorFinding("disk", "problem" if free < 2e8 else "note" if free < 3e9 else "ok", text)
 
 
-def find_browser() -> str:
-    """The path of a chromium; empty if there is none."""
-    return next(filter(None, map(shutil.which, BROWSERS)), "") or ""
+def find_build() -> Build:
+    """The versions on this machine.
+
+    Raises:
+        ImportError: torch cannot be imported.
+    """
+    torch = importlib.import_module("torch")
+    try:
+        text = subprocess.run(["nvidia-smi"], capture_output=True, text=True, timeout=30, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        text = ""
+    driver = re.search(r"CUDA (?:\w+ )?Version: *(\d+\.\d+)", text)
+    return Build(torch.__version__, torch.version.cuda or "", driver[1] if driver else "")
 
 
 def probe_packages() -> DoctorFinding:
@@ -203,7 +182,8 @@ def probe_torch() -> DoctorFinding:
         torch = importlib.import_module("torch")
     except Exception as error:  # compiled code fails to import in any way
         return check_torch(Build(), _one_line(error), 0, 0)
-    return check_torch(find_build(), "", torch.get_num_threads(), own_cores(), os.environ.get("OMP_NUM_THREADS"))
+    cores, limit = importlib.import_module("glamkit.runtime").own_cores(), os.environ.get("OMP_NUM_THREADS")
+    return check_torch(find_build(), "", torch.get_num_threads(), cores, limit)
 
 
 def probe_device() -> DoctorFinding:
@@ -229,30 +209,13 @@ def probe_mamba() -> DoctorFinding:
     return check_mamba(error)
 
 
-def probe_scan() -> DoctorFinding:
-    """`check_scan` of this machine, by the same function that the scan uses."""
-    torch, scan = importlib.import_module("torch"), importlib.import_module("glamkit.ops.scan")
-    device = importlib.import_module("glamkit.runtime").resolve_device("auto")
-    return check_scan(scan.by_kernels(torch.empty(0, device=device)), str(device))
-
-
-def probe_precision() -> DoctorFinding:
-    """`check_precision` of this machine."""
-    runtime, config = importlib.import_module("glamkit.runtime"), importlib.import_module("glamkit.config")
-    machine, cpuinfo = runtime.Machine(config.RuntimeConfig()), Path("/proc/cpuinfo")
-    features = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
-    return check_precision(str(machine.device), features, str(machine.precision).removeprefix("torch."))
-
-
-def probe_compiler() -> DoctorFinding:
-    """`check_compiler` of this machine: a file that includes Python's headers is compiled."""
-    compiler, headers = find_compiler(), sysconfig.get_paths()["include"]
-    if not compiler:
-        return check_compiler("", "")
-    command = [compiler, "-x", "c++", "-fsyntax-only", f"-I{headers}", "-"]
-    source = "#include <Python.h>\n#include <vector>\n"
-    done = subprocess.run(command, input=source, capture_output=True, text=True, timeout=60, check=False)
-    return check_compiler(compiler, done.stderr.strip().partition("\n")[0] if done.returncode else "")
+def probe_computing() -> DoctorFinding:
+    """`check_computing` of this machine, by the functions that a run asks."""
+    torch, config = importlib.import_module("torch"), importlib.import_module("glamkit.config")
+    runtime, scan = importlib.import_module("glamkit.runtime"), importlib.import_module("glamkit.ops.scan")
+    machine = runtime.Machine(config.RuntimeConfig())
+    kernels = scan.by_kernels(torch.empty(0, device=machine.device))
+    return check_computing(str(machine), kernels, runtime.missing_compiler(machine.device))
 
 
 def probe_atari() -> DoctorFinding:
@@ -286,17 +249,14 @@ def probe_jupyter() -> DoctorFinding:
 
 
 PROBES: dict[str, Callable[[], DoctorFinding]] = {
-    "python": lambda: check_python(sys.version_info[:3]),
+    "python": lambda: DoctorFinding("python", "ok", f"Python {platform.python_version()} at {sys.executable}."),
     "packages": probe_packages,
     "torch": probe_torch,
     "device": probe_device,
     "mamba-ssm": probe_mamba,
-    "scan": probe_scan,
-    "precision": probe_precision,
-    "compiler": probe_compiler,
+    "computing": probe_computing,
     "atari": probe_atari,
     "jupyter": probe_jupyter,
-    "browser": lambda: check_browser(find_browser()),
     "disk": lambda: check_disk(shutil.disk_usage(Path.cwd()).free, str(Path.cwd())),
 }
 
@@ -324,3 +284,8 @@ def report(findings: Iterable[DoctorFinding]) -> str:
 
 def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
+
+
+def _number(version: str) -> tuple[int, int]:
+    major, _, minor = version.partition(".")
+    return int(major or 0), int(minor.partition(".")[0] or 0)

@@ -1,8 +1,7 @@
-"""Measures a machine for `benchmark`: matrix products, operations of a phase, memory, game speed."""
+"""Measures a machine for `benchmark`: time, memory, game speed, other programs."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import re
@@ -14,19 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from glamkit import __version__
-from glamkit.bench.builds import own_cores
-from glamkit.envs.registry import make_env, make_vector
-from glamkit.runtime import Machine, device_name, give_back_memory
+from glamkit.envs.registry import make_env
+from glamkit.runtime import Machine, device_name, own_cores
 from glamkit.training.trainer import Trainer
 
-STATUS, REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-CORES = Path("/proc/stat")
+STATUS, CORES = Path("/proc/self/status"), Path("/proc/stat")
+Work = Callable[[], Any]
 
 
-def seconds(machine: Machine, work: Callable[[], Any]) -> float:
+def seconds(machine: Machine, work: Work) -> float:
     """Seconds that `work` takes, until the device has finished."""
     machine.synchronize()
     start = time.perf_counter()
@@ -35,67 +32,17 @@ def seconds(machine: Machine, work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def flops(work: Callable[[], Any]) -> int:
-    """Floating-point operations of the matrix products and convolutions in `work`, forward and backward.
+def peak_memory(device: torch.device) -> int | None:
+    """The most memory that this process has used so far, in bytes; None where it cannot be known.
 
-    A product counts two for each multiply-add. Element-wise work, the scan and compiled code are not counted.
+    On a GPU it is what torch has reserved, recorded CUDA graphs included. On a CPU it is the process's resident set, as
+    Linux reports it.
     """
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
-
-
-def matrix_rates(machine: Machine, size: int = 0, repeats: int = 5) -> dict[str, float]:
-    """Floating-point operations per second of a large square matrix product, for each precision; the best of a few.
-
-    Args:
-        machine: float32 is measured, and `machine.precision` if that is another one.
-        size: rows and columns; 0 takes a size that needs a fraction of a second.
-        repeats: products that are timed.
-    """
-    size, rates = size or (2048 if machine.device.type == "cpu" else 8192), {}
-    for precision in dict.fromkeys((torch.float32, machine.precision)):
-        left, right = torch.randn(2, size, size, device=machine.device, dtype=precision)
-        spans = [seconds(machine, lambda a=left, b=right: a @ b) for _ in range(repeats + 1)]  # type: ignore[misc]
-        rates[str(precision).removeprefix("torch.")] = 2 * size**3 / min(spans[1:])
-    return rates
-
-
-# Memory ---------------------------------------------------------------------------------------------------------------
-
-
-class PeakMemory:
-    """The most memory in use since `begin`, in bytes.
-
-    On a GPU it is what torch has reserved, recorded CUDA graphs included. On a CPU it is this process's resident set.
-    Only Linux can reset the largest resident set of a process; elsewhere `read` returns None for a CPU.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.known = device, False
-        self.gpu: Any = None if device.type == "cpu" else torch.get_device_module(device)
-
-    def begin(self) -> None:
-        """Starts a new measurement."""
-        if self.gpu is not None:
-            self.known = hasattr(self.gpu, "reset_peak_memory_stats")
-            if self.known:
-                self.gpu.empty_cache()
-                self.gpu.reset_peak_memory_stats(self.device)
-            return
-        give_back_memory()  # or the leftovers of one phase count as another's
-        with contextlib.suppress(OSError):
-            REFERENCES.write_text("5")
-            self.known = True
-
-    def read(self) -> int | None:
-        """The peak in bytes, or None if it cannot be known."""
-        if not self.known:
-            return None
-        if self.gpu is not None:
-            return int(self.gpu.max_memory_reserved(self.device))
-        result = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
-        return 1024 * int(result[1]) if result else None
+    if device.type != "cpu":
+        gpu: Any = torch.get_device_module(device)
+        return int(gpu.max_memory_reserved(device)) if hasattr(gpu, "max_memory_reserved") else None
+    result = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
+    return 1024 * int(result[1]) if result else None
 
 
 # Games ----------------------------------------------------------------------------------------------------------------
@@ -110,47 +57,33 @@ def game_speeds(trainer: Trainer, span: float = 1.0) -> dict[str, float]:
 
     Returns:
         ``game_alone``: one game with random actions. ``acting_and_game``: the agent acts, and steps are stored.
-        ``evaluation``: the steps of all games that an evaluation plays side by side, with random actions.
     """
     config, random = trainer.config, np.random.default_rng(0)
     weight = next(trainer.agent.world_model.encoder.parameters())
     game = make_env(config.env)
     game.reset(0)
 
-    def play() -> int:
+    def play() -> None:
         if game.step(int(random.integers(game.num_actions))).ended:
             game.reset()
-        return 1
 
-    count = min(config.evaluation.episodes, config.evaluation.games)
-    many = make_vector(config.env, count, 0)
-    many.reset()
-
-    def play_many() -> int:
-        ended = many.step(random.integers(many.num_actions, size=count))[3]
-        if ended.all():
-            many.reset()
-        return int((~ended).sum())
-
-    def act() -> int:
+    def act() -> None:
         trainer.step = max(trainer.step, config.random_steps)
         trainer.collect()
         if trainer.step % config.trainer.update_every == 0:  # as an update would: what was encoded is of no use then
             torch.autograd.graph.increment_version(weight)
-        return 1
 
-    speeds = {"game_alone": rate(play, span), "acting_and_game": rate(act, span), "evaluation": rate(play_many, span)}
-    many.close()
-    return speeds
+    return {"game_alone": rate(play, span), "acting_and_game": rate(act, span)}
 
 
-def rate(work: Callable[[], int], span: float) -> float:
-    """The sum per second of the numbers that `work` returns, over about `span` seconds, after two calls to warm up."""
+def rate(work: Work, span: float) -> float:
+    """Calls of `work` per second, over about `span` seconds, after two to warm up."""
     for _ in range(2):  # the second call of a recording records it
         work()
     start, done = time.perf_counter(), 0
     while time.perf_counter() - start < span:
-        done += work()
+        work()
+        done += 1
     return done / (time.perf_counter() - start)
 
 
@@ -158,10 +91,9 @@ def rate(work: Callable[[], int], span: float) -> float:
 
 
 def describe(trainer: Trainer) -> dict[str, Any]:
-    """The machine: names, versions, threads, cores, and matrix products in operations per second."""
-    machine = trainer.machine
+    """The machine: names, versions, threads and cores."""
     return {
-        "name": device_name(machine.device),
+        "name": device_name(trainer.machine.device),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "cores": own_cores(),
@@ -170,7 +102,6 @@ def describe(trainer: Trainer) -> dict[str, Any]:
         "glamkit": __version__,
         "numpy": np.__version__,
         "ale_py": metadata.version("ale-py"),
-        "matrix_flops_per_s": matrix_rates(machine),
     }
 
 

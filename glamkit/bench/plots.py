@@ -29,7 +29,6 @@ COLORS = {
     "world model": BLUE,
     "encoding of contexts": SKY,
     "imagined steps": ORANGE,
-    "imagination": ORANGE,
     "actor-critic": GREEN,
     "the rest": GREY,
     "whole step": PURPLE,
@@ -65,13 +64,9 @@ def where_time_goes(report: Mapping[str, Any]) -> Picture:
 
 
 def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
-    """Draws a bar for each side, as long as its measured whole step; phases are parts of it, with their shares.
-
-    Without a measured step the bars are as long as what was timed.
-    """
+    """Draws a bar for each side, as long as its measured whole step; phases are parts of it, with their shares."""
     sides = {"plain": parts(phases, "reference_s"), "glamkit,\nsame work": parts(phases, "fast_s")}
-    if "step_opt_in" in phases:
-        sides["glamkit,\nopt-in"] = {"whole step": phases["step_opt_in"]["fast_s"]}
+    sides["glamkit,\nopt-in"] = {"whole step": phases["step_opt_in"]["fast_s"]}
     longest = max(sum(result.values()) for result in sides.values())
     scale, unit, units = (1, "s", "seconds") if longest >= 1 else (1000, "ms", "milliseconds")
     longest *= scale
@@ -87,8 +82,7 @@ def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
     for name in dict.fromkeys(name for result in sides.values() for name in result):
         axes.barh(0, 0, color=COLORS[name], alpha=0.5, label=name)
     axes.set_yticks(range(len(sides)), list(sides))
-    length = "one whole step, as measured" if "step" in phases else "the timed phases alone"
-    axes.set(xlabel=f"{units}: {length} (medians)", xlim=(0, 1.2 * longest))
+    axes.set(xlabel=f"{units}: one whole step, as measured (medians)", xlim=(0, 1.2 * longest))
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_axisbelow(True)
@@ -97,7 +91,7 @@ def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
 
 
 def parts(phases: Mapping[str, Any], key: str) -> dict[str, float]:
-    """Seconds of the parts of a step; with a measured step they add up to it.
+    """Seconds of the parts of a step, which add up to it.
 
     What no phase holds is ``the rest``. Phases that add up to more than the step, since each was timed alone, get
     their shares of it.
@@ -107,34 +101,26 @@ def parts(phases: Mapping[str, Any], key: str) -> dict[str, float]:
         key: ``fast_s`` or ``reference_s``.
     """
     seconds = {name: row[key] for name, row in phases.items()}
-    result = {"world model": seconds.get("world_model")}
-    if {"imagination", "imagination_steps"} <= set(seconds):
-        result["encoding of contexts"] = max(0.0, seconds["imagination"] - seconds["imagination_steps"])
-        result["imagined steps"] = min(seconds["imagination"], seconds["imagination_steps"])
-    else:
-        result["imagination"] = seconds.get("imagination")
-        result["imagined steps"] = seconds.get("imagination_steps")
-    result["actor-critic"] = seconds.get("actor_critic")
-    known = {name: value for name, value in result.items() if value is not None}
-    if "step" not in seconds:
-        return known
+    known = {
+        "world model": seconds["world_model"],
+        "encoding of contexts": max(0.0, seconds["imagination"] - seconds["imagination_steps"]),
+        "imagined steps": min(seconds["imagination"], seconds["imagination_steps"]),
+        "actor-critic": seconds["actor_critic"],
+    }
     whole, total = seconds["step"], sum(known.values())
-    if not known:
-        return {"whole step": whole}
     return {name: value * min(1, whole / total) for name, value in known.items()} | {"the rest": max(0, whole - total)}
 
 
 def draw_ratios(axes: Axes, phases: Mapping[str, Any]) -> None:
     """Draws a bar for each phase's ratio and a dot for the ratio of each round."""
-    names = [name for name in NAMES if name in phases]
-    most = max(1.0, *(max(phases[name]["ratios"]) for name in names))
-    for place, name in enumerate(names):
+    most = max(1.0, *(max(phases[name]["ratios"]) for name in NAMES))
+    for place, name in enumerate(NAMES):
         row = phases[name]
         axes.barh(place, row["ratio"], 0.62, color=PURPLE if name == "step_opt_in" else BLUE, alpha=0.35)
         axes.plot(row["ratios"], [place] * len(row["ratios"]), "o", ms=3.5, color=BLUE)
         axes.text(max(1.0, *row["ratios"]) + 0.02 * most, place, beside_plain(row["ratio"]), va="center")
     axes.axvline(1, color=GREY, ls="--", lw=1)
-    axes.set_yticks(range(len(names)), [NAMES[name] for name in names])
+    axes.set_yticks(range(len(NAMES)), list(NAMES.values()))
     axes.set(xlabel="plain time / glamkit time; a dot for each round", xlim=(0, 1.25 * most))
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)

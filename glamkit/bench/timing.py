@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from glamkit.bench import hardware
-from glamkit.bench.plain import PlainTrainer
+from glamkit.bench.hardware import Work
 from glamkit.config import Config
 from glamkit.models.world_model import Observed
 from glamkit.notebook import Tell, duration
@@ -31,13 +31,14 @@ PHASES = {
     "step": "a whole training step: sample, update, imagine, update",
 }
 SIDES = {"fast": "glamkit", "opt_in": "glamkit with the opt-in settings", "reference": "the plain way"}
-EAGER = {"runtime.compile": "off", "runtime.record": False, "runtime.kernel": "glamkit"}
-Work = Callable[[], Any]
+# The plain way: the models as they are written, in float32, with the scan as a loop in Python.
+PLAIN = {"runtime.accelerate": "off", "runtime.precision": "float32", "runtime.kernel": "glamkit"}
+PLAIN |= {"runtime.compile": "off", "runtime.record": "false"}
 Works = Mapping[tuple[str, str], Work]
 
 
 class TimedTrainer:
-    """A trainer that has played its random steps, its plain counterpart, and the inputs of their phases.
+    """A trainer that has played its random steps, and the inputs of its phases.
 
     Args:
         config: the experiment.
@@ -48,11 +49,6 @@ class TimedTrainer:
         self.trainer = Trainer(config, folder)
         while self.trainer.step < config.trainer.warmup:
             self.trainer.collect()
-
-    @cached_property
-    def plain(self) -> PlainTrainer:
-        """The reference side, with the weights at the time of the first access."""
-        return PlainTrainer(self.trainer)
 
     @cached_property
     def batch(self) -> Batch:
@@ -77,8 +73,8 @@ class TimedTrainer:
         """Imagined rollouts for the actor-critic."""
         return self.trainer.imagine(self.batch, self.observed)
 
-    def fast(self, phase: str) -> Work:
-        """The phase as glamkit computes it. Its inputs are prepared here, outside the measured time."""
+    def work(self, phase: str) -> Work:
+        """The work of a phase. Its inputs are prepared here, outside the measured time."""
         trainer = self.trainer
         match phase:
             case "world_model":
@@ -91,24 +87,9 @@ class TimedTrainer:
                 return partial(trainer.train_actor_critic, self.rollout)
         return partial(update, trainer)
 
-    def reference(self, phase: str) -> Work:
-        """The phase as the released code computes it, from the same batch, contexts and imagined rollouts."""
-        plain = self.plain
-        match phase:
-            case "world_model":
-                return partial(plain.train_world_model, self.batch)
-            case "imagination":
-                return plain.imagine
-            case "imagination_steps":
-                return partial(plain.imagine, Context(self.context.latents.float(), self.context.actions))
-            case "actor_critic":
-                states, *others = (part.clone() for part in self.rollout)
-                return partial(plain.train_actor_critic, Rollout(states.float(), *others))
-        return plain.update
-
 
 def update(trainer: Trainer) -> None:
-    """One training step of the fast side, as in `Trainer.advance`."""
+    """One training step, as in `Trainer.advance`."""
     batch = trainer.replay.sample()
     trainer.train_actor_critic(trainer.imagine(batch, trainer.train_world_model(batch)))
 
@@ -123,31 +104,18 @@ class Clock:
 
     Attributes:
         spans: (phase, side) -> seconds, one number for each round.
-        flops: (phase, side) -> floating-point operations, for the side named in `warm_up`.
     """
 
     def __init__(self, trainer: Trainer, works: Works, tell: Tell) -> None:
         self.machine, self.works, self.tell = trainer.machine, works, tell
         self.spans: dict[tuple[str, str], list[float]] = {key: [] for key in works}
-        self.flops: dict[tuple[str, str], int] = {}
         self.best: dict[tuple[str, str], float] = {}
 
-    def warm_up(self, counted: str) -> None:
-        """Calls every function once without keeping its time: the first call is slower.
-
-        Args:
-            counted: the side whose operations are counted.
-        """
+    def warm_up(self) -> None:
+        """Calls every function once without keeping its time: the first call is slower."""
         for number, (key, work) in enumerate(self.works.items(), 1):
             self.tell(f"warming up, {number} of {len(self.works)}: {shown(*key)}")
-            if key[1] == counted:
-                self.best[key] = hardware.seconds(self.machine, partial(self.count, key, work))
-            else:
-                self.best[key] = hardware.seconds(self.machine, work)
-
-    def count(self, key: tuple[str, str], work: Work) -> None:
-        """Counts the operations of a function while it runs."""
-        self.flops[key] = hardware.flops(work)
+            self.best[key] = hardware.seconds(self.machine, work)
 
     def run(self, repeats: int) -> None:
         """Times all functions one after the other, `repeats` times."""
@@ -190,34 +158,15 @@ def shown(phase: str, side: str) -> str:
     return f"{phase}, {SIDES[side]}"
 
 
-def count_fast(config: Config, phases: Collection[str]) -> dict[str, int]:
-    """Floating-point operations of the fast side's phases.
-
-    Compiled code cannot be counted, so the same is run uncompiled.
-    """
+def peak(config: Config) -> int | None:
+    """Peak memory of a process that trains, in bytes; see `hardware.peak_memory`. It needs a process of its own."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        bench = TimedTrainer(config.override(**EAGER), folder)
-        return {phase: hardware.flops(bench.fast(phase)) for phase in phases}
-
-
-def peaks(config: Config, side: str) -> dict[str, int | None]:
-    """Peak memory of each phase of one side (``fast`` or ``reference``), in bytes. It needs a process of its own.
-
-    Every phase runs once before, so that optimiser states exist and compilation is over.
-    """
-    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        bench = TimedTrainer(config, folder)
-        peak, result = hardware.PeakMemory(bench.trainer.machine.device), dict[str, int | None]()
-        works = {p: getattr(bench, side)(p) for p in ("world_model", "imagination", "actor_critic")}
-        with nullcontext() if side == "reference" else memory_kept(bench.trainer.machine.device):
-            for work in works.values():
-                work()
-            for phase, work in works.items():
-                peak.begin()
-                work()
-                result[phase] = peak.read()
-    known = [value for value in result.values() if value is not None]
-    return result | {"step": max(known) if known else None}
+        trainer = TimedTrainer(config, folder).trainer
+        device = trainer.machine.device
+        with nullcontext() if config.runtime.accelerate == "off" else memory_kept(device):
+            for _ in range(2):  # with the optimisers' states, and what is recorded at the second step
+                update(trainer)
+        return hardware.peak_memory(device)
 
 
 def step_costs(trainer: Trainer, repeats: int, tell: Tell) -> dict[int, float]:
@@ -267,4 +216,4 @@ def run_hours(config: Config, costs: Mapping[int, float], speeds: Mapping[str, f
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(peaks(Config.from_dict(json.load(sys.stdin)), sys.argv[1])) + "\n")
+    sys.stdout.write(json.dumps(peak(Config.from_dict(json.load(sys.stdin)))) + "\n")

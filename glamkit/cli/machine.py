@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
@@ -18,12 +17,10 @@ settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", hel
 @glamkit.command(epilog=examples("glamkit benchmark --preset quick --json speed.json"))
 @click.option("--preset", "name", default="atari100k", show_default=True, help="Whose sizes are used.")
 @click.option("--device", help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--phases", help="With commas between; all if left out.")
-@click.option("--repeats", default="3", show_default=True, help="Rounds in which each side is timed once.")
-@click.option("--games", default="1", show_default=True, help="Games that the predicted hours are for.")
+@click.option("--repeats", default=3, type=click.IntRange(1), show_default=True, help="Rounds that are timed.")
 @click.option("--json", "file", default="", metavar="FILE", help="Where the result is written.")
 @settings
-def benchmark(name: str, device: str | None, phases: str | None, file: str, sets: Sequence[str], **plan: Any) -> None:
+def benchmark(name: str, device: str | None, repeats: int, file: str, sets: Sequence[str]) -> None:
     """Time training beside the plain way.
 
     Both compute the same; close other programs first.
@@ -40,9 +37,10 @@ def benchmark(name: str, device: str | None, phases: str | None, file: str, sets
     Machine(config.runtime)
     make_env(config.env).close()
     target = bench.target(file)
-    chosen = bench.BenchmarkPlan(**(plan | ({"phases": phases} if phases else {})))
     with work(), live(sys.stderr) as tell:
-        result = bench.measure(config, chosen, tell, lambda part: bench.save(part, target))
+        result = bench.measure(config, repeats, tell)
+        bench.save(result, target)
+        bench.add_memory(result, config, tell)
         bench.save(result, target)
     click.echo(f"{bench.facts(result)}\n\n{bench.table(result)}")
 

@@ -9,13 +9,10 @@ Yars' Revenge part of the picture's timing.)
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import weakref
 import zlib
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import ale_py
 import cv2
@@ -27,8 +24,6 @@ from gymnasium.wrappers import AtariPreprocessing
 from glamkit.config import EnvConfig, game_name
 from glamkit.envs.pictures import GameFaultError, Pictures, read_flag, read_reward
 from glamkit.errors import GlamkitError, reason
-
-TAKEN = {errno.EADDRINUSE, errno.EBUSY}  # what a game is told when another one holds its port or its device
 
 
 class Outcome(NamedTuple):
@@ -46,13 +41,9 @@ class PixelEnv:
     Frames that are not `image_size` square are resized by area (squeezed, not cropped), grey ones repeated to RGB.
     `frame_skip`, `sticky` and `life_loss` are Atari's and do not touch other games.
 
-    Some games can be open only once, because they hold a port. Copies of them take turns: `release_others` closes
-    the rest, and a released one opens again when it is next used and plays its episode up to where it was.
-
     Args:
         config: the game and how it is seen.
         env: the game, as gymnasium has it.
-        open_again: makes `env` once more, after a release; None for games that are never released.
 
     Attributes:
         config: as given.
@@ -62,13 +53,8 @@ class PixelEnv:
         lives: what is left of the present game's; 0 for games that count none.
     """
 
-    _all: ClassVar[weakref.WeakSet[PixelEnv]] = weakref.WeakSet()  # those that can be released
-
-    def __init__(
-        self, config: EnvConfig, env: gymnasium.Env, open_again: Callable[[], gymnasium.Env] | None = None
-    ) -> None:
-        self.config, self._open_again = config, open_again
-        self._env: gymnasium.Env | None = env
+    def __init__(self, config: EnvConfig, env: gymnasium.Env) -> None:
+        self.config, self._env = config, env
         self._game: Any = env.unwrapped
         self._frame: np.ndarray = np.zeros((config.image_size, config.image_size, 3), np.uint8)
         self._screen = self._frame
@@ -81,8 +67,6 @@ class PixelEnv:
         pictures: Any = env.observation_space
         self.pictures = Pictures(config.game, pictures)
         self.action_names = _action_names(self._game, self.num_actions)
-        if open_again:
-            PixelEnv._all.add(self)
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Starts a game and returns its first frame (H, W, 3).
@@ -106,8 +90,6 @@ class PixelEnv:
             raise GlamkitError(f"{self.config.game} is over or was never started; call reset() before step().")
         if action not in range(self.num_actions):
             raise GlamkitError(f"action {action} is not one of 0 to {self.num_actions - 1} of {self.config.game}.")
-        if self._env is None:
-            self.restore(self.clone())
         self._actions.append(int(action))
         observation, reward, over, cut, _ = self._advance(self._first_action + int(action))
         game = self.config.game
@@ -167,45 +149,15 @@ class PixelEnv:
 
     def close(self) -> None:
         """Frees the game; call nothing afterwards."""
-        PixelEnv._all.discard(self)
-        if self._env is not None:
-            self._env.close()
-
-    @property
-    def released(self) -> bool:
-        """Whether the game was closed for another one and is to be opened again."""
-        return self._env is None
-
-    def release(self) -> None:
-        """Closes the game until it is next used; the episode is kept as its seed and actions."""
-        if self._env is not None:
-            env, self._env = self._env, None
-            env.close()
-
-    @classmethod
-    def release_others(cls, game: str, but: PixelEnv | None = None) -> bool:
-        """Releases every open copy of a game in this process, but for one; returns whether there were any."""
-        others = [env for env in cls._all if env is not but and env.config.game == game and not env.released]
-        for env in others:
-            env.release()
-        return bool(others)
+        self._env.close()
 
     def _begin(self, seed: int) -> np.ndarray:
-        try:
-            observation = self._reset(seed)
-        except OSError as error:
-            if error.errno not in TAKEN or not PixelEnv.release_others(self.config.game, but=self):
-                raise
-            observation = self._reset(seed)
+        observation = self._reset(seed)
         self._seed, self._actions, self._running, self._trace = seed, [], True, 0
         self.lives = self._count_lives()
         return self._see(observation)
 
     def _reset(self, seed: int) -> Any:
-        if self._env is None:
-            assert self._open_again is not None
-            self._env = self._open_again()
-            self._game = self._env.unwrapped
         try:
             came = self._env.reset(seed=seed)
         except TypeError as error:
@@ -221,7 +173,6 @@ class PixelEnv:
         return came[0]
 
     def _advance(self, action: int) -> tuple[Any, Any, Any, Any, Any]:
-        assert self._env is not None
         try:
             came: Any = self._env.step(action)
         except ValueError as error:  # gymnasium's own wrappers unpack what the game returned

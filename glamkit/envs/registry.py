@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import re
 import warnings
-from functools import partial
 
 import ale_py
 import gymnasium
@@ -23,17 +22,13 @@ from glamkit.envs import tiny_games
 from glamkit.envs.pixel_env import Atari, Outcome, PixelEnv, missing_rom
 from glamkit.errors import GlamkitError, nearest, reason
 
-__all__ = ["OnlyOneError", "Outcome", "PixelEnv", "VectorEnv", "make_env", "make_vector", "resolve_game"]
+__all__ = ["Outcome", "PixelEnv", "VectorEnv", "make_env", "make_vector", "resolve_game"]
 
 gymnasium.register_envs(ale_py)
 gymnasium.register_envs(tiny_games)
 
 ATARI = "ale_py.env:AtariEnv"
 RENDER = "register it inside gymnasium.wrappers.AddRenderObservation to play from its rendered pictures"
-
-
-class OnlyOneError(GlamkitError):
-    """Several copies of a game were asked for, and only one can be open at a time."""
 
 
 def resolve_game(name: str) -> str:
@@ -50,7 +45,7 @@ def resolve_game(name: str) -> str:
         except OSError as error:
             raise missing_rom(name, error) from error
     else:
-        _open_in_turn(name, game_id).close()
+        _open(name, game_id).close()
     return game_id
 
 
@@ -59,8 +54,7 @@ def make_env(config: EnvConfig) -> PixelEnv:
     game_id = _look_up(config.game)
     if game_id.startswith("ALE/"):
         return Atari(config, game_id)
-    open_again = partial(_open_in_turn, config.game, game_id)
-    return PixelEnv(config, open_again(), open_again)
+    return PixelEnv(config, _open(config.game, game_id))
 
 
 def make_vector(config: EnvConfig, count: int, seed: int, no_ops: int = 0) -> VectorEnv:
@@ -73,7 +67,6 @@ def make_vector(config: EnvConfig, count: int, seed: int, no_ops: int = 0) -> Ve
         no_ops: each episode of an Atari game starts with up to so many frames in which nothing is done.
 
     Raises:
-        OnlyOneError: only one copy of the game can be open at a time.
         GlamkitError: as in `resolve_game`.
     """
     if is_atari(config.game):
@@ -136,16 +129,6 @@ def _names() -> list[str]:
     """What people can ask for: Atari games by plain name, then all other gymnasium ids."""
     atari = [spec.name for spec in gymnasium.registry.values() if spec.namespace == "ALE"]
     return sorted(atari) + [key for key, spec in gymnasium.registry.items() if spec.entry_point != ATARI]
-
-
-def _open_in_turn(name: str, game_id: str) -> gymnasium.Env:
-    """`_open`; where only one copy may exist, those of this process are closed and open again when they are used."""
-    try:
-        return _open(name, game_id)
-    except GlamkitError:
-        if not PixelEnv.release_others(name):
-            raise
-    return _open(name, game_id)
 
 
 def _open(name: str, game_id: str) -> gymnasium.Env:
@@ -287,8 +270,6 @@ class ListVector(VectorEnv):
         try:
             self._envs += (make_env(config) for _ in range(count))
             self.num_actions = self._envs[0].num_actions
-            if any(env.released for env in self._envs):
-                raise OnlyOneError(f"only one copy of {config.game} can be open at a time; use evaluation.games=1.")
         except GlamkitError:
             self.close()
             raise

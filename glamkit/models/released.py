@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from glamkit.config import ActorCriticConfig, WorldModelConfig
@@ -38,7 +37,6 @@ AGENT_NAMES = {"actor": "actor", "critic": "critic", "slow_critic": "slow_critic
 State = Mapping[str, Tensor]
 Sizes = TypeVar("Sizes", WorldModelConfig, ActorCriticConfig)
 Model = TypeVar("Model", WorldModel, ActorCritic)
-KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)  # numbers that weights are stored in
 
 
 def import_released(
@@ -56,7 +54,6 @@ def import_released(
     Raises:
         GlamkitError: an entry is missing, surplus or misshapen; it is named.
     """
-    _require_tensors(world_model_state)
     world_sizes = _world_model_sizes(world_model_state)
     world_model = _build(lambda: WorldModel(*world_sizes), world_model_state, WORLD_MODEL_NAMES, "world model")
     if agent_state is None:
@@ -72,7 +69,6 @@ def import_released(
 
 def import_released_agent(agent_state: State) -> ActorCritic:
     """The actor-critic alone; see `import_released`."""
-    _require_tensors(agent_state)
     sizes = _agent_sizes(agent_state)
     return _build(lambda: ActorCritic(*sizes), agent_state, AGENT_NAMES, "agent")
 
@@ -107,36 +103,25 @@ def released_name(name: str, names: Mapping[str, str]) -> str:
     return names[ours] + name.removeprefix(ours)
 
 
-def _require_tensors(state: State) -> None:
-    """Refuses what is no table of ordinary tensors: one that claims to be large must take the memory for it."""
-    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
-        raise GlamkitError("the released weights are no table of tensors by name.")
-    for name, value in state.items():
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.dtype not in KINDS:
-            raise GlamkitError(f"{name!r} of the released weights is no tensor of ordinary numbers.")
-        if value.is_meta or value.nbytes > value.untyped_storage().nbytes():
-            raise GlamkitError(f"{name!r} of the released weights claims {value.nbytes:,} bytes that it does not have.")
-
-
 def _build(make: Callable[[], Model], state: State, names: Mapping[str, str], what: str) -> Model:
     """The model with the weights of a state, once all of them fit."""
     try:
-        with torch.device("meta"):  # takes no memory, so that wrong sizes cannot ask for any
-            shapes = make().state_dict()
-    except (RuntimeError, OverflowError, ValueError, TypeError) as error:
+        model = make()
+    except RuntimeError as error:  # of sizes that no layer can have
         raise GlamkitError(f"these are not weights of the released {what}: {reason(error)}.") from None
-    own = {name: tensor for name, tensor in shapes.items() if not name.startswith("range.")}
-    wanted = {released_name(name, names): name for name in own}
-    problems = [f"{name} is missing" for name in wanted if name not in state]
-    problems += [f"{name if name.isprintable() else repr(name)} is surplus" for name in state if name not in wanted]
-    for theirs, ours in wanted.items():
-        if theirs in state and tuple(state[theirs].shape) != tuple(own[ours].shape):
-            problems.append(f"{theirs} has shape {tuple(state[theirs].shape)}, not {tuple(own[ours].shape)}")
+    own = {
+        released_name(name, names): value for name, value in model.state_dict().items() if not name.startswith("range.")
+    }
+    problems = [f"{name} is missing" for name in own if name not in state]
+    problems += [f"{name} is surplus" for name in state if name not in own]
+    for name, value in own.items():
+        if name in state and state[name].shape != value.shape:
+            problems.append(f"{name} has shape {tuple(state[name].shape)}, not {tuple(value.shape)}")
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise GlamkitError(f"these are not weights of the released {what}: {'; '.join(problems[:5])}{more}.")
-    model = make()
-    model.load_state_dict({ours: state[theirs] for theirs, ours in wanted.items()}, strict=False)
+    for name, value in own.items():
+        value.copy_(state[name])
     return model
 
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib.util
 import logging
+import math
 import os
 import platform
 import re
@@ -25,7 +26,7 @@ from glamkit.config import RuntimeConfig
 from glamkit.errors import GlamkitError
 from glamkit.runtime.cuda_graphs import Recorded, Recorder
 
-SHAPES = torch.device("meta")  # tensors on it have shapes and types, and take no memory
+CORES_ALLOWED = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time, and in how many
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 LONG = 4_000  # updates after which a minute or two of compiling is saved: on a CPU it saves a sixth of 160 ms
 
@@ -63,7 +64,7 @@ def available(config: RuntimeConfig) -> RuntimeConfig:
         config = replace(config, device="auto")
         device = resolve_device(config.device)
         logger.warning("The run was made on another device than there is here: it is opened on %s.", device)
-    if config.compile == "on" and _missing_compiler(device):
+    if config.compile == "on" and missing_compiler(device):
         config = replace(config, compile="auto")
     return config
 
@@ -116,10 +117,8 @@ class Machine:
             torch.set_float32_matmul_precision("high")
             if config.deterministic:
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first product
-                torch.backends.cudnn.benchmark = False
-                torch.use_deterministic_algorithms(True, warn_only=True)
-            else:
-                torch.backends.cudnn.benchmark = True  # shapes stay the same: a search is worth its time
+            torch.backends.cudnn.benchmark = not config.deterministic  # shapes stay the same: a search is worth it
+            torch.use_deterministic_algorithms(config.deterministic, warn_only=config.deterministic)
         plain = config.accelerate == "off"
         choice = "off" if plain and config.compile == "auto" else config.compile
         self.compiles = _resolve_compile(choice, self.device, updates)
@@ -175,8 +174,17 @@ class Machine:
 
     def synchronize(self) -> None:
         """Waits until the device has done its work, so that a clock can be read."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+
+
+def own_cores() -> int:
+    """CPU cores that this process may use: fewer than the machine has where a batch system or a container says so."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        quota, period = map(int, CORES_ALLOWED.read_text(encoding="ascii").split())
+        cores = min(cores, math.ceil(quota / period))
+    return cores
 
 
 def _fast_bfloat16(device: torch.device) -> bool:
@@ -192,13 +200,13 @@ def _fast_bfloat16(device: torch.device) -> bool:
 
 def _resolve_compile(choice: str, device: torch.device, updates: int) -> bool:
     """Whether to compile, see `config.RuntimeConfig.compile`."""
-    missing = _missing_compiler(device)
+    missing = missing_compiler(device)
     if choice == "on" and missing:
         raise GlamkitError(f"runtime.compile = 'on' cannot be used here ({missing}); use auto or off.")
     return choice == "on" or (choice == "auto" and not missing and updates >= LONG)
 
 
-def _missing_compiler(device: torch.device) -> str:
+def missing_compiler(device: torch.device) -> str:
     """What torch.compile lacks on this machine, or nothing."""
     if device.type == "cuda":
         if not importlib.util.find_spec("triton"):

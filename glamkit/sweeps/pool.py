@@ -18,11 +18,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from glamkit.bench.builds import own_cores
 from glamkit.config import coerce
 from glamkit.errors import INTERRUPTED, GlamkitError
 from glamkit.notebook import Tell
-from glamkit.runtime import only_gpu, visible_gpus
+from glamkit.runtime import only_gpu, own_cores, visible_gpus
 from glamkit.sweeps.job import Job, JobRecord
 
 PATIENCE = 60.0  # seconds in which a process that was asked to stop must have saved

@@ -9,7 +9,6 @@ So short ones are not favoured, and any of them can be played again from its see
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
@@ -23,7 +22,7 @@ import torch
 from glamkit import __version__
 from glamkit.config import Config, EnvConfig, EvaluationConfig, coerce, override
 from glamkit.envs import videos
-from glamkit.envs.registry import OnlyOneError, VectorEnv, is_atari, make_vector
+from glamkit.envs.registry import VectorEnv, is_atari, make_vector
 from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
@@ -37,7 +36,6 @@ from glamkit.training.progress import Progress, asked
 
 STICKY = 0.25  # what "on" means (Machado et al. 2018)
 ATARI_ONLY = ("frame_skip", "sticky", "life_loss", "no_ops")
-logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -160,7 +158,7 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, progress: Pr
     Raises:
         GlamkitError: the game cannot be opened, or it crashed in more than `config.runtime.env_crashes` rounds.
     """
-    settings, side_by_side = config.evaluation, config.evaluation.games
+    settings = config.evaluation
     # Spread, so that neighbouring seeds share no game; 31 bits, because ALE takes no more.
     seeds = np.random.SeedSequence(seed).generate_state(settings.episodes) >> 1
     crashes = guards.Crashes(config.env.game, config.runtime.env_crashes, " in an evaluation")
@@ -168,16 +166,11 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, progress: Pr
     vectors: dict[int, VectorEnv] = {}  # by size: the last round may be a smaller one
     try:
         while planned:
-            part = planned[:side_by_side]
+            part = planned[: settings.games]
             if len(part) not in vectors:
-                try:
-                    vectors[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
-                except OnlyOneError as error:
-                    logger.warning("%s The episodes are played one after the other.", error)
-                    side_by_side = 1
-                    continue
+                vectors[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
             games = vectors[len(part)]
-            progress.begin_round(len(done), side_by_side)
+            progress.begin_round(len(done), settings.games)
             episodes = play_round(agent, config, machine, games, seeds[part], progress)
             done |= {number: episodes[row] for row, number in enumerate(part) if row not in games.crashed}
             planned = planned[len(part) :] + [part[row] for row in games.crashed]

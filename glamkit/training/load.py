@@ -20,7 +20,7 @@ from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent
 from glamkit.runs.folder import Run, nearby
-from glamkit.runtime import SHAPES, Machine, available, undisturbed
+from glamkit.runtime import Machine, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
 from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.checkpoint import ReplayPart, parts, read_part, span
@@ -194,9 +194,10 @@ def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
     latent = config.world_model.variables * config.world_model.classes
     try:
         actions = max(state["world_model.stem.0.weight"].shape[1] - latent, 1)
-        with SHAPES:  # first without memory: a stranger's config may ask for any sizes
+        shapes = torch.device("meta")
+        with shapes:  # first without memory: a stranger's config may ask for any sizes
             agent = Agent.build(config, actions)
-            agent.load_state_dict({name: value.to(SHAPES) for name, value in state.items()})
+            agent.load_state_dict({name: value.to(shapes) for name, value in state.items()})
         for name, own in agent.state_dict().items():
             if own.is_floating_point() != state[name].is_floating_point():
                 raise TypeError(f"{name} is of another type")

@@ -241,9 +241,6 @@ class Trainer:
         except GlamkitError:
             self.save()  # the game is at fault, and what was trained is good
             raise
-        finally:
-            if self.env.released:
-                self.reopen_game()
         metrics = evaluation.summary(report)
         self.log.write(self.step, "evaluation", metrics)
         self.clock = (before + time.perf_counter() - started, at)  # the speed is that of training
@@ -296,10 +293,10 @@ class Trainer:
         self.session.end(state := "stopped" if left else "done")
         return Event(state, self.step, metrics)
 
-    def reopen_game(self, state: dict[str, Any] | None = None) -> None:
-        """Puts the game back to a state, or to the present one; where it does not come back, a new one is started."""
+    def reopen_game(self, state: dict[str, Any]) -> None:
+        """Puts the game back to a state; where it does not come back, a new one is started."""
         try:
-            self.env.restore(state or self.env.clone())
+            self.env.restore(state)
         except Exception as error:  # a game with randomness of its own, or whatever a stranger's game raises
             logger.warning("%s. A new episode is started.", reason(error))
             self.restart_game()

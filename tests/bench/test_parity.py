@@ -287,7 +287,7 @@ def test_it_runs_as_a_module() -> None:
     )
     assert done.returncode == 2
     assert "15 agree" in done.stdout
-    assert done.stderr == "absent.npz cannot be read: No such file or directory.\n"
+    assert done.stderr == "absent.npz is no reference file: No such file or directory.\n"
 
 
 def test_other_sizes_actions_and_seeds_are_inferred(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_other_sizes_actions_and_seeds_are_inferred(tmp_path: Path) -> None:
     exported, _ = export_released(WorldModel(config, 18))
     meta = {"seed": 12, "actions": 18, "batch": 3, "length": 9, "hidden": 32}
     meta["shapes"] = {name: list(value.shape) for name, value in exported.items()}
-    reference = Reference(tmp_path, meta, {"eval/inference_forward.last7": np.zeros(0)})
+    reference = Reference(meta, {"eval/inference_forward.last7": np.zeros(0)})
     values = {name: value.detach().numpy() for name, value in parity.world_model_values(reference).items()}
     assert values["eval/inference_forward.last7"].shape == (3, 1, 32)
     arrays = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 import resource
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from glamkit.bench import hardware, timing
-from glamkit.bench.timing import PHASES, Clock, TimedTrainer
+from glamkit.bench.timing import PHASES, PLAIN, Clock, TimedTrainer
 from glamkit.config import parse_overrides, preset
-from glamkit.runtime import Machine, memory_kept
+from glamkit.runtime import memory_kept
+from glamkit.training.accelerate.swap import plain_class
+from glamkit.training.trainer import Trainer
 
 CPU = "runtime.device=cpu runtime.kernel=glamkit"
 # Probabilities for latents: no random numbers are drawn, so that the sides can be compared. A large epsilon: Adam makes
@@ -23,7 +25,6 @@ CPU = "runtime.device=cpu runtime.kernel=glamkit"
 EXACT = f"{CPU} runtime.precision=float32 world_model.latents=probabilities world_model_optimizer.epsilon=1e-3"
 EXACT += " world_model_optimizer.learning_rate=1e-3 actor_critic_optimizer.learning_rate=1e-2"
 EXACT += " world_model.free_nats=0 world_model.variation_free_nats=0"
-LINUX = sys.platform == "linux"
 
 PARTS = ("reconstruction", "reward", "termination", "dynamics", "representation", "variation")
 PARTS += ("dynamics_kl", "variation_kl")
@@ -31,79 +32,85 @@ PARTS += ("dynamics_kl", "variation_kl")
 
 @pytest.fixture
 def bench(tmp_path: Path) -> TimedTrainer:
-    return TimedTrainer(preset("debug", EXACT), tmp_path)
+    return TimedTrainer(preset("debug", EXACT), tmp_path / "fast")
+
+
+def plainly(precise: str, folder: Path) -> Trainer:
+    """The reference side."""
+    return TimedTrainer(preset("debug", precise).override(**PLAIN), folder / "plain").trainer
 
 
 # Both sides -----------------------------------------------------------------------------------------------------------
 
 
+def test_both_sides_start_from_the_same_weights_and_steps(bench: TimedTrainer, tmp_path: Path) -> None:
+    fast, plain = bench.trainer, plainly(EXACT, tmp_path)
+    ours, theirs = fast.agent.state_dict(), plain.agent.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert all(torch.equal(*parts) for parts in zip(fast.replay.sample(), plain.replay.sample(), strict=True))
+    assert {type(part) for part in plain.agent.modules()} == {plain_class(part) for part in plain.agent.modules()}
+    assert plain.machine.precision == torch.float32
+    assert (plain.machine.compiles, plain.machine.recorder, plain.kernel) == (False, None, "glamkit")
+
+
 @pytest.mark.parametrize(("precision", "near"), [("float32", 1e-4), ("bfloat16", 3e-2)])
 def test_three_updates_of_both_sides_give_the_same_losses(precision: str, near: float, tmp_path: Path) -> None:
     settings = parse_overrides(EXACT) | {"runtime.precision": precision}
-    bench = TimedTrainer(preset("debug", settings), tmp_path)
-    trainer, plain = bench.trainer, bench.plain
+    trainer, plain = TimedTrainer(preset("debug", settings), tmp_path / "fast").trainer, plainly(EXACT, tmp_path)
     # Pong hardly moves at first, and batch normalisation would enlarge what little there is, rounding included.
     trainer.replay.frames.random_(0, 256)
     batch, totals = trainer.replay.sample(), []
     for _ in range(3):
-        trainer.means.take()
-        trainer.train_world_model(batch)
-        fast, slow = trainer.means.take(), plain.train_world_model(batch)
+        fast, slow = (after(side, partial(side.train_world_model, batch)) for side in (trainer, plain))
         for name in ("total", *PARTS):  # what else is logged counts events, and one at the edge counts or does not
-            value = slow[name]
-            assert fast[f"world_model/{name}"] == pytest.approx(float(value), rel=near), name
-        totals.append(float(slow["total"]))
+            assert fast[f"world_model/{name}"] == pytest.approx(slow[f"world_model/{name}"], rel=near), name
+        totals.append(slow["world_model/total"])
     assert totals[1] < 0.99 * totals[0] and totals[2] < 0.99 * totals[1]  # so an update left out would be seen
 
 
+def after(trainer: Trainer, work: Callable[[], Any]) -> dict[str, float]:
+    """What a trainer logs of some work."""
+    trainer.means.take()
+    work()
+    return trainer.means.take()
+
+
 def test_both_sides_dream_the_same_and_learn_the_same_from_it(
-    bench: TimedTrainer, monkeypatch: pytest.MonkeyPatch
+    bench: TimedTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, plain = bench.trainer, bench.plain
-    for critic in (trainer.agent.actor_critic, plain.actor_critic):
+    trainer, plain = bench.trainer, plainly(EXACT, tmp_path)
+    critics = [trainer.agent.actor_critic, plain.agent.actor_critic]
+    for critic in critics:
         monkeypatch.setattr(critic, "act", lambda states, c=critic: c.policy(states).argmax(-1))
-    fast, slow = trainer.phases.imagine(bench.context, trainer.horizon), plain.imagine(bench.context)
+    fast, slow = (side.phases.imagine(bench.context, trainer.horizon) for side in (trainer, plain))
     assert fast.actions.shape == (8, trainer.horizon) and torch.equal(fast.actions, slow.actions)
     torch.testing.assert_close(fast.states, slow.states, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(fast.rewards, slow.rewards, rtol=1e-3, atol=1e-3)
     for _ in range(3):
-        trainer.means.take()
-        trainer.train_actor_critic(fast)
-        known = trainer.means.take()
-        for name, value in plain.train_actor_critic(slow).items():
-            assert known[f"actor_critic/{name}"] == pytest.approx(float(value), rel=1e-3, abs=1e-4), name
-    slow_critics = [critic.slow_critic.parameters() for critic in (trainer.agent.actor_critic, plain.actor_critic)]
-    pairs = zip(*slow_critics, strict=True)
+        known = after(trainer, partial(trainer.train_actor_critic, fast))
+        expected = after(plain, partial(plain.train_actor_critic, slow))
+        assert known == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    pairs = zip(*(critic.slow_critic.parameters() for critic in critics), strict=True)
     assert all(torch.allclose(ours, theirs, rtol=0, atol=1e-5) for ours, theirs in pairs)
 
 
-def test_the_reference_side_does_it_the_ordinary_way(bench: TimedTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, replay, requests = bench.plain, bench.trainer.replay, []
-    for optimizer in (plain.world_model_optimizer, plain.actor_critic_optimizer):
-        assert not optimizer.defaults["fused"]
-    assert all(p.is_contiguous() and p.dtype == torch.float32 for p in plain.world_model.parameters())
-    sample, embed = replay.sample, plain.world_model.embed
-    monkeypatch.setattr(replay, "sample", lambda *sizes: requests.append(sizes) or sample(*sizes))
-    monkeypatch.setattr(plain.world_model, "embed", lambda f: requests.append(f.is_contiguous()) or embed(f))
-    before = [p.clone() for p in plain.world_model.parameters() if p.requires_grad]
-    plain.update()
-    settings = bench.trainer.config.imagination
-    assert requests == [(), True, (settings.starts, settings.context_length), True]
-    after = [p for p in plain.world_model.parameters() if p.requires_grad]
-    assert any(not torch.equal(*pair) for pair in zip(before, after, strict=True))
-    ours = dict(bench.trainer.agent.world_model.named_parameters())
-    assert all(ours[name] is not p for name, p in plain.world_model.named_parameters())
-
-
 def test_every_phase_changes_what_it_trains_and_nothing_else(bench: TimedTrainer) -> None:
-    for side, owner in (("fast", bench.trainer.agent), ("reference", bench.plain)):
-        parts: dict[str, torch.nn.Module] = {name: getattr(owner, name) for name in ("world_model", "actor_critic")}
-        for phase in PHASES:
-            work = getattr(bench, side)(phase)
-            before = {name: next(part.parameters()).clone() for name, part in parts.items()}
-            work()
-            changed = {name for name, part in parts.items() if not torch.equal(next(part.parameters()), before[name])}
-            assert changed == {"step": {"world_model", "actor_critic"}}.get(phase, {phase} & set(parts)), (side, phase)
+    parts = dict(bench.trainer.agent.named_children())
+    for phase in PHASES:
+        work = bench.work(phase)
+        before = {name: next(part.parameters()).clone() for name, part in parts.items()}
+        work()
+        changed = {name for name, part in parts.items() if not torch.equal(next(part.parameters()), before[name])}
+        assert changed == {"step": {"world_model", "actor_critic"}}.get(phase, {phase} & set(parts)), phase
+
+
+def test_a_side_s_memory_is_that_of_its_own_trainer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, stepped = list[Any](), list[Any]()
+    monkeypatch.setattr(timing, "Trainer", lambda *given: made.append(Trainer(*given)) or made[-1])
+    usual = timing.update
+    monkeypatch.setattr(timing, "update", lambda trainer: stepped.append(trainer) or usual(trainer))
+    assert timing.peak(preset("debug", CPU).override(**PLAIN)) == hardware.peak_memory(torch.device("cpu"))
+    assert len(made) == 1 and stepped == 2 * made and made[0].config.runtime.accelerate == "off"
 
 
 def resident() -> int:
@@ -125,7 +132,7 @@ def test_ratios_are_formed_round_by_round(bench: TimedTrainer, monkeypatch: pyte
     }
     lines: list[str] = []
     clock = Clock(bench.trainer, works, lines.append)
-    clock.warm_up("reference")
+    clock.warm_up()
     clock.run(3)
     # The fast side runs once more each round: its memory is there when the clock starts, as it is in training.
     assert calls == ["fast", "reference"] + ["fast", "fast", "reference"] * 3
@@ -133,10 +140,10 @@ def test_ratios_are_formed_round_by_round(bench: TimedTrainer, monkeypatch: pyte
     assert (row["fast_s"], row["reference_s"], row["ratio"]) == (2, 5, 5)
     assert row["ratios"] == [5, 2, 6] and row["fast_each_s"] == [1, 2, 10]
     assert lines[2:4] == [
-        "round 1 of 3: step fast; about 5m24s left of these",
-        "round 1 of 3: step reference; about 4m59s left of these",
+        "round 1 of 3: step, glamkit; about 5m24s left of these",
+        "round 1 of 3: step, the plain way; about 4m59s left of these",
     ]
-    assert lines[-1] == "round 3 of 3: step reference; about 4s left of these"
+    assert lines[-1] == "round 3 of 3: step, the plain way; about 4s left of these"
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep memory in their own ways")
@@ -188,12 +195,6 @@ def test_a_step_is_timed_at_the_horizons_of_the_run(tmp_path: Path) -> None:
 # Gauges ---------------------------------------------------------------------------------------------------------------
 
 
-def test_operations_of_a_product() -> None:
-    left, right = torch.randn(3, 5), torch.randn(5, 7, requires_grad=True)
-    assert hardware.flops(lambda: left @ right) == 2 * 3 * 5 * 7
-    assert hardware.flops(lambda: (left @ right).sum().backward()) == 2 * (2 * 3 * 5 * 7)
-
-
 def test_acting_is_timed_where_actions_are_not_random_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     late = preset("debug", f"{CPU} trainer.env_steps=900001 imagination.begin=900000")
     trainer, acted = TimedTrainer(late, tmp_path).trainer, list[int]()
@@ -206,24 +207,14 @@ def test_acting_is_timed_where_actions_are_not_random_any_more(tmp_path: Path, m
     assert weight._version - before == len(acted), "what was encoded before an update is of no use after it"
 
 
-def test_the_matrix_rate_of_each_precision() -> None:
-    rates = hardware.matrix_rates(Machine(preset("debug", f"{CPU} runtime.precision=bfloat16").runtime), 64, 2)
-    assert list(rates) == ["float32", "bfloat16"] and min(rates.values()) > 0
-    assert list(hardware.matrix_rates(Machine(preset("debug", CPU).runtime), 64, 2)) == ["float32"]
-
-
-@pytest.mark.skipif(not LINUX, reason="other systems do not say how much memory a phase took")
-def test_the_peak_is_forgotten_between_phases() -> None:
-    peak, readings = hardware.PeakMemory(torch.device("cpu")), []
-    for megabytes in (0, 400, 0):
-        peak.begin()
-        torch.ones(megabytes * 250_000)
-        readings.append(peak.read() or 0)
-    assert readings[1] - readings[0] > 380e6 and readings[1] - readings[2] > 380e6
+def test_the_peak_is_read_where_linux_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "STATUS", tmp_path / "status")
+    assert hardware.peak_memory(torch.device("cpu")) is None
+    (tmp_path / "status").write_text("VmPeak:\t  999 kB\nVmHWM:\t  123 kB\n")
+    assert hardware.peak_memory(torch.device("cpu")) == 123 * 1024
 
 
 def test_a_rate_does_not_count_the_first_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([10.0, 10.0, 11.0, 12.0, 12.0])
+    clock, calls = iter([10.0, 10.0, 11.0, 12.0, 12.0]), list[int]()
     monkeypatch.setattr(hardware.time, "perf_counter", lambda: next(clock))
-    work = iter([100, 50, 3, 5])
-    assert hardware.rate(lambda: next(work), 2.0) == 4.0
+    assert hardware.rate(lambda: calls.append(1), 2.0) == 1.0 and len(calls) == 4

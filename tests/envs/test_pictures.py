@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
-from square import SQUARE, Square, square
+from square import Square, square
 
 from glamkit.envs.check import check_env
 from glamkit.envs.pictures import GameFaultError
@@ -175,71 +174,6 @@ def test_names_of_actions_come_from_a_method_or_a_list(names: Any, expected: lis
             self.get_action_meanings = names
 
     assert make_env(square(Named)).action_names == expected
-
-
-# A game that may exist once -------------------------------------------------------------------------------------------
-
-
-class Port(Square):
-    """A game that holds a port, from its making on or from its first reset on, until it is closed."""
-
-    held: Port | None = None
-
-    def __init__(self, at: str = "made") -> None:
-        super().__init__(length=30)
-        self.at = at
-        if at == "made":
-            self.hold()
-
-    def hold(self) -> None:
-        if Port.held not in (None, self):
-            raise OSError(98, "Address already in use")
-        Port.held = self
-
-    def reset(self, **options: Any) -> Any:
-        self.hold()
-        return super().reset(**options)
-
-    def step(self, action: int) -> Any:
-        assert Port.held is self
-        return super().step(action)
-
-    def close(self) -> None:
-        if Port.held is self:
-            Port.held = None
-
-
-@pytest.mark.parametrize("at", ["made", "reset"])
-def test_copies_of_a_game_that_may_exist_once_take_turns(at: str) -> None:
-    Port.held = None
-    config = square(Port, at=at)
-    one = make_env(config)
-    one.reset(1)
-    alone = [one.step(step % 3) for step in range(20)]
-    again = make_env(config)
-    again.reset(1)
-    for step in range(20):  # a third one comes in between, and the second goes on where it was
-        if step == 10:
-            other = make_env(config)
-            other.reset(5)
-            other.step(1)
-            assert again.released and not other.released
-            other.close()
-        outcome = again.step(step % 3)
-        assert outcome[1:] == alone[step][1:] and np.array_equal(outcome.observation, alone[step].observation)
-    assert one.released
-    again.close()
-
-
-def test_other_errors_of_a_constructor_close_nothing() -> None:
-    config = square()
-    env = make_env(config)
-    env.reset(0)
-    gymnasium.registry[SQUARE].kwargs["nonsense"] = 1
-    with pytest.raises(GlamkitError, match="cannot be opened"):
-        make_env(config)
-    del gymnasium.registry[SQUARE].kwargs["nonsense"]
-    assert env.step(0).reward == 1.0  # closed for a moment, it goes on all the same
 
 
 def test_a_vector_names_the_copies_that_crashed() -> None:

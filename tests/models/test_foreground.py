@@ -10,7 +10,6 @@ import torch
 from tiny_runs import after_steps, finished, same, short
 from torch import Tensor
 
-from glamkit.bench.plain import plain_copy
 from glamkit.config import preset
 from glamkit.models import foreground
 from glamkit.models.foreground import Foreground
@@ -112,14 +111,6 @@ def test_the_loss_adds_the_foreground() -> None:
     gaps = (pictures - data.frames / 255).square().sum(2)[:, range(8), 10].unfold(-1, 2, 2).sum(-1)
     ball = torch.stack([gaps[:, step, step] for step in range(8)], 1)
     torch.testing.assert_close(after["foreground"], 30 * ball.mean())
-
-
-def test_it_is_the_plain_way_s() -> None:
-    net, data = model(foreground_scale=30.0, latents="probabilities"), batch()
-    plain = plain_copy(net)
-    (mine, parts), (theirs, plainly) = net.loss(data), plain.loss(data)
-    torch.testing.assert_close(mine, theirs)
-    torch.testing.assert_close(parts["foreground"], plainly["foreground"])
 
 
 def test_compiled_it_is_the_same() -> None:

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lab import BROWSER
+from lab import BROWSER, find_browser
 from mirror import PIXELS
 from tiny_runs import finished, short
 
 from glamkit.analysis.studio import compare, export
 from glamkit.analysis.studio.studio import Dream
-from glamkit.bench.doctor import find_browser
 from glamkit.training.load import open_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -27,7 +26,7 @@ def page() -> Iterator[Any]:
 
     asked: list[str] = []
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(find_browser()), args=BROWSER)
+        browser = play.chromium.launch(executable_path=find_browser(), args=BROWSER)
         page = browser.new_page()
         page.on("request", lambda request: asked.append(request.url))
         yield page

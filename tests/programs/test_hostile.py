@@ -23,7 +23,6 @@ from tiny_runs import finished, short
 
 from glamkit.config import PRESETS, Config, ReplayConfig, keys, preset
 from glamkit.errors import GlamkitError
-from glamkit.models import released
 from glamkit.runs import log, status
 from glamkit.runs.folder import Run, resolve
 from glamkit.training import checkpoint
@@ -269,31 +268,6 @@ def test_whole_run_folders(place: Callable[[], Path], run: Path, data: st.DataOb
         trainer.save()
     assert contents(outside) == before
     assert {entry.name for entry in base.iterdir()} == {"run", "outside"}
-
-
-# Released weights -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def weights() -> tuple[dict[str, Any], dict[str, Any]]:
-    config = preset("debug", "env.image_size=64 world_model.channels=4,8,8,8")
-    world_model = released.WorldModel(config.world_model, 3)
-    actor_critic = released.ActorCritic(config.actor_critic, world_model.features, 3)
-    exported, agent = released.export_released(world_model, actor_critic)
-    assert agent is not None
-    released.import_released(exported, agent)
-    return exported, agent
-
-
-@many(40)
-@given(st.data())
-def test_released_weights(weights: tuple[dict[str, Any], dict[str, Any]], data: st.DataObject) -> None:
-    model, agent = weights
-    with contract():
-        if data.draw(st.booleans()):
-            released.import_released(data.draw(changed(model, loadable)), agent)
-        else:
-            released.import_released_agent(data.draw(changed(agent, loadable)))
 
 
 @pytest.mark.skipif(not hostile.WANTED, reason="only the long version counts: GLAMKIT_HOSTILE")

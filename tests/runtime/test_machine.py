@@ -1,4 +1,4 @@
-"""What is compiled, and that its compilers live through Ctrl+C."""
+"""What is compiled, and that its compilers live through Ctrl+C; cores, waiting and determinism."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import pytest
 import torch
 from tiny_runs import short
 
-from glamkit.bench import builds
 from glamkit.config import RuntimeConfig
 from glamkit.errors import GlamkitError
 from glamkit.runs import status
@@ -41,7 +40,7 @@ def test_a_compilers_processes_do_not_notice_an_interrupt(monkeypatch: pytest.Mo
         return run
 
     monkeypatch.setattr(torch, "compile", compiling)
-    monkeypatch.setattr("glamkit.runtime.machine._missing_compiler", lambda _: "")
+    monkeypatch.setattr("glamkit.runtime.machine.missing_compiler", lambda _: "")
     before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
     try:
         fused = Machine(RuntimeConfig(device="cpu", compile="on")).fuse(lambda value: value + 1)
@@ -86,7 +85,45 @@ def test_the_compiler_is_the_one_that_torch_takes(
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name == there else None)
     monkeypatch.setattr("pathlib.Path.exists", lambda _: True)
-    assert (machine._missing_compiler(torch.device("cpu")) == "") == found == bool(builds.find_compiler())
+    assert (machine.missing_compiler(torch.device("cpu")) == "") == found
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [("150000 100000", 2), ("50000 100000", 1), ("900000 100000", 3), ("max 100000", 3), (None, 3)],
+)
+def test_a_container_s_share_of_the_cores_counts(
+    quota: str | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cpu.max"
+    if quota:
+        file.write_text(f"{quota}\n")
+    monkeypatch.setattr(machine, "CORES_ALLOWED", file)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 5}, raising=False)
+    assert machine.own_cores() == expected
+
+
+def test_every_device_but_the_cpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    one = Machine(RuntimeConfig(device="cpu"))
+    for kind in ("cpu", "cuda", "mps"):
+        one.device = torch.device(kind)
+        one.synchronize()
+    assert [device.type for device in waited] == ["cuda", "mps"]
+
+
+def test_determinism_ends_with_the_run_that_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[bool] = []
+    monkeypatch.setattr(machine, "resolve_device", torch.device)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: None)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on, **_: chosen.append(on))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    for wanted in (True, False):
+        Machine(RuntimeConfig(device="cuda", precision="float32", record=False, deterministic=wanted))
+        assert torch.backends.cudnn.benchmark is not wanted
+    assert chosen == [True, False]
 
 
 @pytest.mark.slow

@@ -170,58 +170,6 @@ def test_a_run_is_not_evaluated_by_settings_that_mean_nothing(tmp_path: Path, ca
     assert sorted(tmp_path.rglob("*")) == before
 
 
-# A game that may exist once -------------------------------------------------------------------------------------------
-
-
-class Single(Square):
-    """A game of which only one may be open."""
-
-    held: Single | None = None
-
-    def __init__(self) -> None:
-        if Single.held is not None:
-            raise OSError("Address already in use")
-        super().__init__(length=10)
-        Single.held = self
-
-    def step(self, action: int) -> Any:
-        assert Single.held is self
-        return super().step(action)
-
-    def close(self) -> None:
-        Single.held = None
-
-
-def test_one_game_serves_trainers_and_evaluations(tmp_path: Path) -> None:
-    Single.held = None
-    square(length=10)
-    config = short("evaluation.every=30 evaluation.games=1 evaluation.episode_steps=8", game=SQUARE)
-    plain = log(finished(config, tmp_path / "plain"))
-    square(Single)
-    left = Trainer(config, tmp_path / "one")
-    for event in left:
-        if event.step == 33:
-            break
-    again = Trainer(config, tmp_path / "one")  # the cell that makes it, run again
-    assert list(again)[-1].kind == "done" and again.crashes.count == 0
-    assert log(again) == plain
-    report, _ = evaluation.evaluate_run(*evaluation.opened(tmp_path / "one"))
-    assert len(report["videos"]) == 3
-    assert left.env.released
-
-
-def test_an_evaluation_with_many_games_plays_one_after_the_other(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    Single.held = None
-    square(Single)
-    with caplog.at_level(logging.WARNING, "glamkit"):
-        finished(short("evaluation.every=60 evaluation.episodes=3", game=SQUARE), tmp_path)
-    report = json.loads((tmp_path / "evaluations" / "000000060.json").read_text())
-    assert [episode["length"] for episode in report["episodes"]] == [10, 10, 10]
-    assert "can be open at a time" in caplog.text
-
-
 # A step that is left half-way -----------------------------------------------------------------------------------------
 
 

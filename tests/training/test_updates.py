@@ -12,6 +12,7 @@ from tiny_runs import finished, log, short
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
+from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.mamba import Mamba
 from glamkit.runtime import Machine, seed_everything
 from glamkit.training.accelerate import rules
@@ -81,6 +82,22 @@ def test_dreams_have_the_kernel_of_the_run(tmp_path: Path, monkeypatch: pytest.M
     trainer = Trainer(short("runtime.precision=bfloat16", **CATCH), tmp_path)
     blocks = [part for part in trainer.phases.imaginer.twin.modules() if isinstance(part, Mamba)]
     assert blocks and all(isinstance(block, FusedMamba) for block in blocks) and trainer.kernel == "marked"
+
+
+def test_actor_and_critic_know_how_far_the_training_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, given, loss = finished(short(), tmp_path), list[float](), ActorCritic.loss
+
+    def noted(self: ActorCritic, rollout: Rollout, progress: torch.Tensor) -> Any:
+        given.append(float(progress))
+        return loss(self, rollout, progress)
+
+    monkeypatch.setattr(ActorCritic, "loss", noted)
+    batch = trainer.replay.sample()
+    rollout = trainer.imagine(batch, trainer.train_world_model(batch))
+    for step in (0, trainer.config.trainer.env_steps):
+        trainer.step = step
+        trainer.train_actor_critic(rollout)
+    assert given == [0, 1]
 
 
 def test_only_a_past_of_full_length_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_runs import finished, short
-from torch import Tensor
 
-from glamkit.bench.plain import PlainTrainer, plain_copy
 from glamkit.config import preset
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.world_model import Context, WorldModel
@@ -28,6 +23,13 @@ def batch(size: int, length: int, pixels: int = 32, actions: int = 5) -> Batch:
         torch.randn(size, length),
         (torch.rand(size, length) < 0.1).float(),
     )
+
+
+def plain_copy(model: WorldModel) -> WorldModel:
+    """A world model with the same weights and without acceleration."""
+    plain = WorldModel(model.config, model.actions)
+    plain.load_state_dict(model.state_dict())
+    return plain.train(model.training)
 
 
 CASES = {
@@ -142,24 +144,3 @@ def test_the_policy_is_asked_for_every_step(model: WorldModel) -> None:
     rollout = model.imagine(critic.act, model.context(data.frames, data.actions), 5)
     assert rollout.states.shape == (4, 6, model.features)
     assert rollout.actions.shape == rollout.rewards.shape == rollout.terminations.shape == (4, 5)
-
-
-def test_both_trainers_know_how_far_the_training_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = finished(short("world_model_optimizer.final_rate=0.5"), tmp_path)
-    given, loss = list[float](), ActorCritic.loss
-
-    def noted(self: ActorCritic, rollout: Rollout, progress: Any, *by: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        given.append(float(progress))
-        return loss(self, rollout, progress, *by)
-
-    monkeypatch.setattr(ActorCritic, "loss", noted)
-    plain = PlainTrainer(trainer)
-    rollout = plain.imagine()
-    for step in (0, trainer.config.trainer.env_steps):
-        trainer.step = step
-        trainer.train_actor_critic(rollout)
-        plain.train_actor_critic(rollout)
-    assert given == [0, 0, 1, 1]
-    plain.train_world_model(trainer.replay.sample())
-    rate = trainer.config.world_model_optimizer.learning_rate
-    assert plain.world_model_optimizer.param_groups[0]["lr"] == rate / 2
