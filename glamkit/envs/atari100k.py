@@ -50,7 +50,6 @@ class Method(NamedTuple):
         rerun_by: whose re-run it is; empty for the authors' own numbers.
         protocol: how they were measured, as far as known; ``sticky`` is True, False or None for unknown.
         printed: aggregates as published, fractions of human.
-        matches: whether they come out when recomputed; None where none is recorded.
         suspect: the game whose score seems to be the reason why not.
         faults: what was left out of a file, and why.
     """
@@ -59,7 +58,6 @@ class Method(NamedTuple):
     single: bool
     protocol: Mapping[str, Any]
     printed: Mapping[str, Any]
-    matches: bool | None
     suspect: str
     paper: str
     source: str
@@ -159,7 +157,7 @@ def _method(row: Any, where: str) -> Method:
     text = {key: str(row.get(key) or "") for key in TEXTS}
     text["kind"] = text["kind"] or ("per run" if single else "per game")
     printed = {key: value for key, value in (row.get("published") or {}).items() if _is_number(value)}
-    return Method(ordered, single, row.get("protocol") or {}, printed, row.get("matches"), faults=tuple(faults), **text)
+    return Method(ordered, single, row.get("protocol") or {}, printed, faults=tuple(faults), **text)
 
 
 def _check(row: Any, where: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY,
 from glamkit.report import aggregates
 from glamkit.report.report import Report, ScoredMethod
 from glamkit.report.results import Result
-from glamkit.report.tables import NAMES, ordered, who
+from glamkit.report.tables import NAMES, ordered
 from glamkit.runs import log as run_log
 from glamkit.sweeps import summary
 
@@ -158,41 +158,6 @@ def improvement_figure(report: Report, narrow: bool = False) -> Picture | None:
     return picture
 
 
-@plotting.style
-def sensitivity_figure(report: Report, narrow: bool = False) -> Picture | None:
-    """Aggregates with each game left out in turn."""
-    if not report.sensitivity:
-        return None
-    look, names = shown_looks(report), list(report.sensitivity)
-    high = 3 * (0.9 + 0.4 * len(names)) if narrow else 1.3 + 0.5 * len(names)
-    picture, grid = figure(NARROW if narrow else WIDE, high, *((3, 1) if narrow else (1, 3)), sharey=True)
-    moves = []
-    for axes, key in zip(grid.flat, ("mean", "median", "iqm"), strict=True):
-        for place, name in enumerate(names):
-            left = {game: values[key] for game, values in report.sensitivity[name].items()}
-            value = report.entries[name].values[key]
-            axes.plot(list(left.values()), [place] * len(left), "|", ms=9, color=look[name].colour, alpha=0.7)
-            axes.plot(value, place, look[name].marker, ms=6, color=look[name].colour)
-            far = max(left.values(), key=lambda other: abs(other - (value or 0.0)))
-            axes.plot(far, place, "|", ms=14, mew=2, color=BLACK)
-            edge = 0.98, place + 0.22  # inside the panel, whatever its name
-            style: dict[str, Any] = {"ha": "right", "va": "top", "fontsize": names_size(narrow), "color": GREY}
-            style["bbox"] = {"facecolor": "white", "lw": 0, "pad": 0.5}
-            axes.text(*edge, who(left, far), transform=axes.get_yaxis_transform(), **style)
-            moves.append(
-                (abs(far - (value or 0.0)), f"the {NAMES[key]} of {name} to {far:.3f}, without {who(left, far)}")
-            )
-        axes.axvline(1, color=GREY, ls="--", lw=1)
-        axes.set_title(title(key))
-        axes.set_xlabel("1 = human")
-        axes.set_yticks(range(len(names)), names, fontsize=names_size(narrow))
-    grid.flat[0].set_ylim(len(names) - 0.4, -0.5)
-    strokes = "Strokes: the aggregate without one game; the game that moves it most is black and named"
-    plotting.heading(picture, f"Does a single game decide? Markers: all games. {strokes}")
-    picture.alt = f"Mean, median and IQM with each game left out. The farthest move is {max(moves)[1]}."
-    return picture
-
-
 def title(key: str) -> str:
     """An aggregate's name as a title."""
     return NAMES[key][0].upper() + NAMES[key][1:]
@@ -289,7 +254,7 @@ def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> 
         axes.plot(steps, result.score, "D", ms=4, color=colour, mec="white", mew=0.5, clip_on=False, zorder=3)
         outcomes.append(result.training())
         log = run_log.added(result.run.log_file)[0]
-        axes.plot(*plotting.series(log, "evaluation/return"), "D", ms=2.5, color=colour, alpha=0.7)
+        axes.plot(*plotting.evaluations(log), "D", ms=2.5, color=colour, alpha=0.7)
     matches = summary.curves(outcomes, places)
     known = ~np.isnan(matches).all(0) if len(matches) else np.zeros(len(places), bool)
     axes.plot(places, np.where(known, summary.middle(matches), np.nan), color=colour, lw=2, label=name)

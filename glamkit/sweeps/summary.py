@@ -96,9 +96,7 @@ def sparkline(values: np.ndarray, low: float, high: float, length: int = 20) -> 
 
 def middle(result: np.ndarray) -> np.ndarray:
     """The mean over seeds without nan: (seeds, places) -> (places,)."""
-    known = ~np.isnan(result)
-    sums, counts = np.where(known, result, 0.0).sum(0), known.sum(0)
-    return np.where(counts, sums / np.maximum(counts, 1), np.nan)
+    return np.ma.masked_invalid(result).mean(0).filled(np.nan)
 
 
 def rows(groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> list[tuple[str, ...]]:

@@ -228,10 +228,11 @@ def name_of(settings: EvaluationConfig, step: int, seed: int) -> str:
 
 
 def summary(report: Mapping[str, Any]) -> dict[str, float]:
-    """What the log says of a report: mean, lowest and highest return, and mean length."""
+    """What the log says of a report: mean, lowest and highest return, mean length, and how many games were cut."""
     returns = [episode["return"] for episode in report["episodes"]]
     lengths = [episode["length"] for episode in report["episodes"]]
     values = {"return": np.mean(returns), "lowest": min(returns), "highest": max(returns), "length": np.mean(lengths)}
+    values["cut"] = sum(episode["cut"] for episode in report["episodes"])
     return {f"evaluation/{name}": float(value) for name, value in values.items()}
 
 

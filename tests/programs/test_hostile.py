@@ -101,7 +101,7 @@ def small_files(folder: Path) -> list[tuple[Path, Callable[[], object]]]:
     """The files of JSON, each with what reads it."""
     return [
         (folder / "config.json", Run(folder).config),
-        (folder / "metrics.jsonl", lambda: list(log.read(folder / "metrics.jsonl"))),
+        (folder / "metrics.jsonl", lambda: log.read(folder / "metrics.jsonl")),
         (folder / "status.json", lambda: status.read(folder / "status.json")),
     ]
 

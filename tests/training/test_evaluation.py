@@ -239,6 +239,7 @@ def test_evaluation_during_training_changes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in files] == ["000000030.json", "000000060.json"]
     report = json.loads(files[-1].read_text())
     assert (report["step"], report["mean_return"]) == (60, evaluated[-1]["evaluation/return"])
+    assert evaluated[-1]["evaluation/cut"] == sum(episode["cut"] for episode in report["episodes"]) > 0
     assert not (tmp_path / "without" / "evaluations").exists()
 
 
