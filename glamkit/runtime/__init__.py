@@ -17,5 +17,5 @@ from glamkit.runtime.machine import (
     send,
     visible_gpus,
 )
-from glamkit.runtime.memory import give_back_memory, memory_kept
+from glamkit.runtime.memory import memory_kept
 from glamkit.runtime.randomness import random_state, seed_everything, set_random_state, undisturbed

@@ -168,7 +168,7 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, progress: Pr
         while planned:
             part = planned[: settings.games]
             if len(part) not in vectors:
-                vectors[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
+                vectors[len(part)] = make_vector(evaluated_env(config), len(part), settings.no_ops)
             games = vectors[len(part)]
             progress.begin_round(len(done), settings.games)
             episodes = play_round(agent, config, machine, games, seeds[part], progress)
