@@ -58,14 +58,14 @@ def reason(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__).strip().rstrip(".")
 
 
-def nearest(value: object, allowed: Iterable[object], count: int = 3) -> str:
+def nearest(value: object, allowed: Iterable[object]) -> str:
     """A hint such as ``did you mean 'Pong'?``; without a near match, the allowed names themselves.
 
     Letter case, dashes and underscores are ignored when comparing, as those are what people mistype most.
     """
     names = [str(name) for name in allowed]
     plain = {_plain(name): name for name in names}
-    close = get_close_matches(_plain(str(value)), plain, n=count, cutoff=0.6)
+    close = get_close_matches(_plain(str(value)), plain, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(plain[name]) for name in close) + "?"
     shown = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")

@@ -52,14 +52,14 @@ class Strip:
     def extend(self, step: int) -> None:
         """Adds a column if a share of training has been reached since the last one."""
         last = self.columns[-1]["step"] if self.columns else 0
-        replay, imagination = self.trainer.replay, self.trainer.config.imagination
-        length = imagination.context_length + AHEAD
+        replay = self.trainer.replay
+        length = self.trainer.config.imagination.context_length + AHEAD
         if not any(last < due <= step for due in self.due) or len(replay) < length:
             return
         start = self.columns[-1]["start"] if self.columns else -1
         if start < replay.oldest:  # the first column, or a moment that the ring has forgotten
             start = rollouts.busiest(replay, length)
-        seen = rollouts.dream(self.trainer.agent.world_model, replay, self.trainer.machine, imagination, start, AHEAD)
+        seen = rollouts.dream(self.trainer, start, AHEAD)
         shown = {"real": seen.real[-1], "reconstructed": seen.reconstructed[-1], "imagined": seen.imagined[-1]}
         self.columns.append({"step": step, "start": start, "ahead": AHEAD, **shown})
         self.write(f"strip-{step:09d}.npz", lambda file: np.savez_compressed(file, **self.columns[-1]))

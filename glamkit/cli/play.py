@@ -53,7 +53,7 @@ def train(
     place = run_dir or f"runs/{game_folder(game).lower()}-{name}-seed{seed}"
     trainer = Trainer(config, resolve(place), resume=not no_resume)
     click.echo(overview(trainer))
-    with work(), Monitor(trainer, interactive=False) as monitor:
+    with work(), Monitor(trainer) as monitor:
         for event in trainer:
             monitor.show(event)
     with work(), stoppable(), live() as tell:

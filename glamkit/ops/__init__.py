@@ -1,6 +1,6 @@
-"""Operations: tensors in, tensors out. Each is the plain formula and, behind the same function, a fast one.
+"""Operations: tensors in, tensors out.
 
-`functional` has the method's pure functions, `scan` the state space's sums; the others are layers' arithmetic as it is
-fast on CPUs and GPUs. `ops.triton` holds GPU kernels and is imported by this package alone. Nothing here knows a model,
-a config or a file.
+`functional` has the method's pure functions, `scan` the state space's sums for CPUs and GPUs. The others are what GPUs
+do faster by kernels of their own, in `ops.triton`, which is imported by this package alone; `tests/ops/plain_bodies.py`
+has what they compute in torch's own operations. Nothing here knows a model, a config or a file.
 """

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glamkit.ops.batch_norm import in_parts
 from glamkit.ops.scan import has_kernels, kernels
 
 PARTS = 1056  # in which a GPU sums up the parameters' gradients: as many programs as keep the memory busy
@@ -51,15 +50,7 @@ class _Rectified(torch.autograd.Function):
 @torch.library.custom_op("glamkit::rectified_gradient", mutates_args=())
 def _gradient(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float, parts: int) -> tuple[Tensor, Tensor]:
     """Gradients of x (M, W), and of weight and bias in parts (parts, 2, W) that are to be added up."""
-    if has_kernels(x.device):
-        by_kernel: tuple[Tensor, Tensor] = kernels("batch_norm").rectified_gradient(grad, x, weight, bias, eps, parts)
-        return by_kernel
-    wide, width = x.to(weight.dtype), x.shape[-1:]
-    y, mean, inverse = torch.native_layer_norm(wide, width, weight, bias, eps)
-    through = torch.where(y > 0, grad.to(weight.dtype), 0.0)
-    backward = torch.ops.aten.native_layer_norm_backward
-    of_x, *others = backward(through, wide, width, mean, inverse, weight, bias, [True, True, True])
-    return of_x.to(x.dtype), in_parts(torch.stack(others), parts)
+    return kernels("batch_norm").rectified_gradient(grad, x, weight, bias, eps, parts)
 
 
 @_gradient.register_fake

@@ -6,8 +6,7 @@
 
 Written out these are a dozen kernels of an imagined step, of which most take as long to start as they do. The numbers
 are those of the formulas, tokens in all of float32's digits. Random ones are drawn as `functional.sample_categorical`
-draws them. There are no gradients. The operations are the kernels of `triton.sampling`, or what stands here where there
-are none.
+draws them. There are no gradients. The operations are the kernels of `triton.sampling`.
 
 Letters as in `world_model`; W units of the last hidden layer.
 """
@@ -15,11 +14,9 @@ Letters as in `world_model`; W units of the last hidden layer.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glamkit.ops.functional import picked, unimix
-from glamkit.ops.precision import float32, precision
+from glamkit.ops.precision import precision
 from glamkit.ops.scan import has_kernels, kernels
 
 MOST = 2**14  # numbers of a row or a layer that a program keeps in registers
@@ -71,13 +68,7 @@ def _tokens(
     latents: Tensor, actions: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, classes: int, eps: float
 ) -> Tensor:
     """ReLU of the LayerNorm (scale, shift) of a product with weight (D, Z + A), in float32: (..., D)."""
-    if has_kernels(weight.device):
-        by_kernel: Tensor = kernels("sampling").tokens(latents, actions, weight, scale, shift, classes, eps)
-        return by_kernel
-    with float32(weight):
-        others = F.one_hot(actions, weight.shape[1] - latents.shape[-1])
-        x = torch.cat([latents.to(weight.dtype), others.to(weight.dtype)], -1)
-        return F.relu(F.layer_norm(F.linear(x, weight), scale.shape, scale, shift, eps))
+    return kernels("sampling").tokens(latents, actions, weight, scale, shift, classes, eps)
 
 
 @_tokens.register_fake
@@ -88,12 +79,7 @@ def _(latents: Tensor, _: Tensor, weight: Tensor, *__: object) -> Tensor:
 @torch.library.custom_op("glamkit::choice_states", mutates_args=())
 def _states(logits: Tensor, uniform: Tensor, hidden: Tensor, classes: int, share: float, dtype: torch.dtype) -> Tensor:
     """From logits (..., K * C), uniform numbers (..., K, 1) and hidden states (..., D): (..., K * C + D)."""
-    if has_kernels(hidden.device):
-        by_kernel: Tensor = kernels("sampling").states(logits, uniform, hidden, classes, share, dtype)
-        return by_kernel
-    prior = unimix(logits.to(hidden.dtype).unflatten(-1, (-1, classes)), share)
-    codes = F.one_hot(picked(prior, uniform), classes).flatten(-2)
-    return torch.cat([codes.to(dtype), hidden.to(dtype)], -1)
+    return kernels("sampling").states(logits, uniform, hidden, classes, share, dtype)
 
 
 @_states.register_fake
@@ -110,13 +96,7 @@ def _actions(
 
     Its product is computed in the kind of numbers of x.
     """
-    if has_kernels(x.device):
-        by_kernel: Tensor = kernels("sampling").actions(x, uniform, scale, shift, weight, bias, eps)
-        return by_kernel
-    with float32(x):
-        normed = F.relu(F.layer_norm(x.to(scale.dtype), scale.shape, scale, shift, eps))
-        logits = F.linear(normed.to(x.dtype), weight.to(x.dtype), bias.to(x.dtype))
-        return picked(F.log_softmax(logits.to(scale.dtype), -1), uniform)
+    return kernels("sampling").actions(x, uniform, scale, shift, weight, bias, eps)
 
 
 @_actions.register_fake

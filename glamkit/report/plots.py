@@ -234,7 +234,7 @@ def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> 
         axes.plot(steps, result.score, "D", ms=4, color=colour, mec="white", mew=0.5, clip_on=False, zorder=3)
         outcomes.append(result.training())
         log = run_log.added(result.run.log_file)[0]
-        axes.plot(*plotting.series(log, "evaluation/return"), "D", ms=2.5, color=colour, alpha=0.7)
+        axes.plot(*plotting.evaluations(log), "D", ms=2.5, color=colour, alpha=0.7)
     matches = summary.curves(outcomes, places)
     known = ~np.isnan(matches).all(0) if len(matches) else np.zeros(len(places), bool)
     axes.plot(places, np.where(known, summary.middle(matches), np.nan), color=colour, lw=2, label=name)

@@ -18,6 +18,15 @@ PATIENCE = 10.0  # seconds to wait for another process, which may be about to en
 logger = logging.getLogger(__name__)
 
 
+def held(path: Path) -> bool:
+    """Whether anybody holds the lock of this file, this process too; yes where that cannot be asked."""
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except (OSError, NotImplementedError):  # a `Timeout` is an OSError
+        return True
+
+
 class Lock:
     """A context that at most one process can be in; the system opens it when that process dies, however it does.
 

@@ -187,7 +187,7 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, left: Unfini
         while left.planned:
             part = left.planned[: left.games]
             if len(part) not in vectors:
-                vectors[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
+                vectors[len(part)] = make_vector(evaluated_env(config), len(part), settings.no_ops)
             games = vectors[len(part)]
             episodes = play_round(agent, config, machine, games, seeds[part], left)
             left.episodes |= {number: one for row, (number, one) in enumerate(zip(part, episodes, strict=True))
@@ -250,10 +250,11 @@ def play_round(
 
 
 def summary(report: Mapping[str, Any]) -> dict[str, float]:
-    """What the log says of a report: mean, lowest and highest return, and mean length."""
+    """What the log says of a report: mean, lowest and highest return, mean length, and how many games were cut."""
     returns = [episode["return"] for episode in report["episodes"]]
     lengths = [episode["length"] for episode in report["episodes"]]
     values = {"return": np.mean(returns), "lowest": min(returns), "highest": max(returns), "length": np.mean(lengths)}
+    values["cut"] = sum(episode["cut"] for episode in report["episodes"])
     return {f"evaluation/{name}": float(value) for name, value in values.items()}
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,17 +143,24 @@ class Display:
         return type("Handle", (), {"update": self.places[-1].append})
 
 
+class Watched:
+    """A shell of JupyterLab."""
+
+    class kernel:
+        _allow_stdin = True
+
+
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Display:
     screen = Display()
-    monkeypatch.setattr(notebook, "shell", lambda: object())
+    monkeypatch.setattr(notebook, "shell", Watched)
     monkeypatch.setattr("IPython.display.display", screen)
     return screen
 
 
 def test_the_page_is_updated_in_place(tmp_path: Path, screen: Display) -> None:
     trainer = Trainer(preset("debug"), tmp_path / "run")
-    with Monitor(trainer, interactive=True) as view:
+    with Monitor(trainer) as view:
         for event in trainer:
             view.show(event)
     bars, curves, strips = screen.places
@@ -170,7 +174,7 @@ def test_the_page_is_updated_in_place(tmp_path: Path, screen: Display) -> None:
 def test_a_stopped_page_says_how_to_go_on(tmp_path: Path, screen: Display) -> None:
     trainer = Trainer(preset("debug"), tmp_path / "run")
     stopped = r"stopped at step 1 of 96 and saved"  # so the cells below are not run on a half-trained agent
-    with pytest.raises(GlamkitError, match=stopped), Monitor(trainer, interactive=True) as view:
+    with pytest.raises(GlamkitError, match=stopped), Monitor(trainer) as view:
         for event in trainer:
             view.show(event)
             trainer.stop_requested = True
@@ -190,7 +194,7 @@ def test_drawing_takes_less_than_three_percent(
         return "a picture"
 
     monkeypatch.setattr(plotting, "live", slow)
-    view = Monitor(trained, interactive=True).__enter__()
+    view = Monitor(trained).__enter__()
     began, view.entries = clock.now, []
     for step in range(600):
         clock.now += 1.0
@@ -260,7 +264,7 @@ def test_the_first_update_of_a_process_tells_nothing_of_the_time_left(clock: Clo
 
 def test_an_evaluation_amid_training_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer = Trainer(preset("debug", "evaluation.every=48 evaluation.games=1"), tmp_path / "run")
-    with Monitor(trainer, interactive=False, every=0.0) as view:
+    with Monitor(trainer, every=0.0) as view:
         for event in trainer:
             view.show(event)
     lines = capsys.readouterr().out.splitlines()
@@ -271,18 +275,14 @@ def test_an_evaluation_amid_training_is_followed(tmp_path: Path, capsys: pytest.
 
 
 def test_who_is_watching(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Shell:
-        class kernel:
-            _allow_stdin = True
-
     monkeypatch.delenv("GLAMKIT_BATCH", raising=False)
     assert not notebook.is_interactive()  # plain Python
-    monkeypatch.setattr(notebook, "shell", Shell)
-    assert notebook.is_interactive() and not notebook.is_interactive(False)
+    monkeypatch.setattr(notebook, "shell", Watched)
+    assert notebook.is_interactive()
     monkeypatch.setenv("GLAMKIT_BATCH", "1")
-    assert not notebook.is_interactive() and notebook.is_interactive(True)
+    assert not notebook.is_interactive()
     monkeypatch.setenv("GLAMKIT_BATCH", "0")
-    Shell.kernel._allow_stdin = False  # papermill
+    monkeypatch.setattr(Watched.kernel, "_allow_stdin", False)  # papermill
     assert not notebook.is_interactive()
 
 
@@ -317,11 +317,7 @@ def test_watching_ends_where_nobody_works(tmp_path: Path, capsys: pytest.Capture
     run.begin(preset("debug"), {})
     notebook.watch(run.folder)
     assert "step 0/96" in (line := capsys.readouterr().out) and "Nobody has trained this run yet." in line
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    status.write(run.status_file, "running", 70, 60)
-    written = json.loads(run.status_file.read_text())
-    run.status_file.write_text(json.dumps(written | {"pid": gone.pid}))
+    status.write(run.status_file, "running", 70, 60)  # its writer died: nobody holds the lock
     notebook.watch(run.folder)
     assert "step 70/96  its process is gone; what it had saved, 60 steps, is kept" in capsys.readouterr().out
     status.write(run.status_file, "failed", 80, 60, "the disk is full")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import plain_bodies
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from glamkit.models.networks import Decoder, Encoder
 from glamkit.ops import batch_norm, scan
-from glamkit.ops.batch_norm import BatchNormReLU
 from glamkit.ops.triton import batch_norm as kernels
+from glamkit.training.accelerate.layers import BatchNormReLU
 
 SIZES = [(20, 8, 12), (1, 4, 4), (7, 1, 2)]
 LOOKS = ("test_schema", "test_faketensor")
@@ -79,10 +80,10 @@ def test_small_differences_far_from_zero_are_not_lost() -> None:
     x = images().detach() + 3000
     exact = x.double().var((0, 2, 3), unbiased=False)
     torch.testing.assert_close(
-        batch_norm._normalized(x, mine.weight, mine.bias, x.mean((0, 2, 3)), 0.0)[2].double(), exact
+        batch_norm.normalized(x, mine.weight, mine.bias, x.mean((0, 2, 3)), 0.0)[2].double(), exact
     )
     # From zero it is off by far: squares of thousands leave no room for it.
-    lost = batch_norm._normalized(x, mine.weight, mine.bias, torch.zeros(5), 0.0)[2].double()
+    lost = batch_norm.normalized(x, mine.weight, mine.bias, torch.zeros(5), 0.0)[2].double()
     assert ((lost / exact - 1).abs() > 0.01).any()
 
 
@@ -118,8 +119,8 @@ def test_few_passes_are_for_training_on_large_pictures_where_things_are_compiled
 @pytest.mark.usefixtures("few_passes")
 def test_evaluation_reads_what_training_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     (mine, plain), x, taken = pair(), images(), list[Tensor]()
-    normalized = batch_norm._normalized
-    monkeypatch.setattr(batch_norm, "_normalized", lambda *inputs: taken.append(inputs[0]) or normalized(*inputs))
+    normalized = batch_norm.normalized
+    monkeypatch.setattr(batch_norm, "normalized", lambda *inputs: taken.append(inputs[0]) or normalized(*inputs))
     mine(x)
     plain(x)
     assert taken == [x]
@@ -162,7 +163,7 @@ def compare(device: str, shapes: list[tuple[int, ...]]) -> None:
                 "gradient": [grad, x, *vectors],
             }
             for name, inputs in passes.items():
-                exact = getattr(batch_norm, f"_{name}")(*(part.double() for part in inputs)).double()
+                exact = getattr(plain_bodies, name)(*(part.double() for part in inputs)).double()
                 parts = [] if name == "gradient" else [7]
                 result = getattr(kernels, name)(*(part.to(device) for part in inputs), *parts)
                 result = result.sum(0) if parts else result

@@ -6,6 +6,7 @@ import copy
 import functools
 from collections.abc import Callable
 
+import plain_bodies
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,12 +17,11 @@ from torch._subclasses import FakeTensorMode
 from glamkit.config import WorldModelConfig
 from glamkit.models.networks import Decoder, Encoder
 from glamkit.models.world_model import WorldModel
-from glamkit.ops import conv as convolutions
 from glamkit.ops import image_conv, scan
-from glamkit.ops.conv import DoublingConv2d, HalvingConv2d
 from glamkit.ops.triton import image_conv as image_kernels
 from glamkit.training.accelerate import accelerate
 from glamkit.training.accelerate import frames as frames_module
+from glamkit.training.accelerate.frames import DoublingConv2d, HalvingConv2d
 
 SIZES = [(3, 5, 4, 4), (5, 7, 12, 16), (2, 20, 1, 2)]  # (N, C, H, W); frames are (N, 3, 2 H, 2 W)
 PUBLISHED = (700, 32, 32, 32)  # more pictures than programs that share them
@@ -39,10 +39,10 @@ def pictures_of(count: int, channels: int, height: int, width: int) -> Tensor:
     return torch.randn(count, channels, height, width).contiguous(memory_format=torch.channels_last)
 
 
-def layer(kind: type[nn.Module], *channels: int) -> nn.Module:
+def layer(kind: type[nn.Module], channels: int, out: int) -> nn.Module:
     """With weights that 16 bits have exactly, so that rounding them makes no difference."""
     torch.manual_seed(2)
-    made = kind(*channels)
+    made = kind(channels, out, 4, stride=2, padding=1, bias=kind is DoublingConv2d)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.copy_(parameter.half().bfloat16())
@@ -67,7 +67,7 @@ def plain_errors(shape: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
     frames, conv, x = random_frames(count, height, width), layer(DoublingConv2d, channels, 3), pictures_of(*shape)
     x, weight, exact = x.bfloat16().float(), torch.linspace(-1, 2, count), copy.deepcopy(conv).double()
     inputs, taps = x.double().requires_grad_(), exact.taps().detach().requires_grad_()
-    y = F.conv2d(inputs, *image_conv._as_convolution(taps), padding=1)
+    y = F.conv2d(inputs, *plain_bodies.as_convolution(taps), padding=1)
     painted = F.pad(F.pixel_shuffle(y, 2), (-1, -1, -1, -1, 0, -1))
     torch.testing.assert_close(painted, nn.ConvTranspose2d.forward(exact, inputs))
     errors = (painted - frames.double() / 255).square().sum((1, 2, 3))
@@ -87,11 +87,10 @@ def compare(device: str, shapes: list[tuple[int, ...]], by: object, kind: torch.
     for shape in shapes:
         inputs, (y, rectified, of_weight) = plain_halved(shape)
         frames, weight, bias, grad = (part.to(device) for part in inputs)
-        result = by.halved(frames, weight, *[None] * kernels, kind)
+        result = by.halved(frames, weight, None, kind)
         near(result, y, within)
         assert result.dtype == kind and result.is_contiguous(memory_format=torch.channels_last)
-        result = by.halved(frames, weight, bias, kind) if kernels else by.halved_relu(frames, weight, bias, kind)
-        near(result, rectified, within)
+        near(by.halved(frames, weight, bias, kind), rectified, within)
         near(by.halved_gradient(frames, grad.to(kind)), of_weight, within)
         inputs, (errors, of_x, of_taps) = plain_errors(shape)
         x, taps, frames, grad = (part.to(device) for part in inputs)
@@ -131,8 +130,8 @@ def look(device: str) -> None:
     operations, kind = torch.ops.glamkit, torch.bfloat16
     differences = operations.picture_errors(x, taps, frames)[1]
     for operation, inputs in (
-        (operations.picture_halved, (frames, weight, kind)),
-        (operations.picture_halved_relu, (frames, weight, vector, kind)),
+        (operations.picture_halved, (frames, weight, None, kind)),
+        (operations.picture_halved, (frames, weight, vector, kind)),
         (operations.picture_halved_gradient, (frames, x)),
         (operations.picture_errors, (x, taps, frames)),
         (operations.picture_errors_gradients, (vector[:count], x, taps, differences)),
@@ -216,7 +215,7 @@ def test_operations_are_for_rounded_products_with_frames_in_colour(monkeypatch: 
 def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a device that knows shapes alone, as if it had kernels; nothing is compiled in the end."""
     monkeypatch.setattr(image_conv, "has_kernels", lambda device: device.type == "meta")
-    for module in (image_conv, convolutions, frames_module):
+    for module in (image_conv, frames_module):
         monkeypatch.setattr(module, "precision", lambda weight: weight.dtype)
     seen: list[str] = []
 
@@ -234,7 +233,7 @@ def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.Monk
     assert compiled(decoder.error)(latents, frames).shape == (2,)
     with torch.no_grad():
         assert compiled(encoder.eval().at_once)(frames).shape == (2, encoder.features)
-    assert seen == [f"glamkit.picture_{name}.default" for name in ("halved", "errors", "halved_relu")]
+    assert seen == [f"glamkit.picture_{name}.default" for name in ("halved", "errors", "halved")]
 
 
 @pytest.mark.cuda
@@ -254,7 +253,7 @@ def test_operations_on_a_gpu_repeat_to_the_bit() -> None:
     results = []
     for _ in range(2):
         sums, differences = image_conv.errors(x, taps, frames)
-        result = image_conv.halved(frames, weight, torch.bfloat16), image_conv.halved_gradient(frames, grad), sums
+        result = image_conv.halved(frames, weight, None, torch.bfloat16), image_conv.halved_gradient(frames, grad), sums
         results.append([*result, differences, *image_conv.errors_gradients(vector, x, taps, differences)])
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import plain_bodies
 import pytest
 import torch
 import torch.nn.functional as F
@@ -190,8 +191,8 @@ def compare(device: str, cases: list[dict[str, int]], least: float = 1) -> None:
     for case in cases:
         for dtype in (torch.float32, torch.bfloat16):
             first, second, third = inputs(**case, dtype=dtype, device=device)
-            near(kernels.tokens(*first), sampling._tokens(*on_the_cpu(first)))
-            states, expected = kernels.states(*second), sampling._states(*on_the_cpu(second))
+            near(kernels.tokens(*first), plain_bodies.tokens(*on_the_cpu(first)))
+            states, expected = kernels.states(*second), plain_bodies.states(*on_the_cpu(second))
             assert states.shape == expected.shape and states.dtype == dtype
             latent = second[0].shape[-1]
             codes, others = (part[:, :latent].float().cpu().reshape(-1, case["classes"]) for part in (states, expected))
@@ -201,7 +202,7 @@ def compare(device: str, cases: list[dict[str, int]], least: float = 1) -> None:
                 assert torch.equal(states[:, latent:].cpu(), expected[:, latent:])
             actions = kernels.actions(*third)
             assert actions.dtype == torch.long and actions.shape == (case["rows"],)
-            assert (actions.cpu() == sampling._actions(*on_the_cpu(third))).float().mean() >= min(least, 0.995)
+            assert (actions.cpu() == plain_bodies.actions(*on_the_cpu(third))).float().mean() >= min(least, 0.995)
 
 
 def compare_odd(device: str) -> None:
@@ -209,9 +210,9 @@ def compare_odd(device: str) -> None:
     for odd in ([0.2, 0.3, 0.1, 0.4, 0], [0, 0, 0, 0, 0], [1, 1, 0, 0, -1], [2, 0, 0, 0, 0], [0, 0, -4, 0, 9]):
         first, second, third = inputs(**CASES[0], dtype=torch.float32, device=device)
         first[0][2, 5:10] = torch.tensor(odd)
-        near(kernels.tokens(*first), sampling._tokens(*on_the_cpu(first)))
+        near(kernels.tokens(*first), plain_bodies.tokens(*on_the_cpu(first)))
     first[0], first[1], first[2] = first[0].view(3, 3, 15), first[1].view(3, 3), first[2].contiguous()
-    near(kernels.tokens(*first), sampling._tokens(*on_the_cpu(first)))
+    near(kernels.tokens(*first), plain_bodies.tokens(*on_the_cpu(first)))
     for edge, index in ((0.0, 0), (1.0, -1)):
         second[1].fill_(edge)
         third[1].fill_(edge)

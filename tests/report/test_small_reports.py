@@ -6,6 +6,7 @@ And reports asked for from other places, and written to other streams, than usua
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -28,6 +29,18 @@ def test_one_seed_has_no_interval_one_game_no_plural_and_no_table_is_empty(tmp_p
     assert "sensitivity" not in tables or tables["sensitivity"].rows
     assert all(table.rows for table in tables.values())
     assert "on 1 game (" in tables["aggregates"].caption and "Only 1 of the 26 games is there" in notes_of(made)
+
+
+def test_an_evaluation_of_which_games_were_cut_is_not_drawn(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "a", [10.0], game="Pong", seed=1)
+    with run.log_file.open("a") as file:
+        for step, cut in ((40_000, 0.0), (80_000, 2.0)):
+            line = {"step": step, "kind": "evaluation", "evaluation/return": 3.0, "evaluation/cut": cut}
+            file.write(json.dumps(line) + "\n")
+    picture = plots.curve_figure(report(tmp_path))
+    assert picture is not None
+    diamonds = [list(line.get_xdata()) for line in picture.axes[0].lines if line.get_marker() == "D"]
+    assert [40_000] in diamonds and not any(80_000 in steps for steps in diamonds)
 
 
 def test_games_without_a_protocol_of_atari_do_not_differ_from_it(tmp_path: Path) -> None:

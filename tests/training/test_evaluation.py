@@ -142,7 +142,7 @@ def test_the_protocol_card_says_how_it_was_measured() -> None:
 
 
 def first_frames(no_ops: int, seeds: list[int], sticky: float = 0.25) -> np.ndarray:
-    vector: VectorEnv = make_vector(EnvConfig(game="MsPacman", image_size=32, sticky=sticky), len(seeds), 0, no_ops)
+    vector: VectorEnv = make_vector(EnvConfig(game="MsPacman", image_size=32, sticky=sticky), len(seeds), no_ops)
     frames = [vector.reset(np.array(seeds))]
     frames += [vector.step(np.full(len(seeds), step % 9))[0] for step in range(60)]
     vector.close()
@@ -243,6 +243,7 @@ def test_evaluation_during_training_changes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in files] == ["000000030.json", "000000060.json"]
     report = json.loads(files[-1].read_text())
     assert (report["step"], report["mean_return"]) == (60, evaluated[-1]["evaluation/return"])
+    assert evaluated[-1]["evaluation/cut"] == sum(episode["cut"] for episode in report["episodes"]) > 0
     assert not (tmp_path / "without" / "evaluations").exists()
 
 

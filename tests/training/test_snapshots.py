@@ -72,7 +72,7 @@ def test_a_run_is_looked_back_at(trained: Trainer) -> None:
     assert early.step == 57 and early.replay.count == 64 and opened.step == 64
     weights = at_step(opened, 57).agent.state_dict()
     assert same(early.agent.state_dict(), weights) and not same(weights, opened.agent.state_dict())
-    assert Dream(early, 40).step().depth == 1 and len(Lens.over(early).read([30], 10).numbers[0]) == 10
+    assert Dream(early, 40).step().depth == 1 and len(Lens(early).read(30, 10).numbers) == 10
     exact = checkpoint.read(opened.run.checkpoints / "000000050.pt")["agent"]  # not rounded, so it comes first
     assert same(dict(at_step(opened, 50).agent.state_dict()), dict(exact))
 

@@ -13,32 +13,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from glamkit.ops.triton.scan import jit, tl, triton
+from glamkit.ops.triton.scan import jit, launch, tl, triton
 
 TILE, WARPS = 4096, 4  # a tile is what a program reads at a time, in numbers
 ROW_TILE, ROW_WARPS = 1024, 2  # the same for rows
 
 
 def moments(x: Tensor, pivot: Tensor, parts: int) -> Tensor:
-    """`batch_norm._moments` of pixels (N, P, C), in so many parts."""
+    """`batch_norm._moments`."""
     x = x.contiguous()
     return _sums(x, x, pivot, pivot, pivot, parts, gradient=False)
 
 
 def pulls(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, parts: int) -> Tensor:
-    """`batch_norm._pulls` likewise."""
+    """`batch_norm._pulls`."""
     return _sums(grad.contiguous(), x.contiguous(), scale, shift, mean, parts, gradient=True)
 
 
 def gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
-    """`batch_norm._gradient` of pixels (N, P, C)."""
+    """`batch_norm._gradient`."""
     grad, x = grad.contiguous(), x.contiguous()
     (pixels, *shape), of_x = _shape(x), torch.empty_like(x)
-    with torch.cuda.device_of(x):
-        _gradient[(triton.cdiv(pixels, shape[-1]),)](
-            *(grad, x, scale, shift, slope, offset, of_x, pixels, *shape),
-            num_warps=WARPS,
-        )
+    given = grad, x, scale, shift, slope, offset, of_x, pixels, *shape
+    launch(_gradient, (triton.cdiv(pixels, shape[-1]),), *given, num_warps=WARPS)
     return of_x
 
 
@@ -49,22 +46,16 @@ def rectified_gradient(
     grad, x = grad.contiguous(), x.contiguous()
     (count, width), padded = x.shape, triton.next_power_of_2(x.shape[1])
     of_x, sums = torch.empty_like(x), weight.new_empty(parts, 2, width)
-    with torch.cuda.device_of(x):
-        _rectified_gradient[(parts,)](
-            *(grad, x, weight, bias, of_x, sums, count, eps, width, padded, max(1, ROW_TILE // padded)),
-            num_warps=ROW_WARPS,
-        )
+    given = grad, x, weight, bias, of_x, sums, count, eps, width, padded, max(1, ROW_TILE // padded)
+    launch(_rectified_gradient, (parts,), *given, num_warps=ROW_WARPS)
     return of_x, sums
 
 
 def _sums(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, pivot: Tensor, parts: int, gradient: bool) -> Tensor:
     pixels, channels, padded, rows = _shape(x)
     sums = pivot.new_empty(parts, 2, channels)
-    with torch.cuda.device_of(x):
-        _sum[(parts,)](
-            *(grad, x, scale, shift, pivot, sums, pixels, channels, padded, rows, gradient),
-            num_warps=WARPS,
-        )
+    given = grad, x, scale, shift, pivot, sums, pixels, channels, padded, rows, gradient
+    launch(_sum, (parts,), *given, num_warps=WARPS)
     return sums
 
 

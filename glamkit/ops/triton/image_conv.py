@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from glamkit.ops.triton.scan import jit, tl, triton
+from glamkit.ops.triton.scan import jit, launch, tl, triton
 
 
 class ImageTiles(NamedTuple):
@@ -40,15 +40,13 @@ ERRORS, INPUTS_GRADIENT, TAPS_GRADIENT = ImageTiles(64, 528), ImageTiles(128, 42
 
 
 def halved(frames: Tensor, weight: Tensor, bias: Tensor | None, kind: torch.dtype) -> Tensor:
-    """`image_conv.halved`, or with a bias `image_conv.halved_relu`."""
+    """`image_conv.halved`."""
     words, weight = _words(frames), weight.contiguous()
     shape = count, channels, height, width = len(frames), len(weight), *(side // 2 for side in frames.shape[2:])
     y = torch.empty(shape, dtype=kind, device=frames.device, memory_format=torch.channels_last)
-    with torch.cuda.device_of(frames):
-        _halved[_programs(count, height * width, HALVED)](
-            *(words, weight, weight if bias is None else bias.contiguous(), y, count, bias is not None),
-            **_constants(height, width, channels, HALVED),
-        )
+    grid, constants = _programs(count, height * width, HALVED), _constants(height, width, channels, HALVED)
+    given = words, weight, weight if bias is None else bias.contiguous(), y, count, bias is not None
+    launch(_halved, grid, *given, **constants)
     return y
 
 
@@ -58,11 +56,8 @@ def halved_gradient(frames: Tensor, grad: Tensor) -> Tensor:
     count, channels, height, width = grad.shape
     programs = _programs(count, height * width, HALVED_GRADIENT)
     parts = grad.new_empty((*programs, 4, 4, 3, channels), dtype=torch.float32)
-    with torch.cuda.device_of(grad):
-        _halved_gradient[programs](
-            *(_words(frames), grad, parts, count),
-            **_constants(height, width, channels, HALVED_GRADIENT),
-        )
+    constants = _constants(height, width, channels, HALVED_GRADIENT)
+    launch(_halved_gradient, programs, _words(frames), grad, parts, count, **constants)
     return parts.sum((0, 1)).permute(3, 2, 0, 1).contiguous()
 
 
@@ -73,11 +68,8 @@ def errors(x: Tensor, taps: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     programs = _programs(count, blocks, ERRORS)
     parts = taps.new_empty((count, programs[0]), dtype=torch.float32)
     differences = x.new_empty(count, blocks, taps.shape[1])
-    with torch.cuda.device_of(x):
-        _errors[programs](
-            *(x, taps.contiguous(), frames, parts, differences, count, taps.shape[1]),
-            **_constants(height, width, channels, ERRORS),
-        )
+    given = x, taps.contiguous(), frames, parts, differences, count, taps.shape[1]
+    launch(_errors, programs, *given, **_constants(height, width, channels, ERRORS))
     return parts.sum(1), differences
 
 
@@ -85,11 +77,8 @@ def inputs_gradient(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) 
     """The gradient of x in `image_conv.errors`."""
     grad, taps, differences = (part.contiguous() for part in (grad, taps, differences))
     (count, channels, height, width), of_x = x.shape, torch.empty_like(x, memory_format=torch.channels_last)
-    with torch.cuda.device_of(x):
-        _inputs_gradient[_programs(count, height * width, INPUTS_GRADIENT)](
-            *(grad, differences, taps, of_x, count, taps.shape[1]),
-            **_constants(height, width, channels, INPUTS_GRADIENT),
-        )
+    grid, given = _programs(count, height * width, INPUTS_GRADIENT), (grad, differences, taps, of_x, count)
+    launch(_inputs_gradient, grid, *given, taps.shape[1], **_constants(height, width, channels, INPUTS_GRADIENT))
     return of_x
 
 
@@ -99,11 +88,8 @@ def taps_gradient(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) ->
     (count, channels, height, width), blocks = x.shape, differences.shape[1]
     programs = _programs(count, blocks, TAPS_GRADIENT)
     parts = x.new_empty((*programs, *taps.shape), dtype=torch.float32)
-    with torch.cuda.device_of(x):
-        _taps_gradient[programs](
-            *(grad, x, differences, parts, count, taps.shape[1]),
-            **_constants(height, width, channels, TAPS_GRADIENT),
-        )
+    given = grad, x, differences, parts, count, taps.shape[1]
+    launch(_taps_gradient, programs, *given, **_constants(height, width, channels, TAPS_GRADIENT))
     return parts.sum((0, 1))
 
 

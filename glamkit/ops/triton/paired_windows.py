@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from glamkit.ops.triton.scan import Tiles, jit, tl, triton
+from glamkit.ops.triton.scan import Tiles, jit, launch, tl, triton
 
 CONVOLVED, SUMMED = Tiles(512, warps=2), Tiles(256, warps=4)
 
@@ -29,12 +29,9 @@ def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> 
     (_, count, _), (parts, conv, inner) = entries[0].shape, taps.shape
     new = min(sizes[0], conv - 1)
     u = entries[0].new_empty(parts, new, count, inner)
-    with torch.cuda.device_of(taps):
-        _convolved[count, triton.cdiv(inner, CONVOLVED.channels), parts](
-            *(entries, taps, u, count, inner),
-            *(sizes[0], sizes[1], len(entries), conv - 1, new, CONVOLVED.channels),
-            num_warps=CONVOLVED.warps,
-        )
+    grid = count, triton.cdiv(inner, CONVOLVED.channels), parts
+    constants = sizes[0], sizes[1], len(entries), conv - 1, new, CONVOLVED.channels
+    launch(_convolved, grid, entries, taps, u, count, inner, *constants, num_warps=CONVOLVED.warps)
     return u
 
 
@@ -46,12 +43,10 @@ def summed(
     last, steps, decays = (part.contiguous() for part in (last, steps, decays))
     (count, inner), (parts, rank, _), first = us[0].shape, steps.shape, sizes[0]
     y = torch.empty(parts, count, inner, dtype=last.dtype, device=last.device)
-    with torch.cuda.device_of(last):
-        _summed[triton.cdiv(count, SUMMED.rows), triton.cdiv(inner, SUMMED.channels), parts](
-            *(us[:first], selected[:first], us[first:], selected[first:], last, steps, decays, y, count, inner),
-            *(first, sizes[1], rank - 1, decays.shape[1] - 1, SUMMED.rows, SUMMED.channels),
-            num_warps=SUMMED.warps,
-        )
+    grid = triton.cdiv(count, SUMMED.rows), triton.cdiv(inner, SUMMED.channels), parts
+    given = us[:first], selected[:first], us[first:], selected[first:], last, steps, decays, y, count, inner
+    constants = first, sizes[1], rank - 1, decays.shape[1] - 1, SUMMED.rows, SUMMED.channels
+    launch(_summed, grid, *given, *constants, num_warps=SUMMED.warps)
     return y
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from glamkit.ops.triton.scan import jit, tl, triton
+from glamkit.ops.triton.scan import jit, launch, tl, triton
 
 TOKENS_WARPS, STATES_WARPS, ACTIONS_WARPS, ACTIONS_ROWS = 2, 4, 2, 1
 
@@ -28,12 +28,8 @@ def tokens(
     latents, actions, columns = latents.reshape(-1, latent), actions.contiguous(), weight.T.contiguous()
     latents = latents if latents.stride(1) == 1 else latents.contiguous()
     y, variables = weight.new_empty(*shape, width), latent // classes
-    with torch.cuda.device_of(weight):
-        _token[(len(latents),)](
-            *(latents, actions, columns, scale, shift, y, latents.stride(0), eps),
-            *(variables, classes, width, *_padded(variables, classes, width)),
-            num_warps=TOKENS_WARPS,
-        )
+    given, sizes = (latents, actions, columns, scale, shift, y, latents.stride(0), eps), (variables, classes, width)
+    launch(_token, (len(latents),), *given, *sizes, *_padded(*sizes), num_warps=TOKENS_WARPS)
     return y
 
 
@@ -42,12 +38,8 @@ def states(logits: Tensor, uniform: Tensor, hidden: Tensor, classes: int, share:
     logits, uniform, hidden = (part.contiguous() for part in (logits, uniform, hidden))
     (*shape, latent), width = logits.shape, hidden.shape[-1]
     y, variables = hidden.new_empty(*shape, latent + width, dtype=dtype), latent // classes
-    with torch.cuda.device_of(hidden):
-        _state[(hidden.shape[:-1].numel(),)](
-            *(logits, uniform, hidden, y, share),
-            *(variables, classes, width, *_padded(variables, classes, width)),
-            num_warps=STATES_WARPS,
-        )
+    rows, sizes = hidden.shape[:-1].numel(), (variables, classes, width)
+    launch(_state, (rows,), logits, uniform, hidden, y, share, *sizes, *_padded(*sizes), num_warps=STATES_WARPS)
     return y
 
 
@@ -57,12 +49,9 @@ def actions(
     """`sampling._actions`."""
     x, uniform, weight = (part.contiguous() for part in (x, uniform, weight))
     y = x.new_empty(x.shape[:-1], dtype=torch.long)
-    with torch.cuda.device_of(x):
-        _act[(triton.cdiv(y.numel(), ACTIONS_ROWS),)](
-            *(x, uniform, scale, shift, weight, bias, y, y.numel(), eps),
-            *(*weight.shape, *_padded(*weight.shape), ACTIONS_ROWS),
-            num_warps=ACTIONS_WARPS,
-        )
+    grid, sizes = (triton.cdiv(y.numel(), ACTIONS_ROWS),), (*weight.shape, *_padded(*weight.shape))
+    given = x, uniform, scale, shift, weight, bias, y, y.numel(), eps
+    launch(_act, grid, *given, *sizes, ACTIONS_ROWS, num_warps=ACTIONS_WARPS)
     return y
 
 

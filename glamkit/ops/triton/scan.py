@@ -36,6 +36,12 @@ except ImportError:  # this module can be read anywhere
         return kernel
 
 
+def launch(kernel: Any, grid: tuple[int, ...], *given: Any, **constants: Any) -> None:
+    """Starts a grid of a kernel's programs on the device of the first tensor that it is given."""
+    with torch.cuda.device_of(next(part for part in given if isinstance(part, Tensor))):
+        kernel[grid](*given, **constants)
+
+
 CHUNK = 4  # steps between two kept states of the scan
 
 
@@ -57,12 +63,8 @@ def scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor
     u, dt, A, B, C = (part.contiguous() for part in (u, dt, A, B, C))
     (count, steps, inner), states = u.shape, A.shape[1]
     y, kept = torch.empty_like(u), u.new_empty(kept_shape(u, A))
-    with torch.cuda.device_of(u):
-        _scan_forward[count, triton.cdiv(inner, SCAN.channels)](
-            *(u, dt, A, B, C, y, kept, steps, inner),
-            **_constants(states, SCAN),
-            CHUNK=CHUNK,
-        )
+    grid, constants = (count, triton.cdiv(inner, SCAN.channels)), _constants(states, SCAN)
+    launch(_scan_forward, grid, u, dt, A, B, C, y, kept, steps, inner, CHUNK=CHUNK, **constants)
     return y, kept
 
 
@@ -75,12 +77,8 @@ def scan_backward(
     blocks = triton.cdiv(inner, SCAN_BACKWARD.channels)
     du, ddt, dA = torch.empty_like(u), torch.empty_like(dt), u.new_empty(count, inner, states)
     dB, dC = (u.new_empty(count, blocks, steps, states) for _ in range(2))
-    with torch.cuda.device_of(u):
-        _scan_backward[count, blocks](
-            *(grad, u, dt, A, B, C, kept, du, ddt, dA, dB, dC, steps, inner),
-            **_constants(states, SCAN_BACKWARD),
-            CHUNK=CHUNK,
-        )
+    given, constants = (grad, u, dt, A, B, C, kept, du, ddt, dA, dB, dC), _constants(states, SCAN_BACKWARD)
+    launch(_scan_backward, (count, blocks), *given, steps, inner, CHUNK=CHUNK, **constants)
     return du, ddt, dA.sum(0), dB.sum(1), dC.sum(1)
 
 
@@ -89,13 +87,9 @@ def window(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tenso
     inputs = tuple(part.contiguous().unbind() for part in (driven, dt, B))
     (places, count, inner), states = driven.shape, A.shape[1]
     y = A.new_empty(count, inner)
-    with torch.cuda.device_of(A):
-        _window_forward[triton.cdiv(count, WINDOW.rows), triton.cdiv(inner, WINDOW.channels)](
-            *(*inputs, A.contiguous(), C.contiguous(), y, count, inner),
-            **_constants(states, WINDOW),
-            PLACES=places,
-            ROWS=WINDOW.rows,
-        )
+    grid = triton.cdiv(count, WINDOW.rows), triton.cdiv(inner, WINDOW.channels)
+    constants = {**_constants(states, WINDOW), "PLACES": places, "ROWS": WINDOW.rows}
+    launch(_window_forward, grid, *inputs, A.contiguous(), C.contiguous(), y, count, inner, **constants)
     return y
 
 
@@ -108,13 +102,9 @@ def window_backward(
     groups, blocks = triton.cdiv(count, WINDOW_BACKWARD.rows), triton.cdiv(inner, WINDOW_BACKWARD.channels)
     ddriven, ddt, dA = torch.empty_like(driven), torch.empty_like(dt), grad.new_empty(groups, inner, states)
     dgates = grad.new_empty(blocks, places, count, states)  # of the products B_p C, all that is known of either
-    with torch.cuda.device_of(grad):
-        _window_backward[groups, blocks](
-            *(grad, driven, dt, A, B, C, ddriven, ddt, dA, dgates, count, inner),
-            **_constants(states, WINDOW_BACKWARD),
-            PLACES=places,
-            ROWS=WINDOW_BACKWARD.rows,
-        )
+    given = grad, driven, dt, A, B, C, ddriven, ddt, dA, dgates, count, inner
+    constants = {**_constants(states, WINDOW_BACKWARD), "PLACES": places, "ROWS": WINDOW_BACKWARD.rows}
+    launch(_window_backward, (groups, blocks), *given, **constants)
     dgates = dgates.sum(0)
     return ddriven, ddt, dA.sum(0), dgates * C, (dgates * B).sum(0)
 

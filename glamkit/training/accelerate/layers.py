@@ -1,19 +1,40 @@
-"""Layers of heads, actor and critic for GPUs: LayerNorm with its ReLU, and products to odd numbers of outputs."""
+"""Norms with their ReLUs, BatchNorm and for GPUs LayerNorm; and there products to odd numbers of outputs."""
 
 from __future__ import annotations
 
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.models.networks import MLP
+from glamkit.ops import batch_norm
 from glamkit.ops.layer_norm import rectified
 from glamkit.ops.precision import precision
 
 
+class BatchNormReLU(nn.BatchNorm2d):
+    """ReLU of `nn.BatchNorm2d`, with its parameters: (N, C, H, W) -> (N, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """With fewer passes where that is faster."""
+        if not (self.training and batch_norm.supported(x)):
+            return F.relu(super().forward(x), inplace=True)
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
+        x = x.contiguous(memory_format=torch.channels_last)
+        y, mean, variance = batch_norm.normalized(x, self.weight, self.bias, self.running_mean, self.eps)
+        count = x.numel() // x.shape[1]
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        return y
+
+
 class SilentReLU(nn.ReLU):
-    """A ReLU whose work the layer before it has done, see `ops.batch_norm.BatchNormReLU`."""
+    """A ReLU whose work the layer before it has done, see `BatchNormReLU`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Its input as it is."""

@@ -25,10 +25,9 @@ from torch import Tensor, nn
 from glamkit.models.mamba import Mamba
 from glamkit.models.sequence_model import ImaginationMemory, SequenceModel
 from glamkit.ops import paired_windows
-from glamkit.ops.causal_conv import convolved
 from glamkit.ops.precision import precision
 from glamkit.ops.scan import LOG2_E, by_kernels
-from glamkit.training.accelerate.windows import unbind_steps
+from glamkit.training.accelerate.windows import convolved, unbind_steps
 
 
 class WindowPlace(NamedTuple):
@@ -51,12 +50,6 @@ class Weights(NamedTuple):
     steps: Tensor  # (M, R + 1, I), the bias last
     decays: Tensor  # (M, S + 1, I), for powers of two; the skip last
     out: Tensor  # (M, D, I)
-
-
-def fits(first: Mamba, second: Mamba, sizes: tuple[int, int]) -> bool:
-    """Whether the two can be a pair, for windows of these sizes: both have as many new places."""
-    alike = first.in_proj.weight.shape == second.in_proj.weight.shape and first.sizes == second.sizes
-    return alike and len({min(size, first.conv) for size in sizes}) == 1
 
 
 class Pair:
@@ -127,9 +120,12 @@ class PairedSequenceModel(SequenceModel):
         return Paired(self, tokens) if pairs else super().memory(tokens, kind)
 
     def pairs(self, length: int) -> bool:
-        """Whether windows over contexts of `length` steps can be read by both modules together, without gradients."""
+        """Whether windows over contexts of `length` steps can be read by both modules together, without gradients.
+
+        Both then have as many new places, those that see fewer than `conv` tokens and the last one.
+        """
         lone = len(self.gmamba.blocks) == 1
-        return lone and not torch.is_grad_enabled() and fits(*self.mixers, self.spans(length))
+        return lone and not torch.is_grad_enabled() and min(self.spans(length)) >= self.mixers[0].conv
 
     @property
     def mixers(self) -> tuple[Mamba, Mamba]:
@@ -138,7 +134,7 @@ class PairedSequenceModel(SequenceModel):
 
     def spans(self, length: int) -> tuple[int, int]:
         """How many places each module's window has over a context of `length` steps."""
-        return max(length - 1, 1), min(length, self.lmamba.window)
+        return length - 1, min(length, self.lmamba.window)
 
 
 class Paired(ImaginationMemory):
@@ -149,18 +145,17 @@ class Paired(ImaginationMemory):
         norms = model.gmamba.blocks.stack[0].norm, model.lmamba.blocks.stack[0].norm
         self.pair = Pair(norms, model.mixers, model.spans(len(steps)))
         self.out = torch.stack([cast(nn.Linear, model.gmamba.out[0]).weight, model.lmamba.out.weight])
-        # A lone token is its own change; that of the first of several lies in no window.
+        # The first change lies in no window.
         changes = [steps[0], *(new - old for old, new in pairwise(steps))]
         both = [torch.stack(parts) for parts in zip(changes, steps, strict=True)]
-        self.token = None if len(steps) == 1 else steps[-1]  # in a window of one each token is read as it is
+        self.token = steps[-1]
         self.entries = [self.pair.project(latest) for latest in both]
         self.kept = self.pair.begin(model.mixers, self.entries)
         self._look(both[-1])
 
     def read(self, token: Tensor) -> Tensor:
         """Moves both windows on by one token."""
-        latest = torch.stack([token if self.token is None else token - self.token, token])
-        self.token = None if self.token is None else token
+        latest, self.token = torch.stack([token - self.token, token]), token
         self.entries = [*self.entries[1:], self.pair.project(latest)]
         return self._look(latest)
 

@@ -13,28 +13,32 @@ from glamkit.errors import GlamkitError, nearest
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.mamba import Mamba
 from glamkit.models.networks import MLP, Decoder, Encoder
-from glamkit.models.sequence_model import Blocks, LMamba, SequenceModel
+from glamkit.models.sequence_model import LMamba, SequenceModel
 from glamkit.models.world_model import WorldModel
-from glamkit.ops.batch_norm import BatchNormReLU
-from glamkit.ops.conv import DoublingConv2d, HalvingConv2d, faster_by_blocks
 from glamkit.ops.scan import has_kernels
 from glamkit.training.accelerate.choices import SampledActions, SampledStates
 from glamkit.training.accelerate.embedding_cache import CachingEncoder
-from glamkit.training.accelerate.frames import FrameDecoder, FrameEncoder, SlicingEncoder
-from glamkit.training.accelerate.layers import RectifiedMLP, SilentReLU, SpareOutputs
+from glamkit.training.accelerate.frames import (
+    DoublingConv2d,
+    FrameDecoder,
+    FrameEncoder,
+    HalvingConv2d,
+    SlicingEncoder,
+    faster_by_blocks,
+)
+from glamkit.training.accelerate.layers import BatchNormReLU, RectifiedMLP, SilentReLU, SpareOutputs
 from glamkit.training.accelerate.pairs import PairedSequenceModel
 from glamkit.training.accelerate.scans import ScanMamba, select_kernel
 from glamkit.training.accelerate.swap import plain_class, swap
-from glamkit.training.accelerate.windows import WindowBlocks, WindowLMamba, WindowMamba, WindowSequenceModel
+from glamkit.training.accelerate.windows import WindowLMamba, WindowMamba, WindowSequenceModel
 
 Swaps = Iterator[tuple[nn.Module, type[nn.Module]]]
 
 
 class Rule(NamedTuple):
-    """One way to be faster: its name, what it does, on which devices, and which modules get which class."""
+    """One way to be faster: its name, on which devices it is, and which modules get which class."""
 
     name: str
-    text: str
     where: Callable[[torch.device], bool]
     swaps: Callable[[nn.Module], Swaps]
 
@@ -135,34 +139,20 @@ def _cpu(device: torch.device) -> bool:
 
 WEIGHTS = "rounded_weights"  # the one rule that is not about a module: the twin in `updates`
 RULES = [
-    Rule("scan", "the scan as one operation with its own gradient", _anywhere, _of((Mamba, ScanMamba))),
-    Rule(
+    Rule("scan", _anywhere, _of((Mamba, ScanMamba))),  # as one operation with its own gradient
+    Rule(  # windows share what does not depend on the window
         "shared_windows",
-        "windows share what does not depend on the window",
         _anywhere,
-        _of(
-            (Mamba, WindowMamba),
-            (Blocks, WindowBlocks),
-            (LMamba, WindowLMamba),
-            (SequenceModel, WindowSequenceModel),
-        ),
+        _of((Mamba, WindowMamba), (LMamba, WindowLMamba), (SequenceModel, WindowSequenceModel)),
     ),
-    Rule(
-        "paired_windows",
-        "imagined steps of GMamba and LMamba together",
-        has_kernels,
-        _of((SequenceModel, PairedSequenceModel)),
-    ),
-    Rule("batch_norm", "BatchNorm and its ReLU in place, or in few passes", _anywhere, _norms),
-    Rule("slices", "without training, many frames are encoded part by part", _cpu, _of((Encoder, SlicingEncoder))),
-    Rule("embedding_cache", "while acting, each frame is encoded once", _cpu, _of((Encoder, CachingEncoder))),
-    Rule("image_conv", "frames as bytes, in blocks that kernels are fast for", faster_by_blocks, _frames),
-    Rule("layer_norm", "LayerNorm and its ReLU in one pass", has_kernels, _of((MLP, RectifiedMLP))),
-    Rule("spare_outputs", "the critics' 255 bins multiplied as 256", faster_by_blocks, _outputs),
-    Rule(
-        "sampling",
-        "latents, tokens and actions in one kernel each",
-        has_kernels,
-        _of((WorldModel, SampledStates), (ActorCritic, SampledActions)),
-    ),
+    # Imagined steps of GMamba and LMamba together.
+    Rule("paired_windows", has_kernels, _of((SequenceModel, PairedSequenceModel))),
+    Rule("batch_norm", _anywhere, _norms),  # with its ReLU in place, or in few passes
+    Rule("slices", _cpu, _of((Encoder, SlicingEncoder))),  # without training, many frames are encoded part by part
+    Rule("embedding_cache", _cpu, _of((Encoder, CachingEncoder))),  # while acting, each frame is encoded once
+    Rule("image_conv", faster_by_blocks, _frames),  # frames as bytes, in blocks that kernels are fast for
+    Rule("layer_norm", has_kernels, _of((MLP, RectifiedMLP))),  # with its ReLU in one pass
+    Rule("spare_outputs", faster_by_blocks, _outputs),  # the critics' 255 bins multiplied as 256
+    # Latents, tokens and actions in one kernel each.
+    Rule("sampling", has_kernels, _of((WorldModel, SampledStates), (ActorCritic, SampledActions))),
 ]

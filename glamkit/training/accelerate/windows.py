@@ -1,21 +1,25 @@
-"""LMamba's and imagination's windows, sharing what does not depend on the window.
+"""LMamba's and imagination's windows of modules with one block, sharing what does not depend on the window.
 
-In a lone block a token's input projection is the same in every window, and with A diagonal the last output of a window
-is one sum (`ops.scan.window_sum`): nothing but that output is ever formed. A window that moves on by
-one token computes its first few places and the new one; the others add what they added before.
+A token's input projection is the same in every window, and with A diagonal the last output of a window is one sum
+(`ops.scan.window_sum`): nothing but that output is ever formed. A window that moves on by one token computes its first
+few places and the new one; the others add what they added before.
+
+In a stack of several blocks the later ones read what depends on the window, so that nothing can be shared: there the
+plain classes do their work.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from glamkit.models.mamba import Mamba
-from glamkit.models.sequence_model import Blocks, ImaginationMemory, LMamba, SequenceModel
-from glamkit.ops.causal_conv import convolved
+from glamkit.models.sequence_model import GMamba, ImaginationMemory, LMamba, SequenceModel
 from glamkit.ops.scan import window_sum
 
 
@@ -28,36 +32,41 @@ class Place(NamedTuple):
 
 
 class ProjectedToken(NamedTuple):
-    """A token on its way through blocks: itself, and its input projection in the last block if it can be shared."""
+    """A token (..., D) and its input projection (..., 2 I)."""
 
     token: Tensor
-    projected: Tensor | None
+    projected: Tensor
+
+
+def convolved(inputs: list[Tensor], taps: Tensor, bias: Tensor, wanted: Iterable[int]) -> Tensor:
+    """The causal convolution and SiLU at some places (P, ..., I): at place p it sees min(p + 1, conv) taps.
+
+    Args:
+        inputs: one (..., I) tensor for each place of a window.
+        taps: (conv, I), oldest first.
+        bias: (I,).
+        wanted: the places.
+    """
+    places = []
+    for place in wanted:
+        u = taps[-1] * inputs[place]
+        for back in range(1, min(place + 1, len(taps))):
+            u = u + taps[-1 - back] * inputs[place - back]
+        places.append(F.silu((u + bias).float()))
+    return torch.stack(places)
 
 
 class WindowMamba(Mamba):
     """`Mamba` that also gives the last outputs of windows alone."""
 
-    def windows(self, x: Tensor, size: int) -> Tensor:
-        """(B, T, width) -> (B, T - size + 1, width): the last output of each window of `size` tokens on its own."""
-        projected, count = self.in_proj(x), x.shape[1] - size + 1
-        return self.last([projected[:, place : place + count] for place in range(size)])
-
-    def last(self, places: list[Tensor]) -> Tensor:
-        """The output at the last place, the state being zero before the first.
-
-        Args:
-            places: one (..., 2 I) tensor of input projections for each place of the window.
-        """
-        return self.step_window(places, [])[0]
-
     def step_window(self, places: list[Tensor], kept: list[Place]) -> tuple[Tensor, list[Place]]:
-        """`last` of a window that moves on place by place, and what the next window need not compute again.
+        """The output at a window's last place, read from a zero state, and what the next window need not compute again.
 
         A place with all its taps inside the window adds the same wherever the window begins, so that only the first
         few and the new last one are computed.
 
         Args:
-            places: as for `last`.
+            places: one (..., 2 I) tensor of input projections for each place of the window.
             kept: what the window one place before gave; nothing for the first.
         """
         edge = self.conv - 1
@@ -73,62 +82,37 @@ class WindowMamba(Mamba):
         return self.finish(y, u[-1], gate), window[self.conv :]
 
 
-class WindowBlocks(Blocks):
-    """`Blocks` of `WindowMamba` that also give the last outputs of windows alone."""
+def prepare(module: GMamba | LMamba, tokens: Tensor) -> ProjectedToken:
+    """What a module's block computes once per token (..., D) however many windows it lies in."""
+    (block,) = module.blocks.stack
+    return ProjectedToken(tokens, block.mixer.in_proj(block.norm(tokens)))
 
-    def prepare(self, tokens: Tensor) -> ProjectedToken:
-        """What is computed once per token (..., D) however many windows it lies in.
 
-        Only a single block can share it: in a deeper stack the later blocks' inputs depend on the window.
-        """
-        first, *deeper = self.stack
-        return ProjectedToken(tokens, None if deeper else first.mixer.in_proj(first.norm(tokens)))
+def prepare_all(module: GMamba | LMamba, tokens: Tensor) -> list[ProjectedToken]:
+    """`prepare` of tokens (B, T, D) at once, each in memory as those to come: what reads them is compiled once."""
+    parts = (part.unbind() for part in prepare(module, tokens.transpose(0, 1).contiguous()))
+    return [ProjectedToken(*both) for both in zip(*parts, strict=True)]
 
-    def prepare_all(self, tokens: Tensor) -> list[ProjectedToken]:
-        """`prepare` of tokens (B, T, D) at once, each in memory as those to come: what reads them is compiled once."""
-        entry = self.prepare(tokens.transpose(0, 1).contiguous())
-        projected = [None] * len(entry.token) if entry.projected is None else entry.projected.unbind()
-        return [ProjectedToken(*parts) for parts in zip(entry.token.unbind(), projected, strict=True)]
 
-    def last(self, window: list[ProjectedToken]) -> Tensor:
-        """The last output (..., D) of a window of entries, read from a zero state."""
-        return self.step_window(window, [])[0]
-
-    def step_window(self, window: list[ProjectedToken], kept: list[Place]) -> tuple[Tensor, list[Place]]:
-        """`last` of a window that moves on, see `WindowMamba.step_window`; deeper stacks keep nothing."""
-        *early, final = self.stack
-        assert isinstance(final.mixer, WindowMamba)
-        shared = [entry.projected for entry in window if entry.projected is not None]
-        if shared:
-            change, kept = final.mixer.step_window(shared, kept)
-            return window[-1].token + change, kept
-        x = torch.stack([entry.token for entry in window], -2)
-        shape, x = x.shape, x.flatten(0, -3)
-        for block in early:
-            x = block(x)
-        x = x.view(shape)
-        places = final.mixer.in_proj(final.norm(x)).unbind(-2)
-        return x[..., -1, :] + final.mixer.last(list(places)), []
-
-    def windows(self, x: Tensor, size: int) -> Tensor:
-        """(B, T, D) -> (B, T - size + 1, D): the last output of every window of `size` tokens."""
-        entry, count = self.prepare(x), x.shape[1] - size + 1
-        return self.last(
-            [
-                ProjectedToken(
-                    x[:, p : p + count], None if entry.projected is None else entry.projected[:, p : p + count]
-                )
-                for p in range(size)
-            ]
-        )
+def step_window(module: GMamba | LMamba, window: list[ProjectedToken], kept: list[Place]) -> tuple[Tensor, list[Place]]:
+    """The block's output (..., D) at a window's last place, see `WindowMamba.step_window`."""
+    mixer = cast(WindowMamba, module.blocks.stack[0].mixer)
+    change, kept = mixer.step_window([entry.projected for entry in window], kept)
+    return window[-1].token + change, kept
 
 
 class WindowLMamba(LMamba):
-    """`LMamba` by `WindowBlocks`."""
+    """`LMamba` that reads all windows at once."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """As `LMamba.forward`."""
-        return self.out(_blocks(self).windows(tokens, min(self.window, tokens.shape[1])))
+        if len(self.blocks) > 1:
+            return super().forward(tokens)
+        size = min(self.window, tokens.shape[1])
+        count = tokens.shape[1] - size + 1
+        parts, starts = prepare(self, tokens), range(size)
+        places = [ProjectedToken(*(part[:, start : start + count] for part in parts)) for start in starts]
+        return self.out(step_window(self, places, [])[0])
 
 
 class WindowSequenceModel(SequenceModel):
@@ -136,6 +120,8 @@ class WindowSequenceModel(SequenceModel):
 
     def memory(self, tokens: Tensor, kind: str = "window") -> ImaginationMemory:
         """As `SequenceModel.memory`."""
+        if len(self.gmamba.blocks) > 1:
+            return super().memory(tokens, kind)
         return (RecurrentShared if kind == "recurrent" else WindowShared)(self, tokens)
 
 
@@ -144,8 +130,8 @@ class WindowShared(ImaginationMemory):
 
     def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
         self.model, alone = model, tokens.shape[1] == 1
-        self.changes = _blocks(model.gmamba).prepare_all(tokens if alone else tokens[:, 1:] - tokens[:, :-1])
-        self.tokens = _blocks(model.lmamba).prepare_all(tokens[:, -model.lmamba.window :])
+        self.changes = prepare_all(model.gmamba, tokens if alone else tokens[:, 1:] - tokens[:, :-1])
+        self.tokens = prepare_all(model.lmamba, tokens[:, -model.lmamba.window :])
         self.token = None if alone else self.tokens[-1].token  # in a window of one each token is read as it is
         self.kept = list[Place](), list[Place]()
         self._look()
@@ -154,15 +140,14 @@ class WindowShared(ImaginationMemory):
         """Moves the window on by one token."""
         moved = token if self.token is None else token - self.token
         self.token = None if self.token is None else token
-        change = _blocks(self.model.gmamba).prepare(moved)
-        self.changes = [*self.changes[1:], change]
-        self.tokens = [*self.tokens[1:], _blocks(self.model.lmamba).prepare(token)]
+        self.changes = [*self.changes[1:], prepare(self.model.gmamba, moved)]
+        self.tokens = [*self.tokens[1:], prepare(self.model.lmamba, token)]
         return self._look()
 
     def _look(self) -> Tensor:
         model = self.model
-        g, of_changes = _blocks(model.gmamba).step_window(self.changes, self.kept[0])
-        l, of_tokens = _blocks(model.lmamba).step_window(self.tokens, self.kept[1])  # noqa: E741
+        g, of_changes = step_window(model.gmamba, self.changes, self.kept[0])
+        l, of_tokens = step_window(model.lmamba, self.tokens, self.kept[1])  # noqa: E741
         self.kept = of_changes, of_tokens
         return self.add(model, model.gmamba.out(g), model.lmamba.out(l))
 
@@ -173,7 +158,7 @@ class RecurrentShared(ImaginationMemory):
     def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
         self.model, blocks = model, model.gmamba.blocks
         steps = unbind_steps(tokens)
-        self.tokens = _blocks(model.lmamba).prepare_all(tokens[:, -model.lmamba.window :])
+        self.tokens = prepare_all(model.lmamba, tokens[:, -model.lmamba.window :])
         self.token = steps[-1]
         self.states = blocks.start(len(tokens))
         g, _ = blocks.step(steps[0], self.states)
@@ -185,20 +170,14 @@ class RecurrentShared(ImaginationMemory):
         """One step of GMamba, and LMamba's window moved on by one token."""
         g, self.states = self.model.gmamba.blocks.step(token - self.token, self.states)
         self.token = token
-        self.tokens = [*self.tokens, _blocks(self.model.lmamba).prepare(token)][-self.model.lmamba.window :]
+        self.tokens = [*self.tokens, prepare(self.model.lmamba, token)][-self.model.lmamba.window :]
         return self._look(g)
 
     def _look(self, g: Tensor) -> Tensor:
-        l = _blocks(self.model.lmamba).last(self.tokens)  # noqa: E741
+        l, _ = step_window(self.model.lmamba, self.tokens, [])  # noqa: E741
         return self.add(self.model, self.model.gmamba.out(g), self.model.lmamba.out(l))
 
 
 def unbind_steps(tokens: Tensor) -> tuple[Tensor, ...]:
     """The steps (B, D) of tokens (B, T, D), in memory as those to come: what reads them is compiled once for all."""
     return tokens.transpose(0, 1).contiguous().unbind()
-
-
-def _blocks(module: torch.nn.Module) -> WindowBlocks:
-    blocks = module.blocks
-    assert isinstance(blocks, WindowBlocks)
-    return blocks
