@@ -123,9 +123,10 @@ def check_start(loaded: LoadedRun, step: int, context: int | None = None, ahead:
     """
     first, last = bounds(loaded, context, ahead)
     if not first <= step <= last:
+        compared = f", and {ahead} from it on are compared with it" if ahead else ""
         raise GlamkitError(
-            f"around the start {step:,} too few real steps are stored; {ahead} steps can be compared from "
-            f"{first:,} to {last:,}."
+            f"start = {step} is outside {first} to {last}: a dream sees {first - loaded.replay.oldest} real steps "
+            f"before it{compared}."
         )
 
 

@@ -28,8 +28,8 @@ from glamkit.errors import GlamkitError, nearest
 FILE = Path(__file__).with_name("atari100k_scores.json")
 Scores = Mapping[str, np.ndarray]  # game -> (runs,) scores
 TABLES = ("protocol", "published")
-TEXTS = ("kind", "family", "rerun_by", "suspect", "paper", "source", "notes")
-KEYS = ("runs", "scores", *TABLES, *TEXTS, "matches")  # of a method in a result file
+TEXTS = ("kind", "family", "rerun_by", "suspect", "source", "notes")
+KEYS = ("runs", "scores", *TABLES, *TEXTS, "paper", "matches")  # of a method; the last two are not looked at
 
 
 class Game(NamedTuple):
@@ -50,7 +50,7 @@ class Method(NamedTuple):
         rerun_by: whose re-run it is; empty for the authors' own numbers.
         protocol: how they were measured, as far as known; ``sticky`` is True, False or None for unknown.
         printed: aggregates as published, fractions of human.
-        suspect: the game whose score seems to be the reason why not.
+        suspect: the game whose score seems to be the reason why they do not come out when recomputed.
         faults: what was left out of a file, and why.
     """
 
@@ -59,7 +59,6 @@ class Method(NamedTuple):
     protocol: Mapping[str, Any]
     printed: Mapping[str, Any]
     suspect: str
-    paper: str
     source: str
     notes: str
     faults: tuple[str, ...]
@@ -133,7 +132,7 @@ def _methods(data: Any, path: Path) -> dict[str, Method]:
 
 def _method(row: Any, where: str) -> Method:
     _check(row, where)
-    single = "runs" in row
+    single = bool(row.get("runs"))
     scores: dict[str, np.ndarray] = {}
     faults: list[str] = []
     for name, values in row["runs" if single else "scores"].items():

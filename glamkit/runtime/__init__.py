@@ -17,7 +17,7 @@ from glamkit.runtime.machine import (
     send,
     visible_gpus,
 )
-from glamkit.runtime.memory import give_back_memory, memory_kept
+from glamkit.runtime.memory import memory_kept
 from glamkit.runtime.randomness import random_state, seed_everything, set_random_state, undisturbed
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "any_shapes",
     "available",
     "device_name",
-    "give_back_memory",
     "memory_kept",
     "missing_compiler",
     "only_gpu",

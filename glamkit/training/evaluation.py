@@ -187,7 +187,7 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, left: Unfini
         while left.planned:
             part = left.planned[: left.games]
             if len(part) not in vectors:
-                vectors[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
+                vectors[len(part)] = make_vector(evaluated_env(config), len(part), settings.no_ops)
             games = vectors[len(part)]
             episodes = play_round(agent, config, machine, games, seeds[part], left)
             left.episodes |= {number: one for row, (number, one) in enumerate(zip(part, episodes, strict=True))

@@ -175,7 +175,9 @@ def test_clips_that_overlap_are_drawn_together() -> None:
 
 def test_chosen_starts_need_real_steps_around_them(opened: LoadedRun) -> None:
     for step in (3, 117):
-        with pytest.raises(GlamkitError, match=rf"around the start {step} too few real steps are stored; 5 steps"):
+        with pytest.raises(
+            GlamkitError, match=rf"start = {step} is outside 8 to 115: .* 8 real steps before it, and 5 "
+        ):
             plots.switches(opened, step, 5)
 
 

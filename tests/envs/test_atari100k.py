@@ -146,6 +146,14 @@ def test_result_files_of_others(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("runs", [None, {}])
+def test_no_runs_beside_scores_are_none(runs: dict | None, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"methods": {"A": {"runs": runs, "scores": {"Pong": 1}}}}))
+    method = scores.read(path)["A"]
+    assert method.scores == {"Pong": [1.0]} and not method.single
+
+
 @pytest.mark.parametrize(
     ("text", "hint"),
     [

@@ -16,6 +16,7 @@ import nbformat
 import pytest
 from books import TRAIN, Result, command, last_step, papermill
 from conftest import ROOT
+from papermill import inspect_notebook
 
 from glamkit.config import parameters, preset
 from glamkit.errors import GlamkitError
@@ -220,9 +221,11 @@ def test_a_renamed_parameter_is_told_from_a_cell_that_has_not_run() -> None:
 def test_every_parameter_has_a_type_and_a_word_what_it_is(notebook: str) -> None:
     book = nbformat.read(TRAIN.with_name(notebook), as_version=4)
     (cell,) = [cell.source for cell in book.cells if "parameters" in cell.metadata.get("tags", [])]
+    listed = inspect_notebook(str(TRAIN.with_name(notebook)))  # a comment with = in it makes it skip the line
     assert max(map(len, cell.splitlines())) <= 58, "what JupyterLab shows in a window of 900 beside its files"
     names, results = parameters.assigned(cell), parameters.stated([cell])
     assert [one.name for one in results] == names and all(one.kind in (*parameters.KINDS, "dict") for one in results)
+    assert sorted(listed) == sorted(names)
     namespace: dict[str, object] = {}
     exec(cell, namespace)
     values = {name: namespace[name] for name in names}

@@ -24,7 +24,7 @@ from glamkit.sweeps.pool import Local
 from glamkit.sweeps.sweep import Sweep
 from glamkit.sweeps.worker import parameters
 
-CATCH, DODGE = "glamkit/Catch-v0", "glamkit/Dodge-v0"
+CATCH, MEMORY = "glamkit/Catch-v0", "glamkit/Memory-v0"
 CPU = "runtime.device=cpu"
 
 
@@ -75,7 +75,7 @@ def written(folder: Path, text: str) -> str:
 
 def test_a_sweep_file(tmp_path: Path) -> None:
     text = """
-        games: [glamkit/Catch-v0, glamkit/Dodge-v0]
+        games: [glamkit/Catch-v0, glamkit/Memory-v0]
         seeds: 1-3
         preset: debug
         env_steps: 64
@@ -151,14 +151,14 @@ def test_a_missing_sweep_file_and_a_folder_without_a_batch(tmp_path: Path, capsy
 
 def test_the_folder_lists_all_that_was_ever_asked_for(tmp_path: Path) -> None:
     first = planning.make(CATCH, "1", "debug", folder=tmp_path)
-    second = planning.make([DODGE, CATCH], "1 2", "debug", folder=tmp_path)
+    second = planning.make([MEMORY, CATCH], "1 2", "debug", folder=tmp_path)
     planning.save(first)
     assert Sweep(tmp_path).plan == first
     planning.save(second)
     saved = Sweep(tmp_path).plan
-    assert [entry.folder for entry in saved.entries][:2] == ["Catch-v0/seed1", "Dodge-v0/seed1"]
+    assert [entry.folder for entry in saved.entries][:2] == ["Catch-v0/seed1", "Memory-v0/seed1"]
     assert len(saved.entries) == 4
-    text = (tmp_path / "sweep.json").read_text().replace("Dodge-v0/seed2", "../seed2")
+    text = (tmp_path / "sweep.json").read_text().replace("Memory-v0/seed2", "../seed2")
     (tmp_path / "sweep.json").write_text(text)
     with pytest.raises(GlamkitError, match="a run lies outside its folder"):
         Sweep(tmp_path)
@@ -166,13 +166,13 @@ def test_the_folder_lists_all_that_was_ever_asked_for(tmp_path: Path) -> None:
 
 def test_only_what_was_asked_for_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cost was shown and agreed to; what an earlier batch in the folder has left would be more."""
-    planning.save(planning.make([CATCH, DODGE], "1-3", "debug", overrides=CPU, folder=tmp_path))
-    batch = Sweep(planning.make(DODGE, "2", "debug", overrides=CPU, folder=tmp_path))
+    planning.save(planning.make([CATCH, MEMORY], "1-3", "debug", overrides=CPU, folder=tmp_path))
+    batch = Sweep(planning.make(MEMORY, "2", "debug", overrides=CPU, folder=tmp_path))
     run: list[str] = []
     monkeypatch.setattr(status_table, "run_jobs", lambda jobs, *_: run.extend(job.name for job in jobs))
     for _ in range(2):  # the second time as after the stop button
         batch.run(Local(batch.jobs, 1))
-    assert run == ["Dodge-v0/seed2"] * 2
+    assert run == ["Memory-v0/seed2"] * 2
     assert len(Sweep(tmp_path).jobs) == 6
 
 

@@ -142,7 +142,7 @@ def test_the_protocol_card_says_how_it_was_measured() -> None:
 
 
 def first_frames(no_ops: int, seeds: list[int], sticky: float = 0.25) -> np.ndarray:
-    vector: VectorEnv = make_vector(EnvConfig(game="MsPacman", image_size=32, sticky=sticky), len(seeds), 0, no_ops)
+    vector: VectorEnv = make_vector(EnvConfig(game="MsPacman", image_size=32, sticky=sticky), len(seeds), no_ops)
     frames = [vector.reset(np.array(seeds))]
     frames += [vector.step(np.full(len(seeds), step % 9))[0] for step in range(60)]
     vector.close()
