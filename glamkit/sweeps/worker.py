@@ -22,7 +22,6 @@ from glamkit.sweeps.job import BEAT, SHOWN, JobRecord
 
 PATIENCE = 90.0  # seconds to wait for another process that works in the same folder and may be about to end
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in the text of an error
-STOPPED = {"StoppedError", "EvaluationStoppedError"}  # what a notebook's cell raises where the run was stopped
 OWN = {"env.game": "game", "trainer.seed": "seed", "trainer.env_steps": "env_steps"}  # settings with their own names
 
 
@@ -87,7 +86,7 @@ def execute(notebook: Path, config: Config, folder: Path) -> None:
         given = parameters(config, folder)
         execute_notebook(notebook, folder / notebook.name, given, cwd=notebook.parent, progress_bar=False)
     except PapermillExecutionError as error:
-        if error.ename in STOPPED:
+        if error.ename == "StoppedError":
             raise StoppedError(error.evalue) from None
         lines = COLOURS.sub("", "\n".join(error.traceback)).splitlines()
         raise GlamkitError("\n".join([line for line in lines if line.strip()][-SHOWN:])) from None
