@@ -200,7 +200,7 @@ def watch(run_dir: str | Path, every: float = 3.0) -> None:
     config, drawn = run.config(), -1
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            entries = log.entries(run.log_file)
+            entries = log.read(run.log_file)
             bar, ended = _progress(run, entries, config)
             if ended or bars.due:
                 bars.show(bar)

@@ -51,7 +51,7 @@ class Monitor:
         starts = max(step, settings.warmup), max(step, trainer.config.random_steps)
         self.pace = Pace(step, {start: settings.next_update(start) for start in starts}, settings.update_every)
         self.strip = Strip(trainer)
-        self.entries = log.entries(trainer.run.log_file)
+        self.entries = log.read(trainer.run.log_file)
         self.last = Event("start", trainer.step, {})
         self.line = Live(every=every)
         self.pictures = {name: Live(interactive=True) for name in ("curves", "strip")}  # where somebody watches

@@ -80,11 +80,11 @@ def read_reward(game: str, reward: Any) -> float:
     """The reward as a float; an array of one number will do.
 
     Raises:
-        GameFaultError: it is no number.
+        GameFaultError: it is no number, or none that float32 can hold, as the replay does.
     """
     value = np.asarray(reward)
-    if value.size != 1 or value.dtype.kind not in "biuf":
-        raise GameFaultError(f"{game} returned the reward {str(reward)[:80]!r}, which is not one number.")
+    if value.size != 1 or value.dtype.kind not in "biuf" or not abs(value.item()) <= np.finfo(np.float32).max:
+        raise GameFaultError(f"{game} returned the reward {str(reward)[:80]!r}, which is not one finite number.")
     return float(value.item())
 
 

@@ -61,7 +61,7 @@ def learning_curve(run: Run) -> Picture:
 
     All are of whole games: the return of a game that was cut is not to be compared with them, and stands in words.
     """
-    entries, config = list(log.read(run.log_file)), run.config()
+    entries, config = log.read(run.log_file), run.config()
     report = json.loads(run.evaluation_file.read_text(encoding="utf-8")) if run.evaluation_file.exists() else None
     episodes = report["episodes"] if report else []
     scores = [episode["return"] for episode in episodes if not episode["cut"]]
@@ -107,7 +107,7 @@ def draw_returns(axes: Axes, entries: Entries) -> None:
 @style
 def losses(run: Run) -> Picture:
     """The parts of the world-model and actor-critic losses against steps, each in its own panel."""
-    entries, config = list(log.read(run.log_file)), run.config()
+    entries, config = log.read(run.log_file), run.config()
     picture, grid = figure(WIDE, 10.5, 5, 2)
     draw_losses(grid.flat, entries, config)
     grid.flat[-1].set_axis_off()

@@ -144,7 +144,7 @@ def read_benchmark(path: str | Path) -> dict[str, Any] | None:
             return dict(data)
     except (GlamkitError, ValueError, KeyError, TypeError):
         pass
-    raise GlamkitError(f"{str(path)!r} is no result of glamkit benchmark --json with the phase 'step'.")
+    raise GlamkitError(f"{str(path)!r} is no result of glamkit benchmark --json.")
 
 
 def time_run(config: Config) -> float:

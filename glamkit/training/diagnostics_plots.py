@@ -14,7 +14,7 @@ from glamkit.training.diagnostics import LogSummary
 @plotting.style
 def panel(run: Run) -> Picture:
     """Seven panels against steps, in the order in which one causes the next; `diagnostics.verdict` reads the same."""
-    entries, config = list(log.read(run.log_file)), run.config()
+    entries, config = log.read(run.log_file), run.config()
     picture, grid = plotting.figure(plotting.WIDE, 9.6, 4, 2)
     pictures, prior, heads, ends, rewards, advantage, policy, free = grid.flat
     draw_pictures(pictures, entries)

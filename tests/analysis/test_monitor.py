@@ -32,7 +32,7 @@ def train(folder: Path, watched: bool, stop_at: int = 0) -> Trainer:
     for event in trainer:
         if watched:
             view.show(event)
-        trainer.stop_requested = bool(stop_at) and trainer.step >= stop_at
+        trainer.session.stops.reason = "asked to by its program" if stop_at and trainer.step >= stop_at else ""
     if watched:
         view.__exit__(None, None, None)
     return trainer
@@ -177,7 +177,7 @@ def test_a_stopped_page_says_how_to_go_on(tmp_path: Path, screen: Display) -> No
     with pytest.raises(GlamkitError, match=stopped), Monitor(trainer) as view:
         for event in trainer:
             view.show(event)
-            trainer.stop_requested = True
+            trainer.session.stops.reason = "asked"
     first, last = screen.places[0][0], screen.places[0][-1]
     assert f"import glamkit; glamkit.notebook.watch({str(tmp_path / 'run')!r})" in repr(first)
     assert "run this cell again to go on" in last._repr_html_() and "run this cell again to go on" in repr(last)
@@ -210,7 +210,7 @@ def test_compiling_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[st
         with contextlib.suppress(GlamkitError), Monitor(trainer, every=1e9) as view:  # one of the two is stopped
             for event in trainer:
                 view.show(event)
-                trainer.stop_requested = trainer.step >= stop
+                trainer.session.stops.reason = "asked" if trainer.step >= stop else ""
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].startswith(first)
         steps = [line.split()[1] for line in lines if "compiling" in line]
@@ -303,7 +303,7 @@ def test_a_run_is_followed_from_any_kernel(tmp_path: Path, screen: Display, monk
     notebook.watch(tmp_path / "run")
     bars, curves = screen.places
     assert bars[0].text == "step 0/96  running" and bars[-1].text == "step 96/96  done"
-    (line,) = (one for one in log.entries(trainer.run.log_file) if (one["step"], one["kind"]) == (80, "log"))
+    (line,) = (one for one in log.read(trainer.run.log_file) if (one["step"], one["kind"]) == (80, "log"))
     speed = line["time/steps_per_second"]
     assert bars[1].text == f"step 80/96  running  {speed:.1f} steps/s  {notebook.duration(16 / speed)} left"
     assert len(curves[-1].axes) == 2 and len(bars) == 3  # no episode has ended, so there is no curve of returns

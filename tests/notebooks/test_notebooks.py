@@ -208,15 +208,6 @@ def test_a_value_of_another_type_gets_a_sentence(sentence: str) -> None:
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_renamed_parameter_is_told_from_a_cell_that_has_not_run() -> None:
-    setup = "from glamkit import notebook\nnotebook.check_parameters()\nopened = open(run_dir)\n[x for x in opened]"
-    with pytest.raises(GlamkitError, match=r"the parameter 'run_dir' is missing; 'rundir' .* may be it, renamed"):
-        check_parameters(['rundir: str = "runs/a"', setup], {"rundir": "runs/a", "notebook": 0})
-    with pytest.raises(GlamkitError, match=r"'run_dir' is not there: run all cells first"):
-        check_parameters([setup], {"notebook": 0})
-    check_parameters(['run_dir: str = "runs/a"', setup], {"run_dir": "runs/a", "notebook": 0})
-
-
 @pytest.mark.parametrize("notebook", sorted(path.name for path in TRAIN.parent.glob("*.ipynb")))
 def test_every_parameter_has_a_type_and_a_word_what_it_is(notebook: str) -> None:
     book = nbformat.read(TRAIN.with_name(notebook), as_version=4)

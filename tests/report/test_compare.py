@@ -8,7 +8,6 @@ import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,27 +29,17 @@ CPU = torch.device("cpu")
 # The provenance -------------------------------------------------------------------------------------------------------
 
 
-def test_the_provenance_says_what_it_takes_and_what_it_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, now = tmp_path / "provenance.json", [100.0]
-    monkeypatch.setattr(provenance, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    config = preset("debug", seed=7)
+def test_the_provenance_says_what_it_takes(tmp_path: Path) -> None:
+    path, config = tmp_path / "provenance.json", preset("debug", seed=7)
     first = Provenance(Run(tmp_path), config, 0, CPU, {"precision": "float32", "kernel": "glamkit"})
-    with first:
-        now[0] += 2
-        first.write(10)
-        now[0] += 2
-    now[0] += 5  # nobody trains
+    first.write(10)
     first.write(20)
     second = Provenance(Run(tmp_path), config, 20, CPU, {"precision": "bfloat16"})
-    with second:
-        second.write(30)
+    second.write(30)
     data = json.loads(path.read_text())
     assert (data["format"], data["seed"]) == (1, 7)
     one, two = data["sessions"]
     assert [(s["first_step"], s["step"]) for s in (one, two)] == [(0, 20), (20, 30)]
-    assert one["seconds"] == 4
-    assert one["steps_per_second"] == pytest.approx(20 / one["seconds"])
-    assert one["peak_bytes"] > 10**7
     assert one["versions"]["torch"] == metadata.version("torch")
     assert {"python", "glamkit", "numpy", "ale-py"} <= set(one["versions"])
     assert {"host", "system", "cores", "threads", "device", "device_name", "kernel"} <= set(one["machine"])
@@ -76,7 +65,7 @@ def test_the_provenance_is_quick_and_never_in_the_way(tmp_path: Path, monkeypatc
     assert provenance.sessions(tmp_path / "provenance.json") == []
     Provenance(Run(tmp_path / "none"), preset("debug"), 0, CPU, {}).write(1)  # no such folder
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert git_state(ROOT) in ({"unknown": "git is not installed"}, git_state(tmp_path))
+    assert "unknown" in git_state(ROOT)
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
@@ -88,12 +77,13 @@ def test_the_git_state(tmp_path: Path) -> None:
         done = subprocess.run(["git", "-C", tmp_path, *who, *words], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    git("init", "-b", "trunk")
+    git("init")
     (tmp_path / "a").write_text("1")
     git("add", "a")
     git("commit", "-m", "one")
+    git("tag", "-a", "v1", "-m", "one")
     head = git("rev-parse", "HEAD")
-    assert git_state(tmp_path) == {"commit": head, "branch": "trunk", "dirty": False}
+    assert git_state(tmp_path) == {"commit": head, "dirty": False}
     (tmp_path / "a").write_text("2")
     assert git_state(tmp_path)["dirty"] is True
     (tmp_path / ".git" / "HEAD").write_text("damaged")

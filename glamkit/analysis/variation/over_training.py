@@ -73,7 +73,7 @@ def point(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> Snapshot
 def training(loaded: LoadedRun, seen: Sequence[SnapshotView]) -> Picture:
     """Against steps: four panels of the log, and four of what the lens shows where there is more than one point."""
     log, config = loaded.run.log_file, loaded.config
-    entries = [entry for entry in run_log.entries(log) if entry["step"] <= loaded.step]
+    entries = [entry for entry in run_log.read(log) if entry["step"] <= loaded.step]
     several = len(seen) > 1
     picture, grid = plotting.figure(plotting.WIDE, 10.5 if several else 5, 4 if several else 2, 2)
     plotting.draw_losses(grid.flat, entries, config, LOSSES)

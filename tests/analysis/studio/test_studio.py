@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from glamkit.training.unfinished import fingerprint
 from tiny_runs import finished, short
 
 from glamkit.analysis import rollouts
@@ -20,7 +21,6 @@ from glamkit.analysis.studio.studio import Dream
 from glamkit.errors import GlamkitError
 from glamkit.training.accelerate import pairs
 from glamkit.training.load import LoadedRun, open_run
-from glamkit.training.unfinished import fingerprint
 
 CATCH = {"game": "glamkit/Catch-v0"}
 TRAINED = "world_model.latents=probabilities trainer.env_steps=80"
