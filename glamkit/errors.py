@@ -1,17 +1,13 @@
 """The one kind of error glamkit raises for a person to read: a single sentence that says what to do.
 
-In a notebook IPython shows that sentence alone, on the command line `command` does.
+In a notebook IPython shows that sentence alone, on the command line `cli.main` does.
 """
 
 from __future__ import annotations
 
-import functools
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import ParamSpec
 
-P = ParamSpec("P")
 INTERRUPTED = 130  # exit status of what was stopped before its end
 DISTRIBUTION = "glamkit-rl"  # its name for pip; another project has `glamkit` there
 
@@ -26,24 +22,6 @@ class GlamkitError(Exception):
 
 class StoppedError(GlamkitError):
     """Work that was stopped before its end; the message says what is saved. It is no failure."""
-
-
-def command(main: Callable[P, int | None]) -> Callable[P, int]:
-    """Makes a function the end of a command line: it returns the exit status, 0 where it names none.
-
-    A `GlamkitError` is one sentence on stderr and the status 2, like a mistyped option, a `StoppedError` has the status
-    130; any other error is a bug, and keeps its traceback.
-    """
-
-    @functools.wraps(main)
-    def ended(*arguments: P.args, **named: P.kwargs) -> int:
-        try:
-            return main(*arguments, **named) or 0
-        except GlamkitError as error:
-            sys.stderr.write(f"{error}\n")
-            return INTERRUPTED if isinstance(error, StoppedError) else 2
-
-    return ended
 
 
 def install(extra: str) -> str:

@@ -19,7 +19,7 @@ from glamkit.models.world_model import WorldModel
 from glamkit.plotting import Picture, films
 from glamkit.runtime import Machine, undisturbed
 from glamkit.training.replay import Replay
-from glamkit.types import Batch, Context, Rollout
+from glamkit.types import Context, Rollout
 
 if TYPE_CHECKING:
     from glamkit.training.load import LoadedRun
@@ -88,9 +88,15 @@ def dream(run: LoadedRun | Trainer, start: int, horizon: int, seed: int = 0) -> 
         start: number of the context's first step.
         horizon: H.
         seed: of the draws from the prior.
+
+    Raises:
+        GlamkitError: some of these steps are not stored, or no longer.
     """
     model, config = run.agent.world_model, run.config.imagination
     length = config.context_length
+    first, last = run.replay.oldest, run.replay.count - length - horizon
+    if not first <= start <= last:
+        raise GlamkitError(f"start = {start} is outside {first} to {last}: other steps are not stored.")
     steps = run.replay.window(torch.tensor([start]), length + horizon)
     with looking(model, run.machine, seed):
         observed = model.observe(steps.frames)
@@ -121,20 +127,6 @@ def replayed(model: WorldModel, context: Context, actions: Tensor, memory: str) 
     """Dreams on from contexts with given actions (N, H), whatever a policy would do."""
     given = iter(actions.unbind(1))
     return model.imagine(lambda _: next(given), context, actions.shape[1], memory)
-
-
-def real_steps(replay: Replay, start: int, length: int) -> Batch:
-    """One window (1, length, ...) of the replay.
-
-    Raises:
-        GlamkitError: some of these steps are not stored, or no longer.
-    """
-    if not replay.oldest <= start <= replay.count - length:
-        raise GlamkitError(
-            f"steps {start} to {start + length - 1} are not in the replay, "
-            f"which holds {replay.oldest} to {replay.count - 1}."
-        )
-    return replay.window(torch.tensor([start]), length)
 
 
 def pictures(decoded: Tensor) -> np.ndarray:

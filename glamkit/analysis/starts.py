@@ -219,7 +219,7 @@ def same_game(loaded: LoadedRun, starts: Sequence[int], steps: int) -> np.ndarra
 def led(loaded: LoadedRun) -> np.ndarray:
     """(n,) bool, oldest first: whether the stored step `LEAD` steps before this one is of the same life or episode."""
     number = games(loaded)
-    return np.concatenate([np.zeros(LEAD, bool), number[LEAD:] == number[:-LEAD]])
+    return np.concatenate([np.zeros(LEAD, bool), number[LEAD:] == number[:-LEAD]])[: len(number)]
 
 
 def games(loaded: LoadedRun) -> np.ndarray:

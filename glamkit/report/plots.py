@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentF
 
 from glamkit import plotting
 from glamkit.envs import atari100k
-from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, SMALL, WIDE, Picture, figure
+from glamkit.plotting import GREY, SMALL, WIDE, Picture, figure
 from glamkit.report import aggregates
 from glamkit.report.report import Report, ScoredMethod
 from glamkit.report.results import Result
@@ -23,34 +22,15 @@ from glamkit.report.tables import NAMES, ordered
 from glamkit.runs import log as run_log
 from glamkit.sweeps import summary
 
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
-LINES = ("-", "--", ":")
-MARKERS = "osD^vPX"
 LOW, HIGH = 0.01, 10.0  # thresholds at which profiles are drawn
 NARROW = 4.2  # inches: a phone
 PANELS = 3  # of curves, side by side
 Groups = Mapping[str, Sequence[Result]]
 
 
-class LineStyle(NamedTuple):
-    """How a method is drawn."""
-
-    colour: str
-    line: str
-    marker: str
-
-
-def looks(names: Sequence[str]) -> dict[str, LineStyle]:
-    """A look for each name."""
-    return {
-        name: LineStyle(COLOURS[n % len(COLOURS)], LINES[n // len(COLOURS) % len(LINES)], MARKERS[n % len(MARKERS)])
-        for n, name in enumerate(names)
-    }
-
-
-def shown_looks(report: Report) -> dict[str, LineStyle]:
-    """Of what is shown game by game."""
-    return looks([entry.name for entry in report.shown])
+def looks(report: Report) -> dict[str, tuple[str, str, str]]:
+    """Colour, line and marker of each method that is shown game by game."""
+    return {entry.name: plotting.look(place) for place, entry in enumerate(report.shown)}
 
 
 def names_size(narrow: bool) -> int:
@@ -61,14 +41,14 @@ def names_size(narrow: bool) -> int:
 @plotting.style
 def aggregate_figure(report: Report, narrow: bool = False) -> Picture:
     """The four aggregates of every method with their intervals."""
-    entries, look = ordered(report), shown_looks(report)
+    entries, look = ordered(report), looks(report)
     places = row_places(entries)
     high = 4 * (0.9 + 0.17 * len(entries)) if narrow else 1.5 + 0.24 * len(entries)
     picture, grid = figure(NARROW if narrow else WIDE, high, *((4, 1) if narrow else (1, 4)), sharey=True)
     for axes, key in zip(grid.flat, NAMES, strict=True):
         for place, entry in zip(places, entries, strict=True):
             value, ends = entry.values[key], entry.intervals.get(key)
-            colour, _, marker = look.get(entry.name, LineStyle(GREY, "-", "o"))
+            colour, _, marker = look.get(entry.name, (GREY, "-", "o"))
             if ends:
                 axes.plot(ends, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
             if value is not None:
@@ -111,7 +91,7 @@ def name_rows(axes: Axes, entries: Sequence[ScoredMethod], narrow: bool) -> None
 def profile_figure(report: Report, narrow: bool = False) -> Picture:
     """Which share of runs is better than a score, for every score."""
     picture, ((axes,),) = figure(NARROW if narrow else WIDE, 4.6)
-    taus, ones, look = np.geomspace(LOW, HIGH, 101), np.ones(1), shown_looks(report)
+    taus, ones, look = np.geomspace(LOW, HIGH, 101), np.ones(1), looks(report)
     for entry in [entry for entry in report.shown if entry.method.single]:
         colour, line, _ = look[entry.name]
         wide = 2.4 if report.is_new(entry) else 1.4
@@ -139,7 +119,7 @@ def improvement_figure(report: Report, narrow: bool = False) -> Picture | None:
     pairs = [(ours, theirs, result) for ours, row in report.improvements.items() for theirs, result in row.items()]
     if not pairs:
         return None
-    look, several = shown_looks(report), len(report.improvements) > 1
+    look, several = looks(report), len(report.improvements) > 1
     picture, ((axes,),) = figure(NARROW if narrow else WIDE, 1.2 + (0.22 if narrow else 0.26) * len(pairs))
     for place, (ours, _, result) in enumerate(pairs):
         colour, _, marker = look[ours]
@@ -167,7 +147,7 @@ def title(key: str) -> str:
 def game_figure(report: Report, narrow: bool = False) -> Picture:
     """Human-normalised scores game by game."""
     picture, ((axes,),) = figure(NARROW if narrow else WIDE, (2.4 if narrow else 1.6) + 0.26 * len(report.games))
-    for name, (colour, _, marker) in shown_looks(report).items():
+    for name, (colour, _, marker) in looks(report).items():
         entry = report.entries[name]
         new = report.is_new(entry)
         means = {game: values.mean() for game, values in entry.normal.items()}
@@ -215,11 +195,11 @@ def draw_panels(groups: Groups, narrow: bool = False) -> Picture | None:
     names = {name: textwrap.fill(name, int(12 * wide)) for name in groups}
     legend = 0.17 * sum(name.count("\n") + 1 for name in names.values())
     picture, grid = figure(wide, 0.9 + 2.3 * rows + legend, rows, columns)
-    look = looks(list(groups))
     for axes, game in zip(grid.flat, panels, strict=False):
         axes.set_xlim(0, 1)  # grows with the longest run
-        for name, group in groups.items():
-            draw_curves(axes, [result for result in group if result.game == game], look[name].colour, names[name])
+        for place, (name, group) in enumerate(groups.items()):
+            colour, _, _ = plotting.look(place)
+            draw_curves(axes, [result for result in group if result.game == game], colour, names[name])
         draw_references(axes, game)
         axes.set_title(game)
         plotting.label(axes, "return")

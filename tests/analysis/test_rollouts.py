@@ -132,11 +132,9 @@ def test_the_busiest_window_moves_all_the_time() -> None:
 
 
 def test_steps_that_the_ring_has_overwritten_are_refused() -> None:
-    replay = ring(steps=130, capacity=100)
-    assert rollouts.real_steps(replay, 30, 8).frames[0, :, 0, 0, 0].tolist() == list(range(30, 38))
-    assert rollouts.busiest(replay, 20) >= 30
-    for start in (29, 123):
-        with pytest.raises(
-            GlamkitError, match=f"steps {start} to {start + 7} are not in the replay, which holds 30 to 129"
-        ):
-            rollouts.real_steps(replay, start, 8)
+    run = looked_into(Counting(), ring(steps=130, capacity=100), CONFIG)
+    assert rollouts.dream(run, 30, 6).real[:, 0, 0, 0].tolist() == list(range(38, 44))
+    assert rollouts.busiest(run.replay, 20) >= 30
+    for start in (29, 117):
+        with pytest.raises(GlamkitError, match=f"start = {start} is outside 30 to 116: other steps are not stored"):
+            rollouts.dream(run, start, 6)

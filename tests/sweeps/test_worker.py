@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tiny_runs import catch_jobs
 
 from glamkit.config import override, preset
-from glamkit.errors import INTERRUPTED, StoppedError
+from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
 from glamkit.runs import Run, stops
 from glamkit.sweeps import worker
 from glamkit.sweeps.job import Job, JobRecord
@@ -92,6 +93,17 @@ def test_a_time_limit_is_no_failure(tmp_path: Path, given: Input, capsys: pytest
     assert "and saved (runtime.max_hours = 1e-09 is over)" in capsys.readouterr().err
     record = JobRecord.read(job.run.folder)
     assert record is not None and record.state == "stopped"
+
+
+def test_what_can_be_mended_is_one_sentence_and_a_bug_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(worker, "make", Mock(side_effect=GlamkitError("seed = -1 is outside its range.")))
+    assert worker.main(["run"]) == 2
+    assert capsys.readouterr() == ("", "seed = -1 is outside its range.\n")
+    monkeypatch.setattr(worker, "make", Mock(side_effect=KeyError("step")))
+    with pytest.raises(KeyError):
+        worker.main(["run"])
 
 
 @pytest.mark.slow
