@@ -1,17 +1,13 @@
 """The one kind of error glamkit raises for a person to read: a single sentence that says what to do.
 
-In a notebook IPython shows that sentence alone, on the command line `command` does.
+In a notebook IPython shows that sentence alone, on the command line `cli.main` does.
 """
 
 from __future__ import annotations
 
-import functools
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import ParamSpec
 
-P = ParamSpec("P")
 INTERRUPTED = 130  # exit status of what was stopped before its end
 DISTRIBUTION = "glamkit-rl"  # its name for pip; another project has `glamkit` there
 
@@ -28,24 +24,6 @@ class StoppedError(GlamkitError):
     """Work that was stopped before its end; the message says what is saved. It is no failure."""
 
 
-def command(main: Callable[P, int | None]) -> Callable[P, int]:
-    """Makes a function the end of a command line: it returns the exit status, 0 where it names none.
-
-    A `GlamkitError` is one sentence on stderr and the status 2, like a mistyped option, a `StoppedError` has the status
-    130; any other error is a bug, and keeps its traceback.
-    """
-
-    @functools.wraps(main)
-    def ended(*arguments: P.args, **named: P.kwargs) -> int:
-        try:
-            return main(*arguments, **named) or 0
-        except GlamkitError as error:
-            sys.stderr.write(f"{error}\n")
-            return INTERRUPTED if isinstance(error, StoppedError) else 2
-
-    return ended
-
-
 def install(extra: str) -> str:
     """The command that adds one of the package's extras, for whoever lacks it."""
     return f"pip install '{DISTRIBUTION}[{extra}]'"
@@ -58,14 +36,14 @@ def reason(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__).strip().rstrip(".")
 
 
-def nearest(value: object, allowed: Iterable[object], count: int = 3) -> str:
+def nearest(value: object, allowed: Iterable[object]) -> str:
     """A hint such as ``did you mean 'Pong'?``; without a near match, the allowed names themselves.
 
     Letter case, dashes and underscores are ignored when comparing, as those are what people mistype most.
     """
     names = [str(name) for name in allowed]
     plain = {_plain(name): name for name in names}
-    close = get_close_matches(_plain(str(value)), plain, n=count, cutoff=0.6)
+    close = get_close_matches(_plain(str(value)), plain, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(plain[name]) for name in close) + "?"
     shown = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")

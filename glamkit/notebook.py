@@ -18,6 +18,7 @@ from glamkit.config import Config, parameters
 from glamkit.errors import GlamkitError, install
 from glamkit.runs import log, status
 from glamkit.runs.folder import Run, resolve
+from glamkit.runs.lock import held
 
 if TYPE_CHECKING:
     from glamkit.plotting import Picture  # matplotlib takes half a second that `glamkit lab` need not wait for
@@ -32,10 +33,8 @@ def shell() -> Any:
     return get_ipython()
 
 
-def is_interactive(choice: bool | None = None) -> bool:
-    """Whether somebody watches: the choice, else not under GLAMKIT_BATCH=1, in plain Python or under papermill."""
-    if choice is not None:
-        return choice
+def is_interactive() -> bool:
+    """Whether somebody watches: not under GLAMKIT_BATCH=1, in plain Python or under papermill."""
     if os.environ.get("GLAMKIT_BATCH", "0") not in ("", "0"):
         return False
     # Papermill leaves no mark. But whoever runs a notebook without a person does not let it ask for input.
@@ -107,7 +106,7 @@ class Live:
     """
 
     def __init__(self, interactive: bool | None = None, every: float = 10.0, stream: TextIO | None = None) -> None:
-        self.watched = is_interactive(interactive) and shell() is not None
+        self.watched = (is_interactive() if interactive is None else interactive) and shell() is not None
         self.stream = stream or sys.stdout
         self.terminal = shell() is None and self.stream.isatty()
         self.every = min(every, 0.5) if self.watched or self.terminal else every
@@ -201,9 +200,10 @@ def watch(run_dir: str | Path, every: float = 3.0) -> None:
     config, drawn = run.config(), -1
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            entries = log.entries(run.log_file)
+            entries = log.read(run.log_file)
             bar, ended = _progress(run, entries, config)
-            bars.show(bar)
+            if ended or bars.due:
+                bars.show(bar)
             if len(entries) != drawn and shell() is not None:
                 curves.show(plotting.live(entries, config.trainer.env_steps))
                 drawn = len(entries)
@@ -220,25 +220,12 @@ def _progress(run: Run, entries: list[dict[str, Any]], config: Config) -> tuple[
         return Bar(f"step {step}/{total}", step, total, "Nobody has trained this run yet."), True
     now = status.read(run.status_file)
     step, state = max(step, now.step), now.state
-    if state == "running" and now.host == socket.gethostname() and not _alive(now.pid):
+    if state == "running" and now.host == socket.gethostname() and not held(run.lock_file):
         state = f"its process is gone; what it had saved, {now.saved:,} steps, is kept: train it again to go on"
     ended = state != "running"
     if not ended and (speed := log.speed(entries, config)):
         state += f"  {speed:.1f} steps/s  {duration((total - step) / speed)} left"
     return Bar(f"step {step}/{total}  {state}", step, total, now.reason), ended
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process of this machine is there; yes where that cannot be asked."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 class Folded:

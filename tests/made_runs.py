@@ -1,16 +1,21 @@
-"""Run folders written by hand: finished runs with known scores, without any training."""
+"""Runs made by hand: finished ones with known scores, without any training, and opened ones with any model."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from glamkit.config import Config, preset
+from glamkit.config import Config, RuntimeConfig, preset
+from glamkit.models.world_model import WorldModel
 from glamkit.runs.folder import Run
+from glamkit.runtime import Machine
 from glamkit.training.evaluation import card
+from glamkit.training.load import LoadedRun
+from glamkit.training.replay import Replay
 
 
 def report_of(config: Config, returns: list[float], **changes: Any) -> dict[str, Any]:
@@ -49,3 +54,10 @@ def made_two_games(folder: Path) -> Path:
         for seed, level in enumerate(levels, 1):
             made_run(folder / f"{game}-{seed}", [level - 1, level + 1], game=game, seed=seed)
     return folder
+
+
+def looked_into(model: WorldModel, replay: Replay, config: Config) -> LoadedRun:
+    """An opened run of which there are only a world model, stored steps and settings."""
+    agent: Any = SimpleNamespace(world_model=model)
+    machine = Machine(RuntimeConfig(device="cpu", precision="float32"))
+    return LoadedRun(Run("nowhere"), config, 0, agent, machine, replay, ())

@@ -54,7 +54,7 @@ class Mirror:
         self.page, self.player = page, Player(run, dream, starts=starts)
         lengths = []
         for start in self.player.starts:
-            played = Dream(run, start.step)
+            played = Dream(run, start)
             while not played.now.over and played.now.depth < 20:
                 played.step()
             lengths.append(played.now.depth)

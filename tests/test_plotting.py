@@ -19,9 +19,7 @@ from figures import faults
 from PIL import Image
 
 from glamkit import plotting
-from glamkit.analysis import rollout_plots
-from glamkit.analysis.rollouts import RolloutComparison
-from glamkit.analysis.variation import over_training
+from glamkit.analysis.rollouts import RolloutComparison, dream_beside_truth
 from glamkit.config import preset
 from glamkit.plotting import curves
 from glamkit.plotting.picture import DARKEST, STYLE, darkened
@@ -111,15 +109,10 @@ def test_a_logarithmic_axis_has_powers_of_ten() -> None:
     assert np.allclose(np.log10(marks) % 1, 0) and len(marks) > 2 and not len(axes.yaxis.get_minorticklocs())
 
 
-def test_evaluations_in_training_are_of_whole_games(run: Run) -> None:
-    line = {"step": 100, "kind": "evaluation", "evaluation/return": -5.0, "evaluation/length": 19.0}
-    assert plotting.evaluations(run, [*LINES, line]) == [(100, -5.0)]
-    for length in (40.0, 21.0):  # as long as any may be; or one of 2 games so long, and the other of 2 steps
-        assert plotting.evaluations(run, [line | {"evaluation/length": length}]) == []
-    episodes = [{"return": -9.0, "cut": True}, {"return": 2.0, "cut": False}]
-    (run.folder / "evaluations").mkdir()
-    (run.folder / "evaluations" / "000000100.json").write_text(json.dumps({"episodes": episodes}))
-    assert plotting.evaluations(run, [line]) == [(100, 2.0)]
+def test_evaluations_in_training_are_of_whole_games() -> None:
+    whole, cut = ({"kind": "evaluation", "evaluation/return": -5.0, "evaluation/cut": games} for games in (0.0, 1.0))
+    old = {"step": 30, "kind": "evaluation", "evaluation/return": -6.0}  # of a log that does not say
+    assert plotting.evaluations([old, *LINES, whole | {"step": 100}, cut | {"step": 120}]) == ([30, 100], [-6.0, -5.0])
 
 
 def test_film_puts_every_picture_in_its_place() -> None:
@@ -142,13 +135,13 @@ def frames(*shape: int) -> np.ndarray:
 
 def test_dream_says_both_rewards() -> None:
     zeros = np.zeros(20)
-    dream = RolloutComparison(frames(), frames(20), frames(20), frames(20), zeros, zeros + 1, zeros - 0.25, zeros)
-    picture = rollout_plots.dream_beside_truth(dream)
+    dream = RolloutComparison(frames(20), frames(20), frames(20), zeros + 1, zeros - 0.25)
+    picture = dream_beside_truth(dream)
     captions = [label.get_text() for axes in picture.axes for label in axes.get_xticklabels()]
     assert captions[0] == "+1\n+1\n-0.25" and captions[-1] == "+20\n+1\n-0.25" and len(captions) == 20
     assert faults(picture) == [] and image(picture).std() > 0
-    dream = RolloutComparison(frames(), *[frames(1)] * 3, zeros[:1], zeros[:1] + 0.3, zeros[:1] + 0.3, zeros[:1])
-    (label,) = rollout_plots.dream_beside_truth(dream).axes[0].get_xticklabels()
+    dream = RolloutComparison(*[frames(1)] * 3, zeros[:1] + 0.3, zeros[:1] + 0.3)
+    (label,) = dream_beside_truth(dream).axes[0].get_xticklabels()
     assert label.get_text() == "+1\n+0.3\n+0.30", "games other than Atari's have such rewards"
 
 
@@ -234,7 +227,7 @@ def test_figures_leave_no_trace() -> None:
 
 
 def test_terms_of_the_field_stand_in_brackets_behind_plain_words() -> None:
-    units = [unit for _, _, unit, _ in (*curves.PANELS, *over_training.CURVES)]
+    units = [unit for _, _, unit, _ in curves.PANELS]
     assert {unit for unit in units if "KL" in unit} == {"surprise (KL, in nats)"}
     assert {unit for unit in units if "cross" in unit} == {"error (cross entropy)"}
     for name in ("02_train", "04_variation"):

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from glamkit.config import Checked, EnvConfig, TrainerConfig, setting
 from glamkit.envs.registry import Outcome
 from glamkit.plotting import (
     BLUE,
     GREEN,
     GREY,
-    INK,
     ORANGE,
     RED,
-    SMALL,
     STEPS,
     WIDE,
     Picture,
     count,
     figure,
-    film,
+    films,
     heading,
     panel_title,
+    show,
     style,
 )
 from glamkit.types import Batch
 
 FLASH = 0.25  # of the pixels changing at once is the whole screen flashing, not things that flicker
-
-
-@dataclass(frozen=True)
-class RandomTour(Checked):
-    """Which game is shown, and for how long."""
-
-    game: str = setting(EnvConfig.game, "name", "an Atari game such as Pong, or a gymnasium id with image observations")
-    seed: int = setting(TrainerConfig.seed, "-", "of the game and of the random player", 0, 2**31 - 1)
-    steps: int = setting(800, "agent steps", "to play; at most what fits in memory", 64, 100_000)
 
 
 @style
@@ -50,8 +36,7 @@ def view(screen: np.ndarray, frame: np.ndarray) -> Picture:
     picture, ((left, right),) = figure(WIDE, 4, 1, 2)
     for axes, image, name in ((left, screen, "The game draws"), (right, frame, "The agent gets")):
         height, width, channels = image.shape
-        show(axes, image)
-        axes.set_title(f"{name} {width} x {height} pixels:\n{width * height * channels:,} numbers")
+        show(axes, image, f"{name} {width} x {height} pixels:\n{width * height * channels:,} numbers")
     return picture
 
 
@@ -76,8 +61,8 @@ def frame_skip(moments: Sequence[np.ndarray], frames: Sequence[np.ndarray]) -> P
     for axes in grid.flat[len(images) :]:
         axes.remove()
     for axes, image, name in zip(grid.flat, images, names, strict=False):
-        show(axes, cut(image, changes[pick]))
-        axes.set(title=name, anchor="N")
+        show(axes, cut(image, changes[pick]), name)
+        axes.set_anchor("N")
     what = "of the last two frames the agent gets the brighter" if number > 1 else "one picture of the game"
     heading(picture, f"Agent step {pick + 1} in detail: {what}{', pixel by pixel' if number > 1 else ''}")
     return picture
@@ -131,49 +116,19 @@ def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
     return picture
 
 
-@style
-def window(batch: Batch, action_names: Sequence[str], first: int = 0, per_row: int = 5) -> Picture:
+def window(batch: Batch, action_names: Sequence[str], first: int = 0) -> Picture:
     """One window as it is stored, a column per step: frame seen, action taken, its reward, its termination.
 
     Args:
         batch: the window is its first one.
         action_names: of the game.
         first: number of the window's first step.
-        per_row: steps side by side.
     """
+    stored = zip(*(part[0].tolist() for part in (batch.actions, batch.rewards, batch.terminations)), strict=True)
+    captions = [
+        f"{step}\n{action_names[action]}\n{reward:g}\n{'YES' if over else 'no'}"
+        for step, (action, reward, over) in enumerate(stored, first)
+    ]
     frames = batch.frames[0].permute(0, 2, 3, 1).cpu().numpy()
-    actions = [action_names[action] for action in batch.actions[0].tolist()]
-    terminations = ["YES" if flag else "no" for flag in batch.terminations[0].tolist()]
-    rows = {
-        "action taken": actions,
-        "its reward": [f"{reward:g}" for reward in batch.rewards[0].tolist()],
-        "its termination": terminations,
-    }
-    starts = range(0, len(frames), per_row)
-    picture, grid = figure(WIDE, 0.3 + 2.1 * len(starts), len(starts))
-    for (axes,), start in zip(grid, starts, strict=True):
-        part = slice(start, start + per_row)
-        draw_steps(axes, frames[part], {name: cells[part] for name, cells in rows.items()}, first + start)
-    grid[0, 0].set_title("What the replay stores: each column is one step")
-    return picture
-
-
-def draw_steps(axes: Axes, frames: np.ndarray, rows: Mapping[str, Sequence[str]], first: int) -> None:
-    """Frames of steps from `first` on, and below each what else is stored of it."""
-    film(axes, {"frame seen": frames}, [f"{first + index}" for index in range(len(frames))])
-    where: dict[str, Any] = {"textcoords": "offset points", "va": "top", "annotation_clip": False, "fontsize": SMALL}
-    axes.annotate("step", (0, 0), (-8, -6), "axes fraction", ha="right", **where)
-    for line, (name, cells) in enumerate(rows.items(), 1):
-        height = -6 - 14 * line
-        axes.annotate(name, (0, 0), (-8, height), "axes fraction", ha="right", **where)
-        for place, cell in zip(axes.get_xticks(), cells, strict=True):
-            color = RED if cell == "YES" else INK
-            axes.annotate(cell, (place, 0), (0, height), ("data", "axes fraction"), ha="center", color=color, **where)
-
-
-def show(axes: Axes, image: np.ndarray) -> None:
-    """A picture without ticks."""
-    axes.imshow(image, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
+    title = "What the replay stores: each column is one step"
+    return films({"frame seen": frames}, captions, "step\naction taken\nits reward\nits termination", title)

@@ -6,12 +6,13 @@ on play that it never saw.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
 
 from glamkit.analysis.rollouts import looking
-from glamkit.config import coerce
+from glamkit.config import TrainerConfig, coerce
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import RecentSteps
@@ -41,7 +42,7 @@ def play(loaded: LoadedRun, steps: int = STEPS, seed: int = 0) -> LoadedRun:
     Raises:
         GlamkitError: the game cannot be opened here, or a number is out of range.
     """
-    count = coerce("steps", steps, int)
+    count, seed = coerce("steps", steps, int), TrainerConfig(seed=seed).seed
     least = max(LEAST, loaded.config.replay.sequence_length + 2)  # as memories are measured over training sequences
     if not least <= count <= MOST:
         raise GlamkitError(f"steps = {count} is outside its range: {least} to {MOST:,}.")
@@ -52,8 +53,8 @@ def play(loaded: LoadedRun, steps: int = STEPS, seed: int = 0) -> LoadedRun:
         raise GlamkitError(f"{str(error).rstrip('.')}; held_out=False looks at stored steps instead.") from None
     played = FreshReplay(replace(config.replay, capacity=count), config.env.image_size, device)
     played.ends, past = [], RecentSteps(config.agent, 1, config.env.image_size, device)
-    frame = game.reset(int(np.random.SeedSequence([coerce("seed", seed, int), 1]).generate_state(1)[0] >> 1))
-    with looking(agent.world_model, loaded.machine, seed):
+    with contextlib.closing(game), looking(agent.world_model, loaded.machine, seed):
+        frame = game.reset(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0] >> 1))
         for step in range(count):
             action = agent.act(frame[None], past)
             outcome = game.step(int(action))
@@ -62,5 +63,4 @@ def play(loaded: LoadedRun, steps: int = STEPS, seed: int = 0) -> LoadedRun:
             if outcome.ended:
                 played.ends.append(step)
             frame = game.reset() if outcome.ended else outcome.observation
-    game.close()
     return loaded._replace(replay=played)

@@ -26,6 +26,7 @@ from glamkit.runs import log
 from glamkit.training import diagnostics
 from glamkit.training.trainer import Event, Trainer
 
+MINUTE = 60.0  # seconds that the speed is taken over
 DRAWING = 40  # a drawing is repeated only after this many times what it took: under 3 % of the time
 AGAIN = "run it again with the same run_dir to go on."
 STOPPED = "Stopped, and everything is saved: run this cell again to go on from here."
@@ -39,11 +40,10 @@ class Monitor:
 
     Args:
         trainer: the run.
-        interactive: whether somebody watches; None finds out (see `notebook.is_interactive`).
-        every: seconds between two plain lines where nobody does.
+        every: seconds between two plain lines where nobody watches (see `notebook.is_interactive`).
     """
 
-    def __init__(self, trainer: Trainer, interactive: bool | None = None, every: float = 10.0) -> None:
+    def __init__(self, trainer: Trainer, every: float = 10.0) -> None:
         self.trainer = trainer
         self.total = trainer.config.trainer.env_steps
         settings, step = trainer.config.trainer, trainer.step
@@ -51,14 +51,16 @@ class Monitor:
         starts = max(step, settings.warmup), max(step, trainer.config.random_steps)
         self.pace = Pace(step, {start: settings.next_update(start) for start in starts}, settings.update_every)
         self.strip = Strip(trainer)
-        self.entries = log.entries(trainer.run.log_file)
+        self.entries = log.read(trainer.run.log_file)
         self.last = Event("start", trainer.step, {})
-        watched = notebook.is_interactive(interactive) and notebook.shell() is not None
-        self.front: Page | Lines = Page() if watched else Lines(every)
+        self.line = Live(every=every)
+        self.pictures = {name: Live(interactive=True) for name in ("curves", "strip")}  # where somebody watches
+        self.drawn: dict[str, int] = {}
+        self.next_drawing = 0.0
         self.evaluation, trainer.tell = "", self.follow
 
     def __enter__(self) -> Monitor:
-        self.front.tell(self)
+        self.tell()
         return self
 
     def show(self, event: Event) -> None:
@@ -68,23 +70,55 @@ class Monitor:
         if event.kind in ("log", "episode"):
             self.entries.append({"step": event.step, "kind": event.kind, **event.metrics})
         self.strip.extend(event.step)
-        self.front.tell(self)
+        self.tell()
 
     def follow(self, evaluation: str) -> None:
         """Takes in a line about an evaluation amid training, and draws if it is time."""
         self.evaluation = evaluation
         self.pace.pause()
-        self.front.tell(self)
+        self.tell()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.front.finish(self)
+        self.finish()
         self.strip.finish()
         if error is None and self.last.kind == "stopped":
             # A run cut short must not look complete, nor be evaluated by the cells below.
             why = self.trainer.session.stops.reason
             raise StoppedError(f"stopped at step {self.last.step} of {self.total} and saved ({why}); {AGAIN}")
+
+    def tell(self) -> None:
+        """Shows what it is time for."""
+        if self.line.due or self.begins_compiling:
+            self.line.show(self.bar() if self.line.watched else self.state())
+        if self.line.watched and time.perf_counter() >= self.next_drawing:
+            self.draw()
+
+    def draw(self) -> None:
+        """The curves and the strip, where there is something new; then a pause in keeping with what it took."""
+        began = time.perf_counter()
+        for name, parts in (("curves", self.entries), ("strip", self.strip.columns)):
+            if parts and self.drawn.get(name) != len(parts):
+                shown = plotting.live(parts, self.total) if name == "curves" else plotting.strip(parts)
+                self.pictures[name].show(shown)
+                self.drawn[name] = len(parts)
+        now = time.perf_counter()
+        self.next_drawing = now + max(2.0, DRAWING * (now - began))
+
+    def finish(self) -> None:
+        """The last state: in a notebook with its pictures, elsewhere with the verdict of a complete run."""
+        self.line.show(self.bar() if self.line.watched else self.state())
+        self.line.end()
+        if self.line.watched:
+            self.draw()
+        elif notebook.shell() is None and self.last.kind == "done":
+            findings = diagnostics.verdict(self.entries, self.trainer.config)
+            sys.stdout.writelines(f"{finding}\n" for finding in findings)
+        elif notebook.shell() is not None and self.strip.columns:
+            from IPython.display import display
+
+            display(plotting.strip(self.strip.columns))
 
     def bar(self) -> Bar:
         """The progress bar as it stands."""
@@ -129,11 +163,10 @@ class Pace:
         changes: steps after which work of a new kind begins, each with the step that ends when it was done for the
             first time. What was timed until then is forgotten, and until the first of them the time left is unknown.
         every: steps from one piece of work to the next; the time left is known once so many are timed.
-        span: seconds that the speed is taken over.
     """
 
-    def __init__(self, step: int, changes: Mapping[int, int] | None = None, every: int = 1, span: float = 60.0) -> None:
-        self.changes, self.every, self.span = changes or {step: step + 1}, every, span
+    def __init__(self, step: int, changes: Mapping[int, int] | None = None, every: int = 1) -> None:
+        self.changes, self.every = changes or {step: step + 1}, every
         self.marks: deque[tuple[float, int]] = deque([(time.perf_counter(), step)])
 
     def note(self, step: int) -> None:
@@ -143,7 +176,7 @@ class Pace:
             self.marks.clear()
         elif len(self.marks) > 1 and now - self.marks[-2][0] < 0.1:
             self.marks.pop()
-        while len(self.marks) > 2 and now - self.marks[0][0] > self.span:
+        while len(self.marks) > 2 and now - self.marks[0][0] > MINUTE:
             self.marks.popleft()
         self.marks.append((now, step))
 
@@ -169,73 +202,14 @@ class Pace:
         return (total - step) / self.speed if timed and self.speed else None
 
 
-class Lines:
-    """Plain lines: one that is updated in place in a terminal, else one every so many seconds; pictures at the end."""
-
-    def __init__(self, every: float) -> None:
-        self.line = Live(interactive=False, every=every)
-
-    def tell(self, monitor: Monitor) -> None:
-        """Writes a line if it is time."""
-        if self.line.due or monitor.begins_compiling:
-            self.line.show(monitor.state())
-
-    def finish(self, monitor: Monitor) -> None:
-        """The last line; in a notebook the strip, elsewhere the verdict of a complete run."""
-        self.line.show(monitor.state())
-        self.line.end()
-        if monitor.last.kind == "done" and notebook.shell() is None:
-            findings = diagnostics.verdict(monitor.entries, monitor.trainer.config)
-            sys.stdout.writelines(f"{finding}\n" for finding in findings)
-        if monitor.strip.columns and notebook.shell() is not None:
-            from IPython.display import display
-
-            display(plotting.strip(monitor.strip.columns))
-
-
-class Page:
-    """Three places in the notebook that are updated: the bar, the curves and the strip."""
-
-    def __init__(self) -> None:
-        self.places = {name: Live(interactive=True) for name in ("bar", "curves", "strip")}
-        self.drawn: dict[str, int] = {}
-        self.next_drawing = 0.0
-
-    def tell(self, monitor: Monitor) -> None:
-        """Updates what it is time for."""
-        if self.places["bar"].due or monitor.begins_compiling:
-            self.places["bar"].show(monitor.bar())
-        if time.perf_counter() >= self.next_drawing:
-            self.draw(monitor)
-
-    def draw(self, monitor: Monitor) -> None:
-        """The curves and the strip, where there is something new; then a pause in keeping with what it took."""
-        began = time.perf_counter()
-        for name, parts in (("curves", monitor.entries), ("strip", monitor.strip.columns)):
-            if parts and self.drawn.get(name) != len(parts):
-                shown = plotting.live(parts, monitor.total) if name == "curves" else plotting.strip(parts)
-                self.places[name].show(shown)
-                self.drawn[name] = len(parts)
-        now = time.perf_counter()
-        self.next_drawing = now + max(2.0, DRAWING * (now - began))
-
-    def finish(self, monitor: Monitor) -> None:
-        """The last state of all three."""
-        self.places["bar"].show(monitor.bar())
-        self.draw(monitor)
-
-
 def overview(trainer: Trainer) -> notebook.Table:
     """What is about to run, in a few rows, and everything in which it differs from the published setting."""
     config, settings, model = trainer.config, trainer.config.trainer, trainer.agent.world_model
     updates, random = settings.updates, config.random_steps
     sizes = [sum(p.numel() for p in part.parameters()) for part in (model, trainer.agent.actor_critic)]
-    changed = differences(Config(), config)
+    changed, size = differences(Config(), config), config.env.image_size
     rows = [
-        (
-            "game",
-            f"{config.env.game}: {model.actions} actions, {config.env.image_size} x {config.env.image_size} pixels",
-        ),
+        ("game", f"{config.env.game}: {model.actions} actions, {size} x {size} pixels"),
         ("preset", f"{config.preset}, seed {settings.seed}"),
         ("length", f"{settings.env_steps:,} agent steps, the first {random:,} at random; {updates:,} updates"),
         ("size", f"world model {sizes[0]:,} parameters, actor-critic {sizes[1]:,}"),
@@ -243,6 +217,7 @@ def overview(trainer: Trainer) -> notebook.Table:
         ("run folder", trainer.run.folder),
         ("start", f"goes on after step {trainer.step:,}" if trainer.step else "new run"),
     ]
-    table = [(key, value, changed[key][0], unit, why) for key, value, unit, why in describe(config) if key in changed]
-    summary = f"{len(table)} of {sum(1 for _ in describe(config))} settings differ from the published ones"
+    every = list(describe(config))
+    table = [(key, value, changed[key][0], unit, why) for key, value, unit, why in every if key in changed]
+    summary = f"{len(table)} of {len(every)} settings differ from the published ones"
     return notebook.Table(rows, summary, ("setting", "here", "published", "unit", "what it is"), table)

@@ -10,7 +10,6 @@ a new game, which nobody can predict.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from glamkit.analysis.rollouts import looking, pictures, replayed
-from glamkit.analysis.starts import Start, check_start, find_starts, same_game
+from glamkit.analysis.starts import Start, find_starts, same_game
 from glamkit.config import ImaginationConfig, coerce
 from glamkit.errors import GlamkitError
 from glamkit.ops.functional import kl_categorical
@@ -45,18 +44,14 @@ class Curve:
     @property
     def mean(self) -> np.ndarray:
         """(H,) over the clips; NaN where none is left."""
-        kept = ~np.isnan(self.values)
-        sums, counts = np.where(kept, self.values, 0).sum(0), kept.sum(0)
-        return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+        return np.ma.masked_invalid(self.values).mean(0).filled(np.nan)
 
     @property
     def reach(self) -> np.ndarray:
         """(H,) half the width of the mean's 95 % interval (Student's, over clips as if none overlapped)."""
-        counts = (~np.isnan(self.values)).sum(0)
-        squares = np.nansum((self.values - self.mean) ** 2, 0)
-        spread = np.sqrt(np.divide(squares, counts - 1, out=np.full(len(counts), np.nan), where=counts > 1))
-        points = np.array([student(count - 1) if count > 1 else np.nan for count in counts.tolist()])
-        return points * spread / np.sqrt(np.maximum(counts, 1))
+        kept = np.ma.masked_invalid(self.values)
+        points = [student(max(count - 1, 1)) for count in kept.count(0).tolist()]
+        return (points * kept.std(0, ddof=1) / np.sqrt(kept.count(0))).filled(np.nan)
 
 
 @dataclass(frozen=True)
@@ -146,7 +141,7 @@ class OpenLoop:
     def beyond(self) -> np.ndarray:
         """(N,): each clip's mean error beyond that of its reconstruction; -inf for one of which nothing is counted."""
         beyond = self.pixels["imagined"].values - self.pixels["reconstructed"].values
-        return np.array([np.nanmean(row) if (~np.isnan(row)).any() else -np.inf for row in beyond])
+        return np.ma.masked_invalid(beyond).mean(1).filled(-np.inf)
 
     def worst(self, count: int = WORST) -> list[int]:
         """Clips whose dreams went wrong most, worst first; those that end before half the horizon come last."""
@@ -174,12 +169,7 @@ def _leading(share: np.ndarray) -> int:
 
 
 def measure_open_loop(
-    loaded: LoadedRun,
-    horizon: int = 15,
-    count: int = 48,
-    seed: int = 0,
-    context: int | None = None,
-    chosen: Sequence[Start] | None = None,
+    loaded: LoadedRun, horizon: int = 15, count: int = 48, seed: int = 0, context: int | None = None
 ) -> OpenLoop:
     """Dreams from many starts, and compares.
 
@@ -189,21 +179,18 @@ def measure_open_loop(
         count: of random starts.
         seed: of starts and draws.
         context: real steps seen before each; None takes as many as in training.
-        chosen: these starts instead of random ones.
 
     Raises:
-        GlamkitError: fewer real steps are stored than this needs, or a chosen start has too few around it.
+        GlamkitError: fewer real steps are stored than this needs, or a number is out of its range.
     """
     steps, count = coerce("horizon", horizon, int), coerce("count", count, int)
     for name, value, least in (("horizon", steps, 1), ("count", count, 2)):
         if value < least:
             raise GlamkitError(f"{name} = {value} is outside its range: at least {least}.")
     length = loaded.config.imagination.context_length if context is None else coerce("context", context, int)
-    begun = list(chosen) if chosen is not None else find_starts(loaded, "random", count, seed, length, steps)
+    begun, seed = find_starts(loaded, "random", count, seed, length, steps), coerce("seed", seed, int)
     if len(begun) < 2:
         raise GlamkitError(f"{len(begun)} start is too few to compare dreams with; at least 2 are needed.")
-    for start in begun:
-        check_start(loaded, start.step, length, steps)
     batches = [begun[i : i + TOGETHER] for i in range(0, len(begun), TOGETHER)]
     parts = [_clips(loaded, [start.step for start in some], steps, length, seed) for some in batches]
     real, imagined, reconstructed, last, kl, looking_kl, rewards, predicted, ends, ending = (

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from glamkit.config import ImaginationConfig
 from glamkit.errors import GlamkitError
 from glamkit.models.world_model import WorldModel
+from glamkit.plotting import Picture, films
 from glamkit.runtime import Machine, undisturbed
 from glamkit.training.replay import Replay
-from glamkit.types import Batch, Context, Rollout
+from glamkit.types import Context, Rollout
+
+if TYPE_CHECKING:
+    from glamkit.training.load import LoadedRun
+    from glamkit.training.trainer import Trainer
 
 RECENT = 2000  # steps searched for a busy scene: enough to find one, and quick
 
@@ -31,14 +35,11 @@ class RolloutComparison(NamedTuple):
     `reconstructed` is what the autoencoder keeps of each real frame. Rewards are those of the action at each frame.
     """
 
-    before: np.ndarray  # (size, size, 3): the last frame the dream had seen
     real: np.ndarray
     reconstructed: np.ndarray
     imagined: np.ndarray
-    actions: np.ndarray  # (H,)
     rewards: np.ndarray  # (H,) real
     predicted: np.ndarray  # (H,) the model's, in the dream
-    terminations: np.ndarray  # (H,) of 0 and 1, real
 
 
 @contextlib.contextmanager
@@ -53,7 +54,7 @@ def looking(model: WorldModel, machine: Machine, seed: int) -> Iterator[None]:
         model.train(training)
 
 
-def busiest(replay: Replay, length: int, recent: int = RECENT) -> int:
+def busiest(replay: Replay, length: int) -> int:
     """First step of the recent window of `length` steps (at least two) in which something moves all the time.
 
     The window's calmest step counts, not its sum: one flash, as when a new game starts, must not win. Windows with an
@@ -62,7 +63,7 @@ def busiest(replay: Replay, length: int, recent: int = RECENT) -> int:
     Raises:
         GlamkitError: the replay holds fewer than `length` steps.
     """
-    count = min(len(replay), recent)
+    count = min(len(replay), RECENT)
     if count < length:
         raise GlamkitError(f"the replay holds {len(replay)} steps, but {length} are needed for this picture.")
     first = replay.count - count
@@ -76,32 +77,28 @@ def busiest(replay: Replay, length: int, recent: int = RECENT) -> int:
     return first + int((windows.amin(1) + 0.1 * windows.mean(1) - 1e6 * ended).argmax())
 
 
-def dream(
-    model: WorldModel,
-    replay: Replay,
-    machine: Machine,
-    config: ImaginationConfig,
-    start: int,
-    horizon: int,
-    seed: int = 0,
-) -> RolloutComparison:
+def dream(run: LoadedRun | Trainer, start: int, horizon: int, seed: int = 0) -> RolloutComparison:
     """Dreams `horizon` steps from the real ones `start` .. `start + context_length - 1`, with the recorded actions.
 
     The first dreamt latent is the prior's guess of the frame right after the context, so picture k of the dream stands
     beside the real frame of step `start + context_length + k`.
 
     Args:
-        model: the world model.
-        replay: where the real steps are.
-        machine: where the model computes.
-        config: how it imagines: context length and memory.
+        run: whose world model dreams; opened, or in training.
         start: number of the context's first step.
         horizon: H.
         seed: of the draws from the prior.
+
+    Raises:
+        GlamkitError: some of these steps are not stored, or no longer.
     """
+    model, config = run.agent.world_model, run.config.imagination
     length = config.context_length
-    steps = real_steps(replay, start, length + horizon)
-    with looking(model, machine, seed):
+    first, last = run.replay.oldest, run.replay.count - length - horizon
+    if not first <= start <= last:
+        raise GlamkitError(f"start = {start} is outside {first} to {last}: other steps are not stored.")
+    steps = run.replay.window(torch.tensor([start]), length + horizon)
+    with looking(model, run.machine, seed):
         observed = model.observe(steps.frames)
         context = Context(observed.latent[:, :length], steps.actions[:, :length])
         rollout = replayed(model, context, steps.actions[:, length:], config.memory)
@@ -109,35 +106,27 @@ def dream(
         reconstructed = model.decode(observed.latent[:, length:])
     frames = steps.frames[0].permute(0, 2, 3, 1).cpu().numpy()
     return RolloutComparison(
-        frames[length - 1],
         frames[length:],
         pictures(reconstructed[0]),
         pictures(imagined[0]),
-        steps.actions[0, length:].cpu().numpy(),
         steps.rewards[0, length:].cpu().numpy(),
         rollout.rewards[0].float().cpu().numpy(),
-        steps.terminations[0, length:].cpu().numpy(),
     )
+
+
+def dream_beside_truth(dream: RolloutComparison) -> Picture:
+    """Real frames, what the autoencoder keeps of them, and the imagined ones of the same steps, rewards below."""
+    rows = {"real": dream.real, "reconstructed": dream.reconstructed, "imagined": dream.imagined}
+    pairs = zip(dream.rewards, dream.predicted, strict=True)
+    captions = [f"+{ahead}\n{real:+g}\n{guess:+.2f}" for ahead, (real, guess) in enumerate(pairs, 1)]
+    title = "Imagined beside real\nthe model sees the frames before these, and the actions"
+    return films(rows, captions, "steps ahead\nreal reward\nimagined reward", title)
 
 
 def replayed(model: WorldModel, context: Context, actions: Tensor, memory: str) -> Rollout:
     """Dreams on from contexts with given actions (N, H), whatever a policy would do."""
     given = iter(actions.unbind(1))
     return model.imagine(lambda _: next(given), context, actions.shape[1], memory)
-
-
-def real_steps(replay: Replay, start: int, length: int) -> Batch:
-    """One window (1, length, ...) of the replay.
-
-    Raises:
-        GlamkitError: some of these steps are not stored, or no longer.
-    """
-    if not replay.oldest <= start <= replay.count - length:
-        raise GlamkitError(
-            f"steps {start} to {start + length - 1} are not in the replay, "
-            f"which holds {replay.oldest} to {replay.count - 1}."
-        )
-    return replay.window(torch.tensor([start]), length)
 
 
 def pictures(decoded: Tensor) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 
 from glamkit.analysis.fresh_play import FreshReplay
 from glamkit.analysis.rollouts import looking
-from glamkit.config import coerce
+from glamkit.config import TrainerConfig, coerce
 from glamkit.errors import GlamkitError, nearest
 from glamkit.ops.functional import kl_categorical
 from glamkit.runs import log
@@ -58,12 +58,15 @@ def find_starts(
         raise GlamkitError(f"by = {by!r} is no way to choose starts; {nearest(by, KINDS)}")
     (first, last), count = bounds(loaded, context, ahead), coerce("count", count, int)
     if by == "random":
-        rng, steps = np.random.default_rng(seed), np.arange(first, last + 1)
+        rng, steps = np.random.default_rng(TrainerConfig(seed=seed).seed), np.arange(first, last + 1)
         begins = new_game(loaded, steps)
         steps = steps if begins.all() else steps[~begins]
         picked = np.sort(rng.choice(steps, min(count, len(steps)), replace=False))
         return [Start(int(step), "chosen at random") for step in picked]
-    starts = {"reward": rewards, "termination": terminations, "surprise": surprises, "episode": beginnings}[by](loaded)
+    if by == "episode":
+        starts = beginnings(loaded, first - loaded.replay.oldest)
+    else:
+        starts = {"reward": rewards, "termination": terminations, "surprise": surprises}[by](loaded)
     kept, taken = list[Start](), list[int]()
     for start in starts:
         if len(kept) == count:
@@ -84,10 +87,9 @@ def good_start(loaded: LoadedRun, context: int | None = None, ahead: int = 0) ->
     `ahead` real steps are stored from it on, to compare with.
     """
     first, last = bounds(loaded, context, ahead)
-    values, ends, oldest = ordered(loaded, "rewards"), is_last(loaded), loaded.replay.oldest
+    values, number, oldest = ordered(loaded, "rewards"), games(loaded), loaded.replay.oldest
     for place in sorted(map(int, np.flatnonzero(values)), key=lambda place: (-values[place], -place)):
-        before = np.flatnonzero(ends[:place])
-        seen = int(before[-1]) + 1 + SEEN if len(before) else 0
+        seen = int(np.searchsorted(number, number[place])) + SEEN if number[place] else 0
         step = oldest + max(place - AHEAD, seen)
         if first <= step <= min(last, oldest + place - LEAD):
             return Start(step, f"{oldest + place - step} steps before a reward of {values[place]:+g}")
@@ -121,32 +123,32 @@ def check_start(loaded: LoadedRun, step: int, context: int | None = None, ahead:
     """
     first, last = bounds(loaded, context, ahead)
     if not first <= step <= last:
+        compared = f", and {ahead} from it on are compared with it" if ahead else ""
         raise GlamkitError(
-            f"around the start {step:,} too few real steps are stored; {ahead} steps can be compared from "
-            f"{first:,} to {last:,}."
+            f"start = {step} is outside {first} to {last}: a dream sees {first - loaded.replay.oldest} real steps "
+            f"before it{compared}."
         )
 
 
 def rewards(loaded: LoadedRun) -> list[Start]:
     """Starts before rewards, the largest first; among equal ones the newest first."""
     values, oldest = ordered(loaded, "rewards"), loaded.replay.oldest
-    steps = sorted(np.flatnonzero(values), key=lambda place: (-abs(values[place]), -place))
+    steps = sorted(np.flatnonzero(led(loaded) & (values != 0)), key=lambda place: (-abs(values[place]), -place))
     return [Start(oldest + int(p) - LEAD, f"reward {values[p]:+g} at step {oldest + p:,}") for p in steps]
 
 
 def terminations(loaded: LoadedRun) -> list[Start]:
     """Starts before stored terminations, the latest first."""
-    ends, oldest = np.flatnonzero(ordered(loaded, "terminations")), loaded.replay.oldest
+    ends, oldest = np.flatnonzero(led(loaded) & (ordered(loaded, "terminations") > 0)), loaded.replay.oldest
     return [Start(oldest + int(place) - LEAD, f"an end at step {oldest + place:,}") for place in ends[::-1]]
 
 
-def beginnings(loaded: LoadedRun) -> list[Start]:
+def beginnings(loaded: LoadedRun, context: int) -> list[Start]:
     """Starts near the beginnings of episodes, the best return first.
 
-    A dream needs real steps before it; so it starts as many steps into the episode as it sees.
+    A dream needs real steps before it; so it starts as many steps into the episode as it sees, `context`.
     """
     oldest, values = loaded.replay.oldest, ordered(loaded, "rewards")
-    context = loaded.config.imagination.context_length
     starts = []
     for first, last in episodes(loaded):
         if first == oldest > 0:
@@ -183,8 +185,8 @@ def episode_ends(loaded: LoadedRun) -> list[int]:
 def surprises(loaded: LoadedRun) -> list[Start]:
     """Starts before the steps whose frames the model predicted worst, worst first, among the newest ones."""
     steps, kl = surprise(loaded)
-    begins = new_game(loaded, steps)
-    order = [place for place in np.argsort(kl)[::-1] if not begins[place]]
+    fit = led(loaded)[steps - loaded.replay.oldest]
+    order = [place for place in np.argsort(kl)[::-1] if fit[place]]
     return [Start(int(steps[p]) - LEAD, f"frame {steps[p]:,} was badly predicted") for p in order]
 
 
@@ -210,8 +212,20 @@ def new_game(loaded: LoadedRun, steps: np.ndarray) -> np.ndarray:
 
 def same_game(loaded: LoadedRun, starts: Sequence[int], steps: int) -> np.ndarray:
     """(N, steps) bool: which of the steps from each start on are of the life or episode that goes on there."""
-    over = is_last(loaded)[np.subtract(starts, loaded.replay.oldest)[:, None] + np.arange(steps)].astype(int)
-    return np.cumsum(over, 1) - over == 0
+    number, places = games(loaded), np.subtract(starts, loaded.replay.oldest)[:, None]
+    return number[places + np.arange(steps)] == number[places]
+
+
+def led(loaded: LoadedRun) -> np.ndarray:
+    """(n,) bool, oldest first: whether the stored step `LEAD` steps before this one is of the same life or episode."""
+    number = games(loaded)
+    return np.concatenate([np.zeros(LEAD, bool), number[LEAD:] == number[:-LEAD]])[: len(number)]
+
+
+def games(loaded: LoadedRun) -> np.ndarray:
+    """(n,) oldest first: the number, from 0, of the life or episode that each stored step is of."""
+    ends = is_last(loaded).astype(int)
+    return np.cumsum(ends) - ends
 
 
 def is_last(loaded: LoadedRun) -> np.ndarray:

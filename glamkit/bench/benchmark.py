@@ -114,7 +114,7 @@ def configs(config: Config) -> dict[str, Config]:
 
 
 def add_memory(report: dict[str, Any], config: Config, tell: Tell = lambda _: None) -> None:
-    """Adds the peak memory of each side in bytes, ``peak_bytes``. It takes as long as two steps of each.
+    """Adds the peak memory of each side in bytes, ``peak_bytes``; None where it is not known.
 
     Each is measured in a process of its own, so that no side counts what another left in memory.
     """

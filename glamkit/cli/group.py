@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
-from click.core import ParameterSource
 
 from glamkit import __version__
-from glamkit.errors import GlamkitError, StoppedError, nearest
+from glamkit.errors import GlamkitError, StoppedError
 
 if TYPE_CHECKING:
     from glamkit.notebook import Live
@@ -41,7 +40,7 @@ class Once(click.Command):
 
 
 class Commands(click.Group):
-    """Subcommands in the order of `ORDER`. For an unknown one the error names the nearest right one."""
+    """Subcommands in the order of `ORDER`."""
 
     command_class = Once
 
@@ -50,27 +49,9 @@ class Commands(click.Group):
         del ctx
         return sorted(self.commands, key=ORDER.index)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Finds a subcommand as click does.
-
-        Raises:
-            UsageError: there is no such subcommand; the nearest right one is named.
-        """
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            raise click.UsageError(f"unknown command {args[0]!r}; {nearest(args[0], ORDER)}")
-        return super().resolve_command(ctx, args)
-
 
 class FailedError(Exception):
     """Work that had begun and failed; the message is a sentence."""
-
-
-def given_options() -> list[str]:
-    """The names of the current command's parameters that were given on its command line."""
-    ctx = click.get_current_context()
-    return [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
 
 
 def call(command: Sequence[str], folder: Path | None = None) -> int:

@@ -53,7 +53,7 @@ def train(
     place = run_dir or f"runs/{game_folder(game).lower()}-{name}-seed{seed}"
     trainer = Trainer(config, resolve(place), resume=not no_resume)
     click.echo(overview(trainer))
-    with work(), Monitor(trainer, interactive=False) as monitor:
+    with work(), Monitor(trainer) as monitor:
         for event in trainer:
             monitor.show(event)
     with work(), stoppable(), live() as tell:
@@ -143,6 +143,8 @@ def lab(folder: str | None, jupyter: Sequence[str], copy_only: bool) -> None:
     from glamkit import notebook
     from glamkit.cli import notebooks
 
+    if folder and folder.startswith("-"):  # an option of JupyterLab's, and no folder before it
+        jupyter, folder = (folder, *jupyter), None
     place, kept = notebooks.place(folder)
     for name in kept:
         click.echo(f"{name} has changes of yours and stays as it is.")
@@ -170,7 +172,6 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
     if len(given) < len(parameters):
         twice = next(key for key in given if [name for name, _ in parameters].count(key) > 1)
         raise GlamkitError(f"-p {twice} is given twice; keep one.")
-    notebooks.check_names(source, given)
     target = notebooks.output(source, given.get("run_dir", ""), output)
     command = [sys.executable, "-m", "papermill", str(source), str(target), "--log-output"]
     status = call([*command, *(part for key, value in parameters for part in ("-p", key, value))])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glamkit.cli.group import FailedError, examples, given_options, glamkit, live, work
+from glamkit.cli.group import FailedError, examples, glamkit, live, work
 from glamkit.errors import GlamkitError
 
 if TYPE_CHECKING:
@@ -45,16 +45,13 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
 
     The same line goes on after a stop; finished runs are left alone.
     """
+    from glamkit.sweeps import Sweep
     from glamkit.sweeps import plan as planning
-    from glamkit.sweeps import sweep as sweeps
-    from glamkit.sweeps.cost import estimate
 
     if what[:1] == ("status",):
-        if len(what) != 2 or given_options() != ["what"]:
-            raise GlamkitError(
-                "sweep status takes one folder, such as glamkit sweep status runs/study, and no options."
-            )
-        click.echo(sweeps.Sweep(what[1]).status())
+        if len(what) != 2:
+            raise GlamkitError("sweep status takes one folder, such as glamkit sweep status runs/study.")
+        click.echo(Sweep(what[1]).status())
         return
     if len(what) > 1:
         raise GlamkitError(f"sweep takes one file, not {len(what)}: {' '.join(what)}.")
@@ -64,16 +61,14 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
         plan["variants"] = [text if ":" in text else f"{text}:" for text in variants]  # a bare name changes nothing
     if "games" not in plan:
         raise GlamkitError("no games are named; give a sweep file or --games, such as --games 'Pong Boxing'.")
-    batch = sweeps.Sweep(planning.make(**plan))
+    batch = Sweep(planning.make(**plan))
     click.echo(batch)
     if options["dry_run"]:
         return
     engine = batch.engine(*(options[key] for key in ("engine", "workers", "runs_per_gpu", "address", "cpus")))
     with live(sys.stderr) as tell:
-        cost = estimate(batch.jobs, engine, options["benchmark"], tell)
-    click.echo(sweeps.agree(cost, options["yes"]))
-    for job in batch.jobs:
-        job.run.check(job.config, resume=True)
+        cost = batch.cost(engine, options["benchmark"], options["yes"], tell)
+    click.echo(cost)
     with work():
         batch.run(engine, options["retries"])
 
@@ -96,8 +91,6 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
     """
     from glamkit.runs.files import make_folder, replace
     from glamkit.sweeps import Ablation
-    from glamkit.sweeps.cost import DAY
-    from glamkit.sweeps.pool import Local
 
     study = Ablation(**plan)
     for job in study.jobs:
@@ -106,17 +99,14 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
     click.echo(study)
     failure: GlamkitError | None = None
     if not show:
-        Local(study.jobs, workers)
+        engine = study.engine(workers=workers)
         with live(sys.stderr) as tell:
-            cost = study.cost(workers, yes, tell, DAY)
+            cost = study.cost(engine, agreed=yes, tell=tell)
         click.echo(cost)
-        for job in study.jobs:
-            job.run.check(job.config, resume=True)
-    try:
-        if not show:
-            study.run(workers)
-    except GlamkitError as error:  # some of the runs may be finished all the same
-        failure = error
+        try:
+            study.run(engine)
+        except GlamkitError as error:  # some of the runs may be finished all the same
+            failure = error
     picture, png = study.folder / "ablation.png", study.figure().png()
     click.echo(study.table())
     with work():
@@ -129,9 +119,7 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
 
 
 @glamkit.command(
-    epilog=examples(
-        "glamkit report runs/pong runs/boxing --output runs/report", "glamkit report --published --json published.json"
-    )
+    epilog=examples("glamkit report runs/pong runs/boxing --output runs/report", "glamkit report --published")
 )
 @click.argument("runs", nargs=-1)
 @click.option("--results", multiple=True, metavar="FILE", help="Result file of others (JSON).")
@@ -141,7 +129,6 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
 @click.option("--save", metavar="FOLDER", help="Write a score file there for each finished run, GAME-seedN.json.")
 @click.option("--scores", is_flag=True, help="Only one table of scores, with standard errors and hours.")
 @click.option("--published", is_flag=True, help="The published methods alone, without runs.")
-@click.option("--json", "file", metavar="FILE", help="With --published: write their recomputed aggregates here.")
 def report(
     runs: Sequence[str],
     results: Sequence[str],
@@ -149,36 +136,29 @@ def report(
     save: str | None,
     scores: bool,
     published: bool,
-    file: str | None,
     **given: Any,
 ) -> None:
     """Compare finished runs with published methods.
 
     RUNS are run folders, folders that hold some, shared files, names of shipped runs, or score files of --save.
     """
-    from glamkit.report import Report, page, published_json, score_table
+    from glamkit.report import Report, page, score_table
 
-    if file and not published:
-        raise GlamkitError("--json goes with --published; for runs use --output.")
     if published and (runs or results):
         raise GlamkitError("--published takes no runs; leave it out to compare runs with the published methods.")
     if not published and not runs and not results:
         raise GlamkitError("name run folders, or use --published.")
-    chosen = {key: value for key, value in given.items() if value is not None}
-    if file:
-        published_json(Path(file), **{key: chosen[key] for key in chosen if key == "repeats"})
-        click.echo(file)
-        return
-    made = Report(list(runs), list(results), **chosen)
+    if (save or scores) and not runs:
+        raise GlamkitError("--save and --scores are of runs; name some.")
+    made = Report(list(runs), list(results), **{key: value for key, value in given.items() if value is not None})
     if scores:
         click.echo(score_table(made.results), nl=False)
-    if save:
-        _save(made, save)
-    if save or scores:
-        return
-    click.echo(page.markdown(made), nl=False)
+    elif not save:
+        click.echo(page.markdown(made), nl=False)
     for path in page.write(made, Path(output)) if output else ():
         click.echo(path)
+    if save:
+        _save(made, save)
 
 
 def _save(made: Report, folder: str) -> None:

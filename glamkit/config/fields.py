@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
@@ -111,9 +112,8 @@ def read_seeds(seeds: str | int | Iterable[int]) -> list[int]:
     """
     if isinstance(seeds, str) and re.search(r"\d,0\d\d(?!\d)", seeds):
         raise GlamkitError(f"seeds = {seeds!r} may be one number or several; write 1000, or 1 0 with spaces between.")
-    parts = (
-        re.split(r"[\s,]+", seeds.strip()) if isinstance(seeds, str) else [seeds] if isinstance(seeds, int) else seeds
-    )
+    given = re.split(r"[\s,]+", seeds.strip()) if isinstance(seeds, str) else seeds
+    parts = given if isinstance(given, Iterable) else [given]
     numbers: list[int] = []
     for part in parts:
         span = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", str(part))
@@ -151,7 +151,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if isinstance(value, bool) or not isinstance(value, (numbers.Real, str)):
         return None
     try:
         number = float(value)

@@ -6,7 +6,6 @@ Papermill adds a cell of its own after that one and checks neither; a person may
 from __future__ import annotations
 
 import ast
-import builtins
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
@@ -64,8 +63,7 @@ def check(cells: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
         values: what the names stand for now.
 
     Raises:
-        GlamkitError: an unknown name, with the nearest right one; a value of another type; a parameter that the last
-            cell needs and nobody stated.
+        GlamkitError: an unknown name, with the nearest right one, or a value of another type.
     """
     known: list[str] = []
     for cell in cells:
@@ -74,11 +72,7 @@ def check(cells: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
             if injected and name not in known and not name.startswith(OWN):
                 raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
             known.append(name)
-    parameters = stated(cells)
-    if cells and values:
-        for name in _needed(cells[-1]) - set(values) - set(dir(builtins)):
-            raise GlamkitError(missing(name, parameters))
-    return {one.name: _read(one, values[one.name]) for one in parameters if one.name in values}
+    return {one.name: _read(one, values[one.name]) for one in stated(cells) if one.name in values}
 
 
 def missing(name: str, parameters: Sequence[Parameter]) -> str:
@@ -108,17 +102,6 @@ def _read(parameter: Parameter, value: Any) -> Any:
             raise GlamkitError(f'{name} = {value!r} is no table of names and values, such as {{"a": ""}}.')
         return table
     return coerce(name, value, KINDS[kind]) if kind in KINDS else value
-
-
-def _needed(code: str) -> set[str]:
-    """The names that a cell reads and does not make itself."""
-    body = _body(code)
-    names = [node for line in body for node in ast.walk(line) if isinstance(node, ast.Name)]
-    made = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-    for node in (node for line in body for node in ast.walk(line)):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            made |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-    return {node.id for node in names if isinstance(node.ctx, ast.Load)} - made
 
 
 def _body(code: str) -> list[ast.stmt]:

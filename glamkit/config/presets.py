@@ -10,32 +10,41 @@ from glamkit.config.fields import add_once, parse_overrides
 from glamkit.config.sections import Config, keys, override
 from glamkit.errors import GlamkitError, nearest
 
+# What the small models for CPUs have in common.
+SMALL: Mapping[str, Any] = {
+    "world_model.variables": 16,
+    "world_model.classes": 16,
+    "world_model.width": 128,
+    "world_model.variation_free_nats": 0.0,
+    # A policy that reads codes must follow as they change: once they hardly do, it catches up in 150 updates.
+    # With less than this its rollouts are less accurate in the end.
+    "world_model_optimizer.final_rate": 0.2,
+    # The sequence model's gradients are small: with 1e-6 its steps are large, and now and then it breaks down.
+    "world_model_optimizer.epsilon": 1e-4,
+    "actor_critic.width": 128,
+    "replay.newest_windows": 1,
+    "imagination.contexts": "batch",
+    "imagination.memory": "recurrent",
+}
 PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
     {
         # The published setting: a GPU's work. The defaults above.
         "atari100k": {},
         # A small model that learns what a game looks like in minutes on two CPU cores.
         "quick": {
+            **SMALL,
             "world_model.channels": (16, 32, 64, 64),
-            "world_model.variables": 16,
-            "world_model.classes": 16,
-            "world_model.width": 128,
             "world_model.latents": "probabilities",
             # All that moves in Pong fits below the published free nats, where nothing would be predicted.
             "world_model.free_nats": 0.1,
-            "world_model.variation_free_nats": 0.0,
             # Small things count: without it Pong's ball, two pixels of 4,096, is the last thing to be learned.
             "world_model.foreground_scale": 30.0,
             "world_model.dynamics_scale": 2.0,
-            "actor_critic.width": 128,
             "replay.batch_size": 4,
             "replay.sequence_length": 24,
-            "replay.newest_windows": 1,
             # Random play costs a millisecond a step, dreams and acting a hundred: the model learns by itself first.
             "imagination.begin": 5_600,
             "imagination.starts": 64,
-            "imagination.contexts": "batch",
-            "imagination.memory": "recurrent",
             "imagination.horizon": 8,
             "trainer.env_steps": 6_800,
             # Rallies are rare: more play to learn from costs nearly nothing, and shows more of them.
@@ -46,30 +55,22 @@ PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
             "evaluation.episodes": 2,
             "evaluation.episode_steps": 500,
             "world_model_optimizer.learning_rate": 1e-3,
-            "world_model_optimizer.final_rate": 0.2,
-            "world_model_optimizer.epsilon": 1e-4,
             "actor_critic_optimizer.learning_rate": 1e-4,
         },
         # A whole game of the Atari 100k protocol in a few hours of one CPU core.
         "laptop": {
+            **SMALL,
             "world_model.channels": (16, 32, 64, 64),
-            "world_model.variables": 16,
-            "world_model.classes": 16,
-            "world_model.width": 128,
             # Draws hide small things for long; the likeliest classes are predicted worse.
             "world_model.latents": "probabilities",
             # One step in thirty or fewer brings a reward.
             "world_model.reward_scale": 3.0,
             "world_model.free_nats": 0.1,
-            "world_model.variation_free_nats": 0.0,
             # 30 shows a ball sooner; where much moves, as in Boxing, the forecast then has too much to learn.
             "world_model.foreground_scale": 10.0,
             # What holds imagination back is the forecast.
             "world_model.dynamics_scale": 2.0,
             "world_model_optimizer.learning_rate": 1e-3,
-            "world_model_optimizer.final_rate": 0.2,
-            "world_model_optimizer.epsilon": 1e-4,
-            "actor_critic.width": 128,
             "actor_critic.bootstrap": "next",
             # With 0.003 a policy has decided within 300 updates, and lives off the model's faults.
             "actor_critic.entropy": 0.01,
@@ -78,11 +79,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
             "actor_critic_optimizer.learning_rate": 1e-3,
             "replay.batch_size": 8,
             "replay.sequence_length": 32,
-            "replay.newest_windows": 1,
             "imagination.begin": 6_000,
             "imagination.starts": 256,
-            "imagination.contexts": "batch",
-            "imagination.memory": "recurrent",
             "imagination.horizon": 12,
             "imagination.horizon_growth_limit": 0,
             "agent.acting": "posterior",
@@ -94,11 +92,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
         },
         # The built-in games, from their pixels, in minutes on two CPU cores.
         "learn": {
+            **SMALL,
             "env.image_size": 32,
             "world_model.channels": (16, 32, 64),
-            "world_model.variables": 16,
-            "world_model.classes": 16,
-            "world_model.width": 128,
             "world_model.state": 8,
             # The games are deterministic but for their beginnings: draws would only add noise to what must be learned.
             # Probabilities learn a little sooner, but blur: from one-hot codes the policy learns twice as fast.
@@ -109,14 +105,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
             "world_model.reward_scale": 6.0,
             # A nat of free error a step is enough to lose the ball; a tenth, to forget the lamp of Memory.
             "world_model.free_nats": 0.0,
-            "world_model.variation_free_nats": 0.0,
             "world_model_optimizer.learning_rate": 2e-3,
-            # A policy that reads codes must follow as they change: once they hardly do, it catches up in 150 updates.
-            # With less than this its rollouts are less accurate in the end.
-            "world_model_optimizer.final_rate": 0.2,
-            # The sequence model's gradients are small: with 1e-6 its steps are large, and now and then it breaks down.
-            "world_model_optimizer.epsilon": 1e-4,
-            "actor_critic.width": 128,
             "actor_critic.bins": 63,
             "actor_critic.bin_limit": 3.0,
             "actor_critic.bootstrap": "next",
@@ -128,12 +117,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
             "actor_critic_optimizer.learning_rate": 2e-3,
             "replay.batch_size": 8,
             "replay.sequence_length": 24,
-            "replay.newest_windows": 1,
             # The rollouts of an untrained model reward anything, and a policy that believed them does not recover.
             "imagination.begin": 6_500,
             "imagination.starts": 96,
-            "imagination.contexts": "batch",
-            "imagination.memory": "recurrent",
             "imagination.context_length": 6,
             # As long as an episode: with 8 steps few rollouts hold both a decision and what it brought, and the policy
             # needs four times the updates, even in rollouts that are true.

@@ -28,8 +28,8 @@ from glamkit.errors import GlamkitError, nearest
 FILE = Path(__file__).with_name("atari100k_scores.json")
 Scores = Mapping[str, np.ndarray]  # game -> (runs,) scores
 TABLES = ("protocol", "published")
-TEXTS = ("kind", "family", "rerun_by", "suspect", "paper", "source", "notes")
-KEYS = ("runs", "scores", *TABLES, *TEXTS, "matches")  # of a method in a result file
+TEXTS = ("kind", "family", "rerun_by", "suspect", "source", "notes")
+KEYS = ("runs", "scores", *TABLES, *TEXTS, "paper", "matches")  # of a method; the last two are not looked at
 
 
 class Game(NamedTuple):
@@ -50,8 +50,7 @@ class Method(NamedTuple):
         rerun_by: whose re-run it is; empty for the authors' own numbers.
         protocol: how they were measured, as far as known; ``sticky`` is True, False or None for unknown.
         printed: aggregates as published, fractions of human.
-        matches: whether they come out when recomputed; None where none is recorded.
-        suspect: the game whose score seems to be the reason why not.
+        suspect: the game whose score seems to be the reason why they do not come out when recomputed.
         faults: what was left out of a file, and why.
     """
 
@@ -59,9 +58,7 @@ class Method(NamedTuple):
     single: bool
     protocol: Mapping[str, Any]
     printed: Mapping[str, Any]
-    matches: bool | None
     suspect: str
-    paper: str
     source: str
     notes: str
     faults: tuple[str, ...]
@@ -135,7 +132,7 @@ def _methods(data: Any, path: Path) -> dict[str, Method]:
 
 def _method(row: Any, where: str) -> Method:
     _check(row, where)
-    single = "runs" in row
+    single = bool(row.get("runs"))
     scores: dict[str, np.ndarray] = {}
     faults: list[str] = []
     for name, values in row["runs" if single else "scores"].items():
@@ -159,7 +156,7 @@ def _method(row: Any, where: str) -> Method:
     text = {key: str(row.get(key) or "") for key in TEXTS}
     text["kind"] = text["kind"] or ("per run" if single else "per game")
     printed = {key: value for key, value in (row.get("published") or {}).items() if _is_number(value)}
-    return Method(ordered, single, row.get("protocol") or {}, printed, row.get("matches"), faults=tuple(faults), **text)
+    return Method(ordered, single, row.get("protocol") or {}, printed, faults=tuple(faults), **text)
 
 
 def _check(row: Any, where: str) -> None:

@@ -30,14 +30,13 @@ class Pictures:
 
     Attributes:
         scaled: how pictures are changed, in words; empty where they are taken as they are.
-        strict: False lets other types and values through, for `envs.check`, which reports them.
 
     Raises:
         GlamkitError: the space declares one value alone, so no picture can differ from another; or several ranges.
     """
 
     def __init__(self, game: str, space: Box) -> None:
-        self.game, self.shape, self.strict = game, space.shape, True
+        self.game, self.shape = game, space.shape
         self.low, self.high = int(space.low.min()), int(space.high.max())
         if self.low == self.high:
             raise GlamkitError(f"{game} cannot be played: its space declares pictures of the value {self.low} alone.")
@@ -61,12 +60,11 @@ class Pictures:
             raise self._fault(picture)
         if picture.dtype != np.uint8 or self.scaled:
             low, high = picture.min(), picture.max()
-            fits = picture.dtype.kind in "iu" and self.low <= low and high <= self.high
-            if not fits and self.strict:
+            if picture.dtype.kind not in "iu" or low < self.low or high > self.high:
                 raise self._fault(picture, f" with values {low} to {high}")
-            if fits and self.scaled:
+            if self.scaled:
                 picture = np.rint((picture.astype(np.float64) - self.low) * (255 / (self.high - self.low)))
-            picture = picture.astype(np.uint8) if fits else picture
+            picture = picture.astype(np.uint8)
         image = np.atleast_3d(picture)
         return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image)
 
@@ -82,11 +80,11 @@ def read_reward(game: str, reward: Any) -> float:
     """The reward as a float; an array of one number will do.
 
     Raises:
-        GameFaultError: it is no number.
+        GameFaultError: it is no number, or none that float32 can hold, as the replay does.
     """
     value = np.asarray(reward)
-    if value.size != 1 or value.dtype.kind not in "biuf":
-        raise GameFaultError(f"{game} returned the reward {str(reward)[:80]!r}, which is not one number.")
+    if value.size != 1 or value.dtype.kind not in "biuf" or not abs(value.item()) <= np.finfo(np.float32).max:
+        raise GameFaultError(f"{game} returned the reward {str(reward)[:80]!r}, which is not one finite number.")
     return float(value.item())
 
 

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import ale_py
@@ -19,7 +22,7 @@ import cv2
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.wrappers import AtariPreprocessing
+from gymnasium.wrappers import AtariPreprocessing, TransformObservation
 
 from glamkit.config import EnvConfig, game_name
 from glamkit.envs.pictures import GameFaultError, Pictures, read_flag, read_reward
@@ -58,6 +61,7 @@ class PixelEnv:
         self._game: Any = env.unwrapped
         self._frame: np.ndarray = np.zeros((config.image_size, config.image_size, 3), np.uint8)
         self._screen = self._frame
+        self._drawn: list[np.ndarray] = []  # the frames of the last step, where pooling would throw them away
         self._random = np.random.default_rng()  # draws one seed per episode
         self._seed, self._actions, self._running = -1, list[int](), False
         self._trace = 0  # checksum over the episode's frames, to know a replayed game from another
@@ -91,7 +95,9 @@ class PixelEnv:
         if action not in range(self.num_actions):
             raise GlamkitError(f"action {action} is not one of 0 to {self.num_actions - 1} of {self.config.game}.")
         self._actions.append(int(action))
-        observation, reward, over, cut, _ = self._advance(self._first_action + int(action))
+        self._drawn.clear()
+        with self._interface("step"):
+            observation, reward, over, cut, _ = self._env.step(self._first_action + int(action))
         game = self.config.game
         terminated, truncated = read_flag(game, "terminated", over), read_flag(game, "truncated", cut)
         self._running = not (terminated or truncated)
@@ -100,8 +106,11 @@ class PixelEnv:
         return Outcome(self._see(observation), read_reward(game, reward), stored, not self._running)
 
     def screens(self) -> np.ndarray:
-        """Every picture the game drew in the last step (n, H, W, 3) uint8, before pooling and resizing."""
-        return self._screen[None].copy()
+        """Every picture the game drew in the last step (n, H, W, 3) uint8, before pooling and resizing.
+
+        Of an Atari game they are the console's (frame_skip, 210, 160, 3); after a reset it is one.
+        """
+        return np.stack(self._drawn or [self._screen])
 
     def memory(self) -> np.ndarray:
         """The game's own memory at this moment, (128,) uint8.
@@ -152,42 +161,26 @@ class PixelEnv:
         self._env.close()
 
     def _begin(self, seed: int) -> np.ndarray:
-        observation = self._reset(seed)
+        self._drawn.clear()
+        with self._interface("reset"):
+            observation, _ = self._env.reset(seed=seed)
         self._seed, self._actions, self._running, self._trace = seed, [], True, 0
         self.lives = self._count_lives()
         return self._see(observation)
 
-    def _reset(self, seed: int) -> Any:
+    @contextmanager
+    def _interface(self, method: str) -> Iterator[None]:
+        """Context in which the errors of a game of an older interface become one sentence."""
         try:
-            came = self._env.reset(seed=seed)
-        except TypeError as error:
-            if "seed" not in str(error) and "options" not in str(error):
+            yield
+        except (TypeError, ValueError) as error:
+            if not re.search("to unpack|cannot unpack|unexpected keyword argument '(seed|options)'", str(error)):
                 raise
-            raise self._outdated("its reset takes no seed") from error
-        except ValueError as error:
-            if "to unpack" not in str(error):
-                raise
-            raise self._outdated("its reset does not return two values") from error
-        if not isinstance(came, tuple) or len(came) != 2:
-            raise self._outdated("its reset does not return two values")
-        return came[0]
-
-    def _advance(self, action: int) -> tuple[Any, Any, Any, Any, Any]:
-        try:
-            came: Any = self._env.step(action)
-        except ValueError as error:  # gymnasium's own wrappers unpack what the game returned
-            if "to unpack" not in str(error):
-                raise
-            raise self._outdated("its step does not return five values") from error
-        if not isinstance(came, tuple) or len(came) != 5:
-            raise self._outdated("its step does not return five values")
-        return came
-
-    def _outdated(self, seen: str) -> GameFaultError:
-        return GameFaultError(
-            f"{self.config.game} follows an older interface than gymnasium's ({seen}): reset(seed=, options=) returns "
-            f"(picture, info), and step(action) returns (picture, reward, terminated, truncated, info)."
-        )
+            raise GameFaultError(
+                f"{self.config.game} follows an older interface than gymnasium's (its {method}: {reason(error)}): "
+                f"reset(seed=, options=) returns (picture, info), and step(action) returns (picture, reward, "
+                f"terminated, truncated, info)."
+            ) from error
 
     def _see(self, observation: Any) -> np.ndarray:
         self._screen = self.pictures.read(observation)
@@ -206,31 +199,25 @@ class Atari(PixelEnv):
 
     def __init__(self, config: EnvConfig, game_id: str) -> None:
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-        options: dict[str, Any] = {
-            "frameskip": 1,
-            "repeat_action_probability": config.sticky,
-            "disable_env_checker": True,
-        }
         try:
-            raw = gymnasium.make(game_id, **options)
+            raw = gymnasium.make(
+                game_id, frameskip=1, repeat_action_probability=config.sticky, disable_env_checker=True
+            )
         except OSError as error:
             raise missing_rom(config.game, error) from error
-        self._film = Film(raw)
-        size, skip = config.image_size, config.frame_skip
-        pooled = AtariPreprocessing(self._film, noop_max=0, frame_skip=skip, screen_size=size, grayscale_obs=False)
-        super().__init__(config, pooled)
 
-    def screens(self) -> np.ndarray:
-        """The last step's frames (frame_skip, 210, 160, 3) uint8 as the console drew them; one after a reset."""
-        return np.stack(self._film.frames)
+        def keep(frame: np.ndarray) -> np.ndarray:
+            self._drawn.append(frame)
+            return frame
+
+        size, skip = config.image_size, config.frame_skip
+        kept = TransformObservation(raw, keep, raw.observation_space)
+        pooled = AtariPreprocessing(kept, noop_max=0, frame_skip=skip, screen_size=size, grayscale_obs=False)
+        super().__init__(config, pooled)
 
     def memory(self) -> np.ndarray:
         """The console's 128 bytes of memory, (128,) uint8."""
         return np.array(self._game.ale.getRAM(), np.uint8)
-
-    def _advance(self, action: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        self._film.frames.clear()
-        return super()._advance(action)
 
     def _count_lives(self) -> int:
         return int(self._game.ale.lives())
@@ -251,23 +238,3 @@ def _action_names(game: Any, count: int) -> list[str]:
     except Exception:  # names only help to read: a game plays without them
         shown = []
     return shown if len(shown) == count else [f"action {index}" for index in range(count)]
-
-
-class Film(gymnasium.Wrapper):
-    """Keeps the frames that pass, which pooling and skipping would throw away."""
-
-    def __init__(self, env: gymnasium.Env) -> None:
-        super().__init__(env)
-        self.frames: list[np.ndarray] = []
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begins with the first frame."""
-        frame, info = self.env.reset(seed=seed, options=options)
-        self.frames = [frame]
-        return frame, info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Adds a frame."""
-        frame, *rest = self.env.step(action)
-        self.frames.append(frame)
-        return frame, *rest

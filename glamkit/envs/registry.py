@@ -29,7 +29,6 @@ gymnasium.register_envs(tiny_games)
 
 ATARI = "ale_py.env:AtariEnv"
 RENDER = "register it inside gymnasium.wrappers.AddRenderObservation to play from its rendered pictures"
-LARGEST = float(np.finfo(np.float32).max)  # reward that the replay can hold
 
 
 def resolve_game(name: str) -> str:
@@ -58,21 +57,20 @@ def make_env(config: EnvConfig) -> PixelEnv:
     return PixelEnv(config, _open(config.game, game_id))
 
 
-def make_vector(config: EnvConfig, count: int, seed: int, no_ops: int = 0) -> VectorEnv:
-    """Opens `count` copies of the game of a config, each with its own seed.
+def make_vector(config: EnvConfig, count: int, no_ops: int = 0) -> VectorEnv:
+    """Opens `count` copies of the game of a config.
 
     Args:
         config: the game and how it is seen.
         count: copies.
-        seed: what the copies' own seeds are drawn from.
         no_ops: each episode of an Atari game starts with up to so many frames in which nothing is done.
 
     Raises:
         GlamkitError: as in `resolve_game`.
     """
     if is_atari(config.game):
-        return AtariVector(config, count, seed, no_ops)
-    return ListVector(config, count, seed)
+        return AtariVector(config, count, no_ops)
+    return ListVector(config, count)
 
 
 def is_atari(name: str) -> bool:
@@ -104,11 +102,6 @@ def _import(module: str, name: str) -> None:
     """Imports the module that registers a game; whatever goes wrong in it becomes one sentence."""
     try:
         importlib.import_module(module)
-    except SyntaxError as error:
-        place = f"{error.msg}, line {error.lineno} of {error.filename}"
-        raise GlamkitError(f"the module of {name!r} cannot be imported: SyntaxError: {place}.") from error
-    except (ImportError, ValueError) as error:
-        raise GlamkitError(f"the module of {name!r} cannot be imported: {reason(error)}.") from error
     except (Exception, SystemExit) as error:  # a stranger's module may raise anything
         kind = type(error).__name__
         raise GlamkitError(f"the module of {name!r} cannot be imported: {kind}: {reason(error)}.") from error
@@ -163,26 +156,23 @@ class VectorEnv:
 
     Attributes:
         num_actions: actions are 0 .. num_actions - 1.
-        crashed: why, for each copy whose game crashed since the last `reset`, or brought a reward that is no number.
+        crashed: why, for each copy whose game crashed since the last `reset`, or returned what it must not.
     """
 
-    def __init__(self, config: EnvConfig, count: int, seed: int) -> None:
+    def __init__(self, config: EnvConfig, count: int) -> None:
         self._config, self._count = config, count
-        # Spread, so that neighbouring seeds share no game; 31 bits, because ALE takes no more. Used at first reset.
-        self._seeds: np.ndarray | None = np.random.SeedSequence(seed).generate_state(count) >> 1
         self._frames = np.zeros((count, config.image_size, config.image_size, 3), np.uint8)
         self._ended = np.ones(count, bool)
         self.crashed: dict[int, str] = {}
         self.num_actions = 0
 
-    def reset(self, seeds: np.ndarray | None = None) -> np.ndarray:
-        """Starts a game in every copy; returns (count, H, W, 3) uint8. The first call uses the seed.
+    def reset(self, seeds: np.ndarray) -> np.ndarray:
+        """Starts a game in every copy; returns (count, H, W, 3) uint8.
 
         Args:
-            seeds: (count,) whole numbers below 2**31; with them the games do not go on from those before.
+            seeds: (count,) whole numbers below 2**31, ALE takes no larger ones.
         """
-        self._frames = self._start(self._seeds if seeds is None else seeds)
-        self._seeds = None
+        self._frames = self._start(seeds)
         self._ended = np.zeros(self._count, bool)
         self._ended[list(self.crashed)] = True
         return self._frames.copy()
@@ -209,7 +199,7 @@ class VectorEnv:
     def close(self) -> None:
         """Frees the games."""
 
-    def _start(self, seeds: np.ndarray | None) -> np.ndarray:
+    def _start(self, seeds: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
     def _advance(self, actions: np.ndarray, live: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -219,8 +209,8 @@ class VectorEnv:
 class AtariVector(VectorEnv):
     """ALE's own vector environment: C++ threads; frame skip, pooling and resizing as in the single one."""
 
-    def __init__(self, config: EnvConfig, count: int, seed: int, no_ops: int) -> None:
-        super().__init__(config, count, seed)
+    def __init__(self, config: EnvConfig, count: int, no_ops: int) -> None:
+        super().__init__(config, count)
         spec = gymnasium.spec(_look_up(config.game))
         options = {
             "img_height": config.image_size,
@@ -249,7 +239,7 @@ class AtariVector(VectorEnv):
         """Frees the games and their threads."""
         self._env.close()
 
-    def _start(self, seeds: np.ndarray | None) -> np.ndarray:
+    def _start(self, seeds: np.ndarray) -> np.ndarray:
         frames, info = self._env.reset(seed=seeds)
         self._lives = info["lives"].copy()
         return frames[:, 0].copy()
@@ -265,8 +255,8 @@ class AtariVector(VectorEnv):
 class ListVector(VectorEnv):
     """Any other game: copies stepped one after the other; those that have ended are left alone."""
 
-    def __init__(self, config: EnvConfig, count: int, seed: int) -> None:
-        super().__init__(config, count, seed)
+    def __init__(self, config: EnvConfig, count: int) -> None:
+        super().__init__(config, count)
         self._envs: list[PixelEnv] = []
         try:
             self._envs += (make_env(config) for _ in range(count))
@@ -281,14 +271,14 @@ class ListVector(VectorEnv):
             with contextlib.suppress(Exception):  # a game that crashed may be beyond closing
                 env.close()
 
-    def _start(self, seeds: np.ndarray | None) -> np.ndarray:
+    def _start(self, seeds: np.ndarray) -> np.ndarray:
         frames = np.zeros_like(self._frames)
         for row in self.crashed:
             with contextlib.suppress(Exception):  # as above
                 self._envs[row].close()
             self._envs[row] = make_env(self._config)
         self.crashed = {}
-        for row, seed in enumerate([None] * self._count if seeds is None else seeds.tolist()):
+        for row, seed in enumerate(seeds.tolist()):
             try:
                 frames[row] = self._envs[row].reset(seed)
             except Exception as error:  # a stranger's game may raise whatever it likes
@@ -303,9 +293,6 @@ class ListVector(VectorEnv):
                 outcome = self._envs[row].step(int(actions[row]))
             except Exception as error:  # as above
                 self.crashed[int(row)], ended[row] = reason(error), True
-                continue
-            if not abs(outcome.reward) <= LARGEST:
-                self.crashed[int(row)], ended[row] = f"its reward was {outcome.reward}", True
                 continue
             frames[row], rewards[row], terminated[row], ended[row] = outcome
         return frames, rewards, terminated, ended

@@ -2,7 +2,7 @@
 
 Each is a 32 x 32 picture, made to test one thing. All chance lies in how a game begins: a state is a tuple of whole
 numbers, `begin` draws one, and `advance` and `draw` are functions of it alone. Importing this module registers
-``glamkit/Catch-v0``, ``glamkit/Memory-v0``, ``glamkit/LongMemory-v0`` and ``glamkit/Dodge-v0`` with gymnasium.
+``glamkit/Catch-v0``, ``glamkit/Memory-v0`` and ``glamkit/LongMemory-v0`` with gymnasium.
 
 Everything that matters is at least 4 x 4 pixels in the strongest colours: a squared error over pixels notices small
 or dim things last.
@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 SIZE = 32  # pixels
-WHITE, YELLOW, CYAN, ORANGE = (255, 255, 255), (255, 255, 0), (0, 255, 255), (255, 128, 0)
+WHITE, YELLOW, CYAN = (255, 255, 255), (255, 255, 0), (0, 255, 255)
 
 State = tuple[int, ...]
 
@@ -27,7 +27,7 @@ class TinyGame(gymnasium.Env):
 
     Attributes:
         actions: their names.
-        starts: all states a game can begin with; empty where they are too many.
+        starts: all states a game can begin with.
         state: the present state; what it holds is said by each game.
     """
 
@@ -94,24 +94,24 @@ class Catch(TinyGame):
     # Ball and paddle anywhere, so that catches in every column are seen before they are sought. But never at a wall and
     # towards it: the ball would rest there first, and two pictures would not tell whether it moves at all.
     starts = tuple(
-        (0, column, step_window, paddle)
+        (0, column, sideways, paddle)
         for column in range(8)
-        for step_window in (-1, 0, 1)
-        if (column, step_window) not in ((0, -1), (7, 1))
+        for sideways in (-1, 0, 1)
+        if (column, sideways) not in ((0, -1), (7, 1))
         for paddle in range(8)
     )
 
     def advance(self, state: State, action: int) -> tuple[State, float, bool]:
         """Moves the paddle and the ball by one column and the ball down by one row; once it has landed, it counts."""
-        row, column, step_window, paddle = state
+        row, column, sideways, paddle = state
         if row == self.rows - 1:
             return state, (1.0 if column == paddle else -1.0), True
         paddle = min(max(paddle + action - 1, 0), self.cells - 1)
-        if 0 <= column + step_window < self.cells:
-            column += step_window
+        if 0 <= column + sideways < self.cells:
+            column += sideways
         else:  # it rests for one step at the wall, so that it lands there as often as anywhere
-            step_window = -step_window
-        return (row + 1, column, step_window, paddle), 0.0, False
+            sideways = -sideways
+        return (row + 1, column, sideways, paddle), 0.0, False
 
     def draw(self, state: State) -> np.ndarray:
         """A white ball and a cyan paddle in the bottom row, both 4 x 4 pixels; they never overlap."""
@@ -178,47 +178,6 @@ class Memory(TinyGame):
         return picture
 
 
-class Dodge(TinyGame):
-    """Rocks two cells wide fall without end; each that passes brings +1, the first that hits ends the game.
-
-    Tests frequent rewards and early ends: a rock arrives every second step from the seventh on. Cut off after 46 steps,
-    when 20 rocks have passed at best.
-
-    Mean return: at random 1.53; waiting in the left corner 2.99; optimal 20, and one picture is enough to play so.
-
-    State: step, column of the player (0 .. 4), then for each rock the left one of its two columns (0 .. 3).
-    """
-
-    actions = ("LEFT", "STAY", "RIGHT")
-    rows, columns, every, limit = 8, 5, 2, 46
-
-    def begin(self, random: np.random.Generator) -> State:
-        """The player anywhere, rocks anywhere; they are all drawn now and enter the picture one by one."""
-        rocks = random.integers(self.columns - 1, size=self.limit // self.every + 1)
-        return 0, int(random.integers(self.columns)), *rocks.tolist()
-
-    def advance(self, state: State, action: int) -> tuple[State, float, bool]:
-        """Moves the player by one column and every rock by one row."""
-        step, player, *rocks = state
-        step, player = step + 1, min(max(player + action - 1, 0), self.columns - 1)
-        arrived, off_beat = divmod(step - (self.rows - 1), self.every)
-        if arrived < 0 or off_beat:
-            return (step, player, *rocks), 0.0, False
-        hit = player in (rocks[arrived], rocks[arrived] + 1)
-        return (step, player, *rocks), float(not hit), hit
-
-    def draw(self, state: State) -> np.ndarray:
-        """A white player in the bottom row, orange rocks above; one pixel of margin on either side."""
-        step, player, *rocks = state
-        picture, high, wide = canvas(), SIZE // self.rows, (SIZE - 2) // self.columns
-        for number, column in enumerate(rocks):
-            row = step - self.every * number
-            if 0 <= row < self.rows:
-                paint(picture, row * high, 1 + column * wide, high, 2 * wide, ORANGE)
-        paint(picture, (self.rows - 1) * high, 1 + player * wide, high, wide, WHITE)
-        return picture
-
-
 def canvas() -> np.ndarray:
     """A black picture."""
     return np.zeros((SIZE, SIZE, 3), np.uint8)
@@ -231,15 +190,14 @@ def paint(picture: np.ndarray, top: int, left: int, height: int, width: int, col
 
 def register() -> None:
     """Makes the games known to gymnasium, once."""
-    for name, game, limit, options in (
-        ("Catch", Catch, None, {}),
-        ("Memory", Memory, None, {"delay": 6}),
-        ("LongMemory", Memory, None, {"delay": 12}),
-        ("Dodge", Dodge, Dodge.limit, {}),
+    for name, game, options in (
+        ("Catch", Catch, {}),
+        ("Memory", Memory, {"delay": 6}),
+        ("LongMemory", Memory, {"delay": 12}),
     ):
         if f"glamkit/{name}-v0" not in gymnasium.registry:
             entry = f"{__name__}:{game.__name__}"
-            gymnasium.register(f"glamkit/{name}-v0", entry, max_episode_steps=limit, kwargs=options)
+            gymnasium.register(f"glamkit/{name}-v0", entry, kwargs=options)
 
 
 register()

@@ -20,6 +20,7 @@ SIDE = 160  # pixels: of Atari's 160 x 210, so sharper than what the agent sees
 CAPTION = 16  # pixels below, for the words
 LONGEST = 600  # pictures in a video: of longer episodes every second, third, .. step is shown
 FRAMES = 60  # an Atari console draws a second
+SHORTEST = 20.0  # milliseconds a picture: browsers show shorter ones for 100
 logger = logging.getLogger(__name__)
 
 
@@ -59,13 +60,15 @@ def record(config: EnvConfig, no_ops: int, episodes: Sequence[Episode], film: Pa
         So is one whose file cannot be written: scores must not be lost for want of a picture.
     """
     made: dict[int, str] = {}
+    tried = set[int]()
     for name, number in choose(episodes).items():
         path = film.with_name(f"{film.name}-{name}.gif")
         try:
             film.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
-            if number in made:
+            if number in tried:
                 continue
+            tried.add(number)
             write(path, config, no_ops, episodes[number], f"{name} of {len(episodes)}")
         except OSError as error:  # the disk is full, or the folder not ours
             logger.warning("%s cannot be written: %s. There is no video of that episode.", path, reason(error))
@@ -79,7 +82,7 @@ def record(config: EnvConfig, no_ops: int, episodes: Sequence[Episode], film: Pa
 
 def replay(config: EnvConfig, no_ops: int, episode: Episode, side: int = SIDE) -> Iterator[tuple[np.ndarray, float]]:
     """The frames (side, side, 3) uint8 of an episode, each with the return so far; one at a time, to save memory."""
-    games = make_vector(replace(config, image_size=side), 1, 0, no_ops)
+    games = make_vector(replace(config, image_size=side), 1, no_ops)
     try:
         yield games.reset(np.array([episode.seed]))[0], 0.0
         score = 0.0
@@ -110,7 +113,7 @@ def write(path: Path, config: EnvConfig, no_ops: int, episode: Episode, title: s
         raise GlamkitError(
             f"an episode of {config.game} with return {episode.score:g} cannot be shown: played again it had {score:g}."
         )
-    pause = 1000 * config.frame_skip / FRAMES if is_atari(config.game) else 100.0
+    pause = max(SHORTEST, 1000 * config.frame_skip / FRAMES) if is_atari(config.game) else 100.0
     shown = [round(pause)] * (len(pictures) - 1) + [1500]  # milliseconds; the end is held
     temporary = path.with_name(path.name + ".tmp")
     try:

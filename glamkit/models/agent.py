@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glamkit.config import AgentConfig
+from glamkit.config import AgentConfig, Config
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.world_model import WorldModel
 
@@ -61,6 +61,12 @@ class Agent(nn.Module):
     def __init__(self, config: AgentConfig, world_model: WorldModel, actor_critic: ActorCritic) -> None:
         super().__init__()
         self.config, self.world_model, self.actor_critic = config, world_model, actor_critic
+
+    @classmethod
+    def build(cls, config: Config, actions: int) -> Agent:
+        """A new agent with its models, for a game of so many actions."""
+        world_model = WorldModel(config.world_model, actions)
+        return cls(config.agent, world_model, ActorCritic(config.actor_critic, world_model.features, actions))
 
     @torch.no_grad()
     def act(self, frames: np.ndarray, past: RecentSteps, sampled: bool = True) -> Tensor:

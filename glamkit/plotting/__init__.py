@@ -7,6 +7,8 @@ Nothing here touches pyplot, so no figure outlives its reader and no backend is 
 from glamkit.plotting.curves import (
     Entries,
     decades,
+    draw_curves,
+    draw_losses,
     draw_returns,
     draw_series,
     evaluations,
@@ -16,7 +18,7 @@ from glamkit.plotting.curves import (
     same_steps,
     series,
 )
-from glamkit.plotting.frames import film, strip
+from glamkit.plotting.frames import film, films, show, strip
 from glamkit.plotting.intervals import interval, student
 from glamkit.plotting.picture import (
     BLACK,
@@ -40,6 +42,7 @@ from glamkit.plotting.picture import (
     label,
     legend_below,
     lines,
+    look,
     nothing,
     panel_title,
     style,
@@ -63,11 +66,14 @@ __all__ = [
     "Picture",
     "count",
     "decades",
+    "draw_curves",
+    "draw_losses",
     "draw_returns",
     "draw_series",
     "evaluations",
     "figure",
     "film",
+    "films",
     "heading",
     "in_words",
     "interval",
@@ -76,11 +82,13 @@ __all__ = [
     "legend_below",
     "lines",
     "live",
+    "look",
     "losses",
     "nothing",
     "panel_title",
     "same_steps",
     "series",
+    "show",
     "strip",
     "student",
     "style",

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
+from glamkit.config import Config
 from glamkit.plotting.picture import (
     BLACK,
     BLUE,
@@ -60,7 +61,7 @@ def learning_curve(run: Run) -> Picture:
 
     All are of whole games: the return of a game that was cut is not to be compared with them, and stands in words.
     """
-    entries, config = list(log.read(run.log_file)), run.config()
+    entries, config = log.read(run.log_file), run.config()
     report = json.loads(run.evaluation_file.read_text(encoding="utf-8")) if run.evaluation_file.exists() else None
     episodes = report["episodes"] if report else []
     scores = [episode["return"] for episode in episodes if not episode["cut"]]
@@ -68,13 +69,13 @@ def learning_curve(run: Run) -> Picture:
     shown = ", ".join(cut[:4]) + (", ..." if len(cut) > 4 else "")
     steps = f"cut after {config.evaluation.episode_steps:,} steps"
     missing = f"evaluation: {count(len(cut), 'game')} {steps} at {shown}: not drawn" if cut else ""
-    evaluated = evaluations(run, entries)
-    if not (scores or evaluated or series(entries, "episode/return")[0]):
+    evaluated = evaluations(entries)
+    if not (scores or evaluated[0] or series(entries, "episode/return")[0]):
         return in_words(f"No score to draw: no episode of training has ended yet. {missing.capitalize()}")
     picture, ((axes,),) = figure(WIDE, 3.4)
     draw_returns(axes, entries)
-    if evaluated:
-        axes.plot(*zip(*evaluated, strict=True), "D-", ms=5, color=ORANGE, label="evaluation during training: mean")
+    if evaluated[0]:
+        axes.plot(*evaluated, "D-", ms=5, color=ORANGE, label="evaluation during training: mean")
     if report and scores:
         axes.plot([report["step"]] * len(scores), scores, "o", color=ORANGE, mec=BLACK, mew=0.5, clip_on=False)
         marked = f"evaluation: mean {np.mean(scores):.1f} of {count(len(scores), 'whole game')}"
@@ -87,26 +88,9 @@ def learning_curve(run: Run) -> Picture:
     return picture
 
 
-def evaluations(run: Run, entries: Entries) -> list[tuple[int, float]]:
-    """Step and mean return of the whole games of each evaluation during training; none where all were cut.
-
-    Of a shared run the means alone are known: there an evaluation counts whose games were surely whole.
-    """
-    settings, points = run.config().evaluation, []
-    limit, count = settings.episode_steps, settings.episodes
-    for entry in entries:
-        if entry["kind"] != "evaluation":
-            continue
-        file = run.evaluation_at(entry["step"])
-        if file.exists():
-            episodes = json.loads(file.read_text(encoding="utf-8"))["episodes"]
-            scores = [episode["return"] for episode in episodes if not episode["cut"]]
-        else:  # of a shared run, or one whose file was deleted
-            whole = entry["evaluation/length"] * count < limit  # one cut game alone would make the lengths' sum so long
-            scores = [entry["evaluation/return"]] if whole else []
-        if scores:
-            points.append((entry["step"], float(np.mean(scores))))
-    return points
+def evaluations(entries: Entries) -> tuple[list[int], list[float]]:
+    """Steps and mean returns of evaluations during training, but for those of which games were cut."""
+    return series([entry for entry in entries if not entry.get("evaluation/cut")], "evaluation/return")
 
 
 def draw_returns(axes: Axes, entries: Entries) -> None:
@@ -123,18 +107,24 @@ def draw_returns(axes: Axes, entries: Entries) -> None:
 @style
 def losses(run: Run) -> Picture:
     """The parts of the world-model and actor-critic losses against steps, each in its own panel."""
-    entries, config = list(log.read(run.log_file)), run.config()
-    floors = {
-        "world_model/dynamics_kl": config.world_model.free_nats,
-        "world_model/variation_kl": config.world_model.variation_free_nats,
-    }
+    entries, config = log.read(run.log_file), run.config()
     picture, grid = figure(WIDE, 10.5, 5, 2)
-    for axes, (key, title, unit, logarithmic) in zip(grid.flat, PANELS, strict=False):
-        draw_series(axes, entries, key, title, unit, logarithmic, floors.get(key))
+    draw_losses(grid.flat, entries, config)
     grid.flat[-1].set_axis_off()
     same_steps(grid.flat)
     heading(picture, "Means over each line of the log. The first five panels are the world model's")
     return picture
+
+
+def draw_losses(panels: Iterable[Axes], entries: Entries, config: Config, keys: Iterable[str] | None = None) -> None:
+    """All of `PANELS`, or those of these keys in their order; with the floors below which nothing is trained."""
+    floors = {
+        "world_model/dynamics_kl": config.world_model.free_nats,
+        "world_model/variation_kl": config.world_model.variation_free_nats,
+    }
+    known = {panel[0]: panel for panel in PANELS}
+    for axes, key in zip(panels, keys or known, strict=False):
+        draw_series(axes, entries, *known[key], floors.get(key))
 
 
 def same_steps(panels: Iterable[Axes]) -> None:
@@ -160,6 +150,21 @@ def draw_series(
         decades(axes, min(values), max(values))
     if floor:
         axes.axhline(floor, color=GREY, ls="--", lw=1, label="not trained below this line (free bits)")
+        legend_below(axes)
+
+
+def draw_curves(axes: Axes, entries: Entries, names: Mapping[str, tuple[str, str]], unit: str, title: str) -> None:
+    """Several names of the log against steps; `names` has the key and the colour of each label."""
+    panel_title(axes, title)
+    curves = {name: (*series(entries, key), colour) for name, (key, colour) in names.items()}
+    if not any(values for _, values, _ in curves.values()):
+        nothing(axes, "not in the log yet")
+        return
+    for number, (name, (steps, values, colour)) in enumerate(curves.items()):
+        if values:  # the first of several is broad: where curves meet it shows on both sides
+            axes.plot(steps, values, ".-", ms=4, lw=1.4 if number or len(curves) == 1 else 3, color=colour, label=name)
+    label(axes, unit)
+    if len(names) > 1:
         legend_below(axes)
 
 

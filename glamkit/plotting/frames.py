@@ -8,15 +8,25 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from glamkit.plotting.picture import INK, WIDE, Picture, count, figure, panel_title, style
+from glamkit.plotting.picture import INK, SMALL, WIDE, Picture, count, figure, panel_title, style
 
 GAP = 0.06  # between two pictures, of their side
+PER_ROW = 5  # pictures side by side, so that captions of a dozen letters fit below each
 
 
-def film(axes: Axes, rows: Mapping[str, np.ndarray], columns: Sequence[str]) -> None:
+def show(axes: Axes, image: np.ndarray, title: str) -> None:
+    """An image without ticks: a picture (H, W, 3), or numbers (H, W) that fill the panel."""
+    axes.imshow(image, aspect="equal" if image.ndim == 3 else "auto", interpolation="nearest")
+    axes.set(xticks=[], yticks=[], title=title)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+def film(axes: Axes, rows: Mapping[str, np.ndarray], columns: Sequence[str], beside: str = "") -> None:
     """Named rows of pictures (n, size, size, 3) uint8 below each other, a caption under each column.
 
-    All are one image: drawing it is many times faster than an Axes for each.
+    All are one image: drawing it is many times faster than an Axes for each. Left of captions of several lines stands
+    what each line is, `beside`.
     """
     parts = list(rows.values())
     size = parts[0].shape[1]
@@ -35,6 +45,20 @@ def film(axes: Axes, rows: Mapping[str, np.ndarray], columns: Sequence[str]) -> 
     axes.tick_params(length=0, labelcolor=INK)
     axes.grid(False)
     axes.spines[:].set_visible(False)
+    where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "top"}
+    axes.annotate(beside, (0, 0), (-4, -4), fontsize=SMALL, linespacing=1.3, **where)
+
+
+@style
+def films(rows: Mapping[str, np.ndarray], columns: Sequence[str], beside: str, title: str) -> Picture:
+    """A film of many columns as a figure: after every five it goes on below."""
+    starts = range(0, len(columns), PER_ROW)
+    picture, grid = figure(WIDE, 0.4 + 1.05 * (len(rows) + 1) * len(starts), len(starts))
+    for (axes,), start in zip(grid, starts, strict=True):
+        part = slice(start, start + PER_ROW)
+        film(axes, {name: row[part] for name, row in rows.items()}, columns[part], beside)
+    grid[0, 0].set_title(title)
+    return picture
 
 
 @style

@@ -21,10 +21,8 @@ def interval(scores: Sequence[float]) -> tuple[float, float] | None:
     """
     if len(scores) < 2:
         return None
-    mean, half = (
-        float(np.mean(scores)),
-        student(len(scores) - 1) * float(np.std(scores, ddof=1)) / math.sqrt(len(scores)),
-    )
+    mean, spread = float(np.mean(scores)), float(np.std(scores, ddof=1))
+    half = student(len(scores) - 1) * spread / math.sqrt(len(scores))
     return mean - half, mean + half
 
 

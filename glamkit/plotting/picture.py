@@ -23,6 +23,8 @@ BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, BLACK = "#CC79A7", "#56B4E9", "#000000"
 GREY = "#707070"
 INK = "#333333"
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
+LINES, MARKERS = ("-", "--", ":"), "osD^vPX"
 WIDE = 7.0  # inches: text is still read where JupyterLab leaves 470 pixels, in a window of 900 beside its files
 SMALL = 9  # points: no text is smaller
 STYLE: dict[Any, Any] = {
@@ -139,6 +141,11 @@ def figure(width: float = WIDE, height: float = 3, rows: int = 1, columns: int =
     """An empty figure in inches and its axes, an array (rows, columns); call it in a function decorated `@style`."""
     picture = Picture(figsize=(width, height), layout="constrained", facecolor="white")
     return picture, picture.subplots(rows, columns, squeeze=False, **grid)
+
+
+def look(place: int) -> tuple[str, str, str]:
+    """Colour, line and marker of the first (0), second, .. of several that are compared; the 22nd is as the first."""
+    return COLOURS[place % len(COLOURS)], LINES[place // len(COLOURS) % len(LINES)], MARKERS[place % len(MARKERS)]
 
 
 def heading(picture: Picture, text: str) -> None:

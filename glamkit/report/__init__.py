@@ -3,9 +3,8 @@
 `results` reads runs and score files, `aggregates` computes, `page` writes; `compare` explains how two runs differ.
 """
 
-from glamkit.report.published import published_json
 from glamkit.report.report import Report
 from glamkit.report.score_files import save
 from glamkit.report.score_table import score_table, small_table
 
-__all__ = ["Report", "published_json", "save", "score_table", "small_table"]
+__all__ = ["Report", "save", "score_table", "small_table"]

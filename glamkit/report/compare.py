@@ -1,28 +1,28 @@
 """What explains the difference between two runs: ``glamkit compare RUN_A RUN_B``.
 
 Settings, versions, git state and machine that differ; then the scores, with the spread between seeds where runs of the
-same config lie beside them, and whether the difference is beyond that spread. Runs beside them that differ in one of
-the settings alone tell which of several it was.
+same config lie beside them, and whether the difference is beyond that spread.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from glamkit.config import Config, differences, override
+from glamkit.config import Config, differences
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Table
-from glamkit.plotting import count, interval, student
+from glamkit.plotting import interval, student
 from glamkit.report import results
+from glamkit.report.results import Result
 from glamkit.runs import log, provenance
 from glamkit.runs.folder import IDLE, UNSCORED, Run
-from glamkit.sweeps.job import Job
 from glamkit.training.shared_runs import locate
 
 SEED = "trainer.seed"
@@ -31,11 +31,20 @@ MANY = 500  # run folders beside a run that are looked at
 
 
 class Side(NamedTuple):
-    """One of the two runs: its folder, config and score, the facts of its provenance, and the scores of its seeds."""
+    """One of the two runs.
+
+    Attributes:
+        run: its folder.
+        score: its final score; None where none counts.
+        reason: why none counts.
+        facts: of its provenance.
+        scores: of all seeds of its experiment that lie beside the two runs, and its own.
+    """
 
     run: Run
     config: Config
     score: float | None
+    reason: str
     facts: dict[str, str]
     scores: dict[int, float]
 
@@ -43,13 +52,6 @@ class Side(NamedTuple):
     def peers(self) -> list[float]:
         """Scores of all its seeds."""
         return list(self.scores.values())
-
-
-class PeerRun(NamedTuple):
-    """A finished run beside one of the two."""
-
-    config: Config
-    score: float
 
 
 class Comparison:
@@ -67,8 +69,8 @@ class Comparison:
         folders = [locate(one).folder.absolute(), locate(other).folder.absolute()]
         if folders[0].resolve() == folders[1].resolve():
             raise GlamkitError(f"{one} and {other} are the same run; name two.")
-        self.neighbours = {run.folder: PeerRun(run.config(), score) for run, score in beside(folders)}
-        self.a, self.b = (side(Run(folder), self.neighbours) for folder in folders)
+        finished = beside(folders)
+        self.a, self.b = (side(Run(folder), finished) for folder in folders)
         self.changed = differences(self.a.config, self.b.config)
         self.settings = changes_of(self.changed)
         names = [*self.a.facts, *(name for name in self.b.facts if name not in self.a.facts)]
@@ -85,17 +87,16 @@ class Comparison:
                 rows.append(("" if place else title, name, ours, theirs))
             if not result:
                 rows.append((title, "no difference", "", ""))
-        rows.append(("result", "mean return", *(number(s.score, s.run) for s in (self.a, self.b))))
+        scores = ("none that counts" if s.score is None else f"{s.score:.2f}" for s in (self.a, self.b))
+        rows.append(("result", "mean return", *scores))
         rows.append(("", "over seeds", *(spread(s.peers) for s in (self.a, self.b))))
         return Table(rows, self.verdict())
 
     def verdict(self) -> str:
         """Whether the scores differ beyond what seeds do, and what is to blame."""
-        if self.a.score is None or self.b.score is None:
-            missing = self.a if self.a.score is None else self.b
-            if missing.run.evaluation_file.exists():
-                return f"{missing.run.folder} cannot be compared: {why_not(missing.run)}"
-            return f"{missing.run.folder} has no final evaluation yet, so there is nothing to explain."
+        for one in (self.a, self.b):
+            if one.reason:
+                return f"{one.run.folder} has no score that counts: {one.reason}"
         return " ".join(filter(None, [self.chance(), self.blame()]))
 
     def chance(self) -> str:
@@ -104,7 +105,8 @@ class Comparison:
             return self.repeated()
         if not self.settings:
             text = "But for the seed they are the same experiment: such a difference is the spread between seeds."
-            return f"{text} Or it comes from {others}, which may count too." if (others := self.no_setting()) else text
+            others = self.no_setting(name for name in self.changed if name.startswith("runtime."))
+            return f"{text} Or it comes from {others}, which may count too." if others else text
         result = welch(self.a.peers, self.b.peers)
         if result is None:
             return "Whether they differ beyond the spread between seeds cannot be said: each needs two seeds or more."
@@ -118,15 +120,12 @@ class Comparison:
         at = parting(self.a.run, self.b.run)
         if at is None:
             return "Settings and seed are the same, and so is every line of their logs."
-        cause = self.no_setting() or "something that is not recorded, such as a GPU's order of sums"
+        cause = self.no_setting(self.changed) or "something that is not recorded, such as a GPU's order of sums"
         return f"Settings and seed are the same, but their logs part at step {at:,}: by {cause}."
 
-    def no_setting(self) -> str:
-        """What differs that is no setting of the experiment, in words: how and by what it was computed."""
-        causes = [name for name in self.changed if name.startswith("runtime.")]
-        if self.facts:
-            causes.append("versions or machine")
-        return " or ".join(causes)
+    def no_setting(self, names: Iterable[str]) -> str:
+        """What differs that is no setting of the experiment, in words: these names, versions and machine."""
+        return " or ".join([*names, *(["versions or machine"] if self.facts else [])])
 
     def blame(self) -> str:
         """Which setting it was, as far as that can be told."""
@@ -137,28 +136,7 @@ class Comparison:
             only = f"Only {name} differs among the settings."
             versions = any(not fact.startswith("machine") for fact in self.facts)
             return f"{only} Versions differ as well, so either may be the cause." if versions else only
-        alone = self.one_at_a_time()
-        base = np.mean(self.a.peers)
-        parts = [f"{name} alone: {mean - base:+.2f} ({count(seeds, 'seed')})" for name, (mean, seeds) in alone.items()]
-        rest = [name for name in self.settings if name not in alone]
-        text = [f"From A, {'; '.join(parts)}." if parts else f"{len(rest)} settings differ at once."]
-        if rest:
-            text.append(f"No run beside them changes {' or '.join(rest[:3])} alone.")
-        return " ".join(text)
-
-    def one_at_a_time(self) -> dict[str, tuple[float, int]]:
-        """Settings for which finished runs differ from A in that one alone: their mean score and how many they are."""
-        result = {}
-        for name in self.settings:
-            section, key = name.split(".")
-            try:
-                config = override(self.a.config, {name: getattr(getattr(self.b.config, section), key)})
-            except GlamkitError:  # alone it would make no run
-                continue
-            scores = list(seeds_of(config, self.neighbours).values())
-            if scores:
-                result[name] = (float(np.mean(scores)), len(scores))
-        return result
+        return f"{len(self.settings)} settings differ at once."
 
     def __repr__(self) -> str:
         return repr(self.table())
@@ -172,41 +150,26 @@ def changes_of(result: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]
     return {k: v for k, v in result.items() if k not in (SEED, *IDLE, *UNSCORED) and not k.startswith("runtime.")}
 
 
-def same_experiment(one: Config, other: Config) -> bool:
-    """Whether two configs are the same but for the seed and the machine."""
-    return not changes_of(differences(one, other))
-
-
-def seeds_of(config: Config, neighbours: dict[Path, PeerRun]) -> dict[int, float]:
-    """Scores of the runs of one experiment by their seeds."""
-    return {n.config.trainer.seed: n.score for n in neighbours.values() if same_experiment(n.config, config)}
-
-
-def beside(folders: Sequence[Path]) -> Iterator[tuple[Run, float]]:
-    """The two runs and the finished ones in the folders around them; what cannot be read there is no neighbour."""
-    for folder in folders:
-        Run(folder).config()  # these two have to be runs
+def beside(folders: Sequence[Path]) -> list[Result]:
+    """The finished runs in the folders around the two; what does not count there is no neighbour."""
     own = [folder for folder in folders if not Run(folder).shared]  # others lie in a cache
-    around = {path.parent for folder in own for path in sorted(folder.parent.glob("*/config.json"))[:MANY]}
-    around |= set(folders)
-    for place in sorted(around):
-        try:
-            run = Run(place)
-            score = Job(run, run.config()).score()
-        except GlamkitError:
-            continue
-        if score is not None and math.isfinite(score):
-            yield run, score
+    found = []
+    for place in sorted({path.parent for folder in own for path in sorted(folder.parent.glob("*/config.json"))[:MANY]}):
+        with contextlib.suppress(GlamkitError):
+            found.append(results.read(place))
+    return found
 
 
-def side(run: Run, neighbours: dict[Path, PeerRun]) -> Side:
-    """One of the two runs, with all that is known of it."""
-    config = run.config()
-    seeds = seeds_of(config, neighbours)
-    own = neighbours.get(run.folder)
-    if own is not None:
-        seeds[config.trainer.seed] = own.score
-    return Side(run, config, own.score if own else None, facts(run), seeds)
+def side(run: Run, finished: Sequence[Result]) -> Side:
+    """One of the two runs, with all that is known of it and of its other seeds among the finished ones."""
+    config, score, reason = run.config(), None, ""
+    same = results.experiment(config), config.env.game
+    scores = {r.seed: r.score for r in finished if (results.experiment(r.config), r.config.env.game) == same}
+    try:
+        score = scores[config.trainer.seed] = results.read(run.folder).score
+    except GlamkitError as error:
+        reason = str(error)
+    return Side(run, config, score, reason, facts(run), scores)
 
 
 def facts(run: Run) -> dict[str, str]:
@@ -252,22 +215,6 @@ def parting(one: Run, other: Run) -> int | None:
 def lines(run: Run) -> list[dict[str, Any]]:
     """A log's lines without what the clock says."""
     return [{k: entry[k] for k in entry if not k.startswith("time")} for entry in log.added(run.log_file)[0]]
-
-
-def number(score: float | None, run: Run) -> str:
-    """A score, or that there is none that counts."""
-    if score is None:
-        return "does not count" if run.evaluation_file.exists() else "not evaluated"
-    return f"{score:.2f}"
-
-
-def why_not(run: Run) -> str:
-    """Why a run's final evaluation does not count, in a sentence."""
-    try:
-        results.read(run.folder)
-    except GlamkitError as error:
-        return str(error)
-    return "its final evaluation could not be read."
 
 
 def spread(scores: Sequence[float]) -> str:

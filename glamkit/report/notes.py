@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glamkit.envs import atari100k
+from glamkit.plotting import count
 from glamkit.report import aggregates, results
-from glamkit.report.report import Report, runs
+from glamkit.report.report import Report
 from glamkit.report.results import BENCHMARK, STEPS
 
 
@@ -18,16 +19,15 @@ def notes(report: Report) -> list[str]:
 def about_runs(report: Report) -> Iterator[str]:
     """Runs that do not count, and experiments that differ."""
     if report.left_out:
-        yield f"{runs(len(report.left_out))} left out; the reasons are in the table of runs that do not count."
+        yield f"{count(len(report.left_out), 'run')} left out; the reasons are in the table of runs that do not count."
     for name, method in report.others.items():
         if method.faults:
             yield f"{name}: left out are {'; '.join(method.faults)}."
     every = {**report.groups, **report.small}
     if len(every) > 1:
-        yield (
-            f"The runs are of {len(every)} experiments with unequal settings, which are never averaged: "
-            f"{'; '.join(f'{name} ({runs(len(group))})' for name, group in every.items())}."
-        )
+        parts = [f"{name} ({count(len(group), 'run')})" for name, group in every.items()]
+        settings = f"{len(every)} experiments with unequal settings"
+        yield f"The runs are of {settings}, which are never averaged: {'; '.join(parts)}."
     for name, group in every.items():
         config, cut = group[0].config, sum(result.cut for result in group)
         steps = config.trainer.env_steps

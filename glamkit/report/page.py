@@ -8,11 +8,11 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from glamkit.plotting import Picture
-from glamkit.report import human_split, plots, reruns, tables
+from glamkit.plotting import Picture, count
+from glamkit.report import plots, reruns, tables
 from glamkit.report.markup import MarkupTable, markdown_text
 from glamkit.report.notes import notes
-from glamkit.report.report import Report, runs
+from glamkit.report.report import Report
 from glamkit.report.score_table import small_table
 from glamkit.runs.files import make_folder, replace_text
 
@@ -20,9 +20,6 @@ TITLE = "Atari 100k report"
 FIGURES: Mapping[str, Callable[[Report, bool], Picture | None]] = {
     "curves": plots.curve_figure,
     "aggregates": plots.aggregate_figure,
-    "reruns": reruns.rerun_figure,
-    "split": human_split.split_figure,
-    "sensitivity": plots.sensitivity_figure,
     "profile": plots.profile_figure,
     "improvement": plots.improvement_figure,
     "games": plots.game_figure,
@@ -97,28 +94,12 @@ PARTS = (
         "How far printed numbers carry",
         "Other groups have run some of these methods again, with their own seeds and machines. A difference between "
         "two methods that is smaller than what a re-run changes is no difference yet.",
-        ("reruns",),
-        ("reruns",),
-    ),
-    PageSection(
-        "A printed number that one game explains",
-        "STORM's score file has Freeway at 0 in all runs, and its printed aggregates do not come out of it. Its "
-        "printed table has 33.5 there and agrees with the file in the other 25 games. With that score they come out, "
-        "to 0.004.",
-        tables=("suspect",),
-    ),
-    PageSection(
-        "Where the mean comes from",
-        "In some games agents stand far above humans, in others far below. One mean over both hides the second kind; "
-        "so both are shown apart, as the authors of JEDI (arXiv 2505.19698) propose.",
-        ("split",),
-        ("split",),
+        tables=("reruns",),
     ),
     PageSection(
         "Does a single game decide?",
         "Every aggregate again with each game left out. A ranking that turns when one game is missing is no ranking.",
-        ("sensitivity",),
-        ("sensitivity",),
+        tables=("sensitivity",),
     ),
     PageSection(
         "All scores, not one number",
@@ -148,8 +129,6 @@ def all_tables(report: Report) -> dict[str, MarkupTable]:
         "aggregates": tables.aggregate_table(report),
         "aggregates apart": tables.aggregate_table(report, single=False),
         "reruns": reruns.rerun_table(report),
-        "suspect": tables.suspect_table(),
-        "split": human_split.split_table(report),
         "sensitivity": tables.sensitivity_table(report),
         "improvement": tables.improvement_table(report),
         **{f"games {n}": grid for n, grid in enumerate(tables.game_tables(report), 1)},
@@ -166,14 +145,14 @@ def of_part(part: PageSection, grids: Mapping[str, MarkupTable]) -> list[MarkupT
 
 def headline(report: Report) -> str:
     """What the report is about, in a few sentences."""
-    if not report.results:
-        return f"No runs: {len(report.entries)} sets of published scores, recomputed game by game."
-    count, games = len(report.results), len({result.game for result in report.results})
-    experiments = len(report.groups) + len(report.small)
-    text = f"{runs(count)} of {games} {'game' if games == 1 else 'games'}, "
-    text += f"in {experiments} {'experiment' if experiments == 1 else 'experiments'}."
-    if not report.groups:
-        text += " None of them is an Atari 100k result."
+    text = f"No runs: {len(report.published)} sets of published scores, recomputed game by game."
+    if report.results:
+        games, experiments = {result.game for result in report.results}, {**report.groups, **report.small}
+        text = f"{count(len(report.results), 'run')} of {count(len(games), 'game')}, "
+        text += f"in {count(len(experiments), 'experiment')}."
+        text += "" if report.groups else " None of them is an Atari 100k result."
+    if report.others:
+        text += f" {count(len(report.others), 'method')} of your files."
     for entry in report.new:
         value = entry.values["iqm"]
         if value is not None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,42 +14,23 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentF
 
 from glamkit import plotting
 from glamkit.envs import atari100k
-from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, SMALL, WIDE, Picture, figure
+from glamkit.plotting import GREY, SMALL, WIDE, Picture, figure
 from glamkit.report import aggregates
 from glamkit.report.report import Report, ScoredMethod
 from glamkit.report.results import Result
-from glamkit.report.tables import NAMES, ordered, who
+from glamkit.report.tables import NAMES, ordered
 from glamkit.runs import log as run_log
 from glamkit.sweeps import summary
 
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
-LINES = ("-", "--", ":")
-MARKERS = "osD^vPX"
 LOW, HIGH = 0.01, 10.0  # thresholds at which profiles are drawn
 NARROW = 4.2  # inches: a phone
 PANELS = 3  # of curves, side by side
 Groups = Mapping[str, Sequence[Result]]
 
 
-class LineStyle(NamedTuple):
-    """How a method is drawn."""
-
-    colour: str
-    line: str
-    marker: str
-
-
-def looks(names: Sequence[str]) -> dict[str, LineStyle]:
-    """A look for each name."""
-    return {
-        name: LineStyle(COLOURS[n % len(COLOURS)], LINES[n // len(COLOURS) % len(LINES)], MARKERS[n % len(MARKERS)])
-        for n, name in enumerate(names)
-    }
-
-
-def shown_looks(report: Report) -> dict[str, LineStyle]:
-    """Of what is shown game by game."""
-    return looks([entry.name for entry in report.shown])
+def looks(report: Report) -> dict[str, tuple[str, str, str]]:
+    """Colour, line and marker of each method that is shown game by game."""
+    return {entry.name: plotting.look(place) for place, entry in enumerate(report.shown)}
 
 
 def names_size(narrow: bool) -> int:
@@ -61,14 +41,14 @@ def names_size(narrow: bool) -> int:
 @plotting.style
 def aggregate_figure(report: Report, narrow: bool = False) -> Picture:
     """The four aggregates of every method with their intervals."""
-    entries, look = ordered(report), shown_looks(report)
+    entries, look = ordered(report), looks(report)
     places = row_places(entries)
     high = 4 * (0.9 + 0.17 * len(entries)) if narrow else 1.5 + 0.24 * len(entries)
     picture, grid = figure(NARROW if narrow else WIDE, high, *((4, 1) if narrow else (1, 4)), sharey=True)
     for axes, key in zip(grid.flat, NAMES, strict=True):
         for place, entry in zip(places, entries, strict=True):
             value, ends = entry.values[key], entry.intervals.get(key)
-            colour, _, marker = look.get(entry.name, LineStyle(GREY, "-", "o"))
+            colour, _, marker = look.get(entry.name, (GREY, "-", "o"))
             if ends:
                 axes.plot(ends, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
             if value is not None:
@@ -111,7 +91,7 @@ def name_rows(axes: Axes, entries: Sequence[ScoredMethod], narrow: bool) -> None
 def profile_figure(report: Report, narrow: bool = False) -> Picture:
     """Which share of runs is better than a score, for every score."""
     picture, ((axes,),) = figure(NARROW if narrow else WIDE, 4.6)
-    taus, ones, look = np.geomspace(LOW, HIGH, 101), np.ones(1), shown_looks(report)
+    taus, ones, look = np.geomspace(LOW, HIGH, 101), np.ones(1), looks(report)
     for entry in [entry for entry in report.shown if entry.method.single]:
         colour, line, _ = look[entry.name]
         wide = 2.4 if report.is_new(entry) else 1.4
@@ -139,7 +119,7 @@ def improvement_figure(report: Report, narrow: bool = False) -> Picture | None:
     pairs = [(ours, theirs, result) for ours, row in report.improvements.items() for theirs, result in row.items()]
     if not pairs:
         return None
-    look, several = shown_looks(report), len(report.improvements) > 1
+    look, several = looks(report), len(report.improvements) > 1
     picture, ((axes,),) = figure(NARROW if narrow else WIDE, 1.2 + (0.22 if narrow else 0.26) * len(pairs))
     for place, (ours, _, result) in enumerate(pairs):
         colour, _, marker = look[ours]
@@ -158,41 +138,6 @@ def improvement_figure(report: Report, narrow: bool = False) -> Picture | None:
     return picture
 
 
-@plotting.style
-def sensitivity_figure(report: Report, narrow: bool = False) -> Picture | None:
-    """Aggregates with each game left out in turn."""
-    if not report.sensitivity:
-        return None
-    look, names = shown_looks(report), list(report.sensitivity)
-    high = 3 * (0.9 + 0.4 * len(names)) if narrow else 1.3 + 0.5 * len(names)
-    picture, grid = figure(NARROW if narrow else WIDE, high, *((3, 1) if narrow else (1, 3)), sharey=True)
-    moves = []
-    for axes, key in zip(grid.flat, ("mean", "median", "iqm"), strict=True):
-        for place, name in enumerate(names):
-            left = {game: values[key] for game, values in report.sensitivity[name].items()}
-            value = report.entries[name].values[key]
-            axes.plot(list(left.values()), [place] * len(left), "|", ms=9, color=look[name].colour, alpha=0.7)
-            axes.plot(value, place, look[name].marker, ms=6, color=look[name].colour)
-            far = max(left.values(), key=lambda other: abs(other - (value or 0.0)))
-            axes.plot(far, place, "|", ms=14, mew=2, color=BLACK)
-            edge = 0.98, place + 0.22  # inside the panel, whatever its name
-            style: dict[str, Any] = {"ha": "right", "va": "top", "fontsize": names_size(narrow), "color": GREY}
-            style["bbox"] = {"facecolor": "white", "lw": 0, "pad": 0.5}
-            axes.text(*edge, who(left, far), transform=axes.get_yaxis_transform(), **style)
-            moves.append(
-                (abs(far - (value or 0.0)), f"the {NAMES[key]} of {name} to {far:.3f}, without {who(left, far)}")
-            )
-        axes.axvline(1, color=GREY, ls="--", lw=1)
-        axes.set_title(title(key))
-        axes.set_xlabel("1 = human")
-        axes.set_yticks(range(len(names)), names, fontsize=names_size(narrow))
-    grid.flat[0].set_ylim(len(names) - 0.4, -0.5)
-    strokes = "Strokes: the aggregate without one game; the game that moves it most is black and named"
-    plotting.heading(picture, f"Does a single game decide? Markers: all games. {strokes}")
-    picture.alt = f"Mean, median and IQM with each game left out. The farthest move is {max(moves)[1]}."
-    return picture
-
-
 def title(key: str) -> str:
     """An aggregate's name as a title."""
     return NAMES[key][0].upper() + NAMES[key][1:]
@@ -202,7 +147,7 @@ def title(key: str) -> str:
 def game_figure(report: Report, narrow: bool = False) -> Picture:
     """Human-normalised scores game by game."""
     picture, ((axes,),) = figure(NARROW if narrow else WIDE, (2.4 if narrow else 1.6) + 0.26 * len(report.games))
-    for name, (colour, _, marker) in shown_looks(report).items():
+    for name, (colour, _, marker) in looks(report).items():
         entry = report.entries[name]
         new = report.is_new(entry)
         means = {game: values.mean() for game, values in entry.normal.items()}
@@ -250,11 +195,11 @@ def draw_panels(groups: Groups, narrow: bool = False) -> Picture | None:
     names = {name: textwrap.fill(name, int(12 * wide)) for name in groups}
     legend = 0.17 * sum(name.count("\n") + 1 for name in names.values())
     picture, grid = figure(wide, 0.9 + 2.3 * rows + legend, rows, columns)
-    look = looks(list(groups))
     for axes, game in zip(grid.flat, panels, strict=False):
         axes.set_xlim(0, 1)  # grows with the longest run
-        for name, group in groups.items():
-            draw_curves(axes, [result for result in group if result.game == game], look[name].colour, names[name])
+        for place, (name, group) in enumerate(groups.items()):
+            colour, _, _ = plotting.look(place)
+            draw_curves(axes, [result for result in group if result.game == game], colour, names[name])
         draw_references(axes, game)
         axes.set_title(game)
         plotting.label(axes, "return")
@@ -289,7 +234,7 @@ def draw_curves(axes: Axes, group: Sequence[Result], colour: str, name: str) -> 
         axes.plot(steps, result.score, "D", ms=4, color=colour, mec="white", mew=0.5, clip_on=False, zorder=3)
         outcomes.append(result.training())
         log = run_log.added(result.run.log_file)[0]
-        axes.plot(*plotting.series(log, "evaluation/return"), "D", ms=2.5, color=colour, alpha=0.7)
+        axes.plot(*plotting.evaluations(log), "D", ms=2.5, color=colour, alpha=0.7)
     matches = summary.curves(outcomes, places)
     known = ~np.isnan(matches).all(0) if len(matches) else np.zeros(len(places), bool)
     axes.plot(places, np.where(known, summary.middle(matches), np.nan), color=colour, lw=2, label=name)

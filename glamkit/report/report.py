@@ -148,19 +148,13 @@ class Report:
                     result.setdefault(ours.name, {})[theirs.name] = value
         return {name: dict(sorted(row.items(), key=lambda pair: -pair[1].value)) for name, row in result.items()}
 
-    @cached_property
-    def sensitivity(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Aggregates of what is shown with each game left out; of single runs, and of two games or more."""
-        several = [entry for entry in self.shown if len(entry.normal) > 1 and entry.method.single]
-        return {entry.name: aggregates.without(entry.normal) for entry in several}
-
 
 def own_method(group: Sequence[Result]) -> Method:
     """Runs of one experiment on the 26 games as a method."""
     first = next(result for result in group if result.atari)
     card, sticky = dict(first.protocol), first.protocol.get("sticky")
     card["sticky"] = None if not isinstance(sticky, (int, float)) else sticky > 0
-    return Method(results.scores(group, True), True, card, {}, None, "", "", "run folders", "", ())
+    return Method(results.scores(group, True), True, card, {}, suspect="", source="run folders", notes="", faults=())
 
 
 def compared(methods: Sequence[Method]) -> list[str]:
@@ -198,8 +192,3 @@ def read_paths(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
         paths = [part.strip() for part in paths.split(",") if part.strip()]
     parts = [paths] if isinstance(paths, Path) else paths
     return [resolve(part) if resolve(part).exists() else part for part in parts]
-
-
-def runs(count: int) -> str:
-    """``1 run``, ``2 runs``."""
-    return f"{count} run" + ("" if count == 1 else "s")

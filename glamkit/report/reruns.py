@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from glamkit import plotting
 from glamkit.envs import atari100k
-from glamkit.plotting import BLUE, GREY, ORANGE, WIDE, Picture, figure
 from glamkit.report import aggregates
 from glamkit.report.aggregates import Improvement, Interval
 from glamkit.report.markup import MarkupTable
-from glamkit.report.plots import NARROW, names_size
 from glamkit.report.report import Report, ScoredMethod
 from glamkit.report.tables import NAMES, NONE, number
 
@@ -87,49 +84,3 @@ def rerun_table(report: Report) -> MarkupTable | None:
         "re-run on a random game; 0.5 is no difference. A dash: single runs are not known."
     )
     return MarkupTable(header, rows, caption, 3) if rows else None
-
-
-@plotting.style
-def rerun_figure(report: Report, narrow: bool = False) -> Picture | None:
-    """Mean, median and IQM of each method: filled by its authors, hollow by others.
-
-    Args:
-        report: with the methods.
-        narrow: for the width of a phone.
-    """
-    result = families(report)
-    if not result:
-        return None
-    claims = [claim for family in result.values() for claim in family]
-    starts = [sum(len(family) for family in list(result.values())[:n]) for n in range(len(result))]
-    wide, high = (NARROW, 1.1 + 0.75 * len(claims)) if narrow else (WIDE, 1.3 + 0.26 * len(claims))
-    picture, grid = figure(wide, high, *((3, 1) if narrow else (1, 3)))
-    for axes, key in zip(grid.flat, SHOWN, strict=True):
-        for place, claim in enumerate(claims):
-            value, ends, own = claim.values[key], claim.intervals.get(key), claim.by == AUTHORS
-            colour = BLUE if own else ORANGE
-            if ends:
-                axes.plot(ends, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
-            if value is not None:
-                axes.plot(value, place, "o" if own else "D", ms=6, color=colour, mfc=colour if own else "white")
-        for start in starts[1:]:
-            axes.axhline(start - 0.5, color=GREY, lw=0.7)
-        axes.set_title(NAMES[key] if key == "iqm" else NAMES[key].capitalize())
-        axes.axvline(1, color=GREY, ls="--", lw=1)
-        axes.set(ylim=(len(claims) - 0.5, -0.5), xlabel="1 = human")
-        axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
-        axes.set_yticks(range(len(claims)), [claim.name for claim in claims], fontsize=names_size(narrow))
-        if axes is not grid.flat[0] and not narrow:
-            axes.tick_params(labelleft=False)
-    plotting.heading(picture, "Blue: the authors' own numbers. Orange: re-runs by others. Bars: 95 % intervals")
-    picture.alt = "Mean, median and IQM of methods by their authors and by others. " + gaps(result)
-    return picture
-
-
-def gaps(result: Mapping[str, list[Claim]]) -> str:
-    """The medians of each method, in words."""
-    parts = []
-    for family, claims in result.items():
-        values = [f"{value:.3f} by {claim.by}" for claim in claims if (value := claim.values["median"]) is not None]
-        parts.append(f"{family}: {', '.join(values)}")
-    return f"Medians: {'; '.join(parts)}."

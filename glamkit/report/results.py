@@ -17,6 +17,7 @@ from glamkit.envs.atari100k import game_of
 from glamkit.errors import GlamkitError
 from glamkit.report import score_files
 from glamkit.runs import log
+from glamkit.runs.files import read_json
 from glamkit.runs.folder import IDLE, UNSCORED, Run
 from glamkit.sweeps import summary
 from glamkit.sweeps.job import Job
@@ -126,12 +127,17 @@ def read(folder: Path) -> Result:
         return _from_file(folder)
     run = Run(folder)
     config = run.config()
-    report = _report(run, config)
+    if not run.evaluation_file.exists():
+        step = log.last_step(run.log_file)
+        raise GlamkitError(f"not finished: at step {step:,} of {config.trainer.env_steps:,}, no evaluation.")
+    report = read_json(run.evaluation_file)
     try:
-        returns = [as_number(episode["return"]) for episode in report["episodes"]]
+        numbers = [*(episode["return"] for episode in report["episodes"]), report["mean_return"]]
+        # Strict JSON has null for what is not finite.
+        *returns, score = [math.nan if value is None else float(value) for value in numbers]
         cut = sum(bool(episode.get("cut")) for episode in report["episodes"])
         protocol = dict(report["protocol"])
-        score, step = as_number(report["mean_return"]), int(report["step"])
+        step = int(report["step"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise GlamkitError(f"evaluation.json is not of the known form ({type(error).__name__}: {error}).") from None
     if not returns:
@@ -152,21 +158,6 @@ def _from_file(file: Path) -> Result:
     config, returns = Config.from_dict(data["config"]), [float(episode["return"]) for episode in data["episodes"]]
     atari = game_of(config.env.game) is not None
     return Result(Run(file), config, data["game"], atari, data["mean_return"], returns, 0, data["protocol"])
-
-
-def as_number(value: Any) -> float:
-    """A number of an evaluation; nan for null, as strict JSON writes what is not finite."""
-    return math.nan if value is None else float(value)
-
-
-def _report(run: Run, config: Config) -> Any:
-    try:
-        return json.loads(run.evaluation_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        step = log.last_step(run.log_file)
-        raise GlamkitError(f"not finished: at step {step:,} of {config.trainer.env_steps:,}, no evaluation.") from None
-    except (OSError, ValueError) as error:
-        raise GlamkitError(f"evaluation.json cannot be read ({error}).") from None
 
 
 def benchmark(config: Config) -> bool:

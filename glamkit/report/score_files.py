@@ -67,7 +67,7 @@ def score(run: Run, report: Mapping[str, Any]) -> dict[str, Any]:
             f"glamkit evaluate {run.folder} --episode-steps {WHOLE} --save FILE"
         )
     machine = max(sessions(run.provenance_file), key=lambda entry: entry["step"] - entry["first_step"])["machine"]
-    trained = of_log(list(log.read(run.log_file)), config)
+    trained = of_log(log.read(run.log_file), config)
     mean = float(np.mean([episode["return"] for episode in report["episodes"]]))
     return {
         "game": game or config.env.game,

@@ -13,7 +13,6 @@ from glamkit.report import aggregates, results
 from glamkit.report.aggregates import AGGREGATES, Interval
 from glamkit.report.markup import MarkupTable
 from glamkit.report.notes import notes
-from glamkit.report.published import agrees, off_by
 from glamkit.report.report import Report, ScoredMethod
 
 NAMES = {"mean": "mean", "median": "median", "iqm": "IQM", "optimality_gap": "optimality gap"}
@@ -60,6 +59,24 @@ def comes_out(entry: ScoredMethod) -> str:
     if agrees(entry):
         return "yes"
     return f"within {np.ceil(round(1000 * by, 6)) / 1000:.3f}" if by <= NEAR else "NO"
+
+
+def agrees(entry: ScoredMethod) -> bool | None:
+    """Whether all printed aggregates come out to their printed digits; None where none is recorded."""
+    pairs = beside_printed(entry)
+    return all(round(own, len(str(value).partition(".")[2])) == value for own, value in pairs) if pairs else None
+
+
+def off_by(entry: ScoredMethod) -> float | None:
+    """The largest difference between a printed aggregate and the recomputed one; None where none is recorded."""
+    return max((abs(own - value) for own, value in beside_printed(entry)), default=None)
+
+
+def beside_printed(entry: ScoredMethod) -> list[tuple[float, float]]:
+    """(recomputed, printed) for each printed aggregate."""
+    own = {**entry.values, "superhuman_games": float(aggregates.superhuman(entry.sample))}
+    printed = entry.method.printed
+    return [(value, printed[key]) for key, value in own.items() if key in printed and value is not None]
 
 
 def aggregate_table(report: Report, single: bool = True) -> MarkupTable:
@@ -113,52 +130,25 @@ def game_table(report: Report, shown: Sequence[ScoredMethod]) -> MarkupTable:
     return MarkupTable(header, rows, "Mean raw scores over runs. HNS: (score - random) / (human - random).")
 
 
-def sensitivity_table(report: Report) -> MarkupTable:
-    """How far each aggregate moves when a single game is left out."""
+def sensitivity_table(report: Report) -> MarkupTable | None:
+    """How far each aggregate of single runs moves when a game is left out; None where there are not two games."""
     header = ["method", "aggregate", "all games", "lowest without", "", "highest without", ""]
     rows = []
-    for name, table in report.sensitivity.items():
+    for entry in (entry for entry in report.shown if len(entry.normal) > 1 and entry.method.single):
+        table = aggregates.without(entry.normal)
         for key in ("mean", "median", "iqm"):
             left = {game: values[key] for game, values in table.items()}
             low, high = min(left.values()), max(left.values())
             ends = [who(left, low), number(low), who(left, high), number(high)]
-            rows.append([name, NAMES[key], number(report.entries[name].values[key]), *ends])
-    return MarkupTable(header, rows, "Aggregates with one game left out: the two games that matter most to each.", 2)
+            rows.append([entry.name, NAMES[key], number(entry.values[key]), *ends])
+    caption = "Aggregates with one game left out: the two games that matter most to each."
+    return MarkupTable(header, rows, caption, 2) if rows else None
 
 
 def who(left: Mapping[str, float], value: float) -> str:
     """The game without which an aggregate is this; ``any of 13`` where they are many."""
     names = [game for game, other in left.items() if np.isclose(other, value, rtol=0, atol=1e-9)]
     return names[0] if len(names) == 1 else f"any of {len(names)}"
-
-
-def suspect_table() -> MarkupTable | None:
-    """Methods whose printed aggregates do not come out of their score file, because of one game.
-
-    Rows: as printed; the file with that game and without it; and with that game's score from the authors' other set.
-    """
-    header, rows = ["method", "scores", "mean", "median", "IQM"], []
-    every = atari100k.published()
-    for name, method in every.items():
-        if not method.suspect:
-            continue
-        game, normal = method.suspect, atari100k.normalise(method.scores)
-        printed = [f"{method.printed[key]:g}" if key in method.printed else NONE for key in ("mean", "median", "iqm")]
-        rows.append([name, "as printed", *printed])
-        own = float(method.scores[game].mean())
-        rest = {other: values for other, values in normal.items() if other != game}
-        cases = {f"all {len(normal)}, {game} = {own:g} as in its file": normal, f"{len(rest)}, without {game}": rest}
-        for other, table in every.items():
-            if table.family == method.family and other != name and not table.rerun_by:
-                score = float(table.scores[game].mean())
-                value = atari100k.normalise({game: np.array([score])})[game]
-                made = {**rest, game: np.repeat(value, len(normal[game]))}
-                cases[f"all {len(normal)}, {game} = {score:g} as in {other}"] = made
-        for title, case in cases.items():
-            values = [AGGREGATES[key](list(case.values())) for key in ("mean", "median", "iqm")]
-            rows.append([name, title, *(number(float(value)) for value in values)])
-    caption = "Printed aggregates that a method's score file does not give, and the game that explains them."
-    return MarkupTable(header, rows, caption, 2) if rows else None
 
 
 def improvement_table(report: Report) -> MarkupTable | None:

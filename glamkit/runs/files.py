@@ -97,26 +97,6 @@ def read_json(path: Path) -> Any:
         raise GlamkitError(f"{path} cannot be read: {reason(error)}.") from None
 
 
-def inspect(folder: Path) -> None:
-    """Makes sure that a folder holds plain files and folders only, all the way down.
-
-    Then what is written into it stays in it, and reading from it ends.
-
-    Raises:
-        GlamkitError: there is a link, a pipe or a device in it.
-    """
-    for place, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            with contextlib.suppress(FileNotFoundError):  # another process's temporary file
-                path = Path(place, name)
-                kind = path.lstat().st_mode
-                if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-                    raise GlamkitError(
-                        f"{str(path)!r} is {'a link' if stat.S_ISLNK(kind) else 'no plain file'}, and a run folder "
-                        f"holds plain files and folders only, so that nothing is written outside it; remove it."
-                    )
-
-
 def _sync_folder(folder: Path) -> None:
     """Makes a rename last through a power cut, where the system can do that."""
     with contextlib.suppress(OSError, AttributeError):

@@ -6,9 +6,9 @@ STOP             put there by anyone, asks the run to save and stop; it is remov
 metrics.jsonl    the log, one JSON object a line
 checkpoint/      the newest states of the trainer
 replay/          the stored steps, in parts
-snapshots/       the agent's weights after a few steps of its training, to look back at (`keepsakes/` in older runs)
+snapshots/       the agent's weights after a few steps of its training, to look back at
 evaluation.json  the final score and its protocol
-evaluations/     other scores: during training, of other checkpoints, by other protocols; below it, stopped ones
+evaluations/     other scores: during training, of other checkpoints, by other protocols
 videos/          pictures of training, and episodes of evaluations
 """
 
@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -28,13 +26,12 @@ from typing import Any
 from glamkit.config import Config, coerce, differences, override
 from glamkit.errors import GlamkitError, reason
 from glamkit.runs import status
-from glamkit.runs.files import inspect, read_json, replace_text
+from glamkit.runs.files import make_folder, read_json, replace_text
 
 FORMAT = 1
 SHARED = "shared.json"  # in the folder of an unpacked shared run
 IDLE = ("trainer.log_every", "trainer.save_every")  # beside evaluation.* and runtime.*: they change no training
 UNSCORED = {"evaluation.every", "evaluation.games"}  # they change no score
-OPTIMIZERS = ("world_model_optimizer", "actor_critic_optimizer")
 logger = logging.getLogger(__name__)
 
 
@@ -51,11 +48,8 @@ class Run:
         self.log_file = self.folder / "metrics.jsonl"
         self.checkpoints = self.folder / "checkpoint"
         self.replay = self.folder / "replay"
-        older = self.folder / "keepsakes"  # what runs of before have instead
-        self.snapshots = older if os.path.isdir(older) else self.folder / "snapshots"  # noqa: PTH112 - never raises
-        older = self.folder / "passport.json"  # likewise
-        self.provenance_file = older if os.path.isfile(older) else self.folder / "provenance.json"  # noqa: PTH113
-        self.unfinished = self.folder / "evaluations" / "unfinished"
+        self.snapshots = self.folder / "snapshots"
+        self.provenance_file = self.folder / "provenance.json"
         self.evaluation_file = self.folder / "evaluation.json"
         self.status_file = self.folder / "status.json"
         self.stop_file = self.folder / "STOP"
@@ -85,24 +79,17 @@ class Run:
         Of a run that goes on, settings may change that change nothing of its training, see `changes`.
 
         Raises:
-            GlamkitError: another config, a run that must not be resumed or lacks its checkpoints, no permission, or
-                links and the like in it.
+            GlamkitError: another config, a run that must not be resumed or lacks its checkpoints, or no permission.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-            inspect(self.folder)
-            if self.shared:
-                raise GlamkitError(f"{self.folder} is a shared run, which can be looked at but not trained on.")
-            for path in (self.config_file, self.log_file, self.lock_file):
-                if path.is_dir():
-                    raise GlamkitError(f"{path} is a folder where a run has a file; use another run_dir.")
-            for path in (self.checkpoints, self.replay, self.snapshots):
-                if path.exists() and not path.is_dir():
-                    raise GlamkitError(f"{path} is a file where a run has a folder; use another run_dir.")
-        except (OSError, ValueError) as error:
-            raise GlamkitError(f"run_dir = {str(self.folder)!r} cannot be written: {reason(error)}.") from None
+        make_folder(self.folder)
+        if self.shared:
+            raise GlamkitError(f"{self.folder} is a shared run, which can be looked at but not trained on.")
+        for path in (self.config_file, self.log_file, self.lock_file):  # through a link others' files would be changed
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise GlamkitError(f"{path} is no plain file, as a run has there; use another run_dir.")
+        for path in (self.checkpoints, self.replay, self.snapshots):
+            if path.exists() and not path.is_dir():
+                raise GlamkitError(f"{path} is a file where a run has a folder; use another run_dir.")
         if self.started:
             if not coerce("resume", resume, bool):
                 raise GlamkitError(f"{self.folder} already holds a run; use resume=True, or another run_dir.")
@@ -176,12 +163,11 @@ class Run:
             self.evaluation_file.rename(kept)
         replace_text(self.config_file, json.dumps(content, indent=1))
         if "trainer.env_steps" in changes:
-            rates = {f"{name}.final_rate": getattr(config, name).final_rate for name in OPTIMIZERS}
-            shares = {**rates, "actor_critic.final_entropy": config.actor_critic.final_entropy}
-            moved = [f"{key} = {share:g}" for key, share in shares.items() if share != 1]
             before, after = changes["trainer.env_steps"]
-            follow = f"; over the new length goes what falls to its end: {', '.join(moved)}" if moved else ""
-            logger.warning("%s goes on to %s agent steps instead of %s%s.", self.folder, after, before, follow)
+            logger.warning(
+                "%s goes on to %s agent steps instead of %s; final_rate and final_entropy follow the new length.",
+                self.folder, after, before,
+            )  # fmt: skip
 
     def config(self) -> Config:
         """The config stored in the folder.

@@ -12,10 +12,19 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from glamkit.errors import GlamkitError, reason
-from glamkit.runs.files import replace_text
+from glamkit.runs.files import read_bytes, replace_text
 
 PATIENCE = 10.0  # seconds to wait for another process, which may be about to end
 logger = logging.getLogger(__name__)
+
+
+def held(path: Path) -> bool:
+    """Whether anybody holds the lock of this file, this process too; yes where that cannot be asked."""
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except (OSError, NotImplementedError):  # a `Timeout` is an OSError
+        return True
 
 
 class Lock:
@@ -62,8 +71,8 @@ class Lock:
     @property
     def owner(self) -> str:
         """The name of the newest claim, or nothing."""
-        with contextlib.suppress(OSError):
-            return self.path.with_suffix(".owner").read_text(encoding="utf-8", errors="replace")
+        with contextlib.suppress(GlamkitError):
+            return read_bytes(self.path.with_suffix(".owner")).decode(errors="replace")
         return ""
 
     def check(self) -> None:

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -42,67 +41,55 @@ class Means:
 
     def take(self) -> dict[str, float]:
         """The means since the last call, which starts new ones."""
-        result = {key: total / count for key, (total, count) in self.state_dict().items()}
-        self.sums, self.counts = {}, {}
-        return result
-
-    def state_dict(self) -> dict[str, Any]:
-        """The half-gathered means, for a checkpoint: for each name the sum so far, and of how many values."""
-        sums: dict[str, list[Any]] = {}
+        result: dict[str, tuple[float, int]] = {}
         for keys, totals in self.sums.items():
             for key, total in zip(keys, totals.tolist(), strict=True):
-                before, count = sums.get(key, (0.0, 0))
-                sums[key] = [before + total, count + self.counts[keys]]
-        return sums
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`."""
+                before, count = result.get(key, (0.0, 0))
+                result[key] = before + total, count + self.counts[keys]
         self.sums, self.counts = {}, {}
-        together: dict[tuple[str, int], list[str]] = {}
-        for key, (_, count) in state.items():
-            together.setdefault((str(key).rpartition("/")[0], max(int(count), 1)), []).append(str(key))
-        for (_, count), keys in together.items():
-            self.sums[tuple(keys)] = torch.tensor([float(state[key][0]) for key in keys])
-            self.counts[tuple(keys)] = count
+        return {key: total / count for key, (total, count) in result.items()}
+
+    def state_dict(self) -> list[Any]:
+        """The half-gathered means, for a checkpoint: names of values that come together, sums so far, how many."""
+        return [[list(keys), totals.tolist(), self.counts[keys]] for keys, totals in self.sums.items()]
+
+    def load_state_dict(self, state: Any) -> None:
+        """Inverse of `state_dict`."""
+        if isinstance(state, Mapping):  # of a checkpoint that has for each name its sum and how many
+            together: dict[tuple[str, int], list[str]] = {}
+            for key, (_, count) in state.items():
+                together.setdefault((key.rpartition("/")[0], count), []).append(key)
+            state = [(keys, [state[key][0] for key in keys], count) for (_, count), keys in together.items()]
+        self.sums = {tuple(keys): torch.tensor(totals) for keys, totals, _ in state}
+        self.counts = {tuple(keys): count for keys, _, count in state}
 
 
 class Log:
-    """``metrics.jsonl`` of a run: appended line by line, cut back to a checkpoint's length on resume.
-
-    Attributes:
-        checksum: CRC-32 of what was written so far.
-    """
+    """``metrics.jsonl`` of a run: appended line by line, cut back to a checkpoint's length on resume."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.checksum = path, 0
+        self.path = path
 
     @property
     def size(self) -> int:
         """Bytes written so far."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def cut(self, size: int, checksum: int | None = None) -> None:
+    def cut(self, size: int) -> None:
         """Forgets what was written after `size` bytes: lines that a resumed run will write again.
 
-        Where lines before that are gone or changed, it says so in the program's log. The rest stays, as whole lines.
-
-        Args:
-            size: bytes that count.
-            checksum: of these bytes; None where nobody knows it.
+        Where lines before that are gone, it says so in the program's log. The rest stays, as whole lines.
         """
         data = b""
         if self.path.exists():
             with self._open("rb") as file:
                 data = file.read()
         whole = data[: data.rfind(b"\n", 0, size) + 1]
-        self.checksum = zlib.crc32(whole)
         if len(whole) < size:
             logger.warning(
                 "%s holds %s of the %s bytes that the checkpoint counts on: lines are missing, and what reads the log "
                 "will not see them.", self.path, f"{len(whole):,}", f"{size:,}",
             )  # fmt: skip
-        elif checksum not in (None, self.checksum):
-            logger.warning("%s is not what the run wrote: lines were changed since the checkpoint.", self.path)
         if len(whole) < len(data):
             with self._open("r+b") as file:
                 file.truncate(len(whole))
@@ -111,9 +98,7 @@ class Log:
         """Appends one line; numbers that are not finite become null, as JSON has no word for them."""
         plain = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
         with self._open("ab") as file:
-            line = json.dumps({"step": step, "kind": kind, **plain}).encode() + b"\n"
-            file.write(line)
-        self.checksum = zlib.crc32(line, self.checksum)
+            file.write(json.dumps({"step": step, "kind": kind, **plain}).encode() + b"\n")
 
     def sync(self) -> None:
         """Has what was written put on the disk, before a checkpoint counts on it."""
@@ -132,26 +117,22 @@ class Log:
             ) from None
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a log; a half-written last line, as a killed process leaves, is passed over.
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, none without a file; a half-written last line, as a killed process leaves, is left out.
 
     Raises:
-        GlamkitError: there is no such file, or a line before the last is damaged.
+        GlamkitError: the file cannot be read, or a line before the last is damaged.
     """
+    if not path.exists():
+        return []
     try:
         lines = read_bytes(path).decode().splitlines()
     except UnicodeDecodeError as error:
         raise GlamkitError(f"the log {path} cannot be read: {error}.") from None
-    for number, line in enumerate(lines, 1):
-        if (entry := _entry(line)) is not None:
-            yield entry
-        elif number < len(lines):
-            raise GlamkitError(f"line {number} of {path} is damaged; is it a glamkit log?")
-
-
-def entries(path: Path) -> list[dict[str, Any]]:
-    """As `read`, in a list; empty where there is no log."""
-    return list(read(path)) if path.exists() else []
+    entries = [_entry(line) for line in lines]
+    if None in entries[:-1]:
+        raise GlamkitError(f"line {entries.index(None) + 1} of {path} is damaged; is it a glamkit log?")
+    return [entry for entry in entries if entry is not None]
 
 
 def added(path: Path, begin: int = 0) -> tuple[list[dict[str, Any]], int]:

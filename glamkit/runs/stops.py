@@ -65,7 +65,7 @@ class Stops:
 
     def request(self, number: int, frame: Any) -> None:
         """The signals' handler."""
-        if self.reason and number == signal.SIGINT and callable(self.before[number]):
+        if self.reason == REASONS[signal.SIGINT] and number == signal.SIGINT and callable(self.before[number]):
             self.before[number](number, frame)
         self.reason = REASONS[signal.Signals(number)]
 

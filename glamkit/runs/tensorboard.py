@@ -22,6 +22,7 @@ from glamkit.runs import log
 from glamkit.runs.files import make_folder, remove
 from glamkit.runs.folder import Run, resolve
 
+WRITING: dict[Path, TensorBoardLog] = {}  # by folder; each copies the rest when the process ends
 logger = logging.getLogger(__name__)
 
 
@@ -43,10 +44,13 @@ class TensorBoardLog:
         if not wanted:
             return
         make = writer_class()
+        if self.folder in WRITING:
+            WRITING[self.folder].close()  # its files go
         make_folder(self.folder)
         for old in self.folder.glob("events.out.tfevents.*"):
             remove(old)
         self.writer = make(str(self.folder))
+        WRITING[self.folder] = self
         # The final evaluation comes after training; whoever made it need not know of us.
         atexit.register(self.follow)
 
@@ -106,6 +110,8 @@ class TensorBoardLog:
         atexit.unregister(self.follow)
         self.follow()
         self.writer.close()
+        self.writer = None
+        del WRITING[self.folder]
 
 
 def require(wanted: bool) -> None:

@@ -17,26 +17,5 @@ from glamkit.runtime.machine import (
     send,
     visible_gpus,
 )
-from glamkit.runtime.memory import give_back_memory, memory_kept
+from glamkit.runtime.memory import memory_kept
 from glamkit.runtime.randomness import random_state, seed_everything, set_random_state, undisturbed
-
-__all__ = [
-    "DEVICES",
-    "LONG",
-    "Machine",
-    "any_shapes",
-    "available",
-    "device_name",
-    "give_back_memory",
-    "memory_kept",
-    "missing_compiler",
-    "only_gpu",
-    "own_cores",
-    "random_state",
-    "resolve_device",
-    "seed_everything",
-    "send",
-    "set_random_state",
-    "undisturbed",
-    "visible_gpus",
-]

@@ -33,10 +33,4 @@ def memory_kept(device: torch.device) -> Iterator[None]:
     finally:
         for option, value in USUAL.items():
             libc.mallopt(option, value)
-        give_back_memory()
-
-
-def give_back_memory() -> None:
-    """Asks the C library to return to the system what was freed."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        libc.malloc_trim(0)

@@ -17,15 +17,11 @@ from glamkit.config import Config, WorldModelConfig, game_folder, override, pars
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError, nearest
-from glamkit.notebook import Table, Tell
-from glamkit.plotting import Picture
-from glamkit.runs.folder import Run, resolve
-from glamkit.sweeps import status_table, summary
-from glamkit.sweeps.cost import estimate
-from glamkit.sweeps.job import Job
-from glamkit.sweeps.pool import Local
+from glamkit.runs.folder import resolve
+from glamkit.sweeps import summary
+from glamkit.sweeps.plan import PlannedRun, SweepPlan
 from glamkit.sweeps.summary import VariantSummary
-from glamkit.sweeps.sweep import agree
+from glamkit.sweeps.sweep import Sweep
 
 
 class Choice(NamedTuple):
@@ -62,17 +58,14 @@ QUESTIONS: Mapping[str, Choice] = {
         "What is the code of a frame (latent)?", choice("world_model.latents", "sampled", "likeliest", "probabilities")
     ),
 }
-UNASKED = 0.25  # hours of machine time that nobody has to agree to in a notebook
-NOTE = "Mean return: of the evaluation's episodes, then over seeds. Interval: Student's t over the seeds' means."
 
 
 class Variant(NamedTuple):
-    """One answer to one question: its config without the seed, and whether that is the preset's own."""
+    """One answer to one question: the settings that it changes. None are changed where it is the preset's own."""
 
     question: str
     choice: str
-    config: Config
-    plain: bool
+    changes: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -82,16 +75,16 @@ class Variant(NamedTuple):
     @property
     def folder(self) -> str:
         """The first part of its run folders' names."""
-        return "preset" if self.plain else self.name
+        return self.name if self.changes else "preset"
 
     @property
     def label(self) -> str:
         """Its name in tables and figures."""
-        return f"{self.choice} (preset)" if self.plain else self.choice
+        return self.choice if self.changes else f"{self.choice} (preset)"
 
 
-class Ablation:
-    """Variants of one preset on one game, each with the same seeds.
+class Ablation(Sweep):
+    """Variants of one preset on one game, each with the same seeds. Its runs are trained without a notebook.
 
     Args:
         game: the game, as `preset` takes it.
@@ -119,89 +112,37 @@ class Ablation:
     ) -> None:
         if not str(folder):
             raise GlamkitError("folder is empty; name one for the runs, such as 'runs/ablation'.")
-        self.base = make_preset(preset, overrides, game=game, env_steps=env_steps)
-        self.seeds = read_seeds(seeds)
-        wanted = read_variants(variants)
-        if "trainer.seed" in (given := parse_overrides(overrides)):
+        base, given = make_preset(preset, overrides, game=game, env_steps=env_steps), parse_overrides(overrides)
+        numbers, wanted = read_seeds(seeds), read_variants(variants)
+        if "trainer.seed" in given:
             seed = given["trainer.seed"]
             raise GlamkitError(f"overrides gives trainer.seed = {seed}, and seeds says which seeds; leave one out.")
-        every = [variant(self.base, *name.split("-")) for name in read_variants("all")]
+        every = [variant(base, *name.split("-")) for name in read_variants("all")]
         topics = {name.split("-")[0] for name in wanted}
-        self.variants = [v for v in every if v.name in wanted or (v.plain and v.question in topics)]
-        make_env(self.base.env).close()
-        self.folder = resolve(folder) / game_folder(game)
-
-    def job(self, variant: Variant, seed: int) -> Job:
-        """One run of a variant."""
-        return Job(Run(self.folder / f"{variant.folder}-seed{seed}"), override(variant.config, {"trainer.seed": seed}))
-
-    @property
-    def jobs(self) -> list[Job]:
-        """All runs, seed by seed, so that variants can be compared as soon as possible."""
-        distinct = {variant.folder: variant for variant in self.variants}
-        return [self.job(variant, seed) for seed in self.seeds for variant in distinct.values()]
-
-    def cost(
-        self, workers: int | None = None, agreed: bool = False, tell: Tell = lambda _: None, most: float = UNASKED
-    ) -> str:
-        """The hours that the unfinished runs will take, as a sentence; see `sweep.agree` and `cost.estimate`.
-
-        Raises:
-            GlamkitError: it is more than `most` hours, and nobody agreed.
-        """
-        return agree(estimate(self.jobs, Local(self.jobs, workers), tell=tell), agreed, most)
-
-    def run(self, workers: int | None = None) -> None:
-        """Makes the runs that are not finished.
-
-        Args:
-            workers: runs at once; None for one per CPU core.
-
-        Raises:
-            GlamkitError: as in `status_table.run_jobs`.
-        """
-        status_table.run_jobs(self.jobs, Local(self.jobs, workers))
-
-    def outcomes(self, variant: Variant) -> list[VariantSummary]:
-        """The results of its seeds, however far they are."""
-        return [summary.read(self.job(variant, seed)) for seed in self.seeds]
-
-    def table(self) -> Table:
-        """A row for each variant: mean return of the evaluations, interval over seeds, and learning curve."""
-        groups = {f"{v.question}: {v.label}": self.outcomes(v) for v in self.variants}
-        return Table(summary.rows(groups, self.base.trainer.env_steps), NOTE)
-
-    def figure(self) -> Picture:
-        """Learning curves and final scores, a row of panels for each question."""
-        alone = len(self.variants) == 1  # the preset as it is, compared with nothing
-        questions = {
-            "Learning curve" if alone else QUESTIONS[name].text: {
-                "preset" if alone else v.label: self.outcomes(v) for v in self.variants if v.question == name
-            }
-            for name in dict.fromkeys(variant.question for variant in self.variants)
-        }
-        budget = f"{self.base.trainer.env_steps:,} agent steps, preset {self.base.preset}"
-        seeds = f"seeds {', '.join(map(str, self.seeds))}"
-        return summary.figure(questions, self.base.trainer.env_steps, f"{self.base.env.game}: {budget}, {seeds}")
-
-    def __repr__(self) -> str:
-        return repr(self.plan())
-
-    def _repr_html_(self) -> str:
-        return self.plan()._repr_html_()
-
-    def plan(self) -> Table:
-        """The settings of all runs, and how many are finished."""
-        todo, budget = self.jobs, f"{self.base.trainer.env_steps:,} agent steps each"
-        done = sum(job.score() is not None for job in todo)
-        rows = [
-            ("game", self.base.env.game),
-            ("preset", self.base.preset),
-            ("variants", ", ".join(f"{v.question}: {v.label}" for v in self.variants)),
-            ("runs", f"{len(todo)}, {budget}, seeds {', '.join(map(str, self.seeds))}; {done} are finished"),
-            ("folder", self.folder),
+        self.variants = [v for v in every if v.name in wanted or (not v.changes and v.question in topics)]
+        make_env(base.env).close()
+        distinct = {v.folder: v.changes for v in self.variants}
+        entries = [
+            PlannedRun(f"{name}-seed{seed}", base.env.game, preset, seed, env_steps, {**given, **changes})
+            for seed in numbers  # seed by seed, so that variants can be compared as soon as possible
+            for name, changes in distinct.items()
         ]
-        return Table(rows)
+        super().__init__(SweepPlan(resolve(folder) / game_folder(game), entries), notebook=None)
+
+    def groups(self) -> dict[str, dict[str, list[VariantSummary]]]:
+        """The results of the runs, however far they are: question -> label of a variant -> its seeds."""
+        results: dict[str, list[VariantSummary]] = {}
+        for entry, job in zip(self.plan.entries, self.jobs, strict=True):
+            results.setdefault(entry.variant, []).append(summary.read(job))
+        alone = len(self.variants) == 1  # the preset as it is, compared with nothing
+        groups: dict[str, dict[str, list[VariantSummary]]] = {}
+        for v in self.variants:
+            groups.setdefault(v.question, {})["preset" if alone else v.label] = results[v.folder]
+        return groups
+
+    def title(self, group: str) -> str:
+        """A question in words, over its panels."""
+        return QUESTIONS[group].text if len(self.variants) > 1 else "Learning curve"
 
 
 def variant(base: Config, question: str, answer: str) -> Variant:
@@ -209,8 +150,7 @@ def variant(base: Config, question: str, answer: str) -> Variant:
     changes = dict(QUESTIONS[question].choices[answer])
     if question == "variation" and answer != "off" and not base.world_model.variation_scale:
         changes["world_model.variation_scale"] = WorldModelConfig().variation_scale  # a preset without the loss
-    config = override(base, changes)
-    return Variant(question, answer, config, config == base)
+    return Variant(question, answer, changes if override(base, changes) != base else {})
 
 
 def read_variants(names: str | Iterable[str]) -> list[str]:

@@ -19,6 +19,7 @@ from glamkit.bench.timing import TimedTrainer, run_hours, step_costs
 from glamkit.config import Config, differences
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Tell, duration
+from glamkit.plotting import count
 from glamkit.runs.files import read_json
 from glamkit.runtime import Machine
 from glamkit.sweeps.job import Job
@@ -59,13 +60,13 @@ class Estimate(NamedTuple):
 
     @property
     def machine(self) -> float:
-        """Hours of machine time: of the CPU that runs share, or of all GPUs or nodes together."""
-        return self.wall * min(self.devices, max(1, self.runs))
+        """Hours of machine time: of the CPU that runs share, or of all GPUs or nodes that they use, together."""
+        return self.wall * min(self.devices, self.at_once, self.runs)
 
     def __str__(self) -> str:
-        many = f"{self.runs} run{'s' if self.runs > 1 else ''}"
         share = f"{self.at_once} at once" if self.at_once > 1 else "one after the other"
-        return f"{many} to make, {share}: about {duration(3600 * self.wall)} ({self.basis}; without evaluation)"
+        runs = count(self.runs, "run")
+        return f"{runs} to make, {share}: about {duration(3600 * self.wall)} ({self.basis}; without evaluation)"
 
 
 def estimate(
@@ -143,7 +144,7 @@ def read_benchmark(path: str | Path) -> dict[str, Any] | None:
             return dict(data)
     except (GlamkitError, ValueError, KeyError, TypeError):
         pass
-    raise GlamkitError(f"{str(path)!r} is no result of glamkit benchmark --json with the phase 'step'.")
+    raise GlamkitError(f"{str(path)!r} is no result of glamkit benchmark --json.")
 
 
 def time_run(config: Config) -> float:
@@ -169,7 +170,3 @@ def main() -> int:
         return 2
     sys.stdout.write(json.dumps({"hours": hours, "compiles": compiles, "seconds": time.perf_counter() - began}) + "\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

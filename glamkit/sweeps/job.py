@@ -31,7 +31,6 @@ class JobRecord(NamedTuple):
     attempt: int
     host: str
     pid: int
-    started: float
     beat: float
     error: list[str]
 
@@ -40,7 +39,7 @@ class JobRecord(NamedTuple):
         """The record in a run folder, or None if there is none that can be read."""
         try:
             data = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-            kinds = {"state": str, "attempt": int, "host": str, "pid": int, "started": float, "beat": float}
+            kinds = {"state": str, "attempt": int, "host": str, "pid": int, "beat": float}
             return JobRecord(
                 **{name: kind(data[name]) for name, kind in kinds.items()}, error=list(map(str, data["error"]))
             )
@@ -50,8 +49,7 @@ class JobRecord(NamedTuple):
     @staticmethod
     def begin(attempt: int) -> JobRecord:
         """A new record, of a run that this process works on from now on; `attempt` counts from 1."""
-        now = time.time()
-        return JobRecord("running", attempt, socket.gethostname(), os.getpid(), now, now, [])
+        return JobRecord("running", attempt, socket.gethostname(), os.getpid(), time.time(), [])
 
     def write(self, folder: Path) -> None:
         """Writes it as a whole, with the present time as its last sign of life."""

@@ -23,14 +23,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+import yaml
+
 from glamkit import notebook
 from glamkit.config import Config, add_once, coerce, game_folder, game_name, parse_overrides, read_seeds
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import resolve_game
-from glamkit.errors import GlamkitError, nearest
-from glamkit.runs.files import make_folder, replace_text
+from glamkit.errors import GlamkitError, nearest, reason
+from glamkit.runs.files import make_folder, read_json, replace_text
 from glamkit.runs.folder import Run, resolve
-from glamkit.sweeps import sweep_file
 from glamkit.sweeps.job import Job
 
 KEYS = ("games", "seeds", "preset", "env_steps", "overrides", "variants", "folder")
@@ -48,6 +49,11 @@ class PlannedRun(NamedTuple):
     env_steps: int | None
     overrides: dict[str, Any]
 
+    @property
+    def variant(self) -> str:
+        """The name of its variant; empty in a batch without variants."""
+        return self.folder.rpartition("/")[2].rpartition("-seed")[0]
+
     def config(self) -> Config:
         """Its config.
 
@@ -56,9 +62,9 @@ class PlannedRun(NamedTuple):
         """
         return make_preset(self.preset, self.overrides, game=self.game, seed=self.seed, env_steps=self.env_steps)
 
-    def job(self, folder: Path) -> Job:
-        """The run to be made in a batch's folder."""
-        return Job(Run(folder / self.folder), self.config(), self.folder, NOTEBOOK)
+    def job(self, folder: Path, notebook: Path | None = NOTEBOOK) -> Job:
+        """The run to be made in a batch's folder, by a notebook or by the library alone."""
+        return Job(Run(folder / self.folder), self.config(), self.folder, notebook)
 
 
 class SweepPlan(NamedTuple):
@@ -66,6 +72,20 @@ class SweepPlan(NamedTuple):
 
     folder: Path
     entries: list[PlannedRun]
+
+
+class _Loader(yaml.BaseLoader):
+    """Leaves all values as text: YAML itself would read ``on`` as true, ``010`` as 8 and ``1.10`` as 1.1."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A table; of a key that is there twice YAML itself would keep the last value."""
+        names: list[Any] = []
+        for key, _ in node.value:
+            if key.value in names:
+                line = key.start_mark.line + 1
+                raise GlamkitError(f"{key.value} stands twice in the sweep file, again at line {line}; keep one.")
+            names.append(key.value)
+        return dict(super().construct_mapping(node, deep))
 
 
 def make(
@@ -93,45 +113,36 @@ def make(
     """
     common, named = read_settings("overrides", overrides), read_variants(variants)
     entries, same = list[PlannedRun](), dict[Config, str]()
-    given = seeds if isinstance(seeds, (str, int, list, tuple)) else str(seeds)
-    for seed in read_seeds(given):  # seed by seed, so that variants and games can be compared as soon as possible
+    for seed in read_seeds(seeds):  # seed by seed, so that variants and games can be compared as soon as possible
         for game, short in read_games(games).items():
             for name, changes in named.items():
                 place = f"{short}/{name}-seed{seed}" if name else f"{short}/seed{seed}"
                 entry = PlannedRun(place, game, preset, seed, env_steps, together(common, name, changes))
-                config = entry.config()
-                check(config, name)
-                if (other := same.setdefault(config, name)) != name:
+                if (other := same.setdefault(entry.config(), name)) != name:
                     raise GlamkitError(f"variants {other!r} and {name!r} are one and the same; leave one out.")
                 entries.append(entry)
     return SweepPlan(resolve(folder), entries)
 
 
-def check(config: Config, variant: str) -> None:
-    """Refuses a config that a batch cannot run.
-
-    Raises:
-        GlamkitError: it names one GPU of several; the batch itself chooses the GPU.
-    """
-    if ":" in config.runtime.device:
-        where = f" of variant {variant!r}" if variant else ""
-        device = config.runtime.device
-        raise GlamkitError(
-            f"runtime.device = {device!r}{where} names one GPU, and a batch gives each run its own; use auto."
-        )
-
-
 def read_file(path: str | Path) -> dict[str, Any]:
-    """The YAML file of a batch as arguments of `make`, which checks their values.
+    """The YAML file of a batch as arguments of `make`, which checks their values; all are text, as written.
 
     Raises:
-        GlamkitError: it has an unknown key; and errors as in `sweep_file.read`.
+        GlamkitError: it cannot be read, is no YAML table, or has an unknown key or one twice.
     """
-    data = sweep_file.read(path)
+    name = f"the sweep file {str(path)!r}"
+    try:
+        data = yaml.load(Path(path).expanduser().read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise GlamkitError(f"{name} cannot be read: {reason(error)}.") from None
+    except (UnicodeError, yaml.YAMLError, RecursionError) as error:
+        raise GlamkitError(f"{name} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(data, dict):
+        raise GlamkitError(f"{name} holds no table; it needs keys such as games and seeds.")
     for key in data:
         if key not in KEYS:
             raise GlamkitError(f"unknown key {key!r} in {str(path)!r}; {nearest(key, KEYS)}")
-    return {"folder": f"runs/{Path(path).stem}", **{key: value for key, value in data.items() if value is not None}}
+    return {"folder": f"runs/{Path(path).stem}", **{key: value for key, value in data.items() if value != ""}}
 
 
 def read_games(games: str | Sequence[str]) -> dict[str, str]:
@@ -248,13 +259,13 @@ def load(folder: Path) -> SweepPlan:
     Raises:
         GlamkitError: it holds none, or its list is damaged or of a newer glamkit.
     """
+    if not (folder / LIST).exists():
+        raise GlamkitError(f"{folder} holds no batch: there is no {LIST} in it.")
+    data = read_json(folder / LIST)
     try:
-        data = json.loads((folder / LIST).read_text(encoding="utf-8"))
         number, entries = data["format"], [PlannedRun(**entry) for entry in data["runs"]]
         places = [PurePosixPath(entry.folder) for entry in entries]
-    except FileNotFoundError:
-        raise GlamkitError(f"{folder} holds no batch: there is no {LIST} in it.") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise GlamkitError(f"{folder / LIST} is damaged ({error}).") from None
     if number != FORMAT:
         raise GlamkitError(f"{folder / LIST} has format {number!r}; this glamkit reads {FORMAT}, update it.")

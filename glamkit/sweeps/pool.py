@@ -7,13 +7,12 @@ other end of its standard input. When that closes, by the stop button or because
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -113,19 +112,18 @@ class Local:
     """
 
     def __init__(self, jobs: Sequence[Job], workers: int | None = None, per_gpu: int = 1) -> None:
-        workers = None if workers is None else at_least_one("workers", workers)
+        workers = None if workers is None else at_least("workers", workers)
         gpus = visible_gpus() if any(job.config.runtime.device != "cpu" for job in jobs) else []
-        places = gpus * at_least_one("runs_per_gpu", per_gpu) or [""] * (workers or own_cores())
+        places = gpus * at_least("runs_per_gpu", per_gpu) or [""] * (workers or own_cores())
         self.devices = len(gpus) or 1
         self.places = places[: min(workers or len(places), max(1, sum(not job.done() for job in jobs)))]
         self.capacity = self.at_once = len(self.places)
         self.taken: list[tuple[str, LocalProcess]] = []
-        self.folders = module_folders(jobs)
 
     def environment(self, place: str) -> dict[str, str]:
         """The environment variables of a process: its share of the cores, and its GPU."""
         share = threads(max(1, own_cores() // self.capacity)) | (only_gpu(place) if place else {})
-        return share | importing(self.folders)
+        return share | importing()
 
     def start(self, job: Job, attempt: int) -> LocalProcess:
         """Starts a process that trains and evaluates a job, in the first free place."""
@@ -241,28 +239,17 @@ class Pool:
         return [task.job.name for task in killed]
 
 
-def module_folders(jobs: Iterable[Job]) -> list[str]:
-    """Folders of the modules of custom games (``mygames:Chase-v0``), so that other processes find them.
+def importing() -> dict[str, str]:
+    """The environment variable with which a process finds all modules that this one finds, such as custom games.
 
-    Other processes may not search there: a module can be beside the started program, or in a path added by hand.
+    A module may be beside the started program or in a path added by hand, where other processes do not search.
     """
-    folders: dict[str, None] = {}
-    for name in dict.fromkeys(job.config.env.game.partition(":")[0] for job in jobs if ":" in job.config.env.game):
-        try:
-            spec = importlib.util.find_spec(name.partition(".")[0])
-        except (ImportError, ValueError):  # the run itself says what is wrong with its game
-            continue
-        if spec is not None:
-            places = spec.submodule_search_locations or [str(spec.origin)]
-            folders |= {str(Path(place).resolve().parent): None for place in places if Path(place).exists()}
-    return list(folders)
-
-
-def importing(folders: Sequence[str]) -> dict[str, str]:
-    """The environment variable with which a process finds modules in these folders too, after its own."""
-    own = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    paths = [*own, *(folder for folder in folders if folder not in own)]
-    return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    for path in map(Path.absolute, map(Path, sys.path)):
+        installed = path.is_relative_to(sys.prefix) or path.is_relative_to(sys.base_prefix)
+        if path.exists() and not installed and "site-packages" not in path.parts and str(path) not in paths:
+            paths.append(str(path))
+    return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def ask(module: str, text: str, environment: dict[str, str], tell: Tell) -> str:
@@ -298,15 +285,15 @@ def threads(count: int) -> dict[str, str]:
     return {f"{library}_NUM_THREADS": number for library in ("OMP", "MKL", "OPENBLAS")} | os.environ
 
 
-def at_least_one(name: str, value: object) -> int:
-    """Checks that a value is a whole number of at least one.
+def at_least(name: str, value: object, low: int = 1) -> int:
+    """Checks that a value is a whole number of at least `low`.
 
     Raises:
         GlamkitError: it is not.
     """
     number: int = coerce(name, value, int)
-    if number < 1:
-        raise GlamkitError(f"{name} = {number} is outside its range: at least 1.")
+    if number < low:
+        raise GlamkitError(f"{name} = {number} is outside its range: at least {low}.")
     return number
 
 

@@ -17,16 +17,7 @@ from typing import Any
 from glamkit.errors import GlamkitError, install
 from glamkit.notebook import Tell
 from glamkit.sweeps.job import Job
-from glamkit.sweeps.pool import (
-    PATIENCE,
-    LocalProcess,
-    Process,
-    ask,
-    at_least_one,
-    importing,
-    module_folders,
-    threads,
-)  # fmt: skip
+from glamkit.sweeps.pool import PATIENCE, LocalProcess, Process, ask, at_least, importing, threads
 
 ALL = 1_000_000  # runs that are handed over at once: the queue is Ray's
 FAILED, KILLED = 1, -9
@@ -52,8 +43,8 @@ class Cluster:
     """
 
     def __init__(self, jobs: Sequence[Job], workers: int | None, per_gpu: int, address: str, cpus: int) -> None:
-        cpus, per_gpu = at_least_one("cpus", cpus), at_least_one("runs_per_gpu", per_gpu)
-        limit = ALL if workers is None else at_least_one("workers", workers)
+        cpus, per_gpu = at_least("cpus", cpus), at_least("runs_per_gpu", per_gpu)
+        limit = ALL if workers is None else at_least("workers", workers)
         try:
             self.ray = importlib.import_module("ray")
         except ImportError:
@@ -75,18 +66,17 @@ class Cluster:
         self.devices = int(gpus) or len([node for node in self.ray.nodes() if node["Alive"]])
         self.at_once = int(min(limit, places))
         self.cpus = cpus
-        self.folders = module_folders(jobs)
 
     def start(self, job: Job, attempt: int) -> RayProcess:
         """Gives a run to Ray's queue."""
         task = self.ray.remote(max_retries=0, name=job.name, **self.needs)(hold)
-        return RayProcess(self.ray, task.remote(job, attempt, self.cpus, self.folders), job)
+        return RayProcess(self.ray, task.remote(job, attempt, self.cpus, importing()), job)
 
     def ask(self, module: str, text: str, tell: Tell) -> str:  # noqa: ARG002 - lines stay on the other machine
         """What a module of glamkit prints when it is given `text`, on a machine of the cluster."""
         task = self.ray.remote(max_retries=0, **self.needs)(answer)
         try:
-            return str(self.ray.get(task.remote(module, text, self.cpus, self.folders)))
+            return str(self.ray.get(task.remote(module, text, self.cpus, importing())))
         except self.ray.exceptions.RayError as error:
             return last_line(error)
 
@@ -121,15 +111,21 @@ class RayProcess:
         self.ray.cancel(self.reference, force=True)
 
 
-def hold(job: Job, attempt: int, cpus: int, folders: Sequence[str] = ()) -> int:
+def hold(job: Job, attempt: int, cpus: int, search: dict[str, str]) -> int:
     """Makes a run on the machine where Ray has put this task; returns its exit status.
+
+    Args:
+        job: the run.
+        attempt: from 1.
+        cpus: its cores.
+        search: where it finds modules, see `pool.importing`; as on the machine that asks for the run.
 
     Raises:
         GlamkitError: the machine does not see the run's folder.
     """
     if not job.run.folder.is_dir():
         raise GlamkitError(f"{socket.gethostname()} does not see {job.run.folder}; all machines must share the folder.")
-    process: Process = LocalProcess(job, attempt, threads(cpus) | importing(folders))
+    process: Process = LocalProcess(job, attempt, threads(cpus) | search)
     try:
         while (status := process.poll()) is None:
             time.sleep(0.2)
@@ -143,9 +139,9 @@ def hold(job: Job, attempt: int, cpus: int, folders: Sequence[str] = ()) -> int:
         raise
 
 
-def answer(module: str, text: str, cpus: int, folders: Sequence[str] = ()) -> str:
+def answer(module: str, text: str, cpus: int, search: dict[str, str]) -> str:
     """`pool.ask` on the machine where Ray has put this task."""
-    return ask(module, text, threads(cpus) | importing(folders), lambda _: None)
+    return ask(module, text, threads(cpus) | search, lambda _: None)
 
 
 def last_line(error: Exception) -> str:

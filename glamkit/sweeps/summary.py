@@ -10,12 +10,10 @@ from matplotlib.axes import Axes
 
 from glamkit import plotting
 from glamkit.config import Config
-from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, RED, Entries, Picture
+from glamkit.plotting import GREY, Entries, Picture
 from glamkit.runs import log
 from glamkit.sweeps.job import Job
 
-COLOURS = (BLUE, ORANGE, GREEN, RED, BLACK)
-DASHES, MARKERS = ("-", "--", "-."), "osD"  # of the first five variants, of the next, and so on
 BARS = "▁▂▃▄▅▆▇█"
 PLACES = 60  # at which a learning curve is drawn
 
@@ -96,9 +94,7 @@ def sparkline(values: np.ndarray, low: float, high: float, length: int = 20) -> 
 
 def middle(result: np.ndarray) -> np.ndarray:
     """The mean over seeds without nan: (seeds, places) -> (places,)."""
-    known = ~np.isnan(result)
-    sums, counts = np.where(known, result, 0.0).sum(0), known.sum(0)
-    return np.where(counts, sums / np.maximum(counts, 1), np.nan)
+    return np.ma.masked_invalid(result).mean(0).filled(np.nan)
 
 
 def rows(groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> list[tuple[str, ...]]:
@@ -162,17 +158,11 @@ def figure(
     return picture
 
 
-def look(place: int) -> tuple[str, str, str]:
-    """Colour, dashes and marker of a variant; colours come again, with other dashes and markers."""
-    again = place // len(COLOURS) % len(DASHES)
-    return COLOURS[place % len(COLOURS)], DASHES[again], MARKERS[again]
-
-
 def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> None:
     """Draws the mean and the range over seeds of each variant's training returns."""
     grid, drawn = places(env_steps), dict[str, np.ndarray]()
     for place, (name, outcomes) in enumerate(groups.items()):
-        colour, dashes, _ = look(place)
+        colour, dashes, _ = plotting.look(place)
         result = curves(outcomes, grid)
         known = ~np.isnan(result).all(0) if len(result) else np.zeros(len(grid), bool)
         if known.any():
@@ -192,7 +182,7 @@ def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_
 def draw_scores(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> None:
     """Draws the final scores of each variant's seeds, their mean and its interval."""
     for place, outcomes in enumerate(groups.values()):
-        colour, _, marker = look(place)
+        colour, _, marker = plotting.look(place)
         scores = [outcome.score for outcome in outcomes if outcome.score is not None]
         spread = plotting.interval(scores)
         axes.plot(scores, [place] * len(scores), marker, ms=4, color=colour)

@@ -16,21 +16,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glamkit.config import coerce
 from glamkit.errors import GlamkitError, nearest
-from glamkit.notebook import Table, require
+from glamkit.notebook import Table, Tell, require
 from glamkit.plotting import Picture, count
 from glamkit.runs.folder import resolve
 from glamkit.sweeps import plan as planning
 from glamkit.sweeps import status_table, summary
-from glamkit.sweeps.cost import DAY, Estimate
+from glamkit.sweeps.cost import DAY, Estimate, estimate
 from glamkit.sweeps.job import Job, JobProgress
 from glamkit.sweeps.plan import SweepPlan
-from glamkit.sweeps.pool import Local
+from glamkit.sweeps.pool import Local, at_least
 from glamkit.sweeps.ray import Cluster
+from glamkit.sweeps.summary import VariantSummary
 
 ENGINES = ("local", "ray")
 RETRIES = 2
+NOTE = "Mean return: of the evaluation's episodes, then over seeds. Interval: Student's t over the seeds' means."
 
 logger = logging.getLogger(__name__)
 
@@ -40,19 +41,20 @@ class Sweep:
 
     Args:
         plan: its runs, see `plan.make`; or the folder of a batch that was begun.
+        notebook: what makes each run; None for the library alone.
 
     Raises:
         GlamkitError: the folder holds no batch, or a damaged one.
     """
 
-    def __init__(self, plan: SweepPlan | str | Path) -> None:
+    def __init__(self, plan: SweepPlan | str | Path, notebook: Path | None = planning.NOTEBOOK) -> None:
         self.plan = plan if isinstance(plan, SweepPlan) else planning.load(resolve(plan))
-        self.folder = self.plan.folder
+        self.folder, self.notebook = self.plan.folder, notebook
 
     @property
     def jobs(self) -> list[Job]:
         """All its runs."""
-        return [entry.job(self.folder) for entry in self.plan.entries]
+        return [entry.job(self.folder, self.notebook) for entry in self.plan.entries]
 
     def engine(
         self,
@@ -80,16 +82,30 @@ class Sweep:
             return Cluster(self.jobs, workers, runs_per_gpu, address, cpus)
         return Local(self.jobs, workers, runs_per_gpu)
 
+    def cost(
+        self,
+        engine: Local | Cluster,
+        benchmark: str | Path = "",
+        agreed: bool = False,
+        tell: Tell = lambda _: None,
+        most: float = DAY,
+    ) -> str:
+        """The hours that the unfinished runs will take, as a sentence; see `cost.estimate` and `agree`.
+
+        Raises:
+            GlamkitError: it is more than `most` hours of machine time, and nobody agreed.
+        """
+        return agree(estimate(self.jobs, engine, benchmark, tell), agreed, most)
+
     def run(self, engine: Local | Cluster, retries: int = RETRIES) -> None:
         """Makes the runs that are not finished, of this batch only; arguments as in `status_table.run_jobs`.
 
         Raises:
             GlamkitError: a folder holds another experiment, a run failed for good, or it was stopped.
         """
-        retries = coerce("retries", retries, int)
-        require("papermill")
-        if retries < 0:
-            raise GlamkitError(f"retries = {retries} is outside its range: at least 0.")
+        retries = at_least("retries", retries, 0)
+        if self.notebook:
+            require("papermill")
         for job in self.jobs:
             job.run.check(job.config, resume=True)
         planning.save(self.plan)
@@ -104,15 +120,36 @@ class Sweep:
         seen = self.progress()
         return Table(status_table.rows(seen), status_table.summary(seen))
 
-    def figure(self) -> Picture:
-        """A row of panels for each game: learning curves of its variants, and final scores."""
-        groups: dict[str, dict[str, list[summary.VariantSummary]]] = {}
+    def groups(self) -> dict[str, dict[str, list[VariantSummary]]]:
+        """The results of the runs, however far they are: game -> variant -> its seeds."""
+        groups: dict[str, dict[str, list[VariantSummary]]] = {}
         for entry, job in zip(self.plan.entries, self.jobs, strict=True):
-            variant = entry.folder.split("/")[-1].rpartition("seed")[0].rstrip("-") or entry.preset
-            groups.setdefault(entry.game, {}).setdefault(variant, []).append(summary.read(job))
-        longest = max(job.total for job in self.jobs)
-        title = f"{self.folder.name}: {count(len(self.jobs), 'run')} of {longest:,} agent steps"
-        return summary.figure(groups, longest, title, one_game=False)
+            group = groups.setdefault(entry.game, {}).setdefault(entry.variant or entry.preset, [])
+            group.append(summary.read(job))
+        return groups
+
+    def title(self, group: str) -> str:
+        """What stands over the panels of one of `groups`."""
+        return group
+
+    def table(self) -> Table:
+        """A row for each variant: mean return of the evaluations, interval over seeds, and learning curve."""
+        rows = {f"{name}: {label}": one for name, group in self.groups().items() for label, one in group.items()}
+        return Table(summary.rows(rows, self.longest), NOTE)
+
+    def figure(self) -> Picture:
+        """A row of panels for each of `groups`: learning curves of its variants, and final scores."""
+        entries, groups = self.plan.entries, {self.title(name): group for name, group in self.groups().items()}
+        seeds = ", ".join(map(str, dict.fromkeys(entry.seed for entry in entries)))
+        presets = ", ".join(dict.fromkeys(entry.preset for entry in entries))
+        title = f"{self.folder.name}: {count(len(entries), 'run')} of {self.longest:,} agent steps, "
+        title += f"preset {presets}, seeds {seeds}"
+        return summary.figure(groups, self.longest, title, len({entry.game for entry in entries}) == 1)
+
+    @property
+    def longest(self) -> int:
+        """Agent steps of its longest run."""
+        return max(job.total for job in self.jobs)
 
     def __repr__(self) -> str:
         return repr(self.overview())
@@ -135,7 +172,7 @@ class Sweep:
         ]
         for entry in entries:
             own = {key: value for key, value in entry.overrides.items() if key not in common}
-            row = (entry.folder.split("/")[-1].rpartition("-seed")[0], text(own) or "as the preset")
+            row = (entry.variant, text(own) or "as the preset")
             if row[0] and row not in rows:
                 rows.append(row)
         rows += [("changed for all", text(common))] if common else []

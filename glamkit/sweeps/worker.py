@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from glamkit.config import Config, differences, preset
-from glamkit.errors import GlamkitError, StoppedError, command
+from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
 from glamkit.runs.lock import Lock
 from glamkit.sweeps.job import BEAT, SHOWN, JobRecord
 
 PATIENCE = 90.0  # seconds to wait for another process that works in the same folder and may be about to end
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in the text of an error
-STOPPED = {"StoppedError", "EvaluationStoppedError"}  # what a notebook's cell raises where the run was stopped
 OWN = {"env.game": "game", "trainer.seed": "seed", "trainer.env_steps": "env_steps"}  # settings with their own names
 
 
@@ -87,7 +86,7 @@ def execute(notebook: Path, config: Config, folder: Path) -> None:
         given = parameters(config, folder)
         execute_notebook(notebook, folder / notebook.name, given, cwd=notebook.parent, progress_bar=False)
     except PapermillExecutionError as error:
-        if error.ename in STOPPED:
+        if error.ename == "StoppedError":
             raise StoppedError(error.evalue) from None
         lines = COLOURS.sub("", "\n".join(error.traceback)).splitlines()
         raise GlamkitError("\n".join([line for line in lines if line.strip()][-SHOWN:])) from None
@@ -103,14 +102,13 @@ def parameters(config: Config, folder: Path) -> dict[str, Any]:
     return {**given, "preset": config.preset, "run_dir": str(folder.absolute()), "overrides": overrides}
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Makes one run. The argument is its folder, and the first line of the standard input its order (JSON).
+def make(folder: Path) -> None:
+    """Makes one run. The first line of the standard input is its order (JSON); the end of it asks to save and stop.
 
-    The end of the standard input asks it to save and stop.
+    Raises:
+        StoppedError: it was stopped and is saved.
+        GlamkitError: whatever the trainer refuses, or a cell that failed.
     """
-    (name,) = sys.argv[1:] if arguments is None else arguments
-    folder = Path(name)
 
     def listen() -> None:
         # Not through sys.stdin: a thread that sits in its lock breaks the end of Python.
@@ -132,6 +130,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 train(config, folder)
         finally:
             stop_file.unlink(missing_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Makes the run of a folder, the argument. Returns the exit status: 2 with a sentence for what can be mended."""
+    (name,) = sys.argv[1:] if arguments is None else arguments
+    try:
+        make(Path(name))
+    except GlamkitError as error:
+        sys.stderr.write(f"{error}\n")
+        return INTERRUPTED if isinstance(error, StoppedError) else 2
+    return 0
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from glamkit.training.replay import Replay
 
 FORMAT = 1
 KEEP = 2
-# The arrays in a part, their types on disk, and whether a step of them is a whole picture.
+# The arrays in a part and their types on disk.
 ARRAYS = {"frames": np.uint8, "actions": np.int64, "rewards": np.float32, "terminations": np.float32}
 NAMES = tuple(ARRAYS)
 logger = logging.getLogger(__name__)
@@ -67,12 +67,7 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.json") if re.fullmatch(r"[0-9]{9,18}", path.stem))
 
 
-def load(folder: Path) -> dict[str, Any] | None:
-    """The newest undamaged state, or None where there is none; a damaged one is named in the log and passed over."""
-    return resume(folder, lambda _: None)
-
-
-def resume(folder: Path, take: Callable[[dict[str, Any]], object]) -> dict[str, Any] | None:
+def load(folder: Path, take: Callable[[dict[str, Any]], object] = lambda _: None) -> dict[str, Any] | None:
     """Hands the newest state to `take`; if it is damaged or refused, the one before it.
 
     Returns:
@@ -167,14 +162,14 @@ def save_replay(folder: Path, replay: Replay, saved: int) -> int:
     """
     first = max(saved, replay.oldest)
     for old in folder.glob("*.npz"):
-        if _span(old)[1] > saved:
+        if span(old)[1] > saved:
             remove(old)
     if replay.count > first:
         part = replay.part(first, replay.count)
         replace(folder / f"{first:09d}-{replay.count:09d}.npz", lambda file: write_part(file, part))
         for old in folder.glob("*.npz"):
             # The checkpoint before this one may still be needed: keep what it can see.
-            if _span(old)[1] <= saved - replay.config.capacity:
+            if span(old)[1] <= saved - replay.config.capacity:
                 remove(old)
     return replay.count
 
@@ -193,10 +188,8 @@ def load_replay(folder: Path, replay: Replay) -> None:
     Raises:
         GlamkitError: a part is missing or damaged.
     """
-    count = replay.count
-    for first, last, path in parts(folder, replay.oldest, count):
+    for first, last, path in parts(folder, replay.oldest, replay.count):
         replay.load_part(first, read_part(path, last - first, replay.size))
-    replay.count = count
     sweep(folder)
 
 
@@ -207,8 +200,8 @@ def parts(folder: Path, oldest: int, count: int) -> list[ReplayPart]:
         GlamkitError: a part is missing.
     """
     files, position = [], oldest
-    for path in sorted(folder.glob("*.npz"), key=_span):
-        first, last = _span(path)
+    for path in sorted(folder.glob("*.npz"), key=span):
+        first, last = span(path)
         if position < last <= count:
             if first > position:
                 raise GlamkitError(f"the replay in {folder} lacks the steps {position} to {first - 1}.")
@@ -234,31 +227,31 @@ def read_part(path: Path, count: int, size: int, names: Collection[str] = NAMES)
     Raises:
         GlamkitError: the part is missing or damaged.
     """
+    largest = 3 * size**2 * count + 1024  # bytes: more is not unpacked, whatever the file claims to hold
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sorted(archive.namelist()) != sorted(f"{name}.npy" for name in NAMES):
-                raise ValueError("it does not hold the arrays of a replay")
-            return {name: _read_array(archive, name, count, size) for name in NAMES if name in names}
+        if not path.is_file():
+            raise ValueError("it is no file")
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if any(info.file_size > largest for info in arrays.zip.infolist()):
+                raise ValueError("it is too large")
+            part = {name: arrays[name] for name in NAMES if name in names}
+        for name, values in part.items():
+            if values.dtype != ARRAYS[name] or values.shape != (
+                (count, size, size, 3) if name == "frames" else (count,)
+            ):
+                raise ValueError(f"its {name} are not those of {count} steps")
     except Exception as error:  # what readers of packed data raise for damaged ones has no end
         raise GlamkitError(f"the replay part {path} is damaged ({reason(error)}).") from None
+    return {name: torch.from_numpy(values) for name, values in part.items()}
 
 
-def _read_array(archive: zipfile.ZipFile, name: str, count: int, size: int) -> Tensor:
-    """An array whose shape is known: nothing larger is unpacked, whatever the file claims to hold."""
-    shape = (count, size, size, 3) if name == "frames" else (count,)
-    kind = np.dtype(ARRAYS[name])
-    with archive.open(f"{name}.npy") as entry:
-        version = np.lib.format.read_magic(entry)
-        if version != (1, 0) or np.lib.format.read_array_header_1_0(entry) != (shape, False, kind):
-            raise ValueError(f"its {name} are not those of {count} steps")
-        data = entry.read(count * kind.itemsize * (size * size * 3 if name == "frames" else 1))
-        if entry.read(1):
-            raise ValueError(f"its {name} have no end")
-    return torch.from_numpy(np.frombuffer(bytearray(data), kind).reshape(shape))
+def span(path: Path) -> tuple[int, int]:
+    """The steps in a part of the replay by its name: the first, and the one after the last.
 
-
-def _span(path: Path) -> tuple[int, int]:
-    span = re.fullmatch(r"([0-9]{9,18})-([0-9]{9,18})", path.stem)
-    if not span:
+    Raises:
+        GlamkitError: it is not named like a part.
+    """
+    numbers = re.fullmatch(r"([0-9]{9,18})-([0-9]{9,18})", path.stem)
+    if not numbers:
         raise GlamkitError(f"{str(path)!r} is not a part of a replay.")
-    return int(span[1]), int(span[2])
+    return int(numbers[1]), int(numbers[2])

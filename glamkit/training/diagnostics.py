@@ -7,7 +7,6 @@ there is nothing to predict from. Without a model no rollout is true, and withou
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -126,39 +125,14 @@ def verdict(entries: Iterable[Mapping[str, Any]], config: Config, evaluated: Ent
         return [Finding("no update in the log yet", f"{record.step:,} steps were played; {when}.")]
     first, last, errors = record.gain
     beyond = list(beyond_bins(record))
-    broken = [finding for finding in (not_finite(record),) if finding]
-    if not broken and errors > 3:
+    if errors > 3:
         counts = len(record.first_returns), len(record.last)
         text = f"the first {counts[0]} episodes returned {first:.2f} on average, the last {counts[1]} {last:.2f}."
         return [*beyond, Finding("learning shows", text), *compared(record)]
-    findings = broken or beyond + [finding for check in CHECKS for finding in check(record)]
+    findings = beyond + [finding for check in CHECKS for finding in check(record)]
     if all(finding.sign in (AGREE, UNCOMPARED) for finding in findings):
         findings.insert(0, nothing(record))
-    return list(with_ways(findings, record))
-
-
-def with_ways(findings: Iterable[Finding], record: LogSummary) -> Iterator[Finding]:
-    """The findings; the first that asks for it says how a run is made longer, and which of them needs a new run."""
-    settings, ways = record.config.trainer, dict[str, str]()
-    total, left = settings.env_steps, settings.env_steps - record.step
-    if left >= settings.log_every:  # less may be missing from the log of a finished run
-        ways["rain longer"] = f" {left:,} steps are still to come."
-    else:
-        ways["rain longer"] = f" For that give the same run_dir a larger env_steps, such as {2 * total}."
-    ways["raise |lower |lengthen |shorten |Explore |let a batch"] = " Other settings need another run_dir."
-    for sign, text in findings:
-        added = [words for words in ways if re.search(words, text) and "in a new run" not in text]
-        yield Finding(sign, text + "".join(ways.pop(words) for words in added))
-
-
-def not_finite(record: LogSummary) -> Finding | None:
-    """A loss that is no number any more."""
-    for line in record.lines:
-        for key in ("world_model/total", "actor_critic/total"):
-            if key in line and line[key] is None:
-                text = f"{key} is not finite since step {line['step']:,}: lower that optimizer's learning_rate or clip."
-                return Finding("training broke down", text)
-    return None
+    return findings
 
 
 def nothing(record: LogSummary) -> Finding:
@@ -186,7 +160,6 @@ def beyond_bins(record: LogSummary) -> Iterator[Finding]:
     """Rewards and returns larger than the largest that the heads can predict."""
     for key, what, section in (
         ("replay/reward_beyond", "rewards", "world_model"),
-        ("replay/return_beyond", "returns", "actor_critic"),
         ("actor_critic/return_beyond", "imagined returns", "actor_critic"),
     ):
         sizes = [line[key] for line in record.logged if line.get(key) is not None]

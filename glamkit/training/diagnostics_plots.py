@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from matplotlib.axes import Axes
 
 from glamkit import plotting
@@ -16,7 +14,7 @@ from glamkit.training.diagnostics import LogSummary
 @plotting.style
 def panel(run: Run) -> Picture:
     """Seven panels against steps, in the order in which one causes the next; `diagnostics.verdict` reads the same."""
-    entries, config = list(log.read(run.log_file)), run.config()
+    entries, config = log.read(run.log_file), run.config()
     picture, grid = plotting.figure(plotting.WIDE, 9.6, 4, 2)
     pictures, prior, heads, ends, rewards, advantage, policy, free = grid.flat
     draw_pictures(pictures, entries)
@@ -24,22 +22,24 @@ def panel(run: Run) -> Picture:
     title = "Surprise at the next frame: should fall"
     plotting.draw_series(prior, entries, name, title, "surprise (KL, in nats)", False, floor)
     names = {"precision": ("world_model/reward_precision", BLUE), "recall": ("world_model/reward_recall", ORANGE)}
-    draw(heads, entries, names, "share", "Reward head: both should rise to 1")
+    plotting.draw_curves(heads, entries, names, "share", "Reward head: both should rise to 1")
     heads.set_ylim(-0.03, 1.03)
     names = {
         "predicted": ("world_model/termination_predicted", BLUE),
         "came": ("world_model/termination_events", ORANGE),
         "imagined": ("imagination/termination", GREEN),
     }
-    draw(ends, entries, names, "per step", "Terminations: curves should meet")
+    plotting.draw_curves(ends, entries, names, "per step", "Terminations: curves should meet")
     episodes = LogSummary(entries, config).episodes
     played = [{"step": e["step"], "played": e["episode/return"] / e["episode/length"]} for e in episodes]
     names = {"replay": ("replay/reward", GREEN), "games": ("played", ORANGE), "imagined": ("imagination/reward", BLUE)}
-    draw(rewards, [*entries, *played], names, "reward per step", "Rewards: imagined and games should meet")
+    plotting.draw_curves(
+        rewards, [*entries, *played], names, "reward per step", "Rewards: imagined and games should meet"
+    )
     names = {"advantage": ("actor_critic/advantage", BLUE)}
-    draw(advantage, entries, names, "mean size, scaled", "Advantage: 0 if actions look the same")
+    plotting.draw_curves(advantage, entries, names, "mean size, scaled", "Advantage: 0 if actions look the same")
     names = {"entropy": ("actor_critic/entropy_share", BLUE)}
-    draw(policy, entries, names, "share of its maximum", "Policy's entropy: 1 random, 0 decided")
+    plotting.draw_curves(policy, entries, names, "share of its maximum", "Policy's entropy: 1 random, 0 decided")
     policy.set_ylim(-0.03, 1.03)
     free.set_axis_off()
     plotting.same_steps(grid.flat)
@@ -54,31 +54,11 @@ def draw_pictures(axes: Axes, entries: Entries) -> None:
         for e in entries
         if e.get(keys[0]) is not None and e.get(keys[1])
     ]
-    draw(
-        axes,
-        shares,
-        {"error": ("share", BLUE)},
-        "error / still picture's",
-        "Pictures: what moves is drawn below 1",
-    )
+    names, title = {"error": ("share", BLUE)}, "Pictures: what moves is drawn below 1"
+    plotting.draw_curves(axes, shares, names, "error / still picture's", title)
     if shares:
         axes.axhline(1, color=GREY, ls="--", lw=1, label="one still picture")
         values = [entry["share"] for entry in shares]
         if max(values) > 3:
             plotting.decades(axes, min(0.5, *values), max(values))
-        plotting.legend_below(axes)
-
-
-def draw(axes: Axes, entries: Entries, names: Mapping[str, tuple[str, str]], unit: str, title: str) -> None:
-    """Several names of the log against steps."""
-    plotting.panel_title(axes, title)
-    curves = {label: (*plotting.series(entries, key), colour) for label, (key, colour) in names.items()}
-    if not any(values for _, values, _ in curves.values()):
-        plotting.nothing(axes, "not in the log yet")
-        return
-    for number, (label, (steps, values, colour)) in enumerate(curves.items()):
-        if values:  # the first of several is broad: where curves meet it shows on both sides
-            axes.plot(steps, values, ".-", ms=4, lw=1.4 if number or len(curves) == 1 else 3, color=colour, label=label)
-    plotting.label(axes, unit)
-    if len(names) > 1:
         plotting.legend_below(axes)

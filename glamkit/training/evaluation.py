@@ -9,9 +9,8 @@ So short ones are not favoured, and any of them can be played again from its see
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from glamkit import __version__
-from glamkit.config import Config, EnvConfig, coerce, override
+from glamkit.config import Config, EnvConfig, EvaluationConfig, coerce, override
 from glamkit.envs import videos
 from glamkit.envs.registry import VectorEnv, is_atari, make_vector
 from glamkit.envs.videos import Episode
@@ -30,13 +29,13 @@ from glamkit.models.agent import Agent, RecentSteps
 from glamkit.notebook import Tell
 from glamkit.runs.files import make_folder, read_json, replace_text
 from glamkit.runs.folder import Run
-from glamkit.runtime import Machine, any_shapes, available, set_random_state, undisturbed
+from glamkit.runtime import Machine, any_shapes, available, undisturbed
+from glamkit.training import guards
 from glamkit.training.load import LoadedRun, checkpoint_steps, open_run
-from glamkit.training.unfinished import Unfinished, asked, fingerprint, name_of
+from glamkit.training.progress import Progress, asked
 
 STICKY = 0.25  # what "on" means (Machado et al. 2018)
 ATARI_ONLY = ("frame_skip", "sticky", "life_loss", "no_ops")
-logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -53,7 +52,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Plays `config.evaluation.episodes` episodes and returns the report.
 
-    Training is not disturbed: random numbers are put back and BatchNorm only reads its statistics.
+    Training is not disturbed: random numbers are put back. The agent is left in evaluation mode.
 
     Args:
         agent: the agent.
@@ -63,8 +62,8 @@ def evaluate(
         seed: of games and actions; not the training's.
         film: where videos of the best, median and worst episode go: ``runs/pong/videos/evaluation`` writes
             ``evaluation-best.gif`` and so on there; None for no videos.
-        run: keeps finished episodes if the evaluation is stopped; a rerun plays only the rest, equal to the bit.
-        stop: asked after each step; without it, the stop button, Ctrl+C and SIGTERM stop where `run` is named.
+        run: whose file STOP stops the evaluation, as do the stop button, Ctrl+C and SIGTERM then.
+        stop: asked after each step instead.
         tell: given a line about the progress after each step, as by `notebook.Live`.
         file: written with the report as soon as there is a score, and once more with the videos; None for no file.
 
@@ -74,23 +73,17 @@ def evaluate(
         ``seed``; ``mean_return``; ``step``; ``protocol``; ``videos``.
 
     Raises:
-        EvaluationStoppedError: it was stopped.
+        StoppedError: it was stopped.
         GlamkitError: the protocol asks for what the game does not have, it crashed too often, or `file` cannot be
             written, which is tried before the first game.
     """
     check_protocol(config)
     if file is not None:
         make_folder(file.parent)
-    env, settings = evaluated_env(config), config.evaluation
-    path, key = None, dict[str, Any]()
-    if run is not None:
-        path = run.unfinished / f"{name_of(settings, step, seed)}.pt"
-        protocol = {name: value for name, value in card(config, seed).items() if name != "versions"}
-        key = {"step": step, "weights": fingerprint(agent), **protocol}
     asking = nullcontext(stop) if run is None or stop is not None else asked(run)
-    with asking as stopping, undisturbed(seed), evaluating(agent):
-        left = Unfinished(path, key, settings.episodes, settings.games, stopping, tell, settings.episode_steps)
-        episodes = play(agent, config, machine, seed, left)
+    agent.eval()
+    with asking as stopping, undisturbed(seed), any_shapes():  # games end one by one
+        episodes = play(agent, config, machine, seed, Progress(config.evaluation, stopping, tell))
     report: dict[str, Any] = {
         "episodes": [{"return": e.score, "length": e.length, "cut": e.cut, "seed": e.seed} for e in episodes],
         "mean_return": float(np.mean([episode.score for episode in episodes])),
@@ -100,10 +93,9 @@ def evaluate(
     if file is not None:
         save(report, file)
     if film is not None:
-        report["videos"] = videos.record(env, settings.no_ops, episodes, film)
+        report["videos"] = videos.record(evaluated_env(config), config.evaluation.no_ops, episodes, film)
         if file is not None:
             save(report, file)
-    left.over()
     return report
 
 
@@ -158,21 +150,8 @@ def card(config: Config, seed: int) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def evaluating(agent: Agent) -> Iterator[None]:
-    """The agent with every part in evaluation mode; afterwards each part is as it was."""
-    before = {part: part.training for part in agent.modules()}
-    agent.eval()
-    try:
-        with any_shapes():  # games end one by one
-            yield
-    finally:
-        for part, training in before.items():
-            part.training = training
-
-
-def play(agent: Agent, config: Config, machine: Machine, seed: int, left: Unfinished) -> list[Episode]:
-    """The episodes themselves, in rounds of at most `config.evaluation.games` side by side; on from what is `left`.
+def play(agent: Agent, config: Config, machine: Machine, seed: int, progress: Progress) -> list[Episode]:
+    """The episodes themselves, in rounds of at most `config.evaluation.games` side by side.
 
     An episode whose game crashes is played again from its start, with the same seed.
 
@@ -182,50 +161,45 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, left: Unfini
     settings = config.evaluation
     # Spread, so that neighbouring seeds share no game; 31 bits, because ALE takes no more.
     seeds = np.random.SeedSequence(seed).generate_state(settings.episodes) >> 1
+    crashes = guards.Crashes(config.env.game, config.runtime.env_crashes, " in an evaluation")
+    done, planned = dict[int, Episode](), list(range(settings.episodes))
     vectors: dict[int, VectorEnv] = {}  # by size: the last round may be a smaller one
     try:
-        while left.planned:
-            part = left.planned[: left.games]
+        while planned:
+            part = planned[: settings.games]
             if len(part) not in vectors:
-                vectors[len(part)] = make_vector(evaluated_env(config), len(part), seed, settings.no_ops)
+                vectors[len(part)] = make_vector(evaluated_env(config), len(part), settings.no_ops)
             games = vectors[len(part)]
-            episodes = play_round(agent, config, machine, games, seeds[part], left)
-            left.episodes |= {number: one for row, (number, one) in enumerate(zip(part, episodes, strict=True))
-                              if row not in games.crashed}  # fmt: skip
-            left.planned = left.planned[len(part) :] + [part[row] for row in games.crashed]
+            progress.begin_round(len(done), settings.games)
+            episodes = play_round(agent, config, machine, games, seeds[part], progress)
+            done |= {number: episodes[row] for row, number in enumerate(part) if row not in games.crashed}
+            planned = planned[len(part) :] + [part[row] for row in games.crashed]
             if games.crashed:
-                played = any(one.length > 1 for one in episodes) or bool(left.episodes)
-                left.note_crash(config, games.crashed, played)
+                crashes.note(next(iter(games.crashed.values())))
+                crashes.check()
     finally:
         for games in vectors.values():
             games.close()
-    return [left.episodes[number] for number in range(settings.episodes)]
+    return [done[number] for number in range(settings.episodes)]
 
 
 def play_round(
-    agent: Agent, config: Config, machine: Machine, games: VectorEnv, seeds: np.ndarray, left: Unfinished
+    agent: Agent, config: Config, machine: Machine, games: VectorEnv, seeds: np.ndarray, progress: Progress
 ) -> list[Episode]:
     """One episode of each seed (N,), all stepped together until the last of them is over.
 
-    A round that was stopped begins with the actions taken then. Episodes of games that crashed are there too, as far
-    as they came: see `VectorEnv.crashed`.
+    Episodes of games that crashed are there too, as far as they came: see `VectorEnv.crashed`.
     """
     count, settings = len(seeds), config.evaluation
     past = RecentSteps(config.agent, count, config.env.image_size, machine.device)
     scores = np.zeros(count)
     taken: list[list[int]] = [[] for _ in range(count)]
-    frames, steps = games.reset(seeds), list[np.ndarray]()
+    frames = games.reset(seeds)
     alive = np.array([row not in games.crashed for row in range(count)])
-    known = left.begin_round()
     for number in range(settings.episode_steps if alive.any() else 0):
-        if number < len(known):
-            actions = torch.from_numpy(known[number]).to(machine.device)
-        else:
-            with torch.no_grad(), machine.autocast():
-                actions = agent.act(frames, past, settings.sampled)
-        # A copy: a tensor that is kept, however small, pins the memory that the model had beside it.
-        chosen = actions.cpu().numpy().copy()
-        steps.append(chosen)
+        with torch.no_grad(), machine.autocast():
+            actions = agent.act(frames, past, settings.sampled)
+        chosen = actions.cpu().numpy()
         following, rewards, _, ended = games.step(chosen)
         past.add(frames, actions, ended)
         frames = following
@@ -233,27 +207,32 @@ def play_round(
         for row in np.flatnonzero(alive):
             taken[row].append(int(chosen[row]))
         alive &= ~ended
-        over, again = not alive.any(), number < len(known)
-        if again and (over or (number + 1 == len(known) and not np.array_equal(scores, left.rewards))):
-            logger.warning("%s does not come out the same when played again; it is begun anew.", config.env.game)
-            return play_round(agent, config, machine, games, seeds, left)
-        if over:
+        if not alive.any():
             break
         past.lengths[~alive] = 0  # games that are over: without a past they cost nothing
-        if number + 1 == len(known):
-            set_random_state(left.random)
-        left.check(count - int(alive.sum()), steps, scores)
+        progress.check(count - int(alive.sum()), number + 1)
     return [
         Episode(float(score), int(own), np.array(actions, np.int16), bool(cut))
         for score, own, actions, cut in zip(scores, seeds, taken, alive, strict=True)
     ]
 
 
+def name_of(settings: EvaluationConfig, step: int, seed: int) -> str:
+    """A file name that says how an evaluation was made."""
+    parts = [f"{step:09d}", f"{settings.episodes}-episodes"]
+    parts += [] if settings.sampled else ["greedy"]
+    parts += [] if settings.sticky == "env" else [f"sticky-{settings.sticky}"]
+    parts += [f"no-ops-{settings.no_ops}"] if settings.no_ops else []
+    parts += [f"seed-{seed}"] if seed else []
+    return "-".join(parts)
+
+
 def summary(report: Mapping[str, Any]) -> dict[str, float]:
-    """What the log says of a report: mean, lowest and highest return, and mean length."""
+    """What the log says of a report: mean, lowest and highest return, mean length, and how many games were cut."""
     returns = [episode["return"] for episode in report["episodes"]]
     lengths = [episode["length"] for episode in report["episodes"]]
     values = {"return": np.mean(returns), "lowest": min(returns), "highest": max(returns), "length": np.mean(lengths)}
+    values["cut"] = sum(episode["cut"] for episode in report["episodes"])
     return {f"evaluation/{name}": float(value) for name, value in values.items()}
 
 

@@ -18,15 +18,12 @@ from torch import Tensor
 from glamkit.config import Config, coerce
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
-from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.agent import Agent
-from glamkit.models.world_model import WorldModel
-from glamkit.runs.files import read_json
 from glamkit.runs.folder import Run, nearby
 from glamkit.runtime import Machine, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
 from glamkit.training.accelerate import accelerate, left_out
-from glamkit.training.checkpoint import ReplayPart, parts, read_part
+from glamkit.training.checkpoint import ReplayPart, parts, read_part, span
 from glamkit.training.replay import Replay
 from glamkit.training.shared_runs import locate
 from glamkit.types import Batch
@@ -52,16 +49,16 @@ class Recording(Replay):
     """
 
     def __init__(self, run: Run, count: int, config: Config, device: torch.device) -> None:
-        self.first = first_stored(run, count)
+        there = [span(path)[0] for path in run.replay.glob("*.npz")]  # a shared run has the newest steps alone
+        if not there:
+            raise GlamkitError(f"{run.replay} holds no replay, so there are no real steps to start from.")
+        self.first = max(min(there), count - config.replay.capacity)
         rows = max(count - self.first, 64)  # no more memory than there are steps, whatever the run was allowed
-        rows = rows if run.shared else min(rows, config.replay.capacity)
         super().__init__(replace(config.replay, capacity=rows), config.env.image_size, device)
-        self.count, folder = count, run.replay
-        if not any(folder.glob("*.npz")):
-            raise GlamkitError(f"{folder} holds no replay, so there are no real steps to start from.")
-        self.unread = parts(folder, self.oldest, count)
+        self.count = count
+        self.unread = parts(run.replay, self.oldest, count)
         for part in self.unread:
-            self._fill(part, OUTCOMES)
+            self._read(part, OUTCOMES)
 
     def __len__(self) -> int:
         return min(super().__len__(), self.count - self.first)
@@ -79,27 +76,11 @@ class Recording(Replay):
 
     def _want(self, first: int, last: int) -> None:
         for part in [part for part in self.unread if part.first < last and first < part.last]:
-            self._fill(part, ("frames",))
+            self._read(part, ("frames",))
             self.unread.remove(part)
 
-    def _fill(self, part: ReplayPart, names: tuple[str, ...]) -> None:
-        first = max(part.first, self.oldest)  # older steps of the part lie where newer ones are
-        rows = (torch.arange(first, part.last) % self.config.capacity).to(self.device)
-        for name, values in read_part(part.path, part.last - part.first, self.size, names).items():
-            getattr(self, name)[rows] = values[first - part.first :].to(self.device)
-
-
-def first_stored(run: Run, count: int) -> int:
-    """The number of the oldest of `count` steps that a run may hold: a shared run has the newest alone.
-
-    Raises:
-        GlamkitError: it does not say.
-    """
-    about = read_json(run.shared_file) if run.shared else {"first": 0}
-    first = about.get("first") if isinstance(about, dict) else None
-    if type(first) is not int or not 0 <= first <= count:
-        raise GlamkitError(f"{run.shared_file} is damaged: it does not say which of {count:,} steps are there.")
-    return first
+    def _read(self, part: ReplayPart, names: tuple[str, ...]) -> None:
+        self.load_part(part.first, read_part(part.path, part.last - part.first, self.size, names))
 
 
 class LoadedRun(NamedTuple):
@@ -215,12 +196,12 @@ def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
         actions = max(state["world_model.stem.0.weight"].shape[1] - latent, 1)
         shapes = torch.device("meta")
         with shapes:  # first without memory: a stranger's config may ask for any sizes
-            agent = _new_agent(config, actions)
+            agent = Agent.build(config, actions)
             agent.load_state_dict({name: value.to(shapes) for name, value in state.items()})
         for name, own in agent.state_dict().items():
             if own.is_floating_point() != state[name].is_floating_point():
                 raise TypeError(f"{name} is of another type")
-        agent = _new_agent(config, actions)
+        agent = Agent.build(config, actions)
         agent.load_state_dict(state)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip().rstrip(".")
@@ -230,11 +211,6 @@ def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
     # The studio picks rows of memories, which pairs of windows do not have.
     accelerate(agent, machine.device, left_out(config.runtime.accelerate) | {"paired_windows"})
     return agent
-
-
-def _new_agent(config: Config, actions: int) -> Agent:
-    world_model = WorldModel(config.world_model, actions)
-    return Agent(config.agent, world_model, ActorCritic(config.actor_critic, world_model.features, actions))
 
 
 def _action_names(config: Config, count: int) -> tuple[str, ...]:

@@ -31,7 +31,6 @@ class Replay:
         self.terminations = torch.zeros(rows, dtype=torch.float32, device=device)
         self.count = 0
         self.generator = torch.Generator().manual_seed(seed)
-        self.drawn = torch.empty(0, dtype=torch.int64), 0  # first steps and length of the windows sampled last
 
     def __repr__(self) -> str:
         return (
@@ -71,14 +70,7 @@ class Replay:
     def sample(self, count: int | None = None, length: int | None = None) -> Batch:
         """A batch for the world model (`config.batch_size` x `config.sequence_length`), or of another size."""
         length = length or self.config.sequence_length
-        self.drawn = self.sample_starts(count or self.config.batch_size, length), length
-        return self.window(*self.drawn)
-
-    def last_outcomes(self, count: int) -> list[tuple[float, bool]]:
-        """Reward and termination of the newest `count` steps, or of as many as are stored."""
-        rows = torch.arange(max(self.oldest, self.count - count), self.count) % self.config.capacity
-        rewards, terminations = (values[rows.to(self.device)].tolist() for values in (self.rewards, self.terminations))
-        return [(reward, bool(end)) for reward, end in zip(rewards, terminations, strict=True)]
+        return self.window(self.sample_starts(count or self.config.batch_size, length), length)
 
     def part(self, first: int, last: int) -> dict[str, Tensor]:
         """Steps first .. last - 1 by number, as plain tensors on the CPU, for saving."""
@@ -86,12 +78,12 @@ class Replay:
         return {name: getattr(self, name)[rows].cpu() for name in ("frames", "actions", "rewards", "terminations")}
 
     def load_part(self, first: int, part: dict[str, Tensor]) -> None:
-        """Puts back what `part` gave; parts are loaded oldest first."""
-        count = len(part["actions"])
-        rows = (torch.arange(first, first + count) % self.config.capacity).to(self.device)
+        """Puts back steps that `part` gave, of which there are `count`; of all its arrays, or of some."""
+        begin = max(first, self.oldest)  # older steps of the part lie where newer ones are
+        last = first + len(next(iter(part.values())))
+        rows = (torch.arange(begin, last) % self.config.capacity).to(self.device)
         for name, values in part.items():
-            getattr(self, name)[rows] = values.to(self.device)
-        self.count = first + count
+            getattr(self, name)[rows] = values[begin - first :].to(self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """All but the stored steps."""

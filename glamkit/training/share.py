@@ -39,7 +39,7 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS) -> Pat
 
     Args:
         run_dir: the run's folder.
-        file: where to; empty takes the folder's name with ``.glam`` beside it.
+        file: where to; empty takes the folder's name with ``.glam`` beside it; of a shared run, in the current folder.
         steps: how many of the newest stored steps travel with it.
 
     Returns:
@@ -49,7 +49,9 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS) -> Pat
         GlamkitError: the folder holds no run with a checkpoint, a file of it is damaged, or the file cannot be written.
     """
     loaded = open_run(run_dir, snapshots=False)
-    path = Path(file) if str(file) else loaded.run.folder.with_name(loaded.run.folder.name + SUFFIX)
+    folder = loaded.run.folder
+    place = Path() if loaded.run.shared else folder.parent  # a shared run's folder lies in a cache
+    path = Path(file) if str(file) else place / (folder.name + SUFFIX)
     pack(loaded, path, steps)
     return path
 
@@ -113,7 +115,7 @@ def model_card(loaded: LoadedRun, repo: str) -> str:
     """The README of a run on the hub, from what the run knows: how it was made, what it scores, how to open it."""
     config, run = loaded.config, loaded.run
     report = _table(run.evaluation_file) or {}
-    episodes = [entry for entry in log.entries(run.log_file) if entry["kind"] == "episode"]
+    episodes = [entry for entry in log.read(run.log_file) if entry["kind"] == "episode"]
     returns = [entry["episode/return"] for entry in episodes if isinstance(entry.get("episode/return"), (int, float))]
     lines = [
         "---",
@@ -161,7 +163,7 @@ def _packed(part: dict[str, torch.Tensor]) -> bytes:
 
 def _short_log(run: Run) -> str:
     """All episodes, or the newest that a shared file can hold, and some of the log's other lines."""
-    entries = log.entries(run.log_file)
+    entries = log.read(run.log_file)
     others = [entry for entry in entries if entry.get("kind") != "episode"]
     chosen = {id(entry) for entry in others[:: max(1, -(-len(others) // LINES))]}
     lines = [entry for entry in entries if entry.get("kind") == "episode" or id(entry) in chosen]

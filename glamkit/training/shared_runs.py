@@ -174,7 +174,7 @@ def _fill(folder: Path, file: Path, entries: Mapping[str, bytes], about: Mapping
     if _object(file, "evaluation.json", entries["evaluation.json"]):
         replace(run.evaluation_file, lambda stream: stream.write(entries["evaluation.json"]))
     replace(run.log_file, lambda stream: stream.write(entries["log.jsonl"]))
-    list(log.read(run.log_file))
+    log.read(run.log_file)  # refuses a damaged one
     replace_text(folder / SHARED, json.dumps({name: about[name] for name in ("first", "provenance", "rights")}))
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from glamkit.config import Config
 from glamkit.envs.registry import make_env
-from glamkit.errors import GlamkitError, reason
-from glamkit.models.actor_critic import ActorCritic
+from glamkit.errors import GlamkitError, StoppedError, reason
 from glamkit.models.agent import Agent, RecentSteps
-from glamkit.models.world_model import Observed, WorldModel
+from glamkit.models.world_model import Observed
 from glamkit.notebook import Tell
 from glamkit.runs import tensorboard
 from glamkit.runs.files import remove
@@ -29,7 +29,6 @@ from glamkit.training import checkpoint, diagnostics, evaluation, guards, snapsh
 from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.replay import Replay
 from glamkit.training.trainer_state import Event
-from glamkit.training.unfinished import EvaluationStoppedError, is_unfinished
 from glamkit.training.updates import Gradient, Updates, adam
 from glamkit.types import Batch, Rollout, choose_contexts
 
@@ -52,34 +51,32 @@ class Trainer:
         self.config, self.run, off = config, Run(resolve(run_dir)), left_out(config.runtime.accelerate)
         tensorboard.require(config.runtime.tensorboard)
         evaluation.check_protocol(config)
-        guards.note_idle(config)
-        self.env = make_env(config.env)
         self.run.check(config, resume)
+        self.env = make_env(config.env)
         self.machine = Machine(config.runtime, config.trainer.updates)
         guards.check_memory(config, self.env.num_actions, self.machine)
-        device, image_size, actions = self.machine.device, config.env.image_size, self.env.num_actions
+        device, image_size = self.machine.device, config.env.image_size
         seed_everything(config.trainer.seed)
         with guards.explained(config, self.machine):
-            world_model = WorldModel(config.world_model, actions)
-            actor_critic = ActorCritic(config.actor_critic, world_model.features, actions)
-            self.agent = Agent(config.agent, world_model, actor_critic).to(device).eval()
+            self.agent = Agent.build(config, self.env.num_actions).to(device).eval()
             self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
             self.replay = Replay(config.replay, image_size, device, config.trainer.seed)
         self.kernel = accelerate(self.agent, device, off, self.machine.kernel)
         self.phases = Updates(config, self.agent, self.machine, off)
         self.optimizers = {
-            "world_model": adam(world_model, config.world_model_optimizer),
-            "actor_critic": adam(actor_critic, config.actor_critic_optimizer),
+            "world_model": adam(self.agent.world_model, config.world_model_optimizer),
+            "actor_critic": adam(self.agent.actor_critic, config.actor_critic_optimizer),
         }
         self.past = RecentSteps(config.agent, 1, image_size, device)
         self.means, self.log = Means(), Log(self.run.log_file)
         self.step, self.stored = 0, 0  # agent steps; those in the replay's parts
         self.saved = max(checkpoint.steps(self.run.checkpoints), default=0)  # agent steps of the newest checkpoint
         self.whole = True  # whether the last step came to its end; half a step must not be saved
-        self.bin_range, self.crashes = guards.BinRange(config, self.means), guards.Crashes(config.runtime.env_crashes)
+        self.bin_range = guards.BinRange(config)
+        self.crashes = guards.Crashes(config.env.game, config.runtime.env_crashes)
         self.episode, self.frame = {"return": 0.0, "length": 0}, np.zeros((image_size, image_size, 3), np.uint8)
         self.clock, self.snapshot_steps = (0.0, 0), snapshots.steps_of(config.trainer)
-        self.guard = guards.Guard(self.replay, self.run.folder)
+        self.guard = guards.Guard()
         self.tell: Tell | None = None  # is given lines about an evaluation amid training
         self.session = Session(self.run, config.runtime.max_hours, lambda: (self.step, self.saved))
         described = {**self.machine.describe(), "kernel": self.kernel}
@@ -87,7 +84,11 @@ class Trainer:
             self.run.begin(config, described)
             if not trainer_state.resume(self):
                 self.log.cut(0)  # lines of a process that was killed before its first checkpoint are of no use
-                self.first_game()
+                try:
+                    self.new_game(config.trainer.seed)
+                except GlamkitError as error:
+                    self.session.tell("failed", reason(error))
+                    raise
             self.provenance = Provenance(self.run, config, self.step, device, described)
             self.mirror = tensorboard.TensorBoardLog(self.run, config.runtime.tensorboard)
 
@@ -96,24 +97,20 @@ class Trainer:
     def __iter__(self) -> Iterator[Event]:
         """Trains until the run is complete or stopped; between two events everything may be looked at or saved."""
         explained, kept = guards.explained(self.config, self.machine), memory_kept(self.machine.device)
-        with self.session.turn(), self.provenance, explained, kept:
+        with self.session.turn(), explained, kept:
             self.guard.check()
-            if not self.whole:
-                trainer_state.roll_back(self)
+            self.refuse_half()
             self.clock = (time.perf_counter(), self.step)
-            if is_unfinished(self.run, self.config, self.step):
+            if self.lacks_evaluation:
                 yield from self.evaluate()
             while self.step < self.config.trainer.env_steps and not self.session.stops.requested():
-                yield from self.whole_step()
+                try:
+                    events = self.advance()
+                except BaseException:
+                    self.whole = False
+                    raise
+                yield from events
             yield self.finish()
-
-    def whole_step(self) -> list[Event]:
-        """`advance`, and a note of whether it came to its end."""
-        try:
-            return self.advance()
-        except BaseException:
-            self.whole = False
-            raise
 
     def advance(self) -> list[Event]:
         """One agent step and, when it is due, one update of everything."""
@@ -135,45 +132,38 @@ class Trainer:
 
     def collect(self) -> list[Event]:
         """One step in the real game: act, store, and start anew when it is over."""
-        if self.step < self.config.random_steps:
-            actions = torch.randint(self.env.num_actions, (1,), device=self.machine.device)
-        else:
-            actions = self.phases.player.act(self.frame[None], self.past)
-        action = int(actions)
-        outcome = self.crashes.attempt(self.env, action)
-        if outcome is None:
-            return [self.restart_game(), *self.collect()]
-        self.replay.add(self.frame, action, outcome.reward, outcome.terminated)
-        self.bin_range.add(outcome.reward, outcome.terminated, outcome.ended)
+        events, actions = list[Event](), self.choose()
+        while (outcome := self.crashes.attempt(self.env.step, int(actions))) is None:
+            events.append(self.restart_game())
+            actions = self.choose()
+        self.replay.add(self.frame, int(actions), outcome.reward, outcome.terminated)
+        if self.bin_range.beyond("rewards", outcome.reward, "world_model"):
+            self.means.add({"reward_beyond": abs(outcome.reward)}, "replay")
         self.past.add(self.frame[None], actions, np.array([outcome.ended]))
         self.step += 1
         self.episode["return"] += outcome.reward
         self.episode["length"] += 1
         self.frame = outcome.observation
-        return self.finish_episode() if outcome.ended else []
+        if outcome.ended:
+            metrics = {f"episode/{name}": float(value) for name, value in self.episode.items()}
+            self.log.write(self.step, "episode", metrics)
+            self.episode = {"return": 0.0, "length": 0}
+            events += [Event("episode", self.step, metrics), *self.new_game()]
+        return events
 
-    def finish_episode(self) -> list[Event]:
-        """Logs the episode and resets the game; the seed given at the run's start goes on."""
-        metrics = {f"episode/{name}": float(value) for name, value in self.episode.items()}
-        self.log.write(self.step, "episode", metrics)
-        self.episode, event = {"return": 0.0, "length": 0}, Event("episode", self.step, metrics)
-        frame = self.crashes.reset(self.env)
+    def choose(self) -> Tensor:
+        """The action (1,) for the present frame."""
+        if self.step < self.config.random_steps:
+            return torch.randint(self.env.num_actions, (1,), device=self.machine.device)
+        return self.phases.player.act(self.frame[None], self.past)
+
+    def new_game(self, seed: int | None = None) -> list[Event]:
+        """Resets the game; without a seed, the one given at the run's start goes on."""
+        frame = self.crashes.attempt(self.env.reset, seed)
         if frame is None:
-            return [event, self.restart_game()]
+            return [self.restart_game()]
         self.frame = frame
-        return [event]
-
-    def first_game(self) -> None:
-        """Starts the run's first game; one that cannot be played leaves its cause in status.json."""
-        try:
-            frame = self.crashes.reset(self.env, self.config.trainer.seed)
-            if frame is None:
-                self.restart_game()
-            else:
-                self.frame = frame
-        except GlamkitError as error:
-            self.session.tell("failed", reason(error))
-            raise
+        return []
 
     def train_world_model(self, batch: Batch) -> Observed:
         """One update of the world model; returns what it saw."""
@@ -238,14 +228,14 @@ class Trainer:
     def evaluate(self) -> list[Event]:
         """Plays whole episodes with the present policy; training goes on as if it had not.
 
-        One that is stopped is no event: the loop ends, and when it goes on the rest is played.
+        One that is stopped is no event: the loop ends, and when it goes on the evaluation is played from its start.
         """
         started, (before, at) = time.perf_counter(), self.clock
         about = self.agent, self.config, self.machine, self.step
         try:
             stop, file = self.session.stops.requested, self.run.evaluation_at(self.step)
             report = evaluation.evaluate(*about, run=self.run, stop=stop, tell=self.tell, file=file)
-        except EvaluationStoppedError:
+        except StoppedError:
             remove(file)  # of before the run went back to an older checkpoint
             return []
         except GlamkitError:
@@ -256,6 +246,12 @@ class Trainer:
         self.clock = (before + time.perf_counter() - started, at)  # the speed is that of training
         return [Event("evaluation", self.step, metrics)]
 
+    @property
+    def lacks_evaluation(self) -> bool:
+        """Whether the evaluation that is due after the present step was stopped before its end."""
+        every = self.config.evaluation.every
+        return bool(every and self.step and self.step % every == 0) and not self.run.evaluation_at(self.step).exists()
+
     def save(self) -> Event:
         """Writes everything from which the run can go on.
 
@@ -264,10 +260,9 @@ class Trainer:
         """
         started = time.perf_counter()
         self.guard.check(self.agent)
-        if not self.whole:
-            raise GlamkitError(f"{self.run.folder} is not saved: its last step was left half-way; iterate to go on.")
+        self.refuse_half()
         self.log.sync()
-        state = self.state_dict()
+        state = trainer_state.gather(self)
         try:
             trainer_state.check(self, state)
         except ValueError as error:
@@ -279,25 +274,24 @@ class Trainer:
         self.provenance.write(self.step)
         return Event("saved", self.step, {"time/save_seconds": time.perf_counter() - started})
 
+    def refuse_half(self) -> None:
+        """Refuses to go on from a step that was left half-way, or to save it.
+
+        Raises:
+            GlamkitError: the last step was.
+        """
+        if not self.whole:
+            raise GlamkitError(
+                f"the last step of {self.run.folder} was left half-way; make the trainer again (in a notebook, run the "
+                f"cell that makes it) to go on from what was saved."
+            )
+
     def finish(self) -> Event:
         """The end of the loop: what is not saved yet is saved. With an evaluation left to play it is stopped."""
         metrics = self.save().metrics if self.saved != self.step else {}
-        left = self.step < self.config.trainer.env_steps or is_unfinished(self.run, self.config, self.step)
+        left = self.step < self.config.trainer.env_steps or self.lacks_evaluation
         self.session.end(state := "stopped" if left else "done")
         return Event(state, self.step, metrics)
-
-    @property
-    def stop_requested(self) -> bool:
-        """Whether the loop is to end after the present step; may be set by whoever runs it."""
-        return bool(self.session.stops.reason)
-
-    @stop_requested.setter
-    def stop_requested(self, wanted: bool) -> None:
-        self.session.stops.reason = (self.session.stops.reason or "asked to by its program") if wanted else ""
-
-    def state_dict(self) -> dict[str, Any]:
-        """All of the run's state but the stored steps."""
-        return trainer_state.gather(self)
 
     def reopen_game(self, state: dict[str, Any]) -> None:
         """Puts the game back to a state; where it does not come back, a new one is started."""
@@ -309,10 +303,9 @@ class Trainer:
 
     def restart_game(self) -> Event:
         """A new game in place of one that crashed or did not come back; its unfinished episode is forgotten."""
-        if self.crashes.too_many and self.step:
+        if self.crashes.count > self.crashes.most and self.step:
             self.save()
-        self.crashes.check(self.env)
         self.env, self.frame = self.crashes.restart(self.env, self.config.trainer.seed + self.step)
-        self.episode, self.bin_range.steps = {"return": 0.0, "length": 0}, []
+        self.episode = {"return": 0.0, "length": 0}
         self.past.forget()
         return Event("crash", self.step, {"crashes": float(self.crashes.count)})

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from glamkit.errors import GlamkitError
 from glamkit.runtime import random_state, set_random_state
 from glamkit.training import checkpoint
 
@@ -26,7 +25,7 @@ class Event(NamedTuple):
 
 
 def gather(trainer: Any) -> dict[str, Any]:
-    """The state in plain numbers, text and tensors, as `Trainer.state_dict` gives it."""
+    """The state in plain numbers, text and tensors."""
     return {
         "step": trainer.step,
         "agent": trainer.agent.state_dict(),
@@ -35,7 +34,6 @@ def gather(trainer: Any) -> dict[str, Any]:
         "past": trainer.past.state_dict(),
         "means": trainer.means.state_dict(),
         "log_size": trainer.log.size,
-        "log_checksum": trainer.log.checksum,
         "episode": dict(trainer.episode),
         "frame": torch.from_numpy(trainer.frame.copy()),
         "env": trainer.env.clone(),
@@ -58,10 +56,9 @@ def restore(trainer: Any, state: dict[str, Any]) -> None:
     checkpoint.load_replay(trainer.run.replay, trainer.replay)
     trainer.past.load_state_dict(state["past"])
     trainer.means.load_state_dict(state["means"])
-    trainer.log.cut(state["log_size"], state.get("log_checksum"))  # older runs have none
+    trainer.log.cut(state["log_size"])
     trainer.step = trainer.saved = trainer.stored = state["step"]
     trainer.episode, trainer.frame = state["episode"], state["frame"].numpy()
-    trainer.bin_range.steps = trainer.replay.last_outcomes(trainer.episode["length"])
     set_random_state(state["random"])
 
 
@@ -73,29 +70,12 @@ def resume(trainer: Any) -> bool:
     Raises:
         GlamkitError: there are some and none can be used, or the game cannot be played.
     """
-    state = checkpoint.resume(trainer.run.checkpoints, lambda state: restore(trainer, state))
+    state = checkpoint.load(trainer.run.checkpoints, lambda state: restore(trainer, state))
     if state is None:
         return False
     trainer.reopen_game(state["env"])
     set_random_state(state["random"])  # once more: a game may have drawn
     return True
-
-
-def roll_back(trainer: Any) -> None:
-    """Goes back to the newest checkpoint after a step that was left half-way.
-
-    Raises:
-        GlamkitError: there is none.
-    """
-    left, trainer.guard.pending = trainer.step, []
-    if not resume(trainer):
-        raise GlamkitError(
-            f"a step of {trainer.run.folder} was left half-way and nothing is saved yet; make the trainer again "
-            f"(in a notebook, run the cell that does) to go on."
-        )
-    trainer.agent.eval()
-    trainer.whole = True
-    logger.warning("Step %d was left half-way: going on from the checkpoint of step %d.", left, trainer.step)
 
 
 def check(trainer: Any, state: dict[str, Any]) -> None:

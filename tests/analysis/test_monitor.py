@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +32,7 @@ def train(folder: Path, watched: bool, stop_at: int = 0) -> Trainer:
     for event in trainer:
         if watched:
             view.show(event)
-        trainer.stop_requested = bool(stop_at) and trainer.step >= stop_at
+        trainer.session.stops.reason = "asked to by its program" if stop_at and trainer.step >= stop_at else ""
     if watched:
         view.__exit__(None, None, None)
     return trainer
@@ -146,17 +143,24 @@ class Display:
         return type("Handle", (), {"update": self.places[-1].append})
 
 
+class Watched:
+    """A shell of JupyterLab."""
+
+    class kernel:
+        _allow_stdin = True
+
+
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Display:
     screen = Display()
-    monkeypatch.setattr(notebook, "shell", lambda: object())
+    monkeypatch.setattr(notebook, "shell", Watched)
     monkeypatch.setattr("IPython.display.display", screen)
     return screen
 
 
 def test_the_page_is_updated_in_place(tmp_path: Path, screen: Display) -> None:
     trainer = Trainer(preset("debug"), tmp_path / "run")
-    with Monitor(trainer, interactive=True) as view:
+    with Monitor(trainer) as view:
         for event in trainer:
             view.show(event)
     bars, curves, strips = screen.places
@@ -170,10 +174,10 @@ def test_the_page_is_updated_in_place(tmp_path: Path, screen: Display) -> None:
 def test_a_stopped_page_says_how_to_go_on(tmp_path: Path, screen: Display) -> None:
     trainer = Trainer(preset("debug"), tmp_path / "run")
     stopped = r"stopped at step 1 of 96 and saved"  # so the cells below are not run on a half-trained agent
-    with pytest.raises(GlamkitError, match=stopped), Monitor(trainer, interactive=True) as view:
+    with pytest.raises(GlamkitError, match=stopped), Monitor(trainer) as view:
         for event in trainer:
             view.show(event)
-            trainer.stop_requested = True
+            trainer.session.stops.reason = "asked"
     first, last = screen.places[0][0], screen.places[0][-1]
     assert f"import glamkit; glamkit.notebook.watch({str(tmp_path / 'run')!r})" in repr(first)
     assert "run this cell again to go on" in last._repr_html_() and "run this cell again to go on" in repr(last)
@@ -190,7 +194,7 @@ def test_drawing_takes_less_than_three_percent(
         return "a picture"
 
     monkeypatch.setattr(plotting, "live", slow)
-    view = Monitor(trained, interactive=True).__enter__()
+    view = Monitor(trained).__enter__()
     began, view.entries = clock.now, []
     for step in range(600):
         clock.now += 1.0
@@ -206,7 +210,7 @@ def test_compiling_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[st
         with contextlib.suppress(GlamkitError), Monitor(trainer, every=1e9) as view:  # one of the two is stopped
             for event in trainer:
                 view.show(event)
-                trainer.stop_requested = trainer.step >= stop
+                trainer.session.stops.reason = "asked" if trainer.step >= stop else ""
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].startswith(first)
         steps = [line.split()[1] for line in lines if "compiling" in line]
@@ -260,7 +264,7 @@ def test_the_first_update_of_a_process_tells_nothing_of_the_time_left(clock: Clo
 
 def test_an_evaluation_amid_training_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer = Trainer(preset("debug", "evaluation.every=48 evaluation.games=1"), tmp_path / "run")
-    with Monitor(trainer, interactive=False, every=0.0) as view:
+    with Monitor(trainer, every=0.0) as view:
         for event in trainer:
             view.show(event)
     lines = capsys.readouterr().out.splitlines()
@@ -271,18 +275,14 @@ def test_an_evaluation_amid_training_is_followed(tmp_path: Path, capsys: pytest.
 
 
 def test_who_is_watching(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Shell:
-        class kernel:
-            _allow_stdin = True
-
     monkeypatch.delenv("GLAMKIT_BATCH", raising=False)
     assert not notebook.is_interactive()  # plain Python
-    monkeypatch.setattr(notebook, "shell", Shell)
-    assert notebook.is_interactive() and not notebook.is_interactive(False)
+    monkeypatch.setattr(notebook, "shell", Watched)
+    assert notebook.is_interactive()
     monkeypatch.setenv("GLAMKIT_BATCH", "1")
-    assert not notebook.is_interactive() and notebook.is_interactive(True)
+    assert not notebook.is_interactive()
     monkeypatch.setenv("GLAMKIT_BATCH", "0")
-    Shell.kernel._allow_stdin = False  # papermill
+    monkeypatch.setattr(Watched.kernel, "_allow_stdin", False)  # papermill
     assert not notebook.is_interactive()
 
 
@@ -303,7 +303,7 @@ def test_a_run_is_followed_from_any_kernel(tmp_path: Path, screen: Display, monk
     notebook.watch(tmp_path / "run")
     bars, curves = screen.places
     assert bars[0].text == "step 0/96  running" and bars[-1].text == "step 96/96  done"
-    (line,) = (one for one in log.entries(trainer.run.log_file) if (one["step"], one["kind"]) == (80, "log"))
+    (line,) = (one for one in log.read(trainer.run.log_file) if (one["step"], one["kind"]) == (80, "log"))
     speed = line["time/steps_per_second"]
     assert bars[1].text == f"step 80/96  running  {speed:.1f} steps/s  {notebook.duration(16 / speed)} left"
     assert len(curves[-1].axes) == 2 and len(bars) == 3  # no episode has ended, so there is no curve of returns
@@ -317,11 +317,7 @@ def test_watching_ends_where_nobody_works(tmp_path: Path, capsys: pytest.Capture
     run.begin(preset("debug"), {})
     notebook.watch(run.folder)
     assert "step 0/96" in (line := capsys.readouterr().out) and "Nobody has trained this run yet." in line
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    status.write(run.status_file, "running", 70, 60)
-    written = json.loads(run.status_file.read_text())
-    run.status_file.write_text(json.dumps(written | {"pid": gone.pid}))
+    status.write(run.status_file, "running", 70, 60)  # its writer died: nobody holds the lock
     notebook.watch(run.folder)
     assert "step 70/96  its process is gone; what it had saved, 60 steps, is kept" in capsys.readouterr().out
     status.write(run.status_file, "failed", 80, 60, "the disk is full")

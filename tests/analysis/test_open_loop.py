@@ -1,8 +1,7 @@
-"""Starts are found where they are said to be, and an open loop measures what it says."""
+"""An open loop measures what it says."""
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,97 +11,20 @@ import pytest
 import torch
 from tiny_runs import finished, short
 
-from glamkit.analysis import rollouts
+from glamkit.analysis import open_loop, rollouts
 from glamkit.analysis.open_loop import Curve, OpenLoop, far, measure_open_loop, movement_seen, moving
-from glamkit.analysis.starts import (
-    AHEAD,
-    LEAD,
-    SEEN,
-    Start,
-    bounds,
-    episodes,
-    find_starts,
-    good_start,
-    is_last,
-    ordered,
-    surprise,
-)
+from glamkit.analysis.starts import Start, bounds, find_starts, is_last
 from glamkit.analysis.studio import Dream, plots
 from glamkit.analysis.studio.compare import WhatHappened
 from glamkit.errors import GlamkitError
 from glamkit.runs.folder import Run
 from glamkit.training.load import LoadedRun, open_run
 
-CATCH = {"game": "glamkit/Catch-v0"}
-
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
-    settings = "world_model.latents=probabilities trainer.env_steps=120"
-    return open_run(finished(short(settings, **CATCH), tmp_path_factory.mktemp("loop") / "catch").run.folder)
-
-
-def test_starts_lie_before_what_they_are_chosen_for(opened: LoadedRun) -> None:
-    rewards, ends = ordered(opened, "rewards"), ordered(opened, "terminations")
-    by_reward = find_starts(opened, "reward")
-    assert by_reward and all(rewards[start.step + LEAD] != 0 for start in by_reward)
-    sizes = [abs(rewards[start.step + LEAD]) for start in by_reward]
-    assert sizes == sorted(sizes, reverse=True)
-    assert all(ends[start.step + LEAD] == 1 for start in find_starts(opened, "termination"))
-    assert by_reward[0].why == f"reward {rewards[by_reward[0].step + LEAD]:+g} at step {by_reward[0].step + LEAD}"
-    steps, kl = surprise(opened)
-    worst = find_starts(opened, "surprise", 1)[0]
-    inside = [place for place, step in enumerate(steps) if step - LEAD >= 8 and not ends[step - 1]]
-    assert worst.step + LEAD == steps[max(inside, key=lambda place: kl[place])]
-    for by in ("random", "reward", "termination", "surprise", "episode"):
-        result = [start.step for start in find_starts(opened, by, 5, ahead=10)]
-        assert 0 < len(result) <= 5 and min(result) >= 8 and max(result) <= 110
-        assert by == "random" or min(np.diff(sorted(result)), default=9) > LEAD
-
-
-def test_surprise_is_what_training_measures(opened: LoadedRun) -> None:
-    model, replay = opened.agent.world_model, opened.replay
-    steps, kl = surprise(opened)
-    batch = replay.window(torch.tensor([replay.oldest]), len(replay))
-    with torch.no_grad():
-        _, metrics = model.loss(batch)
-    assert kl.mean() == pytest.approx(float(metrics["dynamics_kl"]), rel=1e-4)
-    assert steps[-1] == replay.count - 1 and len(steps) == len(kl)
-
-
-def test_what_nobody_could_foresee_is_no_start(opened: LoadedRun) -> None:
-    ends, oldest = ordered(opened, "terminations"), opened.replay.oldest
-    result = [start.step for start in find_starts(opened, "random", 1000, ahead=10)]
-    first, last = result[0], result[-1]
-    assert result == [step for step in range(first, last + 1) if not ends[step - 1 - oldest]]
-    assert len(result) < last + 1 - first  # some ends lie between them
-    surprising = [start.step + LEAD for start in find_starts(opened, "surprise", 1000)]
-    assert surprising and not any(ends[step - 1 - oldest] for step in surprising)
-
-
-def test_episodes_are_told_by_their_return(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    ends = np.flatnonzero(ordered(opened, "terminations"))
-    changed = opened.replay.rewards.clone()
-    changed[int(ends[2])] = 5.0  # nothing has been overwritten, so rows are step numbers
-    monkeypatch.setattr(opened.replay, "rewards", changed)
-    first = find_starts(opened, "episode", 100)
-    gains = [float(start.why.split()[1].rstrip(",")) for start in first]
-    assert gains == sorted(gains, reverse=True)
-    assert first[0].why == f"return +5, steps {ends[1] + 1} to {ends[2]}" and first[0].step == ends[1] + 1 + 8
-
-
-def test_a_good_start_is_some_steps_before_a_gain(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed, ends = torch.zeros_like(opened.replay.rewards), np.flatnonzero(ordered(opened, "terminations"))
-    monkeypatch.setattr(opened.replay, "rewards", changed)
-    assert good_start(opened) == find_starts(opened, "random", 1)[0]
-    changed[ends] = -1.0  # nothing has been overwritten, so rows are step numbers
-    assert good_start(opened) == Start(ends[-2] + 3, "9 steps before a reward of -1")
-    changed[ends[3]] = 1.0
-    assert good_start(opened).step == max(ends[3] - AHEAD, ends[2] + 1 + SEEN)
-    monkeypatch.setattr(opened.replay, "terminations", torch.zeros_like(opened.replay.terminations))
-    endless = opened._replace(run=Run("nowhere"))  # without a log, which tells of ends too
-    assert good_start(endless).step == ends[3] - AHEAD
-    assert good_start(opened, context=60).step >= 60
+    config = short("world_model.latents=probabilities", game="glamkit/Catch-v0", env_steps=120)
+    return open_run(finished(config, tmp_path_factory.mktemp("loop") / "catch").run.folder)
 
 
 MISTAKES = {
@@ -113,7 +35,9 @@ MISTAKES = {
     "horizon = 'long' is not a whole number.": lambda o: measure_open_loop(o, "long"),
     "context = 1 is outside its range: at least 2.": lambda o: bounds(o, 1),
     "count = 1 is outside its range: at least 2.": lambda o: measure_open_loop(o, 5, 1),
-    "1 start is too few to compare": lambda o: measure_open_loop(o, 5, chosen=[Start(40, "")]),
+    "1 start is too few to compare": lambda o: measure_open_loop(o, 112),
+    "seed = -1 is outside 0 to": lambda o: measure_open_loop(o, 5, seed=-1),
+    "seed = 'one' is not a whole number.": lambda o: find_starts(o, seed="one"),
 }
 
 
@@ -124,39 +48,40 @@ def test_a_mistake_gets_a_sentence(opened: LoadedRun, sentence: str) -> None:
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
-def test_nothing_of_a_kind_gets_a_sentence(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened.replay, "rewards", torch.zeros(opened.replay.config.capacity))
-    with pytest.raises(GlamkitError, match="no stored step is a start by 'reward'; choose"):
-        find_starts(opened, "reward")
-
-
 def test_clips_are_the_dreams_beside_the_truth(opened: LoadedRun) -> None:
-    chosen = [Start(step, "") for step in (30, 41, 77, 90)]
-    loop = measure_open_loop(opened, 6, seed=3, chosen=chosen)
-    model, settings = opened.agent.world_model, opened.config.imagination
-    for row, start in enumerate(chosen):
-        dream = rollouts.dream(model, opened.replay, opened.machine, settings, start.step - 8, 6)
+    loop = measure_open_loop(opened, 6, 4, seed=3)
+    for row, start in enumerate(loop.starts):
+        dream = rollouts.dream(opened, start.step - 8, 6)
+        steps = opened.replay.window(torch.tensor([start.step - 1]), 7)
+        before = steps.frames[0, 0].permute(1, 2, 0).numpy()
         np.testing.assert_array_equal(loop.real[row], dream.real)
         assert np.abs(loop.imagined[row].astype(int) - dream.imagined).max() <= 1  # a batch may round otherwise
         counted = loop.counted[row]
-        ends = np.flatnonzero(dream.terminations)
+        ends = np.flatnonzero(steps.terminations[0, 1:])
         assert counted.sum() == (ends[0] + 1 if len(ends) else 6)
         error = (dream.predicted - dream.rewards) ** 2
         np.testing.assert_allclose(loop.rewards["imagined"].values[row][counted], error[counted], atol=1e-5)
         assert np.isnan(loop.rewards["imagined"].values[row][~counted]).all()
-        shown = np.concatenate([dream.before[None], dream.real])[None], loop.imagined[row][None]
+        shown = np.concatenate([before[None], dream.real])[None], loop.imagined[row][None]
         kept = np.insert(counted[None], 0, True, 1), counted[None]
         where = moving(shown[0], kept[0]) | moving(shown[1], kept[1])
         # Another moment is half of all clips away: neighbours may share their scene.
         wrong = far(loop.imagined[[(row + 2) % 4]], dream.real[None], where)[0]
         np.testing.assert_allclose(loop.pixels["wrong"].values[row][counted], wrong[counted], rtol=1e-5)
-        still = far(dream.before[None, None], dream.real[None], where)[0]
+        still = far(before[None, None], dream.real[None], where)[0]
         np.testing.assert_allclose(loop.pixels["still"].values[row][counted], still[counted], rtol=1e-5)
 
 
-def test_looking_means_having_seen_every_frame_before(opened: LoadedRun) -> None:
-    loop = measure_open_loop(opened, 5, chosen=[Start(40, ""), Start(60, "")])
-    at = measure_open_loop(opened, 1, chosen=[Start(43, ""), Start(63, "")])
+def from_steps(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Clips begin at these steps instead of random ones."""
+    monkeypatch.setattr(open_loop, "find_starts", lambda *_: [Start(step, "") for step in steps])
+
+
+def test_looking_means_having_seen_every_frame_before(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    from_steps(monkeypatch, 40, 60)
+    loop = measure_open_loop(opened, 5)
+    from_steps(monkeypatch, 43, 63)
+    at = measure_open_loop(opened, 1)
     # Step 43 foretold from the window of the 8 steps before it, all of them seen: the fourth step of the first clip.
     seen, first = loop.latents["looking"].values[:, 3], at.latents["imagined"].values[:, 0]
     counted = ~np.isnan(seen)
@@ -250,13 +175,13 @@ def test_clips_that_overlap_are_drawn_together() -> None:
 
 def test_chosen_starts_need_real_steps_around_them(opened: LoadedRun) -> None:
     for step in (3, 117):
-        with pytest.raises(GlamkitError, match=rf"around the start {step} too few real steps are stored; 5 steps"):
-            measure_open_loop(opened, 5, chosen=[Start(40, ""), Start(step, "")])
-    with pytest.raises(GlamkitError, match="around the start 117 too few real steps are stored"):
-        plots.switches(opened, 117, 5)
+        with pytest.raises(
+            GlamkitError, match=rf"start = {step} is outside 8 to 115: .* 8 real steps before it, and 5 "
+        ):
+            plots.switches(opened, step, 5)
 
 
-def test_games_cut_by_a_time_limit_end_too(opened: LoadedRun, tmp_path: Path) -> None:
+def test_games_cut_by_a_time_limit_end_too(opened: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are no terminations: the log alone tells of them."""
     free = ~is_last(opened)
     step = next(step for step in range(20, 100) if free[step - 4 : step + 4].all())  # amid a game
@@ -266,20 +191,10 @@ def test_games_cut_by_a_time_limit_end_too(opened: LoadedRun, tmp_path: Path) ->
     assert np.flatnonzero(is_last(cut) & free).tolist() == [step]
     assert step + 1 in [start.step for start in find_starts(opened, "random", 1000)]
     assert step + 1 not in [start.step for start in find_starts(cut, "random", 1000)]
-    chosen = [Start(step - 2, ""), Start(110, "")]
-    loop, whole = (measure_open_loop(one, 5, chosen=chosen) for one in (cut, opened))
+    from_steps(monkeypatch, step - 2, 110)
+    loop, whole = (measure_open_loop(one, 5) for one in (cut, opened))
     assert loop.counted[0].tolist() == [True, True, True, False, False] and whole.counted[0].all()
     assert WhatHappened(Dream(cut, step - 2)).end == 3
-
-
-def test_an_episode_that_began_before_the_stored_steps_has_no_beginning(opened: LoadedRun) -> None:
-    ring = copy.copy(opened.replay)
-    ring.config = replace(ring.config, capacity=64)
-    for name in ("frames", "actions", "rewards", "terminations"):
-        setattr(ring, name, torch.roll(getattr(opened.replay, name)[56:120], 120 % 64, 0))
-    newest = opened._replace(replay=ring)
-    assert ring.oldest == 56 and all(start.step > 56 for start in find_starts(newest, "episode", 100))
-    assert len(find_starts(newest, "episode", 100)) == sum(first > 56 for first, _ in episodes(newest))
 
 
 def test_steps_that_are_not_counted_count_nowhere() -> None:

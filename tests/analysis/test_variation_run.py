@@ -12,6 +12,7 @@ from figures import faults
 from matplotlib.colors import to_rgb
 from tiny_runs import finished, short
 
+from glamkit.analysis import fresh_play
 from glamkit.analysis.fresh_play import FreshReplay, play
 from glamkit.analysis.starts import episodes
 from glamkit.analysis.variation import (
@@ -20,7 +21,6 @@ from glamkit.analysis.variation import (
     events,
     frame_plots,
     metrics,
-    more_plots,
     over_training,
     plots,
 )
@@ -28,6 +28,7 @@ from glamkit.analysis.variation.events import GameEvent
 from glamkit.analysis.variation.lens import QUANTITIES
 from glamkit.analysis.variation.over_training import SnapshotView
 from glamkit.analysis.variation.step_slider import StepSlider, StepViews, show
+from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.training.load import LoadedRun, open_run
 
@@ -48,7 +49,7 @@ def opened(run: Path) -> LoadedRun:
 
 @pytest.fixture
 def lens(opened: LoadedRun) -> Lens:
-    return Lens.over(opened)
+    return Lens(opened)
 
 
 def test_episodes_are_those_of_the_log(opened: LoadedRun, run: Path) -> None:
@@ -80,43 +81,24 @@ def test_events_are_where_the_replay_says(opened: LoadedRun) -> None:
     assert not any(e.kind == "life lost" for e in result)
 
 
-def test_what_is_aligned_stays_in_the_event_s_episode(opened: LoadedRun, lens: Lens) -> None:
-    result = events.aligned(opened, lens, "penalty")
-    assert result is not None
-    assert result.lags.tolist() == list(range(-8, 5)) and result.expected.values.shape == (len(result.came.values), 13)
-    assert np.isnan(result.expected.values[:, result.lags > 0]).all()  # the next game is another
-    assert not np.isnan(result.expected.values[:, result.lags <= 0]).any()
-    early, late = result.expected.values[:, :4].mean(1), result.expected.values[:, 7:9].mean(1)
-    assert result.rise.values[:, 0] == pytest.approx(late - early, abs=1e-6)
-    step = next(e.step for e in events.events(opened) if e.kind == "penalty" and 92 + 6 + 8 <= e.step <= 214)
-    alone = metrics.variation(lens, lens.read([step - 8], 9))[0]
-    assert alone.size_came == pytest.approx(result.came.values[0, :9], rel=1e-3, abs=1e-6)
-    assert events.aligned(opened, lens, "life lost") is None
-
-
 def test_the_stretch_that_is_chosen(opened: LoadedRun, lens: Lens) -> None:
-    spans = episodes(opened)
     first, last = 92 + lens.before, 218
     marks = [e.step for e in events.events(opened) if e.step + 4 <= last]
     begin, length = events.choose(opened, lens)
     assert begin == first and begin + length - 1 == marks[-1] + 4
     assert events.choose(opened, lens, length=20) == (marks[-1] + 4 - 19, 20)
-    assert events.choose(opened, lens, episode=3) == (spans[2][0], spans[2][1] - spans[2][0] + 1)
-    assert events.choose(opened, lens, episode=-2, length=5) == (spans[-2][0], 5)
     assert events.choose(opened, lens, start=150, length="7") == (150, 7)  # type: ignore[arg-type]
-    assert events.choose(opened, lens, start=150)[0] == 150
+    end = next(end for _, end in episodes(opened) if end >= 150)
+    assert events.choose(opened, lens, start=150) == (150, end - 149)  # to the end of its episode
 
 
 MISTAKES = [
-    ({"start": 150, "episode": 1}, "exclude each other"),
-    ({"episode": 0}, "episode = 0 is none of the"),
-    ({"episode": 99}, "episode = 99 is none of the"),
-    ({"episode": "last"}, "episode = 'last' is not a whole number"),
-    ({"start": 3}, "start = 3 is too close to the beginning: 6 steps before it are needed"),
-    ({"start": 219}, "start = 219 with length = 1 goes beyond"),
-    ({"length": 500}, "length = 500 is too long"),
-    ({"start": 210, "length": 50}, "start = 210 with length = 50 goes beyond the stored steps"),
-    ({"length": 0}, "length = 0 is outside its range"),
+    ({"start": "last"}, "start = 'last' is not a whole number"),
+    ({"start": 3}, "is not within the steps that can be looked at, 98 to 218: the 6 before are only read."),
+    ({"start": 219}, "start = 219 with length = 1 is not within"),
+    ({"length": 500}, "start = 98 with length = 500 is not within"),
+    ({"start": 210, "length": 50}, "start = 210 with length = 50 is not within"),
+    ({"length": 0}, "with length = 0 is not within"),
 ]
 
 
@@ -153,11 +135,9 @@ def test_a_long_stretch_is_seen_from_its_end_and_damage_is_passed_over(opened: L
 
 def test_every_figure_can_be_drawn(opened: LoadedRun, lens: Lens) -> None:
     begin, length = events.choose(opened, lens, length=30)
-    marks, reading = events.events(opened), lens.read([begin], length)
-    seen, window = events.look(opened, lens, begin, length), effective_memory.window(lens, reading)[0]
-    aligned = [one for kind in events.KINDS if (one := events.aligned(opened, lens, kind))]
+    marks, reading = events.events(opened), lens.read(begin, length)
+    seen, window = events.look(opened, lens, begin, length), effective_memory.window(lens, reading)
     reach = effective_memory.memory(lens, effective_memory.moments(lens, begin, length))
-    dreamt = metrics.view(lens, lens.dream(opened.agent.actor_critic.act, opened.config.imagination, begin, 10))
     figures = [
         frame_plots.where(seen, marks),
         frame_plots.moment(seen, window, 3),
@@ -166,22 +146,18 @@ def test_every_figure_can_be_drawn(opened: LoadedRun, lens: Lens) -> None:
         plots.branches(seen, [], reach, 4),
         over_training.training(opened, [SnapshotView(220, 0.5, 0.4, 0.1, 0.2, np.full(4, 0.5), 3.0)]),
         over_training.training(opened, over_training.points(opened, begin, length)[-2:]),
-        more_plots.reliability(seen),
-        more_plots.coming(aligned),
-        more_plots.dream(seen, dreamt, marks),
     ]
     # A stretch of one step, and one without any event.
-    one = metrics.view(lens, lens.read([begin], 1))
+    one = metrics.view(lens, lens.read(begin, 1))
     figures += [plots.predicted(one, []), frame_plots.where(one, [])]
     assert [faults(figure) for figure in figures] == [[]] * len(figures)
     assert min(len(figure.png(50)) for figure in figures) > 4000
-    assert "Nothing happened in these steps" in more_plots.coming([]).axes[0].texts[0].get_text()
 
 
 def test_both_codes_of_the_step_view_have_one_scale(lens: Lens) -> None:
     """So that what is hardly expected looks so beside what came."""
-    reading = lens.read([120], 10)
-    seen, window = metrics.view(lens, reading), effective_memory.window(lens, reading)[0]
+    reading = lens.read(120, 10)
+    seen, window = metrics.view(lens, reading), effective_memory.window(lens, reading)
     seen.variation.expected[3] = (
         1 / seen.variation.expected.shape[-1] + np.eye(*seen.variation.expected.shape[1:]) / 1e6
     )
@@ -192,7 +168,7 @@ def test_both_codes_of_the_step_view_have_one_scale(lens: Lens) -> None:
 
 
 def test_the_step_view_has_a_bar_or_a_word_for_every_quantity(lens: Lens) -> None:
-    seen, window = metrics.view(lens, lens.read([110], 5)), effective_memory.window(lens, lens.read([110], 5))[0]
+    seen, window = metrics.view(lens, lens.read(110, 5)), effective_memory.window(lens, lens.read(110, 5))
     seen.shares.effects[3, :, 2] = 0  # neither branch moves the reward
     axes = next(one for one in frame_plots.moment(seen, window, 3).axes if "GMamba blue" in one.get_title(loc="left"))
     assert [label.get_text() for label in axes.get_yticklabels()] == list(QUANTITIES)
@@ -208,7 +184,7 @@ def test_the_step_view_has_a_bar_or_a_word_for_every_quantity(lens: Lens) -> Non
 def test_a_share_of_almost_nothing_is_not_drawn_and_every_effect_has_its_size(
     lens: Lens, factor: float, text: str
 ) -> None:
-    seen, reach = metrics.view(lens, lens.read([110], 5)), effective_memory.Reach(*(np.zeros((2, 6)),) * 2)
+    seen, reach = metrics.view(lens, lens.read(110, 5)), effective_memory.Reach(*(np.zeros((2, 6)),) * 2)
     seen.shares.effects[:] = 1
     seen.shares.effects[:, 0, 2], seen.shares.effects[:, 1, 2] = 0, factor * metrics.SMALLEST[2]  # LMamba's: 100 %
     assert np.isnan(seen.shares.mean[2]) == np.isnan(seen.shares.local[0, 2]) == bool(text)
@@ -222,7 +198,7 @@ def test_a_share_of_almost_nothing_is_not_drawn_and_every_effect_has_its_size(
 
 
 def test_dots_of_single_steps_can_be_seen(lens: Lens) -> None:
-    seen = metrics.view(lens, lens.read([110], 5))
+    seen = metrics.view(lens, lens.read(110, 5))
     dots = frame_plots.where(seen, []).axes[1].lines[0]
     light = [1 - (dots.get_alpha() or 1) * (1 - part) for part in to_rgb(dots.get_color())]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in light]
@@ -246,14 +222,14 @@ def test_how_far_back_each_branch_reaches_is_said(lens: Lens) -> None:
     effects = np.zeros((2, 6))
     effects[:, 3] = 1
     reach = effective_memory.Reach(effects, effects * 0)
-    axes = plots.branches(metrics.view(lens, lens.read([110], 5)), [], reach, 4).axes[1]
+    axes = plots.branches(metrics.view(lens, lens.read(110, 5)), [], reach, 4).axes[1]
     title = axes.get_title(loc="left").splitlines()
     assert title[1:] == ["GMamba: 90 % within 3 steps; LMamba: no effect", "Mean over 2 steps of play, with 95 % bands"]
 
 
 def test_the_slider_shows_the_step_it_is_at(lens: Lens) -> None:
-    reading = lens.read([110], 30)
-    seen, window = metrics.view(lens, reading), effective_memory.window(lens, reading)[0]
+    reading = lens.read(110, 30)
+    seen, window = metrics.view(lens, reading), effective_memory.window(lens, reading)
     marks = [
         GameEvent(100, "reward"),
         GameEvent(115, "reward"),
@@ -304,23 +280,35 @@ def test_fresh_play_is_new_and_can_be_made_again(opened: LoadedRun) -> None:
 
 def test_steps_into_a_new_game_are_not_counted(opened: LoadedRun) -> None:
     fresh = play(opened, 100)
-    lens, ends = Lens.over(fresh), fresh.replay.ends  # type: ignore[attr-defined]
+    lens, ends = Lens(fresh), fresh.replay.ends  # type: ignore[attr-defined]
     seen = events.look(fresh, lens, 20, 60)
     assert np.flatnonzero(~seen.counted).tolist() == [end - 20 for end in ends if 20 <= end < 80]
     assert np.isnan(seen.screen.skill[~seen.counted]).all()
-    whole = metrics.view(lens, lens.read([20], 60))
+    whole = metrics.view(lens, lens.read(20, 60))
     assert whole.counted.all() and whole.screen.overall() != seen.screen.overall()
     left = int((~seen.counted).sum())
     about = f"Measured on {60 - left} steps of fresh play, never trained on; {left} that lead into a new game are"
     assert seen.about.startswith(about)
     assert not set(frame_plots.busiest(seen.screen, 8)) & set(np.flatnonzero(~seen.counted))
     # Every event of Catch ends its game, so none of them is the step to begin with.
-    views = StepViews(seen, effective_memory.window(lens, lens.read([20], 60))[0], events.events(fresh))
+    views = StepViews(seen, effective_memory.window(lens, lens.read(20, 60)), events.events(fresh))
     assert seen.counted[views.striking() - 20]
-    assert "stored steps" in events.look(opened, Lens.over(opened), 110, 20).about
+    assert "stored steps" in events.look(opened, Lens(opened), 110, 20).about
 
 
 @pytest.mark.parametrize(("steps", "sentence"), [(3, "steps = 3 is outside its"), ("x", "not a whole number")])
 def test_a_length_of_fresh_play_that_is_none_gets_a_sentence(opened: LoadedRun, steps: int, sentence: str) -> None:
     with pytest.raises(GlamkitError, match=sentence):
         play(opened, steps)
+    with pytest.raises(GlamkitError, match="seed = -1 is outside 0 to"):
+        play(opened, seed=-1)
+
+
+def test_a_game_is_closed_if_playing_fails(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    game, closed = make_env(opened.config.env), list[bool]()
+    monkeypatch.setattr(game, "step", lambda _: (_ for _ in ()).throw(RuntimeError("broken")))
+    monkeypatch.setattr(game, "close", lambda: closed.append(True))
+    monkeypatch.setattr(fresh_play, "make_env", lambda _: game)
+    with pytest.raises(RuntimeError, match="broken"):
+        play(opened)
+    assert closed == [True]

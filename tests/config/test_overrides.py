@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -71,6 +72,12 @@ def test_a_setting_may_be_given_once_or_twice_alike() -> None:
 def test_a_setting_given_twice_is_refused(overrides: Any, shorthand: dict[str, Any], sentence: str) -> None:
     with pytest.raises(GlamkitError, match=sentence):
         preset("debug", overrides, **shorthand)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    config = preset("debug", {"env.sticky": np.float32(0.5)}, seed=np.int64(3), env_steps=np.uint16(96))
+    assert config == preset("debug", "env.sticky=0.5", seed=3, env_steps=96)
+    assert type(config.trainer.seed) is int and type(config.env.sticky) is float
 
 
 BAD = [

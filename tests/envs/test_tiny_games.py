@@ -17,10 +17,10 @@ from square import equal
 from glamkit.config import EnvConfig
 from glamkit.envs.check import check_env
 from glamkit.envs.registry import make_env, make_vector, resolve_game
-from glamkit.envs.tiny_games import CYAN, ORANGE, SIZE, WHITE, YELLOW, Catch, Dodge, Memory, State, TinyGame
+from glamkit.envs.tiny_games import CYAN, SIZE, WHITE, YELLOW, Catch, Memory, State, TinyGame
 from glamkit.errors import GlamkitError
 
-IDS = ["glamkit/Catch-v0", "glamkit/Memory-v0", "glamkit/LongMemory-v0", "glamkit/Dodge-v0"]
+IDS = ["glamkit/Catch-v0", "glamkit/Memory-v0", "glamkit/LongMemory-v0"]
 CATCH, DOORS = Catch.starts, Memory.starts
 
 Player = Callable[[Sequence[State]], int]
@@ -66,15 +66,6 @@ def landing(state: State) -> int:
     while not over:
         state, _, over = Catch().advance(state, 1)
     return state[1]
-
-
-def dodging(seen: Sequence[State]) -> int:
-    """Leaves the columns of the next rock on the nearer side that is there."""
-    step, player, *rocks = seen[-1]
-    left = rocks[max(0, -(-(step + 1 - 7) // 2))]
-    if player not in (left, left + 1):
-        return 1
-    return 0 if player == left > 0 or left == 3 else 2
 
 
 # --- what the documentation says
@@ -149,29 +140,6 @@ def test_memory_spans_what_the_documentation_says() -> None:
     assert spans == {"glamkit/Memory-v0": 6, "glamkit/LongMemory-v0": 12}
 
 
-def test_dodge_is_worth_what_it_says() -> None:
-    game, random = Dodge(), np.random.default_rng(0)
-    starts = [game.begin(random) for _ in range(200)]
-    assert value(game, starts, dodging, Dodge.limit) == [20.0] * 200
-    corner = np.array(value(game, starts, lambda _: 0, Dodge.limit))
-    expected = sum(0.75**n for n in range(1, 21))
-    assert f"{expected:.2f}" == "2.99"
-    assert abs(np.mean(corner) - expected) < 4 * corner.std() / np.sqrt(200)
-
-    # Rocks are independent, so random play is a walk over the columns that is thinned at each arrival.
-    walk = np.eye(5) / 3 + np.eye(5, k=1) / 3 + np.eye(5, k=-1) / 3
-    walk[0, 0] = walk[4, 4] = 2 / 3
-    places, total = np.full(5, 0.2), 0.0
-    for step in range(1, Dodge.limit + 1):
-        places = places @ walk
-        if step >= 7 and step % 2:
-            places = places * [0.75, 0.5, 0.5, 0.5, 0.75]
-            total += places.sum()
-    assert f"at random {total:.2f}" in str(Dodge.__doc__)
-    sampled = [random_value(game, [start], Dodge.limit) for start in starts]
-    assert abs(np.mean(sampled) - total) < 4 * np.std(sampled) / np.sqrt(len(sampled))
-
-
 # --- gymnasium's side
 
 
@@ -216,21 +184,14 @@ def test_the_games_open_by_name_alone() -> None:
         f"for game in {IDS}: print(make_env(EnvConfig(game=game)).num_actions)\n"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["3", "2", "2", "3"]
+    assert done.stdout.split() == ["3", "2", "2"]
     with pytest.raises(GlamkitError, match=r"did you mean 'glamkit/Catch-v0'"):
         resolve_game("glamkit/Cach-v0")
 
 
-def test_dodge_is_cut_off_and_the_others_end() -> None:
-    env = make_env(EnvConfig(game="glamkit/Dodge-v0", image_size=32))
-    env.reset(0)
-    total, outcome = 0.0, None
-    while outcome is None or not outcome.ended:
-        outcome = env.step(dodging([env._game.state]))
-        total += outcome.reward
-    assert (total, outcome.terminated, env._game.state[0]) == (20.0, False, 46)
-    vector = make_vector(EnvConfig(game="glamkit/Catch-v0", image_size=32), 3, 0)
-    vector.reset()
+def test_a_game_of_catch_ends_after_twelve_steps() -> None:
+    vector = make_vector(EnvConfig(game="glamkit/Catch-v0", image_size=32), 3)
+    vector.reset(np.arange(3))
     steps = [vector.step(np.ones(3, int)) for _ in range(13)]
     assert [bool(ended.all()) for *_, ended in steps] == [False] * 11 + [True, True]
     assert steps[11][2].all()
@@ -260,20 +221,14 @@ def test_things_are_big_bright_and_where_the_state_says() -> None:
         assert (size_of(picture, YELLOW), size_of(picture, WHITE)) == ((8, 8), (4, 4))
         assert tuple(picture[31 * door, 0]) == YELLOW
     assert tuple(Memory().draw((7, 0, -1, 0))[16, 27]) == WHITE, "at the end the walker stands before the doors"
-    picture = Dodge().draw((1, 4, 2, *[0] * 23))
-    assert (size_of(picture, ORANGE), size_of(picture, WHITE)) == ((4, 12), (4, 6))
-    assert tuple(picture[4, 1 + 2 * 6]) == ORANGE
-    assert tuple(picture[31, 30]) == WHITE
-    assert (Dodge().draw((9, 0, *[1] * 24)) == ORANGE).all(-1).sum() == 4 * (4 * 12), "a rock on every second row"
 
 
 def test_every_documented_number_is_tested_here() -> None:
     numbers = {
         game.__name__: re.findall(r"-?\d[\d./]*", str(game.__doc__).split("Mean return")[1].split("State")[0])
-        for game in (Catch, Memory, Dodge)
+        for game in (Catch, Memory)
     }
     assert {name: [number.rstrip(".") for number in result] for name, result in numbers.items()} == {
         "Catch": ["-0.75", "-1/11", "1"],
         "Memory": ["0", "0.25", "1"],
-        "Dodge": ["1.53", "2.99", "20"],
     }

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from square import square
 
+from glamkit.config import EnvConfig
 from glamkit.envs import videos
 from glamkit.envs.videos import Episode
 
@@ -49,3 +50,18 @@ def test_a_full_disk_leaves_a_warning_and_no_half_file(
     assert made == {"median": {"file": "film-median.gif", "episode": 1}}
     assert [path.name for path in tmp_path.iterdir()] == ["film-median.gif"]
     assert caplog.text.count("cannot be written: No space left on device. There is no video of that episode.") == 2
+
+
+def test_an_episode_that_cannot_be_shown_is_tried_once(tmp_path: Path, caplog: Any) -> None:
+    episode = Episode(5.0, 1, np.zeros(4, np.int16), False)  # played again it has 4
+    with caplog.at_level(logging.WARNING):
+        assert videos.record(square(length=4), 0, [episode], tmp_path / "film") == {}
+    assert caplog.text.count("There is no video of it.") == 1
+
+
+def test_no_picture_is_shorter_than_browsers_show(tmp_path: Path) -> None:
+    config = EnvConfig(game="Pong", frame_skip=1, sticky=0)
+    episode = Episode(0.0, 1, np.zeros(3, np.int16), True)
+    videos.write(tmp_path / "film.gif", config, 0, episode, "best")
+    with Image.open(tmp_path / "film.gif") as picture:
+        assert picture.info["duration"] == 20

@@ -91,7 +91,7 @@ def test_a_compiled_run_makes_the_same_numbers(tmp_path: Path, monkeypatch: pyte
         config = preset("debug", small | {"world_model.state": 2, "imagination.horizon": 2}, env_steps=51)
         trainer = Trainer(config, tmp_path / name)
         for _ in trainer:
-            trainer.stop_requested = trainer.step == stop
+            trainer.session.stops.reason = "asked" if trainer.step == stop else ""
         if stop:
             trainer = Trainer(config, tmp_path / name)
             list(trainer)

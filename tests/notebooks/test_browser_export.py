@@ -39,7 +39,7 @@ def test_an_exported_dream_plays_by_itself(page: Any, tmp_path: Path) -> None:
     dream = Dream(run, 40)
     for action in (0, 1, 2):
         dream.step(action)
-    dream.branch("RIGHT", 4)
+    dream.futures(["RIGHT"], horizon=4)
     beside = compare.comparisons(dream, ["real", "lmamba"])
     page.goto(export.html(dream, tmp_path / "dream.html", (), beside).as_uri())  # a file, as a person opens it
     for step in (3, 0, 3):  # it plays at once, from its beginning, and begins again after its end
@@ -63,8 +63,8 @@ def test_an_exported_dream_plays_by_itself(page: Any, tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.array(values, np.uint8).reshape(height, width, 4)[..., :3], picture)
     assert page.locator("figcaption").all_inner_texts()[1:] == [one.at(1).caption for one in beside]
     assert page.locator("figure strong").all_inner_texts() == ["", *(one.at(1).note for one in beside)]
-    words = page.locator("canvas").evaluate_all("all => all.map(one => one.getAttribute('aria-label'))")
-    assert words[1:] == [one.at(1).words for one in beside]
+    labels = page.locator("canvas").evaluate_all("all => all.map(one => one.getAttribute('aria-label'))")
+    assert labels == ["the dream", "what really happened", "LMamba off"]
     covers = "all => all.map(one => getComputedStyle(one, '::after').content)"
     over = [dream.nodes[1].over, *(one.at(1).over for one in beside)]
     assert page.locator("figure div").evaluate_all(covers) == ['"END"' if one else '""' for one in over]

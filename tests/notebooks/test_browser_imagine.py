@@ -44,7 +44,7 @@ def fresh(studio: Mirror) -> Mirror:
     studio.page.evaluate(f"() => {checked}.forEach(box => box.click())")
     studio.page.wait_for_function(f"() => !{checked}.length")
     studio.player.do("compare", [])
-    studio.press(f"start-{studio.longest}", "begin", studio.player.starts[studio.longest - 1].step)
+    studio.press(f"start-{studio.longest}", "begin", list(studio.player.starts)[studio.longest - 1])
     return studio
 
 
@@ -85,7 +85,7 @@ def test_a_person_stands_inside_a_dream(fresh: Mirror) -> None:
     assert page.inner_text(".glamkit-what-if figcaption").endswith("about step 8, not the present one.")
     assert page.locator(".glamkit-what-if.glamkit-stale").count() == 1
 
-    before = fresh.player.dream.branch(1, 1)
+    (before,) = fresh.player.dream.futures([1], horizon=1)
     page.select_option(".glamkit-modules", "gmamba")
     fresh.ask("switch", modules="gmamba")
     fresh.press("action-1", "act", 1)
@@ -287,7 +287,7 @@ def test_a_key_is_answered_within_a_tenth_of_a_second(fresh: Mirror) -> None:
 def test_what_is_saved_outlives_the_kernel(fresh: Mirror, lab: Lab) -> None:
     page = fresh.page
     page.click(".glamkit-play")
-    page.wait_for_function("() => parseFloat(document.querySelector('.glamkit-speed').textContent) > 5")
+    page.wait_for_function("() => document.querySelector('.glamkit-value').textContent > 1")
     page.evaluate(RUN, "docmanager:save")
     page.wait_for_function("() => window.outcome")
     cells = nbformat.read(lab.folder / "imagine.ipynb", as_version=4).cells

@@ -32,10 +32,10 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
     page.evaluate(RUN, "notebook:run-all-cells")
     wait_for_end(page)
 
-    lens = Lens.over(opened)
+    lens = Lens(opened)
     begin, steps = events.choose(opened, lens, length=40)
-    reading = lens.read([begin], steps)
-    seen, window = events.look(opened, lens, begin, steps), effective_memory.window(lens, reading)[0]
+    reading = lens.read(begin, steps)
+    seen, window = events.look(opened, lens, begin, steps), effective_memory.window(lens, reading)
     moments = StepViews(seen, window, events.events(opened))
     readout = page.locator(".glamkit-steps .widget-readout")
     pictures: dict[int, str] = {}

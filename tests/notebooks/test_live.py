@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 from IPython.core.formatters import PlainTextFormatter
 
 from glamkit import notebook
+from glamkit.config import preset
 from glamkit.notebook import Live, duration
+from glamkit.runs import status
+from glamkit.runs.folder import Run
+from glamkit.runs.lock import Lock
 
 
 class Terminal(io.StringIO):
@@ -51,3 +56,24 @@ def test_text_that_changes_in_a_notebook_has_no_quotes(monkeypatch: pytest.Monke
 
 def test_durations() -> None:
     assert [duration(s) for s in (0.4, 42, 185, 7800, 356_400)] == ["0s", "42s", "3m05s", "2h10m", "4d03h"]
+
+
+def test_watching_without_a_notebook_says_a_line_only_now_and_then(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, now = Run(tmp_path / "run"), [0.0]
+    run.folder.mkdir()
+    run.begin(preset("debug"), {})
+
+    def asleep(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] > 50:
+            status.write(run.status_file, "done", 96, 96)
+
+    monkeypatch.setattr(notebook.time, "sleep", asleep)
+    monkeypatch.setattr(notebook.time, "perf_counter", lambda: now[0])
+    with Lock(run.lock_file):
+        status.write(run.status_file, "running", 70, 60)
+        notebook.watch(run.folder)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["step 70/96  running"] * 5 + ["step 96/96  done"]  # at once, then every ten seconds

@@ -65,7 +65,7 @@ def test_the_notebook_by_papermill(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=BOOK.parent, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     result = [o for c in nbformat.read(out, as_version=4).cells for o in c.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in result) == 9
+    assert sum("image/png" in output.get("data", {}) for output in result) == 6
     alts = [output.metadata["image/png"]["alt"] for output in result if "image/png" in output.get("data", {})]
     assert any("Final evaluations: glamkit debug on glamkit/Catch-v0: 0.5" in alt for alt in alts)
     pages = "".join(output.data["text/html"] for output in result if "text/html" in output.get("data", {}))

@@ -8,12 +8,12 @@ import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from conftest import ROOT
+from made_runs import report_of
 
 from glamkit import cli
 from glamkit.config import preset
@@ -29,27 +29,17 @@ CPU = torch.device("cpu")
 # The provenance -------------------------------------------------------------------------------------------------------
 
 
-def test_the_provenance_says_what_it_takes_and_what_it_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, now = tmp_path / "provenance.json", [100.0]
-    monkeypatch.setattr(provenance, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    config = preset("debug", seed=7)
+def test_the_provenance_says_what_it_takes(tmp_path: Path) -> None:
+    path, config = tmp_path / "provenance.json", preset("debug", seed=7)
     first = Provenance(Run(tmp_path), config, 0, CPU, {"precision": "float32", "kernel": "glamkit"})
-    with first:
-        now[0] += 2
-        first.write(10)
-        now[0] += 2
-    now[0] += 5  # nobody trains
+    first.write(10)
     first.write(20)
     second = Provenance(Run(tmp_path), config, 20, CPU, {"precision": "bfloat16"})
-    with second:
-        second.write(30)
+    second.write(30)
     data = json.loads(path.read_text())
     assert (data["format"], data["seed"]) == (1, 7)
     one, two = data["sessions"]
     assert [(s["first_step"], s["step"]) for s in (one, two)] == [(0, 20), (20, 30)]
-    assert one["seconds"] == 4
-    assert one["steps_per_second"] == pytest.approx(20 / one["seconds"])
-    assert one["peak_bytes"] > 10**7
     assert one["versions"]["torch"] == metadata.version("torch")
     assert {"python", "glamkit", "numpy", "ale-py"} <= set(one["versions"])
     assert {"host", "system", "cores", "threads", "device", "device_name", "kernel"} <= set(one["machine"])
@@ -75,7 +65,7 @@ def test_the_provenance_is_quick_and_never_in_the_way(tmp_path: Path, monkeypatc
     assert provenance.sessions(tmp_path / "provenance.json") == []
     Provenance(Run(tmp_path / "none"), preset("debug"), 0, CPU, {}).write(1)  # no such folder
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert git_state(ROOT) in ({"unknown": "git is not installed"}, git_state(tmp_path))
+    assert "unknown" in git_state(ROOT)
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
@@ -87,12 +77,13 @@ def test_the_git_state(tmp_path: Path) -> None:
         done = subprocess.run(["git", "-C", tmp_path, *who, *words], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    git("init", "-b", "trunk")
+    git("init")
     (tmp_path / "a").write_text("1")
     git("add", "a")
     git("commit", "-m", "one")
+    git("tag", "-a", "v1", "-m", "one")
     head = git("rev-parse", "HEAD")
-    assert git_state(tmp_path) == {"commit": head, "branch": "trunk", "dirty": False}
+    assert git_state(tmp_path) == {"commit": head, "dirty": False}
     (tmp_path / "a").write_text("2")
     assert git_state(tmp_path)["dirty"] is True
     (tmp_path / ".git" / "HEAD").write_text("damaged")
@@ -108,7 +99,7 @@ def run(folder: Path, score: float | None, overrides: str = "", seed: int = 1, *
     folder.mkdir(parents=True)
     made.begin(config, {})
     if score is not None:
-        made.evaluation_file.write_text(json.dumps({"mean_return": score, "step": config.trainer.env_steps}))
+        made.evaluation_file.write_text(json.dumps(report_of(config, [score])))
     session = {"step": 96, "git": {"commit": "c1", "dirty": False}, "versions": {"torch": "2.8"}, "machine": {}}
     for name, value in facts.items():
         part, _, key = name.partition("_")
@@ -120,9 +111,9 @@ def run(folder: Path, score: float | None, overrides: str = "", seed: int = 1, *
 def test_returns_that_are_not_finite_are_named(tmp_path: Path) -> None:
     a, b = run(tmp_path / "a", 1.0), run(tmp_path / "b", 1.0, seed=2)
     content = json.loads((b / "evaluation.json").read_text())
-    content |= {"episodes": [{"return": 1.0}, {"return": float("nan")}], "mean_return": float("nan"), "protocol": {}}
+    content |= {"episodes": [{"return": 1.0}, {"return": float("nan")}], "mean_return": float("nan")}
     (b / "evaluation.json").write_text(json.dumps(content))
-    assert "cannot be compared: 1 of its 2 returns are not finite numbers." in Comparison(a, b).verdict()
+    assert "b has no score that counts: 1 of its 2 returns are not finite numbers." in Comparison(a, b).verdict()
 
 
 RESET, STICKY = "agent.context=reset", "env.sticky=0"
@@ -145,15 +136,12 @@ def test_one_setting_beyond_the_spread_between_seeds(tmp_path: Path, capsys: pyt
     assert out.rstrip().endswith("Only agent.context differs among the settings.")
 
 
-def test_several_settings_are_told_apart_by_runs_beside_them(tmp_path: Path) -> None:
+def test_several_settings_are_not_told_apart(tmp_path: Path) -> None:
     a = run(tmp_path / "a", 1.0)
     b = run(tmp_path / "b", 3.0, f"{RESET} {STICKY}")
     verdict = Comparison(a, b).verdict()
     assert "each needs two seeds or more" in verdict
-    assert "2 settings differ at once. No run beside them changes env.sticky or agent.context alone." in verdict
-    run(tmp_path / "c", 2.5, RESET)
-    verdict = Comparison(a, b).verdict()
-    assert verdict.endswith("From A, agent.context alone: +1.50 (1 seed). No run beside them changes env.sticky alone.")
+    assert verdict.endswith("2 settings differ at once.")
 
 
 def test_within_the_spread(tmp_path: Path) -> None:
@@ -190,6 +178,9 @@ def test_what_is_no_setting_may_be_to_blame_too(tmp_path: Path) -> None:
         (folder / "metrics.jsonl").write_text(json.dumps({"step": 16, "kind": "log", "loss": value}) + "\n")
     verdict = Comparison(a, rounded).verdict()
     assert verdict == "Settings and seed are the same, but their logs part at step 16: by runtime.precision."
+    often = run(tmp_path / "often", 1.5, "trainer.log_every=8 evaluation.every=32")
+    verdict = Comparison(a, often).verdict()
+    assert verdict.endswith("their logs part at step 16: by trainer.log_every or evaluation.every.")
     seeded = run(tmp_path / "seeded", 1.5, seed=2, versions_torch="2.9")
     verdict = Comparison(a, seeded).verdict()
     assert verdict.endswith("the spread between seeds. Or it comes from versions or machine, which may count too.")
@@ -214,8 +205,8 @@ def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[s
     unfinished = run(tmp_path / "b", None, RESET)
     (unfinished / "provenance.json").unlink()
     result = Comparison(a, unfinished)
-    assert "has no final evaluation yet" in result.verdict()
-    assert "not evaluated" in repr(result)
+    assert "b has no score that counts: not finished: at step 0 of 96, no evaluation." in result.verdict()
+    assert "none that counts" in repr(result)
     assert result.facts["versions torch"] == ("2.8", "unknown")
     with pytest.raises(GlamkitError, match="are the same run; name two"):
         Comparison(a, tmp_path / "b" / ".." / "a")

@@ -256,8 +256,8 @@ def test_the_report_on_paper(two_games: Path, tmp_path: Path, capsys: pytest.Cap
     assert "# Atari 100k report" in printed and "| glamkit atari100k |" in printed
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.html", "report.md", "report.tex"}
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == 16
-    assert page.count('<img class="wide"') == 8 == page.count('<img class="narrow"')
+    assert page.count('src="data:image/png;base64,') == 10
+    assert page.count('<img class="wide"') == 5 == page.count('<img class="narrow"')
     assert not re.findall(r'(?:src|href)="(?!data:)', page) and "<script" not in page  # it needs nothing else
     assert "<b>&|_" not in page and html.escape(EVIL) in page
     assert "Before you believe a number" in page
@@ -307,11 +307,12 @@ def test_a_damaged_log_takes_the_curve_but_not_the_score(tmp_path: Path) -> None
     [
         (["NOWHERE"], "NOWHERE is not a folder; name run folders"),
         ([], "name run folders, or use --published."),
-        (["--json", "x.json"], "--json goes with --published"),
+        (["--published", "--save", "x"], "--save and --scores are of runs; name some."),
+        (["--results", "NOWHERE", "--scores"], "--save and --scores are of runs; name some."),
         (["--published", "somewhere"], "--published takes no runs"),
         (["--published", "--against", "STROM"], "unknown method 'STROM'; did you mean 'STORM'"),
         (["--published", "--repeats", "0"], "repeats = 0 is outside 1 to 1000000."),
-        (["--published", "--repeats", "many", "--json", "x.json"], "repeats = 'many' is not a whole number."),
+        (["--published", "--repeats", "many"], "repeats = 'many' is not a whole number."),
         (["--results", "NOWHERE"], "the result file NOWHERE cannot be read"),
     ],
 )

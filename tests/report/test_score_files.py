@@ -17,7 +17,7 @@ from glamkit import cli
 from glamkit.config import PRESETS, Config, preset
 from glamkit.envs import atari100k
 from glamkit.errors import GlamkitError
-from glamkit.report import results, score_files
+from glamkit.report import page, results, score_files
 from glamkit.report.report import Report
 from glamkit.report.score_table import score_table, strongest
 from glamkit.runs.folder import Run
@@ -93,6 +93,19 @@ def test_the_command_saves_and_shows(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "| Pong | -12.0 ± 2.0 |" in capsys.readouterr().out
     assert cli.main(["report", str(tmp_path / "kept" / "Pong-seed1.json"), "--against", "STORM"]) == 0
     assert "glamkit atari100k" in capsys.readouterr().out
+
+
+def test_no_option_of_the_command_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(page, "data", lambda *_: "")  # pictures take seconds
+    run = finished(tmp_path / "run", [-10, -14], game="Pong", seed=1)
+    places = ["--output", str(tmp_path / "out"), "--save", str(tmp_path / "kept"), "--repeats", "20"]
+    assert cli.main(["report", str(run.folder), "--scores", *places]) == 0
+    table, *paths = capsys.readouterr().out.rsplit("\n", 5)[:-1]
+    assert "| Pong | -12.0 ± 2.0 |" in table and "# Atari 100k report" not in table
+    names = ["report.html", "report.md", "report.tex", "Pong-seed1.json"]
+    assert [Path(path).name for path in paths] == names and all(Path(path).exists() for path in paths)
 
 
 def test_files_count_beside_run_folders_and_below_other_folders(tmp_path: Path) -> None:

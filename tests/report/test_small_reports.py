@@ -6,6 +6,7 @@ And reports asked for from other places, and written to other streams, than usua
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from test_report import notes_of, report
 
 from glamkit import cli
 from glamkit.report import plots, small_table
-from glamkit.report.page import all_tables
+from glamkit.report.page import all_tables, headline
 from glamkit.report.report import Report, read_paths
 
 
@@ -30,6 +31,18 @@ def test_one_seed_has_no_interval_one_game_no_plural_and_no_table_is_empty(tmp_p
     assert "on 1 game (" in tables["aggregates"].caption and "Only 1 of the 26 games is there" in notes_of(made)
 
 
+def test_an_evaluation_of_which_games_were_cut_is_not_drawn(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "a", [10.0], game="Pong", seed=1)
+    with run.log_file.open("a") as file:
+        for step, cut in ((40_000, 0.0), (80_000, 2.0)):
+            line = {"step": step, "kind": "evaluation", "evaluation/return": 3.0, "evaluation/cut": cut}
+            file.write(json.dumps(line) + "\n")
+    picture = plots.curve_figure(report(tmp_path))
+    assert picture is not None
+    diamonds = [list(line.get_xdata()) for line in picture.axes[0].lines if line.get_marker() == "D"]
+    assert [40_000] in diamonds and not any(80_000 in steps for steps in diamonds)
+
+
 def test_games_without_a_protocol_of_atari_do_not_differ_from_it(tmp_path: Path) -> None:
     made_run(tmp_path / "a", [10.0], game="Tennis", seed=1)
     made_run(tmp_path / "b", [1.0], game="glamkit/Catch-v0", seed=1)
@@ -37,11 +50,12 @@ def test_games_without_a_protocol_of_atari_do_not_differ_from_it(tmp_path: Path)
     assert "protocols differ" not in notes_of(report(tmp_path))
 
 
-def test_a_mean_that_is_not_above_random_play_has_no_parts(tmp_path: Path) -> None:
-    """In Freeway STORM and DreamerV3 score as random play does: their mean is 0 there, and 0 has no shares."""
-    made_run(tmp_path / "a", [0.0], game="Freeway", seed=1)
-    rows = {row[0]: row[-3:] for row in all_tables(report(tmp_path))["split"].rows}
-    assert rows["STORM"] == ["-", "-", "-"] and "%" in rows["Simulus"][0]
+def test_a_method_of_ones_own_is_none_of_the_published(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text('{"methods": {"Mine": {"runs": {"Pong": [1.0, 2.0]}}}}')
+    sets = "No runs: 31 sets of published scores, recomputed game by game."
+    assert headline(report()) == sets
+    assert headline(report(files=[file])).startswith(f"{sets} 1 method of your files. Mine: IQM 0.")
 
 
 def test_a_method_below_random_play_is_in_the_figure(tmp_path: Path) -> None:

@@ -64,15 +64,6 @@ def test_what_is_no_json(text: bytes, tmp_path: Path) -> None:
         files.read_json(tmp_path / "x.json")
 
 
-def test_a_folder_of_plain_things_passes(tmp_path: Path) -> None:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "b" / "c").touch()
-    files.inspect(tmp_path)
-    (tmp_path / "a" / "b" / "d").symlink_to("c")
-    with pytest.raises(GlamkitError, match=r"b/d' is a link, and a run folder holds plain files and folders only"):
-        files.inspect(tmp_path)
-
-
 def test_a_log_on_a_full_disk() -> None:
     log = Log(Path("/dev/full"))
     with pytest.raises(GlamkitError, match="/dev/full cannot be written: No space left on device; what was saved"):

@@ -47,9 +47,28 @@ def test_half_gathered_means_go_on_after_a_pause(after: tuple[float, ...]) -> No
     assert resumed.take() == whole.take()
 
 
+def test_means_that_come_apart_go_on_to_the_bit() -> None:
+    whole, parts, resumed = Means(), Means(), Means()
+    for means in (whole, parts):
+        means.add({"a": torch.tensor(0.1)}, "model")  # as many as of b, and of the same prefix
+        means.add({"b": torch.tensor(0.3)}, "model")
+    resumed.load_state_dict(parts.state_dict())
+    for means in (whole, resumed):
+        for value in (0.7, 1e-7, 16.1):
+            means.add({"a": torch.tensor(value)}, "model")
+    assert resumed.state_dict() == whole.state_dict() and resumed.take() == whole.take()
+
+
+def test_means_of_an_older_checkpoint_go_on() -> None:
+    means = Means()
+    means.load_state_dict({"model/loss": [3.0, 2], "model/size": [6.0, 2], "replay/reward": [5.0, 1]})
+    added(means, 3)
+    assert means.take() == {"model/loss": 2, "model/size": 4, "replay/reward": 5}
+
+
 def test_a_log_is_read_while_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    assert (log.entries(path), log.added(path), log.last_step(path)) == ([], ([], 0), 0)
+    assert (log.read(path), log.added(path), log.last_step(path)) == ([], ([], 0), 0)
     path.write_text('{"step": 16, "kind": "log"}\n{"step": 20, "ki')
     entries, end = log.added(path)
     assert ([entry["step"] for entry in entries], end, log.last_step(path)) == ([16], 28, 16)
@@ -59,4 +78,4 @@ def test_a_log_is_read_while_it_is_written(tmp_path: Path) -> None:
     assert [entry["step"] for entry in log.added(path, -50)[0]] == [32]  # begins within a line
     assert log.last_step(path) == 32
     with pytest.raises(GlamkitError, match=r"line 3 of .* is damaged"):
-        log.entries(path)
+        log.read(path)

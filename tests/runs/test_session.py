@@ -53,7 +53,7 @@ def put(trainer: Trainer) -> None:
 
 
 def ask(trainer: Trainer) -> None:
-    trainer.stop_requested = True
+    trainer.session.stops.reason = "asked to by its program"
 
 
 WAYS: dict[str, tuple[Callable[[Trainer], object], str]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import signal
 import types
 from pathlib import Path
 
@@ -34,3 +35,13 @@ def test_in_plain_python_the_end_of_the_parent_asks_nothing(tmp_path: Path) -> N
     with stops.listening():
         assert stops.parent is None
         assert not stops.requested()
+
+
+def test_after_another_request_the_first_ctrl_c_does_not_interrupt(tmp_path: Path) -> None:
+    stops = Stops(tmp_path / "STOP", 0)
+    stops.file.touch()
+    with stops.listening():
+        assert stops.requested() and stops.reason.startswith("found STOP")
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)

@@ -119,6 +119,18 @@ def test_a_trainer_writes_it_and_a_resumed_one_goes_on(tmp_path: Path) -> None:
     )
 
 
+def test_a_second_writer_of_a_run_ends_the_first(run: Run) -> None:
+    add(run, 16, loss=2.0)
+    first = TensorBoardLog(run)
+    first.follow()
+    second = TensorBoardLog(run)
+    add(run, 32, loss=1.0)
+    first.follow()
+    second.close()
+    assert first.writer is None and len(list((run.folder / "tensorboard").iterdir())) == 1
+    assert written(run.folder) == {"loss": [(16, 2.0), (32, 1.0)]}
+
+
 def test_off_by_default(tmp_path: Path) -> None:
     finished(short(), tmp_path)
     assert not (tmp_path / "tensorboard").exists()

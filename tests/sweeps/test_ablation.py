@@ -44,6 +44,10 @@ def plan(folder: Path, variants: str = "bootstrap", seeds: str = "1", **changes:
     return Ablation(variants=variants, seeds=seeds, folder=folder, **given)
 
 
+def run(study: Ablation, workers: int) -> None:
+    study.run(study.engine(workers=workers))
+
+
 def last_step(folder: Path) -> int:
     log = folder / "metrics.jsonl"
     lines = log.read_text().splitlines() if log.exists() else []
@@ -71,6 +75,9 @@ def test_seeds_are_read_in_all_their_forms() -> None:
     assert read_seeds("1 2,3") == read_seeds("1-3") == read_seeds([1, 2, 3]) == [1, 2, 3]
     assert read_seeds(3) == [3]
     assert read_seeds("4 1-2 1") == [4, 1, 2]
+    for wrong in (1.5, None, True, [1.5]):
+        with pytest.raises(GlamkitError, match="is not a list of whole numbers such as 1 2 3 or 1-3"):
+            read_seeds(wrong)
 
 
 @pytest.mark.parametrize(
@@ -137,9 +144,10 @@ def test_a_question_is_always_answered_by_the_preset_too(tmp_path: Path) -> None
 )
 def test_the_variation_loss_is_off_or_on_whatever_the_preset_says(overrides: str, plain: str, tmp_path: Path) -> None:
     variants = {v.choice: v for v in plan(tmp_path, "variation", overrides=f"{QUICK} {overrides}").variants}
-    assert [choice for choice, v in variants.items() if v.plain] == [plain]
+    assert [choice for choice, v in variants.items() if not v.changes] == [plain]
+    jobs = {job.name: job.config for job in plan(tmp_path, "variation", overrides=f"{QUICK} {overrides}").jobs}
     for choice, v in variants.items():
-        model = v.config.world_model
+        model = jobs[f"{v.folder}-seed1"].world_model
         assert (model.variation_scale == 0) == (choice == "off")
         assert (model.variation_head == "learned") == (choice == "learned")
 
@@ -150,36 +158,38 @@ def test_the_variation_loss_is_off_or_on_whatever_the_preset_says(overrides: str
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ablation")
-    plan(folder).run(2)
+    run(plan(folder), 2)
     return folder
 
 
 def test_runs_are_ordinary_run_folders(made: Path) -> None:
-    assert sorted(path.name for path in (made / "Catch-v0").iterdir()) == ["bootstrap-next-seed1", "preset-seed1"]
+    assert sorted(path.name for path in (made / "Catch-v0").iterdir()) == [
+        "bootstrap-next-seed1", "preset-seed1", "sweep.json",
+    ]  # fmt: skip
     for job in plan(made).jobs:
         assert job.run.config() == job.config
         report = json.loads(job.run.evaluation_file.read_text())
         assert report["step"] == 64
         assert report["mean_return"] == job.score()
         assert job.step() == last_step(job.run.folder) <= 64
-        assert not (job.run.folder / "errors.txt").exists()
+        assert job.notebook is None and not (job.run.folder / "errors.txt").exists()
 
 
 def test_finished_runs_are_not_run_again(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(subprocess, "Popen", None)  # no process can be started
-    plan(made).run(2)
+    run(plan(made), 2)
     assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 runs done  step 128/128  done"
     with pytest.raises(TypeError):
-        plan(made, seeds="1 2").run(2)
+        run(plan(made, seeds="1 2"), 2)
 
 
 def test_a_folder_of_another_experiment_is_refused(made: Path) -> None:
     with pytest.raises(GlamkitError, match=r"preset-seed1 holds another experiment: actor_critic\.discount is"):
-        plan(made, overrides="actor_critic.discount=0.9").run(1)
+        run(plan(made, overrides="actor_critic.discount=0.9"), 1)
     with pytest.raises(GlamkitError, match="workers = 0 is outside its range: at least 1"):
-        plan(made).run(0)
+        run(plan(made), 0)
 
 
 def command(folder: Path, *more: str) -> list[str]:
@@ -254,10 +264,12 @@ def test_the_command_line(made: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert cli.main(["ablate", *arguments, "--show"]) == 0
     out = capsys.readouterr().out
     assert "bootstrap: current (preset)  1 of 1" in out
-    assert "runs done" not in out
+    assert "step 128/128" not in out  # nothing was begun
     assert (made / "Catch-v0" / "ablation.png").stat().st_size > 10_000
     assert cli.main(["ablate", *arguments]) == 0
     assert "2 of 2 runs done  step 128/128  done" in capsys.readouterr().out
+    assert cli.main(["sweep", "status", str(made / "Catch-v0")]) == 0
+    assert "preset-seed1" in capsys.readouterr().out
     misspelt = [*arguments]
     misspelt[misspelt.index("--variants") + 1] = "bootstap"
     assert cli.main(["ablate", *misspelt]) == 2
@@ -292,7 +304,7 @@ def test_the_notebook(made: Path, tmp_path: Path) -> None:
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     cells = {cell.id: cell.get("outputs", []) for cell in nbformat.read(out, as_version=4).cells}
-    assert "2 are finished" in cells["setup"][0]["data"]["text/plain"]
+    assert "2 of 2 runs done" in cells["setup"][0]["data"]["text/plain"]
     assert "2 of 2 runs done" in cells["run"][0]["text"]
     assert "bootstrap: next" in cells["table"][0]["data"]["text/html"]
     assert "image/png" in cells["figure"][0]["data"]

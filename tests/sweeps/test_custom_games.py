@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import catch_jobs
 
-from glamkit.sweeps.job import Job
-from glamkit.sweeps.pool import Local, importing, module_folders
-
-
-def renamed(job: Job, game: str) -> Job:
-    return job._replace(config=job.config.override(**{"env.game": game}))
+from glamkit.sweeps.pool import Local, importing
 
 
 @pytest.mark.parametrize("package", [False, True])
@@ -26,17 +22,18 @@ def test_a_module_beside_the_caller_is_found_by_a_run(
     place.parent.mkdir(parents=True)
     place.write_text("FOUND = 1")
     monkeypatch.syspath_prepend(str(folder))
-    jobs = [renamed(job, "mygames:Chase-v0") for job in catch_jobs(tmp_path, 1)]
-    assert module_folders(jobs) == [str(folder.resolve())]
-    environment = Local(jobs, 1).environment("")
+    environment = Local(catch_jobs(tmp_path, 1), 1).environment("")
     command = [sys.executable, "-c", "import mygames, glamkit; print(mygames.FOUND)"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == "1\n", done.stderr
 
 
-def test_games_without_a_module_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "")
-    assert (
-        module_folders([*catch_jobs(tmp_path, 1), *(renamed(j, "nowhere:X-v0") for j in catch_jobs(tmp_path, 1))]) == []
-    )
-    assert importing([]) == {}
+def test_what_every_process_finds_anyway_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "near").mkdir()
+    monkeypatch.setattr(sys, "path", ["", "near", str(tmp_path), str(tmp_path / "gone"), *sys.path])
+    first, second, *others = importing()["PYTHONPATH"].split(os.pathsep)
+    assert (first, second) == (str(tmp_path), str(tmp_path / "near"))
+    assert not [path for path in others if "site-packages" in path or path.startswith((sys.prefix, sys.base_prefix))]
+    assert len(others) == len(set(others)) and str(tmp_path) not in others

@@ -71,7 +71,7 @@ def test_table(tmp_path: Path) -> None:
     assert both[5].endswith("█" * 8)
     assert gmamba[:4] == ["modules: gmamba", "3 of 3", "0.60", "0.35 to 0.85"]
     assert lmamba[:4] == ["modules: lmamba", "2 of 3", "-0.95", "-1.59 to -0.31"]
-    assert "8 are finished" in repr(made)
+    assert "8 of 9 runs done, 1 cut" in repr(made)
     assert "t over the seeds&#x27; means" in made.table()._repr_html_()
 
 
@@ -91,7 +91,7 @@ def test_figure(tmp_path: Path) -> None:
 
 def test_equal_curves_are_named_and_the_last_point_is_whole(tmp_path: Path) -> None:
     made = by_hand(tmp_path)
-    twin, other, _ = (made.outcomes(variant) for variant in made.variants)
+    twin, other, _ = made.groups()["modules"].values()
     groups = {"both": twin, "twin": twin, "other": other}
     picture = summary.figure({"one": groups}, 1000, "")
     left = picture.axes[0]
@@ -105,7 +105,7 @@ def test_equal_curves_are_named_and_the_last_point_is_whole(tmp_path: Path) -> N
 
 def test_more_variants_than_colours_are_all_drawn(tmp_path: Path) -> None:
     made = by_hand(tmp_path)
-    result = made.outcomes(made.variants[0])
+    result = made.groups()["modules"]["both (preset)"]
     groups = {f"variant {n}": [one._replace(returns=one.returns + n) for one in result] for n in range(7)}
     left, right = summary.figure({"one": groups}, 1000, "").axes
     curves = {line.get_label(): line for line in left.lines if line.get_label().startswith("variant")}
@@ -116,7 +116,7 @@ def test_more_variants_than_colours_are_all_drawn(tmp_path: Path) -> None:
 
 def test_one_seed_says_that_there_is_no_interval(tmp_path: Path) -> None:
     made = by_hand(tmp_path)
-    groups = {variant.label: made.outcomes(variant)[:1] for variant in made.variants}
+    groups = {label: seeds[:1] for label, seeds in made.groups()["modules"].items()}
     picture = summary.figure({"one": groups}, 1000, "")
     assert "One seed each: no band and no interval" in " ".join(picture.get_suptitle().split())
     assert [text.get_text() for text in picture.axes[1].texts] == ["one seed: no interval"] * 3
@@ -131,7 +131,7 @@ def test_a_preset_alone_answers_no_question(tmp_path: Path) -> None:
 
 def test_games_of_their_own_have_scales_of_their_own(tmp_path: Path) -> None:
     made = by_hand(tmp_path)
-    groups = {v.label: made.outcomes(v) for v in made.variants}
+    groups = made.groups()["modules"]
     worse = {
         name: [outcome._replace(random=outcome.random - 9) for outcome in result] for name, result in groups.items()
     }

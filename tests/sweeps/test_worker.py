@@ -9,18 +9,19 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tiny_runs import catch_jobs
 
 from glamkit.config import override, preset
-from glamkit.errors import INTERRUPTED, StoppedError
+from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
 from glamkit.runs import Run, stops
 from glamkit.sweeps import worker
 from glamkit.sweeps.job import Job, JobRecord
 from glamkit.sweeps.plan import NOTEBOOK
 from glamkit.training import checkpoint, evaluation
-from glamkit.training.unfinished import Unfinished
+from glamkit.training.progress import Progress
 
 
 class Input(io.StringIO):
@@ -80,7 +81,6 @@ def test_it_saves_when_it_is_asked_to_stop_in_an_evaluation(
     assert begun == [step]
     assert "stopped" in capsys.readouterr().err
     assert checkpoint.steps(job.run.checkpoints)[-1] == step
-    assert len(list(job.run.unfinished.glob("*.pt"))) == 1
     assert not job.run.stop_file.exists()
     record = JobRecord.read(job.run.folder)
     assert record is not None and record.state == "stopped" and "stopped" in record.error[-1]
@@ -93,6 +93,17 @@ def test_a_time_limit_is_no_failure(tmp_path: Path, given: Input, capsys: pytest
     assert "and saved (runtime.max_hours = 1e-09 is over)" in capsys.readouterr().err
     record = JobRecord.read(job.run.folder)
     assert record is not None and record.state == "stopped"
+
+
+def test_what_can_be_mended_is_one_sentence_and_a_bug_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(worker, "make", Mock(side_effect=GlamkitError("seed = -1 is outside its range.")))
+    assert worker.main(["run"]) == 2
+    assert capsys.readouterr() == ("", "seed = -1 is outside its range.\n")
+    monkeypatch.setattr(worker, "make", Mock(side_effect=KeyError("step")))
+    with pytest.raises(KeyError):
+        worker.main(["run"])
 
 
 @pytest.mark.slow
@@ -108,15 +119,15 @@ def test_a_stop_in_the_evaluation_after_the_last_step_is_no_end(
     """A file STOP then ended that evaluation alone, and the final one was played at once."""
     overrides = "runtime.device=cpu trainer.env_steps=50 evaluation.every=50"
     config, run = preset("debug", overrides, game="glamkit/Catch-v0"), Run(tmp_path / "run")
-    usual = Unfinished.check
+    usual = Progress.check
 
-    def asked(left: Unfinished, *given: Any) -> None:
+    def asked(progress: Progress, *given: Any) -> None:
         run.stop_file.touch()
-        usual(left, *given)
+        usual(progress, *given)
 
     with monkeypatch.context() as patch:
         patch.setattr(stops, "LOOK", 0.0)
-        patch.setattr(Unfinished, "check", asked)
+        patch.setattr(Progress, "check", asked)
         with pytest.raises(StoppedError, match=r"^stopped at step 50 and saved \(found STOP in the run folder\)\.$"):
             worker.train(config, run.folder)
     assert not run.stop_file.exists() and not run.evaluation_file.exists()

@@ -1,4 +1,4 @@
-"""Rewards and returns beyond the bins, devices that are not here, and run folders and names of before."""
+"""Rewards and returns beyond the bins, devices that are not here, and names of before."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from tiny_runs import finished, log, short
 from glamkit.config import EnvConfig, preset
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
-from glamkit.runs.log import Means
 from glamkit.runtime import available
-from glamkit.training import evaluation, guards
+from glamkit.training import evaluation
 from glamkit.training.load import open_run
-from glamkit.training.trainer import Trainer
 
 CATCH = "glamkit/Catch-v0"
 
@@ -56,47 +54,21 @@ def test_rewards_beyond_the_bins_are_warned_of_once_and_counted(
         "Rewards such as 100 lie beyond the bins, which end at 19.0855: they are learned as that; use "
         "world_model.bin_limit = 4.7 or more in a new run (it is 3), or smaller rewards."
     )
-    returned = 100 * (1 - 0.985**10) / (1 - 0.985)
-    assert f"Returns such as {returned:.6g} lie beyond" in warned[1] and "actor_critic.bin_limit = 6.9" in warned[1]
     lines = [line for line in log(trainer) if line["kind"] == "log"]
     assert {line["replay/reward_beyond"] for line in lines} == {100.0}
-    assert [line["replay/return_beyond"] for line in lines] == [pytest.approx(returned)] * len(lines) and lines
-    assert math.expm1(4.7) > 100 > math.expm1(4.6) and math.expm1(6.9) > returned > math.expm1(6.8)
+    assert len(lines) > 1 and math.expm1(4.7) > 100 > math.expm1(4.6)
 
 
-@pytest.mark.parametrize(("reward", "keys"), [(1.0, set()), (-1.0, set()), (-2.5, {"replay/return_beyond"})])
-def test_what_fits_the_bins_is_not_warned_of(
-    reward: float, keys: set[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("reward", [1.0, -1.0])
+def test_what_fits_the_bins_is_not_warned_of(reward: float, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     square(Paying, reward=reward)
     with caplog.at_level(logging.WARNING, "glamkit"):
         trainer = finished(short(LIMITS, game=SQUARE), tmp_path)
-    assert ("beyond the bins" in caplog.text) == bool(keys)
-    assert {key for line in log(trainer) for key in line if "beyond" in key} == keys
+    assert "beyond the bins" not in caplog.text
+    assert not any("beyond" in key for line in log(trainer) for key in line)
 
 
-def test_returns_stop_at_terminations_and_count_the_largest() -> None:
-    bins = guards.BinRange(preset("debug", LIMITS), Means())
-    for reward, terminated in ((0.0, False), (10.0, False), (10.0, True), (0.0, False), (-25.0, False)):
-        bins.add(reward, terminated, False)
-    assert bins.largest_return() == -25.0
-    bins.steps.pop()
-    assert bins.largest_return() == pytest.approx(10 + 0.985 * 10)
-
-
-def test_a_resumed_run_notices_the_same_returns(tmp_path: Path) -> None:
-    square(Paying, reward=3.0)
-    config = short(LIMITS, game=SQUARE)
-    whole = finished(config, tmp_path / "whole")
-    cut = Trainer(config, tmp_path / "cut")
-    for event in cut:
-        if event.step == 57:
-            break
-    again = finished(config, tmp_path / "cut")
-    assert log(again) == log(whole) and any("replay/return_beyond" in line for line in log(again))
-
-
-# Devices and folders of before ----------------------------------------------------------------------------------------
+# Devices and names of before ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -132,22 +104,6 @@ def test_a_run_opens_and_is_evaluated_where_its_device_is_not(
 def test_what_is_here_is_left_as_it_is() -> None:
     config = preset("debug", "runtime.device=cpu").runtime
     assert available(config) == config
-
-
-def test_a_run_with_keepsakes_opens_goes_on_and_is_evaluated(trained: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(trained, tmp_path / "run")
-    (folder / "snapshots").rename(folder / "keepsakes")
-    (folder / "provenance.json").rename(folder / "passport.json")
-    for path in (folder / "checkpoint").glob("000000064.*"):
-        path.unlink()
-    early = sorted(path.name for path in (folder / "keepsakes").glob("*.pt"))
-    for path in (folder / "keepsakes").glob("000000060.*"):
-        path.unlink()
-    assert open_run(folder, 57).step == 57 and not (folder / "snapshots").exists()
-    assert finished(short(game=CATCH), folder).step == 64
-    assert sorted(path.name for path in (folder / "keepsakes").glob("*.pt")) == early
-    assert evaluation.evaluate_run(*evaluation.opened(folder), film=False)[0]["step"] == 64
-    assert not (folder / "snapshots").exists()
 
 
 def test_one_game_has_one_name(tmp_path: Path) -> None:

@@ -39,22 +39,10 @@ def test_the_first_episodes_are_those_of_random_play() -> None:
 
 def test_no_fault_and_no_learning() -> None:
     assert str(only(made_up())) == (
-        "no learning yet: the return went from -0.50 at first to -0.50; no fault shows. Train longer. "
-        "For that give the same run_dir a larger env_steps, such as 2000."
+        "no learning yet: the return went from -0.50 at first to -0.50; no fault shows. Train longer."
     )
-    early = only(made_up(steps=950), preset("debug", "trainer.env_steps=4000 trainer.warmup=100"))
-    assert early.text.endswith("Train longer. 3,050 steps are still to come.")
     few = [entry for entry in made_up() if entry["kind"] == "log" or entry["step"] < 30]
-    assert only(few).text.startswith("2 episodes have ended, too few to compare; no fault shows. Train longer. For")
-
-
-def test_a_way_is_named_once_and_only_where_it_is_asked_for() -> None:
-    longer, other = "give the same run_dir a larger env_steps", "Other settings need another run_dir."
-    texts = [text for _, text in faults(made_up(world_model__reward_alarms=0.4, imagination__reward=0.08))]
-    assert len(texts) == 2 and [longer in text for text in texts] == [True, False]
-    assert [other in text for text in texts] == [False, True]  # shorten imagination.horizon
-    assert longer not in only(made_up(world_model__dynamics_free=0.98)).text
-    assert only(made_up(last=0.9)).text.endswith("the last 18 0.90.")
+    assert only(few).text.startswith("2 episodes have ended, too few to compare; no fault shows. Train longer.")
 
 
 def test_nothing_was_trained() -> None:
@@ -66,8 +54,8 @@ def test_what_lies_beyond_the_bins_comes_first_and_beside_learning() -> None:
     config = preset(
         "debug", "trainer.env_steps=1000 trainer.warmup=100 world_model.bin_limit=3 actor_critic.bin_limit=4"
     )
-    changes = {"replay/reward_beyond": 100.0, "replay/return_beyond": 900.0, "actor_critic/return_beyond": 60.0}
-    signs = ["rewards lie beyond the bins", "returns lie beyond the bins", "imagined returns lie beyond the bins"]
+    changes = {"replay/reward_beyond": 100.0, "actor_critic/return_beyond": 900.0}
+    signs = ["rewards lie beyond the bins", "imagined returns lie beyond the bins"]
     for last, conclusion in ((-0.5, []), (0.9, ["learning shows"])):
         entries = made_up(last=last)
         next(entry for entry in entries if entry["kind"] == "log").update(changes)  # in random play, before any update
@@ -106,11 +94,6 @@ def test_a_run_with_tiny_rewards_says_so(reward: float, tmp_path: Path) -> None:
 
 
 CASES: list[tuple[dict[str, Any], str, str]] = [
-    (
-        {"late": {"world_model/total": None}},
-        "training broke down",
-        "world_model/total is not finite since step 850: lower that optimizer's learning_rate or clip.",
-    ),
     (
         {"world_model__reconstruction": 30.0},
         "the pictures are not reconstructed",
@@ -261,7 +244,7 @@ def test_no_reward_at_all() -> None:
 def test_causes_come_before_what_they_cause() -> None:
     everything: dict[str, Any] = {}
     for changes, sign, _ in CASES:
-        if sign not in ("training broke down", "the policy is still random", "dreams end too soon", TOO_LITTLE):
+        if sign not in ("the policy is still random", "dreams end too soon", TOO_LITTLE):
             everything |= {key: value for key, value in changes.items() if key != "late"}
     signs = [finding.sign for finding in verdict(made_up(**everything), CONFIG)]
     assert signs == [

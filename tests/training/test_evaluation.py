@@ -23,8 +23,8 @@ from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.runtime import Machine, random_state
 from glamkit.training import evaluation
+from glamkit.training.progress import Progress
 from glamkit.training.trainer import Trainer
-from glamkit.training.unfinished import Unfinished, name_of
 
 
 class Uneven(Square):
@@ -142,7 +142,7 @@ def test_the_protocol_card_says_how_it_was_measured() -> None:
 
 
 def first_frames(no_ops: int, seeds: list[int], sticky: float = 0.25) -> np.ndarray:
-    vector: VectorEnv = make_vector(EnvConfig(game="MsPacman", image_size=32, sticky=sticky), len(seeds), 0, no_ops)
+    vector: VectorEnv = make_vector(EnvConfig(game="MsPacman", image_size=32, sticky=sticky), len(seeds), no_ops)
     frames = [vector.reset(np.array(seeds))]
     frames += [vector.step(np.full(len(seeds), step % 9))[0] for step in range(60)]
     vector.close()
@@ -164,8 +164,7 @@ def test_an_episode_is_its_seed_and_actions() -> None:
     overrides = "evaluation.episode_steps=150 evaluation.no_ops=30 evaluation.episodes=3 evaluation.games=1"
     config = preset("debug", f"runtime.device=cpu {overrides}", game="MsPacman")
     agent, machine = Scripted(9), Machine(config.runtime)
-    with evaluation.evaluating(agent):
-        episodes = evaluation.play(agent, config, machine, 0, Unfinished(None, {}, 3, 1, None))
+    episodes = evaluation.play(agent.eval(), config, machine, 0, Progress(config.evaluation))
     assert len({episode.score for episode in episodes}) > 1
     for episode, side in zip(episodes, (32, 64, 160), strict=True):
         steps = list(videos.replay(config.env, 30, episode, side))
@@ -212,19 +211,16 @@ def test_a_report_that_cannot_be_written_gets_a_sentence(tmp_path: Path) -> None
         evaluation.save({}, tmp_path / "evaluations" / "1.json")
 
 
-def test_evaluation_leaves_random_numbers_and_modes_alone() -> None:
+def test_evaluation_leaves_random_numbers_alone() -> None:
     square(length=4)
     agent, config = Scripted(3), settings()
     agent.train()
-    agent.norm.eval()
     before = random_state()
     evaluation.evaluate(agent, config, Machine(config.runtime), 0)
     assert torch.equal(random_state()["torch"], before["torch"]) and random_state()["python"] == before["python"]
-    assert agent.training and not agent.norm.training
     agent.act = lambda *_: 1 / 0  # type: ignore[method-assign, assignment, return-value]
     with pytest.raises(ZeroDivisionError):
         evaluation.evaluate(agent, config, Machine(config.runtime), 0)
-    assert agent.training and not agent.norm.training
 
 
 EVERY = "evaluation.every=30 evaluation.episode_steps=15 evaluation.episodes=2"
@@ -243,6 +239,7 @@ def test_evaluation_during_training_changes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in files] == ["000000030.json", "000000060.json"]
     report = json.loads(files[-1].read_text())
     assert (report["step"], report["mean_return"]) == (60, evaluated[-1]["evaluation/return"])
+    assert evaluated[-1]["evaluation/cut"] == sum(episode["cut"] for episode in report["episodes"]) > 0
     assert not (tmp_path / "without" / "evaluations").exists()
 
 
@@ -278,7 +275,7 @@ def test_a_checkpoint_is_evaluated_from_the_command_line(run: Path, capsys: pyte
     assert cli.main(["evaluate", str(run), *arguments, "--seed", "4", "--no-videos"]) == 0
     name = "000000050-3-episodes-greedy-seed-4.json"
     changes = "evaluation.episodes=3 evaluation.sampled=no evaluation.sticky=off evaluation.no_ops=5"
-    ataris = name_of(preset("debug", changes, game="Pong").evaluation, 50, 4)
+    ataris = evaluation.name_of(preset("debug", changes, game="Pong").evaluation, 50, 4)
     assert ataris == "000000050-3-episodes-greedy-sticky-off-no-ops-5-seed-4"
     report = json.loads((run / "evaluations" / name).read_text())
     assert report["step"] == 50 and len(report["episodes"]) == 3 and "videos" not in report

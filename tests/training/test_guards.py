@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from square import SQUARE, square
@@ -48,31 +47,23 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(model: str, tmp_path
     trainer = Trainer(config, tmp_path)
     spoil(trainer, model, 57)
     with pytest.raises(
-        GlamkitError, match=f"the loss of the {model.replace('_', ' ')}.* nan at step 57, and its batch"
+        GlamkitError, match=f"the loss of the {model.replace('_', ' ')}.* nan at step 57; the last good"
     ):
         list(trainer)
     assert checkpoint.steps(tmp_path / "checkpoint") == [40, 50]
     assert all(bool(value.isfinite().all()) for value in trainer.agent.state_dict().values())
-    with np.load(tmp_path / "not-finite-000000057.npz") as dump:
-        length = config.replay.sequence_length if model == "world_model" else config.imagination.context_length
-        rows = dump["starts"][:, None] + np.arange(length)
-        assert dump["frames"].shape[:2] == rows.shape
-        assert np.array_equal(dump["actions"], trainer.replay.actions.numpy()[rows])
     with pytest.raises(GlamkitError, match="at step 57"):  # the same cell, run again
         list(trainer)
     assert checkpoint.steps(tmp_path / "checkpoint") == [40, 50]
     assert finished(config, tmp_path).step == 64  # the spoiling was ours, so a new trainer gets through
 
 
-def test_where_nothing_is_waited_for_the_first_bad_update_is_found_later(tmp_path: Path) -> None:
-    trainer = finished(short("trainer.env_steps=50", **CATCH), tmp_path)
-    watch = Guard(trainer.replay, tmp_path)
+def test_where_nothing_is_waited_for_the_first_bad_update_is_found_later() -> None:
+    watch = Guard()
     for step, value in ((51, 1.0), (52, float("nan")), (53, float("nan"))):
-        watch.pending.append(Update(step, "world_model", torch.tensor(value), (torch.tensor([step - 40]), 12)))
-    with pytest.raises(GlamkitError, match=r"nan at step 52, and its batch is in not-finite-000000052\.npz"):
+        watch.pending.append(Update(step, "world_model", torch.tensor(value)))
+    with pytest.raises(GlamkitError, match="nan at step 52;"):
         watch.check()
-    with np.load(tmp_path / "not-finite-000000052.npz") as dump:
-        assert dump["starts"].tolist() == [12]
 
 
 def test_spoilt_weights_are_not_saved(tmp_path: Path) -> None:

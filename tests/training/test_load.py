@@ -13,7 +13,7 @@ from books import contents
 from tiny_runs import finished, short
 
 from glamkit.errors import GlamkitError
-from glamkit.training import checkpoint
+from glamkit.training import checkpoint, trainer_state
 from glamkit.training.load import checkpoint_steps, open_run
 from glamkit.training.trainer import Trainer
 
@@ -118,7 +118,7 @@ def test_a_foreign_checkpoint_gets_a_sentence(
 ) -> None:
     """It may lack what a trainer's holds (None here), or hold something else there."""
     folder = copied(trainer, tmp_path)
-    state = trainer.state_dict() | change
+    state = trainer_state.gather(trainer) | change
     state = {name: value for name, value in state.items() if value is not None}
     checkpoint.write(folder / "checkpoint" / "000000100.pt", 100, state)
     assert refused(folder, wanted) == (
@@ -134,16 +134,6 @@ def test_opening_takes_no_more_memory_than_there_are_steps(tmp_path: Path) -> No
     run.config_file.write_text(json.dumps(settings))
     opened = open_run(run.folder)
     assert len(opened.replay) == 64 and opened.replay.frames.nbytes < 10**6
-
-
-@pytest.mark.parametrize("about", ["{}", "[]", '{"first": "0"}', '{"first": 101}', '{"first": -1}'])
-def test_a_shared_run_that_does_not_say_what_it_holds_gets_a_sentence(
-    trainer: Trainer, tmp_path: Path, about: str
-) -> None:
-    folder = copied(trainer, tmp_path / "run")
-    (folder / "shared.json").write_text(about)
-    with pytest.raises(GlamkitError, match=r"shared\.json is damaged: it does not say which of 100 steps are there\."):
-        open_run(folder)
 
 
 def test_a_name_too_long_for_a_disk_gets_a_sentence() -> None:

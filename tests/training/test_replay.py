@@ -96,10 +96,9 @@ def test_parts_put_a_replay_together_again(count: int) -> None:
     replay.sample()
     cuts = sorted({replay.oldest, count - 20, count - 3, count})
     copy = filled(0)
+    copy.load_state_dict(replay.state_dict())
     for first, last in pairwise(cuts):
         copy.load_part(first, replay.part(first, last))
-        assert copy.count == last
-    copy.load_state_dict(replay.state_dict())
     assert (copy.count, len(copy), copy.oldest) == (replay.count, len(replay), replay.oldest)
     for _ in range(3):
         assert all(torch.equal(a, b) for a, b in zip(replay.sample(), copy.sample(), strict=True))

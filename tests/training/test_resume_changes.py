@@ -39,12 +39,18 @@ def test_a_run_that_is_made_longer_ends_as_one_that_was_so_long_from_the_start(t
     assert change["trainer.env_steps"] == [64, 80]
 
 
-def test_schedules_that_follow_the_length_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_that_schedules_follow_the_length_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = longer(world_model_optimizer__final_rate=0.2)
     list(Trainer(first, tmp_path))
     Trainer(first.override(**{"trainer.env_steps": 80}), tmp_path)
-    assert "goes on to 80 agent steps instead of 64" in caplog.text
-    assert "what falls to its end: world_model_optimizer.final_rate = 0.2" in caplog.text
+    assert "goes on to 80 agent steps instead of 64; final_rate and final_entropy follow" in caplog.text
+
+
+def test_for_a_folder_that_is_refused_no_game_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Trainer(longer(), tmp_path)
+    monkeypatch.setattr("glamkit.training.trainer.make_env", lambda _: pytest.fail("it was opened"))
+    with pytest.raises(GlamkitError, match="holds another experiment"):
+        Trainer(longer(trainer__seed=9), tmp_path)
 
 
 def test_what_changes_no_training_may_change(unbroken: Trainer, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from glamkit.errors import GlamkitError
 from glamkit.training import evaluation, open_run, shared_runs
+from glamkit.training.share import share
 
 MEGABYTE = 2**20
 
@@ -30,6 +31,13 @@ def test_they_are_small_and_have_a_card() -> None:
         GlamkitError, match="'cacth' is no run folder, shared file or shipped run; did you mean 'catch'"
     ):
         open_run("cacth")
+
+
+def test_one_is_shared_into_the_current_folder_not_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    made = share("catch")
+    assert made.resolve().parent == tmp_path / "here" and open_run(made).step == open_run("catch").step
 
 
 QUICK = ("catch", "memory")  # whose episodes are short

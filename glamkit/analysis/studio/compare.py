@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ import torch
 from glamkit.analysis.starts import is_last, ordered
 from glamkit.analysis.studio.dream_tree import Node
 from glamkit.analysis.studio.studio import Dream
-from glamkit.errors import GlamkitError, nearest
+from glamkit.errors import GlamkitError
 
 REAL = "real"
 NAMES = {REAL: "what really happened", "lmamba": "LMamba off", "gmamba": "GMamba off"}
@@ -27,20 +27,6 @@ class Beside(NamedTuple):
     picture: np.ndarray | None
     over: bool = False  # whether a life or the game has ended here or before
     note: str = ""  # why it can no longer be compared step by step
-
-    @property
-    def words(self) -> str:
-        """What it is, for people who cannot see it."""
-        return f"{self.name}; {self.note}" if self.note else self.name
-
-
-class Counterpart(Protocol):
-    """What can stand beside a dream."""
-
-    name: str
-
-    def at(self, number: int) -> Beside:
-        """What stands beside this node of the dream."""
 
 
 class ModuleOff:
@@ -59,7 +45,7 @@ class ModuleOff:
             raise GlamkitError(f"this run was trained with {dream.trained!r} alone: there is no module to leave out.")
         self.name, self.left, self.dream = NAMES[off], LEFT[off], dream
         rules = replace(dream.begun, modules=self.left)
-        self.other = Dream(dream.run, dream.start, dream.seed, dream.context, rules, dream.seen)
+        self.other = Dream(dream.run, dream.start, dream.seed, dream.context, rules)
         self.numbers = {0: 0}  # node of the dream -> node of the other
 
     def node(self, number: int) -> Node:
@@ -116,15 +102,15 @@ class WhatHappened:
         return Beside(self.name, caption, picture, False, note)
 
 
+Counterpart: TypeAlias = ModuleOff | WhatHappened  # what can stand beside a dream
+
+
 def comparisons(dream: Dream, names: Sequence[str]) -> list[Counterpart]:
     """What stands beside a dream, of the `NAMES` given.
 
     Raises:
-        GlamkitError: an unknown name, or a module that the run was trained without.
+        GlamkitError: a module that the run was trained without.
     """
-    for name in names:
-        if name not in NAMES:
-            raise GlamkitError(f"compare with {name!r}: no such thing; {nearest(name, NAMES)}")
     return [WhatHappened(dream) if name == REAL else ModuleOff(dream, name) for name in names]
 
 

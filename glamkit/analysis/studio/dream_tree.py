@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from glamkit.analysis.rollouts import looking
 from glamkit.config import Checked, setting
@@ -27,6 +28,10 @@ from glamkit.types import Batch
 
 MOST = 20_000  # nodes in one dream: about half a gigabyte with the full-size model
 OVER = 0.5  # probability of termination from which the model takes the episode to be over, as in training
+# The choices of the rules, in words.
+MODULES = {"both": "GMamba + LMamba", "gmamba": "GMamba alone", "lmamba": "LMamba alone"}
+MEMORY = {"window": "the last steps", "recurrent": "every step"}
+LATENTS = {"sampled": "drawn at random", "likeliest": "the most likely", "probabilities": "an average"}
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,10 @@ class Rules(Checked):
     temperature: float = setting(1.0, "times", "over 1 evens the prior out, under 1 sharpens it", 0.05, 20)
 
     def __str__(self) -> str:
-        modules = {"both": "GMamba + LMamba", "gmamba": "GMamba alone", "lmamba": "LMamba alone"}[self.modules]
-        memory = {"window": "the last steps", "recurrent": "every step"}[self.memory]
-        code = {"sampled": "drawn at random", "likeliest": "the likeliest", "probabilities": "an average"}[self.latents]
         warmth = "" if self.temperature == 1 else f", temperature {self.temperature:g}"
-        return f"{modules}, remembers {memory}, next picture: {code}{warmth}"
+        return (
+            f"{MODULES[self.modules]}, remembers {MEMORY[self.memory]}, next picture: {LATENTS[self.latents]}{warmth}"
+        )
 
 
 class Node(NamedTuple):
@@ -84,10 +88,9 @@ class Tree:
     """
 
     def __init__(self, run: LoadedRun, seen: Batch, seed: int, rules: Rules) -> None:
-        self.run, self.model, self.seen = run, run.agent.world_model, seen
+        self.run, self.model = run, run.agent.world_model
         self.seed, self.rules = seed, rules
         self.nodes: list[Node] = []
-        self.journal: list[tuple[list[int], list[int], list[int], Rules]] = []  # the calls of `grow`
         self.children: dict[tuple[int, int, int, Rules], int] = {}
         # The same modules under different switches; the run's own model is not touched.
         self.sequence = {name: copy(self.model.sequence_model) for name in ("both", "gmamba", "lmamba")}
@@ -104,8 +107,7 @@ class Tree:
     ) -> list[int]:
         """One step from several nodes in one batch, and the numbers of the nodes it leads to.
 
-        A step that has been taken before under the same rules and noise seed is not taken again. Nothing else makes
-        nodes, so the `journal` of these calls is the whole dream.
+        A step that has been taken before under the same rules and noise seed is not taken again.
         """
         noise_seeds = [self.nodes[parent].noise_seed for parent in parents] if noise_seeds is None else noise_seeds
         keys = [(p, a, noise, self.rules) for p, a, noise in zip(parents, actions, noise_seeds, strict=True)]
@@ -120,7 +122,6 @@ class Tree:
                 token = self.model.tokens(latents, torch.tensor(taken, device=latents.device))
                 memory.read(token)
                 self._arrive(memory, token, [key[0] for key in new], taken, [key[2] for key in new])
-            self.journal.append(([key[0] for key in new], taken, [key[2] for key in new], self.rules))
         return [self.children[key] for key in keys]
 
     def path(self, number: int) -> list[Node]:
@@ -237,23 +238,17 @@ def one_thread() -> Iterator[None]:
 
 
 def gathered(pieces: Sequence[tuple[ImaginationMemory, int]]) -> ImaginationMemory:
-    """One memory of some rows of several memories of one kind."""
-    memories, rows = [memory for memory, _ in pieces], [row for _, row in pieces]
-    together = copy(memories[0])
-    for name in vars(together):
-        if name != "model":
-            setattr(together, name, _rows([getattr(memory, name) for memory in memories], rows))
-    return together
+    """One memory of some rows of several memories of one kind, whose tensors are alike in shape."""
+    rows = [row for _, row in pieces]
 
-
-def _rows(values: list[Any], rows: list[int]) -> Any:
-    """The given row of each value; values are tensors, or lists, tuples and named tuples of such, alike in shape."""
-    first = values[0]
-    if first is None:
-        return None
-    if isinstance(first, Tensor):
+    def pick(*values: Any) -> Any:
+        first = values[0]
+        if not isinstance(first, Tensor):
+            return first
         if all(value is first for value in values):
             return first[rows]
         return torch.cat([value[row : row + 1] for value, row in zip(values, rows, strict=True)])
-    parts = [_rows(list(column), rows) for column in zip(*values, strict=True)]
-    return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+
+    together = copy(pieces[0][0])
+    vars(together).update(tree_map(pick, *(vars(memory) for memory, _ in pieces)))
+    return together

@@ -1,4 +1,4 @@
-"""A dream to take along: GIF, MP4, or one HTML file that plays without a kernel, a network or any other file."""
+"""A dream to take along: GIF, or one HTML file that plays without a kernel, a network or any other file."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ import base64
 import html as markup
 import io
 import json
-import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from glamkit.analysis.studio.compare import Beside, Counterpart
 from glamkit.analysis.studio.dream_tree import Node
-from glamkit.analysis.studio.films import labelled
-from glamkit.analysis.studio.save import write
 from glamkit.analysis.studio.studio import Dream
-from glamkit.errors import GlamkitError
 from glamkit.plotting import count
+from glamkit.runs import files
 
-SPEED = 15  # frames per second, as it is played
+SPEED = 15  # frames per second: an Atari game's own, with four of its frames to a step
 SIDE = 256  # pixels that an exported picture takes at least
+GAP = 8  # pixels between pictures
+CAPTION = 16  # pixels below, for the words
 LABEL = "the dream"
 Line: TypeAlias = Sequence[int]  # numbers of a branch's nodes
 Others: TypeAlias = Sequence[Counterpart]  # what stands beside it
@@ -52,6 +50,24 @@ def frame(dream: Dream, number: int, beside: Others) -> np.ndarray:
     return np.asarray(labelled(pictures, words, side, ["END" * one.over for one in shown]))
 
 
+def labelled(pictures: Sequence[np.ndarray], words: Sequence[str], side: int, bars: Sequence[str]) -> Image.Image:
+    """Pictures (size, size, 3) uint8 beside each other, enlarged to `side` pixels, each above its words.
+
+    Between each picture and its words there is room for a bar, in white on black; where it is empty it stays white.
+    """
+    high = side + CAPTION
+    canvas = Image.new("RGB", (len(words) * (side + GAP) - GAP, high + CAPTION), "white")
+    draw = ImageDraw.Draw(canvas)
+    for place, (picture, word, bar) in enumerate(zip(pictures, words, bars, strict=True)):
+        left = place * (side + GAP)
+        canvas.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST), (left, 0))
+        draw.text((left + 2, high + 2), word, fill="black")
+        if bar:
+            draw.rectangle((left, side, left + side - 1, high - 1), fill="black", outline="gray")
+            draw.text((left + 2, side + 2), bar, fill="white")
+    return canvas
+
+
 def gif(dream: Dream, path: str | Path, line: Line = (), beside: Others = (), follow: Follow = iter) -> Path:
     """A branch as a GIF that repeats; see `frames`."""
     pictures, buffer = frames(dream, line, beside, follow), io.BytesIO()
@@ -60,26 +76,12 @@ def gif(dream: Dream, path: str | Path, line: Line = (), beside: Others = (), fo
         Image.fromarray(one).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for one in pictures
     )
     next(images).save(buffer, "GIF", save_all=True, append_images=images, duration=round(1000 / SPEED), loop=0)
-    return write(Path(path), lambda file: file.write(buffer.getvalue()))
-
-
-def mp4(dream: Dream, path: str | Path, line: Line = (), beside: Others = (), follow: Follow = iter) -> Path:
-    """A branch as an MP4 (VP9, which browsers and common players read); see `frames`."""
-    height, width, _ = frame(dream, dream.here, beside).shape
-    with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder) / "dream.mp4"
-        film = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"vp09"), SPEED, (width, height))
-        if not film.isOpened():
-            raise GlamkitError("this OpenCV cannot write VP9 into an MP4 file; save the dream as gif or html.")
-        for picture in frames(dream, line, beside, follow):
-            film.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        film.release()
-        return write(Path(path), lambda file: file.write(part.read_bytes()))
+    return write(Path(path), buffer.getvalue())
 
 
 def html(dream: Dream, path: str | Path, line: Line = (), beside: Others = (), follow: Follow = iter) -> Path:
     """A branch, the other branches and the best futures, as a page of its own; see `frames`."""
-    return write(Path(path), lambda file: file.write(page(dream, line, beside, follow).encode()))
+    return write(Path(path), page(dream, line, beside, follow).encode())
 
 
 def page(dream: Dream, line: Line = (), beside: Others = (), follow: Follow = iter) -> str:
@@ -154,7 +156,6 @@ def entry(dream: Dream, node: Node, beside: Others, films: list[dict[bytes, int]
             "picture": None if one.picture is None else film.setdefault(one.picture.tobytes(), len(film)),
             "text": one.caption,
             "note": one.note,
-            "alt": one.words,
             "over": one.over,
         }
         for one, film in zip(shown, films, strict=True)
@@ -170,6 +171,17 @@ def packed(pictures: Sequence[bytes]) -> str:
     apart = np.diff(rows, axis=0, prepend=np.uint8(0))
     coder = zlib.compressobj(strategy=zlib.Z_RLE)  # in noise there is nothing to find again: faster, and smaller
     return base64.b64encode(coder.compress(apart.tobytes()) + coder.flush()).decode()
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Writes a file and the folders it lies in, at once or not at all.
+
+    Raises:
+        GlamkitError: it cannot be written there.
+    """
+    files.make_folder(path.parent)
+    files.replace(path, lambda file: file.write(content))
+    return path
 
 
 def data_uri(picture: np.ndarray) -> str:
@@ -228,10 +240,9 @@ function show(wanted) {{
   find("place").max = last();
   find("place").value = Math.max(0, Math.min(wanted, last()));
   find("of").value = `step ${{place()}} of ${{last()}}`;
-  data.nodes[way()[place()]].forEach(({{picture, text, note, alt, over}}, number) => {{
+  data.nodes[way()[place()]].forEach(({{picture, text, note, over}}, number) => {{
     const [, screen, apart, caption] = find("shown").children[number].children;
     if (picture !== null) paint(screen.firstChild, films[number].subarray(picture * size, (picture + 1) * size));
-    screen.firstChild.ariaLabel = alt;
     apart.textContent = note;
     screen.className = over ? "over" : picture === null ? "none" : "";
     caption.textContent = text;

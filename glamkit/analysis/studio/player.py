@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from glamkit.analysis.monitor import Pace, duration
 from glamkit.analysis.starts import Start, find_starts
 from glamkit.analysis.studio import compare, export
-from glamkit.analysis.studio import save as saving
 from glamkit.analysis.studio.command_thread import CommandThread
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS, keys_of
 from glamkit.analysis.studio.studio import HORIZON, Dream, Future, no_choice, value_scale
-from glamkit.errors import GlamkitError, nearest
+from glamkit.errors import GlamkitError
 from glamkit.plotting import count
 from glamkit.training.load import LoadedRun
 
-SPEED = 15  # frames per second: an Atari game's own, with four of its frames to a step
-RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times that
+RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times `export.SPEED`
 TOGETHER = 64  # futures dreamt in one batch
+KEPT = 20  # dreams to go back to, those shown last
 EVERY = 0.5  # seconds between two words about work that takes long
 IDLE = ("NOOP", "STAY", "IDLE", "NOTHING")
 WHO = {"policy": "the policy", "you": "you", "recorded": "recorded actions"}
-FILMS = {"html": export.html, "gif": export.gif, "mp4": export.mp4}
-
-
-class WhatIf(NamedTuple):
-    """An answer to *what if?*."""
-
-    number: int  # of the node it was asked at
-    depth: int  # of that node
-    futures: list[Future]
+FILMS = {"html": export.html, "gif": export.gif}
 
 
 class Player(CommandThread):
@@ -66,21 +56,13 @@ class Player(CommandThread):
         self.idle = next((i for i, name in enumerate(run.actions) if name.upper() in IDLE), None)
         self.held: frozenset[str] = frozenset()
         self.ended_playing, self.who, self.rate = False, "policy", "1"
-        self.starts: list[Start] = []
-        self._list(starts)
+        self.starts: dict[int, Start] = {}  # by their steps
+        self.add(starts)
         self.compared: list[str] = []
         self.dreams: dict[tuple[int, Rules], Dream] = {}
-        self.ticks: deque[float] = deque(maxlen=SPEED + 1)
-        self.what_if: WhatIf | None = None
+        self.what_if: list[Future] | None = None  # the answers to *what if?*
         self.noise: int | None = None  # the noise seed of the next step, where another was asked for
         self.take(dream)
-
-    @property
-    def speed(self) -> float:
-        """Frames per second, measured over the last second or so."""
-        if len(self.ticks) < 2:
-            return 0.0
-        return (len(self.ticks) - 1) / max(self.ticks[-1] - self.ticks[0], 1e-9)
 
     @property
     def message(self) -> str:
@@ -125,8 +107,6 @@ class Player(CommandThread):
 
     def branch(self, place: int) -> None:
         """Goes to the last step of a branch; they are counted from 0 in the order they were begun."""
-        if not 0 <= place < len(self.dream.branches):
-            raise GlamkitError(f"there is no branch {place}; this dream has {len(self.dream.branches)}.")
         self.playing = False
         self.dream.go(self.dream.branches[place])
         self.line = self.dream.line(self.dream.here)
@@ -147,23 +127,18 @@ class Player(CommandThread):
         """Dreams from the next start and plays on if it played."""
         if not self.starts:
             raise GlamkitError("There is no list of starts: find some below.")
-        steps, playing = [start.step for start in self.starts], self._plays_on()
+        steps, playing = list(self.starts), self._plays_on()
         place = steps.index(self.dream.start) + 1 if self.dream.start in steps else 0
         self.begin(steps[place % len(steps)])
         self._play(playing)
 
     def hand(self, who: str) -> None:
         """Who plays: the policy, you by the keys that are held, or the actions that were really taken."""
-        if who not in WHO:
-            raise GlamkitError(f"who = {who!r} is not one of the choices; {nearest(who, WHO)}")
         self.who = who
 
     def pace(self, rate: str) -> None:
         """How fast it plays, one of `RATES`."""
-        if rate not in RATES:
-            raise GlamkitError(f"speed = {rate!r} is not one of the choices; {nearest(rate, RATES)}")
         self.rate = rate
-        self.ticks.clear()
 
     def compare(self, names: Sequence[str]) -> None:
         """What is shown beside the dream: any of ``real``, ``lmamba``, ``gmamba`` (that module off)."""
@@ -214,10 +189,9 @@ class Player(CommandThread):
             return
         draws = max(1, TOGETHER // len(self.run.actions))
         self.working(f"Computing {draws * len(self.run.actions)} futures of {horizon} steps ...")
-        futures = self.dream.futures(None, draws, horizon)
-        self.what_if = WhatIf(now.number, now.depth, futures)
-        compared = f"{len(futures)} futures of {horizon} steps from step {now.depth}; they are compared below."
-        self.note = no_choice(self.dream, futures, now.depth) or compared
+        self.what_if = self.dream.futures(None, draws, horizon)
+        compared = f"{len(self.what_if)} futures of {horizon} steps from step {now.depth}; they are compared below."
+        self.note = no_choice(self.dream, self.what_if) or compared
 
     def switch(self, **rules: Any) -> None:
         """Changes the rules from the next step on."""
@@ -226,7 +200,7 @@ class Player(CommandThread):
     def find(self, by: str, most: int = 12) -> None:
         """Looks for starts; new ones are added to the list, so that no number changes."""
         self.working("Looking for starts ...")
-        new = self._list(find_starts(self.run, by, most, self.seed, self.context))
+        new = self.add(find_starts(self.run, by, most, self.seed, self.context))
         self.note = f"{count(new, 'start')} added." if new else "All of these starts are in the list."
 
     def begin(self, step: int) -> None:
@@ -244,12 +218,15 @@ class Player(CommandThread):
         self.dream, self.note = dream, ""
         self.playing = self.ended_playing = False
         self.what_if, self.noise = None, None
-        self.dreams[dream.start, dream.begun] = dream
+        self.dreams.pop((dream.start, dream.begun), None)
+        self.dreams[dream.start, dream.begun] = dream  # the newest is the last
+        if len(self.dreams) > KEPT:
+            del self.dreams[next(iter(self.dreams))]
         self.beside = compare.comparisons(dream, self.compared)
         self.line = dream.line(dream.here)
 
     def save(self, kind: str) -> None:
-        """Writes the present branch and what stands beside it, or the whole dream, into the run's folder `dreams`.
+        """Writes the present branch and what stands beside it into the run's folder `dreams`.
 
         A shared run has no folder that people look into: there it is `dreams` beside the notebook.
         """
@@ -258,10 +235,7 @@ class Player(CommandThread):
         names = (folder / f"dream-{self.dream.start}-{number}.{kind}" for number in itertools.count(1))
         path = next(path for path in names if not path.exists())
         self.working("Saving ...")
-        if kind == "npz":
-            saving.save(self.dream, path)
-        else:
-            FILMS[kind](self.dream, path, self.line, self.beside, self.progress)
+        FILMS[kind](self.dream, path, self.line, self.beside, self.progress)
         self.note = f"Saved as {path}"
         if kind == "html":
             self.note += "; open it in a browser (JupyterLab shows it once Trust HTML is pressed)"
@@ -277,16 +251,11 @@ class Player(CommandThread):
                 self.working(f"Saving: {done:,} of {total:,} pictures ({done / total:.0%}), {speed}")
             yield number
 
-    def open(self, path: str) -> None:
-        """Goes on with a saved dream."""
-        self.take(saving.load(path, self.run))
-
-    def _list(self, starts: Sequence[Start]) -> int:
+    def add(self, starts: Sequence[Start]) -> int:
         """Adds starts to the list, each step once; returns how many are new."""
         before = len(self.starts)
         for start in starts:
-            if start.step not in [one.step for one in self.starts]:
-                self.starts.append(start)
+            self.starts.setdefault(start.step, start)
         return len(self.starts) - before
 
     # The clock and the present branch ---------------------------------------------------------------------------------
@@ -296,7 +265,6 @@ class Player(CommandThread):
 
     def _play(self, playing: bool) -> None:
         self.playing, self.ended_playing = playing, False
-        self.ticks.clear()
         self.due = time.perf_counter()
 
     def _follow(self) -> None:
@@ -309,7 +277,5 @@ class Player(CommandThread):
 
     def tick(self) -> None:
         """One step of the clock: late ones are left out, not made up for."""
-        now = time.perf_counter()
-        self.due = max(self.due + 1 / (SPEED * RATES[self.rate]), now)
-        self.ticks.append(now)
+        self.due = max(self.due + 1 / (export.SPEED * RATES[self.rate]), time.perf_counter())
         self.forward()

@@ -11,9 +11,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from glamkit.analysis.open_loop import WORST, Curve, OpenLoop
+from glamkit.analysis.open_loop import Curve, OpenLoop
 from glamkit.analysis.starts import check_start, same_game
-from glamkit.analysis.studio.studio import Dream, Future, no_choice, usual
+from glamkit.analysis.studio.studio import Dream, Future, asked_at, mean_returns, no_choice, usual
 from glamkit.notebook import Table
 from glamkit.plotting import (
     BLACK,
@@ -103,9 +103,9 @@ def band(axes: Axes, curve: Curve, color: str, dashes: str) -> None:
 
 
 @style
-def clip(loop: OpenLoop, chosen: int | None = None) -> Picture:
-    """One clip (a typical one): real, imagined, and their difference (brighter is farther off)."""
-    places, number = spread(loop.horizon), loop.typical() if chosen is None else chosen
+def clip(loop: OpenLoop) -> Picture:
+    """A typical clip: real, imagined, and their difference (brighter is farther off)."""
+    places, number = spread(loop.horizon), loop.typical()
     real, imagined = loop.real[number, places], loop.imagined[number, places]
     gap = np.abs(real.astype(np.int16) - imagined).astype(np.uint8)
     names = captions(loop.counted[number, places], places)
@@ -114,9 +114,9 @@ def clip(loop: OpenLoop, chosen: int | None = None) -> Picture:
 
 
 @style
-def worst(loop: OpenLoop, number: int = WORST) -> Picture:
+def worst(loop: OpenLoop) -> Picture:
     """The clips whose dreams went wrong most."""
-    places, clips = spread(loop.horizon), loop.worst(number)
+    places, clips = spread(loop.horizon), loop.worst()
     rows = {}
     for rank, index in enumerate(clips, 1):
         after = ~loop.counted[index, places]
@@ -142,7 +142,7 @@ def rows_of(rows: dict[str, np.ndarray], columns: Sequence[str], title: str, bel
 
 def captions(counted: np.ndarray, places: Sequence[int]) -> list[str]:
     """Steps ahead; those after a real end say so."""
-    return [f"+{place + 1}" + ("" if kept else "\nafter the end") for place, kept in zip(places, counted, strict=True)]
+    return [f"+{place + 1}" + ("" if kept else "\nafter\nthe end") for place, kept in zip(places, counted, strict=True)]
 
 
 def faded(pictures: np.ndarray, which: np.ndarray) -> np.ndarray:
@@ -204,22 +204,15 @@ def dream_so_far(dream: Dream) -> Picture:
 
 
 @style
-def futures(dream: Dream, answers: Sequence[Future], asked: int | None = None) -> Picture:
+def futures(dream: Dream, answers: Sequence[Future]) -> Picture:
     """What if? Returns of the futures by their first action, and the pictures of one future each.
 
     Where all first actions lead to the same, it is one sentence that says so.
-
-    Args:
-        dream: in which they were asked for.
-        answers: the futures.
-        asked: number of the node they begin at; None takes the present one.
     """
-    begin = dream.now if asked is None else dream.nodes[asked]
-    if same := no_choice(dream, answers, begin.depth):
+    if same := no_choice(dream, answers):
         return in_words(f"What if? {same}")
-    names, actions = dream.run.actions, list(dict.fromkeys(future.first for future in answers))
+    begin, names, actions = asked_at(dream, answers), dream.run.actions, list(mean_returns(answers))
     gains = {a: np.array([future.gain + future.value for future in answers if future.first == a]) for a in actions}
-    actions.sort(key=lambda action: -gains[action].mean())
     shown, horizon, draws = actions[:LINES], len(answers[0].numbers), len(answers) // len(actions)
     looks = {action: {"color": COLORS[place], "ls": DASHES[place]} for place, action in enumerate(shown)}
     others: dict[str, Any] = {"color": GREY, "ls": "-"}

@@ -6,7 +6,7 @@
 // Text from the kernel is only ever put in as text, never as markup.
 
 const PATIENCE = 6000; // ms without an answer after which the page says so
-const BUSY = "No answer from the kernel: it is busy with another cell. The studio goes on when that has ended.";
+const BUSY = "No answer from the kernel: it is busy with another cell. The studio answers when that has ended.";
 const CLOSED = "No answer from the kernel: it was closed or restarted. Run all cells again.";
 const HINTS = {
   step: "Steps into the dream; step 0 is predicted from the last real frame",
@@ -136,7 +136,6 @@ function build(root, info, ask) {
   ui.play = button(transport, "play", "Play", "Play on from here, or pause (Enter key)", "toggle");
   button(transport, "step", "Step", "Go on by one step, with the action of whoever plays (key .)", "forward");
   ui.rate = select(transport, "rate", "speed", info.rates.map((rate) => [rate, rate]), "How fast it plays; 1 is 15 steps a second, as in the game", (rate) => ask("pace", [rate]));
-  ui.speed = make("span", transport, "glamkit-speed", "", { title: "How fast it really plays" });
   const who = make("div", root, "glamkit-who", undefined, { role: "radiogroup", "aria-label": "Who plays" });
   make("span", who, "", "who plays:");
   ui.who = info.who.map(([name, text]) => pick(who, "radio", "who", name, text, WHO[name], () => ask("hand", [name])));
@@ -202,7 +201,6 @@ function fill(ui, state, n) {
   ui.compared.forEach((box) => (box.checked = state.compared.includes(box.value)));
   ui.who.forEach((radio) => (radio.checked = radio.value === state.who));
   put(ui.play, state.playing ? "Pause" : "Play");
-  put(ui.speed, state.speed);
   ui.rate.value = state.rate;
   ui.place.max = Math.max(state.last, 1);
   if (!ui.place.dragged) ui.place.value = state.depth;
@@ -253,13 +251,12 @@ function fillBeside(ui, beside, pictures) {
     }));
   }
   let place = 0;
-  beside.forEach(([, caption, there, over, note, words], number) => {
+  beside.forEach(([, caption, there, over, note], number) => {
     const [screen, text] = ui.beside.children[number].children;
     const canvas = screen.firstChild;
     canvas.style.visibility = there ? "" : "hidden";
     screen.classList.toggle("glamkit-over", over);
     if (there) paint(canvas, ...pictures[place++]);
-    canvas.setAttribute("aria-label", words);
     put(text.children[1], caption);
     put(text.children[2], note);
   });

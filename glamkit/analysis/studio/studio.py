@@ -18,12 +18,11 @@ import numpy as np
 import torch
 
 from glamkit.analysis.rollouts import pictures
-from glamkit.analysis.starts import good_start, ordered
+from glamkit.analysis.starts import check_start, good_start, ordered
 from glamkit.analysis.studio.dream_tree import Node, Rules, Tree
 from glamkit.config import coerce
 from glamkit.errors import GlamkitError, nearest
 from glamkit.training.load import LoadedRun
-from glamkit.types import Batch
 
 HORIZON = 15  # steps of a future: a second of play
 SAME = 0.01  # of the scale of values: first actions whose mean returns differ by less lead to the same
@@ -50,7 +49,6 @@ class Dream(Tree):
         seed: of all that is drawn at random.
         context: real steps that are seen; None takes as many as in training.
         rules: None takes those of training.
-        seen: these steps instead of stored ones (1, context, ...), as for a saved dream.
 
     Raises:
         GlamkitError: the start is too close to the beginning of the replay, or behind its end.
@@ -63,16 +61,16 @@ class Dream(Tree):
         seed: int = 0,
         context: int | None = None,
         rules: Rules | None = None,
-        seen: Batch | None = None,
     ) -> None:
-        self.context = length(run, context)
+        self.context = run.config.imagination.context_length if context is None else coerce("context", context, int)
         begin = good_start(run, context).step if start is None else start
         self.start, self.begun = coerce("start", begin, int), rules or usual(run)
+        check_start(run, self.start, context)
         self.trained, self.here = run.config.world_model.modules, 0
         self.shown: dict[int, np.ndarray] = {}
         self.branches = [0]  # the last node of each branch that was played, in the order they were begun
         self.played = {0}  # the nodes of all of them
-        seen = before(run, self.start, self.context) if seen is None else seen
+        seen = run.replay.window(torch.tensor([self.start - self.context]), self.context)
         super().__init__(run, seen, coerce("seed", seed, int), self.begun)
 
     def __repr__(self) -> str:
@@ -125,10 +123,6 @@ class Dream(Tree):
             self.branches[self.branches.index(node.number)] = self.here
         elif new:
             self.branches.append(self.here)
-
-    def branch(self, action: int | str, horizon: int = HORIZON) -> Future:
-        """What if this action here? One future that begins with it; the present stays where it is."""
-        return self.futures([action], 1, horizon)[0]
 
     def futures(
         self, actions: Sequence[int | str] | None = None, draws: int = 1, horizon: int = HORIZON
@@ -237,14 +231,19 @@ def mean_returns(answers: Sequence[Future]) -> dict[int, float]:
     return dict(sorted(((first, float(np.mean(r))) for first, r in returns.items()), key=lambda pair: -pair[1]))
 
 
-def no_choice(dream: Dream, answers: Sequence[Future], depth: int) -> str:
-    """Says so where all first actions lead to the same, from a node this deep; empty where they do not."""
+def asked_at(dream: Dream, answers: Sequence[Future]) -> Node:
+    """The node that futures begin at."""
+    return dream.nodes[dream.nodes[answers[0].numbers[0]].parent]
+
+
+def no_choice(dream: Dream, answers: Sequence[Future]) -> str:
+    """Says so where all first actions lead to the same; empty where they do not."""
     means = list(mean_returns(answers).values())
     if len(means) < 2 or means[0] - means[-1] >= SAME * value_scale(dream.run):
         return ""
     return (
-        f"From step {depth} on all {len(means)} actions lead to the same return, {np.mean(means):+z.2f} on average: "
-        f"it does not matter which comes first. Ask again some steps later."
+        f"From step {asked_at(dream, answers).depth} on all {len(means)} actions lead to the same return, "
+        f"{np.mean(means):+z.2f} on average: it does not matter which comes first. Ask again some steps later."
     )
 
 
@@ -258,25 +257,3 @@ def value_scale(run: LoadedRun) -> float:
     most = float(np.quantile(returns, MOST)) or max(returns) or 1.0
     power = 10.0 ** math.floor(math.log10(most))
     return next(power * step for step in (1, 2, 5, 10) if most <= power * step)
-
-
-def length(run: LoadedRun, context: int | None) -> int:
-    """How many real steps a dream sees."""
-    if context is None:
-        return run.config.imagination.context_length
-    steps = coerce("context", context, int)
-    if not 2 <= steps <= len(run.replay):
-        raise GlamkitError(f"context = {steps} is outside 2 to {len(run.replay):,}, the steps that are stored.")
-    return steps
-
-
-def before(run: LoadedRun, start: int, context: int) -> Batch:
-    """The real steps (1, context, ...) that a dream sees which begins at step `start`."""
-    replay = run.replay
-    if not replay.oldest + context <= start <= replay.count:
-        where = "too close to the beginning" if start < replay.oldest + context else "behind the end"
-        raise GlamkitError(
-            f"start = {start} is {where}: a dream sees {context} real steps before it, and {replay.oldest} to "
-            f"{replay.count - 1} are stored; use {replay.oldest + context} to {replay.count}."
-        )
-    return replay.window(torch.tensor([start - context]), context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,25 +10,17 @@ import torch
 from glamkit.analysis.starts import KINDS
 from glamkit.analysis.studio import compare
 from glamkit.analysis.studio.compare import Beside
-from glamkit.analysis.studio.dream_tree import Rules
+from glamkit.analysis.studio.dream_tree import LATENTS, MEMORY, MODULES
 from glamkit.analysis.studio.export import data_uri, letter
 from glamkit.analysis.studio.keys import COMMANDS, key_names, written
 from glamkit.analysis.studio.player import RATES, WHO, Player
+from glamkit.analysis.studio.studio import asked_at
 from glamkit.plotting import count
 
-MODULES = {"both": "GMamba + LMamba", "gmamba": "GMamba alone (LMamba off)", "lmamba": "LMamba alone (GMamba off)"}
-MEMORY = {"window": "the last steps only (window)", "recurrent": "every step so far (recurrent)"}
-LATENTS = {
-    "sampled": "drawn at random (sampled)",
-    "likeliest": "the likeliest: nothing is drawn",
-    "probabilities": "an average (probabilities): nothing is drawn",
-}
 TEMPERATURES = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
 FILE_NAMES = {
     "html": ("web page (no Python needed)", "Plays in any browser: every branch, with the pictures beside it"),
     "gif": ("GIF", "This branch from step 0 to its end, with the pictures beside it, as a moving picture"),
-    "mp4": ("MP4", "This branch from step 0 to its end, with the pictures beside it, as a video"),
-    "npz": ("dream file", "To go on later in Python: glamkit.analysis.studio.save.load(path, run)"),
 }
 NO_TEMPERATURE = "Temperature changes nothing with the likeliest picture: nothing is drawn."
 
@@ -63,7 +55,6 @@ def view(player: Player) -> PlayerView:
         "depth": now.depth,
         "last": len(player.line) - 1,
         "playing": player.playing,
-        "speed": f"{player.speed:.1f} frames/s" if player.playing and player.speed else "",
         "rate": player.rate,
         "who": player.who,
         "over": now.over,
@@ -119,14 +110,14 @@ def branches(player: Player) -> list[dict[str, Any]]:
 def stale(player: Player) -> str:
     """Why the answer to *what if?* is not about the present step; empty while it is."""
     asked, now = player.what_if, player.dream.now
-    if asked is None or asked.number == now.number:
+    if asked is None or (begin := asked_at(player.dream, asked)).number == now.number:
         return ""
-    return f"You have moved on: this is about step {asked.depth}, not the present one."
+    return f"You have moved on: this is about step {begin.depth}, not the present one."
 
 
 def controls(player: Player) -> dict[str, Any]:
     """What the page needs once, to build its controls."""
-    trained, hints = player.dream.trained, get_type_hints(Rules)
+    trained = player.dream.trained
     alone = "" if trained == "both" else f"This run was trained with {MODULES[trained]}."
     keys = {command: (written([code]), what) for code, (command, what) in COMMANDS.items()}
     return {
@@ -138,8 +129,8 @@ def controls(player: Player) -> dict[str, Any]:
         "scales": [(f"{-player.most:g}", "0", f"+{player.most:g}"), ("0%", "100%")],
         "compare": [(name, text, alone if name != compare.REAL else "") for name, text in compare.NAMES.items()],
         "modules": [(name, text, alone if name != trained and alone else "") for name, text in MODULES.items()],
-        "memory": [(name, MEMORY[name]) for name in get_args(hints["memory"])],
-        "latents": [(name, LATENTS[name]) for name in get_args(hints["latents"])],
+        "memory": [(name, f"{text} ({name})") for name, text in MEMORY.items()],
+        "latents": [(name, f"{text} ({name})") for name, text in LATENTS.items()],
         "temperatures": TEMPERATURES,
         "kinds": list(KINDS.items()),
         "files": [(kind, *texts) for kind, texts in FILE_NAMES.items()],
@@ -149,9 +140,8 @@ def controls(player: Player) -> dict[str, Any]:
 def starts(player: Player) -> list[dict[str, Any]]:
     """The starts to choose from, each with the last real frame that a dream from there sees."""
     replay = player.run.replay
-    steps = torch.tensor([start.step - 1 for start in player.starts])
-    frames = [replay.window(step.unsqueeze(0), 1).frames[0, 0].permute(1, 2, 0).cpu().numpy() for step in steps]
+    frames = [replay.window(torch.tensor([step - 1]), 1).frames[0, 0].permute(1, 2, 0) for step in player.starts]
     return [
-        {"step": start.step, "why": start.why, "picture": data_uri(frame)}
-        for start, frame in zip(player.starts, frames, strict=True)
+        {"step": start.step, "why": start.why, "picture": data_uri(frame.cpu().numpy())}
+        for start, frame in zip(player.starts.values(), frames, strict=True)
     ]

@@ -20,12 +20,6 @@ SHARE = 0.9  # of the whole effect: what lies within the reach of a memory
 MOMENTS = 16  # at which memories are tried
 
 
-class WindowEffect(NamedTuple):
-    """Effects (n, S, 4) of hiding one of the S tokens from LMamba alone, the newest last; see `QUANTITIES`."""
-
-    effects: np.ndarray
-
-
 class Reach(NamedTuple):
     """Effects of hiding the token k steps back, for k = 0 .. L - 1, at N moments."""
 
@@ -38,18 +32,18 @@ class Reach(NamedTuple):
         return reach(self.globally.mean(0))
 
 
-def window(lens: Lens, reading: Reading) -> list[WindowEffect]:
-    """On which of its tokens LMamba depends, at every step of each stretch."""
-    size, count = lens.model.config.window, reading.variation.shape[1]
-    mean = reading.tokens.mean((0, 1))
+def window(lens: Lens, reading: Reading) -> np.ndarray:
+    """Effects (n, S, 4) of hiding one of the S tokens from LMamba alone, the newest last; see `QUANTITIES`."""
+    size, count = lens.model.config.window, len(reading.variation)
+    mean = reading.tokens.mean(0)
     effects = []
     with looking(lens.model, lens.machine, 0):
-        seen = reading.tokens.unfold(1, size, 1)[:, -count:].transpose(2, 3)  # (B, n, S, D)
+        seen = reading.tokens.unfold(0, size, 1)[-count:].transpose(1, 2)  # (n, S, D)
         for place in range(size):
-            l = local(lens, hide(seen.flatten(0, 1), place, mean))  # noqa: E741 - the paper's letter
-            _, locally = lens.added(l, l.unflatten(0, seen.shape[:2]))
-            effects.append((reading.globally + locally).float())
-    return [WindowEffect(effect) for effect in plain(torch.stack([lens.effect(reading.hidden, h) for h in effects], 2))]
+            l = local(lens, hide(seen, place, mean))  # noqa: E741 - the paper's letter
+            _, locally = lens.added(l, l)
+            effects.append(lens.effect(reading.hidden, (reading.globally + locally).float()))
+    return plain(torch.stack(effects, 1))
 
 
 def memory(lens: Lens, steps: list[int], seed: int = 0) -> Reach:

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from glamkit import plotting
-from glamkit.analysis.variation.effective_memory import WindowEffect
 from glamkit.analysis.variation.events import GameEvent
 from glamkit.analysis.variation.lens import QUANTITIES
 from glamkit.analysis.variation.metrics import ScreenForecast, VariationView
@@ -18,12 +17,13 @@ from glamkit.analysis.variation.plots import STEP, about, draw_share, mark, runn
 from glamkit.plotting import BLACK, BLUE, GREY, ORANGE, Picture
 
 BRIGHTER = "purple: brighter, orange: darker"
+SHOWN = 6  # steps in the film of a stretch
 
 
 @plotting.style
-def where(view: VariationView, events: Sequence[GameEvent], shown: int = 6) -> Picture:
+def where(view: VariationView, events: Sequence[GameEvent]) -> Picture:
     """Where on the screen a change was predicted beside where it came, for some steps, and the skill at every step."""
-    screen, picks = view.screen, busiest(view.screen, shown)
+    screen, picks = view.screen, busiest(view.screen, SHOWN)
     picture = Picture(figsize=(plotting.WIDE, 7.8), layout="constrained", facecolor="white")
     upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1.6, 1)))
     film, curve = upper.subplots(), lower.subplots()
@@ -62,12 +62,12 @@ def draw_skill(axes: Axes, view: VariationView) -> None:
 
 
 @plotting.style
-def moment(view: VariationView, window: WindowEffect, place: int, caption: str = "") -> Picture:
+def moment(view: VariationView, window: np.ndarray, place: int, caption: str = "") -> Picture:
     """One step in full: the screen, the two codes, whose doing the predictions are, and where in the stretch it lies.
 
     Args:
         view: the stretch.
-        window: LMamba's tokens at each of its steps.
+        window: effects of LMamba's tokens at each of its steps, see `effective_memory.window`.
         place: of the step in the stretch, from 0.
         caption: for the title, as of an event.
     """
@@ -80,13 +80,13 @@ def moment(view: VariationView, window: WindowEffect, place: int, caption: str =
         "change predicted": coloured(screen.expected[place : place + 1], reach)[0],
     }
     for column, (name, image) in enumerate(images.items()):
-        show(picture.add_axes((0.07 + 0.235 * column, 0.68, 0.21, 0.2)), image, name)
+        plotting.show(picture.add_axes((0.07 + 0.235 * column, 0.68, 0.21, 0.2)), image, name)
     even, names = 1 / forecast.came.shape[-1], ("variation that came", "variation GMamba predicted")
     departures = np.stack([forecast.came[place], forecast.expected[place]]) / even - 1
     most = max(abs(departures).max(), 1e-6)  # of both: what is hardly expected shall look so beside what came
     for column, (name, departure) in enumerate(zip(names, departures, strict=True)):
         axes = picture.add_axes((0.07 + 0.48 * column, 0.47, 0.43, 0.14))
-        show(axes, departure, name)
+        plotting.show(axes, departure, name)
         axes.images[0].set(cmap="PuOr", clim=(-most, most))
         axes.set(xlabel="class", ylabel="variable")
     draw_shares(picture.add_axes((0.17, 0.245, 0.26, 0.13)), view, place)
@@ -116,21 +116,13 @@ def draw_shares(axes: Axes, view: VariationView, place: int) -> None:
     axes.set_title("GMamba blue, LMamba orange")
 
 
-def draw_window(axes: Axes, window: WindowEffect, place: int) -> None:
+def draw_window(axes: Axes, window: np.ndarray, place: int) -> None:
     """What hiding each of LMamba's tokens does to the next latent at one step."""
-    effects = window.effects[place, :, QUANTITIES.index("next latent")]
+    effects = window[place, :, QUANTITIES.index("next latent")]
     axes.bar(range(len(effects)), effects, color=ORANGE)
     axes.set_xticks(range(len(effects)), [*(str(-age) for age in range(len(effects) - 1, 0, -1)), "now"])
     axes.set(xlabel="step (token) hidden from LMamba", ylabel="nats")
     axes.set_title("the next latent changes by")
-
-
-def show(axes: Axes, image: np.ndarray, title: str) -> None:
-    """An image without ticks."""
-    axes.imshow(image, aspect="equal" if image.ndim == 3 else "auto")
-    axes.set(xticks=[], yticks=[])
-    axes.grid(False)
-    axes.set_title(title)
 
 
 def busiest(screen: ScreenForecast, count: int) -> list[int]:

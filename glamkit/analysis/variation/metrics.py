@@ -12,14 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glamkit.analysis.open_loop import Curve
 from glamkit.analysis.rollouts import looking
 from glamkit.analysis.variation.lens import Lens, Reading
 from glamkit.ops.functional import kl_categorical
 
 TINY = 1e-6  # an effect below this is none: nothing to divide into shares
 SMALLEST = np.array([0.01, 0.01, 0.01, 0.001])  # of `QUANTITIES`, in `UNITS`: a mean effect below it has no shares
-BINS = 10
 
 
 class Forecast(NamedTuple):
@@ -68,15 +66,6 @@ class Forecast(NamedTuple):
     def size_came(self) -> np.ndarray:
         """(n,) nats: how far what came is from nothing happening."""
         return divergence(self.came, self.resting)
-
-
-class Calibration(NamedTuple):
-    """Of all classes that were expected with about the probability `expected`, the share `came` did come (bins,)."""
-
-    expected: np.ndarray
-    came: np.ndarray
-    reach: np.ndarray  # half the width of a 95 % interval over steps
-    error: float  # mean |expected - came|, every class counted once
 
 
 class Shares(NamedTuple):
@@ -133,7 +122,6 @@ class VariationView(NamedTuple):
 
     numbers: np.ndarray  # (n,) of the steps
     variation: Forecast
-    latent: Forecast
     shares: Shares
     screen: ScreenForecast
     source: str = "steps"  # what they are steps of
@@ -153,67 +141,46 @@ class VariationView(NamedTuple):
 
 
 def view(lens: Lens, reading: Reading, ends: Iterable[int] = (), source: str = "steps") -> VariationView:
-    """All of it for a reading of one stretch.
+    """All of it for a reading.
 
     Args:
         lens: through which it was read.
-        reading: its first stretch is taken.
+        reading: the stretch.
         ends: steps of the run that end a game: what comes after them is not counted.
         source: what these are steps of, for captions.
     """
-    numbers = plain(reading[0][0])
+    numbers = plain(reading.numbers)
     counted = ~np.isin(numbers, list(ends))
-    forecasts = variation(lens, reading)[0], latent(lens, reading)[0]
-    pictured = screen(lens, reading)[0]._replace(counted=counted)
-    return VariationView(numbers, *forecasts, shares(lens, reading)[0], pictured, source)
+    return VariationView(
+        numbers, variation(lens, reading), shares(lens, reading), screen(lens, reading, counted), source
+    )
 
 
-def variation(lens: Lens, reading: Reading) -> list[Forecast]:
-    """The variation that GMamba expected and the one that came, for each stretch."""
-    model, embedding = lens.model, reading.embedding
+def variation(lens: Lens, reading: Reading) -> Forecast:
+    """The variation that GMamba expected and the one that came."""
+    model, embedding = lens.model, reading.embedding[None]
     with looking(model, lens.machine, 0):
-        came = model.varied(embedding).float().exp()
+        came = model.varied(embedding)[0].float().exp()
         expected = model.variation_prior(reading.variation).float().exp()
-        resting = model.varied(torch.zeros_like(embedding[:1, :2])).float().exp()
-    return [Forecast(*pair, plain(resting[0, 0])) for pair in zip(plain(expected), plain(came), strict=True)]
+        resting = model.varied(torch.zeros_like(embedding[:, :2]))[0, 0].float().exp()
+    return Forecast(plain(expected), plain(came), plain(resting))
 
 
-def latent(lens: Lens, reading: Reading) -> list[Forecast]:
-    """The same for the next frame's latent; nothing happening is that the present one stays, on the average."""
-    expected, came = plain(lens.predict(reading.hidden).latent.exp()), plain(reading.posterior.exp())
-    return [Forecast(e, c[1:], c.mean(0)) for e, c in zip(expected, came, strict=True)]
-
-
-def shares(lens: Lens, reading: Reading) -> list[Shares]:
+def shares(lens: Lens, reading: Reading) -> Shares:
     """What switching off a branch does to h and to each prediction, step by step."""
     off = [lens.effect(reading.hidden, rest) for rest in (reading.locally, reading.globally)]
-    return [Shares(effects) for effects in plain(torch.stack(off, 2))]
+    return Shares(plain(torch.stack(off, 1)))
 
 
-def screen(lens: Lens, reading: Reading) -> list[ScreenForecast]:
-    """Where on the screen a change was expected, and where it came."""
+def screen(lens: Lens, reading: Reading, counted: np.ndarray) -> ScreenForecast:
+    """Where on the screen a change was expected, and where it came; `counted` as in `ScreenForecast`."""
     expected = lens.predict(reading.hidden).latent
     with looking(lens.model, lens.machine, 0):
-        now = lens.model.decode(lens.likely(reading.posterior)).float().mean(2)
-        then = lens.model.decode(lens.likely(expected)).float().mean(2)
-    real, frames = reading.frames.float().mean(2) / 255, reading.frames.permute(0, 1, 3, 4, 2)
-    parts = (frames, real[:, 1:] - real[:, :-1], now[:, 1:] - now[:, :-1], then - now[:, :-1])
-    every = np.ones((len(real), real.shape[1] - 1), bool)
-    return [ScreenForecast(*one) for one in zip(*map(plain, parts), every, strict=True)]
-
-
-def calibration(forecast: Forecast, bins: int = BINS) -> Calibration:
-    """A reliability diagram over all classes of all variables, in bins that hold equally many."""
-    expected, came = (part.reshape(len(part), -1) for part in (forecast.expected, forecast.came))
-    edges = np.unique(np.quantile(expected, np.linspace(0, 1, bins + 1)))
-    places = np.searchsorted(edges[1:-1], expected, side="right")
-    rows = []
-    for place in range(max(len(edges) - 1, 1)):
-        inside = places == place
-        gaps = Curve("", "", ratio(((came - expected) * inside).sum(1), inside.sum(1))[:, None])
-        rows.append((expected[inside].mean(), came[inside].mean(), gaps.reach[0], inside.mean()))
-    stated, true, reach, weight = np.array(rows).T
-    return Calibration(stated, true, reach, float((np.abs(stated - true) * weight).sum()))
+        now = lens.model.decode(lens.likely(reading.posterior)).float().mean(1)
+        then = lens.model.decode(lens.likely(expected)).float().mean(1)
+    real, frames = reading.frames.float().mean(1) / 255, reading.frames.permute(0, 2, 3, 1)
+    true, seen, foreseen = (plain(change) for change in (real[1:] - real[:-1], now[1:] - now[:-1], then - now[:-1]))
+    return ScreenForecast(plain(frames), true, seen, foreseen, counted)
 
 
 def divergence(left: np.ndarray, right: np.ndarray) -> np.ndarray:

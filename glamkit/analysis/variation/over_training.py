@@ -21,15 +21,7 @@ from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, Picture
 from glamkit.runs import log as run_log
 from glamkit.training.load import LoadedRun, at_step, viewable_steps
 
-CURVES = (
-    # key in the log, title, unit, section's floor below which nothing is trained
-    ("world_model/variation_kl", "Surprise at the variation", "surprise (KL, in nats)", "variation_free_nats"),
-    ("world_model/dynamics_kl", "Surprise at the next frame's code (latent)", "surprise (KL, in nats)", "free_nats"),
-    ("world_model/reward", "Reward prediction", "error (cross entropy)", ""),
-    ("world_model/termination", "Termination prediction", "error (cross entropy)", ""),
-)
-
-
+LOSSES = tuple(f"world_model/{name}" for name in ("variation_kl", "dynamics_kl", "reward", "termination"))
 STEPS, MOMENTS = 64, 4  # that a point is made of: fewer than elsewhere, as there are many points
 
 
@@ -63,7 +55,7 @@ def points(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> list[Sn
 
 def point(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> SnapshotView:
     """What the lens shows with the run's agent."""
-    lens = Lens.over(loaded)
+    lens = Lens(loaded)
     seen = look(loaded, lens, start, length, seed)
     variation = seen.variation.at(seen.counted)
     return SnapshotView(
@@ -81,11 +73,10 @@ def point(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> Snapshot
 def training(loaded: LoadedRun, seen: Sequence[SnapshotView]) -> Picture:
     """Against steps: four panels of the log, and four of what the lens shows where there is more than one point."""
     log, config = loaded.run.log_file, loaded.config
-    entries = [entry for entry in run_log.entries(log) if entry["step"] <= loaded.step]
+    entries = [entry for entry in run_log.read(log) if entry["step"] <= loaded.step]
     several = len(seen) > 1
     picture, grid = plotting.figure(plotting.WIDE, 10.5 if several else 5, 4 if several else 2, 2)
-    for axes, (key, title, unit, floor) in zip(grid.flat, CURVES, strict=False):
-        plotting.draw_series(axes, entries, key, title, unit, True, getattr(config.world_model, floor) if floor else 0)
+    plotting.draw_losses(grid.flat, entries, config, LOSSES)
     if several:
         draw_points(grid.flat[4:], seen)
     plotting.same_steps(grid.flat)
@@ -102,28 +93,20 @@ def training(loaded: LoadedRun, seen: Sequence[SnapshotView]) -> Picture:
 def draw_points(row: Sequence[Axes], seen: Sequence[SnapshotView]) -> None:
     """What the lens shows at each point of the training."""
     codes, change, local, back = row
-    draw(codes, seen, {"GMamba": ("agreement", BLUE), "a constant guess": ("chance", GREY)}, "share of the variables")
-    plotting.panel_title(codes, "Variation's likeliest class predicted: is blue above grey?")
-    draw(change, seen, {"on the screen": ("skill", BLUE), "in the variation's code": ("saved", ORANGE)}, "share")
-    plotting.panel_title(change, "Share of the change that was predicted: above 0?")
+    entries = [one._asdict() | dict(zip(QUANTITIES, one.local, strict=True)) for one in seen]
+    names = {"GMamba": ("agreement", BLUE), "a constant guess": ("chance", GREY)}
+    title = "Variation's likeliest class predicted: is blue above grey?"
+    plotting.draw_curves(codes, entries, names, "share of the variables", title)
+    names = {"on the screen": ("skill", BLUE), "in the variation's code": ("saved", ORANGE)}
+    plotting.draw_curves(change, entries, names, "share", "Share of the change that was predicted: above 0?")
     change.axhline(0, color=GREY, ls="--", lw=1)
     change.set_ylim(-0.5, 1.03)  # an agent that is hardly trained may be worse than no prediction, without a limit
-    steps = [one.step for one in seen]
-    for number, colour in enumerate((GREY, BLUE, ORANGE, GREEN)):
-        local.plot(steps, [one.local[number] for one in seen], "o-", ms=4, color=colour, label=QUANTITIES[number])
+    names = {name: (name, colour) for name, colour in zip(QUANTITIES, (GREY, BLUE, ORANGE, GREEN), strict=True)}
+    title = "LMamba's share of each prediction; the rest is GMamba's"
+    plotting.draw_curves(local, entries, names, "share of the effect", title)
     local.set(ylim=(-0.03, 1.03))
-    plotting.label(local, "share of the effect")
-    plotting.panel_title(local, "LMamba's share of each prediction; the rest is GMamba's")
-    draw(back, seen, {"90 % of its effect": ("memory", BLUE)}, "steps back")
-    plotting.panel_title(back, "How far back does GMamba reach?")
+    names = {"90 % of its effect": ("memory", BLUE)}
+    plotting.draw_curves(back, entries, names, "steps back", "How far back does GMamba reach?")
     back.set_ylim(0, 1.3 * max([1.0, *(one.memory for one in seen if np.isfinite(one.memory))]))
     for axes in row:
         plotting.legend_below(axes, 2)
-
-
-def draw(axes: Axes, seen: Sequence[SnapshotView], names: dict[str, tuple[str, str]], unit: str) -> None:
-    """Some measures of the points against steps."""
-    for label, (name, colour) in names.items():
-        values = [getattr(one, name) for one in seen]
-        axes.plot([one.step for one in seen], values, "o-", ms=4, color=colour, label=label)
-    plotting.label(axes, unit)

@@ -13,7 +13,7 @@ from glamkit.analysis.variation import effective_memory
 from glamkit.analysis.variation.effective_memory import Reach
 from glamkit.analysis.variation.events import KINDS, GameEvent
 from glamkit.analysis.variation.lens import QUANTITIES, UNITS
-from glamkit.analysis.variation.metrics import SMALLEST, TINY, VariationView
+from glamkit.analysis.variation.metrics import SMALLEST, TINY, VariationView, ratio
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SMALL, Picture
 
 # Each kind of event has a colour and a sign of its own, so that either is enough.
@@ -34,7 +34,10 @@ def predicted(view: VariationView, events: Sequence[GameEvent]) -> Picture:
     sizes.plot(steps, came, color=ORANGE, label="variation that came")
     sizes.plot(steps, expected, color=BLUE, label="variation that GMamba predicted")
     sizes.set(ylabel="size of the variation\n(KL, in nats)", ylim=(0, 1.1 * peak(came, expected)))
-    share, together = relative(kept.size_expected, kept.size_came), correlation(kept.size_came, kept.size_expected)
+    share, together = (
+        float(ratio(kept.size_expected.sum(), kept.size_came.sum())),
+        correlation(kept.size_came, kept.size_expected),
+    )
     size = f"On average blue is {share:.0%} of the size of orange" if np.isfinite(share) else "Nothing changed"
     rising = f", correlation {together:.2f}" if np.isfinite(together) else ""
     plotting.panel_title(sizes, f"Was the change predicted? Then blue lies on orange\n{size}{rising}")
@@ -177,17 +180,10 @@ def running(values: np.ndarray, width: int = 9) -> np.ndarray:
 
 def peak(*curves: np.ndarray) -> float:
     """The highest value of some curves, for the end of an axis; never 0."""
-    return max([1e-6, *(float(values) for curve in curves for values in [np.nanmax(curve, initial=0)])])
-
-
-def relative(one: np.ndarray, other: np.ndarray) -> float:
-    """The mean of one over the mean of the other; NaN where that is nothing."""
-    return float(one.mean() / other.mean()) if len(other) and other.mean() > 1e-6 else float("nan")
+    return max(1e-6, *(float(np.nanmax(curve, initial=0)) for curve in curves))
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Pearson's, NaN where one of them does not vary."""
-    if not len(one):
-        return float("nan")
-    spread = one.std() * other.std()
-    return float(((one - one.mean()) * (other - other.mean())).mean() / spread) if spread > 0 else float("nan")
+    varied = len(one) > 1 and one.std() > 0 and other.std() > 0
+    return float(np.corrcoef(one, other)[0, 1]) if varied else float("nan")

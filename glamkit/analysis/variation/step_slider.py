@@ -9,7 +9,6 @@ import ipywidgets
 import numpy as np
 
 from glamkit import notebook
-from glamkit.analysis.variation.effective_memory import WindowEffect
 from glamkit.analysis.variation.events import GameEvent
 from glamkit.analysis.variation.frame_plots import moment
 from glamkit.analysis.variation.metrics import VariationView
@@ -21,11 +20,11 @@ class StepViews:
 
     Args:
         view: the stretch.
-        window: LMamba's tokens at each of its steps.
+        window: effects of LMamba's tokens at each of its steps, see `effective_memory.window`.
         events: of the run.
     """
 
-    def __init__(self, view: VariationView, window: WindowEffect, events: Sequence[GameEvent]) -> None:
+    def __init__(self, view: VariationView, window: np.ndarray, events: Sequence[GameEvent]) -> None:
         self.view, self.window = view, window
         self.first, self.last = int(view.numbers[0]), int(view.numbers[-1])
         self.events = [event for event in events if self.first <= event.step <= self.last]
@@ -102,7 +101,7 @@ def show(moments: StepViews) -> notebook.Folded | Picture:
     Below a slider the picture is folded, so that it stands there only once.
     """
     picture = moments.picture(moments.striking())
-    if not notebook.is_interactive() or notebook.shell() is None:
+    if not notebook.is_interactive():
         return picture
     from IPython.display import display
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from glamkit.analysis.studio import dream_tree, widget
 from glamkit.analysis.studio import studio as logic
 from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream
-from glamkit.analysis.studio.widget import ASKED, DreamPage, StudioWidget
+from glamkit.analysis.studio.widget import ASKED, StudioWidget
 from glamkit.training.load import LoadedRun, open_run
 
 CATCH = {"game": "glamkit/Catch-v0"}
@@ -37,7 +38,7 @@ def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
 class Browser:
     """Stands for the browser: takes what a page sends."""
 
-    def __init__(self, page: DreamPage) -> None:
+    def __init__(self, page: StudioWidget) -> None:
         self.page, self.got = page, list[tuple[dict[str, Any], list[bytes]]]()
         page.send = lambda message, buffers=None: self.got.append((message, buffers or []))
 
@@ -52,40 +53,70 @@ class Browser:
         return [message["n"] for message, _ in self.got if message["t"] == "f"]
 
 
-def test_the_page_never_queues_frames() -> None:
-    calls: list[tuple[Any, ...]] = []
-    page = DreamPage(lambda *values, **named: calls.append((*values, named)))
-    browser, picture = Browser(page), np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+@pytest.fixture
+def page(run: LoadedRun) -> Any:
+    shown = StudioWidget(run, Dream(run, 40))
+    yield shown
+    shown.player.close()
+
+
+def calls(page: StudioWidget) -> list[tuple[Any, ...]]:
+    """What the page asks the player for from now on; the player does none of it."""
+    asked: list[tuple[Any, ...]] = []
+    page.player.do = lambda *values, **named: asked.append((*values, named))  # type: ignore[method-assign]
+    return asked
+
+
+def test_the_page_never_queues_frames(page: StudioWidget) -> None:
+    browser, asked, picture = Browser(page), calls(page), np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    browser.says(t="ack", n=1)  # what it begins with
     for _ in range(5):
         page.push([picture], {"state": "x"})
-    assert browser.numbers == [1, 2]
-    browser.says(t="ack", n=1)
-    assert browser.numbers == [1, 2, 5]  # the newest; those between are dropped
+    assert browser.numbers == [2, 3]
     browser.says(t="ack", n=2)
-    assert browser.numbers == [1, 2, 5]
-    assert browser.got[0] == ({"t": "f", "n": 1, "sizes": [(4, 4)], "state": "x"}, [picture.tobytes()])
+    assert browser.numbers == [2, 3, 6]  # the newest; those between are dropped
+    browser.says(t="ack", n=3)
+    assert browser.numbers == [2, 3, 6]
+    assert browser.got[0] == ({"t": "f", "n": 2, "sizes": [(4, 4)], "state": "x"}, [picture.tobytes()])
     page.keep("starts", {"starts": []})
     browser.says(t="ready")  # the page was closed and comes back: what stands is sent again, and the newest frame
-    assert browser.numbers == [1, 2, 5, 5] and [m["t"] for m, _ in browser.got[-3:]] == ["starts", "starts", "f"]
+    assert browser.numbers == [2, 3, 6, 6]
+    assert [m["t"] for m, _ in browser.got[-4:]] == ["starts", "controls", "starts", "f"]
     browser.says(t="k", down=["ArrowUp"]), browser.says(t="k", down=[])
-    assert calls == [("keys", ["ArrowUp"], {}), ("keys", [], {})]
+    assert asked == [("keys", ["ArrowUp"], {}), ("keys", [], {})]
     browser.says(t="ping")
     assert browser.got[-1] == ({"t": "pong"}, [])
     browser.says(t="nonsense"), browser.says(t="ack", n="many")
     assert not [name for name in page.keys if "pixel" in name or "frame" in name]  # no pixels among what is saved
 
 
-def test_a_page_may_ask_for_what_its_controls_do_and_nothing_else() -> None:
-    calls: list[tuple[Any, ...]] = []
-    page = DreamPage(lambda *values, **named: calls.append((*values, named)))
-    browser = Browser(page)
-    for command in ("close", "open", "__init__", "take", "_work"):
+def test_a_dream_that_nobody_looks_at_is_paused(page: StudioWidget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its cell was run again, or its page was closed."""
+    browser, player = Browser(page), page.player
+
+    def wait(until: Any) -> bool:
+        deadline = time.monotonic() + 20
+        while not until() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return bool(until())
+
+    player.do("toggle")
+    assert wait(lambda: player.dream.now.depth > 3) and player.playing  # so it is not at once
+    monkeypatch.setattr(widget, "SILENCE", 0)
+    assert wait(lambda: not page.newest[0]["state"]["playing"]) and not player.playing
+    browser.says(t="ready")
+    assert browser.newest("f")[0]["state"]["message"] == "Paused: the page showed no picture for 0 seconds."
+
+
+def test_a_page_may_ask_for_what_its_controls_do_and_nothing_else(page: StudioWidget) -> None:
+    browser, asked = Browser(page), calls(page)
+    for command in ("close", "add", "__init__", "take", "_work"):
         browser.says(t="do", command=command, values=["x"], named={})
-    assert calls == []
+    assert asked == []
     for command in ASKED.split():
         assert callable(getattr(Player, command))
         browser.says(t="do", command=command, values=[1], named={})
-    assert calls == [(command, 1, {}) for command in ASKED.split()]
+    assert asked == [(command, 1, {}) for command in ASKED.split()]
 
 
 def test_every_control_asks_the_player(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A stopped evaluation keeps what is finished, and its rerun ends in the same report."""
+"""An evaluation says how far it is, is stopped by any means, and run again ends in the same report."""
 
 from __future__ import annotations
 
@@ -11,19 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from tiny_runs import finished, log
-from torch import Tensor
 
 from glamkit.config import preset
-from glamkit.errors import GlamkitError
-from glamkit.models.agent import Agent
+from glamkit.errors import StoppedError
 from glamkit.runs import status
 from glamkit.training import evaluation
 from glamkit.training.trainer import Trainer
-from glamkit.training.unfinished import EvaluationStoppedError, Unfinished
 
 CONFIG = preset(
     "debug",
@@ -47,63 +42,26 @@ def after(looks: int) -> Any:
     return lambda: next(numbers) >= looks
 
 
-@pytest.mark.parametrize("looks", [1, 7, 15, 22])
-def test_a_stopped_evaluation_goes_on_to_the_same_report(trainer: Trainer, looks: int) -> None:
+def test_a_stopped_evaluation_begins_anew_and_ends_in_the_same_report(trainer: Trainer) -> None:
     whole = report(trainer)
-    with pytest.raises(EvaluationStoppedError, match=r"stopped after \d of 5 episodes, which are kept: run it again"):
-        report(trainer, run=trainer.run, stop=after(looks))
-    assert len(list(trainer.run.unfinished.glob("*.pt"))) == 1
+    with pytest.raises(StoppedError, match=r"stopped after \d of 5 episodes; run again, it plays all of them\.$"):
+        report(trainer, run=trainer.run, stop=after(15))
+    older = trainer.run.folder / "evaluations" / "unfinished"
+    older.mkdir(parents=True)
+    (older / f"{evaluation.name_of(CONFIG.evaluation, 50, 0)}.pt").write_bytes(b"kept by an older glamkit")
     assert report(trainer, run=trainer.run) == whole
-    assert list(trainer.run.unfinished.iterdir()) == []
 
 
 def test_how_far_it_is_is_told_after_each_step(trainer: Trainer) -> None:
     lines: list[str] = []
-    with pytest.raises(EvaluationStoppedError):
+    with pytest.raises(StoppedError):
         report(trainer, run=trainer.run, stop=after(20), tell=lines.append)
     assert len(lines) == 20
     before = "evaluation 0/5 episodes  step 7/40  "
     assert lines[6].startswith(before) and re.search(r"\d steps/s  at most \ds left$", lines[6])
     lines.clear()
     report(trainer, run=trainer.run, tell=lines.append)
-    again = [line for line in lines if line.endswith("  played again from before")]
-    assert 0 < len(again) < 20 and again == lines[: len(again)]  # the round that was stopped, and it comes first
     assert lines[-1].startswith("evaluation 3/5 episodes  ")
-
-
-def test_it_may_be_stopped_again_and_again(trainer: Trainer) -> None:
-    whole, parts = report(trainer), 0
-    while True:
-        try:
-            assert report(trainer, run=trainer.run, stop=after(4 * (parts + 1))) == whole
-            break
-        except EvaluationStoppedError:
-            parts += 1
-    assert parts > 2
-
-
-def test_stopped_again_while_known_steps_are_played_it_loses_nothing(trainer: Trainer) -> None:
-    with pytest.raises(EvaluationStoppedError):
-        report(trainer, run=trainer.run, stop=after(9))
-    (left,) = trainer.run.unfinished.glob("*.pt")
-    before = left.read_bytes()
-    with pytest.raises(EvaluationStoppedError):
-        report(trainer, run=trainer.run, stop=after(3))
-    assert left.read_bytes() == before
-    assert report(trainer, run=trainer.run) == report(trainer)
-
-
-def test_known_steps_are_played_without_the_model(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-    usual = trainer.agent.act
-    monkeypatch.setattr(trainer.agent, "act", lambda *given, **named: calls.append(1) or usual(*given, **named))
-    report(trainer)
-    every = len(calls)
-    with pytest.raises(EvaluationStoppedError):
-        report(trainer, run=trainer.run, stop=after(9))
-    calls.clear()
-    report(trainer, run=trainer.run)
-    assert len(calls) == every - 9
 
 
 def test_the_stop_button_ends_it_in_one_sentence(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +74,7 @@ def test_the_stop_button_ends_it_in_one_sentence(trainer: Trainer, monkeypatch: 
         return usual(*given, **named)
 
     monkeypatch.setattr(trainer.agent, "act", pressed)
-    with pytest.raises(GlamkitError, match=r"^the evaluation was stopped after \d of 5 episodes, which are kept"):
+    with pytest.raises(StoppedError, match=r"^the evaluation was stopped after \d of 5 episodes;"):
         report(trainer, run=trainer.run)
     monkeypatch.undo()
     assert report(trainer, run=trainer.run) == report(trainer)
@@ -124,7 +82,7 @@ def test_the_stop_button_ends_it_in_one_sentence(trainer: Trainer, monkeypatch: 
 
 def test_the_file_stop_ends_one_evaluation_and_no_other(trainer: Trainer) -> None:
     trainer.run.stop_file.touch()
-    with pytest.raises(EvaluationStoppedError):
+    with pytest.raises(StoppedError):
         report(trainer, run=trainer.run)
     assert not trainer.run.stop_file.exists()
     assert report(trainer, run=trainer.run) == report(trainer)
@@ -137,20 +95,11 @@ def test_the_file_stop_stays_for_a_trainer_that_has_yet_to_see_it(trainer: Train
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdin and other.stdout
         other.stdout.readline()
-        with pytest.raises(EvaluationStoppedError):
+        with pytest.raises(StoppedError):
             report(trainer, run=trainer.run)
         other.stdin.close()
     assert trainer.run.stop_file.exists()
     trainer.run.stop_file.unlink()
-    assert report(trainer, run=trainer.run) == report(trainer)
-
-
-def test_what_another_protocol_left_is_not_mixed_in(trainer: Trainer) -> None:
-    with pytest.raises(EvaluationStoppedError):
-        report(trainer, run=trainer.run, stop=after(7))
-    (left,) = trainer.run.unfinished.glob("*.pt")
-    data = left.read_bytes()
-    left.write_bytes(data[:100])  # damaged: it begins anew
     assert report(trainer, run=trainer.run) == report(trainer)
 
 
@@ -165,7 +114,7 @@ def test_a_stop_in_training_does_not_wait_for_an_evaluation(tmp_path: Path, ever
     def pressed(frames: Any, *given: Any, **named: Any) -> Any:
         seen.append(len(frames))
         if seen.count(3) == 4:
-            stopped.stop_requested = True
+            stopped.session.stops.reason = "asked"
         return usual(frames, *given, **named)
 
     stopped.agent.act = pressed  # type: ignore[method-assign]
@@ -177,24 +126,6 @@ def test_a_stop_in_training_does_not_wait_for_an_evaluation(tmp_path: Path, ever
     files = [run.run.folder / "evaluations" / f"0000000{every}.json" for run in (once, again)]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert log(once) == log(again)
-    with pytest.raises(EvaluationStoppedError):  # the final one
+    with pytest.raises(StoppedError):  # the final one
         evaluation.evaluate(again.agent, config, again.machine, 52, run=again.run, stop=after(3))
     assert [event.kind for event in Trainer(config, tmp_path / "twice")] == ["done"]
-
-
-def test_what_an_evaluation_keeps_pins_no_memory_of_the_model(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A kept tensor of 16 bytes lay between buffers of megabytes, which the allocator could then not use again:
-    # 20 games of Krull took 21 GB in six minutes.
-    made, kept = list[Tensor](), list[np.ndarray]()
-
-    def act(_: Agent, frames: np.ndarray, *__: Any) -> Tensor:
-        made.append(torch.zeros(len(frames), dtype=torch.int64))
-        return made[-1]
-
-    monkeypatch.setattr(Agent, "act", act)
-    monkeypatch.setattr(Unfinished, "check", lambda _, __, taken, ___: kept.extend(taken[-1:]))
-    report(trainer)
-    assert len(kept) > 5
-    assert not any(np.shares_memory(one, tensor.numpy()) for one in kept for tensor in made)
