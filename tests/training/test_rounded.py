@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from glamkit.ops.precision import Rounded
+from glamkit.training.accelerate.rounded import Rounded
 
 
 def made() -> nn.ModuleDict:
