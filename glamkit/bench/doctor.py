@@ -113,7 +113,9 @@ def check_computing(machine: str, kernels: bool, missing: str) -> DoctorFinding:
     """What computes by default, and what torch.compile lacks here, if anything."""
     text = f"{machine}; scans by {'Triton kernels' if kernels else 'plain PyTorch'}; torch.compile "
     text += f"cannot be used: {missing}." if missing else "can be used."
-    return DoctorFinding("computing", "note" if missing else "ok", text)
+    tools = {"linux": "apt-get install -y g++ python3-dev", "darwin": "xcode-select --install"}.get(sys.platform, "")
+    mend = tools if re.search("compiler|headers", missing) else ""
+    return DoctorFinding("computing", "note" if missing else "ok", text, mend)
 
 
 def check_atari(error: str, versions: str) -> DoctorFinding:

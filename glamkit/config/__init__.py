@@ -7,6 +7,7 @@ Nothing here imports torch.
 from glamkit.config.fields import (
     Checked,
     add_once,
+    at_least,
     coerce,
     falling,
     game_folder,

@@ -52,6 +52,18 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
     return result
 
 
+def at_least(name: str, value: object, low: int = 1) -> int:
+    """Checks that a value is a whole number of at least `low`.
+
+    Raises:
+        GlamkitError: it is not.
+    """
+    number: int = coerce(name, value, int)
+    if number < low:
+        raise GlamkitError(f"{name} = {number} is outside its range: at least {low}.")
+    return number
+
+
 def falling(value: float, share: float, progress: Any) -> Any:
     """A value that falls evenly to that share of itself, after so much (0 to 1; also a tensor) of the training."""
     return value * (1 - (1 - share) * progress)

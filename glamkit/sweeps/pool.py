@@ -17,8 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from glamkit.config import coerce
-from glamkit.errors import INTERRUPTED, GlamkitError
+from glamkit.config import at_least
+from glamkit.errors import INTERRUPTED
 from glamkit.notebook import Tell
 from glamkit.runtime import only_gpu, own_cores, visible_gpus
 from glamkit.sweeps.job import Job, JobRecord
@@ -283,18 +283,6 @@ def threads(count: int) -> dict[str, str]:
     """
     number = os.environ.get("OMP_NUM_THREADS") or str(count)
     return {f"{library}_NUM_THREADS": number for library in ("OMP", "MKL", "OPENBLAS")} | os.environ
-
-
-def at_least(name: str, value: object, low: int = 1) -> int:
-    """Checks that a value is a whole number of at least `low`.
-
-    Raises:
-        GlamkitError: it is not.
-    """
-    number: int = coerce(name, value, int)
-    if number < low:
-        raise GlamkitError(f"{name} = {number} is outside its range: at least {low}.")
-    return number
 
 
 def errors_of(job: Job) -> list[str]:

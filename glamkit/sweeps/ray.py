@@ -14,10 +14,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from glamkit.config import at_least
 from glamkit.errors import GlamkitError, install
 from glamkit.notebook import Tell
 from glamkit.sweeps.job import Job
-from glamkit.sweeps.pool import PATIENCE, LocalProcess, Process, ask, at_least, importing, threads
+from glamkit.sweeps.pool import PATIENCE, LocalProcess, Process, ask, importing, threads
 
 ALL = 1_000_000  # runs that are handed over at once: the queue is Ray's
 FAILED, KILLED = 1, -9

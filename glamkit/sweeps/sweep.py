@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from glamkit.config import at_least
 from glamkit.errors import GlamkitError, nearest
 from glamkit.notebook import Table, Tell, require
 from glamkit.plotting import Picture, count
@@ -25,7 +26,7 @@ from glamkit.sweeps import status_table, summary
 from glamkit.sweeps.cost import DAY, Estimate, estimate
 from glamkit.sweeps.job import Job, JobProgress
 from glamkit.sweeps.plan import SweepPlan
-from glamkit.sweeps.pool import Local, at_least
+from glamkit.sweeps.pool import Local
 from glamkit.sweeps.ray import Cluster
 from glamkit.sweeps.summary import VariantSummary
 

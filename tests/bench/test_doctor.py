@@ -94,6 +94,8 @@ def test_what_computes_and_what_compiling_lacks() -> None:
     assert good == DoctorFinding("computing", "ok", text)
     short = doctor.check_computing("cpu in float32", False, "Python's headers are missing")
     assert short.state == "note" and "plain PyTorch; torch.compile cannot be used: Python's headers" in short.text
+    assert (short.mend != "") == (sys.platform in ("linux", "darwin"))
+    assert not doctor.check_computing("mps in float32", False, "it is not tried on Apple GPUs").mend
 
 
 def test_jupyter() -> None:
