@@ -141,7 +141,7 @@ def finish(folder: Path) -> float:
 def remains(folder: Path, capacity: int) -> dict[str, Any]:
     """All that a finished run has left, but for the clock's sayings and the log's length, which varies with them."""
     state = checkpoint.load(folder / "checkpoint") or {}
-    state.pop("log_size"), state.pop("log_checksum")
+    state.pop("log_size")
     parts = {}
     for part in sorted((folder / "replay").glob("*.npz")):
         with np.load(part) as arrays:

@@ -115,7 +115,6 @@ def test_reports_and_comparisons_take_files_and_names(folder: Path, file: Path) 
     other = Comparison(file, "catch")
     assert other.settings["trainer.env_steps"] == (96, 10_000)
     assert "settings differ at once" in other.verdict()
-    assert set(other.neighbours) == {open_run(file).run.folder, open_run("catch").run.folder}
 
 
 def test_mistakes_get_a_sentence(folder: Path, tmp_path: Path) -> None:
