@@ -22,7 +22,7 @@ from glamkit import notebook
 from glamkit.bench import hardware
 from glamkit.bench.hardware import Work
 from glamkit.bench.timing import PHASES, PLAIN, SIDES, Clock, TimedTrainer, run_hours, step_costs
-from glamkit.config import Config
+from glamkit.config import Config, at_least
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Tell, duration
 from glamkit.runs.files import replace_text
@@ -56,8 +56,7 @@ def measure(config: Config, repeats: int = 3, tell: Tell = lambda _: None) -> di
     Raises:
         GlamkitError: the device is not there, the game does not start, or there is no round.
     """
-    if repeats < 1:
-        raise GlamkitError(f"repeats = {repeats} is no number of rounds; it starts at 1.")
+    repeats = at_least("repeats", repeats)
     busy = hardware.busy()
     resolve_device(config.runtime.device)
     with undisturbed(config.trainer.seed):

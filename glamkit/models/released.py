@@ -107,7 +107,7 @@ def _build(make: Callable[[], Model], state: State, names: Mapping[str, str], wh
     """The model with the weights of a state, once all of them fit."""
     try:
         model = make()
-    except RuntimeError as error:  # of sizes that no layer can have
+    except (RuntimeError, ValueError, TypeError, OverflowError) as error:  # of sizes that no layer can have
         raise GlamkitError(f"these are not weights of the released {what}: {reason(error)}.") from None
     own = {
         released_name(name, names): value for name, value in model.state_dict().items() if not name.startswith("range.")

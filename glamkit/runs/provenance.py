@@ -85,14 +85,15 @@ def git_state(folder: Path) -> dict[str, Any]:
     """Commit and whether tracked files were changed; or ``unknown`` with the reason."""
     if not (folder / ".git").exists():
         return {"unknown": "glamkit was not run from a git checkout"}
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}  # only looks, so it must not be in another git's way
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, env=environment, check=True)
     except (OSError, subprocess.SubprocessError) as error:  # no git, a damaged checkout, or no answer
         return {"unknown": reason(error)}
-    commit, dirty, _ = done.stdout.strip().partition("-dirty")
-    return {"commit": commit, "dirty": bool(dirty)}
+    heads = [line for line in done.stdout.splitlines() if line.startswith("#")]
+    commit = next((line.split()[-1] for line in heads if line.startswith("# branch.oid ")), "")
+    return {"commit": commit, "dirty": len(heads) < len(done.stdout.splitlines())}
 
 
 def versions() -> dict[str, str]:

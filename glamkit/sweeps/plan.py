@@ -78,9 +78,11 @@ class _Loader(yaml.BaseLoader):
     """Leaves all values as text: YAML itself would read ``on`` as true, ``010`` as 8 and ``1.10`` as 1.1."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A table; of a key that is there twice YAML itself would keep the last value."""
+        """A table; a null is as no value, and of a key that is there twice YAML itself would keep the last value."""
         names: list[Any] = []
-        for key, _ in node.value:
+        for key, value in node.value:
+            if isinstance(value, yaml.ScalarNode) and not value.style and value.value in ("null", "~"):
+                value.value = ""
             if key.value in names:
                 line = key.start_mark.line + 1
                 raise GlamkitError(f"{key.value} stands twice in the sweep file, again at line {line}; keep one.")
@@ -118,7 +120,12 @@ def make(
             for name, changes in named.items():
                 place = f"{short}/{name}-seed{seed}" if name else f"{short}/seed{seed}"
                 entry = PlannedRun(place, game, preset, seed, env_steps, together(common, name, changes))
-                if (other := same.setdefault(entry.config(), name)) != name:
+                config = entry.config()
+                if ":" in (device := config.runtime.device):
+                    raise GlamkitError(
+                        f"runtime.device = {device!r} names one GPU, and a batch gives each run its own; use auto."
+                    )
+                if (other := same.setdefault(config, name)) != name:
                     raise GlamkitError(f"variants {other!r} and {name!r} are one and the same; leave one out.")
                 entries.append(entry)
     return SweepPlan(resolve(folder), entries)

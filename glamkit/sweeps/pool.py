@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -245,9 +246,10 @@ def importing() -> dict[str, str]:
     A module may be beside the started program or in a path added by hand, where other processes do not search.
     """
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
     for path in map(Path.absolute, map(Path, sys.path)):
-        installed = path.is_relative_to(sys.prefix) or path.is_relative_to(sys.base_prefix)
-        if path.exists() and not installed and "site-packages" not in path.parts and str(path) not in paths:
+        own = not any(map(path.is_relative_to, installed)) and not {"site-packages", "dist-packages"} & {*path.parts}
+        if own and path.is_dir() and str(path) not in paths:
             paths.append(str(path))
     return {"PYTHONPATH": os.pathsep.join(paths)}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -126,7 +127,7 @@ def hold(job: Job, attempt: int, cpus: int, search: dict[str, str]) -> int:
     """
     if not job.run.folder.is_dir():
         raise GlamkitError(f"{socket.gethostname()} does not see {job.run.folder}; all machines must share the folder.")
-    process: Process = LocalProcess(job, attempt, threads(cpus) | search)
+    process: Process = LocalProcess(job, attempt, threads(cpus) | beside(search))
     try:
         while (status := process.poll()) is None:
             time.sleep(0.2)
@@ -142,7 +143,12 @@ def hold(job: Job, attempt: int, cpus: int, search: dict[str, str]) -> int:
 
 def answer(module: str, text: str, cpus: int, search: dict[str, str]) -> str:
     """`pool.ask` on the machine where Ray has put this task."""
-    return ask(module, text, threads(cpus) | search, lambda _: None)
+    return ask(module, text, threads(cpus) | beside(search), lambda _: None)
+
+
+def beside(search: dict[str, str]) -> dict[str, str]:
+    """`search` after what this machine searches already."""
+    return {name: os.pathsep.join(filter(None, (os.environ.get(name), text))) for name, text in search.items()}
 
 
 def last_line(error: Exception) -> str:

@@ -101,7 +101,7 @@ class Crashes:
 
     def __init__(self, game: str, most: int, where: str = "") -> None:
         self.game, self.most, self.where = game, most, where
-        self.count, self.cause = 0, ""
+        self.count, self.cause, self.good = 0, "", 0
 
     def note(self, why: str) -> None:
         """Counts a crash and its cause."""
@@ -124,15 +124,17 @@ class Crashes:
         """What a step or a reset of the game returns, or None if it crashed or returned what it must not.
 
         Raises:
-            GlamkitError: what was asked of the game is at fault.
+            GlamkitError: what was asked of the game is at fault, or its first reset or step shows that it is none.
         """
         try:
-            return play(*given)
+            result = play(*given)
         except Exception as error:  # a stranger's game may raise whatever it likes
-            if isinstance(error, GlamkitError) and not isinstance(error, GameFaultError):
+            if isinstance(error, GlamkitError) and not (isinstance(error, GameFaultError) and self.good > 1):
                 raise
             self.note(reason(error))
-        return None
+            return None
+        self.good += 1
+        return result
 
     def restart(self, env: PixelEnv, seed: int) -> tuple[PixelEnv, np.ndarray]:
         """A new game in place of `env`, with its first frame (H, W, 3).

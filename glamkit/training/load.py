@@ -52,7 +52,7 @@ class Recording(Replay):
         there = [span(path)[0] for path in run.replay.glob("*.npz")]  # a shared run has the newest steps alone
         if not there:
             raise GlamkitError(f"{run.replay} holds no replay, so there are no real steps to start from.")
-        self.first = max(min(there), count - config.replay.capacity)
+        self.first = min(there) if run.shared else max(0, count - config.replay.capacity)
         rows = max(count - self.first, 64)  # no more memory than there are steps, whatever the run was allowed
         super().__init__(replace(config.replay, capacity=rows), config.env.image_size, device)
         self.count = count

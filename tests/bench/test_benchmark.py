@@ -236,7 +236,7 @@ def test_the_command_writes_what_it_measured(
 
 
 def test_no_round_is_refused() -> None:
-    with pytest.raises(GlamkitError, match="repeats = 0 is no number of rounds"):
+    with pytest.raises(GlamkitError, match="repeats = 0 is outside its range: at least 1"):
         benchmark.measure(preset("debug"), 0)
 
 

@@ -19,7 +19,7 @@ def failed(checks: list[Check]) -> list[str]:
 def test_pong_keeps_its_promises() -> None:
     checks = check_env(EnvConfig(game="Pong", image_size=32), steps=1000)
     assert failed(checks) == []
-    assert len(checks) == 6
+    assert len(checks) == 5
     details = {check.name: check.detail for check in checks}
     assert details["another seed gives another game"].startswith("differs from step")
     assert details["a saved game goes on to the bit"] == "equal for 200 steps"
@@ -39,7 +39,7 @@ def test_breakout_keeps_its_promises() -> None:
         ("unseeded", ["the same seed gives the same game", "a saved game goes on to the bit"]),
         ("carried", ["a saved game goes on to the bit"]),
         ("constant", ["another seed gives another game"]),
-        ("reward", ["rewards are finite"]),
+        ("reward", ["the same seed", "another seed", "a saved game", "random play raises no error"]),
         ("dark", ["frames have contrast"]),
         ("float", ["the same seed", "another seed", "a saved game", "random play raises no error"]),
         ("stale", ["a saved game goes on to the bit", "a new game does not begin with the old one's last frame"]),

@@ -113,6 +113,7 @@ MISTAKES = {
     "games: Pong\npreset: debgu": "unknown preset 'debgu'; did you mean 'debug'?",
     "games: Pong\noverrides: trainer.warmpu=60": "unknown setting 'trainer.warmpu'; did you mean 'trainer.warmup'",
     "games: Pong\noverrides: {trainer: {seed: 2}}": "overrides sets trainer.seed; in a batch that is set by seeds.",
+    "games: Pong\noverrides: {runtime.device: cuda:1}": "runtime.device = 'cuda:1' names one GPU, and a batch gives",
     "games: Pong\noverrides: 3": "override '3' is not of the form key=value",
     "games: Pong\nvariants: [a, b]": "variants = ['a', 'b'] is no table of names",
     "games: Pong\nvariants: {a/b: {}}": "variant 'a/b' is no name for a folder",

@@ -35,7 +35,7 @@ def test_what_is_written_is_what_is_meant(tmp_path: Path) -> None:
     path.write_text(
         "games: glamkit/Catch-v0\npreset: debug\nseeds: 010\nenv_steps:\nfolder: 1:30\n"
         "overrides: {runtime.compile: off, runtime.record: no}\n"
-        "variants: {on: {agent.context: reset}, 1.10: {imagination.starts: 4}, null: }\n"
+        "variants: {on: {agent.context: reset}, 1.10: {imagination.starts: 4}, null: ~}\n"
     )
     made = plan.make(**plan.read_file(path))
     names = ["Catch-v0/on-seed10", "Catch-v0/1.10-seed10", "Catch-v0/null-seed10"]
