@@ -69,8 +69,8 @@ class Stops:
             self.before[number](number, frame)
         self.reason = REASONS[signal.Signals(number)]
 
-    def requested(self) -> bool:
-        """Whether to stop now."""
+    def requested(self, limit: bool = True) -> bool:
+        """Whether to stop now; without `limit` the time limit is left for later."""
         now = time.monotonic()
         if not self.reason and now >= self.next_look:
             self.next_look = now + LOOK
@@ -78,7 +78,7 @@ class Stops:
                 self.reason = ORPHANED
             elif self.file.is_file():
                 self.reason = f"found {self.file.name} in the run folder"
-            elif self.hours and now - self.began >= self.hours * 3600:
+            elif limit and self.hours and now - self.began >= self.hours * 3600:
                 self.reason = f"runtime.max_hours = {self.hours:g} is over"
         return bool(self.reason)
 

@@ -115,9 +115,10 @@ class Crashes:
             GlamkitError: there were.
         """
         if self.count > self.most:
+            without = ", or train without evaluations by evaluation.every=0" if self.where else ""
             raise GlamkitError(
                 f"{self.game} crashed {self.count} times{self.where}; what was saved is intact: mend the game and go "
-                f"on, or allow more crashes with runtime.env_crashes (the last time: {self.cause})."
+                f"on, or allow more crashes with runtime.env_crashes{without} (the last time: {self.cause})."
             )
 
     def attempt(self, play: Callable[..., Played], *given: Any) -> Played | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,8 @@ class Trainer:
         started, (before, at) = time.perf_counter(), self.clock
         about = self.agent, self.config, self.machine, self.step
         try:
-            stop, file = self.session.stops.requested, self.run.evaluation_at(self.step)
+            # Not by the time limit: an evaluation that takes longer would be begun again in every session.
+            stop, file = partial(self.session.stops.requested, limit=False), self.run.evaluation_at(self.step)
             report = evaluation.evaluate(*about, run=self.run, stop=stop, tell=self.tell, file=file)
         except StoppedError:
             remove(file)  # of before the run went back to an older checkpoint

@@ -88,6 +88,15 @@ def test_a_time_limit_counts_from_when_the_loop_begins(tmp_path: Path) -> None:
     assert finished(CONFIG, tmp_path).step == 64
 
 
+def test_an_evaluation_is_played_to_its_end_when_the_time_is_up(tmp_path: Path) -> None:
+    """It would be begun again in every session otherwise."""
+    trainer = Trainer(short("evaluation.every=20 evaluation.episodes=1", game="glamkit/Catch-v0"), tmp_path)
+    trainer.tell = lambda _: vars(trainer.session.stops).update(hours=1e-9, next_look=0.0)
+    kinds = [event.kind for event in trainer]
+    assert "evaluation" in kinds and kinds[-1] == "stopped" and trainer.step < 64
+    assert trainer.run.evaluation_at(20).exists()
+
+
 def test_no_limit_is_no_limit(tmp_path: Path) -> None:
     calls = Stops(tmp_path / "STOP", 0)
     with calls.listening():
