@@ -14,6 +14,8 @@ from gymnasium.spaces import Box
 
 from glamkit.errors import GlamkitError
 
+LARGEST = float(np.finfo(np.float32).max)  # a number of numpy's would round what it is compared with
+
 logger = logging.getLogger(__name__)
 
 
@@ -83,7 +85,7 @@ def read_reward(game: str, reward: Any) -> float:
         GameFaultError: it is no number, or none that float32 can hold, as the replay does.
     """
     value = np.asarray(reward)
-    if value.size != 1 or value.dtype.kind not in "biuf" or not abs(value.item()) <= np.finfo(np.float32).max:
+    if value.size != 1 or value.dtype.kind not in "biuf" or not abs(value.item()) <= LARGEST:
         raise GameFaultError(f"{game} returned the reward {str(reward)[:80]!r}, which is not one finite number.")
     return float(value.item())
 

@@ -97,7 +97,9 @@ def test_a_reward_may_be_an_array_of_one(reward: Any) -> None:
     assert env.step(0).reward == 2.0
 
 
-@pytest.mark.parametrize("reward", [None, "1", np.array([1.0, 2.0]), np.zeros(0), 1j, {"reward": 1}, float("nan"), 1e39])
+@pytest.mark.parametrize(
+    "reward", [None, "1", np.array([1.0, 2.0]), np.zeros(0), 1j, {"reward": 1}, float("nan"), 1e39]
+)
 def test_what_is_no_reward_is_refused(reward: Any) -> None:
     env = make_env(square(Told, reward=reward))
     env.reset(0)
