@@ -234,8 +234,10 @@ def test_a_notebook_runs_in_batch(tmp_path: Path) -> None:
     done = run("notebook", "report", "-p", "repeats", "20", "--output", str(target))
     assert done.returncode == 0, done.stderr
     assert json.loads(target.read_text())["cells"]
+    before = target.read_bytes()
     done = run("notebook", "05_report", "-p", "repeast", "20", "--output", str(target))
-    assert done.returncode == 1 and "unknown parameter 'repeast'; did you mean 'repeats'?" in target.read_text()
+    assert (done.returncode, done.stderr) == (2, "unknown parameter 'repeast'; did you mean 'repeats'?\n")
+    assert target.read_bytes() == before, "nothing was started"
     done = run("notebook", "05_report", "-p", "repeats", "many", "--output", str(target))
     assert done.returncode == 1 and f"what it showed is in {target}" in done.stderr
 

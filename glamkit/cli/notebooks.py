@@ -1,10 +1,13 @@
-"""The notebooks as files: found by name, executed into a file, copied to be changed."""
+"""The notebooks as files: found by name, their parameters checked before a kernel starts, copied to be changed."""
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
+from glamkit.config import parameters
 from glamkit.errors import GlamkitError, nearest, reason
 from glamkit.notebook import folder
 from glamkit.runs.folder import resolve
@@ -25,6 +28,20 @@ def find(name: str) -> Path:
     if stem not in known:
         raise GlamkitError(f"unknown notebook {name!r}; {nearest(name, known)}")
     return known[stem]
+
+
+def check_names(notebook: Path, names: Iterable[str]) -> None:
+    """Refuses names that are no parameters of a notebook, before a kernel is started for it.
+
+    Raises:
+        GlamkitError: an unknown name, with the nearest right one.
+    """
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    known = [name for cell in tagged for name in parameters.assigned(cell)]
+    for name in names:
+        if name not in known:
+            raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
 
 
 def output(notebook: Path, run_dir: str, target: str | None) -> Path:

@@ -172,6 +172,7 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
     if len(given) < len(parameters):
         twice = next(key for key in given if [name for name, _ in parameters].count(key) > 1)
         raise GlamkitError(f"-p {twice} is given twice; keep one.")
+    notebooks.check_names(source, given)
     target = notebooks.output(source, given.get("run_dir", ""), output)
     command = [sys.executable, "-m", "papermill", str(source), str(target), "--log-output"]
     status = call([*command, *(part for key, value in parameters for part in ("-p", key, value))])

@@ -54,6 +54,7 @@ def import_released(
     Raises:
         GlamkitError: an entry is missing, surplus or misshapen; it is named.
     """
+    _require_tensors(world_model_state)
     world_sizes = _world_model_sizes(world_model_state)
     world_model = _build(lambda: WorldModel(*world_sizes), world_model_state, WORLD_MODEL_NAMES, "world model")
     if agent_state is None:
@@ -69,6 +70,7 @@ def import_released(
 
 def import_released_agent(agent_state: State) -> ActorCritic:
     """The actor-critic alone; see `import_released`."""
+    _require_tensors(agent_state)
     sizes = _agent_sizes(agent_state)
     return _build(lambda: ActorCritic(*sizes), agent_state, AGENT_NAMES, "agent")
 
@@ -95,6 +97,11 @@ def export_released(
         return exported, None
     agent = {name: v for name, v in actor_critic.state_dict().items() if name.split(".")[0] in AGENT_NAMES}
     return exported, agent
+
+
+def _require_tensors(state: State) -> None:
+    if other := next((name for name, value in state.items() if not isinstance(value, Tensor)), None):
+        raise GlamkitError(f"these are not weights of the released code: {other} is no tensor.")
 
 
 def released_name(name: str, names: Mapping[str, str]) -> str:

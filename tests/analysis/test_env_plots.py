@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -19,6 +20,7 @@ from PIL import Image
 
 from glamkit.analysis import env_plots
 from glamkit.envs.registry import Outcome
+from glamkit.errors import GlamkitError
 from glamkit.plotting import Picture
 from glamkit.training.replay import Batch
 
@@ -107,6 +109,15 @@ def papermill(output: Path, *parameters: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.parametrize("steps", [3, "many"])
+def test_too_few_steps_get_a_sentence(steps: object) -> None:
+    first, setup = [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"][:2]
+    space: dict[str, Any] = {}
+    exec(first, space)
+    with pytest.raises(GlamkitError, match=r"^steps = "):
+        exec(setup.replace("notebook.check_parameters()", f"steps = {steps!r}"), space)
+
+
 @pytest.mark.slow
 def test_the_notebook_runs_and_keeps_its_pictures(tmp_path: Path) -> None:
     status, errors = papermill(tmp_path / "out.ipynb", "game=Breakout", "seed=3", "steps=120")
@@ -117,7 +128,7 @@ def test_the_notebook_runs_and_keeps_its_pictures(tmp_path: Path) -> None:
         image = Image.open(io.BytesIO(base64.b64decode(data[name]["image/png"])))
         assert image.width > 600
         assert len(np.unique(np.asarray(image.convert("L")))) > 10, f"{name} is empty"
-    assert "Breakout passes 9 of 9 checks" in data["conformance"]["text/plain"]
+    assert "Breakout passes 5 of 5 checks" in data["conformance"]["text/plain"]
     assert "FAILED" not in data["conformance"]["text/html"]
     assert "FIRE" in data["setup"]["text/plain"]
     assert [output for cell in book.cells for output in cell.get("outputs", []) if output.output_type == "stream"] == []

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from glamkit import cli
+from glamkit import cli, runtime
 from glamkit.bench import doctor
 from glamkit.bench.doctor import TORCH, Build, DoctorFinding, torch_for
 
@@ -96,6 +97,16 @@ def test_what_computes_and_what_compiling_lacks() -> None:
     assert short.state == "note" and "plain PyTorch; torch.compile cannot be used: Python's headers" in short.text
     assert (short.mend != "") == (sys.platform in ("linux", "darwin"))
     assert not doctor.check_computing("mps in float32", False, "it is not tried on Apple GPUs").mend
+
+
+@pytest.mark.parametrize("there", [None, "/usr/bin/g++"])
+def test_what_a_machine_lacks_to_compile_has_a_command(there: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("shutil.which", lambda _: there)
+    monkeypatch.setattr("pathlib.Path.exists", lambda _: False)  # no headers
+    missing = runtime.missing_compiler(torch.device("cpu"))
+    assert missing and doctor.check_computing("", False, missing).mend == "apt-get install -y g++ python3-dev"
 
 
 def test_jupyter() -> None:

@@ -164,3 +164,13 @@ def test_any_misshapen_entry_gives_a_sentence(part: int, shape: tuple[int, ...])
             broken[part][name] = torch.zeros(shape)
             with pytest.raises(GlamkitError):
                 import_released(*broken)
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [1.0]])
+def test_an_entry_that_is_no_tensor_gives_a_sentence(value: Any) -> None:
+    state, agent = export_released(*pair())
+    assert agent is not None
+    with pytest.raises(GlamkitError, match=r"prior_head\.weight is no tensor"):
+        import_released(state | {"dist_head.prior_head.weight": value}, agent)
+    with pytest.raises(GlamkitError, match="is no tensor"):
+        import_released(state, dict.fromkeys(agent, value))

@@ -151,3 +151,18 @@ def test_a_stop_while_the_compiler_runs_saves_and_stops(tmp_path: Path) -> None:
     limit.cancel()
     reported = status.read(tmp_path / "run" / "status.json")
     assert (child.returncode, reported.state, reported.step, reported.saved) == (0, "stopped", 49, 49), rest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_cpu_reaches_no_operation_for_gpus(precision: str, tmp_path: Path) -> None:
+    """In a process of its own: `plain_bodies` gives the tests' processes CPU kernels that nobody else has."""
+    words = f"runtime.device=cpu runtime.compile=on runtime.precision={precision}"
+    program = (
+        "import sys, glamkit; config = glamkit.preset('debug', sys.argv[1], game='glamkit/Catch-v0', env_steps=52)\n"
+    )
+    program += "list(glamkit.Trainer(config, sys.argv[2]))"
+    own = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program, words, str(tmp_path / "run")]
+    done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

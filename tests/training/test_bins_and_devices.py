@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from square import SQUARE, Square, square
-from tiny_runs import finished, log, short
+from tiny_runs import after_steps, finished, log, short
 
 from glamkit.config import EnvConfig, preset
 from glamkit.envs.registry import make_env
@@ -57,6 +57,18 @@ def test_rewards_beyond_the_bins_are_warned_of_once_and_counted(
     lines = [line for line in log(trainer) if line["kind"] == "log"]
     assert {line["replay/reward_beyond"] for line in lines} == {100.0}
     assert len(lines) > 1 and math.expm1(4.7) > 100 > math.expm1(4.6)
+
+
+def test_imagined_returns_beyond_the_bins_are_warned_of_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = after_steps(short(game=CATCH), tmp_path, 57)
+    trainer.agent.actor_critic.range.low.fill_(-1e12)
+    trainer.agent.actor_critic.range.high.fill_(1.0)
+    with caplog.at_level(logging.WARNING, "glamkit"):
+        metrics = trainer.write_log().metrics
+    assert metrics["actor_critic/return_beyond"] == pytest.approx(1e12)  # of the larger side
+    assert "Imagined returns such as -1e+12" in caplog.text and "actor_critic.bin_limit" in caplog.text
 
 
 @pytest.mark.parametrize("reward", [1.0, -1.0])

@@ -108,6 +108,28 @@ def test_a_game_of_another_interface_is_named_in_status_json(tmp_path: Path) -> 
     assert reported.state == "failed" and "returned the reward 'None'" in reported.reason
 
 
+class Single(Square):
+    """A square of which one copy alone can be open."""
+
+    held = False
+
+    def __init__(self) -> None:
+        if Single.held:
+            raise OSError("Address already in use")
+        super().__init__(length=10)
+        Single.held = True
+
+    def close(self) -> None:
+        Single.held = False
+
+
+def test_a_game_that_can_be_open_once_trains_and_is_scored_afterwards(tmp_path: Path) -> None:
+    square(Single)
+    finished(short("evaluation.episodes=3", game=SQUARE), tmp_path).env.close()  # as at the end of its process
+    made = evaluation.opened(tmp_path, changes={"evaluation.games": 1})
+    assert len(evaluation.evaluate_run(*made, film=False)[0]["episodes"]) == 3
+
+
 def test_a_thousand_crashes_on_end_are_no_recursion(tmp_path: Path) -> None:
     faulty(steps=tuple(range(30, 1130)))
     trainer = after_steps(short("runtime.env_crashes=2000", game=SQUARE), tmp_path, 31)

@@ -102,6 +102,7 @@ def test_a_dream_that_nobody_looks_at_is_paused(page: StudioWidget, monkeypatch:
 
     player.do("toggle")
     assert wait(lambda: player.dream.now.depth > 3) and player.playing  # so it is not at once
+    assert widget.SILENCE == 10  # seconds, as notebooks/README.md says
     monkeypatch.setattr(widget, "SILENCE", 0)
     assert wait(lambda: not page.newest[0]["state"]["playing"]) and not player.playing
     browser.says(t="ready")
