@@ -251,12 +251,13 @@ function fillBeside(ui, beside, pictures) {
     }));
   }
   let place = 0;
-  beside.forEach(([, caption, there, over, note], number) => {
+  beside.forEach(([name, caption, there, over, note], number) => {
     const [screen, text] = ui.beside.children[number].children;
     const canvas = screen.firstChild;
     canvas.style.visibility = there ? "" : "hidden";
     screen.classList.toggle("glamkit-over", over);
     if (there) paint(canvas, ...pictures[place++]);
+    canvas.setAttribute("aria-label", note ? `${name}; ${note}` : name);
     put(text.children[1], caption);
     put(text.children[2], note);
   });
