@@ -232,9 +232,7 @@ def test_options_of_jupyterlab_are_no_folder(tmp_path: Path, monkeypatch: pytest
 def test_a_notebook_runs_in_batch(tmp_path: Path) -> None:
     target = tmp_path / "report.ipynb"
     done = run("notebook", "report", "-p", "repeats", "20", "--output", str(target))
-    assert done.returncode == 0, done.stderr
-    assert json.loads(target.read_text())["cells"]
-    before = target.read_bytes()
+    assert done.returncode == 0 and json.loads(before := target.read_bytes())["cells"], done.stderr
     done = run("notebook", "05_report", "-p", "repeast", "20", "--output", str(target))
     assert (done.returncode, done.stderr) == (2, "unknown parameter 'repeast'; did you mean 'repeats'?\n")
     assert target.read_bytes() == before, "nothing was started"
