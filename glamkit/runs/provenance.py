@@ -91,9 +91,9 @@ def git_state(folder: Path) -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, env=environment, check=True)
     except (OSError, subprocess.SubprocessError) as error:  # no git, a damaged checkout, or no answer
         return {"unknown": reason(error)}
-    heads = [line for line in done.stdout.splitlines() if line.startswith("#")]
-    commit = next((line.split()[-1] for line in heads if line.startswith("# branch.oid ")), "")
-    return {"commit": commit, "dirty": len(heads) < len(done.stdout.splitlines())}
+    lines = done.stdout.splitlines()
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "")
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
 
 
 def versions() -> dict[str, str]:

@@ -236,9 +236,8 @@ def read_part(path: Path, count: int, size: int, names: Collection[str] = NAMES)
                 raise ValueError("it is too large")
             part = {name: arrays[name] for name in NAMES if name in names}
         for name, values in part.items():
-            if values.dtype != ARRAYS[name] or values.shape != (
-                (count, size, size, 3) if name == "frames" else (count,)
-            ):
+            shape = (count, size, size, 3) if name == "frames" else (count,)
+            if values.dtype != ARRAYS[name] or values.shape != shape:
                 raise ValueError(f"its {name} are not those of {count} steps")
     except Exception as error:  # what readers of packed data raise for damaged ones has no end
         raise GlamkitError(f"the replay part {path} is damaged ({reason(error)}).") from None

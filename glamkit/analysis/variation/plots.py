@@ -34,10 +34,8 @@ def predicted(view: VariationView, events: Sequence[GameEvent]) -> Picture:
     sizes.plot(steps, came, color=ORANGE, label="variation that came")
     sizes.plot(steps, expected, color=BLUE, label="variation that GMamba predicted")
     sizes.set(ylabel="size of the variation\n(KL, in nats)", ylim=(0, 1.1 * peak(came, expected)))
-    share, together = (
-        float(ratio(kept.size_expected.sum(), kept.size_came.sum())),
-        correlation(kept.size_came, kept.size_expected),
-    )
+    share = float(ratio(kept.size_expected.sum(), kept.size_came.sum()))
+    together = correlation(kept.size_came, kept.size_expected)
     size = f"On average blue is {share:.0%} of the size of orange" if np.isfinite(share) else "Nothing changed"
     rising = f", correlation {together:.2f}" if np.isfinite(together) else ""
     plotting.panel_title(sizes, f"Was the change predicted? Then blue lies on orange\n{size}{rising}")
