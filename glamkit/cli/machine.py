@@ -38,10 +38,7 @@ def benchmark(name: str, device: str | None, repeats: int, file: str, sets: Sequ
     make_env(config.env).close()
     target = bench.target(file)
     with work(), live(sys.stderr) as tell:
-        result = bench.measure(config, repeats, tell)
-        bench.save(result, target)
-        bench.add_memory(result, config, tell)
-        bench.save(result, target)
+        result = bench.measure(config, repeats, tell, target)
     click.echo(f"{bench.facts(result)}\n\n{bench.table(result)}")
 
 

@@ -13,14 +13,15 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from glamkit.config import at_least
+from glamkit.bench import timing
+from glamkit.config import Config, at_least
 from glamkit.errors import INTERRUPTED
-from glamkit.notebook import Tell
 from glamkit.runtime import only_gpu, own_cores, visible_gpus
 from glamkit.sweeps.job import Job, JobRecord
 
@@ -40,7 +41,7 @@ class Process(Protocol):
         """Asks it to save and end."""
 
     def kill(self) -> None:
-        """Ends it."""
+        """Ends it at once."""
 
 
 class Engine(Protocol):
@@ -52,12 +53,13 @@ class Engine(Protocol):
         """Starts a run; `attempt` counts from 1."""
 
 
-class LocalProcess:
-    """A process on this machine, in a session of its own: Ctrl+C in a terminal reaches only its starter."""
+class LocalProcess(subprocess.Popen[str]):
+    """A run in a process on this machine, in a session of its own: Ctrl+C in a terminal reaches only its starter."""
 
-    def __init__(self, job: Job, attempt: int, environment: dict[str, str]) -> None:
+    def __init__(self, job: Job, attempt: int, environment: dict[str, str], place: str = "") -> None:
+        self.place = place  # the GPU that it has, if any
         with job.errors_file.open("w", encoding="utf-8") as errors:
-            self.process = subprocess.Popen(
+            super().__init__(
                 [sys.executable, "-m", "glamkit.sweeps.worker", str(job.run.folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -66,33 +68,30 @@ class LocalProcess:
                 text=True,
                 start_new_session=True,
             )
-        assert self.process.stdin is not None
-        order = {
-            "config": asdict(job.config),
-            "attempt": attempt,
-            "notebook": str(job.notebook) if job.notebook else None,
-        }
+        notebook = str(job.notebook) if job.notebook else None
+        order = {"config": asdict(job.config), "attempt": attempt, "notebook": notebook}
+        assert self.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended already; its status will say why
-            self.process.stdin.write(json.dumps(order) + "\n")
-            self.process.stdin.flush()
+            self.stdin.write(json.dumps(order) + "\n")
+            self.stdin.flush()
 
     def poll(self) -> int | None:
         """Its exit status, if it has ended."""
-        status = self.process.poll()
+        status = super().poll()
         if status is not None:
             self.finish()
         return status
 
     def finish(self) -> None:
         """Closes its standard input, at which it saves and ends."""
-        if self.process.stdin:
+        if self.stdin:
             with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
+                self.stdin.close()
 
     def kill(self) -> None:
         """Ends it at once."""
-        self.process.kill()
-        self.process.wait()
+        super().kill()
+        self.wait()
 
 
 class Local:
@@ -101,7 +100,6 @@ class Local:
     Attributes:
         capacity: runs that may be started.
         at_once: runs that will be made at the same time, as many.
-        devices: GPUs; 1 for the CPU.
 
     Args:
         jobs: what is to be made; there are no more places than unfinished runs.
@@ -116,10 +114,9 @@ class Local:
         workers = None if workers is None else at_least("workers", workers)
         gpus = visible_gpus() if any(job.config.runtime.device != "cpu" for job in jobs) else []
         places = gpus * at_least("runs_per_gpu", per_gpu) or [""] * (workers or own_cores())
-        self.devices = len(gpus) or 1
         self.places = places[: min(workers or len(places), max(1, sum(not job.done() for job in jobs)))]
         self.capacity = self.at_once = len(self.places)
-        self.taken: list[tuple[str, LocalProcess]] = []
+        self.running: list[LocalProcess] = []
 
     def environment(self, place: str) -> dict[str, str]:
         """The environment variables of a process: its share of the cores, and its GPU."""
@@ -128,17 +125,16 @@ class Local:
 
     def start(self, job: Job, attempt: int) -> LocalProcess:
         """Starts a process that trains and evaluates a job, in the first free place."""
-        self.taken = [(place, process) for place, process in self.taken if process.poll() is None]
-        free = list(self.places)
-        for place, _ in self.taken:
-            free.remove(place)
-        process = LocalProcess(job, attempt, self.environment(free[0]))
-        self.taken.append((free[0], process))
+        self.running = [process for process in self.running if process.poll() is None]
+        taken = Counter(process.place for process in self.running)
+        place = next((Counter(self.places) - taken).elements())
+        process = LocalProcess(job, attempt, self.environment(place), place)
+        self.running.append(process)
         return process
 
-    def ask(self, module: str, text: str, tell: Tell) -> str:
-        """As the function `ask`, with the environment variables of a run."""
-        return ask(module, text, self.environment(self.places[0]), tell)
+    def hours(self, config: Config) -> float:
+        """Hours that a run takes, by a few of its steps in a process such as runs have; errors as `measured_apart`."""
+        return timing.measured_apart("hours", config, self.environment(self.places[0]))
 
 
 class Task(NamedTuple):
@@ -178,26 +174,22 @@ class Pool:
 
     def tend(self) -> list[Job]:
         """Starts as many jobs as may run; returns the jobs that have ended since the last call."""
-        statuses = [(task, task.process.poll()) for task in self.running]
-        self.running = [task for task, status in statuses if status is None]
-        ended = [(task, status) for task, status in statuses if status is not None]
-        for task, status in ended:
-            self.settle(task, status)
+        ended: list[Job] = []
+        for task in list(self.running):
+            if (status := task.process.poll()) is not None:
+                self.running.remove(task)
+                self.settle(task, status)
+                ended.append(task.job)
         now = time.monotonic()
         for entry in list(self.waiting):
             when, job, attempt = entry
             if when <= now and len(self.running) < self.engine.capacity:
                 self.waiting.remove(entry)
                 self.running.append(Task(job, attempt, self.engine.start(job, attempt)))
-        return [task.job for task, _ in ended]
+        return ended
 
     def settle(self, task: Task, status: int) -> None:
-        """Handles the end of a process: a failed run is queued again, or noted as failed; a stopped one is noted.
-
-        Args:
-            task: what it did.
-            status: its exit status, as in `Process.poll`.
-        """
+        """Handles the end of a process: a failed run is queued again, or noted as failed; a stopped one is noted."""
         job, errors = task.job, errors_of(task.job)
         if not status and job.notebook:
             job.errors_file.unlink(missing_ok=True)  # Jupyter's own warnings; what the run wrote is in its notebook
@@ -206,9 +198,10 @@ class Pool:
         if status == INTERRUPTED:
             self.stopped[job.name] = errors or ["stopped"]
             return
+        if status < 0:
+            errors.append(f"killed by signal {-status}; was there memory enough?")
+        errors = errors or [f"status {status}"]
         record = JobRecord.read(job.run.folder)
-        why = f"killed by signal {-status}; was there memory enough?" if status < 0 else f"status {status}"
-        errors = [*errors, why] if status < 0 else errors or [why]
         if status < 0 or record is None or not record.alive:  # else another process works there, and says so itself
             job.fail(task.attempt, errors)
         if task.attempt <= self.retries:
@@ -226,12 +219,10 @@ class Pool:
         for task in self.running:
             task.process.finish()
         deadline = time.monotonic() + PATIENCE
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             while self.running and time.monotonic() < deadline:
                 self.tend()
                 time.sleep(0.05)
-        except KeyboardInterrupt:
-            pass
         killed = list(self.running)
         for task in killed:
             task.process.kill()
@@ -254,30 +245,6 @@ def importing() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def ask(module: str, text: str, environment: dict[str, str], tell: Tell) -> str:
-    """Runs the function `main` of a module of glamkit as a program.
-
-    Args:
-        module: its dotted name.
-        text: its standard input.
-        environment: its variables.
-        tell: is given the lines that it writes about its progress, on its standard error.
-
-    Returns:
-        What it prints; its errors if it prints nothing.
-    """
-    program = [sys.executable, "-c", f"from {module} import main; raise SystemExit(main())"]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    errors: list[str] = []
-    with subprocess.Popen(program, text=True, env=environment, **pipes) as process:  # type: ignore[call-overload]
-        with contextlib.suppress(BrokenPipeError), process.stdin:  # it has ended already; its errors will say why
-            process.stdin.write(text)
-        for line in process.stderr:
-            errors.append(line)
-            tell(line.rstrip())
-        return process.stdout.read() or "".join(errors)
-
-
 def threads(count: int) -> dict[str, str]:
     """This process's environment variables, for a process of `count` threads.
 
@@ -289,11 +256,9 @@ def threads(count: int) -> dict[str, str]:
 
 def errors_of(job: Job) -> list[str]:
     """The lines that a process wrote about its failure; an empty file is removed."""
-    try:
-        text = job.errors_file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    if not job.errors_file.exists():
         return []
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
+    text = job.errors_file.read_text(encoding="utf-8", errors="replace")
+    if not text.strip():
         job.errors_file.unlink()
-    return lines
+    return [line for line in text.splitlines() if line.strip()]

@@ -15,11 +15,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from glamkit.config import at_least
+from glamkit.bench import timing
+from glamkit.config import Config, at_least
 from glamkit.errors import GlamkitError, install
-from glamkit.notebook import Tell
 from glamkit.sweeps.job import Job
-from glamkit.sweeps.pool import PATIENCE, LocalProcess, Process, ask, importing, threads
+from glamkit.sweeps.pool import PATIENCE, LocalProcess, importing, threads
 
 ALL = 1_000_000  # runs that are handed over at once: the queue is Ray's
 FAILED, KILLED = 1, -9
@@ -31,7 +31,6 @@ class Cluster:
     Attributes:
         capacity: runs that may be started, which Ray queues.
         at_once: runs that will be made at the same time.
-        devices: GPUs, or machines where there are none.
 
     Args:
         jobs: what is to be made.
@@ -46,7 +45,7 @@ class Cluster:
 
     def __init__(self, jobs: Sequence[Job], workers: int | None, per_gpu: int, address: str, cpus: int) -> None:
         cpus, per_gpu = at_least("cpus", cpus), at_least("runs_per_gpu", per_gpu)
-        limit = ALL if workers is None else at_least("workers", workers)
+        self.capacity = ALL if workers is None else at_least("workers", workers)
         try:
             self.ray = importlib.import_module("ray")
         except ImportError:
@@ -64,9 +63,7 @@ class Cluster:
         places = min(result.get("CPU", 0.0) // cpus, gpus * per_gpu if gpus else ALL)
         if places < 1:
             raise GlamkitError(f"no machine of the cluster has room for a run of {cpus} CPU cores; lower cpus.")
-        self.capacity = limit
-        self.devices = int(gpus) or len([node for node in self.ray.nodes() if node["Alive"]])
-        self.at_once = int(min(limit, places))
+        self.at_once = int(min(self.capacity, places))
         self.cpus = cpus
 
     def start(self, job: Job, attempt: int) -> RayProcess:
@@ -74,13 +71,17 @@ class Cluster:
         task = self.ray.remote(max_retries=0, name=job.name, **self.needs)(hold)
         return RayProcess(self.ray, task.remote(job, attempt, self.cpus, importing()), job)
 
-    def ask(self, module: str, text: str, tell: Tell) -> str:  # noqa: ARG002 - lines stay on the other machine
-        """What a module of glamkit prints when it is given `text`, on a machine of the cluster."""
-        task = self.ray.remote(max_retries=0, **self.needs)(answer)
+    def hours(self, config: Config) -> float:
+        """Hours that a run takes, by a few of its steps on a machine of the cluster.
+
+        Raises:
+            GlamkitError: it could not be timed.
+        """
+        task = self.ray.remote(max_retries=0, **self.needs)(hours)
         try:
-            return str(self.ray.get(task.remote(module, text, self.cpus, importing())))
+            return float(self.ray.get(task.remote(config, self.cpus, importing())))
         except self.ray.exceptions.RayError as error:
-            return last_line(error)
+            raise GlamkitError(last_line(error).removeprefix("glamkit.errors.GlamkitError: ")) from None
 
 
 class RayProcess:
@@ -127,7 +128,7 @@ def hold(job: Job, attempt: int, cpus: int, search: dict[str, str]) -> int:
     """
     if not job.run.folder.is_dir():
         raise GlamkitError(f"{socket.gethostname()} does not see {job.run.folder}; all machines must share the folder.")
-    process: Process = LocalProcess(job, attempt, threads(cpus) | beside(search))
+    process = LocalProcess(job, attempt, threads(cpus) | beside(search))
     try:
         while (status := process.poll()) is None:
             time.sleep(0.2)
@@ -141,9 +142,9 @@ def hold(job: Job, attempt: int, cpus: int, search: dict[str, str]) -> int:
         raise
 
 
-def answer(module: str, text: str, cpus: int, search: dict[str, str]) -> str:
-    """`pool.ask` on the machine where Ray has put this task."""
-    return ask(module, text, threads(cpus) | beside(search), lambda _: None)
+def hours(config: Config, cpus: int, search: dict[str, str]) -> float:
+    """Hours that a run takes on the machine where Ray has put this task; arguments and errors as in `hold`."""
+    return timing.measured_apart("hours", config, threads(cpus) | beside(search))
 
 
 def beside(search: dict[str, str]) -> dict[str, str]:

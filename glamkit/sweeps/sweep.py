@@ -11,8 +11,7 @@ the folder.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from glamkit.plotting import Picture, count
 from glamkit.runs.folder import resolve
 from glamkit.sweeps import plan as planning
 from glamkit.sweeps import status_table, summary
-from glamkit.sweeps.cost import DAY, Estimate, estimate
+from glamkit.sweeps.cost import DAY, estimate
 from glamkit.sweeps.job import Job, JobProgress
 from glamkit.sweeps.plan import SweepPlan
 from glamkit.sweeps.pool import Local
@@ -33,8 +32,6 @@ from glamkit.sweeps.summary import VariantSummary
 ENGINES = ("local", "ray")
 RETRIES = 2
 NOTE = "Mean return: of the evaluation's episodes, then over seeds. Interval: Student's t over the seeds' means."
-
-logger = logging.getLogger(__name__)
 
 
 class Sweep:
@@ -84,19 +81,14 @@ class Sweep:
         return Local(self.jobs, workers, runs_per_gpu)
 
     def cost(
-        self,
-        engine: Local | Cluster,
-        benchmark: str | Path = "",
-        agreed: bool = False,
-        tell: Tell = lambda _: None,
-        most: float = DAY,
+        self, engine: Local | Cluster, agreed: bool = False, tell: Tell = lambda _: None, most: float = DAY
     ) -> str:
-        """The hours that the unfinished runs will take, as a sentence; see `cost.estimate` and `agree`.
+        """The hours that the unfinished runs will take, as a sentence; see `cost.estimate`.
 
         Raises:
-            GlamkitError: it is more than `most` hours of machine time, and nobody agreed.
+            GlamkitError: it is more than `most` hours, and nobody agreed.
         """
-        return agree(estimate(self.jobs, engine, benchmark, tell), agreed, most)
+        return estimate(self.jobs, engine, tell).agree(agreed, most)
 
     def run(self, engine: Local | Cluster, retries: int = RETRIES) -> None:
         """Makes the runs that are not finished, of this batch only; arguments as in `status_table.run_jobs`.
@@ -141,10 +133,8 @@ class Sweep:
     def figure(self) -> Picture:
         """A row of panels for each of `groups`: learning curves of its variants, and final scores."""
         entries, groups = self.plan.entries, {self.title(name): group for name, group in self.groups().items()}
-        seeds = ", ".join(map(str, dict.fromkeys(entry.seed for entry in entries)))
-        presets = ", ".join(dict.fromkeys(entry.preset for entry in entries))
         title = f"{self.folder.name}: {count(len(entries), 'run')} of {self.longest:,} agent steps, "
-        title += f"preset {presets}, seeds {seeds}"
+        title += f"preset {listed(e.preset for e in entries)}, seeds {listed(e.seed for e in entries)}"
         return summary.figure(groups, self.longest, title, len({entry.game for entry in entries}) == 1)
 
     @property
@@ -160,51 +150,28 @@ class Sweep:
 
     def overview(self) -> Table:
         """The settings of all runs, and how many are finished."""
-        entries, seen = self.plan.entries, self.progress()
-        common = {key: value for key, value in entries[0].overrides.items() if all_have(entries, key, value)}
+        entries, jobs = self.plan.entries, self.jobs
+        first = entries[0].overrides
+        common = {key: value for key, value in first.items() if all(e.overrides.get(key) == value for e in entries)}
         rows = [
-            ("games", ", ".join(dict.fromkeys(entry.game for entry in entries))),
-            ("seeds", ", ".join(map(str, dict.fromkeys(entry.seed for entry in entries)))),
-            ("preset", ", ".join(dict.fromkeys(entry.preset for entry in entries))),
-            (
-                "agent steps",
-                ", ".join(f"{total:,}" for total in dict.fromkeys(p.total for p in seen.values())) + " a run",
-            ),
+            ("games", listed(entry.game for entry in entries)),
+            ("seeds", listed(entry.seed for entry in entries)),
+            ("preset", listed(entry.preset for entry in entries)),
+            ("agent steps", listed(f"{job.total:,}" for job in jobs) + " a run"),
         ]
-        for entry in entries:
+        for variant, entry in {entry.variant: entry for entry in entries if entry.variant}.items():
             own = {key: value for key, value in entry.overrides.items() if key not in common}
-            row = (entry.variant, text(own) or "as the preset")
-            if row[0] and row not in rows:
-                rows.append(row)
+            rows.append((variant, text(own) or "as the preset"))
         rows += [("changed for all", text(common))] if common else []
-        rows += [("runs", status_table.summary(seen).partition("  ")[0]), ("folder", str(self.folder))]
-        return Table(rows)
+        runs = status_table.summary(self.progress()).partition("  ")[0]
+        return Table([*rows, ("runs", runs), ("folder", self.folder)])
 
 
-def all_have(entries: Sequence[planning.PlannedRun], key: str, value: Any) -> bool:
-    """Whether a setting has this value in all runs."""
-    return all(key in entry.overrides and entry.overrides[key] == value for entry in entries)
+def listed(values: Iterable[object]) -> str:
+    """Each value once, with commas between."""
+    return ", ".join(dict.fromkeys(map(str, values)))
 
 
 def text(changes: Mapping[str, Any]) -> str:
     """Settings as text: ``trainer.warmup=300 env.sticky=0``."""
     return " ".join(f"{key}={value}" for key, value in changes.items())
-
-
-def agree(cost: Estimate, agreed: bool, most: float = DAY) -> str:
-    """The cost as a sentence.
-
-    Args:
-        cost: of the batch.
-        agreed: whether the user agreed to it.
-        most: hours of machine time that need no agreement.
-
-    Raises:
-        GlamkitError: it is more, and nobody agreed.
-    """
-    if cost.machine > most and not agreed:
-        limit = "a day" if most == DAY else f"{60 * most:.0f} minutes"
-        raise GlamkitError(
-            f"{cost}. That is more than {limit} of machine time; add --yes (in the notebook agree = True)."
-        )
-    return f"{cost}."

@@ -250,7 +250,7 @@ def test_one_failure_does_not_stop_the_others(made: Path, capsys: pytest.Capture
 def test_the_board_says_where_runs_are(made: Path, tmp_path: Path) -> None:
     todo = [*plan(made).jobs, plan(tmp_path, "modules-gmamba").jobs[1]]
     shown = StatusTable(Pool(todo, Local(todo, 1)))
-    assert shown.state() == "2 of 3 runs done, 1 queued  step 128/192  time left: not known yet"
+    assert repr(shown) == "2 of 3 runs done, 1 queued  step 128/192  time left: not known yet"
     html = shown._repr_html_()
     assert '<progress value="128" max="192"' in html
     assert "modules-gmamba-seed1" in html
