@@ -18,12 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glamkit.analysis.rollouts import looking, replayed
-from glamkit.config import Config, EnvConfig, ReplayConfig, coerce
+from glamkit.config import Config, EnvConfig, at_least, coerce
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.models.world_model import WorldModel
 from glamkit.runtime import Machine
-from glamkit.training.replay import Replay
 from glamkit.types import Context
 
 NEAR = 2.0  # pixels: an object this near to its true position counts as visible
@@ -35,6 +34,7 @@ STEPS = (1.0, -1.0, 2.0, 0.5)  # of the console's pixels, that a byte may count 
 ENOUGH = 0.5  # share of the positions that the bytes give at which frames must show something
 BLUR = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]).view(1, 1, 3, 3) / 16  # neighbouring pixels count too
 TOGETHER = 64  # clips imagined at a time
+Line = tuple[float, float]  # scale and offset: a byte's position in pixels
 
 
 class RecordedPlay(NamedTuple):
@@ -50,8 +50,8 @@ class ObjectCalibration(NamedTuple):
     """How two bytes of memory give a position in pixels, and what the object there looks like."""
 
     ram: tuple[int, int]  # addresses of x and y
-    across: tuple[float, float]  # column = across[0] * x + across[1], in pixels of a frame
-    down: tuple[float, float]  # row, likewise from y
+    across: Line  # column = across[0] * x + across[1], in pixels of a frame
+    down: Line  # row, likewise from y
     usual: np.ndarray  # (size, size, 3) float32: the usual picture, the median of all frames
     colour: np.ndarray  # (3,) float32, length 1: how the object differs from it
     strength: float  # how far, in shades of 255, averaged as `BLUR` says; the median over the frames
@@ -105,12 +105,8 @@ def object_seen(
             bytes.
     """
     length = config.imagination.context_length
-    for name, value, least in (("horizon", horizon, 1), ("steps", steps, 2 * (length + horizon))):
-        if coerce(name, value, int) < least:
-            raise GlamkitError(f"{name} = {value} is outside its range: at least {least}.")
-    played = play(config.env, steps, seed)
-    calibration = calibrate(played, ram)
-    return measure(model, config, machine, played, calibration, horizon)
+    played = play(config.env, at_least("steps", steps, 2 * (length + at_least("horizon", horizon))), seed)
+    return measure(model, config, machine, played, calibrate(played, ram), horizon)
 
 
 def play(env: EnvConfig, steps: int, seed: int) -> RecordedPlay:
@@ -119,8 +115,8 @@ def play(env: EnvConfig, steps: int, seed: int) -> RecordedPlay:
     Raises:
         GlamkitError: the game has no memory to read.
     """
-    game, random = make_env(env), np.random.default_rng(seed)
-    frame, kept = game.reset(seed), []
+    game, random, kept = make_env(env), np.random.default_rng(seed), []
+    frame = game.reset(seed)
     for _ in range(steps):
         action, memory = int(random.integers(game.num_actions)), game.memory()
         outcome = game.step(action)
@@ -147,11 +143,8 @@ def calibrate(played: RecordedPlay, ram: Sequence[int]) -> ObjectCalibration:
     _, first = np.unique(bytes_, axis=0, return_index=True)  # a place once, or where it is parked would count most
     moving, placed = np.abs(gaps[first]).sum(-1), bytes_[first]
     moving[moving < NOISE] = 0
-    pairs = product(*([step * size / side for step in STEPS] for side in SCREEN))
-    (_, offsets), scales = max(
-        ((_aligned_sum(moving, placed, pair), pair) for pair in pairs), key=lambda result: result[0][0]
-    )
-    lines = [(scale, offset) for scale, offset in zip(scales, offsets, strict=True)]
+    scales = [[step * size / side for step in STEPS] for side in SCREEN]
+    lines = max((_aligned(moving, placed, pair) for pair in product(*scales)), key=lambda found: found[0])[1]
     for _ in range(3):
         lines = _refit(moving, placed, lines)
     calibration = ObjectCalibration((int(ram[0]), int(ram[1])), lines[0], lines[1], usual, np.ones(3, np.float32), 0.0)
@@ -165,22 +158,20 @@ def calibrate(played: RecordedPlay, ram: Sequence[int]) -> ObjectCalibration:
     return calibration._replace(strength=float(result[torch.arange(len(row)), 0, row, column].median()))
 
 
-def _aligned_sum(
-    moving: np.ndarray, placed: np.ndarray, scales: tuple[float, float]
-) -> tuple[float, tuple[float, float]]:
-    """Sums frames, shifted so that the object stays in place: the maximum of the sum, and its offsets (column, row)."""
+def _aligned(moving: np.ndarray, placed: np.ndarray, scales: Sequence[float]) -> tuple[float, list[Line]]:
+    """Sums frames, shifted so that the object stays in place: the maximum of the sum, and scale and offset of axes."""
     shifts = np.round(placed * scales).astype(int)
-    low, size = shifts.min(0), moving.shape[1]
-    wide, high = (shifts - low).max(0) + size
+    top, size = shifts.max(0), moving.shape[1]
+    wide, high = top - shifts.min(0) + size
     canvas = np.zeros((high, wide), np.float32)
-    for frame, (x, y) in zip(moving, shifts.max(0) - shifts, strict=True):
+    for frame, (x, y) in zip(moving, top - shifts, strict=True):
         canvas[y : y + size, x : x + size] += frame
     row, column = np.unravel_index(int(canvas.argmax()), canvas.shape)
-    top = shifts.max(0)
-    return float(canvas.max()), (float(column - top[0]), float(row - top[1]))
+    offsets = (column - top[0], row - top[1])
+    return float(canvas.max()), [(scale, float(offset)) for scale, offset in zip(scales, offsets, strict=True)]
 
 
-def _refit(moving: np.ndarray, placed: np.ndarray, lines: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _refit(moving: np.ndarray, placed: np.ndarray, lines: Sequence[Line]) -> list[Line]:
     """Scale and offset of both axes, fitted again by least squares to the centres of what is near the old positions."""
     size, centres, kept = moving.shape[1], [], []
     for frame, at in zip(moving, placed, strict=True):
@@ -253,34 +244,32 @@ def measure(
 ) -> VisibleShares:
     """As `object_seen`, on random play that is already recorded and calibrated."""
     length, count = config.imagination.context_length, len(played.actions)
-    frames, places = torch.from_numpy(played.frames), torch.from_numpy(calibration.places(played.memory)).float()
+    frames, actions, ends = (torch.from_numpy(part) for part in (played.frames, played.actions, played.ends))
+    places = torch.from_numpy(calibration.places(played.memory)).float()
     in_play = torch.from_numpy(in_play_frames(played, calibration))
-    replay = Replay(ReplayConfig(capacity=max(count, 64)), frames.shape[1], machine.device)
-    for frame, action, end in zip(played.frames, played.actions, played.ends, strict=True):
-        replay.add(frame, int(action), 0.0, bool(end))
-    episode = torch.from_numpy(played.ends).long().cumsum(0) - torch.from_numpy(played.ends).long()
-    hits, counts = torch.zeros(1 + horizon), torch.zeros(1 + horizon)
+    episode = ends.long().cumsum(0) - ends.long()
+    hits, counts = torch.zeros(2, horizon), torch.zeros(2, horizon)  # reconstructed, imagined
     for starts in torch.arange(length, count - horizon + 1, horizon).split(TOGETHER):
-        steps = replay.window(starts - length, length + horizon)
+        steps = starts[:, None] + torch.arange(-length, horizon)
+        at, given = steps[:, length:], actions[steps].to(machine.device)
         with looking(model, machine, int(starts[0])):
-            latents = model.observe(steps.frames).latent
-            context = Context(latents[:, :length], steps.actions[:, :length])
-            rollout = replayed(model, context, steps.actions[:, length:], config.imagination.memory)
+            latents = model.observe(frames[steps].permute(0, 1, 4, 2, 3).to(machine.device)).latent
+            context = Context(latents[:, :length], given[:, :length])
+            rollout = replayed(model, context, given[:, length:], config.imagination.memory)
             imagined = model.decode(rollout.states[:, :-1, : model.latent])
             reconstructed = model.decode(latents[:, length:])
-        at = starts[:, None] + torch.arange(horizon)
-        same = episode[at] == episode[starts - length, None]  # nobody can predict a new game
-        for pictures, wanted in ((reconstructed, in_play[at]), (imagined, in_play[at] & same)):
+        same = episode[at] == episode[steps[:, :1]]  # nobody can predict a new game
+        kinds = (reconstructed, in_play[at]), (imagined, in_play[at] & same)
+        for kind, (pictures, wanted) in enumerate(kinds):
             shades = 255 * pictures.float().clamp(0, 1).cpu().permute(0, 1, 3, 4, 2)[wanted]
             right = torch.zeros(at.shape)
             right[wanted] = is_visible(shades, frames[at[wanted]], places[at[wanted]], calibration).float()
-            if pictures is imagined:
-                hits[1:], counts[1:] = hits[1:] + right.sum(0), counts[1:] + wanted.sum(0)
-            else:
-                hits[0], counts[0] = hits[0] + right.sum(), counts[0] + wanted.sum()
+            hits[kind] += right.sum(0)
+            counts[kind] += wanted.sum(0)
     real = is_visible(frames[in_play].float(), frames[in_play], places[in_play], calibration).float().mean()
-    shares = (hits / counts.clamp(min=1)).numpy()
-    return VisibleShares(float(shares[0]), shares[1:], counts.long().numpy(), float(real))
+    kept = hits[0].sum() / counts[0].sum().clamp(min=1)
+    all_counts = torch.cat([counts[0].sum(0, keepdim=True), counts[1]]).long()
+    return VisibleShares(float(kept), (hits[1] / counts[1].clamp(min=1)).numpy(), all_counts.numpy(), float(real))
 
 
 def in_play_frames(played: RecordedPlay, calibration: ObjectCalibration) -> np.ndarray:

@@ -73,8 +73,8 @@ def doctor(as_json: bool) -> None:
     from glamkit.bench import doctor as bench
 
     findings = bench.examine()
-    healthy = all(finding.state != "problem" for finding in findings)
-    table = {"healthy": healthy, "findings": [finding._asdict() for finding in findings]}
+    healthy = all(finding.state != "problem" for finding in findings.values())
+    table = {"healthy": healthy, "findings": [{"name": name, **f._asdict()} for name, f in findings.items()]}
     click.echo(json.dumps(table, indent=1) + "\n" if as_json else bench.report(findings), nl=False)
     sys.exit(0 if healthy else FAILED)
 

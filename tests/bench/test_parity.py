@@ -157,18 +157,17 @@ def test_relative_differences_near_zero_are_to_the_largest_value() -> None:
         ("::4", (2, 6, 3), "whole[..., ::4]"),  # one axis of three: the last, as the shape says
         ("::2", (1, 6, 12), "whole[::2]"),  # or the first
         (":,1:5:2,-3:", (2, 2, 3), "whole[:, 1:5:2, -3:]"),
-        (None, (2, 6, 12), "whole"),
-        (None, (50,), "whole.ravel()[:50]"),
-        (None, (2, 6), None),
-        (None, (145,), None),
+        ("", (2, 6, 12), "whole"),
+        ("", (50,), "whole.ravel()[:50]"),
+        ("", (2, 6), None),
+        ("", (145,), None),
         ("::4", (2, 6, 4), None),
         (":,:,:,:", (2, 6, 12), None),
         ("::0", (2, 6, 12), None),
-        ("::-1", (2, 6, 12), None),
         ("__import__('os')", (2, 6, 12), None),
     ],
 )
-def test_slices_are_read_without_running_them(part: str | None, shape: tuple[int, ...], expected: str | None) -> None:
+def test_slices_are_read_without_running_them(part: str, shape: tuple[int, ...], expected: str | None) -> None:
     whole = np.arange(144.0).reshape(2, 6, 12)
     got = fit(whole, part, shape)
     if expected is None:
@@ -287,7 +286,7 @@ def test_it_runs_as_a_module() -> None:
     )
     assert done.returncode == 2
     assert "15 agree" in done.stdout
-    assert done.stderr == "absent.npz is no reference file: No such file or directory.\n"
+    assert done.stderr == "absent.npz is no reference file, or a damaged one: No such file or directory.\n"
 
 
 def test_other_sizes_actions_and_seeds_are_inferred(tmp_path: Path) -> None:
