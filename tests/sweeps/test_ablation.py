@@ -65,10 +65,10 @@ def wait_for(folder: Path, step: int) -> None:
 
 
 def test_variants_are_named_alone_or_by_question() -> None:
-    assert read_variants("modules") == ["modules-both", "modules-gmamba", "modules-lmamba"]
-    assert read_variants("acting-posterior, modules-gmamba") == ["modules-gmamba", "acting-posterior"]
-    assert read_variants(["variation", "variation-off"]) == ["variation-off", "variation-frozen", "variation-learned"]
-    assert len(read_variants("all")) == sum(len(question.choices) for question in QUESTIONS.values()) == 17
+    assert read_variants("modules") == [("modules", "both"), ("modules", "gmamba"), ("modules", "lmamba")]
+    assert read_variants("acting-posterior, modules-gmamba") == [("modules", "gmamba"), ("acting", "posterior")]
+    assert [answer for _, answer in read_variants(["variation", "variation-off"])] == ["off", "frozen", "learned"]
+    assert len(read_variants("all")) == sum(len(question.answers) for question in QUESTIONS.values()) == 17
 
 
 def test_seeds_are_read_in_all_their_forms() -> None:
@@ -93,7 +93,7 @@ def test_seeds_are_read_in_all_their_forms() -> None:
         ({"game": "glamkit/Cacth-v0"}, "did you mean 'glamkit/Catch-v0'"),
         ({"preset": "debgu"}, "unknown preset 'debgu'; did you mean 'debug'"),
         ({"env_steps": 20}, "env_steps = 20 leaves nothing to train"),
-        ({"folder": ""}, "folder is empty"),
+        ({"folder": ""}, "run_dir = '' is no path"),
         ({"overrides": "trainer.warmpu=60"}, "unknown setting 'trainer.warmpu'"),
     ],
 )
