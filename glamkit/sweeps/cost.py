@@ -69,7 +69,7 @@ def estimate(jobs: Sequence[Job], engine: Local | Cluster, tell: Tell = lambda _
             tell(f"timing a few steps of {job.config.env.game} by {job.config.preset}")
             # Not compiled: that takes longer than the timing is worth.
             known[kind] = engine.hours(job.config.override(**{"runtime.compile": "off"}))
-        total += known[kind] * job.work(job.step()) / job.work(0)
+        total += known[kind] * job.progress().work / job.work(0)
     at_once = min(engine.at_once, len(left))
     rounds = math.ceil(len(left) / max(1, at_once))
     return Estimate(len(left), at_once, rounds * total / max(1, len(left)))

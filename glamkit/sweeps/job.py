@@ -115,10 +115,6 @@ class Job(NamedTuple):
         """The file that its process writes errors to."""
         return self.run.folder / "errors.txt"
 
-    def step(self) -> int:
-        """Agent steps that the log has reached."""
-        return log.last_step(self.run.log_file)
-
     def score(self) -> float | None:
         """The mean return of the final evaluation; None while there is none, or only one by other settings."""
         try:
@@ -137,8 +133,7 @@ class Job(NamedTuple):
 
     def done(self) -> bool:
         """Whether nothing is left to do: it is evaluated, and its process, if it left a record, has ended."""
-        record = JobRecord.read(self.run.folder)
-        return (record is None or record.state == "done") and self.score() is not None
+        return self.progress().state == "done"
 
     def progress(self) -> JobProgress:
         """Its progress, read from its folder."""

@@ -126,9 +126,9 @@ class Sweep:
         return group
 
     def table(self) -> Table:
-        """A row for each variant: mean return of the evaluations, interval over seeds, and learning curve."""
+        """A row for each variant: mean return of the evaluations, and interval over seeds."""
         rows = {f"{name}: {label}": one for name, group in self.groups().items() for label, one in group.items()}
-        return Table(summary.rows(rows, self.longest), NOTE)
+        return Table(summary.rows(rows), NOTE)
 
     def figure(self) -> Picture:
         """A row of panels for each of `groups`: learning curves of its variants, and final scores."""

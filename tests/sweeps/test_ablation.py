@@ -171,7 +171,7 @@ def test_runs_are_ordinary_run_folders(made: Path) -> None:
         report = json.loads(job.run.evaluation_file.read_text())
         assert report["step"] == 64
         assert report["mean_return"] == job.score()
-        assert job.step() == last_step(job.run.folder) <= 64
+        assert job.progress().step == last_step(job.run.folder) <= 64
         assert job.notebook is None and not (job.run.folder / "errors.txt").exists()
 
 

@@ -68,7 +68,7 @@ def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = stack.enter_context(subprocess.Popen(command, text=True, env=environment, **pipes))
         victim, deadline = job(folder, KILLED), time.monotonic() + 300
-        while victim.step() < STEPS // 2:
+        while victim.progress().step < STEPS // 2:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.02)
