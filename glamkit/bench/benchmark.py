@@ -26,7 +26,7 @@ import torch
 
 from glamkit import __version__, notebook
 from glamkit.bench import timing
-from glamkit.bench.timing import PHASES, PLAIN, TimedTrainer, Work
+from glamkit.bench.timing import PHASES, PLAIN, Work
 from glamkit.config import Config, at_least
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Tell, duration
@@ -83,26 +83,25 @@ def measure(config: Config, repeats: int = 3, tell: Tell = lambda _: None, file:
 
 def timed(config: Config, repeats: int, tell: Tell) -> dict[str, Any]:
     """The timings of the phases, the machine and predicted hours, from trainers in one process."""
-    sides, works, trainers = configs(config), dict[tuple[str, str], Work](), dict[Config, TimedTrainer]()
+    sides, works, trainers = configs(config), dict[tuple[str, str], Work](), dict[Config, Trainer]()
     with ExitStack() as stack:
         # One for each way of computing, since a trainer may have compiled its own.
         for changed in dict.fromkeys([*sides.values(), config]):
             tell(f"playing {changed.env.game} for {changed.trainer.warmup:,} steps")
             folder = stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))
-            trainers[changed] = TimedTrainer(changed, folder)
+            trainers[changed] = timing.played(changed, folder)
         tell("preparing what the phases start from; compiling, where it is done, takes minutes")
+        phases_of = {side: timing.works_of(trainers[changed]) for side, changed in sides.items()}
         for phase in PHASES:
-            for side, changed in sides.items():
-                if side != "opt_in" or phase == "step":
-                    works[phase, side] = trainers[changed].work(phase)
-        main, before, began = trainers[sides["fast"]].trainer, others_seconds(), time.perf_counter()
+            works |= {(phase, side): phases_of[side][phase] for side in sides if side != "opt_in" or phase == "step"}
+        main, before, began = trainers[sides["fast"]], others_seconds(), time.perf_counter()
         spans = timing.in_turns(main.machine, works, repeats, tell)
         machine, after, took = describe(main), others_seconds(), time.perf_counter() - began
         machine["busy_during"] = None if before is None or after is None else (after - before) / took
         phases = {phase: compare(spans[phase, "fast"], spans[phase, "reference"]) for phase in PHASES}
         phases["step_opt_in"] = compare(spans["step", "opt_in"], spans["step", "reference"])
         tell("timing steps in the middle of the run, as configured")
-        hours = {"per_game": timing.run_hours(trainers[config].trainer), "basis": BASIS}
+        hours = {"per_game": timing.run_hours(trainers[config]), "basis": BASIS}
     return {"phases": phases, "machine": machine, "predicted_hours": hours}
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,11 +21,10 @@ import torch
 
 from glamkit.config import Config
 from glamkit.errors import GlamkitError
-from glamkit.models.world_model import Observed
 from glamkit.notebook import Tell, duration
 from glamkit.runtime import Machine, memory_kept
 from glamkit.training.trainer import Trainer
-from glamkit.types import Batch, Context, Rollout
+from glamkit.types import Context
 
 PHASES = {
     "world_model": "one update of the world model, with backward pass and optimiser step",
@@ -44,55 +43,29 @@ Work = Callable[[], Any]
 Works = Mapping[tuple[str, str], Work]
 
 
-class TimedTrainer:
-    """A trainer that has played its random steps, and the inputs of its phases.
+def played(config: Config, folder: str | Path) -> Trainer:
+    """A trainer in an empty folder that has played its random steps."""
+    trainer = Trainer(config, folder)
+    while trainer.step < config.trainer.warmup:
+        trainer.collect()
+    return trainer
 
-    Args:
-        config: the experiment.
-        folder: an empty folder for the trainer's run.
-    """
 
-    def __init__(self, config: Config, folder: str | Path) -> None:
-        self.trainer = Trainer(config, folder)
-        while self.trainer.step < config.trainer.warmup:
-            self.trainer.collect()
-
-    @cached_property
-    def batch(self) -> Batch:
-        """Windows of the replay for the world model."""
-        return self.trainer.replay.sample()
-
-    @cached_property
-    def observed(self) -> Observed:
-        """The encoded batch; the world model makes one update for it."""
-        return self.trainer.train_world_model(self.batch)
-
-    @cached_property
-    def context(self) -> Context:
-        """The contexts that imagined rollouts start from."""
-        settings, trainer = self.trainer.config.imagination, self.trainer
-        real = trainer.replay.sample(settings.starts, settings.context_length)
-        context = trainer.phases.encode(real.frames, real.actions)
-        return Context(*(part.clone() for part in context))  # a recording's are overwritten by its next call
-
-    @cached_property
-    def rollout(self) -> Rollout:
-        """Imagined rollouts for the actor-critic."""
-        return self.trainer.imagine(self.batch, self.observed)
-
-    def work(self, phase: str) -> Work:
-        """The work of a phase. Its inputs are prepared here, outside the measured time."""
-        trainer = self.trainer
-        match phase:
-            case "world_model":
-                return partial(trainer.train_world_model, self.batch)
-            case "imagination":
-                return partial(trainer.imagine, self.batch, self.observed)
-            case "imagination_steps":
-                return partial(trainer.phases.imagine, self.context, trainer.horizon)
-            case "actor_critic":
-                return partial(trainer.train_actor_critic, self.rollout)
-        return partial(update, trainer)
+def works_of(trainer: Trainer) -> dict[str, Work]:
+    """The work of each phase. Its inputs are prepared here, outside the measured time, with a world model's update."""
+    settings = trainer.config.imagination
+    batch = trainer.replay.sample()
+    observed = trainer.train_world_model(batch)
+    real = trainer.replay.sample(settings.starts, settings.context_length)
+    # Cloned: a recording's are overwritten by its next call.
+    context = Context(*(part.clone() for part in trainer.phases.encode(real.frames, real.actions)))
+    return {
+        "world_model": partial(trainer.train_world_model, batch),
+        "imagination": partial(trainer.imagine, batch, observed),
+        "imagination_steps": partial(trainer.phases.imagine, context, trainer.horizon),
+        "actor_critic": partial(trainer.train_actor_critic, trainer.imagine(batch, observed)),
+        "step": partial(update, trainer),
+    }
 
 
 def update(trainer: Trainer) -> None:
@@ -202,7 +175,7 @@ MEASURES: dict[str, Callable[[Trainer], float]] = {"hours": run_hours, "peak": p
 def measured(measure: str, config: Config) -> float:
     """One of `MEASURES` of a new trainer that has played its random steps."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        return MEASURES[measure](TimedTrainer(config, folder).trainer)
+        return MEASURES[measure](played(config, folder))
 
 
 def measured_apart(measure: str, config: Config, environment: Mapping[str, str] | None = None) -> float:

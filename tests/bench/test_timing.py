@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from glamkit.bench import benchmark, timing
-from glamkit.bench.timing import PHASES, PLAIN, TimedTrainer, in_turns
+from glamkit.bench.timing import PHASES, PLAIN, in_turns, played, works_of
 from glamkit.config import parse_overrides, preset
 from glamkit.runtime import memory_kept
 from glamkit.training.accelerate.swap import plain_class
@@ -31,20 +31,20 @@ PARTS += ("dynamics_kl", "variation_kl")
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> TimedTrainer:
-    return TimedTrainer(preset("debug", EXACT), tmp_path / "fast")
+def fast(tmp_path: Path) -> Trainer:
+    return played(preset("debug", EXACT), tmp_path / "fast")
 
 
 def plainly(precise: str, folder: Path) -> Trainer:
     """The reference side."""
-    return TimedTrainer(preset("debug", precise).override(**PLAIN), folder / "plain").trainer
+    return played(preset("debug", precise).override(**PLAIN), folder / "plain")
 
 
 # Both sides -----------------------------------------------------------------------------------------------------------
 
 
-def test_both_sides_start_from_the_same_weights_and_steps(bench: TimedTrainer, tmp_path: Path) -> None:
-    fast, plain = bench.trainer, plainly(EXACT, tmp_path)
+def test_both_sides_start_from_the_same_weights_and_steps(fast: Trainer, tmp_path: Path) -> None:
+    plain = plainly(EXACT, tmp_path)
     ours, theirs = fast.agent.state_dict(), plain.agent.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert all(torch.equal(*parts) for parts in zip(fast.replay.sample(), plain.replay.sample(), strict=True))
@@ -56,7 +56,7 @@ def test_both_sides_start_from_the_same_weights_and_steps(bench: TimedTrainer, t
 @pytest.mark.parametrize(("precision", "near"), [("float32", 1e-4), ("bfloat16", 3e-2)])
 def test_three_updates_of_both_sides_give_the_same_losses(precision: str, near: float, tmp_path: Path) -> None:
     settings = parse_overrides(EXACT) | {"runtime.precision": precision}
-    trainer, plain = TimedTrainer(preset("debug", settings), tmp_path / "fast").trainer, plainly(EXACT, tmp_path)
+    trainer, plain = played(preset("debug", settings), tmp_path / "fast"), plainly(EXACT, tmp_path)
     # Pong hardly moves at first, and batch normalisation would enlarge what little there is, rounding included.
     trainer.replay.frames.random_(0, 256)
     batch, totals = trainer.replay.sample(), []
@@ -76,30 +76,31 @@ def after(trainer: Trainer, work: Callable[[], Any]) -> dict[str, float]:
 
 
 def test_both_sides_dream_the_same_and_learn_the_same_from_it(
-    bench: TimedTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fast: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, plain = bench.trainer, plainly(EXACT, tmp_path)
-    critics = [trainer.agent.actor_critic, plain.agent.actor_critic]
+    plain, settings = plainly(EXACT, tmp_path), fast.config.imagination
+    critics = [fast.agent.actor_critic, plain.agent.actor_critic]
     for critic in critics:
         monkeypatch.setattr(critic, "act", lambda states, c=critic: c.policy(states).argmax(-1))
-    fast, slow = (side.phases.imagine(bench.context, trainer.horizon) for side in (trainer, plain))
-    assert fast.actions.shape == (8, trainer.horizon) and torch.equal(fast.actions, slow.actions)
-    torch.testing.assert_close(fast.states, slow.states, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(fast.rewards, slow.rewards, rtol=1e-3, atol=1e-3)
+    real = fast.replay.sample(settings.starts, settings.context_length)
+    context = fast.phases.encode(real.frames, real.actions)
+    ours, theirs = (side.phases.imagine(context, fast.horizon) for side in (fast, plain))
+    assert ours.actions.shape == (8, fast.horizon) and torch.equal(ours.actions, theirs.actions)
+    torch.testing.assert_close(ours.states, theirs.states, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.rewards, theirs.rewards, rtol=1e-3, atol=1e-3)
     for _ in range(3):
-        known = after(trainer, partial(trainer.train_actor_critic, fast))
-        expected = after(plain, partial(plain.train_actor_critic, slow))
+        known = after(fast, partial(fast.train_actor_critic, ours))
+        expected = after(plain, partial(plain.train_actor_critic, theirs))
         assert known == pytest.approx(expected, rel=1e-3, abs=1e-4)
     pairs = zip(*(critic.slow_critic.parameters() for critic in critics), strict=True)
-    assert all(torch.allclose(ours, theirs, rtol=0, atol=1e-5) for ours, theirs in pairs)
+    assert all(torch.allclose(one, other, rtol=0, atol=1e-5) for one, other in pairs)
 
 
-def test_every_phase_changes_what_it_trains_and_nothing_else(bench: TimedTrainer) -> None:
-    parts = dict(bench.trainer.agent.named_children())
+def test_every_phase_changes_what_it_trains_and_nothing_else(fast: Trainer) -> None:
+    parts, works = dict(fast.agent.named_children()), works_of(fast)
     for phase in PHASES:
-        work = bench.work(phase)
         before = {name: next(part.parameters()).clone() for name, part in parts.items()}
-        work()
+        works[phase]()
         changed = {name for name, part in parts.items() if not torch.equal(next(part.parameters()), before[name])}
         assert changed == {"step": {"world_model", "actor_critic"}}.get(phase, {phase} & set(parts)), phase
 
@@ -121,7 +122,7 @@ def resident() -> int:
 # The clock ------------------------------------------------------------------------------------------------------------
 
 
-def test_ratios_are_formed_round_by_round(bench: TimedTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ratios_are_formed_round_by_round(fast: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     # Rounds of (fast, reference) after one of each that does not count; the machine is slow in the last round.
     spans = iter([9.0, 99.0, 1.0, 5.0, 2.0, 4.0, 10.0, 60.0])
     monkeypatch.setattr(timing, "seconds", lambda _, work: work() or next(spans))
@@ -131,7 +132,7 @@ def test_ratios_are_formed_round_by_round(bench: TimedTrainer, monkeypatch: pyte
         ("step", "reference"): lambda: calls.append("reference"),
     }
     lines: list[str] = []
-    result = in_turns(bench.trainer.machine, works, 3, lines.append)
+    result = in_turns(fast.machine, works, 3, lines.append)
     # The fast side runs once more each round: its memory is there when the clock starts, as it is in training.
     assert calls == ["fast", "fast", "reference"] * 4
     row = benchmark.compare(*result.values())
@@ -165,7 +166,7 @@ def test_freed_memory_is_kept_inside_and_given_back_after() -> None:
 
 def test_run_hours_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = "trainer.env_steps=148 trainer.update_every=2 imagination.begin=100 imagination.horizon_growth=10"
-    trainer = TimedTrainer(preset("debug", f"{CPU} {changes}"), tmp_path).trainer
+    trainer = played(preset("debug", f"{CPU} {changes}"), tmp_path)
     timed: list[tuple[int, bool]] = []
 
     def rated(work: Any) -> float:
