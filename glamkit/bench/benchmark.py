@@ -10,28 +10,24 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-import torch
-
-from glamkit import __version__, notebook
+from glamkit import notebook
 from glamkit.bench import timing
 from glamkit.bench.timing import PHASES, PLAIN, Work
 from glamkit.config import Config, at_least
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Tell, duration
+from glamkit.runs import provenance
 from glamkit.runs.files import replace_text
-from glamkit.runtime import device_name, own_cores, resolve_device, undisturbed
+from glamkit.runtime import own_cores, resolve_device, undisturbed
 from glamkit.training.trainer import Trainer
 
 SAME = {"imagination.contexts": "replay", "imagination.memory": "window"}  # what the released code does
@@ -96,8 +92,15 @@ def timed(config: Config, repeats: int, tell: Tell) -> dict[str, Any]:
             works |= {(phase, side): phases_of[side][phase] for side in sides if side != "opt_in" or phase == "step"}
         main, before, began = trainers[sides["fast"]], others_seconds(), time.perf_counter()
         spans = timing.in_turns(main.machine, works, repeats, tell)
-        machine, after, took = describe(main), others_seconds(), time.perf_counter() - began
-        machine["busy_during"] = None if before is None or after is None else (after - before) / took
+        after, took = others_seconds(), time.perf_counter() - began
+        machine = {
+            **provenance.versions(),
+            **provenance.describe(main.machine.device),
+            **main.machine.describe(),
+            "cores": own_cores(),
+            "kernel": main.kernel,
+            "busy_during": None if before is None or after is None else (after - before) / took,
+        }
         phases = {phase: compare(spans[phase, "fast"], spans[phase, "reference"]) for phase in PHASES}
         phases["step_opt_in"] = compare(spans["step", "opt_in"], spans["step", "reference"])
         tell("timing steps in the middle of the run, as configured")
@@ -126,24 +129,7 @@ def compare(fast: list[float], reference: list[float]) -> dict[str, Any]:
         "fast_s": median(fast),
         "reference_s": median(reference),
         "ratio": median(ratios),
-        "fast_each_s": fast,
-        "reference_each_s": reference,
         "ratios": ratios,
-    }
-
-
-def describe(trainer: Trainer) -> dict[str, Any]:
-    """The machine: names, versions, threads and cores."""
-    return {
-        "name": device_name(trainer.machine.device),
-        "system": f"{platform.system()} {platform.machine()}",
-        "threads": torch.get_num_threads(),
-        "cores": own_cores(),
-        **trainer.machine.describe(),
-        "kernel": trainer.kernel,
-        "glamkit": __version__,
-        "numpy": np.__version__,
-        "ale_py": metadata.version("ale-py"),
     }
 
 
@@ -194,7 +180,7 @@ def facts(report: dict[str, Any]) -> notebook.Table:
     machine, hours, peak = report["machine"], report["predicted_hours"], report.get("peak_bytes")
     kind = f"{machine['precision']} on {machine['device']}"
     rows = [
-        ("machine", f"{machine['name']}, {machine['threads']} threads, torch {machine['torch']}"),
+        ("machine", f"{machine['device_name']}, {machine['threads']} threads, torch {machine['torch']}"),
         ("glamkit", f"{kind}, scan: {machine['kernel']}, compiled: {machine['compiled']}"),
         ("whole run", f"{duration(3600 * hours['per_game'])} predicted, {hours['basis']}"),
     ]

@@ -11,18 +11,18 @@ the folder.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from glamkit.config import at_least
+from glamkit.config import Config, at_least
 from glamkit.errors import GlamkitError, nearest
-from glamkit.notebook import Table, Tell, require
+from glamkit.notebook import Table, Tell, duration, require
 from glamkit.plotting import Picture, count
 from glamkit.runs.folder import resolve
 from glamkit.sweeps import plan as planning
 from glamkit.sweeps import status_table, summary
-from glamkit.sweeps.cost import DAY, estimate
 from glamkit.sweeps.job import Job, JobProgress
 from glamkit.sweeps.plan import SweepPlan
 from glamkit.sweeps.pool import Local
@@ -31,6 +31,8 @@ from glamkit.sweeps.summary import VariantSummary
 
 ENGINES = ("local", "ray")
 RETRIES = 2
+DAY = 24.0  # hours that nobody has to agree to
+SAME_COST = {"env.game": "Pong", "trainer.seed": 1}  # what does not change the cost of a run
 NOTE = "Mean return: of the evaluation's episodes, then over seeds. Interval: Student's t over the seeds' means."
 
 
@@ -83,12 +85,39 @@ class Sweep:
     def cost(
         self, engine: Local | Cluster, agreed: bool = False, tell: Tell = lambda _: None, most: float = DAY
     ) -> str:
-        """The hours that the unfinished runs will take, as a sentence; see `cost.estimate`.
+        """How long the unfinished runs will take, as a sentence: by a few steps of each kind of run, timed now.
+
+        Args:
+            engine: where they will be made, and where the steps are timed.
+            agreed: whether the user agreed to it.
+            tell: is given lines about the progress: timing takes minutes for large models on a CPU.
+            most: hours that need no agreement.
 
         Raises:
-            GlamkitError: it is more than `most` hours, and nobody agreed.
+            GlamkitError: it is more and nobody agreed, a folder holds another experiment, or a run cannot be timed.
         """
-        return estimate(self.jobs, engine, tell).agree(agreed, most)
+        for job in self.jobs:
+            if job.run.started:
+                job.run.check(job.config, resume=True)
+        left, known, total = [job for job in self.jobs if not job.done()], dict[Config, float](), 0.0
+        if not left:
+            return "nothing is left to do."
+        for job in left:
+            kind = job.config.override(**SAME_COST)
+            if kind not in known:
+                tell(f"timing a few steps of {job.config.env.game} by {job.config.preset}")
+                # Not compiled: that takes longer than the timing is worth.
+                known[kind] = engine.hours(job.config.override(**{"runtime.compile": "off"}))
+            total += known[kind] * job.progress().work / job.work(0)
+        at_once = min(engine.at_once, len(left))
+        hours = total / len(left) * math.ceil(len(left) / at_once)
+        share = f"{at_once} at once" if at_once > 1 else "one after the other"
+        sentence = f"{count(len(left), 'run')} to make, {share}: about {duration(3600 * hours)}"
+        sentence += " (by a few steps, uncompiled; without evaluation)."
+        if hours > most and not agreed:
+            limit = "a day" if most == DAY else f"{60 * most:.0f} minutes"
+            raise GlamkitError(f"{sentence} That is more than {limit}; add --yes (in the notebook agree = True).")
+        return sentence
 
     def run(self, engine: Local | Cluster, retries: int = RETRIES) -> None:
         """Makes the runs that are not finished, of this batch only; arguments as in `status_table.run_jobs`.

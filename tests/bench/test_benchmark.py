@@ -48,11 +48,9 @@ def test_the_result_is_complete_and_survives_json(report: dict[str, Any], report
     assert set(report) == {"phases", "machine", "predicted_hours", "settings", "peak_bytes"}
     assert list(report["phases"]) == [*PHASES, "step_opt_in"]
     for name, row in report["phases"].items():
-        assert len(row["ratios"]) == len(row["fast_each_s"]) == 2
-        pairs = zip(row["reference_each_s"], row["fast_each_s"], strict=True)
-        assert row["ratios"] == [slow / fast for slow, fast in pairs]
+        assert len(row["ratios"]) == 2
         assert row["ratio"] == pytest.approx(np.median(row["ratios"])) and row["fast_s"] > 0, name
-    assert report["phases"]["step_opt_in"]["reference_each_s"] == report["phases"]["step"]["reference_each_s"]
+    assert report["phases"]["step_opt_in"]["reference_s"] == report["phases"]["step"]["reference_s"]
     assert {"torch", "glamkit", "device", "precision", "threads", "cores"} <= set(report["machine"])
     hours = report["predicted_hours"]
     assert hours["per_game"] > 0 and "without evaluation" in hours["basis"]

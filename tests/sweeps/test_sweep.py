@@ -9,13 +9,12 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import ROOT
-from tiny_runs import catch_jobs, evaluated
+from tiny_runs import evaluated
 
 from glamkit import cli
 from glamkit.bench import timing
 from glamkit.config import Config, preset
 from glamkit.errors import GlamkitError
-from glamkit.sweeps import cost as costs
 from glamkit.sweeps import plan as planning
 from glamkit.sweeps import status_table, sweep
 from glamkit.sweeps.pool import Local
@@ -194,26 +193,25 @@ class Clock:
 
 
 def test_the_cost_is_that_of_what_is_left(tmp_path: Path) -> None:
-    todo, clock = catch_jobs(tmp_path), Clock()
+    batch, clock = Sweep(planning.make(CATCH, "1-4", "debug", overrides=CPU, folder=tmp_path)), Clock()
+    todo = batch.jobs
     for job in todo[:2]:
         job.run.folder.mkdir(parents=True)
     evaluated(todo[0])
     todo[1].run.log_file.write_text('{"step": 72, "kind": "log"}\n')
     lines: list[str] = []
-    cost = costs.estimate(todo, clock, lines.append)
+    # Half of one is left, so a run takes 8h20m on average, and two take turns.
+    sentence = "3 runs to make, 2 at once: about 16h40m (by a few steps, uncompiled; without evaluation)."
+    assert batch.cost(clock, tell=lines.append) == batch.cost(Clock(), True, most=0.25) == sentence
     assert len(clock.asked) == 1 and clock.asked[0].runtime.compile == "off"  # games and seeds cost the same
     assert lines == ["timing a few steps of glamkit/Catch-v0 by debug"]
-    assert cost == (3, 2, pytest.approx(2 * (5 + 10 + 10) / 3))  # half of one is left, and two take turns
-    todo[1].run.log_file.write_text('{"step": 48, "kind": "log"}\n')
-    cost = costs.estimate(todo, clock)
-    assert cost.hours == 20.0  # only its random steps are behind it
-    sentence = "3 runs to make, 2 at once: about 20h00m (by a few steps, uncompiled; without evaluation)."
-    assert cost.agree(False) == cost.agree(True, 0.25) == sentence
     with pytest.raises(GlamkitError, match="That is more than 15 minutes; add --yes"):
-        cost.agree(False, 0.25)
+        batch.cost(clock, most=0.25)
+    todo[1].run.log_file.write_text('{"step": 48, "kind": "log"}\n')
+    assert "about 20h00m" in batch.cost(clock)  # only its random steps are behind it
     todo[0].run.begin(todo[0].config.override(**{"trainer.seed": 9}), {})
     with pytest.raises(GlamkitError, match=r"holds another experiment: trainer\.seed is 9 there"):
-        costs.estimate(todo, fresh := Clock())
+        batch.cost(fresh := Clock())
     assert not fresh.asked, "before anything is timed"
 
 
