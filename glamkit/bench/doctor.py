@@ -51,16 +51,15 @@ def check_requirements(requirements: Iterable[str]) -> Finding:
     """Whether packages are installed, by lines such as ``numpy>=2``."""
     from packaging.requirements import Requirement
 
-    wrong = {}
+    wrong: dict[str, str] = {}
     for need in map(Requirement, requirements):
         if need.marker is None or need.marker.evaluate({"extra": ""}):
             try:
                 version = metadata.version(need.name)
             except metadata.PackageNotFoundError:
-                wrong[f"'{need.name}{need.specifier}'"] = f"{need.name} is missing"
-                continue
-            if not need.specifier.contains(version, prereleases=True):
-                text = f"{need.name} is {version}, but {need.specifier} is needed"
+                version = ""
+            if not version or not need.specifier.contains(version, prereleases=True):
+                text = f"{need.name} is {version or 'missing'}, but {need.specifier} is needed"
                 wrong[f"'{need.name}{need.specifier}'"] = text
     if wrong:
         return Finding("problem", "; ".join(wrong.values()) + ".", f"pip install {' '.join(wrong)}")

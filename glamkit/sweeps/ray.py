@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +23,6 @@ from glamkit.sweeps.job import Job
 from glamkit.sweeps.pool import PATIENCE, LocalProcess, importing, threads
 
 ALL = 1_000_000  # runs that are handed over at once: the queue is Ray's
-FAILED, KILLED = 1, -9
 
 
 class Cluster:
@@ -95,15 +95,12 @@ class RayProcess:
         ready, _ = self.ray.wait([self.reference], timeout=0)
         if not ready:
             return None
-        errors = self.ray.exceptions
         try:
             return int(self.ray.get(self.reference))
-        except (errors.WorkerCrashedError, errors.NodeDiedError, errors.LocalRayletDiedError):
-            return KILLED
-        except errors.RayError as error:
+        except self.ray.exceptions.RayError as error:
             with contextlib.suppress(OSError):
                 self.job.errors_file.write_text(f"{last_line(error)}\n", encoding="utf-8")
-            return FAILED
+            return 1
 
     def finish(self) -> None:
         """Interrupts the task, which lets its run save."""
@@ -135,9 +132,8 @@ def hold(job: Job, attempt: int, cpus: int, search: dict[str, str]) -> int:
         return status
     except KeyboardInterrupt:  # Ray's way to cancel
         process.finish()
-        deadline = time.monotonic() + PATIENCE
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.2)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
         process.kill()
         raise
 

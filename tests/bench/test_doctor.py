@@ -46,7 +46,7 @@ def test_packages() -> None:
     needs = ["torch>=2.8", "ale_py>=0.11", 'ray>=99; extra == "cluster"']
     assert doctor.check_requirements(needs).state == "ok"
     finding = doctor.check_requirements([*needs, "numpy>=99", "glamkit-no-such-package>=1"])
-    assert finding.state == "problem" and "glamkit-no-such-package is missing" in finding.text
+    assert finding.state == "problem" and "glamkit-no-such-package is missing, but >=1 is needed" in finding.text
     assert f"numpy is {metadata.version('numpy')}, but >=99 is needed" in finding.text
     assert finding.mend == "pip install 'numpy>=99' 'glamkit-no-such-package>=1'"
 
