@@ -34,7 +34,6 @@ STEPS = (1.0, -1.0, 2.0, 0.5)  # of the console's pixels, that a byte may count 
 ENOUGH = 0.5  # share of the positions that the bytes give at which frames must show something
 BLUR = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]).view(1, 1, 3, 3) / 16  # neighbouring pixels count too
 TOGETHER = 64  # clips imagined at a time
-Line = tuple[float, float]  # scale and offset: a byte's position in pixels
 
 
 class RecordedPlay(NamedTuple):
@@ -50,21 +49,20 @@ class ObjectCalibration(NamedTuple):
     """How two bytes of memory give a position in pixels, and what the object there looks like."""
 
     ram: tuple[int, int]  # addresses of x and y
-    across: Line  # column = across[0] * x + across[1], in pixels of a frame
-    down: Line  # row, likewise from y
+    scale: np.ndarray  # (2,): column and row in pixels of a frame are scale * (x, y) + offset
+    offset: np.ndarray  # (2,)
     usual: np.ndarray  # (size, size, 3) float32: the usual picture, the median of all frames
     colour: np.ndarray  # (3,) float32, length 1: how the object differs from it
     strength: float  # how far, in shades of 255, averaged as `BLUR` says; the median over the frames
 
     def places(self, memory: np.ndarray) -> np.ndarray:
         """Memory (..., 128) -> columns and rows in pixels (..., 2), which may be outside the picture."""
-        x, y = (memory[..., address].astype(np.float64) for address in self.ram)
-        return np.stack([self.across[0] * x + self.across[1], self.down[0] * y + self.down[1]], -1)
+        return memory[..., list(self.ram)] * self.scale + self.offset
 
-    def inside(self, memory: np.ndarray, size: int) -> np.ndarray:
-        """Memory (..., 128) -> whether the position is inside a picture of `size` x `size` pixels, (...) bool."""
+    def inside(self, memory: np.ndarray) -> np.ndarray:
+        """Memory (..., 128) -> whether the position is inside the picture, (...) bool."""
         places = self.places(memory)
-        return np.asarray(((places > 0) & (places < size - 1)).all(-1))
+        return np.asarray(((places > 0) & (places < len(self.usual) - 1)).all(-1))
 
 
 class VisibleShares(NamedTuple):
@@ -144,11 +142,12 @@ def calibrate(played: RecordedPlay, ram: Sequence[int]) -> ObjectCalibration:
     moving, placed = np.abs(gaps[first]).sum(-1), bytes_[first]
     moving[moving < NOISE] = 0
     scales = [[step * size / side for step in STEPS] for side in SCREEN]
-    lines = max((_aligned(moving, placed, pair) for pair in product(*scales)), key=lambda found: found[0])[1]
+    found = [(np.array(pair), *_aligned(moving, placed, np.array(pair))) for pair in product(*scales)]
+    scale, offset, _ = max(found, key=lambda one: one[2])
     for _ in range(3):
-        lines = _refit(moving, placed, lines)
-    calibration = ObjectCalibration((int(ram[0]), int(ram[1])), lines[0], lines[1], usual, np.ones(3, np.float32), 0.0)
-    there, inside = in_play_frames(played, calibration), calibration.inside(played.memory, size)
+        scale, offset = _refit(moving, placed, scale, offset)
+    calibration = ObjectCalibration((int(ram[0]), int(ram[1])), scale, offset, usual, np.ones(3, np.float32), 0.0)
+    there, inside = in_play_frames(played, calibration), calibration.inside(played.memory)
     if not inside.any() or there.sum() < ENOUGH * inside.sum():
         raise GlamkitError(f"nothing on the frames follows the bytes {ram[0]} and {ram[1]} of the game's memory.")
     column, row = calibration.places(played.memory[there]).round().astype(int).T
@@ -158,43 +157,37 @@ def calibrate(played: RecordedPlay, ram: Sequence[int]) -> ObjectCalibration:
     return calibration._replace(strength=float(result[torch.arange(len(row)), 0, row, column].median()))
 
 
-def _aligned(moving: np.ndarray, placed: np.ndarray, scales: Sequence[float]) -> tuple[float, list[Line]]:
-    """Sums frames, shifted so that the object stays in place: the maximum of the sum, and scale and offset of axes."""
-    shifts = np.round(placed * scales).astype(int)
+def _aligned(moving: np.ndarray, placed: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, float]:
+    """Sums frames, shifted so that the object stays in place: the offset (2,) of its place, and the sum's maximum."""
+    shifts = np.round(placed * scale).astype(int)
     top, size = shifts.max(0), moving.shape[1]
     wide, high = top - shifts.min(0) + size
     canvas = np.zeros((high, wide), np.float32)
     for frame, (x, y) in zip(moving, top - shifts, strict=True):
         canvas[y : y + size, x : x + size] += frame
     row, column = np.unravel_index(int(canvas.argmax()), canvas.shape)
-    offsets = (column - top[0], row - top[1])
-    return float(canvas.max()), [(scale, float(offset)) for scale, offset in zip(scales, offsets, strict=True)]
+    return np.array([column, row], float) - top, float(canvas.max())
 
 
-def _refit(moving: np.ndarray, placed: np.ndarray, lines: Sequence[Line]) -> list[Line]:
-    """Scale and offset of both axes, fitted again by least squares to the centres of what is near the old positions."""
-    size, centres, kept = moving.shape[1], [], []
-    for frame, at in zip(moving, placed, strict=True):
-        column, row = (round(scale * value + offset) for (scale, offset), value in zip(lines, at, strict=True))
-        if not (AROUND <= column < size - AROUND and AROUND <= row < size - AROUND):
-            continue
-        part = frame[row - AROUND : row + AROUND + 1, column - AROUND : column + AROUND + 1]
-        if part.any():
-            rows, columns = np.indices(part.shape)
-            centres.append([(part * n).sum() / part.sum() - AROUND + at for n, at in ((columns, column), (rows, row))])
-            kept.append(at)
-    if len(kept) < 2:
-        return list(lines)
-    fitted = []
-    for axis, line in enumerate(lines):
-        bytes_, centre = np.array(kept)[:, axis], np.array(centres)[:, axis]
-        near = np.abs(line[0] * bytes_ + line[1] - centre) < 1
-        if near.sum() < 2 or np.ptp(bytes_[near]) == 0:
-            fitted.append(line)
-            continue
-        scale, offset = np.polyfit(bytes_[near], centre[near], 1)
-        fitted.append((float(scale), float(offset)))
-    return fitted
+def _refit(
+    moving: np.ndarray, placed: np.ndarray, scale: np.ndarray, offset: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and offset, fitted again by least squares to the centres of what is near the old positions."""
+    around, size = np.arange(-AROUND, AROUND + 1), moving.shape[1]
+    at = np.round(placed * scale + offset).astype(int)
+    kept = np.flatnonzero(((at >= AROUND) & (at < size - AROUND)).all(1))
+    rows, columns = at[kept, 1, None, None] + around[:, None], at[kept, 0, None, None] + around
+    parts = moving[kept[:, None, None], rows, columns]
+    mass = parts.sum((1, 2))
+    sums = np.stack([parts.sum(1) @ around, parts.sum(2) @ around], 1)
+    kept, centres = kept[mass > 0], at[kept[mass > 0]] + sums[mass > 0] / mass[mass > 0, None]
+    scale, offset = scale.copy(), offset.copy()
+    for axis in range(2):
+        bytes_, centre = placed[kept, axis], centres[:, axis]
+        near = np.abs(scale[axis] * bytes_ + offset[axis] - centre) < 1
+        if len(np.unique(bytes_[near])) > 1:
+            scale[axis], offset[axis] = np.polyfit(bytes_[near], centre[near], 1)
+    return scale, offset
 
 
 def similarity(frames: Tensor, calibration: ObjectCalibration) -> Tensor:
@@ -280,4 +273,4 @@ def in_play_frames(played: RecordedPlay, calibration: ObjectCalibration) -> np.n
     places, size = calibration.places(played.memory), played.frames.shape[1]
     column, row = places.round().astype(int).clip(0, size - 1).T
     there = played.frames[np.arange(len(row)), row, column] - calibration.usual[row, column]
-    return calibration.inside(played.memory, size) & (np.abs(there).max(-1) > NOISE)
+    return calibration.inside(played.memory) & (np.abs(there).max(-1) > NOISE)
