@@ -26,7 +26,7 @@ from glamkit.config import Config, at_least
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Tell, duration
 from glamkit.runs import provenance
-from glamkit.runs.files import replace_text
+from glamkit.runs.files import make_folder, replace_text
 from glamkit.runtime import own_cores, resolve_device, undisturbed
 from glamkit.training.trainer import Trainer
 
@@ -51,7 +51,7 @@ def measure(config: Config, repeats: int = 3, tell: Tell = lambda _: None, file:
         config: the experiment whose sizes are used.
         repeats: rounds, in each of which every side of every phase is timed once.
         tell: is called with the progress, as text.
-        file: where the result is written as JSON, from `target`.
+        file: where the result is written as JSON; its folder is made if need be.
 
     Returns:
         ``phases``: for each phase and ``step_opt_in`` seconds and ratios. ``machine``: names and versions.
@@ -59,8 +59,10 @@ def measure(config: Config, repeats: int = 3, tell: Tell = lambda _: None, file:
         ``settings``: repeats and config.
 
     Raises:
-        GlamkitError: the device is not there, the game does not start, or there is no round.
+        GlamkitError: the device is not there, the game does not start, there is no round, or nothing can be written.
     """
+    if file is not None:
+        make_folder(file.parent)  # before hours of work
     repeats = at_least("repeats", repeats)
     resolve_device(config.runtime.device)
     tell("peak memory, in a process of its own")
@@ -194,17 +196,3 @@ def facts(report: dict[str, Any]) -> notebook.Table:
 def span(seconds: float) -> str:
     """A time in seconds as text: ``12.3 s``, ``45.6 ms``."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
-
-
-def target(path: str | Path) -> Path | None:
-    """The file that the JSON is written to, or None for no path. It is checked before hours of work.
-
-    Raises:
-        GlamkitError: nothing can be written there.
-    """
-    if not path:
-        return None
-    file = Path(path).expanduser()
-    if file.is_dir() or not file.absolute().parent.is_dir():
-        raise GlamkitError(f"{str(path)!r} is no file that can be written; name one in a folder that is there.")
-    return file

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from glamkit.cli.group import FAILED, WRONG, examples, glamkit, live, work
 from glamkit.errors import GlamkitError
 
+JSON = click.Path(dir_okay=False, path_type=Path)
 settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
 
 
@@ -18,9 +20,9 @@ settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", hel
 @click.option("--preset", "name", default="atari100k", show_default=True, help="Whose sizes are used.")
 @click.option("--device", help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--repeats", default=3, type=click.IntRange(1), show_default=True, help="Rounds that are timed.")
-@click.option("--json", "file", default="", metavar="FILE", help="Where the result is written.")
+@click.option("--json", "file", type=JSON, metavar="FILE", help="Where the result is written.")
 @settings
-def benchmark(name: str, device: str | None, repeats: int, file: str, sets: Sequence[str]) -> None:
+def benchmark(name: str, device: str | None, repeats: int, file: Path | None, sets: Sequence[str]) -> None:
     """Time training beside the plain way.
 
     Both compute the same; close other programs first.
@@ -36,9 +38,8 @@ def benchmark(name: str, device: str | None, repeats: int, file: str, sets: Sequ
     config = preset(name, given)
     Machine(config.runtime)
     make_env(config.env).close()
-    target = bench.target(file)
     with work(), live(sys.stderr) as tell:
-        result = bench.measure(config, repeats, tell, target)
+        result = bench.measure(config, repeats, tell, file)
     click.echo(f"{bench.facts(result)}\n\n{bench.table(result)}")
 
 

@@ -103,25 +103,21 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
         if job.run.started:
             job.run.changes(job.config)  # what holds another experiment is not shown as this one
     click.echo(study)
-    failure: GlamkitError | None = None
     if not show:
         engine = study.engine(workers=workers)
         with live(sys.stderr) as tell:
             cost = study.cost(engine, yes, tell)
         click.echo(cost)
-        try:
-            study.run(engine)
-        except GlamkitError as error:  # some of the runs may be finished all the same
-            failure = error
-    picture, png = study.folder / "ablation.png", study.figure().png()
-    click.echo(study.table())
     with work():
-        make_folder(study.folder)
-        replace(picture, lambda file: file.write(png))
-    click.echo(f"Figure: {picture}")
-    if failure:
-        with work():
-            raise failure
+        try:
+            if not show:
+                study.run(engine)
+        finally:  # some of the runs may be finished all the same
+            picture, png = study.folder / "ablation.png", study.figure().png()
+            click.echo(study.table())
+            make_folder(study.folder)
+            replace(picture, lambda file: file.write(png))
+            click.echo(f"Figure: {picture}")
 
 
 @glamkit.command(

@@ -193,7 +193,7 @@ MISTAKES = {
     ("--device", "cdua"): "runtime.device = 'cdua' is not a device",
     ("--set", "trainer.warmpu=3"): "unknown setting 'trainer.warmpu'",
     ("--set", "env.game=Pnog"): "unknown game 'Pnog'; did you mean 'Pong'?",
-    ("--json", "/nowhere/at/all.json"): "'/nowhere/at/all.json' is no file that can be written",
+    ("--json", "/"): "Invalid value for '--json': File '/' is a directory.",
 }
 
 
