@@ -26,7 +26,7 @@ LAB = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "papermill")  # the
 OTHER_TORCH = "choose another build of torch at https://pytorch.org/get-started/locally"
 
 
-class Finding(NamedTuple):
+class DoctorFinding(NamedTuple):
     """What a check says: `state` is ok, note (something is slower or missing) or problem (nothing works)."""
 
     state: str
@@ -34,20 +34,20 @@ class Finding(NamedTuple):
     mend: str = ""
 
 
-def check_python() -> Finding:
+def check_python() -> DoctorFinding:
     """Which Python this is."""
-    return Finding("ok", f"Python {platform.python_version()} at {sys.executable}.")
+    return DoctorFinding("ok", f"Python {platform.python_version()} at {sys.executable}.")
 
 
-def check_packages() -> Finding:
+def check_packages() -> DoctorFinding:
     """Whether all packages that glamkit requires are installed, in versions that it supports."""
     try:
         return check_requirements(metadata.requires(DISTRIBUTION) or [])
     except metadata.PackageNotFoundError:
-        return Finding("note", "glamkit is read from a folder, not installed.", "pip install -e .")
+        return DoctorFinding("note", "glamkit is read from a folder, not installed.", "pip install -e .")
 
 
-def check_requirements(requirements: Iterable[str]) -> Finding:
+def check_requirements(requirements: Iterable[str]) -> DoctorFinding:
     """Whether packages are installed, by lines such as ``numpy>=2``."""
     from packaging.requirements import Requirement
 
@@ -62,17 +62,17 @@ def check_requirements(requirements: Iterable[str]) -> Finding:
                 text = f"{need.name} is {version or 'missing'}, but {need.specifier} is needed"
                 wrong[f"'{need.name}{need.specifier}'"] = text
     if wrong:
-        return Finding("problem", "; ".join(wrong.values()) + ".", f"pip install {' '.join(wrong)}")
-    return Finding("ok", "everything glamkit asks for is installed.")
+        return DoctorFinding("problem", "; ".join(wrong.values()) + ".", f"pip install {' '.join(wrong)}")
+    return DoctorFinding("ok", "everything glamkit asks for is installed.")
 
 
-def check_torch() -> Finding:
+def check_torch() -> DoctorFinding:
     """Whether torch imports, its build, and how many threads it uses."""
     try:
         import torch
     except Exception as error:  # compiled code fails to import in any way
         text = f"torch cannot be imported ({_one_line(error)})."
-        return Finding("problem", text, "pip install --force-reinstall torch, or reinstall glamkit")
+        return DoctorFinding("problem", text, "pip install --force-reinstall torch, or reinstall glamkit")
     from glamkit.runtime import own_cores
 
     threads, cores = torch.get_num_threads(), own_cores()
@@ -80,21 +80,21 @@ def check_torch() -> Finding:
     text = f"torch {torch.__version__}, {kind}; on the CPU it uses {threads} of {cores} cores"
     limit = os.environ.get("OMP_NUM_THREADS")
     if limit and threads < cores:
-        return Finding("note", f"{text}, because OMP_NUM_THREADS={limit}.", "unset OMP_NUM_THREADS")
-    return Finding("ok", f"{text}.")
+        return DoctorFinding("note", f"{text}, because OMP_NUM_THREADS={limit}.", "unset OMP_NUM_THREADS")
+    return DoctorFinding("ok", f"{text}.")
 
 
-def check_device() -> Finding:
+def check_device() -> DoctorFinding:
     """What ``device=auto`` computes on and, if there is an NVIDIA driver but no usable GPU, why."""
     import torch
 
     if torch.cuda.is_available():
         gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-        return Finding("ok", f"{len(gpus)} CUDA GPU(s): {', '.join(gpus)}.")
+        return DoctorFinding("ok", f"{len(gpus)} CUDA GPU(s): {', '.join(gpus)}.")
     return without_gpu(torch.version.cuda or "", newest_cuda(), torch.backends.mps.is_available())
 
 
-def without_gpu(built: str, driver: str, apple: bool = False) -> Finding:
+def without_gpu(built: str, driver: str, apple: bool = False) -> DoctorFinding:
     """Why there is no usable NVIDIA GPU.
 
     Args:
@@ -104,15 +104,15 @@ def without_gpu(built: str, driver: str, apple: bool = False) -> Finding:
     """
     if not driver:
         text = "no NVIDIA driver was found: everything runs on the CPU."
-        return Finding("ok", text + " The Apple GPU can be asked for with device=mps." * apple)
+        return DoctorFinding("ok", text + " The Apple GPU can be asked for with device=mps." * apple)
     if not built:
         text = f"the NVIDIA driver can run CUDA {driver}, but torch is a CPU build: everything runs on the CPU."
-        return Finding("note", text, OTHER_TORCH)
+        return DoctorFinding("note", text, OTHER_TORCH)
     if int(built.partition(".")[0]) > int(driver.partition(".")[0]):  # minor versions are compatible
         text = f"torch was built for CUDA {built}, but the NVIDIA driver only goes up to {driver}."
-        return Finding("note", text, f"update the NVIDIA driver, or {OTHER_TORCH}")
+        return DoctorFinding("note", text, f"update the NVIDIA driver, or {OTHER_TORCH}")
     text = "torch has CUDA and there is an NVIDIA driver, but torch sees no GPU (hidden by CUDA_VISIBLE_DEVICES?)."
-    return Finding("note", text, "nvidia-smi; unset CUDA_VISIBLE_DEVICES")
+    return DoctorFinding("note", text, "nvidia-smi; unset CUDA_VISIBLE_DEVICES")
 
 
 def newest_cuda() -> str:
@@ -125,7 +125,7 @@ def newest_cuda() -> str:
     return found[1] if found else ""
 
 
-def check_mamba() -> Finding:
+def check_mamba() -> DoctorFinding:
     """Whether mamba-ssm's fused kernel loads; on a CUDA device it is also run, forward and backward."""
     import torch
 
@@ -141,13 +141,13 @@ def check_mamba() -> Finding:
         except Exception as failure:  # whatever the kernel says is what is to be explained
             error = _one_line(failure)
     if not error:
-        return Finding("ok", "its kernels load.")
+        return DoctorFinding("ok", "its kernels load.")
     why = "it is not installed" if "No module named 'mamba_ssm'" in error else error
     ours = "It is optional; glamkit/ops/README.md says how to install it and what its errors mean."
-    return Finding("note", f"{why}. {ours}")
+    return DoctorFinding("note", f"{why}. {ours}")
 
 
-def check_computing() -> Finding:
+def check_computing() -> DoctorFinding:
     """What computes by default, and what torch.compile lacks here, if anything."""
     import torch
 
@@ -159,10 +159,10 @@ def check_computing() -> Finding:
     kernels = "Triton kernels" if by_kernels(torch.empty(0, device=machine.device)) else "plain PyTorch"
     missing = missing_compiler(machine.device)
     compiles = f"cannot be used: {missing}" if missing else "can be used"
-    return Finding("note" if missing else "ok", f"{machine}; scans by {kernels}; torch.compile {compiles}.")
+    return DoctorFinding("note" if missing else "ok", f"{machine}; scans by {kernels}; torch.compile {compiles}.")
 
 
-def check_atari() -> Finding:
+def check_atari() -> DoctorFinding:
     """Whether Pong makes a step and every game's ROM is there. The ROMs come with ale-py."""
     try:
         import ale_py
@@ -180,20 +180,20 @@ def check_atari() -> Finding:
     except OSError as error:
         mend = "pip install --force-reinstall --no-deps ale-py"
         mend = "unset ALE_ROMS_DIR" if os.environ.get("ALE_ROMS_DIR") else mend
-        return Finding("problem", f"a ROM cannot be opened ({_one_line(error)}).", mend)
+        return DoctorFinding("problem", f"a ROM cannot be opened ({_one_line(error)}).", mend)
     except Exception as error:  # a missing namespace, an old library: all are said
-        return Finding(
+        return DoctorFinding(
             "problem", f"Pong does not start ({_one_line(error)}).", "pip install --upgrade ale-py gymnasium"
         )
     versions = f"ale-py {ale_py.__version__}, gymnasium {gymnasium.__version__}"
-    return Finding("ok", f"Pong runs ({versions}); the ROMs of all games come with ale-py.")
+    return DoctorFinding("ok", f"Pong runs ({versions}); the ROMs of all games come with ale-py.")
 
 
-def check_jupyter() -> Finding:
+def check_jupyter() -> DoctorFinding:
     """Whether JupyterLab is installed, and whether the notebooks' kernel `python3` runs this Python."""
     if missing := next((name for name in LAB if importlib.util.find_spec(name) is None), ""):
         text = f"{missing} is not installed: training and evaluating go without, the notebooks do not."
-        return Finding("note", text, install("lab"))
+        return DoctorFinding("note", text, install("lab"))
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     try:
@@ -202,26 +202,26 @@ def check_jupyter() -> Finding:
         return check_kernel("", sys.executable)
 
 
-def check_kernel(kernel: str, python: str) -> Finding:
+def check_kernel(kernel: str, python: str) -> DoctorFinding:
     """Whether the program that a kernel starts is this Python; `kernel` is empty where there is none."""
     mend = f"{python} -m ipykernel install --sys-prefix"
     if not kernel:
-        return Finding("problem", "there is no Jupyter kernel named python3.", mend)
+        return DoctorFinding("problem", "there is no Jupyter kernel named python3.", mend)
     # A bare name is replaced by Jupyter with the Python that it runs in; folders are compared because python and
     # python3 in one of them are the same, and links are not followed because all virtual environments lead to one.
     if os.sep in kernel and Path(kernel).absolute().parent != Path(python).absolute().parent:
-        return Finding("problem", f"the Jupyter kernel python3 runs {kernel}, not this Python.", mend)
-    return Finding("ok", "the kernel python3 runs this Python.")
+        return DoctorFinding("problem", f"the Jupyter kernel python3 runs {kernel}, not this Python.", mend)
+    return DoctorFinding("ok", "the kernel python3 runs this Python.")
 
 
-def check_disk() -> Finding:
+def check_disk() -> DoctorFinding:
     """Whether there is room for runs: a replay of 100,000 frames of 64 x 64 pixels has 1.2 GB."""
     free = shutil.disk_usage(Path.cwd()).free
     text = f"{free / 1e9:.1f} GB free in {Path.cwd()}; an atari100k run needs about 3 GB, a quick one 0.2 GB."
-    return Finding("problem" if free < 2e8 else "note" if free < 3e9 else "ok", text)
+    return DoctorFinding("problem" if free < 2e8 else "note" if free < 3e9 else "ok", text)
 
 
-CHECKS: dict[str, Callable[[], Finding]] = {
+CHECKS: dict[str, Callable[[], DoctorFinding]] = {
     "python": check_python,
     "packages": check_packages,
     "torch": check_torch,
@@ -234,18 +234,18 @@ CHECKS: dict[str, Callable[[], Finding]] = {
 }
 
 
-def examine(checks: Mapping[str, Callable[[], Finding]] = CHECKS) -> dict[str, Finding]:
+def examine(checks: Mapping[str, Callable[[], DoctorFinding]] = CHECKS) -> dict[str, DoctorFinding]:
     """All findings by name. A check that fails, because something it needs is broken, becomes a note."""
     findings = {}
     for name, check in checks.items():
         try:
             findings[name] = check()
         except Exception as error:
-            findings[name] = Finding("note", f"could not be examined ({_one_line(error)}).")
+            findings[name] = DoctorFinding("note", f"could not be examined ({_one_line(error)}).")
     return findings
 
 
-def report(findings: Mapping[str, Finding]) -> str:
+def report(findings: Mapping[str, DoctorFinding]) -> str:
     """The findings as text, each with what corrects it."""
     lines = []
     for name, (state, text, mend) in findings.items():

@@ -15,7 +15,7 @@ import torch
 
 from glamkit import cli
 from glamkit.bench import doctor
-from glamkit.bench.doctor import Finding
+from glamkit.bench.doctor import DoctorFinding
 
 
 @pytest.mark.parametrize(
@@ -108,16 +108,18 @@ def test_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_cannot_be_examined_is_noted_and_the_rest_goes_on() -> None:
-    def broken() -> Finding:
+    def broken() -> DoctorFinding:
         raise OSError("no such\nthing")
 
-    findings = doctor.examine({"this": broken, "that": lambda: Finding("ok", "fine.")})
-    assert findings["this"] == Finding("note", "could not be examined (OSError: no such thing).")
+    findings = doctor.examine({"this": broken, "that": lambda: DoctorFinding("ok", "fine.")})
+    assert findings["this"] == DoctorFinding("note", "could not be examined (OSError: no such thing).")
     assert findings["that"].state == "ok"
 
 
 def test_the_report_puts_the_mend_under_its_finding() -> None:
-    text = doctor.report({"disk": Finding("ok", "fine."), "atari": Finding("problem", "broken.", "mend it")})
+    text = doctor.report(
+        {"disk": DoctorFinding("ok", "fine."), "atari": DoctorFinding("problem", "broken.", "mend it")}
+    )
     assert [line.split() for line in text.splitlines()] == [
         ["ok", "disk", "fine."],
         ["problem", "atari", "broken."],
@@ -129,7 +131,7 @@ def test_the_report_puts_the_mend_under_its_finding() -> None:
 def test_only_a_problem_is_an_error(
     state: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda: {"x": Finding(state, "said.")})
+    monkeypatch.setattr(doctor, "examine", lambda: {"x": DoctorFinding(state, "said.")})
     assert cli.main(["doctor", "--json"]) == status
     finding = {"name": "x", "state": state, "text": "said.", "mend": ""}
     assert json.loads(capsys.readouterr().out) == {"healthy": status == 0, "findings": [finding]}
