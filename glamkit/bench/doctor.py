@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -41,16 +41,12 @@ def check_python() -> DoctorFinding:
 
 def check_packages() -> DoctorFinding:
     """Whether all packages that glamkit requires are installed, in versions that it supports."""
-    try:
-        return check_requirements(metadata.requires(DISTRIBUTION) or [])
-    except metadata.PackageNotFoundError:
-        return DoctorFinding("note", "glamkit is read from a folder, not installed.", "pip install -e .")
-
-
-def check_requirements(requirements: Iterable[str]) -> DoctorFinding:
-    """Whether packages are installed, by lines such as ``numpy>=2``."""
     from packaging.requirements import Requirement
 
+    try:
+        requirements = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return DoctorFinding("note", "glamkit is read from a folder, not installed.", "pip install -e .")
     wrong: dict[str, str] = {}
     for need in map(Requirement, requirements):
         if need.marker is None or need.marker.evaluate({"extra": ""}):
@@ -196,20 +192,14 @@ def check_jupyter() -> DoctorFinding:
         return DoctorFinding("note", text, install("lab"))
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
+    mend = f"{sys.executable} -m ipykernel install --sys-prefix"
     try:
-        return check_kernel(KernelSpecManager().get_kernel_spec("python3").argv[0], sys.executable)
+        kernel = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
-        return check_kernel("", sys.executable)
-
-
-def check_kernel(kernel: str, python: str) -> DoctorFinding:
-    """Whether the program that a kernel starts is this Python; `kernel` is empty where there is none."""
-    mend = f"{python} -m ipykernel install --sys-prefix"
-    if not kernel:
         return DoctorFinding("problem", "there is no Jupyter kernel named python3.", mend)
     # A bare name is replaced by Jupyter with the Python that it runs in; folders are compared because python and
     # python3 in one of them are the same, and links are not followed because all virtual environments lead to one.
-    if os.sep in kernel and Path(kernel).absolute().parent != Path(python).absolute().parent:
+    if os.sep in kernel and Path(kernel).absolute().parent != Path(sys.executable).absolute().parent:
         return DoctorFinding("problem", f"the Jupyter kernel python3 runs {kernel}, not this Python.", mend)
     return DoctorFinding("ok", "the kernel python3 runs this Python.")
 

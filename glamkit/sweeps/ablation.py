@@ -17,7 +17,6 @@ from glamkit.config import preset as make_preset
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError, nearest
 from glamkit.runs.folder import resolve
-from glamkit.sweeps import summary
 from glamkit.sweeps.plan import PlannedRun, SweepPlan
 from glamkit.sweeps.summary import VariantSummary
 from glamkit.sweeps.sweep import Sweep
@@ -110,9 +109,7 @@ class Ablation(Sweep):
 
     def groups(self) -> dict[str, dict[str, list[VariantSummary]]]:
         """The results of the runs, however far they are: question -> label of a variant -> its seeds."""
-        results: dict[str, list[VariantSummary]] = {}
-        for entry, job in zip(self.plan.entries, self.jobs, strict=True):
-            results.setdefault(entry.variant, []).append(summary.read(job))
+        (results,) = super().groups().values()  # of the one game
         alone = len(self.variants) == 1  # the preset as it is, compared with nothing
         groups: dict[str, dict[str, list[VariantSummary]]] = {}
         for v in self.variants:

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from glamkit.bench import timing
 from glamkit.config import Config, at_least
@@ -25,32 +25,11 @@ from glamkit.errors import INTERRUPTED
 from glamkit.runtime import only_gpu, own_cores, visible_gpus
 from glamkit.sweeps.job import Job, JobRecord
 
+if TYPE_CHECKING:
+    from glamkit.sweeps.ray import Cluster, RayProcess
+
 PATIENCE = 60.0  # seconds in which a process that was asked to stop must have saved
 PAUSE = 3.0  # seconds before a failed run is tried again: a killed process's kernel needs one or two to notice
-
-
-class Process(Protocol):
-    """A run in progress, on any machine."""
-
-    def poll(self) -> int | None:
-        """None while it works, then its exit status: 0, `INTERRUPTED` if its run was stopped and is saved, another
-        positive number, or minus the number of the signal that killed it.
-        """
-
-    def finish(self) -> None:
-        """Asks it to save and end."""
-
-    def kill(self) -> None:
-        """Ends it at once."""
-
-
-class Engine(Protocol):
-    """Where runs are made."""
-
-    capacity: int
-
-    def start(self, job: Job, attempt: int) -> Process:
-        """Starts a run; `attempt` counts from 1."""
 
 
 class LocalProcess(subprocess.Popen[str]):
@@ -76,7 +55,9 @@ class LocalProcess(subprocess.Popen[str]):
             self.stdin.flush()
 
     def poll(self) -> int | None:
-        """Its exit status, if it has ended."""
+        """None while it works, then its exit status: 0, `INTERRUPTED` if its run was stopped and is saved, another
+        positive number, or minus the number of the signal that killed it.
+        """
         status = super().poll()
         if status is not None:
             self.finish()
@@ -142,7 +123,7 @@ class Task(NamedTuple):
 
     job: Job
     attempt: int
-    process: Process
+    process: LocalProcess | RayProcess
 
 
 class Pool:
@@ -157,7 +138,7 @@ class Pool:
         GlamkitError: a job's folder holds another experiment or cannot be written; nothing is started then.
     """
 
-    def __init__(self, jobs: Sequence[Job], engine: Engine, retries: int = 0) -> None:
+    def __init__(self, jobs: Sequence[Job], engine: Local | Cluster, retries: int = 0) -> None:
         for job in jobs:
             job.run.check(job.config, resume=True)
         self.jobs, self.engine, self.retries = list(jobs), engine, retries
@@ -236,13 +217,13 @@ def importing() -> dict[str, str]:
 
     A module may be beside the started program or in a path added by hand, where other processes do not search.
     """
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     for path in map(Path.absolute, map(Path, sys.path)):
-        own = not any(map(path.is_relative_to, installed)) and not {"site-packages", "dist-packages"} & {*path.parts}
-        if own and path.is_dir() and str(path) not in paths:
+        packages = {"site-packages", "dist-packages"} & {*path.parts}
+        if path.is_dir() and not packages and not any(map(path.is_relative_to, installed)):
             paths.append(str(path))
-    return {"PYTHONPATH": os.pathsep.join(paths)}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, dict.fromkeys(paths)))}
 
 
 def threads(count: int) -> dict[str, str]:

@@ -91,7 +91,7 @@ class RayProcess:
         self.ray, self.reference, self.job = ray, reference, job
 
     def poll(self) -> int | None:
-        """Its exit status, if it has ended."""
+        """As `LocalProcess.poll`."""
         ready, _ = self.ray.wait([self.reference], timeout=0)
         if not ready:
             return None

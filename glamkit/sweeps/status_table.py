@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from glamkit.errors import GlamkitError, StoppedError
 from glamkit.notebook import Bar, Live, Table, duration
 from glamkit.sweeps.job import STATES, Job, JobProgress
-from glamkit.sweeps.pool import Engine, Pool
+from glamkit.sweeps.pool import Local, Pool
+from glamkit.sweeps.ray import Cluster
 
 COLUMNS = ("run", "state", "step", "steps/s", "left", "mean return", "note")
 LOOK = 2.0  # seconds between two looks into all folders
 ERROR_LINES = 5  # of a failed run, in the report at the end
 
 
-def run_jobs(jobs: Sequence[Job], engine: Engine, retries: int = 0) -> None:
+def run_jobs(jobs: Sequence[Job], engine: Local | Cluster, retries: int = 0) -> None:
     """Makes all runs that are not finished yet; can be interrupted and called again.
 
     Args:

@@ -1,12 +1,7 @@
 """Batches: games x seeds x variants, each run an executed notebook in a run folder of its own.
 
-    glamkit sweep study.yaml
-    glamkit sweep --games "Pong Boxing" --seeds 1-5 --preset atari100k --folder runs/study
-    glamkit sweep status runs/study
-
 The same command goes on after a stop: finished runs are left as they are, interrupted ones are resumed. A run that
-fails is tried again a few times. With ``--engine ray`` Ray places the runs on the machines of a cluster, which share
-the folder.
+fails is tried again a few times. Ray can place the runs on the machines of a cluster, which share the folder.
 """
 
 from __future__ import annotations
