@@ -10,7 +10,7 @@ import torch
 from made_runs import looked_into
 from torch import Tensor, nn
 
-from glamkit.analysis.variation import effective_memory, metrics
+from glamkit.analysis.variation import effective_memory, events, metrics
 from glamkit.analysis.variation.lens import QUANTITIES, Lens
 from glamkit.analysis.variation.metrics import Forecast, ScreenForecast, Shares
 from glamkit.config import ReplayConfig, preset
@@ -158,7 +158,7 @@ def test_the_first_and_the_last_stretch_can_be_read() -> None:
 
 def test_a_model_that_knows_the_rule_predicts_everything() -> None:
     through = lens(Clock())
-    seen = metrics.view(through, through.read(20, 12))
+    seen = events.view(through, through.read(20, 12))
     assert seen.screen.skill == pytest.approx(np.ones(12), abs=1e-5) and seen.screen.overall() == pytest.approx(1)
     assert seen.variation.agreement.min() == 1 and seen.variation.surprise.max() < 1e-5
     assert seen.variation.size_came.min() > 3 and seen.variation.size_expected.min() > 3
@@ -166,7 +166,7 @@ def test_a_model_that_knows_the_rule_predicts_everything() -> None:
 
 def test_a_model_that_expects_no_change_has_no_skill() -> None:
     through = lens(Clock(ahead=0))
-    seen = metrics.view(through, through.read(20, 12))
+    seen = events.view(through, through.read(20, 12))
     assert seen.screen.skill == pytest.approx(np.zeros(12), abs=1e-6)
     assert seen.screen.overall("seen") == pytest.approx(1)
 
@@ -228,7 +228,7 @@ def test_effects_are_what_the_heads_say() -> None:
     assert effect.shape == (3, len(QUANTITIES))
     before, after = through.predict(hidden), through.predict(other)
     torch.testing.assert_close(effect[..., 0], hidden.norm(dim=-1))
-    torch.testing.assert_close(effect[..., 3], (before.termination - after.termination).abs())
+    torch.testing.assert_close(effect[..., 3], (before[2] - after[2]).abs())
     assert (through.effect(hidden, hidden) == 0).all() and (effect[..., 1] > 0).all()
 
 

@@ -1,7 +1,6 @@
-"""How far back: on which of its four tokens LMamba depends, and how many steps GMamba's memory reaches.
+"""How far back: on which of its tokens LMamba depends, and how many steps GMamba's memory reaches.
 
-By occlusion: a token is replaced by the mean token of what is looked at, as if nothing special had been there, and what
-follows is compared with what was.
+By occlusion: a token is replaced by the mean token, and what follows is compared with what was.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ def moments(lens: Lens, first: int, length: int, count: int = MOMENTS) -> list[i
 
 def reach(effect: np.ndarray) -> float:
     """Steps back within which 90 % of an effect (L,) lies; NaN where there is none."""
-    shares = ratio(effect.cumsum(), np.full(len(effect), effect.sum()))
+    shares = ratio(effect.cumsum(), effect.sum().repeat(len(effect)))
     return float("nan") if np.isnan(shares).any() else float(np.argmax(shares >= SHARE))
 
 

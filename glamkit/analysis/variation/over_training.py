@@ -1,8 +1,4 @@
-"""How what the lens shows changes in training: the log's curves, and the same steps seen as the agent learned.
-
-Snapshots are the agent's weights at a few steps of its training, see `snapshots`. The last point is the agent that is
-looked at.
-"""
+"""How what the lens shows changes in training: the log's curves, and the same steps seen as the agent learned."""
 
 from __future__ import annotations
 
@@ -80,12 +76,9 @@ def training(loaded: LoadedRun, seen: Sequence[SnapshotView]) -> Picture:
     if several:
         draw_points(grid.flat[4:], seen)
     plotting.same_steps(grid.flat)
-    text = (
-        "Upper four panels: the run's log. Lower four: the same steps, seen by the agent at "
-        f"{plotting.count(len(seen), 'point')} of its training"
-        if several
-        else "From the run's log: this run holds no earlier snapshots of its training, so there is no more to compare"
-    )
+    text = "Upper four panels: the run's log. Lower four: the same steps, seen by the agent as it was then"
+    if not several:
+        text = "From the run's log: this run holds no earlier snapshots of its training, so there is no more to compare"
     plotting.heading(picture, f"How did it change in training?\n{text}")
     return picture
 
