@@ -57,8 +57,7 @@ def looking(model: WorldModel, machine: Machine, seed: int) -> Iterator[None]:
 def busiest(replay: Replay, length: int) -> int:
     """First step of the recent window of `length` steps (at least two) in which something moves all the time.
 
-    The window's calmest step counts, not its sum: one flash, as when a new game starts, must not win. Windows with an
-    end of an episode before their last step are taken only when there is no other.
+    The window's calmest step counts: one flash must not win. Nor does a window with an end before its last step.
 
     Raises:
         GlamkitError: the replay holds fewer than `length` steps.
