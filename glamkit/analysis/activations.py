@@ -50,9 +50,9 @@ def watch(
 
 def _find(module: nn.Module, name: str) -> nn.Module:
     parts = dict(module.named_modules())
-    ends = [own for own in parts if own == name or own.endswith(f".{name}")]
-    if name in parts or len(ends) == 1:
-        return parts[name if name in parts else ends[0]]
+    ends = [name] if name in parts else [own for own in parts if own.endswith(f".{name}")]
+    if len(ends) == 1:
+        return parts[ends[0]]
     if ends:
         raise GlamkitError(f"{name!r} is the name of {len(ends)} modules; say which: {nearest(name, ends)}")
     every = {".".join(own.split(".")[first:]) for own in parts if own for first in range(own.count(".") + 1)}

@@ -35,7 +35,6 @@ SHARES = (0.01, 0.03, 0.07, 0.15, 0.3, 0.5, 0.75, 1.0)  # of training, when pict
 AHEAD = 5  # steps dreamt for the strip's last row: a third of a second of play
 MINUTE = 60.0  # seconds that the speed is taken over
 DRAWING = 40  # a drawing is repeated only after this many times what it took: under 3 % of the time
-AGAIN = "run it again with the same run_dir to go on."
 STOPPED = "Stopped, and everything is saved: run this cell again to go on from here."
 CLOSED = "Training goes on while this tab is closed. To watch it again, run in any notebook: "
 WATCH = "import glamkit; glamkit.notebook.watch({!r})"
@@ -91,8 +90,8 @@ class Monitor:
         self.strip.finish()
         if error is None and self.last.kind == "stopped":
             # A run cut short must not look complete, nor be evaluated by the cells below.
-            why = self.trainer.session.stops.reason
-            raise StoppedError(f"stopped at step {self.last.step} of {self.total} and saved ({why}); {AGAIN}")
+            saved = f"stopped at step {self.last.step} of {self.total} and saved ({self.trainer.session.stops.reason})"
+            raise StoppedError(f"{saved}; run it again with the same run_dir to go on.")
 
     def tell(self) -> None:
         """Shows what it is time for."""
@@ -207,13 +206,11 @@ class Strip:
     It is the same moment each time, so the columns differ by what was learned. After a resume it goes on.
     """
 
-    columns: list[dict[str, Any]]
-
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, settings = trainer, trainer.config.trainer
         self.folder = trainer.run.folder / "videos"
         self.due = [settings.warmup + max(1, round(share * (settings.env_steps - settings.warmup))) for share in SHARES]
-        self.columns = []
+        self.columns: list[dict[str, Any]] = []
         for path in sorted(self.folder.glob("strip-*.npz")):
             column = read_column(path)
             if column and column["step"] <= trainer.step:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from glamkit.analysis.rollouts import looking, pictures, replayed
 from glamkit.analysis.starts import Start, find_starts, same_game
-from glamkit.config import ImaginationConfig, at_least, coerce
+from glamkit.config import at_least, coerce
 from glamkit.errors import GlamkitError
 from glamkit.ops.functional import kl_categorical
 from glamkit.plotting import student
@@ -121,9 +120,9 @@ class OpenLoop:
         rng, number = np.random.default_rng(0), len(self.starts)
         order = np.argsort([start.step for start in self.starts])
         block = np.arange(max(1, min(self.overlapping, number // 8)))
-        firsts = (rng.integers(number, size=(-(-number // len(block)), 1)) for _ in range(DRAWS))
-        drawn = [self.leading(order[((first + block) % number).flatten()[:number]]) for first in firsts]
-        low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
+        firsts = rng.integers(number, size=(DRAWS, -(-number // len(block)), 1))
+        clips = order[((firsts + block) % number).reshape(DRAWS, -1)[:, :number]]
+        low, high = np.quantile([self.leading(drawn) for drawn in clips], (0.025, 0.975), method="nearest")
         return int(low), int(high)
 
     @property
@@ -246,17 +245,11 @@ def _clips(loaded: LoadedRun, begin: list[int], steps: int, length: int, seed: i
         imagined = [pictures(row) for row in model.decode(latents[:, :-1])]
         reconstructed = [pictures(row) for row in model.decode(observed.latent[:, length:])]
         ending = model.termination(hidden[:, 1:]).squeeze(-1).float().sigmoid()
-        looked = _looking(loaded, observed.latent, real.actions, length, settings)
+        memory = model.remember(context, settings.memory)  # of which every real step is read before the next one
+        tokens = model.tokens(observed.latent[:, length:], real.actions[:, length:]).unbind(1)
+        looked = torch.stack([memory.hidden, *(memory.read(token) for token in tokens[:-1])], 1)
         looking_kl = kl_categorical(seen, model.prior(looked))
     frames = real.frames.permute(0, 1, 3, 4, 2).cpu().numpy()
     numbers = (kl, looking_kl, real.rewards[:, length:], rollout.rewards, real.terminations[:, length:], ending)
     plain = (part.float().cpu().numpy() for part in numbers)
     return frames[:, length:], np.stack(imagined), np.stack(reconstructed), frames[:, length - 1 : length], *plain
-
-
-def _looking(loaded: LoadedRun, latents: Tensor, actions: Tensor, length: int, settings: ImaginationConfig) -> Tensor:
-    """Hidden states (n, H, D) before each step from `length` on, all real steps before it having been seen."""
-    model = loaded.agent.world_model
-    memory = model.remember(Context(latents[:, :length], actions[:, :length]), settings.memory)
-    tokens = model.tokens(latents[:, length:], actions[:, length:]).unbind(1)
-    return torch.stack([memory.hidden, *(memory.read(token) for token in tokens[:-1])], 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,12 +18,10 @@ from glamkit.errors import GlamkitError
 from glamkit.models.world_model import WorldModel
 from glamkit.plotting import Picture, films
 from glamkit.runtime import Machine, undisturbed
+from glamkit.training.load import LoadedRun
 from glamkit.training.replay import Replay
+from glamkit.training.trainer import Trainer
 from glamkit.types import Context, Rollout
-
-if TYPE_CHECKING:
-    from glamkit.training.load import LoadedRun
-    from glamkit.training.trainer import Trainer
 
 RECENT = 2000  # steps searched for a busy scene: enough to find one, and quick
 

@@ -66,19 +66,18 @@ def find_starts(
     starts = beginnings(loaded, first - loaded.replay.oldest) if by == "episode" else led(loaded, by)
     kept = list[Start]()
     for start in starts:
-        # Two starts of nearly the same scene are one to look at.
-        if first <= start.step <= last and all(abs(start.step - other.step) > LEAD for other in kept):
+        apart = all(abs(start.step - other.step) > LEAD for other in kept)  # two of the same scene are one to look at
+        if len(kept) < count and first <= start.step <= last and apart:
             kept.append(start)
     if not kept:
         raise GlamkitError(f"no stored step is a start by {by!r}; choose starts by 'random' or 'surprise'.")
-    return kept[:count]
+    return kept
 
 
 def good_start(loaded: LoadedRun, context: int | None = None, ahead: int = 0) -> Start:
-    """A start to play from: a few steps before a reward, in a game of which some steps are seen before.
+    """A start to play from, with `ahead` real steps to compare: a few steps before a reward, in a game under way.
 
     Gains come before penalties, then the largest, then the newest. Without any such reward it is a random start.
-    `ahead` real steps are stored from it on, to compare with.
     """
     first, last = bounds(loaded, context, ahead)
     values, number, oldest = ordered(loaded, "rewards"), games(loaded), loaded.replay.oldest
@@ -161,11 +160,7 @@ def episodes(loaded: LoadedRun) -> list[tuple[int, int]]:
 
 
 def episode_ends(loaded: LoadedRun) -> list[int]:
-    """The stored steps that ended an episode.
-
-    Fresh play knows its ends itself. Of stored steps the log tells them, also those cut by a time limit; without a
-    log, terminations do.
-    """
+    """The stored steps that ended an episode, also by a time limit if the log tells; without a log, terminations do."""
     replay, file = loaded.replay, loaded.run.log_file
     if isinstance(replay, FreshReplay):
         return replay.ends

@@ -9,7 +9,6 @@ from glamkit.plotting.curves import (
     decades,
     draw_curves,
     draw_losses,
-    draw_returns,
     draw_series,
     evaluations,
     learning_curve,
@@ -42,7 +41,6 @@ from glamkit.plotting.picture import (
     legend_below,
     lines,
     look,
-    nothing,
     panel_title,
     style,
 )

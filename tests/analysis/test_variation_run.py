@@ -28,11 +28,13 @@ from glamkit.analysis.variation import (
 from glamkit.analysis.variation.events import GameEvent
 from glamkit.analysis.variation.frame_plots import slider, step_by_step, striking
 from glamkit.analysis.variation.lens import QUANTITIES
-from glamkit.analysis.variation.over_training import SnapshotView
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.plotting import Picture
 from glamkit.training.load import LoadedRun, open_run
+
+POINT = {"step": 220, "agreement": 0.5, "chance": 0.4, "saved": 0.1, "skill": 0.2, "memory": 3.0}
+POINT |= dict.fromkeys(QUANTITIES, 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +117,12 @@ def test_a_stretch_that_is_not_there_gets_a_sentence(
 
 def test_the_points_of_a_run_are_its_snapshots_and_checkpoints(opened: LoadedRun) -> None:
     result = over_training.points(opened, 110, 20)
-    assert [point.step for point in result] == [51, 59, 72, 91, 115, 145, 180, 200, 220]
-    assert all(0 <= point.agreement <= 1 and point.local.shape == (4,) for point in result)
+    assert [point["step"] for point in result] == [51, 59, 72, 91, 115, 145, 180, 200, 220]
+    assert all(0 <= point["agreement"] <= 1 and set(QUANTITIES) < set(point) for point in result)
     earlier = open_run(opened.run.folder, 200)
-    assert result[-2].skill == over_training.point(earlier, 110, 20).skill
-    assert result[-1].skill == over_training.point(opened, 110, 20).skill
-    assert [point.step for point in over_training.points(earlier, 110, 20)][-2:] == [180, 200]
+    assert result[-2]["skill"] == over_training.point(earlier, 110, 20)["skill"]
+    assert result[-1]["skill"] == over_training.point(opened, 110, 20)["skill"]
+    assert [point["step"] for point in over_training.points(earlier, 110, 20)][-2:] == [180, 200]
 
 
 def test_a_long_stretch_is_seen_from_its_end_and_damage_is_passed_over(opened: LoadedRun) -> None:
@@ -131,8 +133,8 @@ def test_a_long_stretch_is_seen_from_its_end_and_damage_is_passed_over(opened: L
         result = over_training.points(opened, 110, 100)
     finally:
         path.write_bytes(whole)
-    assert [point.step for point in result] == [51, 59, 91, 115, 145, 180, 200, 220]
-    assert result[-1].skill == over_training.point(opened, 146, 64).skill
+    assert [point["step"] for point in result] == [51, 59, 91, 115, 145, 180, 200, 220]
+    assert result[-1]["skill"] == over_training.point(opened, 146, 64)["skill"]
 
 
 def test_every_figure_can_be_drawn(opened: LoadedRun, lens: Lens) -> None:
@@ -145,7 +147,7 @@ def test_every_figure_can_be_drawn(opened: LoadedRun, lens: Lens) -> None:
         plots.predicted(seen),
         plots.branches(seen, reach, 4, 8),
         plots.branches(seen._replace(events=()), reach, 4),
-        over_training.training(opened, [SnapshotView(220, 0.5, 0.4, 0.1, 0.2, np.full(4, 0.5), 3.0)]),
+        over_training.training(opened, [POINT]),
         over_training.training(opened, over_training.points(opened, begin, length)[-2:]),
     ]
     # A stretch of one step, and one without any event.
@@ -177,7 +179,7 @@ def test_the_step_view_has_a_bar_or_a_word_for_every_quantity(lens: Lens) -> Non
     }
     local = seen.shares.local[3]
     assert [lengths[row] == pytest.approx([1 - local[row], local[row]]) for row in (0, 1, 3)] == [True] * 3
-    assert lengths[2] == [] and "neither has an effect" in [text.get_text() for text in axes.texts]
+    assert lengths[2] == [] and "too small to divide" in [text.get_text() for text in axes.texts]
 
 
 @pytest.mark.parametrize(("factor", "text"), [(0.9, "too small to divide"), (1.1, "")])
@@ -207,7 +209,7 @@ def test_dots_of_single_steps_can_be_seen(lens: Lens) -> None:
 
 
 def test_the_axes_over_training_begin_where_there_is_something(opened: LoadedRun) -> None:
-    late = [SnapshotView(step, 0.5, 0.4, 0.1, 0.2, np.full(4, 0.5), 3.0) for step in (210, 220)]
+    late = [POINT | {"step": step} for step in (210, 220)]
     for axes in over_training.training(opened, late).axes:
         drawn = [step for line in axes.lines for step in line.get_xdata() if step > 1]
         if drawn:

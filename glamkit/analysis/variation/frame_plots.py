@@ -13,9 +13,9 @@ from glamkit import notebook, plotting
 from glamkit.analysis.variation.events import VariationView
 from glamkit.analysis.variation.lens import QUANTITIES
 from glamkit.analysis.variation.metrics import ScreenForecast
-from glamkit.analysis.variation.plots import STEP, about, draw_share, mark, running, signs, steps_axis
+from glamkit.analysis.variation.plots import STEP, about, draw_share, mark, signs, steps_axis
 from glamkit.notebook import Folded
-from glamkit.plotting import BLACK, BLUE, GREY, ORANGE, Picture
+from glamkit.plotting import BLUE, GREY, ORANGE, Picture
 
 BRIGHTER = "purple: brighter, orange: darker"
 SHOWN = 6  # steps in the film of a stretch
@@ -51,8 +51,7 @@ def where(view: VariationView) -> Picture:
 def draw_skill(axes: Axes, view: VariationView) -> None:
     """The share of the true change that was predicted."""
     screen, skill = view.screen, np.clip(view.screen.skill, -1, 1)
-    axes.plot(view.numbers, skill, ".", ms=4, color=BLUE, alpha=0.75, label="single steps")
-    axes.plot(view.numbers, running(skill), color=BLACK, label="mean of 9 steps")
+    axes.plot(view.numbers, skill, ".-", ms=4, lw=0.5, color=BLUE, alpha=0.75, label="single steps")
     best = screen.overall("seen")
     axes.axhline(np.clip(best, -1, 1), color=ORANGE, lw=1, label=f"most that its pictures allow: {best:.2g}")
     axes.axhline(0, color=GREY, ls="--", lw=1, label="predicting no change")

@@ -11,7 +11,7 @@ from glamkit.analysis.variation import effective_memory
 from glamkit.analysis.variation.effective_memory import Reach
 from glamkit.analysis.variation.events import KINDS, VariationView
 from glamkit.analysis.variation.lens import QUANTITIES, UNITS
-from glamkit.analysis.variation.metrics import SMALLEST, TINY, ratio
+from glamkit.analysis.variation.metrics import SMALLEST, ratio
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SMALL, Picture
 
 # Each kind of event has a colour and a sign of its own, so that either is enough.
@@ -31,7 +31,7 @@ def predicted(view: VariationView) -> Picture:
     )
     sizes.plot(steps, came, color=ORANGE, label="variation that came")
     sizes.plot(steps, expected, color=BLUE, label="variation that GMamba predicted")
-    sizes.set(ylabel="size of the variation\n(KL, in nats)", ylim=(0, 1.1 * peak(came, expected)))
+    sizes.set(ylabel="size of the variation\n(KL, in nats)", ylim=(0, None))
     share, together = ratio(kept.size_expected.sum(), kept.size_came.sum()), correlation(came, expected)
     size = f"On average blue is {share:.0%} of the size of orange, correlation {together:.2f}"
     plotting.panel_title(sizes, f"Was the change predicted? Then blue lies on orange\n{size}")
@@ -39,7 +39,7 @@ def predicted(view: VariationView) -> Picture:
     surprise.plot(steps, off, color=BLUE, label="GMamba")
     fewer = f"It saves {kept.saved:.0%} of the uniform guess's surprise over all steps"
     plotting.panel_title(surprise, f"How far off was the prediction?\n{fewer}")
-    surprise.set(ylabel="surprise (KL, in nats)", ylim=(0, 1.1 * peak(blind, off)), xlabel=about(view))
+    surprise.set(ylabel="surprise (KL, in nats)", ylim=(0, None), xlabel=about(view))
     for axes in (sizes, surprise):
         mark(axes, view)
         plotting.legend_below(axes)
@@ -86,8 +86,7 @@ def draw_share(axes: Axes, row: float, number: int, local: float, size: float, l
     beside = f"{size:.1g} < {SMALLEST[number]:g}" if np.isnan(local) else whole
     axes.text(1.02, row, beside, va="center", fontsize=SMALL, color=INK)
     if np.isnan(local):
-        text = "too small to divide" if size > TINY else "neither has an effect"
-        axes.text(0.5, row, text, ha="center", va="center", fontsize=SMALL, color=GREY)
+        axes.text(0.5, row, "too small to divide", ha="center", va="center", fontsize=SMALL, color=GREY)
         return
     for share, left, colour in ((1 - local, 0, BLUE), (local, 1 - local, ORANGE)):
         axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text is read on it, on dark pages too
@@ -145,18 +144,6 @@ def steps_axis(axes: Axes) -> None:
     """Whole numbers of steps."""
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-
-
-def running(values: np.ndarray, width: int = 9) -> np.ndarray:
-    """Means over `width` neighbours, fewer at the ends; NaNs are left out."""
-    weights, kept = np.ones(min(width, len(values))), ~np.isnan(values)
-    sums, counts = (np.convolve(part, weights, "same") for part in (np.where(kept, values, 0), kept.astype(float)))
-    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0.5)
-
-
-def peak(*curves: np.ndarray) -> float:
-    """The highest value of some curves, for the end of an axis; never 0."""
-    return max(1e-6, *(float(np.nanmax(curve, initial=0)) for curve in curves))
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
