@@ -86,13 +86,12 @@ class Live:
     """What changes while it is shown: replaced in place in a notebook or a terminal, elsewhere a new line now and then.
 
     Args:
-        interactive: whether somebody watches; None finds out (see `is_interactive`).
-        every: seconds between two lines where nobody does.
+        every: seconds between two lines where nobody watches.
         stream: what lines are written to; None for the standard output.
     """
 
-    def __init__(self, interactive: bool | None = None, every: float = 10.0, stream: TextIO | None = None) -> None:
-        self.watched = (is_interactive() if interactive is None else interactive) and shell() is not None
+    def __init__(self, every: float = 10.0, stream: TextIO | None = None) -> None:
+        self.watched = is_interactive()
         self.stream = stream or sys.stdout
         self.terminal = shell() is None and self.stream.isatty()
         self.every = min(every, 0.5) if self.watched or self.terminal else every
@@ -185,14 +184,14 @@ def watch(run_dir: str | Path, every: float = 3.0) -> None:
     """
     from glamkit import plotting
 
-    run, bars, curves = Run(resolve(run_dir)), Live(shell() is not None), Live(shell() is not None)
+    run, bars, curves = Run(resolve(run_dir)), Live(), Live()
     config, drawn, ended = run.config(), -1, False
     with contextlib.suppress(KeyboardInterrupt):
         while not ended:
             entries = log.read(run.log_file)
             bar, ended = _progress(run, entries, config)
             (bars.show if ended else bars)(bar)
-            if len(entries) != drawn and shell() is not None:
+            if len(entries) != drawn and curves.watched:
                 curves.show(plotting.live(entries, config.trainer.env_steps))
                 drawn = len(entries)
             if not ended:

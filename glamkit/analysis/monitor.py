@@ -59,7 +59,7 @@ class Monitor:
         self.entries = log.read(trainer.run.log_file)
         self.last = Event("start", step, {})
         self.line = Live(every=every)
-        self.pictures = {name: Live(interactive=True) for name in ("curves", "strip")}  # where somebody watches
+        self.pictures = {"curves": Live(), "strip": Live()}  # where somebody watches
         self.drawn: dict[str, int] = {}
         self.next_drawing = 0.0
         self.evaluation, trainer.tell = "", self.follow

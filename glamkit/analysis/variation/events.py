@@ -98,21 +98,20 @@ def choose(loaded: LoadedRun, lens: Lens, start: int | None = None, length: int 
         loaded: the run.
         lens: through which it will be seen.
         start: the first step; None takes the stretch up to the newest event.
-        length: steps; None takes the episode from there on, but at most `LONGEST`.
+        length: steps; None takes all there are up to its end, but at most `LONGEST`.
 
     Raises:
         GlamkitError: some of these steps are not stored.
     """
     first, last = lens.replay.oldest + lens.before, lens.replay.count - 2
-    steps = None if length is None else coerce("length", length, int)
-    if start is not None:
-        begin = coerce("start", start, int)
-        end = next((end for _, end in episodes(loaded) if end >= begin), last)
-    else:
+    most = LONGEST if length is None else coerce("length", length, int)
+    if start is None:
         marks = [event.step + AFTER for event in events(loaded) if first <= event.step <= last - AFTER]
         end = marks[-1] if marks else last
-        begin = max(end - (steps or LONGEST) + 1, first)
-    chosen = min(max(min(end, last) - begin + 1, 1), LONGEST) if steps is None else steps
+        begin = max(end - most + 1, first)
+    else:
+        begin, end = coerce("start", start, int), last
+    chosen = min(max(end - begin + 1, 1), most) if length is None else most
     lens.check(begin, chosen)
     return begin, chosen
 

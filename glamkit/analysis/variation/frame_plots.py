@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
 
 from glamkit import notebook, plotting
 from glamkit.analysis.variation.events import VariationView
 from glamkit.analysis.variation.lens import QUANTITIES
 from glamkit.analysis.variation.metrics import ScreenForecast
-from glamkit.analysis.variation.plots import STEP, about, draw_share, mark, signs, steps_axis
+from glamkit.analysis.variation.plots import STEP, about, draw_shares, mark, signs, steps_axis
 from glamkit.notebook import Folded
 from glamkit.plotting import BLUE, GREY, ORANGE, Picture
 
@@ -83,7 +82,9 @@ def moment(view: VariationView, step: int) -> Picture:
         plotting.show(axes, departure, name)
         axes.images[0].set(cmap="PuOr", clim=(-most, most))
         axes.set(xlabel="class", ylabel="variable")
-    draw_shares(picture.add_axes((0.17, 0.104, 0.26, 0.155)), view, place)
+    bars = picture.add_axes((0.17, 0.104, 0.26, 0.155))
+    draw_shares(bars, view.shares, {"": view.numbers == step}, 0.17)
+    bars.set(xticks=(0, 0.5, 1), title="GMamba blue, LMamba orange")
     draw_window(picture.add_axes((0.66, 0.104, 0.32, 0.155)), view.window[place])
     kinds = " and ".join(event.kind for event in view.events if event.step == step)
     caption = f" ({kinds})" if kinds else ""
@@ -92,17 +93,6 @@ def moment(view: VariationView, step: int) -> Picture:
     end = "" if view.counted[place] else "The next frame begins a new life or game, which nobody can predict.\n"
     picture.suptitle(f"{title}\n{end}{right}. Changes: {BRIGHTER}", x=0.01, ha="left")
     return picture
-
-
-def draw_shares(axes: Axes, view: VariationView, place: int) -> None:
-    """Each branch's share of each thing at one step."""
-    for row, (local, size) in enumerate(zip(view.shares.local[place], view.shares.sizes[place], strict=True)):
-        draw_share(axes, row, row, local, size, 0.17)
-    axes.set_yticks(range(len(QUANTITIES)), QUANTITIES)
-    axes.grid(False)
-    axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(len(QUANTITIES) - 0.4, -0.6))
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_title("GMamba blue, LMamba orange")
 
 
 def draw_window(axes: Axes, window: np.ndarray) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
@@ -11,7 +13,7 @@ from glamkit.analysis.variation import effective_memory
 from glamkit.analysis.variation.effective_memory import Reach
 from glamkit.analysis.variation.events import KINDS, VariationView
 from glamkit.analysis.variation.lens import QUANTITIES, UNITS
-from glamkit.analysis.variation.metrics import SMALLEST, ratio
+from glamkit.analysis.variation.metrics import SMALLEST, Shares, ratio
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SMALL, Picture
 
 # Each kind of event has a colour and a sign of its own, so that either is enough.
@@ -56,31 +58,32 @@ def branches(view: VariationView, reach: Reach, window: int, dreams: int = 0) ->
     """
     picture, ((upper,), (lower,)) = plotting.figure(plotting.WIDE, 7.2, 2, 1)
     at = np.isin(view.numbers, [event.step for event in view.events])
-    groups = {"between": ~at, "at events": at} if at.any() and not at.all() else {"all steps": np.ones_like(at)}
-    rows, names = [], []
-    for number, quantity in enumerate(QUANTITIES):
-        for place, (group, which) in enumerate(groups.items()):
-            row = number * (len(groups) + 0.6) + place
-            shares = view.shares.at(which)
-            draw_share(upper, row, number, shares.mean[number], float(shares.sizes.mean(0)[number]))
-            rows.append(row)
-            names.append(f"{quantity}, {group}" if place == 0 or len(groups) == 1 else group)
-    upper.set_yticks(rows, names)
-    upper.grid(False)
-    upper.set(xlim=(0, 1), ylim=(rows[-1] + 0.6, -0.6))
+    groups = {"between": ~at, "at events": at} if at.any() and not at.all() else {"": np.ones_like(at)}
+    draw_shares(upper, view.shares, groups)
     upper.set_xlabel("share of the effect of switching a branch off; on the right the effect's size")
-    upper.xaxis.set_major_formatter(PercentFormatter(1))
     counts = f"{len(at):,} steps, of which {int(at.sum())} bring an event"
     plotting.panel_title(upper, f"Which branch does each prediction depend on?\nGMamba blue, LMamba orange; {counts}")
     draw_reach(lower, reach, window, dreams)
     return picture
 
 
-def draw_share(axes: Axes, row: float, number: int, local: float, size: float, least: float = 0.08) -> None:
-    """One bar: GMamba's share in blue, LMamba's (`local`) in orange, numbers on it; beside it the effect's `size`.
+def draw_shares(axes: Axes, shares: Shares, groups: Mapping[str, np.ndarray], least: float = 0.08) -> None:
+    """A bar for each quantity and group of steps (a mask); a share below `least` has no place for its number."""
+    rows, names, apart = [], [], len(groups) + (0.6 if len(groups) > 1 else 0)
+    for number, quantity in enumerate(QUANTITIES):
+        for place, (group, which) in enumerate(groups.items()):
+            some, row = shares.at(which), number * apart + place
+            draw_share(axes, row, number, some.mean[number], float(some.sizes.mean(0)[number]), least)
+            rows.append(row)
+            names.append(f"{quantity}, {group}".removesuffix(", ") if place == 0 else group)
+    axes.set_yticks(rows, names)
+    axes.grid(False)
+    axes.set(xlim=(0, 1), ylim=(rows[-1] + 0.6, -0.6))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
 
-    `number` is that of the quantity; a share below `least` has no place for its number.
-    """
+
+def draw_share(axes: Axes, row: float, number: int, local: float, size: float, least: float) -> None:
+    """One bar: GMamba's share in blue, LMamba's (`local`) in orange, numbers on it; beside it the effect's `size`."""
     unit = f" {UNITS[number]}" if UNITS[number] == "nats" else ""
     whole = f"{size:.2g}{unit}" if size < 100 else f"{size:,.0f}{unit}"
     beside = f"{size:.1g} < {SMALLEST[number]:g}" if np.isnan(local) else whole
