@@ -110,7 +110,7 @@ def test_a_stretch_that_is_not_there_gets_a_sentence(
     opened: LoadedRun, lens: Lens, mistake: dict, message: str
 ) -> None:
     with pytest.raises(GlamkitError) as error:
-        events.choose(opened, lens, **mistake)
+        events.look(opened, lens, *events.choose(opened, lens, **mistake))
     assert message in str(error.value) and "\n" not in str(error.value)
 
 

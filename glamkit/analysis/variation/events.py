@@ -65,7 +65,7 @@ def events(loaded: LoadedRun) -> list[GameEvent]:
 
 
 def look(loaded: LoadedRun, lens: Lens, begin: int, length: int, seed: int = 0) -> VariationView:
-    """What the lens shows of a stretch, without the steps that lead into a new game; all of it must be stored."""
+    """What the lens shows of a stretch, without the steps that lead into a new game; raises what `Lens.read` does."""
     ends = [last for _, last in episodes(loaded)[:-1]]
     inside = [event for event in events(loaded) if begin <= event.step < begin + length]
     fresh = isinstance(loaded.replay, FreshReplay)
@@ -101,7 +101,7 @@ def choose(loaded: LoadedRun, lens: Lens, start: int | None = None, length: int 
         length: steps; None takes all there are up to its end, but at most `LONGEST`.
 
     Raises:
-        GlamkitError: some of these steps are not stored.
+        GlamkitError: one of the two is no whole number.
     """
     first, last = lens.replay.oldest + lens.before, lens.replay.count - 2
     most = LONGEST if length is None else coerce("length", length, int)
@@ -111,9 +111,7 @@ def choose(loaded: LoadedRun, lens: Lens, start: int | None = None, length: int 
         begin = max(end - most + 1, first)
     else:
         begin, end = coerce("start", start, int), last
-    chosen = min(max(end - begin + 1, 1), most) if length is None else most
-    lens.check(begin, chosen)
-    return begin, chosen
+    return begin, min(max(end - begin + 1, 1), most) if length is None else most
 
 
 def overview(loaded: LoadedRun, view: VariationView) -> Table:

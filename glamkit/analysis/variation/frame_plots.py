@@ -25,9 +25,7 @@ ALONE = "The slider needs a running kernel: run this cell again. The step it beg
 def where(view: VariationView) -> Picture:
     """Where on the screen a change was predicted beside where it came, for some steps, and the skill at every step."""
     screen, picks = view.screen, busiest(view.screen, SHOWN)
-    picture = Picture(figsize=(plotting.WIDE, 7.8), layout="constrained", facecolor="white")
-    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1.6, 1)))
-    film, curve = upper.subplots(), lower.subplots()
+    picture, ((film,), (curve,)) = plotting.figure(plotting.WIDE, 7.8, 2, 1, height_ratios=(2.2, 1))
     changes = {
         "true change": screen.true,
         "change as the\nmodel sees it": screen.seen,
@@ -43,7 +41,7 @@ def where(view: VariationView) -> Picture:
     draw_skill(curve, view)
     mark(curve, view)
     plotting.legend_below(curve)
-    signs(lower, view)
+    signs(picture, view)
     return picture
 
 

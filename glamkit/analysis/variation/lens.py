@@ -57,7 +57,12 @@ class Lens:
         Raises:
             GlamkitError: some of them, of those before or the one after are not stored.
         """
-        self.check(start, length)
+        first, end = self.replay.oldest + self.before, self.replay.count - 2
+        if length < 1 or not first <= start <= end - length + 1:
+            raise GlamkitError(
+                f"start = {start} with length = {length} is not within the steps that can be looked at, {first:,} to "
+                f"{end:,}: the {self.before} before are only read."
+            )
         with looking(self.model, self.machine, TrainerConfig(seed=seed).seed):
             steps = self.replay.window(torch.tensor([start - self.before]), self.before + length + 1)
             seen, last = self.model.observe(steps.frames), slice(self.before, None)
@@ -69,15 +74,6 @@ class Lens:
                 seen.posterior[0, last].float(),
                 tokens,
                 *self.branches(tokens),
-            )
-
-    def check(self, start: int, length: int) -> None:
-        """Raises a GlamkitError for a stretch that starts too early, is too long or empty."""
-        first, last = self.replay.oldest + self.before, self.replay.count - 2
-        if length < 1 or not first <= start <= last - length + 1:
-            raise GlamkitError(
-                f"start = {start} with length = {length} is not within the steps that can be looked at, {first:,} to "
-                f"{last:,}: the {self.before} before are only read."
             )
 
     def branches(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -133,7 +133,7 @@ def mark(axes: Axes, view: VariationView) -> None:
 def signs(picture: Picture, view: VariationView) -> None:
     """The key to the signs of events, below the figure."""
     shown = [kind for kind in KINDS if any(event.kind == kind for event in view.events)]
-    handles = [picture.axes[0].plot([], [], SIGNS[kind][1], color=SIGNS[kind][0], label=kind)[0] for kind in shown]
+    handles = [picture.axes[-1].plot([], [], SIGNS[kind][1], color=SIGNS[kind][0], label=kind)[0] for kind in shown]
     if handles:
         picture.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
