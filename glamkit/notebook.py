@@ -56,10 +56,9 @@ def check_parameters(cells: Sequence[str] | None = None, values: dict[str, Any] 
     now |= parameters.check(now.get("In", []) if cells is None else cells, now)
 
 
-def alone(bundle: Any, sentence: str) -> Any:
+def alone(bundle: dict[str, Any], sentence: str) -> dict[str, Any]:
     """A widget's mimebundle in which readers without a kernel find a sentence, and no empty strip."""
-    plain = {"text/html": f"<p><i>{html.escape(sentence)}</i></p>", "text/plain": sentence}
-    return {**bundle, **plain} if isinstance(bundle, dict) else bundle
+    return {**bundle, "text/html": f"<p><i>{html.escape(sentence)}</i></p>", "text/plain": sentence}
 
 
 def folder() -> Path:
@@ -190,7 +189,8 @@ def watch(run_dir: str | Path, every: float = 3.0) -> None:
         while not ended:
             entries = log.read(run.log_file)
             bar, ended = _progress(run, entries, config)
-            (bars.show if ended else bars)(bar)
+            if ended or bars.due:
+                bars.show(bar)
             if len(entries) != drawn and curves.watched:
                 curves.show(plotting.live(entries, config.trainer.env_steps))
                 drawn = len(entries)

@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
@@ -83,12 +82,10 @@ class Monitor:
         self.pace.pause()
         self.tell()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.finish()
         self.strip.finish()
-        if error is None and self.last.kind == "stopped":
+        if kind is None and self.last.kind == "stopped":
             # A run cut short must not look complete, nor be evaluated by the cells below.
             saved = f"stopped at step {self.last.step} of {self.total} and saved ({self.trainer.session.stops.reason})"
             raise StoppedError(f"{saved}; run it again with the same run_dir to go on.")

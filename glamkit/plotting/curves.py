@@ -173,18 +173,17 @@ def decades(axes: Axes, low: float, high: float) -> None:
 @style
 def live(entries: Entries, env_steps: int) -> Picture:
     """The curves to watch while training: episode return, reconstruction, imagined reward; those that have begun."""
-    panels = [panel for panel in (PANELS[0], PANELS[5]) if series(entries, panel[0])[0]]
-    played = bool(series(entries, "episode/return")[0])
-    number = len(panels) + played
-    if not number:
+    returns = ("episode/return", "Episode return, and the mean of 10")
+    panels = [panel for panel in (returns, PANELS[0], PANELS[5]) if series(entries, panel[0])[0]]
+    if not panels:
         return in_words("The curves begin with the first episode that ends, or the first update.")
-    picture, (row,) = figure(WIDE * max(number, 2) / 3, 2.5, 1, number)
-    if played:
-        draw_returns(row[0], entries)
-        panel_title(row[0], "Episode return, and the mean of 10")
-    for axes, panel in zip(row[played:], panels, strict=True):
-        draw_series(axes, entries, *panel)
-    for axes in row:
+    picture, (row,) = figure(WIDE * max(len(panels), 2) / 3, 2.5, 1, len(panels))
+    for axes, panel in zip(row, panels, strict=True):
+        if panel == returns:
+            draw_returns(axes, entries)
+            panel_title(axes, panel[1])
+        else:
+            draw_series(axes, entries, *panel)
         axes.set_xlim(0, 1.02 * env_steps)  # the last point is whole
         axes.xaxis.get_major_locator().set_params(nbins=3)
     return picture
