@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from glamkit.analysis.variation import effective_memory, events, metrics
 from glamkit.analysis.variation.lens import QUANTITIES, Lens
-from glamkit.analysis.variation.metrics import Forecast, ScreenForecast, Shares
+from glamkit.analysis.variation.metrics import Forecast, ScreenForecast
 from glamkit.config import ReplayConfig, preset
 from glamkit.errors import GlamkitError
 from glamkit.models.world_model import Observed, WorldModel
@@ -196,9 +196,10 @@ def test_a_branch_that_is_left_out_has_no_share(modules: str, share: float, monk
     monkeypatch.setattr(metrics, "SMALLEST", 0.0)  # an untrained model's effects are small
     through = lens(model(f"world_model.modules={modules}"))
     reading = through.read(20, 10)
-    result = metrics.shares(through, reading)
-    assert result.effects.shape == (10, 2, 4)
-    assert result.local == pytest.approx(np.full((10, 4), share)) and result.mean == pytest.approx([share] * 4)
+    result = metrics.effects(through, reading)
+    assert result.shape == (10, 2, 4)
+    assert metrics.local_share(result) == pytest.approx(np.full((10, 4), share))
+    assert metrics.local_share(result.mean(0)) == pytest.approx([share] * 4)
     window = effective_memory.window(through, reading)
     assert (window.sum() > 0) == (modules == "lmamba")
     reach = effective_memory.memory(through, [30, 40])
@@ -209,15 +210,14 @@ def test_shares_are_of_what_each_branch_does() -> None:
     """LMamba's output is three times GMamba's, and of the same token."""
     through = lens(Clock())
     through.model.sequence_model.lmamba = Ago(0, 3, 3.0)
-    result = metrics.shares(through, through.read(20, 10))
-    assert result.local[:, 0] == pytest.approx(0.75)
-    assert np.isnan(result.local[:, 2]).all()  # the reward is always the same: nobody's doing
-    assert result.effects[:, 1, 0] == pytest.approx(3 * result.effects[:, 0, 0])
+    result = metrics.effects(through, through.read(20, 10))
+    assert metrics.local_share(result)[:, 0] == pytest.approx(0.75)
+    assert np.isnan(metrics.local_share(result)[:, 2]).all()  # the reward is always the same: nobody's doing
+    assert result[:, 1, 0] == pytest.approx(3 * result[:, 0, 0])
 
 
 def test_shares_of_nothing() -> None:
-    result = Shares(np.zeros((3, 2, 4)))
-    assert np.isnan(result.local).all() and np.isnan(result.mean).all()
+    assert np.isnan(metrics.local_share(np.zeros((3, 2, 4)))).all()
 
 
 def test_effects_are_what_the_heads_say() -> None:
@@ -252,7 +252,7 @@ def test_memory_reaches_back_to_the_tokens_of_the_change_that_is_read(steps: int
     result = effective_memory.memory(through, [30, 40, 50])
     assert result.globally.shape == (3, SPAN)
     assert np.flatnonzero(result.globally.max(0)).tolist() == [steps, steps + 1]
-    assert result.memory == steps + 1
+    assert effective_memory.reach(result.globally.mean(0)) == steps + 1
     assert (result.locally == 0).all()
 
 

@@ -170,13 +170,13 @@ def test_both_codes_of_the_step_view_have_one_scale(lens: Lens) -> None:
 
 def test_the_step_view_has_a_bar_or_a_word_for_every_quantity(lens: Lens) -> None:
     seen = events.view(lens, lens.read(110, 5))
-    seen.shares.effects[3, :, 2] = 0  # neither branch moves the reward
+    seen.effects[3, :, 2] = 0  # neither branch moves the reward
     axes = next(one for one in frame_plots.moment(seen, 113).axes if "GMamba blue" in one.get_title(loc="left"))
     assert [label.get_text() for label in axes.get_yticklabels()] == list(QUANTITIES)
     lengths = {
         row: [bar.get_width() for bar in axes.patches if bar.get_y() < row < bar.get_y() + 0.85] for row in range(4)
     }
-    local = seen.shares.local[3]
+    local = metrics.local_share(seen.effects[3])
     assert [lengths[row] == pytest.approx([1 - local[row], local[row]]) for row in (0, 1, 3)] == [True] * 3
     assert lengths[2] == [] and "too small to divide" in [text.get_text() for text in axes.texts]
 
@@ -186,9 +186,9 @@ def test_a_share_of_almost_nothing_is_not_drawn_and_every_effect_has_its_size(
     lens: Lens, factor: float, text: str
 ) -> None:
     seen, reach = events.view(lens, lens.read(110, 5)), effective_memory.Reach(*(np.zeros((2, 6)),) * 2)
-    seen.shares.effects[:] = 1
-    seen.shares.effects[:, 0, 2], seen.shares.effects[:, 1, 2] = 0, factor * metrics.SMALLEST[2]  # LMamba's: 100 %
-    assert np.isnan(seen.shares.mean[2]) == np.isnan(seen.shares.local[0, 2]) == bool(text)
+    seen.effects[:] = 1
+    seen.effects[:, 0, 2], seen.effects[:, 1, 2] = 0, factor * metrics.SMALLEST[2]  # LMamba's: 100 %
+    assert np.isnan(metrics.local_share(seen.effects)[0, 2]) == bool(text)
     axes = plots.branches(seen, reach, 4).axes[0]
     texts = [words.get_text() for words in axes.texts]
     assert [words for words in texts if "too small" in words] == ([text] if text else [])

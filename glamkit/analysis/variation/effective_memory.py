@@ -25,11 +25,6 @@ class Reach(NamedTuple):
     globally: np.ndarray  # (N, L): change of g over the length of g
     locally: np.ndarray  # (N, L): change of l over the length of l
 
-    @property
-    def memory(self) -> float:
-        """Steps back within which 90 % of the effect on g, GMamba's output, lies; NaN where there is none."""
-        return reach(self.globally.mean(0))
-
 
 def window(lens: Lens, reading: Reading) -> np.ndarray:
     """Effects (n, S, 4) of hiding one of the S tokens from LMamba alone, the newest last; see `QUANTITIES`."""

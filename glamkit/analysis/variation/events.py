@@ -11,7 +11,7 @@ from glamkit.analysis.fresh_play import FreshReplay
 from glamkit.analysis.starts import episodes, ordered
 from glamkit.analysis.variation import effective_memory, metrics
 from glamkit.analysis.variation.lens import Lens, Reading
-from glamkit.analysis.variation.metrics import Forecast, ScreenForecast, Shares
+from glamkit.analysis.variation.metrics import Forecast, ScreenForecast
 from glamkit.config import coerce
 from glamkit.notebook import Table
 from glamkit.training.load import LoadedRun
@@ -33,7 +33,7 @@ class VariationView(NamedTuple):
 
     numbers: np.ndarray  # (n,) of the steps
     variation: Forecast
-    shares: Shares
+    effects: np.ndarray  # (n, 2, 4): of switching off GMamba or LMamba, see `metrics.effects`
     window: np.ndarray  # (n, S, 4): effects of hiding one of LMamba's S tokens, the newest last
     screen: ScreenForecast
     events: Sequence[GameEvent] = ()
@@ -87,7 +87,7 @@ def view(
     """
     numbers = reading.numbers.numpy()
     screen = metrics.screen(lens, reading, ~np.isin(numbers, ends))
-    measured = metrics.variation(lens, reading), metrics.shares(lens, reading), effective_memory.window(lens, reading)
+    measured = metrics.variation(lens, reading), metrics.effects(lens, reading), effective_memory.window(lens, reading)
     return VariationView(numbers, *measured, screen, events, source)
 
 

@@ -63,31 +63,6 @@ class Forecast(NamedTuple):
         return divergence(self.came, self.resting)
 
 
-class Shares(NamedTuple):
-    """Effects (n, 2, 4) of switching off GMamba or LMamba on each of `QUANTITIES`, in `UNITS`."""
-
-    effects: np.ndarray
-
-    def at(self, which: np.ndarray) -> Shares:
-        """Those of some steps: a mask (n,) of bool."""
-        return Shares(self.effects[which])
-
-    @property
-    def sizes(self) -> np.ndarray:
-        """(n, 4): both effects together."""
-        return self.effects.sum(1)
-
-    @property
-    def local(self) -> np.ndarray:
-        """(n, 4): LMamba's effect as a share of both; NaN where both are less than `SMALLEST`."""
-        return np.where(self.sizes < SMALLEST, np.nan, ratio(self.effects[:, 1], self.sizes))
-
-    @property
-    def mean(self) -> np.ndarray:
-        """(4,): LMamba's share over all steps, effects averaged before they are divided; NaN as in `local`."""
-        return Shares(self.effects.mean(0, keepdims=True)).local[0]
-
-
 class ScreenForecast(NamedTuple):
     """Changes from frame to frame, (n, size, size) in shares of a pixel's range, brighter is positive."""
 
@@ -122,10 +97,16 @@ def variation(lens: Lens, reading: Reading) -> Forecast:
     return Forecast(plain(expected), plain(came), plain(resting))
 
 
-def shares(lens: Lens, reading: Reading) -> Shares:
-    """What switching off a branch does to h and to each prediction, step by step."""
+def effects(lens: Lens, reading: Reading) -> np.ndarray:
+    """(n, 2, 4): effects of switching off GMamba or LMamba on each of `QUANTITIES`, in `UNITS`, step by step."""
     off = [lens.effect(reading.hidden, rest) for rest in (reading.locally, reading.globally)]
-    return Shares(plain(torch.stack(off, 1)))
+    return plain(torch.stack(off, 1))
+
+
+def local_share(effects: np.ndarray) -> np.ndarray:
+    """LMamba's share (..., 4) of effects (..., 2, 4); NaN where both are less than `SMALLEST`."""
+    both = effects.sum(-2)
+    return np.where(both < SMALLEST, np.nan, ratio(effects[..., 1, :], both))
 
 
 def screen(lens: Lens, reading: Reading, counted: np.ndarray) -> ScreenForecast:

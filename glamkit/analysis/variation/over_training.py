@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from glamkit import plotting
-from glamkit.analysis.variation.effective_memory import memory, moments
+from glamkit.analysis.variation.effective_memory import memory, moments, reach
 from glamkit.analysis.variation.events import look
 from glamkit.analysis.variation.lens import QUANTITIES, Lens
+from glamkit.analysis.variation.metrics import local_share
 from glamkit.errors import GlamkitError
 from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, Entries, Picture
 from glamkit.runs import log as run_log
@@ -48,8 +49,8 @@ def point(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> dict[str
         "chance": variation.chance,
         "saved": variation.saved,
         "skill": seen.screen.overall(),
-        "memory": memory(lens, moments(lens, start, length, MOMENTS), seed).memory,
-        **dict(zip(QUANTITIES, seen.shares.mean.tolist(), strict=True)),
+        "memory": reach(memory(lens, moments(lens, start, length, MOMENTS), seed).globally.mean(0)),
+        **dict(zip(QUANTITIES, local_share(seen.effects.mean(0)).tolist(), strict=True)),
     }
 
 

@@ -13,7 +13,7 @@ from glamkit.analysis.variation import effective_memory
 from glamkit.analysis.variation.effective_memory import Reach
 from glamkit.analysis.variation.events import KINDS, VariationView
 from glamkit.analysis.variation.lens import QUANTITIES, UNITS
-from glamkit.analysis.variation.metrics import SMALLEST, Shares, ratio
+from glamkit.analysis.variation.metrics import SMALLEST, local_share, ratio
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SMALL, Picture
 
 # Each kind of event has a colour and a sign of its own, so that either is enough.
@@ -59,7 +59,7 @@ def branches(view: VariationView, reach: Reach, window: int, dreams: int = 0) ->
     picture, ((upper,), (lower,)) = plotting.figure(plotting.WIDE, 7.2, 2, 1)
     at = np.isin(view.numbers, [event.step for event in view.events])
     groups = {"between": ~at, "at events": at} if at.any() and not at.all() else {"": np.ones_like(at)}
-    draw_shares(upper, view.shares, groups)
+    draw_shares(upper, view.effects, groups)
     upper.set_xlabel("share of the effect of switching a branch off; on the right the effect's size")
     counts = f"{len(at):,} steps, of which {int(at.sum())} bring an event"
     plotting.panel_title(upper, f"Which branch does each prediction depend on?\nGMamba blue, LMamba orange; {counts}")
@@ -67,13 +67,13 @@ def branches(view: VariationView, reach: Reach, window: int, dreams: int = 0) ->
     return picture
 
 
-def draw_shares(axes: Axes, shares: Shares, groups: Mapping[str, np.ndarray], least: float = 0.08) -> None:
-    """A bar for each quantity and group of steps (a mask); a share below `least` has no place for its number."""
+def draw_shares(axes: Axes, effects: np.ndarray, groups: Mapping[str, np.ndarray], least: float = 0.08) -> None:
+    """A bar for each quantity and group of steps (a mask), of the mean effects; a share below `least` has no number."""
     rows, names, apart = [], [], len(groups) + (0.6 if len(groups) > 1 else 0)
     for number, quantity in enumerate(QUANTITIES):
         for place, (group, which) in enumerate(groups.items()):
-            some, row = shares.at(which), number * apart + place
-            draw_share(axes, row, number, some.mean[number], float(some.sizes.mean(0)[number]), least)
+            mean, row = effects[which].mean(0), number * apart + place
+            draw_share(axes, row, number, local_share(mean)[number], float(mean.sum(0)[number]), least)
             rows.append(row)
             names.append(f"{quantity}, {group}".removesuffix(", ") if place == 0 else group)
     axes.set_yticks(rows, names)
