@@ -79,8 +79,7 @@ def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
     lower.set(ylabel="lives left", xlabel=plotting.STEPS, ylim=(0, max(1, *lives) + 0.3))
     lower.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
     if not any(lives):
-        note, box = "this game counts no lives", {"facecolor": "white", "edgecolor": "none"}
-        lower.text(0.5, 0.5, note, transform=lower.transAxes, ha="center", va="center", color=GREY, bbox=box)
+        lower.set_title("this game counts no lives")
     stored = count(sum(outcome.terminated for outcome in outcomes), "stored termination")
     counts = f"{count(int(np.count_nonzero(rewards)), 'reward')}, {stored}, {count(len(over), 'game')} ended"
     plotting.panel_title(upper, f"{count(len(outcomes), 'step')} of a random player: {counts}")
