@@ -149,8 +149,12 @@ def panel_title(axes: Axes, text: str) -> None:
 
 
 def lines(text: str, inches: float) -> str:
-    """Text of a title in lines of at most so many inches; its own line breaks stay."""
-    return "\n".join(textwrap.fill(line, int(13 * inches)) for line in text.split("\n"))
+    """Text of a title in lines of about equal length, of at most so many inches; its own line breaks stay."""
+    most, result = int(13 * inches), []
+    for line in text.split("\n"):
+        wrapped = [textwrap.wrap(line, width) for width in range(most // 2, most + 1)]
+        result += next(one for one in wrapped if len(one) == len(wrapped[-1]))
+    return "\n".join(result)
 
 
 def legend_below(axes: Axes, columns: int = 3) -> None:
