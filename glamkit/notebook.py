@@ -45,9 +45,7 @@ def is_interactive() -> bool:
 def check_parameters(cells: Sequence[str] | None = None, values: dict[str, Any] | None = None) -> None:
     """Checks the parameters by name and type, and puts values back as their annotations want them.
 
-    Args:
-        cells: the code of the cells that ran so far; by default those of this notebook.
-        values: what the names stand for; by default in this notebook.
+    `cells` that ran so far and `values` of the names are by default this notebook's.
 
     Raises:
         GlamkitError: see `parameters.check`.
@@ -69,11 +67,7 @@ def folder() -> Path:
 
 
 def require(module: str) -> None:
-    """Makes sure that a package of the extra `lab` is installed.
-
-    Raises:
-        GlamkitError: it is not.
-    """
+    """Raises a GlamkitError if a package of the extra `lab` is not installed."""
     if importlib.util.find_spec(module) is None:
         raise GlamkitError(f"{module} is not installed: {install('lab')}.")
 

@@ -27,12 +27,9 @@ def view(screen: np.ndarray, frame: np.ndarray) -> Picture:
 
 @plotting.style
 def frame_skip(moments: Sequence[np.ndarray], frames: Sequence[np.ndarray]) -> Picture:
-    """The pictures of one agent step and the frame the agent gets of them.
+    """The pictures (n, H, W, 3) of one agent step, and the frame the agent gets of them.
 
-    Args:
-        moments: for several agent steps what `screens()` gave (n, H, W, 3); the one is shown whose last two pictures
-            differ in the most pixels.
-        frames: the agent's frame after each of these steps.
+    Of several steps the one is shown whose last two pictures differ in the most pixels.
     """
     shares = [np.any(moment[-1] != moment[-2:][0], axis=-1).mean() for moment in moments]
     pick = int(np.argmax([share if share < FLASH else 0 for share in shares]))
@@ -54,12 +51,7 @@ def frame_skip(moments: Sequence[np.ndarray], frames: Sequence[np.ndarray]) -> P
 
 @plotting.style
 def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
-    """Rewards and lives of games played one after the other, with the terminations that are stored.
-
-    Args:
-        outcomes: of the agent steps, in order.
-        lives: left after each of them.
-    """
+    """Rewards and lives left after each step of games one after the other, with the terminations that are stored."""
     steps, rewards = np.arange(len(outcomes)), np.array([outcome.reward for outcome in outcomes])
     over = [step for step, outcome in enumerate(outcomes) if outcome.ended]
     lost = [step for step, outcome in enumerate(outcomes) if outcome.terminated and not outcome.ended]
@@ -88,13 +80,7 @@ def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
 
 
 def window(batch: Batch, action_names: Sequence[str], first: int = 0) -> Picture:
-    """One window as it is stored, a column per step: frame seen, action taken, its reward, its termination.
-
-    Args:
-        batch: the window is its first one.
-        action_names: of the game.
-        first: number of the window's first step.
-    """
+    """A batch's first window as it is stored, from step `first` on: frame seen, action taken, reward, termination."""
     stored = zip(*(part[0].tolist() for part in (batch.actions, batch.rewards, batch.terminations)), strict=True)
     captions = [
         f"{step}\n{action_names[action]}\n{reward:g}\n{'YES' if over else 'no'}"

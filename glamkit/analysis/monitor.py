@@ -1,9 +1,5 @@
 """A training loop made visible: speed, time left, live curves, and pictures that sharpen as the model learns.
 
-    with Monitor(trainer) as monitor:
-        for event in trainer:
-            monitor.show(event)
-
 In JupyterLab the display updates in place; under papermill and in a terminal it is one plain line now and then, and the
 pictures come once, at the end. What is shown is ordinary HTML and PNG, so a saved notebook keeps it without a kernel.
 """
@@ -41,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class Monitor:
-    """Shows the events of a trainer; a context, so that the last state is shown however the loop ends.
+    """Shows the events of a trainer, each by `show`; a context, so that the last state is shown however the loop ends.
 
     Args:
         trainer: the run.

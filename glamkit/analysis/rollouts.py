@@ -27,16 +27,12 @@ RECENT = 2000  # steps searched for a busy scene: enough to find one, and quick
 
 
 class RolloutComparison(NamedTuple):
-    """H real steps, and the same steps as the model sees and as it dreams them; pictures are (H, size, size, 3) uint8.
-
-    `imagined` comes from the real steps before the first one and from the actions really taken, nothing else;
-    `reconstructed` is what the autoencoder keeps of each real frame. Rewards are those of the action at each frame.
-    """
+    """H real steps, and the same as the model sees and as it dreams them; pictures are (H, size, size, 3) uint8."""
 
     real: np.ndarray
-    reconstructed: np.ndarray
-    imagined: np.ndarray
-    rewards: np.ndarray  # (H,) real
+    reconstructed: np.ndarray  # what the autoencoder keeps of each real frame
+    imagined: np.ndarray  # from the real steps before the first one and the actions really taken, nothing else
+    rewards: np.ndarray  # (H,) real, of the action at each frame
     predicted: np.ndarray  # (H,) the model's, in the dream
 
 

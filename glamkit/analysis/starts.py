@@ -105,11 +105,7 @@ def bounds(loaded: LoadedRun, context: int | None = None, ahead: int = 0) -> tup
 
 
 def check_start(loaded: LoadedRun, step: int, context: int | None = None, ahead: int = 0) -> None:
-    """Makes sure that the real steps before and after a start are stored.
-
-    Raises:
-        GlamkitError: they are not.
-    """
+    """Raises a GlamkitError if the real steps before or after a start are not stored."""
     first, last = bounds(loaded, context, ahead)
     if not first <= step <= last:
         compared = f", and {ahead} from it on are compared with it" if ahead else ""

@@ -111,9 +111,7 @@ DARKEST = 17  # of 255: the page of JupyterLab's dark theme
 def darkened(pixels: np.ndarray, boxes: Iterable[Sequence[float]] = ()) -> np.ndarray:
     """A picture (H, W, 3) uint8 with light and dark exchanged: white becomes the dark page, and hues stay as they are.
 
-    Args:
-        pixels: the picture.
-        boxes: left, bottom, right and top, in pixels from the bottom left, of what stays as it is: frames of a game.
+    Boxes (left, bottom, right, top, in pixels from the bottom left) stay as they are: frames of a game.
     """
     values = pixels.astype(float)
     turned = values + 255 - values.max(-1, keepdims=True) - values.min(-1, keepdims=True)
