@@ -46,13 +46,6 @@ TOLERANCES = [
 ]
 
 
-class Reference(NamedTuple):
-    """A reference file: how its weights and inputs were made, and the released code's outputs."""
-
-    meta: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-
-
 class Row(NamedTuple):
     """The comparison of one array: largest errors, tolerance and result, which is ok, `BY_DESIGN` or what is wrong."""
 
@@ -74,11 +67,11 @@ class Row(NamedTuple):
 # Reading and rebuilding ---------------------------------------------------------------------------------------------
 
 
-def read(path: str | Path) -> Reference:
-    """Reads a reference file; errors of any kind if it is none."""
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a reference file says of its weights and inputs, and the released outputs; any error if it is none."""
     with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
         arrays = {name: stored[name].astype(np.float64) for name in stored.files if name != "meta"}
-        return Reference(json.loads(stored["meta"].tobytes()), arrays)
+        return json.loads(stored["meta"].tobytes()), arrays
 
 
 def parameters(meta: dict[str, Any]) -> Values:
@@ -145,19 +138,19 @@ def _float(array: np.ndarray) -> Tensor:
 # Ours ---------------------------------------------------------------------------------------------------------------
 
 
-def world_model_values(reference: Reference, plain: bool = False) -> Values:
+def world_model_values(meta: dict[str, Any], plain: bool = False) -> Values:
     """Our world model's outputs in full, by the arrays' names without their slices.
 
     Args:
-        reference: the file to compare with.
+        meta: how the file to compare with was made.
         plain: whether acceleration is left out.
     """
-    model, _ = import_released(parameters(reference.meta))
+    model, _ = import_released(parameters(meta))
     if not plain:
         accelerate(model, torch.device("cpu"))
     # Probabilities instead of samples, as in the reference: no random numbers, and gradients flow.
     model.sample = torch.exp
-    batch = frames_and_steps(reference.meta, 4 * 2 ** len(model.config.channels))
+    batch = frames_and_steps(meta, 4 * 2 ** len(model.config.channels))
     values = _values_before_loss(model.eval(), batch)
     model.train()
     loss, parts = model.loss(batch)
@@ -192,9 +185,9 @@ def _values_before_loss(model: WorldModel, batch: Batch) -> Values:
     }
 
 
-def agent_values(reference: Reference) -> Values:
+def agent_values(meta: dict[str, Any]) -> Values:
     """Our actor-critic's outputs: the first values, three updates, and the weights after them."""
-    model, rollout = import_released_agent(parameters(reference.meta)), made_up_rollout(reference.meta)
+    model, rollout = import_released_agent(parameters(meta)), made_up_rollout(meta)
     config, states = model.config, rollout.states
     values: Values = {}
     with torch.no_grad():
@@ -271,10 +264,9 @@ def check(path: str | Path) -> list[Row]:
         GlamkitError: the file cannot be read, is damaged, or its sizes are not those of a released model.
     """
     try:
-        reference = read(path)
-        agent = "actor.0.weight" in reference.meta["shapes"]
-        values = agent_values(reference) if agent else world_model_values(reference)
-        rows = [compare(name, theirs, values) for name, theirs in reference.arrays.items()]
+        meta, arrays = read(path)
+        values = agent_values(meta) if "actor.0.weight" in meta["shapes"] else world_model_values(meta)
+        rows = [compare(name, theirs, values) for name, theirs in arrays.items()]
     except Exception as error:  # numpy, zipfile and torch raise a dozen kinds for damaged files
         raise GlamkitError(f"{path} is no reference file, or a damaged one: {reason(error)}.") from None
     if not rows:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -243,11 +243,11 @@ def load(folder: Path) -> SweepPlan:
     data = read_json(folder / LIST)
     try:
         number, entries = data["format"], [PlannedRun(**entry) for entry in data["runs"]]
-        places = [PurePosixPath(entry.folder) for entry in entries]
-    except (KeyError, TypeError) as error:
+        outside = any(entry.folder.startswith("/") or ".." in entry.folder.split("/") for entry in entries)
+    except (KeyError, TypeError, AttributeError) as error:
         raise GlamkitError(f"{folder / LIST} is damaged ({error}).") from None
     if number != FORMAT:
         raise GlamkitError(f"{folder / LIST} has format {number!r}; this glamkit reads {FORMAT}, update it.")
-    if any(place.is_absolute() or ".." in place.parts for place in places):
+    if outside:
         raise GlamkitError(f"{folder / LIST} is damaged: a run lies outside its folder.")
     return SweepPlan(folder, entries)

@@ -114,11 +114,7 @@ class RayProcess:
 def hold(job: Job, attempt: int, cpus: int, search: dict[str, str]) -> int:
     """Makes a run on the machine where Ray has put this task; returns its exit status.
 
-    Args:
-        job: the run.
-        attempt: from 1.
-        cpus: its cores.
-        search: where it finds modules, see `pool.importing`; as on the machine that asks for the run.
+    It finds modules where `search` says too, see `pool.importing`, as on the machine that asks for the run.
 
     Raises:
         GlamkitError: the machine does not see the run's folder.
