@@ -157,14 +157,10 @@ class Sweep:
     def figure(self) -> Picture:
         """A row of panels for each of `groups`: learning curves of its variants, and final scores."""
         entries, groups = self.plan.entries, {self.title(name): group for name, group in self.groups().items()}
-        title = f"{self.folder.name}: {count(len(entries), 'run')} of {self.longest:,} agent steps, "
+        longest = max(job.total for job in self.jobs)
+        title = f"{self.folder.name}: {count(len(entries), 'run')} of {longest:,} agent steps, "
         title += f"preset {listed(e.preset for e in entries)}, seeds {listed(e.seed for e in entries)}"
-        return summary.figure(groups, self.longest, title, len({entry.game for entry in entries}) == 1)
-
-    @property
-    def longest(self) -> int:
-        """Agent steps of its longest run."""
-        return max(job.total for job in self.jobs)
+        return summary.figure(groups, longest, title, len({entry.game for entry in entries}) == 1)
 
     def __repr__(self) -> str:
         return repr(self.overview())
