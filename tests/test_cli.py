@@ -163,7 +163,7 @@ def test_a_batch_that_is_stopped_is_status_130(
 ) -> None:
     from glamkit.errors import GlamkitError, StoppedError
     from glamkit.sweeps import status_table
-    from glamkit.sweeps.pool import Local
+    from glamkit.sweeps.local import Local
 
     monkeypatch.setattr(Local, "hours", lambda *_: 0.1)
     given = ["--preset", "debug", "--seeds", "1", "--folder", str(tmp_path)]

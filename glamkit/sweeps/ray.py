@@ -20,8 +20,9 @@ from glamkit.bench import timing
 from glamkit.config import Config, at_least
 from glamkit.errors import GlamkitError, install
 from glamkit.sweeps.job import Job
-from glamkit.sweeps.pool import PATIENCE, LocalProcess, importing, threads
+from glamkit.sweeps.local import LocalProcess, importing, threads
 
+PATIENCE = 60.0  # seconds in which a process that was asked to stop must have saved
 ALL = 1_000_000  # runs that are handed over at once: the queue is Ray's
 
 
@@ -114,7 +115,7 @@ class RayProcess:
 def hold(job: Job, attempt: int, cpus: int, search: dict[str, str]) -> int:
     """Makes a run on the machine where Ray has put this task; returns its exit status.
 
-    It finds modules where `search` says too, see `pool.importing`, as on the machine that asks for the run.
+    It finds modules where `search` says too, see `local.importing`, as on the machine that asks for the run.
 
     Raises:
         GlamkitError: the machine does not see the run's folder.

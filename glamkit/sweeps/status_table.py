@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from glamkit.errors import GlamkitError, StoppedError
 from glamkit.notebook import Bar, Live, Table, duration
 from glamkit.sweeps.job import STATES, Job, JobProgress
-from glamkit.sweeps.pool import Local, Pool
+from glamkit.sweeps.local import Local
+from glamkit.sweeps.pool import Pool
 from glamkit.sweeps.ray import Cluster
 
 COLUMNS = ("run", "state", "step", "steps/s", "left", "mean return", "note")

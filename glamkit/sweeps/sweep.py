@@ -19,8 +19,8 @@ from glamkit.runs.folder import resolve
 from glamkit.sweeps import plan as planning
 from glamkit.sweeps import status_table, summary
 from glamkit.sweeps.job import Job, JobProgress
+from glamkit.sweeps.local import Local
 from glamkit.sweeps.plan import SweepPlan
-from glamkit.sweeps.pool import Local
 from glamkit.sweeps.ray import Cluster
 from glamkit.sweeps.summary import VariantSummary
 

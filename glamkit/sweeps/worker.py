@@ -1,4 +1,4 @@
-"""The process of one run: it trains and evaluates. It saves when its starter asks it to stop or has ended (see `pool`).
+"""The process of one run: it trains and evaluates. It saves when its starter asks it to stop or has ended (see `local`).
 
 If a notebook is named, papermill executes it into the run folder.
 """

@@ -20,10 +20,11 @@ from glamkit import cli
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
 from glamkit.runs.folder import Run
-from glamkit.sweeps import pool, status_table
+from glamkit.sweeps import local, status_table
 from glamkit.sweeps.ablation import QUESTIONS, Ablation, read_seeds, read_variants
 from glamkit.sweeps.job import Job
-from glamkit.sweeps.pool import Local, Pool
+from glamkit.sweeps.local import Local
+from glamkit.sweeps.pool import Pool
 from glamkit.sweeps.status_table import StatusTable, run_jobs
 from glamkit.training import checkpoint
 
@@ -178,7 +179,7 @@ def test_runs_are_ordinary_run_folders(made: Path) -> None:
 def test_finished_runs_are_not_run_again(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pool, "LocalProcess", None)  # no process can be started
+    monkeypatch.setattr(local, "LocalProcess", None)  # no process can be started
     run(plan(made), 2)
     assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 runs done  step 128/128  done"
     with pytest.raises(TypeError):

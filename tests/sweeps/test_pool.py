@@ -16,9 +16,10 @@ import pytest
 from tiny_runs import catch_jobs, evaluated
 
 from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
-from glamkit.sweeps import pool, status_table, worker
+from glamkit.sweeps import local, pool, status_table, worker
 from glamkit.sweeps.job import FRESH, Job, JobRecord
-from glamkit.sweeps.pool import Local, Pool
+from glamkit.sweeps.local import Local
+from glamkit.sweeps.pool import Pool
 from glamkit.sweeps.status_table import StatusTable, run_jobs
 
 
@@ -268,14 +269,14 @@ def test_the_cores_and_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.M
     todo = catch_jobs(tmp_path, 8)
     for library in ("OMP", "MKL", "OPENBLAS"):
         monkeypatch.delenv(f"{library}_NUM_THREADS", raising=False)
-    monkeypatch.setattr(pool, "own_cores", lambda: 6)
+    monkeypatch.setattr(local, "own_cores", lambda: 6)
     threads = {n: Local(todo, n).environment("")["OMP_NUM_THREADS"] for n in (1, 2, 4, 7, None)}
     assert threads == {1: "6", 2: "3", 4: "1", 7: "1", None: "1"}
     monkeypatch.setenv("OMP_NUM_THREADS", "5")  # by hand; torch itself goes by MKL's
     by_hand = Local(todo, 2).environment("")
     assert {by_hand[f"{library}_NUM_THREADS"] for library in ("OMP", "MKL", "OPENBLAS")} == {"5"}
     assert Local(todo[:2]).capacity == 2  # no more places than runs
-    monkeypatch.setattr(pool, "visible_gpus", lambda: ["0", "3"])
+    monkeypatch.setattr(local, "visible_gpus", lambda: ["0", "3"])
     assert Local(todo).places == [""] * 6  # all of them want the CPU
     auto = [job._replace(config=job.config.override(**{"runtime.device": "auto"})) for job in todo]
     assert Local(auto).places == ["0", "3"]
@@ -287,9 +288,9 @@ def test_the_cores_and_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.M
     for job in auto:
         job.run.folder.mkdir(parents=True)
     engine = Local(auto, per_gpu=2)
-    monkeypatch.setattr(pool, "LocalProcess", Alive)
+    monkeypatch.setattr(local, "LocalProcess", Alive)
     started = [engine.start(job, 1) for job in auto[:4]]
-    name = next(key for key, value in pool.only_gpu("3").items())
+    name = next(key for key, value in local.only_gpu("3").items())
     assert sorted(process.environment[name] for process in started) == ["0", "0", "3", "3"]
 
 

@@ -17,7 +17,7 @@ from glamkit.config import Config, preset
 from glamkit.errors import GlamkitError
 from glamkit.sweeps import plan as planning
 from glamkit.sweeps import status_table, sweep
-from glamkit.sweeps.pool import Local
+from glamkit.sweeps.local import Local
 from glamkit.sweeps.sweep import Sweep
 from glamkit.sweeps.worker import parameters
 
