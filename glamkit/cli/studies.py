@@ -152,7 +152,10 @@ def report(
         raise GlamkitError("--save and --scores are of runs; name some.")
     made = Report(list(runs), list(results), **{key: value for key, value in given.items() if value is not None})
     if scores:
-        click.echo(score_table(made.results), nl=False)
+        table = score_table({**made.groups, **made.small})
+        if table is None:
+            raise GlamkitError("none of these runs counts; without --scores the reasons are shown.")
+        click.echo(table, nl=False)
     elif not save:
         click.echo(page.markdown(made), nl=False)
     for path in page.write(made, Path(output)) if output else ():
