@@ -48,7 +48,7 @@ SECTIONS = (
     Section(
         "Reward curves and raw returns",
         "Is a result stable over seeds? One good seed proves little.",
-        plots.curve_figure,
+        lambda report: plots.curve_figure(report.groups),
         lambda report: score_table(report.groups),
     ),
     Section(
@@ -89,7 +89,7 @@ SECTIONS = (
         "Small presets, and shorter or longer training",
         "These runs are no Atari 100k results, whatever they score: their models are smaller, or their training was "
         "shorter or longer. They are in no table or figure above.",
-        plots.small_figure,
+        lambda report: plots.curve_figure(report.small),
         lambda report: score_table(report.small),
     ),
     Section(
@@ -108,8 +108,6 @@ def headline(report: Report) -> str:
     text = f"{runs}; {published} sets of published scores, recomputed game by game."
     if report.results and not report.groups:
         text += " None of the runs is an Atari 100k result."
-    if report.others:
-        text += f" {count(len(report.others), 'method')} of your files."
     for entry in report.new:
         if entry.values["iqm"] is not None:
             text += f" {entry.name}: IQM {entry.values['iqm']:.3f} on {len(entry.normal)} of the 26 games (1 is human)."

@@ -25,11 +25,6 @@ PANELS = 3  # of curves, side by side
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
-def looks(report: Report) -> dict[str, tuple[str, str, str]]:
-    """Colour, line and marker of each method that is shown game by game."""
-    return {entry.name: plotting.look(place) for place, entry in enumerate(report.shown)}
-
-
 def draw_value(axes: Axes, place: float, value: float, ends: Interval | None, colour: str, marker: str) -> None:
     """A value in a row, with its interval as a bar."""
     if ends:
@@ -52,13 +47,13 @@ def draw_line(axes: Axes, value: float, word: str = "") -> None:
 @plotting.style
 def aggregate_figure(report: Report) -> Picture:
     """The four aggregates of every method with their intervals; a line stands above those without single runs."""
-    entries, look = ordered(report), looks(report)
+    entries, shown = ordered(report), [entry.name for entry in report.shown]
     single = sum(entry.method.single for entry in entries)
     picture, (row,) = figure(WIDE, 1.5 + 0.24 * len(entries), 1, 4, sharey=True)
     for axes, key in zip(row, NAMES, strict=True):
         for place, entry in enumerate(entries):
-            colour, _, marker = look.get(entry.name, (GREY, "-", "o"))
-            value = entry.values[key]
+            known, value = entry.name in shown, entry.values[key]
+            colour, _, marker = plotting.look(shown.index(entry.name)) if known else (GREY, "-", "o")
             if value is not None:
                 draw_value(axes, place, value, entry.intervals.get(key), colour, marker)
         gap = key == "optimality_gap"
@@ -84,9 +79,11 @@ def aggregate_figure(report: Report) -> Picture:
 def profile_figure(report: Report) -> Picture:
     """Which share of runs is better than a score, for every score."""
     picture, ((axes,),) = figure(WIDE, 4.6)
-    taus, look, shares = np.geomspace(LOW, HIGH, 101), looks(report), []
-    for entry in [entry for entry in report.shown if entry.method.single]:
-        colour, line, _ = look[entry.name]
+    taus, shares = np.geomspace(LOW, HIGH, 101), []
+    for place, entry in enumerate(report.shown):
+        if not entry.method.single:
+            continue
+        colour, line, _ = plotting.look(place)
         curve = aggregates.profile(entry.sample, taus)
         axes.plot(taus, curve, line, color=colour, label=entry.name, lw=2.4 if entry.new else 1.4)
         shares.append(f"{entry.name} {aggregates.profile(entry.sample, np.ones(1))[0]:.0%}")
@@ -111,10 +108,10 @@ def improvement_figure(report: Report) -> Picture | None:
     pairs = [(ours, theirs, result) for ours, row in report.improvements.items() for theirs, result in row.items()]
     if not pairs:
         return None
-    look, several = looks(report), len(report.improvements) > 1
+    shown, several = [entry.name for entry in report.shown], len(report.improvements) > 1
     picture, ((axes,),) = figure(WIDE, 1.2 + 0.26 * len(pairs))
     for place, (ours, _, result) in enumerate(pairs):
-        colour, _, marker = look[ours]
+        colour, _, marker = plotting.look(shown.index(ours))
         draw_value(axes, place, result.value, result.interval, colour, marker)
     names = [f"{ours} over {theirs}" if several else theirs for ours, theirs, _ in pairs]
     name_rows(axes, names)
@@ -132,8 +129,8 @@ def improvement_figure(report: Report) -> Picture | None:
 def game_figure(report: Report) -> Picture:
     """Human-normalised scores game by game."""
     picture, ((axes,),) = figure(WIDE, 1.6 + 0.26 * len(report.games))
-    for entry in report.shown:
-        colour, _, marker = looks(report)[entry.name]
+    for number, entry in enumerate(report.shown):
+        colour, _, marker = plotting.look(number)
         places = [report.games.index(game) for game in entry.normal]
         means, fill = aggregates.game_means(entry.sample), colour if entry.new else "none"
         axes.plot(means, places, marker, color=colour, mfc=fill, ms=7 if entry.new else 5, label=entry.name)
@@ -153,19 +150,13 @@ def game_figure(report: Report) -> Picture:
     return picture
 
 
-def curve_figure(report: Report) -> Picture | None:
-    """Returns in training of the Atari 100k runs; None without any."""
-    return draw_panels(report.groups)
-
-
-def small_figure(report: Report) -> Picture | None:
-    """Returns in training of small presets and of shorter or longer runs; None without any."""
-    return draw_panels(report.small)
-
-
 @plotting.style
-def draw_panels(groups: Mapping[str, Sequence[Result]]) -> Picture | None:
-    """A panel for each game: the curves of each experiment, and its evaluations."""
+def curve_figure(groups: Mapping[str, Sequence[Result]]) -> Picture | None:
+    """Returns in training: a panel for each game with the curves of each experiment; None without runs.
+
+    Args:
+        groups: runs by experiment, such as `Report.groups` or `Report.small`.
+    """
     results = [result for group in groups.values() for result in group]
     panels = sorted({result.game for result in results})
     if not panels:

@@ -96,14 +96,14 @@ class Report:
         self.groups = {name: group for name, group in groups.items() if results.benchmark(group[0].config)}
         self.small = {name: group for name, group in groups.items() if name not in self.groups}
         published = atari100k.published()
-        self.others: dict[str, Method] = {}
+        others: dict[str, Method] = {}
         for file in map(Path, read_paths(files)):
             for name, method in atari100k.read(file).items():
-                while name in (*published, *groups, *self.others):
+                while name in (*published, *groups, *others):
                     name = f"{name} ({file.name})"
-                self.others[name] = method
+                others[name] = method
         own = {name: own_method(group) for name, group in self.groups.items() if any(r.atari for r in group)}
-        new, every = own | self.others, list(atari100k.games())
+        new, every = own | others, list(atari100k.games())
         # A comparison is fair on the games that all new methods have; if they share none, each has its own.
         self.games = [game for game in every if all(game in method.scores for method in new.values())] or every
         self.entries = {name: self.entry(name, method, name in new) for name, method in {**new, **published}.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,22 +48,12 @@ def ordered(report: Report) -> list[ScoredMethod]:
     return sorted(report.entries.values(), key=place)
 
 
-def agrees(entry: ScoredMethod) -> bool | None:
-    """Whether all printed aggregates come out to their printed digits; None where none is recorded."""
-    pairs = beside_printed(entry)
-    return all(round(own, len(str(value).partition(".")[2])) == value for own, value in pairs) if pairs else None
-
-
 def off_by(entry: ScoredMethod) -> float | None:
-    """The largest difference between a printed aggregate and the recomputed one; None where none is recorded."""
-    return max((abs(own - value) for own, value in beside_printed(entry)), default=None)
-
-
-def beside_printed(entry: ScoredMethod) -> list[tuple[float, float]]:
-    """(recomputed, printed) for each printed aggregate."""
-    own = {**entry.values, "superhuman_games": float(aggregates.superhuman(entry.sample))}
-    printed = entry.method.printed
-    return [(value, printed[key]) for key, value in own.items() if key in printed and value is not None]
+    """The largest difference between a printed aggregate and the recomputed one, rounded as it; None without any."""
+    own, printed = {**entry.values, "superhuman_games": aggregates.superhuman(entry.sample)}, entry.method.printed
+    known = {key: value for key, value in own.items() if key in printed and value is not None}
+    digits = {key: len(str(printed[key]).partition(".")[2]) for key in known}
+    return max((abs(round(value, digits[key]) - printed[key]) for key, value in known.items()), default=None)
 
 
 def printed_cells(entry: ScoredMethod) -> list[str]:
@@ -73,8 +62,7 @@ def printed_cells(entry: ScoredMethod) -> list[str]:
     pair = [f"{printed[key]:g}" if key in printed else UNKNOWN for key in ("mean", "median")]
     if by is None or pair == [UNKNOWN, UNKNOWN]:
         return [UNKNOWN, UNKNOWN]
-    near = f"within {np.ceil(round(1000 * by, 6)) / 1000:.3f}" if by <= NEAR else "NO"
-    return [" / ".join(pair), "yes" if agrees(entry) else near]
+    return [" / ".join(pair), "yes" if by == 0 else f"within {by:.3f}" if by <= NEAR else "NO"]
 
 
 def aggregate_table(report: Report) -> MarkupTable:
@@ -195,8 +183,7 @@ def protocol_table(report: Report) -> MarkupTable:
             entry.episodes or UNKNOWN,
             in_words(card.get("sampling", card.get("sampled")), "stochastic policy", "greedy"),
         ]
-        source = re.sub(r"@([0-9a-f]{8})[0-9a-f]{32}", r"@\1", entry.method.source)  # a commit's first digits do
-        rows.append([entry.name, *cells, counts(entry), entry.method.kind, source or UNKNOWN])
+        rows.append([entry.name, *cells, counts(entry), entry.method.kind, entry.method.source or UNKNOWN])
     caption = "Protocols. Where they differ, scores are not of the same thing."
     header = ["method", "sticky actions", "a lost life", "evaluation episodes", "actions", "runs", "known", "source"]
     return MarkupTable(header, rows, caption)

@@ -70,9 +70,9 @@ def test_small_presets_are_shown_beside_published_scores(mixed: Report) -> None:
     assert rows["glamkit laptop"][1:8] == [
         "Pong", "1000.0 ± 0.0", "-", "-20.7", "14.6", f"{(1000 + 20.7) / 35.3:.2f}", "0.95",
     ]  # fmt: skip
-    figure = plots.small_figure(mixed)
+    figure = plots.curve_figure(mixed.small)
     assert figure is not None and "glamkit laptop on Pong: 1000.0" in figure.alt
-    drawn = plots.curve_figure(mixed)
+    drawn = plots.curve_figure(mixed.groups)
     assert drawn is not None and "laptop" not in drawn.alt
 
 
@@ -91,7 +91,7 @@ def test_score_files_of_small_presets_stand_there_too(tmp_path: Path) -> None:
     assert made.new == [] and list(made.small) == ["glamkit laptop"] and not made.left_out
     grid = score_table(made.small)
     assert grid is not None and grid.rows[0][-1] == "3.5"
-    figure = plots.small_figure(made)
+    figure = plots.curve_figure(made.small)
     assert figure is not None
     heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in figure.axes[0].lines])
     assert 8.0 in heights  # the curve of the file
@@ -111,7 +111,7 @@ def test_a_folder_may_be_given_alone_or_in_text(tmp_path: Path) -> None:
 
 def test_a_game_that_never_scored_has_no_scale_of_hundredths() -> None:
     made = Report(ROOT / "notebooks" / "results" / "laptop" / "Freeway-seed1.json", repeats=FEW)
-    figure = plots.small_figure(made)
+    figure = plots.curve_figure(made.small)
     assert figure is not None
     low, high = figure.axes[0].get_ylim()
     assert low <= -1 and high >= 1

@@ -164,7 +164,7 @@ def test_games_without_a_human_score_have_raw_returns(tmp_path: Path) -> None:
     made = report(tmp_path)
     assert made.new == [] and len(made.games) == 26  # the published methods are whole
     assert "No human score is known for glamkit/Catch-v0: raw returns only" in notes_of(made)
-    assert score_table(made.groups) is None and plots.curve_figure(made) is None  # it is a small preset
+    assert score_table(made.groups) is None and plots.curve_figure(made.groups) is None  # it is a small preset
     grid = score_table(made.small)
     assert grid is not None and len(grid.rows) == 1
     half = 4.302653 / 3**0.5
@@ -174,7 +174,7 @@ def test_games_without_a_human_score_have_raw_returns(tmp_path: Path) -> None:
         f"1.00 [{1 - half:.2f}, {1 + half:.2f}]",
     ]  # fmt: skip
     assert row["human-normalised"] == row["STORM"] == row["random"] == "-"
-    assert plots.small_figure(made) is not None
+    assert plots.curve_figure(made.small) is not None
 
 
 def test_result_files_of_others_are_compared_too(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_without_runs_the_published_methods_stand_alone() -> None:
     made = report()
     assert made.new == [] and [entry.name for entry in made.shown] == list(AGAINST)
     assert set(made.improvements) == {AGAINST[-1]} and "STORM" in made.improvements[AGAINST[-1]]
-    assert plots.curve_figure(made) is None and score_table(made.groups) is None
+    assert plots.curve_figure(made.groups) is None and score_table(made.groups) is None
     table = tables.aggregate_table(made)
     rows = {row[0]: row for row in table.rows}
     assert rows["IRIS"][-2:] == ["1.046 / 0.29", "yes"] and rows["STORM"][-2:] == ["1.267 / 0.584", "NO"]
@@ -273,7 +273,7 @@ def test_figures_show_the_numbers(two_games: Path) -> None:
         assert float(points[0].get_xdata()[0]) == ours.values[key]
     (axes,) = plots.profile_figure(made).axes
     assert axes.lines[0].get_ydata()[0] == 0.5 and axes.lines[0].get_ydata()[-1] == 0.0
-    drawn = plots.curve_figure(made)
+    drawn = plots.curve_figure(made.groups)
     assert drawn is not None and [axes.get_title(loc="left") for axes in drawn.axes] == ["Boxing", "Pong"]
     diamonds = [line for line in drawn.axes[1].lines if line.get_marker() == "D" and len(line.get_ydata())]
     finals = [float(line.get_ydata()[0]) for line in diamonds]
@@ -285,7 +285,7 @@ def test_a_damaged_log_takes_the_curve_but_not_the_score(tmp_path: Path) -> None
     run.log_file.write_text("garbage\n" + run.log_file.read_text())
     made = report(tmp_path)
     assert len(made.results) == 1
-    assert plots.curve_figure(made) is not None
+    assert plots.curve_figure(made.groups) is not None
     small = made_run(tmp_path / "b", [1.0], name="laptop", game="Pong", seed=1)
     small.log_file.write_text("garbage\n" + small.log_file.read_text())
     made = report(small.folder)

@@ -36,7 +36,7 @@ def test_an_evaluation_of_which_games_were_cut_is_not_drawn(tmp_path: Path) -> N
         for step, cut in ((40_000, 0.0), (80_000, 2.0)):
             line = {"step": step, "kind": "evaluation", "evaluation/return": 3.0, "evaluation/cut": cut}
             file.write(json.dumps(line) + "\n")
-    picture = plots.curve_figure(report(tmp_path))
+    picture = plots.curve_figure(report(tmp_path).groups)
     assert picture is not None
     diamonds = [list(line.get_xdata()) for line in picture.axes[0].lines if line.get_marker() == "D"]
     assert [40_000] in diamonds and not any(80_000 in steps for steps in diamonds)
@@ -54,7 +54,7 @@ def test_a_method_of_ones_own_is_none_of_the_published(tmp_path: Path) -> None:
     file.write_text('{"methods": {"Mine": {"runs": {"Pong": [1.0, 2.0]}}}}')
     sets = "No runs; 31 sets of published scores, recomputed game by game."
     assert headline(report()) == sets
-    assert headline(report(files=[file])).startswith(f"{sets} 1 method of your files. Mine: IQM 0.")
+    assert headline(report(files=[file])).startswith(f"{sets} Mine: IQM 0.")
 
 
 def test_a_method_below_random_play_is_in_the_figure(tmp_path: Path) -> None:
