@@ -50,8 +50,11 @@ class MarkupTable(NamedTuple):
         table = f'<div style="overflow-x: auto"><table>{"".join(lines)}</table></div>'
         return table + (f"<p>{escape(self.caption)}</p>" if self.caption else "")
 
-    __repr__ = markdown
-    _repr_html_ = html
+    def __repr__(self) -> str:
+        return self.markdown()
+
+    def _repr_html_(self) -> str:
+        return self.html()
 
 
 def _is_words(cell: str) -> bool:
