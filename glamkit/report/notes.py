@@ -30,8 +30,9 @@ def about_runs(report: Report) -> Iterator[str]:
     for name, group in every.items():
         config, cut = group[0].config, sum(result.cut for result in group)
         if name in report.small:
-            settings = f"preset {config.preset}, {config.trainer.env_steps:,} agent steps"
-            yield f"{name} is no Atari 100k result ({settings}; one has {BENCHMARK}, {STEPS[0]:,})."
+            wanted = f"not {BENCHMARK} and {STEPS[0]:,}"
+            steps = f"{config.trainer.env_steps:,} agent steps"
+            yield f"{name} is no Atari 100k result: it has the preset {config.preset} and {steps}, {wanted}."
         if cut:
             total = sum(len(result.returns) for result in group)
             limit = f"after {config.evaluation.episode_steps:,} steps"

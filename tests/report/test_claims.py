@@ -58,9 +58,9 @@ def test_small_presets_stand_under_their_own_heading_alone(mixed: Report, monkey
         places = [match.start() for match in re.finditer(re.escape(name), text[first:])]
         assert places and min(places) + first > own
     message = "\n".join(notes.notes(mixed))
-    assert "glamkit laptop is no Atari 100k result (preset laptop, 100,000 agent steps" in message
+    assert "glamkit laptop is no Atari 100k result: it has the preset laptop and 100,000 agent steps" in message
     long = "glamkit atari100k, trainer.env_steps=200000"
-    assert f"{long} is no Atari 100k result (preset atari100k, 200,000 agent steps" in message
+    assert f"{long} is no Atari 100k result: it has the preset atari100k and 200,000 agent steps" in message
 
 
 def test_small_presets_are_shown_beside_published_scores(mixed: Report) -> None:

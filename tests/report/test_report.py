@@ -153,7 +153,7 @@ def test_short_training_cut_episodes_and_differing_cards_are_said(tmp_path: Path
     made_run(tmp_path / "b", [1.0, 1.0], name="quick", game="Pong", seed=2, protocol=other)
     text = notes_of(report(tmp_path))
     steps = f"{config.trainer.env_steps:,} agent steps"
-    assert f"glamkit quick is no Atari 100k result (preset quick, {steps}; one has atari100k, 100,000)." in text
+    assert f"glamkit quick is no Atari 100k result: it has the preset quick and {steps}, not" in text
     assert "1 of 4 evaluation episodes were cut after 500 steps" in text
     assert "the runs' protocols differ in sticky: 0.25, 0.0." in text
 
@@ -297,10 +297,10 @@ def test_a_damaged_log_takes_the_curve_but_not_the_score(tmp_path: Path) -> None
     ("arguments", "hint"),
     [
         (["NOWHERE"], "NOWHERE is not a folder; name run folders"),
-        ([], "name run folders, or use --published."),
+        ([], "name run folders or --results, or use --published without any."),
         (["--published", "--save", "x"], "--save and --scores are of runs; name some."),
         (["--results", "NOWHERE", "--scores"], "--save and --scores are of runs; name some."),
-        (["--published", "somewhere"], "--published takes no runs"),
+        (["--published", "somewhere"], "use --published without any."),
         (["--published", "--against", "STROM"], "unknown method 'STROM'; did you mean 'STORM'"),
         (["--published", "--repeats", "0"], "repeats = 0 is outside 1 to 1000000."),
         (["--published", "--repeats", "many"], "repeats = 'many' is not a whole number."),
