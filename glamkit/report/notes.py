@@ -30,9 +30,10 @@ def about_runs(report: Report) -> Iterator[str]:
     for name, group in every.items():
         config, cut = group[0].config, sum(result.cut for result in group)
         if name in report.small:
-            wanted = f"not {BENCHMARK} and {STEPS[0]:,}"
-            steps = f"{config.trainer.env_steps:,} agent steps"
-            yield f"{name} is no Atari 100k result: it has the preset {config.preset} and {steps}, {wanted}."
+            yield (
+                f"{name} is no Atari 100k result: it has the preset {config.preset} and {config.trainer.env_steps:,} "
+                f"agent steps, not {BENCHMARK} and {STEPS[0]:,}."
+            )
         if cut:
             total = sum(len(result.returns) for result in group)
             limit = f"after {config.evaluation.episode_steps:,} steps"

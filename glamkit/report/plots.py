@@ -105,10 +105,10 @@ def profile_figure(report: Report) -> Picture:
 @plotting.style
 def improvement_figure(report: Report) -> Picture | None:
     """Probability of improvement over every method with single runs; None without any."""
-    pairs = [(ours, theirs, result) for ours, row in report.improvements.items() for theirs, result in row.items()]
+    pairs, shown = report.improvements, [entry.name for entry in report.shown]
     if not pairs:
         return None
-    shown, several = [entry.name for entry in report.shown], len(report.improvements) > 1
+    several = pairs[0][0] != pairs[-1][0]
     picture, ((axes,),) = figure(WIDE, 1.2 + 0.26 * len(pairs))
     for place, (ours, _, result) in enumerate(pairs):
         colour, _, marker = plotting.look(shown.index(ours))
@@ -119,9 +119,8 @@ def improvement_figure(report: Report) -> Picture | None:
     axes.set(xlim=(0, 1), xlabel="probability (above 0.5: better)")
     who = "each" if several else pairs[0][0]
     plotting.heading(picture, f"How likely is it that a run of {who} beats a run of each of these on a random game?")
-    ends = [f"{name} {result.value:.2f}" for name, (_, _, result) in zip(names, pairs, strict=True)]
-    chosen = [*ends[:3], "...", *ends[-3:]] if len(ends) > 6 else ends
-    picture.alt = f"Probability that a run of {who} is better, with intervals: {', '.join(chosen)}."
+    values = [f"{name} {result.value:.2f}" for name, (_, _, result) in zip(names, pairs, strict=True)]
+    picture.alt = f"Probability that a run of {who} is better, with intervals: {', '.join(values)}."
     return picture
 
 
@@ -157,8 +156,7 @@ def curve_figure(groups: Mapping[str, Sequence[Result]]) -> Picture | None:
     Args:
         groups: runs by experiment, such as `Report.groups` or `Report.small`.
     """
-    results = [result for group in groups.values() for result in group]
-    panels = sorted({result.game for result in results})
+    panels = sorted({result.game for group in groups.values() for result in group})
     if not panels:
         return None
     names = {name: textwrap.fill(name, int(12 * WIDE)) for name in groups}
@@ -173,6 +171,7 @@ def curve_figure(groups: Mapping[str, Sequence[Result]]) -> Picture | None:
             if own:
                 steps = own[0].config.trainer.env_steps
                 longest = max(longest, steps)
+                # The other experiments stand there empty, as colours go by place.
                 alone = {**dict.fromkeys(names.values(), ()), names[name]: [result.training for result in own]}
                 summary.draw_curves(axes, alone, steps)
                 draw_evaluations(axes, own, plotting.look(place)[0])

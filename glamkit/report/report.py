@@ -129,18 +129,17 @@ class Report:
         return [*self.new, *(self.entries[name] for name in self.against)]
 
     @cached_property
-    def improvements(self) -> dict[str, dict[str, Improvement]]:
-        """Probability of improvement of the new entries (without any, of the last of `against`) over all others."""
-        left = self.new or self.shown[-1:]
-        names = [entry.name for entry in left]
-        result: dict[str, dict[str, Improvement]] = {}
-        for ours in left:
+    def improvements(self) -> list[tuple[str, str, Improvement]]:
+        """The new entries (without any, the last of `against`), each over all others by falling probability."""
+        left = {entry.name: entry for entry in self.new or self.shown[-1:]}
+        found = []
+        for ours in left.values():
             for theirs in self.entries.values():
-                shared = set(ours.normal) & set(theirs.normal)
-                if ours.method.single and theirs.method.single and theirs.name not in names and shared:
-                    value = aggregates.improvement(ours.normal, theirs.normal, self.repeats)
-                    result.setdefault(ours.name, {})[theirs.name] = value
-        return {name: dict(sorted(row.items(), key=lambda pair: -pair[1].value)) for name, row in result.items()}
+                single = ours.method.single and theirs.method.single
+                if single and theirs.name not in left and set(ours.normal) & set(theirs.normal):
+                    result = aggregates.improvement(ours.normal, theirs.normal, self.repeats)
+                    found.append((ours.name, theirs.name, result))
+        return sorted(found, key=lambda row: (list(left).index(row[0]), -row[2].value))
 
 
 def own_method(group: Sequence[Result]) -> Method:

@@ -165,8 +165,7 @@ def improvement_table(report: Report) -> MarkupTable | None:
     """Probability of improvement with intervals."""
     rows = [
         [ours, theirs, number(result.value, result.interval), str(result.games)]
-        for ours, table in report.improvements.items()
-        for theirs, result in table.items()
+        for ours, theirs, result in report.improvements
     ]
     caption = "Probability that a run of the first beats a run of the second on a random game; 0.5 is no difference."
     return MarkupTable(["method", "over", "probability", "games"], rows, caption) if rows else None
