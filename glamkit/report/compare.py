@@ -104,13 +104,14 @@ class Comparison:
         for one in (self.a, self.b):
             if one.reason:
                 return f"{one.run.folder} has no score that counts: {one.reason}"
-        others = [key for key in self.minor if key != SEED] + (["versions or machine"] if self.facts else [])
+        others = [key for key in self.minor if self.settings or key != SEED]
+        others += ["versions or machine"] if self.facts else []
         rest = f"What else differs: {', '.join(others) or 'nothing that is recorded'}."
         if self.settings:
             names = ", ".join(self.settings) if len(self.settings) <= MANY else len(self.settings)
             return f"Settings that differ: {names}. {rest} {self.chance()}"
         if SEED in self.minor:
-            return f"Only the seeds differ, so the scores differ by the spread between seeds. {rest}"
+            return f"Settings are the same but for the seed: such a difference is the spread between seeds. {rest}"
         step = parting(self.a.run, self.b.run)
         if step is None:
             return "Settings and seed are the same, and so is every line of their logs."

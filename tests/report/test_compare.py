@@ -133,7 +133,7 @@ def test_one_setting_beyond_the_spread_between_seeds(tmp_path: Path, capsys: pyt
     assert "1.03, 95 % interval 0.65 to 1.41, 3 seeds" in out
     low, high = welch([1.0, 1.2, 0.9], [5.0, 5.3, 5.2]) or (0, 0)
     assert f"B minus A is +4.13 over seeds, 95 % interval {low:.2f} to {high:.2f}: beyond the spread" in out
-    assert "Settings that differ: agent.context. What else differs: nothing that is recorded." in out
+    assert "Settings that differ: agent.context. What else differs: trainer.seed." in out
 
 
 def test_several_settings_are_not_told_apart(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_within_the_spread(tmp_path: Path) -> None:
         run(tmp_path / f"a{seed}", float(seed), seed=seed)
         run(tmp_path / f"b{seed}", seed + 0.1, RESET, seed=seed)
     assert "within the spread between seeds" in Comparison(tmp_path / "a1", tmp_path / "b1").verdict()
-    assert "Only the seeds differ" in Comparison(tmp_path / "a1", tmp_path / "a2").verdict()
+    assert "Settings are the same but for the seed" in Comparison(tmp_path / "a1", tmp_path / "a2").verdict()
 
 
 def test_versions_and_machines(tmp_path: Path) -> None:
