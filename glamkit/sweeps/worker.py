@@ -1,4 +1,4 @@
-"""The process of one run: it trains and evaluates. It saves when its starter asks it to stop or has ended (see `local`).
+"""The process of one run: it trains and evaluates. When its starter asks or has ended, it saves and ends (see `local`).
 
 If a notebook is named, papermill executes it into the run folder.
 """
