@@ -197,7 +197,7 @@ def test_what_is_mended_goes_on_and_the_notebook_shows_it_all(batch: Batch, tmp_
     assert done.returncode == 0, done.stderr
     cells = {cell.id: cell.get("outputs", []) for cell in nbformat.read(out, as_version=4).cells}
     assert "1 of 2 runs done, 1 failed" in cells["setup"][0]["data"]["text/plain"]
-    assert "1 run to make, one after the other" in cells["cost"][0]["text"]
+    assert "1 run to make, one after the other" in cells["cost"][-1]["text"]
     assert "2 of 2 runs done" in cells["run"][-1]["text"]
     assert BROKEN in cells["table"][0]["data"]["text/html"]
     assert "image/png" in cells["figure"][0]["data"]
