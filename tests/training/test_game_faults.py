@@ -188,7 +188,7 @@ def test_settings_that_mean_nothing_in_a_game_are_refused(changes: dict[str, Any
 def test_a_run_is_not_evaluated_by_settings_that_mean_nothing(tmp_path: Path, capsys: Any) -> None:
     finished(short("trainer.env_steps=50", game=CATCH), tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    assert cli.main(["evaluate", str(tmp_path), "--no-ops", "30", "--sticky", "on"]) == 2
+    assert cli.main(["evaluate", str(tmp_path), "--no-ops", "30", "--sticky", "on"]) == 1
     assert "evaluation.no_ops = 30 means nothing in glamkit/Catch-v0" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
 
