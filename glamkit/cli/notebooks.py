@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from glamkit.config import parameters
-from glamkit.errors import GlamkitError, nearest, reason
+from glamkit.errors import GlamkitError, nearest
 from glamkit.notebook import folder
+from glamkit.runs.files import make_folder
 from glamkit.runs.folder import resolve
 
 TRAINING = "02_train"  # the notebook that makes a run, where the others look at one
@@ -36,9 +35,9 @@ def check_names(notebook: Path, names: Iterable[str]) -> None:
     Raises:
         GlamkitError: an unknown name, with the nearest right one.
     """
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    known = [name for cell in tagged for name in parameters.assigned(cell)]
+    from papermill import inspect_notebook
+
+    known = inspect_notebook(str(notebook))
     for name in names:
         if name not in known:
             raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
@@ -58,11 +57,7 @@ def output(notebook: Path, run_dir: str, target: str | None) -> Path:
     """
     beside = bool(run_dir) and (notebook.stem == TRAINING or resolve(run_dir).is_dir())
     path = Path(target) if target else resolve(run_dir if beside else "runs/notebooks") / notebook.name
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("ab").close()
-    except OSError as error:
-        raise GlamkitError(f"the notebook cannot be written to {path}: {reason(error)}.") from None
+    make_folder(path.parent)
     return path
 
 
@@ -83,15 +78,12 @@ def place(target: str | None = None) -> tuple[Path, list[str]]:
     if target is None and source.parent.name != "glamkit":
         return source, []
     copied = Path(target or "notebooks")
+    make_folder(copied)
     kept = []
-    try:
-        copied.mkdir(parents=True, exist_ok=True)
-        for notebook in sorted(source.glob("*.ipynb")):
-            own = copied / notebook.name
-            if not own.exists():
-                shutil.copyfile(notebook, own)
-            elif own.read_bytes() != notebook.read_bytes():
-                kept.append(own.name)
-    except OSError as error:
-        raise GlamkitError(f"the notebooks cannot be copied to {copied}: {reason(error)}.") from None
+    for notebook in sorted(source.glob("*.ipynb")):
+        own = copied / notebook.name
+        if not own.exists():
+            shutil.copyfile(notebook, own)
+        elif own.read_bytes() != notebook.read_bytes():
+            kept.append(own.name)
     return copied, kept

@@ -9,11 +9,8 @@ from typing import Any
 
 import click
 
-from glamkit.cli.group import FailedError, call, examples, glamkit, live, work
+from glamkit.cli.group import call, examples, glamkit, live, settings
 from glamkit.errors import GlamkitError, StoppedError
-
-settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
-seed_option = click.option("--seed", default=1, show_default=True, help="Everything random derives from it.")
 
 
 @contextlib.contextmanager
@@ -32,7 +29,7 @@ def stoppable() -> Iterator[None]:
 @glamkit.command(epilog=examples("glamkit train Pong --preset quick --seed 1"))
 @click.argument("game")
 @click.option("--preset", "name", default="quick", show_default=True, help="quick, laptop, learn, atari100k or debug.")
-@seed_option
+@click.option("--seed", default=1, show_default=True, help="Everything random derives from it.")
 @click.option("--env-steps", type=int, help="Agent steps; the preset's if left out.")
 @click.option("--run-dir", help="The run's folder; runs/GAME-PRESET-seedN if left out.")
 @click.option("--no-resume", is_flag=True, help="Refuse a folder that already holds a run.")
@@ -53,10 +50,10 @@ def train(
     place = run_dir or f"runs/{game_folder(game).lower()}-{name}-seed{seed}"
     trainer = Trainer(config, resolve(place), resume=not no_resume)
     click.echo(overview(trainer))
-    with work(), Monitor(trainer) as monitor:
+    with Monitor(trainer) as monitor:
         for event in trainer:
             monitor.show(event)
-    with work(), stoppable(), live() as tell:
+    with stoppable(), live() as tell:
         report = evaluation.final(trainer.agent, config, trainer.machine, trainer.step, trainer.run, tell)
     click.echo(evaluation.in_words(report))
     click.echo(f"The run is in {trainer.run.folder}. Look inside: glamkit lab, then 03_imagine with that run_dir.")
@@ -101,12 +98,11 @@ def evaluate(
     changes |= {"evaluation.sampled": actions == "sampled"} if actions else {}
     changes |= {"runtime.device": device} if device else {}
     opened = evaluation.opened(run, checkpoint, changes, seed)  # type: ignore[arg-type]
-    with work(), stoppable(), live(sys.stderr) as tell:
+    with stoppable(), live(sys.stderr) as tell:
         report, path = evaluation.evaluate_run(*opened, not no_videos, tell)
     click.echo(f"{evaluation.in_words(report)}\n{path}")
     if save:
-        with work():
-            click.echo(score_files.save(locate(run).folder, save, report))
+        click.echo(score_files.save(locate(run).folder, save, report))
 
 
 @glamkit.command(epilog=examples("glamkit share runs/pong pong.glam", "glamkit share runs/pong --hub ann/pong"))
@@ -169,13 +165,10 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
     notebook.require("papermill")
     source = notebooks.find(name)
     given = dict(parameters)
-    if len(given) < len(parameters):
-        twice = next(key for key in given if [name for name, _ in parameters].count(key) > 1)
-        raise GlamkitError(f"-p {twice} is given twice; keep one.")
     notebooks.check_names(source, given)
     target = notebooks.output(source, given.get("run_dir", ""), output)
     command = [sys.executable, "-m", "papermill", str(source), str(target), "--log-output"]
-    status = call([*command, *(part for key, value in parameters for part in ("-p", key, value))])
+    status = call([*command, *(part for key, value in given.items() for part in ("-p", key, value))])
     if status:
-        raise FailedError(f"the notebook did not run to its end; what it showed is in {target}.")
+        raise GlamkitError(f"the notebook did not run to its end; what it showed is in {target}.")
     click.echo(f"The executed notebook is {target}.")

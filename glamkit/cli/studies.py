@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glamkit.cli.group import FailedError, examples, glamkit, live, work
+from glamkit.cli.group import examples, glamkit, live
 from glamkit.errors import GlamkitError
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     with live(sys.stderr) as tell:
         cost = batch.cost(engine, options["benchmark"], options["yes"], tell)
     click.echo(cost)
-    with work():
-        batch.run(engine, options["retries"])
+    batch.run(engine, options["retries"])
 
 
 @glamkit.command(epilog=examples('glamkit ablate --variants "modules acting" --seeds 1-3'))
@@ -97,25 +96,19 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
         if job.run.started:
             job.run.changes(job.config)  # what holds another experiment is not shown as this one
     click.echo(study)
-    failure: GlamkitError | None = None
-    if not show:
-        engine = study.engine(workers=workers)
-        with live(sys.stderr) as tell:
-            cost = study.cost(engine, agreed=yes, tell=tell)
-        click.echo(cost)
-        try:
+    try:
+        if not show:
+            engine = study.engine(workers=workers)
+            with live(sys.stderr) as tell:
+                cost = study.cost(engine, agreed=yes, tell=tell)
+            click.echo(cost)
             study.run(engine)
-        except GlamkitError as error:  # some of the runs may be finished all the same
-            failure = error
-    picture, png = study.folder / "ablation.png", study.figure().png()
-    click.echo(study.table())
-    with work():
+    finally:  # where a run failed, others may be finished
+        picture, png = study.folder / "ablation.png", study.figure().png()
+        click.echo(study.table())
         make_folder(study.folder)
         replace(picture, lambda file: file.write(png))
-    click.echo(f"Figure: {picture}")
-    if failure:
-        with work():
-            raise failure
+        click.echo(f"Figure: {picture}")
 
 
 @glamkit.command(
@@ -165,7 +158,7 @@ def _save(made: Report, folder: str) -> None:
     """Writes the score file of each run that can have one.
 
     Raises:
-        FailedError: some runs have none; each is named with the reason.
+        GlamkitError: some runs have none; each is named with the reason.
     """
     from glamkit.report import save
 
@@ -176,7 +169,7 @@ def _save(made: Report, folder: str) -> None:
         except GlamkitError as error:
             reasons.append(str(error))
     if reasons:
-        raise FailedError("No score file of:\n" + "\n".join(reasons))
+        raise GlamkitError("No score file of:\n" + "\n".join(reasons))
 
 
 @glamkit.command(epilog=examples("glamkit compare runs/pong-1 runs/pong-2"))

@@ -210,7 +210,7 @@ def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert result.facts["versions torch"] == ("2.8", "unknown")
     with pytest.raises(GlamkitError, match="are the same run; name two"):
         Comparison(a, tmp_path / "b" / ".." / "a")
-    assert cli.main(["compare", str(a), str(tmp_path / "none")]) == 2
+    assert cli.main(["compare", str(a), str(tmp_path / "none")]) == 1
     assert "none is no run folder and no shared file" in capsys.readouterr().err
 
 

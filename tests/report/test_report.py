@@ -319,7 +319,7 @@ def test_a_damaged_log_takes_the_curve_but_not_the_score(tmp_path: Path) -> None
 def test_mistakes_are_refused_in_one_sentence(
     arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["report", *arguments]) == 2
+    assert cli.main(["report", *arguments]) == 1
     error = capsys.readouterr().err
     assert hint in error and len(error.splitlines()) == 1
 

@@ -98,11 +98,11 @@ def test_any_run_can_be_shown_afterwards(run: Run, capsys: pytest.CaptureFixture
     assert cli.main(["tensorboard", str(run.folder)]) == 0
     assert capsys.readouterr().out == 2 * f"tensorboard --logdir {run.folder / 'tensorboard'}\n"
     assert written(run.folder) == {"loss": [(16, 2.0)]}
-    assert cli.main(["tensorboard", str(tmp_path / "none")]) == 2
+    assert cli.main(["tensorboard", str(tmp_path / "none")]) == 1
     assert "holds no run" in capsys.readouterr().err
     shutil.rmtree(run.folder / "tensorboard")
     (run.folder / "tensorboard").write_text("in the way")
-    assert cli.main(["tensorboard", str(run.folder)]) == 2
+    assert cli.main(["tensorboard", str(run.folder)]) == 1
     assert capsys.readouterr().err == f"{run.folder / 'tensorboard'} cannot be written: File exists.\n"
 
 

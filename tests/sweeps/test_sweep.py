@@ -133,7 +133,7 @@ def test_a_mistake_in_a_sweep_file_is_refused_at_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = written(tmp_path, text)
-    assert cli.main(["sweep", file]) == 2
+    assert cli.main(["sweep", file]) == 1
     message = capsys.readouterr()
     assert MISTAKES[text].format(file=file) in message.err
     assert message.err.count("\n") == 1
@@ -141,12 +141,12 @@ def test_a_mistake_in_a_sweep_file_is_refused_at_once(
 
 
 def test_a_missing_sweep_file_and_a_folder_without_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["sweep", str(tmp_path / "none.yaml")]) == 2
+    assert cli.main(["sweep", str(tmp_path / "none.yaml")]) == 1
     assert "cannot be read: No such file" in capsys.readouterr().err
-    assert cli.main(["sweep", "status", str(tmp_path)]) == 2
+    assert cli.main(["sweep", "status", str(tmp_path)]) == 1
     assert "holds no batch: there is no sweep.json in it." in capsys.readouterr().err
     (tmp_path / "sweep.json").write_text('{"format": 1, "runs": [{"folder": "../../x"}]}')
-    assert cli.main(["sweep", "status", str(tmp_path)]) == 2
+    assert cli.main(["sweep", "status", str(tmp_path)]) == 1
     assert "sweep.json is damaged" in capsys.readouterr().err
 
 
@@ -272,11 +272,11 @@ def test_a_batch_of_days_does_not_start_by_itself(
 ) -> None:
     monkeypatch.setattr(Local, "ask", lambda *_: '{"hours": 50.0}')
     given = f"--games {CATCH} --preset debug --folder {tmp_path / 'study'}".split()
-    assert cli.main(["sweep", *given]) == 2
+    assert cli.main(["sweep", *given]) == 1
     assert "more than a day of machine time; add --yes" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
     monkeypatch.setattr(Local, "ask", lambda *_: "out of memory\n")
-    assert cli.main(["sweep", *given]) == 2
+    assert cli.main(["sweep", *given]) == 1
     assert "a run of glamkit/Catch-v0 could not be timed: out of memory" in capsys.readouterr().err
 
 
