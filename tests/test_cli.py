@@ -308,8 +308,8 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("train glamkit/Catch-v0 --set trainer.seed=2", "overrides and seed both give trainer.seed, as '2' and as 1"),
-        ("benchmark --device cpu --set runtime.device=cuda", "--set and --device both give runtime.device"),
+        ("train glamkit/Catch-v0 --set trainer.seed=2", "trainer.seed is given twice, as '2' and as 1"),
+        ("benchmark --device cpu --set runtime.device=cuda", "runtime.device is given twice, as 'cuda' and as 'cpu'"),
         ("sweep --games Pong --variant a:env.sticky=0 --variant a:env.sticky=0.5", "variants names 'a' twice"),
         ("ablate --overrides trainer.seed=5", "overrides gives trainer.seed = 5, and seeds says which"),
     ],

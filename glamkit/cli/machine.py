@@ -29,7 +29,7 @@ def benchmark(name: str, device: str | None, repeats: int, file: str, sets: Sequ
 
     given = parse_overrides(" ".join(sets))
     if device:
-        add_once(given, "runtime.device", device, "--device", "--set")
+        add_once(given, "runtime.device", device)
     config = preset(name, given)
     Machine(config.runtime)
     make_env(config.env).close()

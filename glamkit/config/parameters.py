@@ -18,7 +18,6 @@ from glamkit.errors import GlamkitError, nearest
 INJECTED = "# Parameters"  # the first line of the cell that papermill adds after ours
 OWN = "PAPERMILL_"  # papermill's own parameters, as with --inject-paths
 KINDS = {"int": int, "float": float, "bool": bool, "str": str}
-FIRST = "run all cells first (menu Run, Run All Cells)"
 
 
 class Parameter(NamedTuple):
@@ -31,22 +30,18 @@ class Parameter(NamedTuple):
 
 def assigned(code: str) -> list[str]:
     """The names a cell gives a value to, at its top level; none for code that is no plain Python."""
-    targets = [
-        target
-        for line in _body(code)
-        for target in (line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)])
-    ]
+    targets = [target for line in _body(code) for target in getattr(line, "targets", [getattr(line, "target", None)])]
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def stated(cells: Sequence[str]) -> list[Parameter]:
     """The annotated parameters of the first cell that has some."""
     for code in cells:
-        lines = [line for line in _body(code) if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)]
+        lines = [line for line in _body(code) if isinstance(line, ast.AnnAssign)]
         if lines:
             return [
                 Parameter(
-                    line.target.id,  # type: ignore[union-attr]
+                    ast.unparse(line.target),
                     ast.unparse(line.annotation),
                     isinstance(line.value, ast.Constant) and line.value.value is None,
                 )
@@ -80,27 +75,25 @@ def missing(name: str, parameters: Sequence[Parameter]) -> str:
     close = get_close_matches(name, [one.name for one in parameters], 1)
     if close:
         return f"the parameter {name!r} is missing; {close[0]!r} in the parameters cell may be it, renamed."
-    return f"{name!r} is not there: {FIRST}."
+    return f"{name!r} is not there: run all cells first (menu Run, Run All Cells)."
 
 
 def _read(parameter: Parameter, value: Any) -> Any:
-    name, kind = parameter.name, parameter.kind
+    name, kind, optional = parameter
+    if value is None and optional:
+        return None
     if value is None:
-        if parameter.optional:
-            return None
         raise GlamkitError(f"{name} = None is no {kind}; this parameter has no default to leave it to.")
+    if kind == "str" and isinstance(value, bool | dict | list | tuple):
+        raise GlamkitError(f"{name} = {value!r} is not text.")
     if kind == "str":
-        if isinstance(value, bool | dict | list | tuple):
-            raise GlamkitError(f"{name} = {value!r} is not text.")
         return str(value)
     if kind == "dict":
-        table = value
-        if isinstance(value, str):  # from a command line
-            with contextlib.suppress(ValueError, RecursionError):
-                table = json.loads(value)
-        if not isinstance(table, Mapping):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(value) if isinstance(value, str) else value  # text from a command line
+        if not isinstance(value, Mapping):
             raise GlamkitError(f'{name} = {value!r} is no table of names and values, such as {{"a": ""}}.')
-        return table
+        return value
     return coerce(name, value, KINDS[kind]) if kind in KINDS else value
 
 

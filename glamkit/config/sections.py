@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from glamkit.config.fields import Checked, coerce, falling, game_name, setting
 from glamkit.errors import GlamkitError, nearest
-
-Section = TypeVar("Section", bound="Checked")
 
 
 @dataclass(frozen=True)
@@ -267,9 +265,25 @@ class Config:
         """Agent steps at the run's beginning in which actions are random."""
         return max(self.trainer.warmup, self.imagination.begin)
 
-    def override(self, **overrides: Any) -> Config:
-        """A copy with dotted keys replaced, as in ``config.override(**{"trainer.seed": 2})``."""
-        return override(self, overrides)
+    def override(self, changes: Mapping[str, Any]) -> Config:
+        """A copy with dotted keys replaced; all at once, so that two fields that must agree can change together.
+
+        Raises:
+            GlamkitError: unknown key, wrong type, or a value out of range.
+        """
+        tables: dict[str, dict[str, Any]] = {}
+        for key, value in changes.items():
+            if key not in keys():
+                raise GlamkitError(f"unknown setting {key!r}; {nearest(key, keys())}")
+            section, name = key.split(".")
+            tables.setdefault(section, {})[name] = value
+        sections = {}
+        for section, table in tables.items():
+            try:
+                sections[section] = replace(getattr(self, section), **table)
+            except GlamkitError as error:
+                raise GlamkitError(f"{section}.{error}") from None
+        return replace(self, **sections)
 
     def to_json(self) -> str:
         """The whole config as indented JSON."""
@@ -287,26 +301,7 @@ class Config:
             if section != "preset"
             for key, value in (table.items() if isinstance(table, Mapping) else [("", table)])
         }
-        return override(replace(Config(), preset=preset), flat)
-
-
-def override(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Replaces dotted keys; all at once, so that two fields that must agree can change together."""
-    tables: dict[str, dict[str, Any]] = {}
-    for key, value in changes.items():
-        if key not in keys():
-            raise GlamkitError(f"unknown setting {key!r}; {nearest(key, keys())}")
-        section, name = key.split(".")
-        tables.setdefault(section, {})[name] = value
-    sections = {name: _replace(name, getattr(config, name), table) for name, table in tables.items()}
-    return replace(config, **sections)
-
-
-def _replace(name: str, section: Section, table: Mapping[str, Any]) -> Section:
-    try:
-        return replace(section, **table)  # type: ignore[type-var]
-    except GlamkitError as error:
-        raise GlamkitError(f"{name}.{error}") from None
+        return Config(preset=preset).override(flat)
 
 
 def keys() -> list[str]:

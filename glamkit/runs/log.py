@@ -55,11 +55,8 @@ class Means:
 
     def load_state_dict(self, state: Any) -> None:
         """Inverse of `state_dict`."""
-        if isinstance(state, Mapping):  # of a checkpoint that has for each name its sum and how many
-            together: dict[tuple[str, int], list[str]] = {}
-            for key, (_, count) in state.items():
-                together.setdefault((key.rpartition("/")[0], count), []).append(key)
-            state = [(keys, [state[key][0] for key in keys], count) for (_, count), keys in together.items()]
+        if isinstance(state, Mapping):
+            state = []  # of an older checkpoint: the next line of the log goes without what came before it
         self.sums = {tuple(keys): torch.tensor(totals) for keys, totals, _ in state}
         self.counts = {tuple(keys): count for keys, _, count in state}
 
@@ -80,19 +77,16 @@ class Log:
 
         Where lines before that are gone, it says so in the program's log. The rest stays, as whole lines.
         """
-        data = b""
-        if self.path.exists():
-            with self._open("rb") as file:
-                data = file.read()
-        whole = data[: data.rfind(b"\n", 0, size) + 1]
+        with self._open("a+b") as file:
+            file.seek(0)
+            data = file.read()
+            whole = data[: data.rfind(b"\n", 0, size) + 1]
+            file.truncate(len(whole))
         if len(whole) < size:
             logger.warning(
                 "%s holds %s of the %s bytes that the checkpoint counts on: lines are missing, and what reads the log "
                 "will not see them.", self.path, f"{len(whole):,}", f"{size:,}",
             )  # fmt: skip
-        if len(whole) < len(data):
-            with self._open("r+b") as file:
-                file.truncate(len(whole))
 
     def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
         """Appends one line; numbers that are not finite become null, as JSON has no word for them."""
@@ -102,9 +96,8 @@ class Log:
 
     def sync(self) -> None:
         """Has what was written put on the disk, before a checkpoint counts on it."""
-        if self.path.exists():
-            with self._open("ab") as file:
-                os.fsync(file.fileno())
+        with self._open("ab") as file:
+            os.fsync(file.fileno())
 
     @contextlib.contextmanager
     def _open(self, mode: str) -> Iterator[IO[bytes]]:

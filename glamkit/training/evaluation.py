@@ -20,13 +20,14 @@ import numpy as np
 import torch
 
 from glamkit import __version__
-from glamkit.config import Config, EnvConfig, EvaluationConfig, coerce, override
+from glamkit.config import Config, EnvConfig, EvaluationConfig, coerce
 from glamkit.envs import videos
 from glamkit.envs.registry import Games, is_atari
 from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.notebook import Tell
+from glamkit.runs import tensorboard
 from glamkit.runs.files import make_folder, read_json, replace_text
 from glamkit.runs.folder import Run
 from glamkit.runtime import Machine, any_shapes, available, undisturbed
@@ -111,7 +112,10 @@ def final(
         if isinstance(there, dict) and there.get("step") == step and "episodes" in there:
             return there
     film = run.folder / "videos" / "evaluation"
-    return evaluate(agent, config, machine, step, film=film, run=run, tell=tell, file=run.evaluation_file)
+    report = evaluate(agent, config, machine, step, film=film, run=run, tell=tell, file=run.evaluation_file)
+    if config.runtime.tensorboard:
+        tensorboard.copy(run.folder)
+    return report
 
 
 def check_protocol(config: Config) -> None:
@@ -259,7 +263,7 @@ def opened(
             f"scores are those of checkpoints: {' and '.join(map(str, checkpoint_steps(loaded.run)))}."
         )
     here = replace(loaded.config, runtime=available(loaded.config.runtime))
-    config = override(here, dict(changes or {}))
+    config = here.override(changes or {})
     check_protocol(config)
     return loaded, config, Machine(config.runtime), seed
 

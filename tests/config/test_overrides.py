@@ -62,11 +62,11 @@ def test_a_setting_may_be_given_once_or_twice_alike() -> None:
 @pytest.mark.parametrize(
     ("overrides", "shorthand", "sentence"),
     [
-        ("env.game=Boxing", {"game": "Pong"}, "overrides and game both give env.game, as 'Boxing' and as 'Pong'"),
-        ("trainer.seed=5", {"seed": 1}, "overrides and seed both give trainer.seed, as '5' and as 1; keep one"),
-        ({"trainer.env_steps": 90}, {"env_steps": 91}, "both give trainer.env_steps, as 90 and as 91"),
-        ("trainer.warmup=50 trainer.warmup=60", {}, "overrides gives trainer.warmup twice, as '50' and as '60'"),
-        ("trainer.seed=1,trainer.seed=2", {}, "overrides gives trainer.seed twice"),
+        ("env.game=Boxing", {"game": "Pong"}, "env.game is given twice, as 'Boxing' and as 'Pong'"),
+        ("trainer.seed=5", {"seed": 1}, "trainer.seed is given twice, as '5' and as 1; keep one"),
+        ({"trainer.env_steps": 90}, {"env_steps": 91}, "trainer.env_steps is given twice, as 90 and as 91"),
+        ("trainer.warmup=50 trainer.warmup=60", {}, "trainer.warmup is given twice, as '50' and as '60'"),
+        ("trainer.seed=1,trainer.seed=2", {}, "trainer.seed is given twice"),
     ],
 )
 def test_a_setting_given_twice_is_refused(overrides: Any, shorthand: dict[str, Any], sentence: str) -> None:

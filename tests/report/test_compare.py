@@ -100,7 +100,13 @@ def run(folder: Path, score: float | None, overrides: str = "", seed: int = 1, *
     made.begin(config, {})
     if score is not None:
         made.evaluation_file.write_text(json.dumps(report_of(config, [score])))
-    session = {"step": 96, "git": {"commit": "c1", "dirty": False}, "versions": {"torch": "2.8"}, "machine": {}}
+    session = {
+        "first_step": 0,
+        "step": 96,
+        "git": {"commit": "c1", "dirty": False},
+        "versions": {"torch": "2.8"},
+        "machine": {},
+    }
     for name, value in facts.items():
         part, _, key = name.partition("_")
         session[part] = {**session[part], key: value}

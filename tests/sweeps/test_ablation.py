@@ -121,7 +121,7 @@ def test_what_the_preset_says_is_run_once(tmp_path: Path) -> None:
     job = next(job for job in everything.jobs if job.name == "modules-lmamba-seed2")
     assert job.run.folder == tmp_path / "Catch-v0" / "modules-lmamba-seed2"
     assert (job.config.world_model.modules, job.config.trainer.seed, job.config.trainer.env_steps) == ("lmamba", 2, 64)
-    assert job.config.override(**{"world_model.modules": "both"}) == everything.jobs[len(names) // 2].config
+    assert job.config.override({"world_model.modules": "both"}) == everything.jobs[len(names) // 2].config
 
 
 def test_a_game_has_one_folder_by_all_its_names(tmp_path: Path) -> None:

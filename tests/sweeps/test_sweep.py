@@ -253,7 +253,7 @@ def test_a_benchmark_tells_the_cost(tmp_path: Path) -> None:
     assert not clock.asked
     assert cost.hours == pytest.approx(4 * (48 + (48 / 10 + 48 / 100) / 3600))
     assert "from the benchmark" in str(cost)
-    other = [job._replace(config=job.config.override(**{"world_model.width": 32})) for job in todo]
+    other = [job._replace(config=job.config.override({"world_model.width": 32})) for job in todo]
     assert "from a quick timing" in str(costs.estimate(other, clock, file))
     file.write_text("{}")
     with pytest.raises(GlamkitError, match=r"is no result of glamkit benchmark --json"):
@@ -261,7 +261,7 @@ def test_a_benchmark_tells_the_cost(tmp_path: Path) -> None:
     with pytest.raises(GlamkitError, match=r"none\.json' cannot be read: No such file or directory\."):
         costs.estimate(todo, clock, file.with_name("none.json"))
     todo[0].run.folder.mkdir(parents=True, exist_ok=True)
-    todo[0].run.begin(todo[0].config.override(**{"trainer.seed": 9}), {})
+    todo[0].run.begin(todo[0].config.override({"trainer.seed": 9}), {})
     with pytest.raises(GlamkitError, match=r"holds another experiment: trainer\.seed is 9 there"):
         costs.estimate(todo, fresh := Clock())
     assert not fresh.asked, "before anything is timed"
