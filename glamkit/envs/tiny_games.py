@@ -1,7 +1,7 @@
 """Tiny games whose rules are known exactly, so that learning and dreaming can be scored against the truth.
 
 Each is a 32 x 32 picture, made to test one thing. All chance lies in how a game begins: a state is a tuple of whole
-numbers, `begin` draws one, and `advance` and `draw` are functions of it alone. Importing this module registers
+numbers, one is drawn, and `advance` and `draw` are functions of it alone. Importing this module registers
 ``glamkit/Catch-v0``, ``glamkit/Memory-v0`` and ``glamkit/LongMemory-v0`` with gymnasium.
 
 Everything that matters is at least 4 x 4 pixels in the strongest colours: a squared error over pixels notices small
@@ -23,7 +23,7 @@ State = tuple[int, ...]
 
 
 class TinyGame(gymnasium.Env):
-    """What the games share; a game gives `actions`, `begin`, `advance` and `draw`.
+    """What the games share; a game gives `actions`, `starts`, `advance` and `draw`.
 
     Attributes:
         actions: their names.
@@ -40,10 +40,6 @@ class TinyGame(gymnasium.Env):
         self.observation_space = Box(0, 255, (SIZE, SIZE, 3), np.uint8)
         self.action_space = Discrete(len(self.actions))
         self.state: State = ()
-
-    def begin(self, random: np.random.Generator) -> State:
-        """Draws the state a game starts from."""
-        return self.starts[int(random.integers(len(self.starts)))]
 
     def advance(self, state: State, action: int) -> tuple[State, float, bool]:
         """The next state, the reward, and whether the game is over."""
@@ -62,7 +58,7 @@ class TinyGame(gymnasium.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts a game."""
         super().reset(seed=seed, options=options)
-        self.state = self.begin(self.np_random)
+        self.state = self.starts[int(self.np_random.integers(len(self.starts)))]
         return self.draw(self.state), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -188,16 +184,6 @@ def paint(picture: np.ndarray, top: int, left: int, height: int, width: int, col
     picture[top : top + height, left : left + width] = color
 
 
-def register() -> None:
-    """Makes the games known to gymnasium, once."""
-    for name, game, options in (
-        ("Catch", Catch, {}),
-        ("Memory", Memory, {"delay": 6}),
-        ("LongMemory", Memory, {"delay": 12}),
-    ):
-        if f"glamkit/{name}-v0" not in gymnasium.registry:
-            entry = f"{__name__}:{game.__name__}"
-            gymnasium.register(f"glamkit/{name}-v0", entry, kwargs=options)
-
-
-register()
+gymnasium.register("glamkit/Catch-v0", f"{__name__}:Catch")
+gymnasium.register("glamkit/Memory-v0", f"{__name__}:Memory")
+gymnasium.register("glamkit/LongMemory-v0", f"{__name__}:Memory", kwargs={"delay": 12})

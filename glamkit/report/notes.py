@@ -20,9 +20,6 @@ def about_runs(report: Report) -> Iterator[str]:
     """Runs that do not count, and experiments that differ."""
     if report.left_out:
         yield f"{count(len(report.left_out), 'run')} left out; the reasons are in the table of runs that do not count."
-    for name, method in report.others.items():
-        if method.faults:
-            yield f"{name}: left out are {'; '.join(method.faults)}."
     every = {**report.groups, **report.small}
     if len(every) > 1:
         parts = [f"{name} ({count(len(group), 'run')})" for name, group in every.items()]

@@ -154,7 +154,7 @@ def own_method(group: Sequence[Result]) -> Method:
     first = next(result for result in group if result.atari)
     card, sticky = dict(first.protocol), first.protocol.get("sticky")
     card["sticky"] = None if not isinstance(sticky, (int, float)) else sticky > 0
-    return Method(results.scores(group, True), True, card, {}, suspect="", source="run folders", notes="", faults=())
+    return Method(results.scores(group, True), True, card, {}, suspect="", source="run folders", notes="")
 
 
 def compared(methods: Sequence[Method]) -> list[str]:
