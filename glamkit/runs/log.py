@@ -69,8 +69,8 @@ class Log:
 
     @property
     def size(self) -> int:
-        """Bytes written so far."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        """Bytes written so far; a trainer has cut the file, so it is there."""
+        return self.path.stat().st_size
 
     def cut(self, size: int) -> None:
         """Forgets what was written after `size` bytes: lines that a resumed run will write again.
@@ -118,11 +118,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    try:
-        lines = read_bytes(path).decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise GlamkitError(f"the log {path} cannot be read: {error}.") from None
-    entries = [_entry(line) for line in lines]
+    entries = [_entry(line) for line in read_bytes(path).splitlines()]
     if None in entries[:-1]:
         raise GlamkitError(f"line {entries.index(None) + 1} of {path} is damaged; is it a glamkit log?")
     return [entry for entry in entries if entry is not None]
@@ -159,7 +155,7 @@ def speed(entries: Sequence[Mapping[str, Any]], config: Config) -> float:
     return float(next(filter(None, speeds), 0.0))
 
 
-def _entry(line: str | bytes) -> dict[str, Any] | None:
+def _entry(line: bytes) -> dict[str, Any] | None:
     try:
         entry: dict[str, Any] = json.loads(line)
         return entry if type(entry["step"]) is int and type(entry["kind"]) is str else None
