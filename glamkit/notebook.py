@@ -65,7 +65,7 @@ def _explain(shell: Any, kind: type[NameError], error: NameError, trace: Any, tb
     while last.tb_next is not None:
         last = last.tb_next
     if last.tb_frame.f_code.co_name == "<module>" and last.tb_frame.f_globals is shell.user_ns:
-        sentence = parameters.missing(error.name or "", parameters.stated(shell.user_ns.get("In", [])))
+        sentence = f"{error.name!r} is not there: run all cells first (menu Run, Run All Cells)."
         error._render_traceback_ = lambda: [f"{kind.__name__}: {sentence}"]  # type: ignore[attr-defined]
     shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
 

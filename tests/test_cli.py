@@ -261,22 +261,6 @@ def test_an_executed_notebook_makes_no_folder_that_hides_a_run(
     assert len(targets) == 5, "nothing was started"
 
 
-def test_an_evaluation_that_is_left_says_how_to_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from glamkit.training import evaluation
-
-    def left(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    line = ["train", "glamkit/Catch-v0", *SMALL, "--run-dir", str(tmp_path / "run")]
-    with monkeypatch.context() as patched:
-        patched.setattr(evaluation, "evaluate", left)
-        assert cli.main(line) == 130
-    assert "the run is trained and saved: run it again to go on." in capsys.readouterr().err
-    assert cli.main(line) == 0 and (tmp_path / "run" / "evaluation.json").exists()
-
-
 @pytest.mark.skipif(os.name != "posix", reason="signals itself")
 def test_ctrl_c_lets_the_program_inside_end_by_itself(tmp_path: Path) -> None:
     """JupyterLab asks whether to shut down, and papermill saves: that takes more than a moment."""

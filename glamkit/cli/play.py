@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from glamkit.cli.group import call, examples, glamkit, live, settings
-from glamkit.errors import GlamkitError, StoppedError
-
-
-@contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Context for an evaluation that may be left.
-
-    Raises:
-        StoppedError: it was interrupted a second time, which is not counted as a failure.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise StoppedError("the evaluation was left; the run is trained and saved: run it again to go on.") from None
+from glamkit.errors import GlamkitError
 
 
 @glamkit.command(epilog=examples("glamkit train Pong --preset quick --seed 1"))
@@ -53,7 +39,7 @@ def train(
     with Monitor(trainer) as monitor:
         for event in trainer:
             monitor.show(event)
-    with stoppable(), live() as tell:
+    with live() as tell:
         report = evaluation.final(trainer.agent, config, trainer.machine, trainer.step, trainer.run, tell)
     click.echo(evaluation.in_words(report))
     click.echo(f"The run is in {trainer.run.folder}. Look inside: glamkit lab, then 03_imagine with that run_dir.")
@@ -98,7 +84,7 @@ def evaluate(
     changes |= {"evaluation.sampled": actions == "sampled"} if actions else {}
     changes |= {"runtime.device": device} if device else {}
     opened = evaluation.opened(run, checkpoint, changes, seed)  # type: ignore[arg-type]
-    with stoppable(), live(sys.stderr) as tell:
+    with live(sys.stderr) as tell:
         report, path = evaluation.evaluate_run(*opened, not no_videos, tell)
     click.echo(f"{evaluation.in_words(report)}\n{path}")
     if save:

@@ -9,7 +9,6 @@ import ast
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from glamkit.config.fields import coerce
@@ -68,14 +67,6 @@ def check(cells: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
                 raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
             known.append(name)
     return {one.name: _read(one, values[one.name]) for one in stated(cells) if one.name in values}
-
-
-def missing(name: str, parameters: Sequence[Parameter]) -> str:
-    """What to say of a name that nothing stands behind: renamed in the parameters cell, or its cell has not run."""
-    close = get_close_matches(name, [one.name for one in parameters], 1)
-    if close:
-        return f"the parameter {name!r} is missing; {close[0]!r} in the parameters cell may be it, renamed."
-    return f"{name!r} is not there: run all cells first (menu Run, Run All Cells)."
 
 
 def _read(parameter: Parameter, value: Any) -> Any:

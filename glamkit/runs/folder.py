@@ -1,16 +1,4 @@
-"""A run is a folder; nothing else holds state.
-
-config.json      the settings, and what the machine made of them
-status.json      where the run is and why it does not go on, see `status`
-STOP             put there by anyone, asks the run to save and stop; it is removed when that is done
-metrics.jsonl    the log, one JSON object a line
-checkpoint/      the newest states of the trainer
-replay/          the stored steps, in parts
-snapshots/       the agent's weights after a few steps of its training, to look back at
-evaluation.json  the final score and its protocol
-evaluations/     other scores: during training, of other checkpoints, by other protocols
-videos/          pictures of training, and episodes of evaluations
-"""
+"""A run is a folder; nothing else holds state. What lies where is in README.md beside this."""
 
 from __future__ import annotations
 
