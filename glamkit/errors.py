@@ -42,13 +42,13 @@ def plain(name: str) -> str:
     return re.sub("[-_ ]", "", name.lower())
 
 
-def nearest(value: object, allowed: Iterable[object], plain: Callable[[str], str] = plain) -> str:
+def nearest(value: object, allowed: Iterable[object], key: Callable[[str], str] = plain) -> str:
     """A hint such as ``did you mean 'Pong'?``; without a near match, the allowed names themselves.
 
-    Names are compared as `plain` makes them.
+    Names are compared as `key` makes them.
     """
     names = [str(name) for name in allowed]
-    known, given = {plain(name): name for name in names}, plain(str(value))
+    known, given = {key(name): name for name in names}, key(str(value))
     close = [given] if given in known else get_close_matches(given, known)
     if close:
         return "did you mean " + " or ".join(repr(known[name]) for name in close) + "?"

@@ -46,14 +46,11 @@ def check_names(notebook: Path, names: Iterable[str]) -> None:
 def output(notebook: Path, run_dir: str, target: str | None) -> Path:
     """The file that an executed notebook is written to, of which the folder is made.
 
-    Args:
-        notebook: its source.
-        run_dir: the run that it is given; empty for none.
-        target: where to write it; None for the run's folder, which only a notebook that trains makes: for one that
-            looks, `run_dir` may also be a shared file or the name of a shipped run. Else the folder runs/notebooks.
+    Without a `target` it lies in the run's folder. Only a notebook that trains makes that one: for one that looks,
+    `run_dir` may also be a shared file or the name of a shipped run, and the folder is runs/notebooks then.
 
     Raises:
-        GlamkitError: it cannot be written there.
+        GlamkitError: nothing can be written there.
     """
     beside = bool(run_dir) and (notebook.stem == TRAINING or resolve(run_dir).is_dir())
     path = Path(target) if target else resolve(run_dir if beside else "runs/notebooks") / notebook.name
@@ -62,14 +59,10 @@ def output(notebook: Path, run_dir: str, target: str | None) -> Path:
 
 
 def place(target: str | None = None) -> tuple[Path, list[str]]:
-    """A folder in which the notebooks can be opened and changed.
+    """A folder in which the notebooks can be opened and changed: `target`, to which those not there are copied.
 
-    Args:
-        target: notebooks that are not there are copied to it; nothing takes those of the checkout, and from an
-            installed package the folder ``notebooks`` here.
-
-    Returns:
-        The folder, and the names of notebooks in it that differ from the package's and were left as they are.
+    Without one it is that of the checkout, or ``notebooks`` here where the package is installed. Returns the names of
+    notebooks too that differ from the package's and were left as they are.
 
     Raises:
         GlamkitError: the folder cannot be written.

@@ -131,13 +131,12 @@ def read_seeds(seeds: str | int | Iterable[int]) -> list[int]:
 
 
 def game_name(name: str) -> str:
-    """The one name of a game that has several: ``Pong`` for ``ALE/Pong-v5``, ``ale_py:Pong`` and so on.
+    """The one name of a game that has several: ``Pong`` for ``ALE/Pong-v5``, ``ale_py:ALE/Pong-v5``.
 
     Only text is looked at; whether there is such a game is found out when it is opened.
     """
-    module, colon, own = name.rpartition(":")
-    ours = re.match("ALE/|glamkit/", own) or re.fullmatch(r"ale_py|glamkit(\.envs(\.tiny_games)?)?", module)
-    if colon and own and ours:
+    own = name.rpartition(":")[2]
+    if own.startswith(("ALE/", "glamkit/")):
         name = own
     atari = re.fullmatch(r"ALE/([A-Za-z0-9]+)-v5", name)
     return atari[1] if atari else name

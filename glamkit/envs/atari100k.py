@@ -8,8 +8,8 @@ The numbers are in atari100k_scores.json. Anyone's method is read from a file of
         "published": {"mean": 1.25, "median": 0.49},     as printed, fractions of human; they are recomputed
         "paper": "...", "source": "...", "notes": "...", "family": "STORM", "rerun_by": "us"}}}
 
-Only ``runs`` or ``scores`` is needed. What is not known of a protocol is left out; reports then say so. A method of a
-``family`` is shown beside the others of it: the authors' own numbers, and re-runs, which name who made them.
+Only ``runs`` or ``scores`` is needed. What is not known of a protocol is left out. A method of a ``family`` is shown
+beside the others of it: the authors' own numbers, and re-runs, which name who made them.
 """
 
 from __future__ import annotations

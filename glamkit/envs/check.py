@@ -31,13 +31,8 @@ class Check(NamedTuple):
 def check_env(config: EnvConfig, seed: int = 0, steps: int = 5000) -> list[Check]:
     """Examines the game of a config; a few seconds for most games.
 
-    Args:
-        config: the game and how it is seen.
-        seed: of the games and of the random actions.
-        steps: agent steps after which waiting for the ends of two episodes is given up.
-
-    Returns:
-        One `Check` per promise. What did not come up in that time passes, and its detail says so.
+    Waiting for the ends of two episodes is given up after so many steps. What did not come up until then passes, and
+    its detail says so.
 
     Raises:
         GlamkitError: the game cannot be played at all, see `envs.resolve_game`.

@@ -18,13 +18,8 @@ class GameFaultError(GlamkitError):
 def read_picture(game: str, picture: Any, shape: tuple[int, ...]) -> np.ndarray:
     """A picture as RGB: (H, W, 3) uint8, a copy.
 
-    Args:
-        game: its name, for messages.
-        picture: what the game returned.
-        shape: what its observation space declares: (H, W), (H, W, 1) or (H, W, 3).
-
     Raises:
-        GameFaultError: its type or shape is another one.
+        GameFaultError: it is not uint8, or not of the shape that the game's space declares: (H, W), (H, W, 1 or 3).
     """
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape != shape:
         seen = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__

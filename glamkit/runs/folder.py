@@ -108,11 +108,7 @@ class Run:
         return changes
 
     def begin(self, config: Config, machine: Mapping[str, Any]) -> None:
-        """Writes `config.json`; of a run that goes on, only what it goes on otherwise with.
-
-        Args:
-            config: the run's.
-            machine: what ran it at first: device, precision, kernel, versions.
+        """Writes `config.json`, with what ran it at first; of a run that goes on, only what it goes on otherwise with.
 
         Raises:
             GlamkitError: as in `changes`, or the folder cannot be written.

@@ -36,14 +36,9 @@ PACKAGES = (
 
 
 class Provenance:
-    """The record of one run, kept while it trains.
+    """The record of one run, kept while it trains; sessions that are there already stay.
 
-    Args:
-        run: whose folder holds it; sessions that are there already stay.
-        config: the run's.
-        step: from which this session goes on.
-        device: what it trains on.
-        machine: what else the trainer knows of it: precision, kernel, whether compiled.
+    This one goes on from `step`; `machine` says what its trainer knows: precision, kernel, whether compiled.
     """
 
     def __init__(self, run: Run, config: Config, step: int, device: torch.device, machine: Mapping[str, str]) -> None:

@@ -15,10 +15,7 @@ from glamkit.runs.stops import Stops
 class Session:
     """What a trainer shares with the world outside its process.
 
-    Args:
-        run: its folder.
-        max_hours: of one turn; 0 for no limit.
-        where: tells the agent steps made, and how many of them the newest checkpoint holds.
+    A turn has `max_hours`, 0 for no limit; `where` tells the agent steps made, and those in the newest checkpoint.
     """
 
     def __init__(self, run: Run, max_hours: float, where: Callable[[], tuple[int, int]]) -> None:

@@ -70,7 +70,7 @@ def test_rewards_far_out_on_either_side_are_warned_of(reward: float, caplog: pyt
 # One game, one name ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["ale_py:ALE/Pong-v5", "gymnasium:ALE/Pong-v5", "ale_py:Pong", "glamkit:ALE/Pong-v5"])
+@pytest.mark.parametrize("name", ["ale_py:ALE/Pong-v5", "gymnasium:ALE/Pong-v5", "glamkit:ALE/Pong-v5"])
 def test_a_module_before_an_atari_id_makes_no_second_name(name: str, tmp_path: Path) -> None:
     assert preset("debug", game=name) == preset("debug", game="Pong")
     run = Run(tmp_path)
