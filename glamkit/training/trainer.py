@@ -294,6 +294,8 @@ class Trainer:
         """The end of the loop: what is not saved yet is saved. With an evaluation left to play it is stopped."""
         metrics = self.save().metrics if self.saved != self.step else {}
         left = self.step < self.config.trainer.env_steps or self.lacks_evaluation
+        if self.mirror:
+            self.mirror.follow()
         self.session.end(state := "stopped" if left else "done")
         return Event(state, self.step, metrics)
 

@@ -92,7 +92,7 @@ def test_seeds_are_read_in_all_their_forms() -> None:
         ({"seeds": []}, "seeds is empty"),
         ({"game": "glamkit/Cacth-v0"}, "did you mean 'glamkit/Catch-v0'"),
         ({"preset": "debgu"}, "unknown preset 'debgu'; did you mean 'debug'"),
-        ({"env_steps": 20}, "env_steps = 20 leaves nothing to train"),
+        ({"env_steps": 20}, "env_steps = 20 does not fit trainer.warmup"),
         ({"folder": ""}, "folder is empty"),
         ({"overrides": "trainer.warmpu=60"}, "unknown setting 'trainer.warmpu'"),
     ],
