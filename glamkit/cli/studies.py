@@ -96,12 +96,13 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
         if job.run.started:
             job.run.changes(job.config)  # what holds another experiment is not shown as this one
     click.echo(study)
+    if not show:
+        engine = study.engine(workers=workers)
+        with live(sys.stderr) as tell:
+            cost = study.cost(engine, agreed=yes, tell=tell)
+        click.echo(cost)
     try:
         if not show:
-            engine = study.engine(workers=workers)
-            with live(sys.stderr) as tell:
-                cost = study.cost(engine, agreed=yes, tell=tell)
-            click.echo(cost)
             study.run(engine)
     finally:  # where a run failed, others may be finished
         picture, png = study.folder / "ablation.png", study.figure().png()
