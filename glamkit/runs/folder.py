@@ -113,16 +113,13 @@ class Run:
         Raises:
             GlamkitError: as in `changes`, or the folder cannot be written.
         """
-        try:
-            self.checkpoints.mkdir(exist_ok=True)
-            self.replay.mkdir(exist_ok=True)
-            if not self.started:
-                content = {"format": FORMAT, "config": asdict(config), "machine": dict(machine)}
-                replace_text(self.config_file, json.dumps(content, indent=1))
-            elif changes := self.changes(config):
-                self._change(changes)
-        except OSError as error:
-            raise GlamkitError(f"{self.folder} cannot be written: {reason(error)}.") from None
+        make_folder(self.checkpoints)
+        make_folder(self.replay)
+        if not self.started:
+            content = {"format": FORMAT, "config": asdict(config), "machine": dict(machine)}
+            replace_text(self.config_file, json.dumps(content, indent=1))
+        elif changes := self.changes(config):
+            self._change(changes)
 
     def _change(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
         """Writes other settings into `config.json`, and below ``changes`` what they were; no score is overwritten."""
@@ -133,7 +130,7 @@ class Run:
         content["changes"] = [*content.get("changes", []), {"time": now, **changes}]
         if self.evaluation_file.exists() and (changes.keys() - IDLE - UNSCORED):
             kept = self.folder / "evaluations" / f"final-{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
-            kept.parent.mkdir(exist_ok=True)
+            make_folder(kept.parent)
             self.evaluation_file.rename(kept)
         replace_text(self.config_file, json.dumps(content, indent=1))
         if "trainer.env_steps" in changes:
