@@ -107,12 +107,12 @@ def final(
 
     Arguments and errors are those of `evaluate`.
     """
+    report = None
     with suppress(GlamkitError):
-        there = read_json(run.evaluation_file)
-        if isinstance(there, dict) and there.get("step") == step and "episodes" in there:
-            return there
-    film = run.folder / "videos" / "evaluation"
-    report = evaluate(agent, config, machine, step, film=film, run=run, tell=tell, file=run.evaluation_file)
+        report = read_json(run.evaluation_file)
+    if not isinstance(report, dict) or report.get("step") != step or "episodes" not in report:
+        film = run.folder / "videos" / "evaluation"
+        report = evaluate(agent, config, machine, step, film=film, run=run, tell=tell, file=run.evaluation_file)
     if config.runtime.tensorboard:
         tensorboard.copy(run.folder)
     return report

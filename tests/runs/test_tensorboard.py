@@ -18,7 +18,7 @@ from glamkit import cli
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
 from glamkit.runs.folder import Run
-from glamkit.runs.tensorboard import TensorBoardLog
+from glamkit.runs.tensorboard import TensorBoardLog, copy
 from glamkit.training.trainer import Trainer
 
 
@@ -79,15 +79,13 @@ def test_videos_and_the_final_score(run: Run) -> None:
     videos.mkdir()
     frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (0, 200)]
     add(run, 96, loss=1.0)
-    mirror = TensorBoardLog(run)
     for name in ("evaluation-best.gif", "evaluation-000000032-best.gif"):
         frames[0].save(videos / name, save_all=True, append_images=frames[1:])
     shades = {name: np.full((8, 8, 3), 90, np.uint8) for name in ("real", "reconstructed", "imagined")}
     np.savez(videos / "strip-000000048.npz", step=48, **shades)
     (videos / "strip-000000064.npz").write_bytes(b"damaged")
     run.evaluation_file.write_text('{"mean_return": 4.5, "step": 96}')
-    mirror.follow()
-    mirror.writer.close()
+    copy(run.folder)
     result = written(run.folder)
     assert [step for step, _ in result["strip"]] == [48]
     assert result["evaluation/final"] == [(96, 4.5)]
