@@ -1,9 +1,8 @@
-"""The notebooks as files: found by name, their parameters checked before a kernel starts, copied to be changed."""
+"""The notebooks as files: found by name, written beside a run, copied to be changed."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 from glamkit.errors import GlamkitError, nearest
@@ -27,20 +26,6 @@ def find(name: str) -> Path:
     if stem not in known:
         raise GlamkitError(f"unknown notebook {name!r}; {nearest(name, known)}")
     return known[stem]
-
-
-def check_names(notebook: Path, names: Iterable[str]) -> None:
-    """Refuses names that are no parameters of a notebook, before a kernel is started for it.
-
-    Raises:
-        GlamkitError: an unknown name, with the nearest right one.
-    """
-    from papermill import inspect_notebook
-
-    known = inspect_notebook(str(notebook))
-    for name in names:
-        if name not in known:
-            raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
 
 
 def output(notebook: Path, run_dir: str, target: str | None) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from glamkit.cli.group import call, examples, glamkit, live, settings
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, nearest
 
 
 @glamkit.command(epilog=examples("glamkit train Pong --preset quick --seed 1"))
@@ -149,9 +149,13 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
     from glamkit.cli import notebooks
 
     notebook.require("papermill")
-    source = notebooks.find(name)
-    given = dict(parameters)
-    notebooks.check_names(source, given)
+    import papermill
+
+    source, given = notebooks.find(name), dict(parameters)
+    known = papermill.inspect_notebook(str(source))
+    for key in given:
+        if key not in known:
+            raise GlamkitError(f"unknown parameter {key!r}; {nearest(key, known)}")
     target = notebooks.output(source, given.get("run_dir", ""), output)
     command = [sys.executable, "-m", "papermill", str(source), str(target), "--log-output"]
     status = call([*command, *(part for key, value in given.items() for part in ("-p", key, value))])
