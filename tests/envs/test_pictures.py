@@ -9,7 +9,7 @@ import pytest
 from gymnasium.spaces import Box
 from square import Square, square
 
-from glamkit.envs.pictures import GameFaultError
+from glamkit.envs.pixel_env import GameFaultError
 from glamkit.envs.registry import Games, make_env
 from glamkit.errors import GlamkitError
 
