@@ -29,8 +29,11 @@ class Parameter(NamedTuple):
 
 def assigned(code: str) -> list[str]:
     """The names a cell gives a value to, at its top level; none for code that is no plain Python."""
-    targets = [target for line in _body(code) for target in getattr(line, "targets", [getattr(line, "target", None)])]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    names: list[str] = []
+    for line in _body(code):
+        targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+        names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
 
 
 def stated(cells: Sequence[str]) -> list[Parameter]:

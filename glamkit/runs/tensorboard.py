@@ -83,7 +83,7 @@ def copy(run_dir: str | Path) -> Path:
         numbers = re.findall(r"\d{3,}", path.stem)
         step = int(numbers[0]) if numbers else mirror.step
         _add_video(mirror.writer, "videos/" + re.sub(r"-?\d{3,}", "", path.stem), path.read_bytes(), step)
-    for path in sorted((run.folder / "videos").glob("*.npz")):  # the strips of `analysis.strip`
+    for path in sorted((run.folder / "videos").glob("*.npz")):  # the strips of `analysis.monitor`
         with (
             contextlib.suppress(ValueError, KeyError, EOFError, zipfile.BadZipFile),
             np.load(path, allow_pickle=False) as saved,
