@@ -1,19 +1,14 @@
-"""What the subcommands share: the group, an option, a line of progress, and the examples in their help."""
+"""What the subcommands share: the group, an option, the examples in their help, and how a program is called."""
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from glamkit import __version__
-
-if TYPE_CHECKING:
-    from glamkit.notebook import Live
 
 FAILED = 1
 # From the first run to the tools.
@@ -42,18 +37,6 @@ settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", hel
 def examples(*lines: str) -> str:
     """The end of a command's help: example lines that can be typed as they are."""
     return "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in lines)])
-
-
-@contextlib.contextmanager
-def live(stream: TextIO | None = None) -> Iterator[Live]:
-    """A line of progress on a stream, by default the standard output, that is ended however the work ends."""
-    from glamkit.notebook import Live
-
-    line = Live(stream=stream)
-    try:
-        yield line
-    finally:
-        line.end()
 
 
 def call(command: Sequence[str], folder: Path | None = None) -> int:

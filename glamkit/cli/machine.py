@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 
 import click
 
-from glamkit.cli.group import FAILED, examples, glamkit, live, settings
+from glamkit.cli.group import FAILED, examples, glamkit, settings
 
 
 @glamkit.command(epilog=examples("glamkit benchmark --preset quick --json speed.json"))
@@ -25,6 +26,7 @@ def benchmark(name: str, device: str | None, repeats: int, file: str, sets: Sequ
     from glamkit.bench import benchmark as bench
     from glamkit.config import add_once, parse_overrides, preset
     from glamkit.envs import make_env
+    from glamkit.notebook import Live
     from glamkit.runtime import Machine
 
     given = parse_overrides(" ".join(sets))
@@ -34,7 +36,7 @@ def benchmark(name: str, device: str | None, repeats: int, file: str, sets: Sequ
     Machine(config.runtime)
     make_env(config.env).close()
     target = bench.target(file)
-    with live(sys.stderr) as tell:
+    with closing(Live(stream=sys.stderr)) as tell:
         result = bench.measure(config, repeats, tell)
         bench.save(result, target)
         bench.add_memory(result, config, tell)

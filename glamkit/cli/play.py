@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import click
 
-from glamkit.cli.group import call, examples, glamkit, live, settings
+from glamkit.cli.group import call, examples, glamkit, settings
 from glamkit.errors import GlamkitError, nearest
 
 
@@ -29,6 +30,7 @@ def train(
     """
     from glamkit.analysis import Monitor, overview
     from glamkit.config import game_folder, preset
+    from glamkit.notebook import Live
     from glamkit.runs import resolve
     from glamkit.training import Trainer, evaluation
 
@@ -39,7 +41,7 @@ def train(
     with Monitor(trainer) as monitor:
         for event in trainer:
             monitor.show(event)
-    with live() as tell:
+    with closing(Live()) as tell:
         report = evaluation.final(trainer.agent, config, trainer.machine, trainer.step, trainer.run, tell)
     click.echo(evaluation.in_words(report))
     click.echo(f"The run is in {trainer.run.folder}. Look inside: glamkit lab, then 03_imagine with that run_dir.")
@@ -74,6 +76,7 @@ def evaluate(
 
     What is not given is as in the run's own settings.
     """
+    from glamkit.notebook import Live
     from glamkit.report import score_files
     from glamkit.training import evaluation
     from glamkit.training.shared_runs import locate
@@ -84,7 +87,7 @@ def evaluate(
     changes |= {"evaluation.sampled": actions == "sampled"} if actions else {}
     changes |= {"runtime.device": device} if device else {}
     opened = evaluation.opened(run, checkpoint, changes, seed)  # type: ignore[arg-type]
-    with live(sys.stderr) as tell:
+    with closing(Live(stream=sys.stderr)) as tell:
         report, path = evaluation.evaluate_run(*opened, not no_videos, tell)
     click.echo(f"{evaluation.in_words(report)}\n{path}")
     if save:

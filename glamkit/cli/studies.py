@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from glamkit.cli.group import examples, glamkit, live
+from glamkit.cli.group import examples, glamkit
 from glamkit.errors import GlamkitError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
 
     The same line goes on after a stop; finished runs are left alone.
     """
+    from glamkit.notebook import Live
     from glamkit.sweeps import Sweep
     from glamkit.sweeps import plan as planning
 
@@ -66,7 +68,7 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     if options["dry_run"]:
         return
     engine = batch.engine(*(options[key] for key in ("engine", "workers", "runs_per_gpu", "address", "cpus")))
-    with live(sys.stderr) as tell:
+    with closing(Live(stream=sys.stderr)) as tell:
         cost = batch.cost(engine, options["benchmark"], options["yes"], tell)
     click.echo(cost)
     batch.run(engine, options["retries"])
@@ -88,6 +90,7 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
 
     They differ in a choice at a time; their scores are drawn with intervals.
     """
+    from glamkit.notebook import Live
     from glamkit.runs.files import make_folder, replace
     from glamkit.sweeps import Ablation
 
@@ -98,7 +101,7 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
     click.echo(study)
     if not show:
         engine = study.engine(workers=workers)
-        with live(sys.stderr) as tell:
+        with closing(Live(stream=sys.stderr)) as tell:
             cost = study.cost(engine, agreed=yes, tell=tell)
         click.echo(cost)
     try:
