@@ -83,11 +83,12 @@ def _read(parameter: Parameter, value: Any) -> Any:
     if kind == "str":
         return str(value)
     if kind == "dict":
+        table = value
         with contextlib.suppress(ValueError, RecursionError):
-            value = json.loads(value) if isinstance(value, str) else value  # text from a command line
-        if not isinstance(value, Mapping):
+            table = json.loads(value) if isinstance(value, str) else value  # text from a command line
+        if not isinstance(table, Mapping):
             raise GlamkitError(f'{name} = {value!r} is no table of names and values, such as {{"a": ""}}.')
-        return value
+        return table
     return coerce(name, value, KINDS[kind]) if kind in KINDS else value
 
 
