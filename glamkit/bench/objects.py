@@ -19,6 +19,7 @@ from torch import Tensor
 
 from glamkit.analysis.rollouts import looking, replayed
 from glamkit.config import Config, EnvConfig, at_least, coerce
+from glamkit.envs.pixel_env import Atari
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.models.world_model import WorldModel
@@ -114,6 +115,8 @@ def play(env: EnvConfig, steps: int, seed: int) -> RecordedPlay:
         GlamkitError: the game has no memory to read.
     """
     game, random, kept = make_env(env), np.random.default_rng(seed), []
+    if not isinstance(game, Atari):
+        raise GlamkitError(f"{env.game} has no memory to read; only Atari games have.")
     frame = game.reset(seed)
     for _ in range(steps):
         action, memory = int(random.integers(game.num_actions)), game.memory()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from glamkit.config import Config, WorldModelConfig, game_folder, override, parse_overrides, read_seeds
+from glamkit.config import Config, WorldModelConfig, game_folder, parse_overrides, read_seeds
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError, nearest
@@ -128,7 +128,7 @@ def variant(base: Config, question: str, answer: str) -> Variant:
         changes = {"world_model.variation_scale": 0.0, "world_model.variation_head": "frozen"}
     elif question == "variation" and not base.world_model.variation_scale:
         changes["world_model.variation_scale"] = WorldModelConfig().variation_scale  # a preset without the loss
-    return Variant(question, answer, changes if override(base, changes) != base else {})
+    return Variant(question, answer, changes if base.override(changes) != base else {})
 
 
 def read_variants(names: str | Iterable[str]) -> list[tuple[str, str]]:

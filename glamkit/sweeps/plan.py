@@ -97,7 +97,7 @@ def make(
     Raises:
         GlamkitError: a game, preset, setting or name is unknown, missing or there twice; nothing is written then.
     """
-    common, named, names = flat("overrides", overrides), read_variants(variants), read_games(games)
+    common, named, names = flat(overrides), read_variants(variants), read_games(games)
     entries, taken, same = list[PlannedRun](), set[str](), dict[Config, str]()
     for seed in read_seeds(seeds):  # seed by seed, so that variants and games can be compared as soon as possible
         for game in names:
@@ -108,8 +108,8 @@ def make(
                     raise GlamkitError(f"two runs would share the folder {place}; name games and variants only once.")
                 taken.add(place.lower())
                 changes = dict(common)
-                for key, value in flat(f"variants.{name}", own).items():
-                    add_once(changes, key, value, f"variants.{name}", "overrides")
+                for key, value in flat(own).items():
+                    add_once(changes, key, value)
                 entries.append(PlannedRun(place, game, preset, seed, env_steps, changes))
                 config = entries[-1].config()
                 if ":" in (device := config.runtime.device):
@@ -164,7 +164,7 @@ def read_variants(given: Mapping[str, Any] | Sequence[str] | None) -> list[tuple
     return pairs
 
 
-def flat(name: str, given: str | Mapping[str, Any] | None) -> dict[str, Any]:
+def flat(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
     """Settings by their dotted keys, from text, from such a table, or from a table of sections -> keys.
 
     Raises:
@@ -173,7 +173,7 @@ def flat(name: str, given: str | Mapping[str, Any] | None) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for key, value in parse_overrides(given).items():
         for part, inner in value.items() if isinstance(value, Mapping) else [("", value)]:
-            add_once(table, f"{key}.{part}" if part else key, inner, name, name)
+            add_once(table, f"{key}.{part}" if part else key, inner)
     return table
 
 

@@ -96,7 +96,7 @@ class StatusTable:
         self.note = note
         self.look()
         self.live.show(self)
-        self.live.end()
+        self.live.close()
         for name, lines in self.pool.failed.items():
             write("\n".join([f"{name} failed:", *(f"    {line}" for line in lines[-ERROR_LINES:])]))
 

@@ -98,11 +98,11 @@ class Sweep:
         if not left:
             return "nothing is left to do."
         for job in left:
-            kind = job.config.override(**SAME_COST)
+            kind = job.config.override(SAME_COST)
             if kind not in known:
                 tell(f"timing a few steps of {job.config.env.game} by {job.config.preset}")
                 # Not compiled: that takes longer than the timing is worth.
-                known[kind] = engine.hours(job.config.override(**{"runtime.compile": "off"}))
+                known[kind] = engine.hours(job.config.override({"runtime.compile": "off"}))
             total += known[kind] * job.progress().work / job.work(0)
         at_once = min(engine.at_once, len(left))
         hours = total / len(left) * math.ceil(len(left) / at_once)

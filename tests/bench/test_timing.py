@@ -37,7 +37,7 @@ def fast(tmp_path: Path) -> Trainer:
 
 def plainly(precise: str, folder: Path) -> Trainer:
     """The reference side."""
-    return played(preset("debug", precise).override(**PLAIN), folder / "plain")
+    return played(preset("debug", precise).override(PLAIN), folder / "plain")
 
 
 # Both sides -----------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_a_longer_run_takes_longer_in_a_process_of_its_own() -> None:
     config = preset("debug", f"{CPU} runtime.compile=off", game="glamkit/Catch-v0")
     hours = timing.measured_apart("hours", config)
     assert 0 < hours < 0.1
-    assert timing.measured("hours", config.override(**{"trainer.env_steps": 9600})) > 10 * hours
+    assert timing.measured("hours", config.override({"trainer.env_steps": 9600})) > 10 * hours
 
 
 # Gauges ---------------------------------------------------------------------------------------------------------------

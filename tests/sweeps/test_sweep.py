@@ -109,7 +109,7 @@ MISTAKES = {
     "games: Pong\nseeds: 1.5": "seeds = '1.5' is not a list of whole numbers",
     "games: Pong\npreset: debgu": "unknown preset 'debgu'; did you mean 'debug'?",
     "games: Pong\noverrides: trainer.warmpu=60": "unknown setting 'trainer.warmpu'; did you mean 'trainer.warmup'",
-    "games: Pong\noverrides: {trainer: {seed: 2}}": "overrides and seed both give trainer.seed, as '2' and as 1;",
+    "games: Pong\noverrides: {trainer: {seed: 2}}": "trainer.seed is given twice, as '2' and as 1;",
     "games: Pong\noverrides: {runtime.device: cuda:1}": "runtime.device = 'cuda:1' names one GPU, and a batch gives",
     "games: Pong\noverrides: 3": "override '3' is not of the form key=value",
     "games: Pong\nvariants: [a, b]": "variants = ['a', 'b'] is no table of names",
@@ -130,7 +130,7 @@ def test_a_mistake_in_a_sweep_file_is_refused_at_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = written(tmp_path, text)
-    assert cli.main(["sweep", file]) == 2
+    assert cli.main(["sweep", file]) == 1
     message = capsys.readouterr()
     assert MISTAKES[text].format(file=file) in message.err
     assert message.err.count("\n") == 1
@@ -138,14 +138,14 @@ def test_a_mistake_in_a_sweep_file_is_refused_at_once(
 
 
 def test_a_missing_sweep_file_and_a_folder_without_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["sweep", str(tmp_path / "none.yaml")]) == 2
+    assert cli.main(["sweep", str(tmp_path / "none.yaml")]) == 1
     assert "cannot be read: No such file" in capsys.readouterr().err
-    assert cli.main(["sweep", "status", str(tmp_path)]) == 2
+    assert cli.main(["sweep", "status", str(tmp_path)]) == 1
     assert "holds no batch: there is no sweep.json in it." in capsys.readouterr().err
     (tmp_path / "sweep.json").write_text('{"format": 1, "runs": [{"folder": "../../x"}]}')
-    assert cli.main(["sweep", "status", str(tmp_path)]) == 2
+    assert cli.main(["sweep", "status", str(tmp_path)]) == 1
     assert "sweep.json is damaged" in capsys.readouterr().err
-    assert cli.main(["sweep", "status", str(tmp_path), "--workers", "2"]) == 2
+    assert cli.main(["sweep", "status", str(tmp_path), "--workers", "2"]) == 1
     assert capsys.readouterr().err.startswith("sweep status takes one folder and no options")
 
 
@@ -209,7 +209,7 @@ def test_the_cost_is_that_of_what_is_left(tmp_path: Path) -> None:
         batch.cost(clock, most=0.25)
     todo[1].run.log_file.write_text('{"step": 48, "kind": "log"}\n')
     assert "about 20h00m" in batch.cost(clock)  # only its random steps are behind it
-    todo[0].run.begin(todo[0].config.override(**{"trainer.seed": 9}), {})
+    todo[0].run.begin(todo[0].config.override({"trainer.seed": 9}), {})
     with pytest.raises(GlamkitError, match=r"holds another experiment: trainer\.seed is 9 there"):
         batch.cost(fresh := Clock())
     assert not fresh.asked, "before anything is timed"
@@ -220,7 +220,7 @@ def test_a_batch_of_days_does_not_start_by_itself(
 ) -> None:
     monkeypatch.setattr(timing, "measured_apart", lambda *_: 50.0)
     given = f"--games {CATCH} --preset debug --folder {tmp_path / 'study'}".split()
-    assert cli.main(["sweep", *given]) == 2
+    assert cli.main(["sweep", *given]) == 1
     assert "more than a day; add --yes" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
 
