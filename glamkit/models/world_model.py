@@ -28,6 +28,7 @@ from glamkit.models import head_metrics
 from glamkit.models.foreground import Foreground, errors
 from glamkit.models.networks import MLP, CategoricalHead, Decoder, Encoder
 from glamkit.models.sequence_model import ImaginationMemory, SequenceModel
+from glamkit.ops.device import float32
 from glamkit.ops.functional import (
     free_nats,
     kl_categorical,
@@ -36,7 +37,6 @@ from glamkit.ops.functional import (
     two_hot_loss,
     two_hot_mean,
 )
-from glamkit.ops.precision import float32
 from glamkit.types import Batch, Context, Float, Int, Rollout, UInt8
 
 Policy = Callable[[Tensor], Tensor]

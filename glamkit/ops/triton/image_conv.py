@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
 """The operations of `ops.image_conv` as Triton kernels for CUDA GPUs, which read pixels as bytes.
 
-    halved, halved_gradient                   a convolution from frames, and its weights' gradient
-    errors, inputs_gradient, taps_gradient    the squared errors of painted pictures, which are never written
+    halved, halved_gradient     a convolution from frames, and its weights' gradient
+    errors, errors_gradients    the squared errors of painted pictures, which are never written
 
 A program computes the same tile, of pixels or blocks, of every so-many-th picture, as a product of matrices whose rows
 are what these see; where in a picture that lies is found once. Levels 0 to 255 are exact in 16 bits: what is multiplied
@@ -73,24 +73,19 @@ def errors(x: Tensor, taps: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     return parts.sum(1), differences
 
 
-def inputs_gradient(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) -> Tensor:
-    """The gradient of x in `image_conv.errors`."""
+def errors_gradients(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
+    """`image_conv.errors_gradients`."""
     grad, taps, differences = (part.contiguous() for part in (grad, taps, differences))
-    (count, channels, height, width), of_x = x.shape, torch.empty_like(x, memory_format=torch.channels_last)
-    grid, given = _programs(count, height * width, INPUTS_GRADIENT), (grad, differences, taps, of_x, count)
-    launch(_inputs_gradient, grid, *given, taps.shape[1], **_constants(height, width, channels, INPUTS_GRADIENT))
-    return of_x
-
-
-def taps_gradient(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) -> Tensor:
-    """The gradient of taps in `image_conv.errors`, float32."""
-    grad, x, differences = grad.contiguous(), x.contiguous(memory_format=torch.channels_last), differences.contiguous()
-    (count, channels, height, width), blocks = x.shape, differences.shape[1]
-    programs = _programs(count, blocks, TAPS_GRADIENT)
+    x = x.contiguous(memory_format=torch.channels_last)
+    (count, channels, height, width), (blocks, outs) = x.shape, differences.shape[1:]
+    of_x = torch.empty_like(x, memory_format=torch.channels_last)
+    grid = _programs(count, height * width, INPUTS_GRADIENT)
+    constants = _constants(height, width, channels, INPUTS_GRADIENT)
+    launch(_inputs_gradient, grid, grad, differences, taps, of_x, count, outs, **constants)
+    programs, constants = _programs(count, blocks, TAPS_GRADIENT), _constants(height, width, channels, TAPS_GRADIENT)
     parts = x.new_empty((*programs, *taps.shape), dtype=torch.float32)
-    given = grad, x, differences, parts, count, taps.shape[1]
-    launch(_taps_gradient, programs, *given, **_constants(height, width, channels, TAPS_GRADIENT))
-    return parts.sum((0, 1))
+    launch(_taps_gradient, programs, grad, x, differences, parts, count, outs, **constants)
+    return of_x, parts.sum((0, 1))
 
 
 def _words(frames: Tensor) -> Tensor:
