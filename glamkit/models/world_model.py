@@ -154,20 +154,15 @@ class WorldModel(nn.Module):
             "representation": free_nats(kl_categorical(seen, predicted.detach()), config.free_nats),
             "variation": free_nats(change, config.variation_free_nats),
         }
-        scales = {
-            "reward": config.reward_scale,
-            "dynamics": config.dynamics_scale,
-            "representation": config.representation_scale,
-            "variation": config.variation_scale,
-        }
+        scaled = "reward", "dynamics", "representation", "variation"
+        scales = {name: getattr(config, f"{name}_scale") for name in scaled}
         if config.variation_head == "learned":
-            parts["variation_representation"] = free_nats(
-                kl_categorical(varied, expected.detach()), config.variation_free_nats
-            )
+            learned = kl_categorical(varied, expected.detach())
+            parts["variation_representation"] = free_nats(learned, config.variation_free_nats)
             scales["variation_representation"] = config.representation_scale
         total = torch.stack([scales.get(name, 1.0) * part for name, part in parts.items()]).sum()
         parts |= {"total": total, "dynamics_kl": dynamics.mean(), "variation_kl": change.mean()}
-        parts |= {"dynamics_free": (dynamics.mean() < config.free_nats).float()}
+        parts["dynamics_free"] = (dynamics.mean() < config.free_nats).float()
         parts |= head_metrics.heads(rewards, batch.rewards[:, first:], self.bins, ends, batch.terminations[:, first:])
         return total, {name: part.detach() for name, part in parts.items()}
 

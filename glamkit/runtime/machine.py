@@ -80,9 +80,9 @@ def device_name(device: torch.device) -> str:
 
 def visible_gpus() -> list[str]:
     """Names of the GPUs that this process may use, for `only_gpu`; none on a machine without."""
+    count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = named.split(",") if named else map(str, range(torch.cuda.device_count()))
-    return [name.strip() for name in names][: torch.cuda.device_count()]
+    return named.replace(" ", "").split(",")[:count] if named else [str(number) for number in range(count)]
 
 
 def only_gpu(name: str) -> dict[str, str]:

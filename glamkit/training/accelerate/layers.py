@@ -59,10 +59,8 @@ class SpareOutputs(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """With spare outputs where that is faster."""
-        wanted = precision(x).itemsize == 2 and self.out_features % 8
-        return self.padded(x, -self.out_features % 8) if wanted else super().forward(x)
-
-    def padded(self, x: Tensor, spare: int) -> Tensor:
-        """The same with spare outputs."""
+        spare = -self.out_features % 8
+        if precision(x).itemsize != 2 or not spare:
+            return super().forward(x)
         weight, bias = F.pad(self.weight, (0, 0, 0, spare)), F.pad(self.bias, (0, spare))
         return F.linear(x, weight, bias)[..., : self.out_features]
