@@ -86,7 +86,8 @@ def export_released(
             f"world_model.variables = {config.variables} and world_model.classes = {config.classes} differ, and the "
             "released code has one number for both."
         )
-    return _exported(world_model, WORLD_MODEL_NAMES), actor_critic and _exported(actor_critic, AGENT_NAMES)
+    agent = None if actor_critic is None else _exported(actor_critic, AGENT_NAMES)
+    return _exported(world_model, WORLD_MODEL_NAMES), agent
 
 
 def released_name(name: str, names: Mapping[str, str]) -> str:
@@ -105,13 +106,7 @@ def _build(new: Callable[[State], Model], state: State, names: Mapping[str, str]
     """A new model of sizes that fit the shapes, with the weights of a state once all of them fit."""
     try:
         model = new(state)
-    except (
-        GlamkitError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        OverflowError,
-    ) as error:  # of sizes that no layer can have
+    except (GlamkitError, RuntimeError, ValueError, TypeError, OverflowError) as error:  # no layer has such sizes
         raise GlamkitError(f"these are not weights of the released {what}: {reason(error)}.") from None
     own = _exported(model, names)
     problems = [f"{name} is missing" for name in own if name not in state]

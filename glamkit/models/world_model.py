@@ -133,18 +133,14 @@ class WorldModel(nn.Module):
     def loss(self, batch: Batch, observed: Observed | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The world-model loss of a batch, and its parts (paper eq. 10; weights from the config).
 
-        Args:
-            batch: B windows of T steps.
-            observed: `observe` of the batch's frames, if the caller needs it as well.
+        `observed` is `observe` of the batch's frames, if the caller needs it as well.
         """
         config, first = self.config, self.config.window  # h exists from step S on
         embedding, posterior, latents = observed or self.observe(batch.frames)
         hidden, variation = self.sequence_model(self.tokens(latents, batch.actions))
         seen, predicted = posterior[:, first + 1 :], self.prior(hidden[:, :-1])
-        varied = self.varied(embedding[:, first:])
-        expected = self.variation_prior(variation[:, :-1])
-        dynamics = kl_categorical(seen.detach(), predicted)
-        change = kl_categorical(varied.detach(), expected)
+        varied, expected = self.varied(embedding[:, first:]), self.variation_prior(variation[:, :-1])
+        dynamics, change = kl_categorical(seen.detach(), predicted), kl_categorical(varied.detach(), expected)
         rewards, ends = self.reward(hidden).float(), self.termination(hidden).squeeze(-1).float()
         parts = {
             **self.reconstruction(latents, batch.frames),

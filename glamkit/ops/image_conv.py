@@ -72,15 +72,10 @@ halved.register_autograd(_differentiate_halved, setup_context=_remember_halved)
 
 @operation("image_conv")
 def errors(x: Tensor, taps: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared errors of the pictures painted from x, (N,) float32, and the errors for the gradient.
+    """Squared errors (N,) float32 of the pictures painted from x (N, C, H, W), channels innermost, against frames / 255.
 
-    Args:
-        x: (N, C, H, W), channels innermost.
-        taps: (4 C + 1, outputs), how a block's outputs depend on the four pixels around it, row by row, and a bias.
-        frames: what was to be painted, / 255.
-
-    Returns:
-        The sums, and painted less real pixels (N, blocks, outputs) in x's dtype, zero outside of pictures.
+    Taps (4 C + 1, outputs) say how a block's outputs depend on the four pixels around it, row by row; a bias is last.
+    For the gradient also painted less real pixels (N, blocks, outputs) in x's dtype, zero outside of pictures.
     """
     count, _, height, width = x.shape
     sums = x.new_empty(count, dtype=torch.float32)

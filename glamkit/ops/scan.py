@@ -29,15 +29,8 @@ CACHED = 2**19  # float32 numbers in a slice of rows: 2 MB
 def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """y_t = C_t h_t with h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t and h before the first token zero.
 
-    Args:
-        u: (N, T, I) inputs.
-        dt: (N, T, I) positive step sizes.
-        A: (I, S) decays.
-        B: (N, T, S) input gates.
-        C: (N, T, S) output gates.
-
-    Returns:
-        (N, T, I), differentiable in all arguments, in deterministic order.
+    Inputs u and positive step sizes dt are (N, T, I), decays A (I, S), input and output gates B and C (N, T, S). The
+    outputs (N, T, I) are differentiable in all of them, in deterministic order.
     """
     with float32(u):
         if by_kernels(u):  # the kernels want channels innermost: a compiler writes them so in the first place
@@ -48,15 +41,8 @@ def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Te
 def window_sum(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> Tensor:
     """The last of the scan's outputs over P places: sum_p driven_p (sum_n C_n B_pn exp(A_n sum_{q>p} dt_q)).
 
-    Args:
-        driven: P x (N, I) inputs times step sizes.
-        dt: P x (N, I) positive step sizes.
-        A: (I, S) decays.
-        B: P x (N, S) input gates.
-        C: (N, S) output gates of the last place.
-
-    Returns:
-        (N, I), differentiable in all arguments.
+    `driven`, inputs times step sizes, and dt are P x (N, I), A (I, S), B is P x (N, S), and C (N, S) that of the last
+    place. The output (N, I) is differentiable in all of them.
     """
     with float32(A):
         if by_kernels(A) or (A.device.type == "cpu" and not torch.compiler.is_compiling()):

@@ -4,9 +4,8 @@
     convolved   one row and many channels of one block, at all its new places
     summed      some rows, one after the other, and a block of channels: a whole window, from its end on
 
-States come one after the other, so that nothing is summed up across threads, and what depends on the row alone is read
-once for several channels. Step sizes are products of a few numbers and are made where they are needed. Masked channels
-are loaded as zeros and never stored.
+States come one after the other, so that nothing is summed up across threads. Step sizes are products of a few numbers
+and are made where they are needed. Masked channels are loaded as zeros and never stored.
 
 Letters as in `accelerate.imagination`. In kernels, names that end in `_at` are addresses; a tuple has one for each
 place.

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 class Rounded:
     """A twin of a module for use under autocast: same results, less work.
 
-    Attributes:
-        twin: shares all tensors with the module but those of its linear layers that are rounded or read by columns;
-            the module itself for float32.
+    It shares all tensors with the module but those of its linear layers that are rounded or read by columns. For
+    float32 it is the module itself.
 
     Args:
         module: the original.

@@ -119,10 +119,7 @@ def missing_mamba_ssm() -> str:
 def select_kernel(module: nn.Module, choice: str, device: torch.device) -> str:
     """Puts mamba-ssm's scan into every `Mamba` inside `module` if asked; returns the scan's name for the record.
 
-    Args:
-        module: any module.
-        choice: ``auto``, ``glamkit`` or ``mamba-ssm``; auto is glamkit's, which is as fast and repeats to the bit.
-        device: where `module` will run.
+    ``auto`` is glamkit's, which is as fast and repeats to the bit.
 
     Raises:
         GlamkitError: mamba-ssm was asked for and cannot run here.

@@ -57,13 +57,9 @@ class FusedMamba(Mamba):
 
 
 def convolved(inputs: list[Tensor], taps: Tensor, bias: Tensor, wanted: Iterable[int]) -> Tensor:
-    """The causal convolution and SiLU at some places (P, ..., I): at place p it sees min(p + 1, conv) taps.
+    """The causal convolution and SiLU at the wanted places (P, ..., I): at place p it sees min(p + 1, conv) taps.
 
-    Args:
-        inputs: one (..., I) tensor for each place of a window.
-        taps: (conv, I), oldest first.
-        bias: (I,).
-        wanted: the places.
+    There is an input (..., I) for each place of a window. Taps (conv, I) begin with the oldest; the bias is (I,).
     """
     places = []
     for place in wanted:
@@ -81,11 +77,8 @@ class WindowMamba(Mamba):
         """The output at a window's last place, read from a zero state, and what the next window need not compute again.
 
         A place with all its taps inside the window adds the same wherever the window begins, so that only the first
-        few and the new last one are computed.
-
-        Args:
-            places: one (..., 2 I) tensor of input projections for each place of the window.
-            kept: what the window one place before gave; nothing for the first.
+        few and the new last one are computed. There is an input projection (..., 2 I) for each place of the window;
+        `kept` is what the window one place before gave, nothing for the first.
         """
         edge = self.conv - 1
         new = [place for place in range(len(places)) if not edge <= place < edge + len(kept)]
