@@ -72,7 +72,7 @@ halved.register_autograd(_differentiate_halved, setup_context=_remember_halved)
 
 @operation("image_conv")
 def errors(x: Tensor, taps: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared errors (N,) float32 of the pictures painted from x (N, C, H, W), channels innermost, against frames / 255.
+    """Squared errors (N,) float32 of pictures painted from x (N, C, H, W), channels innermost, against frames / 255.
 
     Taps (4 C + 1, outputs) say how a block's outputs depend on the four pixels around it, row by row; a bias is last.
     For the gradient also painted less real pixels (N, blocks, outputs) in x's dtype, zero outside of pictures.
