@@ -67,8 +67,7 @@ def scan_step(h: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Te
     with float32(h):
         # Laid out anew for compilers: rounded numbers would be read half a register at a time.
         B, C = transposed(B.T), transposed(C.T)
-        came = driven.unsqueeze(-1) * B.unsqueeze(-2)
-        after = torch.exp2(dt.unsqueeze(-1) * (A * LOG2_E)) * h + came
+        after = torch.exp2(dt.unsqueeze(-1) * (A * LOG2_E)) * h + driven.unsqueeze(-1) * B.unsqueeze(-2)
         return (after * C.unsqueeze(-2)).sum(-1), after
 
 
