@@ -15,15 +15,7 @@ from torch import nn
 from glamkit.errors import GlamkitError, nearest
 from glamkit.models.networks import MLP, Decoder, Encoder
 from glamkit.ops.device import has_kernels
-from glamkit.training.accelerate.frames import (
-    CachingEncoder,
-    DoublingConv2d,
-    FrameDecoder,
-    FrameEncoder,
-    HalvingConv2d,
-    SlicingEncoder,
-    faster_by_blocks,
-)
+from glamkit.training.accelerate import frames
 from glamkit.training.accelerate.imagination import PairedSequenceModel, SampledActions, SampledStates
 from glamkit.training.accelerate.layers import BatchNormReLU, RectifiedMLP, SilentReLU, SpareOutputs
 from glamkit.training.accelerate.windows import FusedMamba, ScanMamba, WindowLMamba, WindowMamba, WindowSequenceModel
@@ -155,9 +147,9 @@ def _norms(module: nn.Module) -> Swaps:
 
 def _frames(module: nn.Module) -> Swaps:
     for encoder in _each(module, Encoder):
-        yield from ((encoder, FrameEncoder), (encoder[0], HalvingConv2d))
+        yield from ((encoder, frames.FrameEncoder), (encoder[0], frames.HalvingConv2d))
     for decoder in _each(module, Decoder):
-        yield from ((decoder, FrameDecoder), (decoder[-1], DoublingConv2d))
+        yield from ((decoder, frames.FrameDecoder), (decoder[-1], frames.DoublingConv2d))
 
 
 def _outputs(module: nn.Module) -> Swaps:
@@ -179,10 +171,10 @@ RULES = [
     Rule("shared_windows", _anywhere, _of(WindowMamba, WindowLMamba, WindowSequenceModel)),
     Rule("paired_windows", has_kernels, _of(PairedSequenceModel)),  # imagined steps of GMamba and LMamba together
     Rule("batch_norm", _anywhere, _norms),  # with its ReLU in place, or in few passes
-    Rule("slices", _cpu, _of(SlicingEncoder)),  # without training, many frames are encoded part by part
-    Rule("embedding_cache", _cpu, _of(CachingEncoder)),  # while acting, each frame is encoded once
-    Rule("image_conv", faster_by_blocks, _frames),  # frames as bytes, in blocks that kernels are fast for
+    Rule("slices", _cpu, _of(frames.SlicingEncoder)),  # without training, many frames are encoded part by part
+    Rule("embedding_cache", _cpu, _of(frames.CachingEncoder)),  # while acting, each frame is encoded once
+    Rule("image_conv", frames.faster_by_blocks, _frames),  # frames as bytes, in blocks that kernels are fast for
     Rule("layer_norm", has_kernels, _of(RectifiedMLP)),  # with its ReLU in one pass
-    Rule("spare_outputs", faster_by_blocks, _outputs),  # the critics' 255 bins multiplied as 256
+    Rule("spare_outputs", frames.faster_by_blocks, _outputs),  # the critics' 255 bins multiplied as 256
     Rule("sampling", has_kernels, _of(SampledStates, SampledActions)),  # what imagination chooses, in one kernel each
 ]
