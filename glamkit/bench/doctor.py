@@ -125,14 +125,15 @@ def check_mamba() -> DoctorFinding:
     """Whether mamba-ssm's fused kernel loads; on a CUDA device it is also run, forward and backward."""
     import torch
 
+    from glamkit.models import Mamba
     from glamkit.runtime import resolve_device
-    from glamkit.training.accelerate import scans
+    from glamkit.training.accelerate import rules
 
-    error, device = scans.available_kernels()["mamba-ssm"], resolve_device("auto")
+    error, device = rules.missing_mamba_ssm(), resolve_device("auto")
     if not error and device.type != "cpu":
         try:
-            block = scans.Mamba(16).to(device)
-            scans.select_kernel(block, "mamba-ssm", device)
+            block = Mamba(16).to(device)
+            rules.select_kernel(block, "mamba-ssm", device)
             block(torch.zeros(1, 4, 16, device=device)).sum().backward()
         except Exception as failure:  # whatever the kernel says is what is to be explained
             error = _one_line(failure)

@@ -29,7 +29,7 @@ from glamkit.bench.doctor import DoctorFinding
 def test_mamba_that_does_not_load_is_a_note_with_its_error_and_the_page(
     error: str, text: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glamkit.training.accelerate.scans.available_kernels", lambda: {"mamba-ssm": error})
+    monkeypatch.setattr("glamkit.training.accelerate.rules.missing_mamba_ssm", lambda: error)
     finding = doctor.check_mamba()
     assert finding.state == "note", "mamba-ssm is optional: its absence may not fail the doctor"
     assert finding.text.startswith(text)
@@ -38,7 +38,7 @@ def test_mamba_that_does_not_load_is_a_note_with_its_error_and_the_page(
 
 
 def test_mamba_that_loads_is_ok(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glamkit.training.accelerate.scans.available_kernels", lambda: {"mamba-ssm": ""})
+    monkeypatch.setattr("glamkit.training.accelerate.rules.missing_mamba_ssm", lambda: "")
     monkeypatch.setattr("glamkit.runtime.resolve_device", lambda _: torch.device("cpu"))
     assert doctor.check_mamba().state == "ok"
 
