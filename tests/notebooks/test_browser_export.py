@@ -41,7 +41,7 @@ def test_an_exported_dream_plays_by_itself(page: Any, tmp_path: Path) -> None:
         dream.step(action)
     dream.futures(["RIGHT"], horizon=4)
     beside = compare.comparisons(dream, ["real", "lmamba"])
-    page.goto(export.html(dream, tmp_path / "dream.html", (), beside).as_uri())  # a file, as a person opens it
+    page.goto(export.html(dream, tmp_path / "dream.html", beside).as_uri())  # a file, as a person opens it
     for step in (3, 0, 3):  # it plays at once, from its beginning, and begins again after its end
         page.wait_for_function(  # asks at every frame of the screen: a step is seen for a fifteenth of a second
             "text => document.querySelector('figcaption').textContent.startsWith(text)", arg=f"step {step},"

@@ -46,10 +46,9 @@ class Rules(Checked):
     temperature: float = setting(1.0, "times", "over 1 evens the prior out, under 1 sharpens it", 0.05, 20)
 
     def __str__(self) -> str:
+        modules, memory, latents = MODULES[self.modules], MEMORY[self.memory], LATENTS[self.latents]
         warmth = "" if self.temperature == 1 else f", temperature {self.temperature:g}"
-        return (
-            f"{MODULES[self.modules]}, remembers {MEMORY[self.memory]}, next picture: {LATENTS[self.latents]}{warmth}"
-        )
+        return f"{modules}, remembers {memory}, next picture: {latents}{warmth}"
 
 
 class Node(NamedTuple):
@@ -78,18 +77,10 @@ class Node(NamedTuple):
 
 
 class Tree:
-    """All nodes of a dream, and the only way to new ones: `grow`.
-
-    Args:
-        run: the run.
-        seen: real steps (1, L, ...) before the dream.
-        seed: of all that is drawn at random.
-        rules: to begin with.
-    """
+    """All nodes of a dream, and the only way to new ones: `grow`. Real steps `seen` (1, L, ...) come before it."""
 
     def __init__(self, run: LoadedRun, seen: Batch, seed: int, rules: Rules) -> None:
-        self.run, self.model = run, run.agent.world_model
-        self.seed, self.rules = seed, rules
+        self.run, self.model, self.seed, self.rules = run, run.agent.world_model, seed, rules
         self.nodes: list[Node] = []
         self.children: dict[tuple[int, int, int, Rules], int] = {}
         # The same modules under different switches; the run's own model is not touched.
@@ -114,14 +105,13 @@ class Tree:
         new = [key for key in dict.fromkeys(keys) if key not in self.children]
         if new:
             self.check_size(len(new))
-            before = [self.nodes[parent] for parent, *_ in new]
-            taken = [action for _, action, *_ in new]
+            before, taken, noises, _ = zip(*new, strict=True)
             with self.thinking():
-                memory = self._remember(before)
-                latents = torch.stack([node.latent for node in before])
+                memory = self._remember([self.nodes[parent] for parent in before])
+                latents = torch.stack([self.nodes[parent].latent for parent in before])
                 token = self.model.tokens(latents, torch.tensor(taken, device=latents.device))
                 memory.read(token)
-                self._arrive(memory, token, [key[0] for key in new], taken, [key[2] for key in new])
+                self._arrive(memory, token, before, taken, noises)
         return [self.children[key] for key in keys]
 
     def path(self, number: int) -> list[Node]:
@@ -154,23 +144,19 @@ class Tree:
                 outcome = (0.0, 0.0)
             else:
                 previous = self.nodes[parent]
-                total = previous.total + (0.0 if previous.over else outcome[0])
-                over = previous.over or outcome[1] > OVER
-            number = len(self.nodes)
-            came = (number, parent, depth[row], noise, action, self.rules)
+                total = previous.total + (0.0 if previous.over else reward[row])
+                over = previous.over or ended[row] > OVER
+            came = (len(self.nodes), parent, depth[row], noise, action, self.rules)
             outcomes = (*outcome, value[row], policy[row], total, over)
+            self.children[parent, action, noise, self.rules] = len(self.nodes)
             self.nodes.append(Node(*came, *outcomes, latent[row], token[row], memory, row))
-            self.children[parent, action, noise, self.rules] = number
 
     def _remember(self, nodes: Sequence[Node]) -> ImaginationMemory:
         """A memory (N) of all that led to these nodes, of the kind and with the modules that the rules ask for."""
-        if any(node.rules.memory != self.rules.memory for node in nodes):
-            pieces = [(self._reread(node), 0) for node in nodes]
-        else:
-            pieces = [(node.memory, node.row) for node in nodes]
-        whole = [row for _, row in pieces] == list(range(len(pieces[0][0].hidden)))
-        alone = all(memory is pieces[0][0] for memory, _ in pieces)
-        memory = copy(pieces[0][0]) if whole and alone else gathered(pieces)
+        kind = self.rules.memory
+        memory = gathered(
+            [(node.memory, node.row) if node.rules.memory == kind else (self._reread(node), 0) for node in nodes]
+        )
         memory.model = self.sequence[self.rules.modules]  # type: ignore[attr-defined]
         return memory
 
@@ -208,8 +194,8 @@ class Tree:
         """Refuses more nodes than a dream may have."""
         if len(self.nodes) + count > MOST:
             raise GlamkitError(
-                f"this dream has {len(self.nodes):,} of at most {MOST:,} steps; no {count:,} more: begin at a "
-                f"start again, or ask for fewer or shorter futures."
+                f"this dream has {len(self.nodes):,} of at most {MOST:,} steps; no {count:,} more: begin at a start "
+                f"again, or ask for fewer or shorter futures."
             )
 
     @contextmanager
@@ -223,9 +209,8 @@ class Tree:
 def one_thread() -> Iterator[None]:
     """Context in which torch computes with one CPU thread.
 
-    The work of one dream is too small to share: a second thread gains nothing, on a machine that does anything else
-    (a browser, say) waiting for it made a step twenty times slower, and sums in another order would make a dream depend
-    on the number of cores.
+    A second thread gains nothing for so little work, and waiting for it on a busy machine makes a step twenty times
+    slower. Sums in another order would make a dream depend on the number of cores.
     """
     threads = torch.get_num_threads()
     if threads > 1:  # setting it empties caches
@@ -239,15 +224,11 @@ def one_thread() -> Iterator[None]:
 
 def gathered(pieces: Sequence[tuple[ImaginationMemory, int]]) -> ImaginationMemory:
     """One memory of some rows of several memories of one kind, whose tensors are alike in shape."""
-    rows = [row for _, row in pieces]
 
     def pick(*values: Any) -> Any:
-        first = values[0]
-        if not isinstance(first, Tensor):
-            return first
-        if all(value is first for value in values):
-            return first[rows]
-        return torch.cat([value[row : row + 1] for value, row in zip(values, rows, strict=True)])
+        if not isinstance(values[0], Tensor):
+            return values[0]
+        return torch.stack([value[row] for value, (_, row) in zip(values, pieces, strict=True)])
 
     together = copy(pieces[0][0])
     vars(together).update(tree_map(pick, *(vars(memory) for memory, _ in pieces)))
