@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -76,13 +76,16 @@ class Node(NamedTuple):
         return f"Node({self.number}: {self.depth} deep by action {self.action}; {text})"
 
 
+Step: TypeAlias = tuple[int, int, int, Rules]  # from which node, with which action, noise seed and rules
+
+
 class Tree:
     """All nodes of a dream, and the only way to new ones: `grow`. Real steps `seen` (1, L, ...) come before it."""
 
     def __init__(self, run: LoadedRun, seen: Batch, seed: int, rules: Rules) -> None:
         self.run, self.model, self.seed, self.rules = run, run.agent.world_model, seed, rules
         self.nodes: list[Node] = []
-        self.children: dict[tuple[int, int, int, Rules], int] = {}
+        self.children: dict[Step, int] = {}
         # The same modules under different switches; the run's own model is not touched.
         self.sequence = {name: copy(self.model.sequence_model) for name in ("both", "gmamba", "lmamba")}
         for name, module in self.sequence.items():
@@ -91,7 +94,7 @@ class Tree:
             latents = self.model.observe(seen.frames).latent
             self.tokens = self.model.tokens(latents, seen.actions)
             memory = self.sequence[rules.modules].memory(self.tokens, rules.memory)
-            self._arrive(memory, self.tokens[:, -1], [-1], [-1], [0])
+            self._arrive(memory, self.tokens[:, -1], [(-1, -1, 0, rules)])
 
     def grow(
         self, parents: Sequence[int], actions: Sequence[int], noise_seeds: Sequence[int] | None = None
@@ -101,18 +104,18 @@ class Tree:
         A step that has been taken before under the same rules and noise seed is not taken again.
         """
         noise_seeds = [self.nodes[parent].noise_seed for parent in parents] if noise_seeds is None else noise_seeds
-        keys = [(p, a, noise, self.rules) for p, a, noise in zip(parents, actions, noise_seeds, strict=True)]
-        new = [key for key in dict.fromkeys(keys) if key not in self.children]
+        steps = [(p, a, noise, self.rules) for p, a, noise in zip(parents, actions, noise_seeds, strict=True)]
+        new = [step for step in dict.fromkeys(steps) if step not in self.children]
         if new:
             self.check_size(len(new))
-            before, taken, noises, _ = zip(*new, strict=True)
+            before = [self.nodes[parent] for parent, *_ in new]
             with self.thinking():
-                memory = self._remember([self.nodes[parent] for parent in before])
-                latents = torch.stack([self.nodes[parent].latent for parent in before])
-                token = self.model.tokens(latents, torch.tensor(taken, device=latents.device))
+                memory = self._remember(before)
+                latents = torch.stack([node.latent for node in before])
+                token = self.model.tokens(latents, torch.tensor([step[1] for step in new], device=latents.device))
                 memory.read(token)
-                self._arrive(memory, token, before, taken, noises)
-        return [self.children[key] for key in keys]
+                self._arrive(memory, token, new)
+        return [self.children[step] for step in steps]
 
     def path(self, number: int) -> list[Node]:
         """The nodes from the beginning to this one."""
@@ -121,24 +124,17 @@ class Tree:
             way.append(self.nodes[way[-1].parent])
         return way[::-1]
 
-    def _arrive(
-        self,
-        memory: ImaginationMemory,
-        token: Tensor,
-        parents: Sequence[int],
-        actions: Sequence[int],
-        noise_seeds: Sequence[int],
-    ) -> None:
-        """Adds the nodes that a memory (N) has come to."""
+    def _arrive(self, memory: ImaginationMemory, token: Tensor, steps: Sequence[Step]) -> None:
+        """Adds the nodes that N steps led to, with what is remembered (N) after them and the last token (N, D)."""
         model, actor_critic, hidden = self.model, self.run.agent.actor_critic, memory.hidden
-        depth = [self.nodes[parent].depth + 1 if parent >= 0 else 0 for parent in parents]
-        latent = self._draw(model.prior(hidden), noise_seeds, depth).flatten(-2)
+        depths = [self.nodes[parent].depth + 1 if parent >= 0 else 0 for parent, *_ in steps]
+        latent = self._draw(model.prior(hidden), [noise for _, _, noise, _ in steps], depths).flatten(-2)
         states = torch.cat([latent, hidden], -1)
         policy = actor_critic.policy(states).exp().cpu().numpy()
         reward = two_hot_mean(model.reward(hidden).float(), model.bins).tolist()
         ended = model.termination(hidden).squeeze(-1).float().sigmoid().tolist()
         value = actor_critic.value(states).tolist()
-        for row, (parent, action, noise) in enumerate(zip(parents, actions, noise_seeds, strict=True)):
+        for row, (parent, action, noise, rules) in enumerate(steps):
             outcome, total, over = (reward[row], ended[row]), 0.0, False
             if parent < 0:  # what the last real action brought is no part of the dream
                 outcome = (0.0, 0.0)
@@ -146,10 +142,11 @@ class Tree:
                 previous = self.nodes[parent]
                 total = previous.total + (0.0 if previous.over else reward[row])
                 over = previous.over or ended[row] > OVER
-            came = (len(self.nodes), parent, depth[row], noise, action, self.rules)
-            outcomes = (*outcome, value[row], policy[row], total, over)
-            self.children[parent, action, noise, self.rules] = len(self.nodes)
-            self.nodes.append(Node(*came, *outcomes, latent[row], token[row], memory, row))
+            came = (len(self.nodes), parent, depths[row], noise, action, rules)
+            self.children[steps[row]] = len(self.nodes)
+            self.nodes.append(
+                Node(*came, *outcome, value[row], policy[row], total, over, latent[row], token[row], memory, row)
+            )
 
     def _remember(self, nodes: Sequence[Node]) -> ImaginationMemory:
         """A memory (N) of all that led to these nodes, of the kind and with the modules that the rules ask for."""

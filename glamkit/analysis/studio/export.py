@@ -29,8 +29,21 @@ Follow: TypeAlias = Callable[[Collection[int]], Iterable[int]]  # passes numbers
 FUTURES = 12  # of *what if?* in an HTML file: those with the largest returns
 
 
-def gif(dream: Dream, path: str | Path, beside: Others = (), follow: Follow = iter) -> Path:
-    """The present branch as a GIF that repeats; see `frames`."""
+def save(dream: Dream, path: str | Path, beside: Others = (), follow: Follow = iter) -> Path:
+    """Writes a dream as ``.gif`` or ``.html``, see there, and the folders it lies in; at once or not at all.
+
+    Raises:
+        GlamkitError: it cannot be written there.
+    """
+    path = Path(path)
+    content = gif(dream, beside, follow) if path.suffix == ".gif" else html(dream, beside, follow).encode()
+    files.make_folder(path.parent)
+    files.replace(path, lambda file: file.write(content))
+    return path
+
+
+def gif(dream: Dream, beside: Others = (), follow: Follow = iter) -> bytes:
+    """The present branch as a film that repeats; see `frames`."""
     buffer = io.BytesIO()
     # Pillow's own choice of colours takes eight times as long, and looks no better.
     images = (
@@ -38,7 +51,7 @@ def gif(dream: Dream, path: str | Path, beside: Others = (), follow: Follow = it
         for one in frames(dream, beside, follow)
     )
     next(images).save(buffer, "GIF", save_all=True, append_images=images, duration=round(1000 / SPEED), loop=0)
-    return write(Path(path), buffer.getvalue())
+    return buffer.getvalue()
 
 
 def frames(dream: Dream, beside: Others = (), follow: Follow = iter) -> Iterator[np.ndarray]:
@@ -67,13 +80,8 @@ def framed(shown: Beside, side: int) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def html(dream: Dream, path: str | Path, beside: Others = (), follow: Follow = iter) -> Path:
-    """The present branch, the other branches and the best futures, as a page of its own; see `page`."""
-    return write(Path(path), page(dream, beside, follow).encode())
-
-
-def page(dream: Dream, beside: Others = (), follow: Follow = iter) -> str:
-    """The text of that page; every value from outside is escaped."""
+def html(dream: Dream, beside: Others = (), follow: Follow = iter) -> str:
+    """The present branch, the other branches and the best futures as one page; what comes from outside is escaped."""
     ways = lines(dream)
     numbers = dict.fromkeys(number for _, way in ways for number in way)
     pictures: dict[str, int] = {}  # each once
@@ -143,17 +151,6 @@ def data_uri(picture: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def write(path: Path, content: bytes) -> Path:
-    """Writes a file and the folders it lies in, at once or not at all.
-
-    Raises:
-        GlamkitError: it cannot be written there.
-    """
-    files.make_folder(path.parent)
-    files.replace(path, lambda file: file.write(content))
-    return path
 
 
 FIGURE = """<figure><b>{name}</b><div><img alt="{name}"></div><strong></strong>

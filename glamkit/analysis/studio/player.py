@@ -29,7 +29,6 @@ KEPT = 20  # dreams to go back to, those shown last
 FOUND = 12  # starts that a search adds at most
 EVERY = 0.5  # seconds between two words about work that takes long
 IDLE = ("NOOP", "STAY", "IDLE", "NOTHING")
-FILMS = {"html": export.html, "gif": export.gif}
 logger = logging.getLogger(__name__)
 
 
@@ -294,7 +293,7 @@ class Player:
         names = (folder / f"dream-{self.dream.start}-{number}.{kind}" for number in itertools.count(1))
         path = next(path for path in names if not path.exists())
         self.working("Saving ...")
-        FILMS[kind](self.dream, path, self.beside, self.progress)
+        export.save(self.dream, path, self.beside, self.progress)
         self.note = f"Saved as {path}"
         if kind == "html":
             self.note += "; open it in a browser (JupyterLab shows it once Trust HTML is pressed)"

@@ -17,10 +17,11 @@ const HINTS = {
   end: "Predicted probability that this action ended a life or the game; above 50% the dream ends here",
 };
 const WHO = {
-  policy: "The trained policy plays while the clock runs",
-  you: "The keys that you hold are played while the clock runs",
-  recorded: "The actions that were really taken in the game are taken again",
+  policy: ["the policy", "The trained policy plays while the clock runs"],
+  you: ["you", "The keys that you hold are played while the clock runs"],
+  recorded: ["recorded actions", "The actions that were really taken in the game are taken again"],
 };
+const TEMPERATURES = [0.25, 0.5, 0.7, 1, 1.4, 2, 4];
 const BESIDE = {
   real: "Shows the real frame of the same step; the recorded actions are taken, so that it can be compared",
   lmamba: "Shows the same dream without LMamba: the same actions and random numbers, GMamba alone",
@@ -135,7 +136,7 @@ function build(root, info, ask) {
   ui.rate = select(transport, "rate", "speed", info.rates.map((rate) => [rate, rate]), "How fast it plays; 1 is 15 steps a second, as in the game", (rate) => ask("pace", [rate]));
   const who = make("div", root, "glamkit-who", undefined, { role: "radiogroup", "aria-label": "Who plays" });
   make("span", who, "", "who plays:");
-  ui.who = info.who.map(([name, text]) => pick(who, "radio", "who", name, text, WHO[name], () => ask("hand", [name])));
+  ui.who = Object.entries(WHO).map(([name, [text, hint]]) => pick(who, "radio", "who", name, text, hint, () => ask("hand", [name])));
   const place = make("div", root, "glamkit-line");
   ui.place = make("input", place, "glamkit-place", undefined, {
     type: "range", min: 0, "aria-label": "Step of this branch", title: "Drag to go to any step of this branch; marks show where other branches leave it", list: `${root.id}-forks`,
@@ -169,7 +170,7 @@ function build(root, info, ask) {
     modules: rule("modules", "modules", info.modules, "Which of the two Mamba modules take part in the dream"),
     memory: rule("memory", "memory", info.memory, "What the dream remembers: a window of the last steps, or every step so far"),
     latents: rule("latents", "next picture", info.latents, "The model predicts how likely each possible next picture is; here you choose which one the dream goes on with"),
-    temperature: rule("temperature", "temperature", info.temperatures.map((one) => [one, String(one)]), "Above 1 random draws are more varied, below 1 less"),
+    temperature: rule("temperature", "temperature", TEMPERATURES.map((one) => [one, String(one)]), "Above 1 random draws are more varied, below 1 less"),
   };
   ui.reason = make("span", rules, "glamkit-reason");
   const [heading, choices] = fold("starts", "Starts", "Stored steps of the game at which a dream can begin");
@@ -181,7 +182,8 @@ function build(root, info, ask) {
   const find = button(search, "find", "Find", "Add starts of this kind to the list", "find");
   find.onclick = () => ask("find", [ui.kind.value]);
   const [, files] = fold("save", "Save", "Keep this dream as a file; where it lies is said above");
-  for (const [kind, text, hint] of info.files) button(files, `save-${kind}`, text, hint, "save", kind);
+  button(files, "save-html", "web page (no Python needed)", "Plays in any browser: every branch, with the pictures beside it", "save", "html");
+  button(files, "save-gif", "GIF", "This branch from step 0 to its end, with the pictures beside it, as a moving picture", "save", "gif");
   return ui;
 }
 

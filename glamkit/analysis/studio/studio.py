@@ -1,10 +1,8 @@
 """Standing inside a run's imagination: act there, go back, try something else.
 
-    dream = Dream(open_run("runs/pong"), start=900)
-    dream.step("UP"); dream.step()        # an action of yours, one of the policy's
-    dream.rewind(1); dream.futures()      # what if? every action from here, in one batch
-
-All logic is here and in `dream_tree`; `widget` only draws it.
+dream = Dream(open_run("runs/pong"), start=900)
+dream.step("UP"); dream.step()        # an action of yours, one of the policy's
+dream.rewind(1); dream.futures()      # what if? every action from here, in one batch
 """
 
 from __future__ import annotations
@@ -131,9 +129,8 @@ class Dream(Tree):
         paths = [self.grow([self.here] * len(rows), [first for first, _ in rows], [noise for _, noise in rows])]
         for _ in range(horizon - 1):
             paths.append(self.grow(paths[-1], [self.choose(self.nodes[number]) for number in paths[-1]]))
-        ways = [list(way) for way in zip(*paths, strict=True)]
         futures = []
-        for (first, noise), way in zip(rows, ways, strict=True):
+        for (first, noise), *way in zip(rows, *paths, strict=True):
             last = self.nodes[way[-1]]
             value = 0.0 if last.over else last.value
             futures.append(Future(first, noise, way, last.total - self.now.total, value))

@@ -16,12 +16,6 @@ from glamkit.analysis.studio.plots import futures
 from glamkit.analysis.studio.studio import asked_at, mean_returns, no_choice
 from glamkit.plotting import count
 
-WHO = {"policy": "the policy", "you": "you", "recorded": "recorded actions"}
-TEMPERATURES = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
-FILE_NAMES = {
-    "html": ("web page (no Python needed)", "Plays in any browser: every branch, with the pictures beside it"),
-    "gif": ("GIF", "This branch from step 0 to its end, with the pictures beside it, as a moving picture"),
-}
 NO_TEMPERATURE = "Temperature changes nothing with the likeliest picture: nothing is drawn."
 
 
@@ -124,16 +118,13 @@ def controls(player: Player) -> dict[str, Any]:
         "game": player.run.config.env.game,
         "actions": [(name, first.get(number, "")) for number, name in enumerate(player.run.actions)],
         "keys": [f"{written([code])} {what}" for code, (_, what) in COMMANDS.items()],
-        "who": list(WHO.items()),
         "rates": list(RATES),
         "scales": [(f"{-player.most:g}", "0", f"+{player.most:g}"), ("0%", "100%")],
         "compare": [(name, text, alone if name != compare.REAL else "") for name, text in compare.NAMES.items()],
         "modules": [(name, text, alone if name != trained and alone else "") for name, text in MODULES.items()],
         "memory": [(name, f"{text} ({name})") for name, text in MEMORY.items()],
         "latents": [(name, f"{text} ({name})") for name, text in LATENTS.items()],
-        "temperatures": TEMPERATURES,
         "kinds": list(KINDS.items()),
-        "files": [(kind, *texts) for kind, texts in FILE_NAMES.items()],
     }
 
 

@@ -58,18 +58,18 @@ def test_exports_hold_the_way_taken(run: LoadedRun, tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         pictures[:, :256:8, ::8], [dream.picture(node.number) for node in dream.path(dream.here)]
     )
-    with Image.open(export.gif(dream, tmp_path / "a" / "dream.gif")) as film:
+    with Image.open(export.save(dream, tmp_path / "a" / "dream.gif")) as film:
         assert film.n_frames == 5 and film.info["loop"] == 0 and film.info["duration"] in (60, 67, 70)
     (tmp_path / "file").write_text("")
-    for write in (export.gif, export.html):
+    for name in ("dream.gif", "dream.html"):
         with pytest.raises(GlamkitError, match="cannot be written"):
-            write(dream, tmp_path / "file" / "dream.x")
+            export.save(dream, tmp_path / "file" / name)
 
 
 def test_the_html_needs_nothing_else_and_runs_nothing_foreign(run: LoadedRun, tmp_path: Path) -> None:
     evil = "</script><img src=http://x onerror=alert(1)>"
     names = run._replace(actions=(evil, "STAY", "RIGHT"))
-    text = export.html(walked(names), tmp_path / "dream.html").read_text()
+    text = export.save(walked(names), tmp_path / "dream.html").read_text()
     parser = Sources()
     parser.feed(text)
     data = read(text)
@@ -94,13 +94,13 @@ def test_a_saved_page_holds_the_whole_branch_and_what_stands_beside_it(run: Load
     dream.rewind(3), dream.step(2), dream.rewind(), dream.go(4), dream.rewind(3)
     assert dream.branches == [4, dream.nodes[-1].number] and dream.now.depth == 1
     beside = compare.comparisons(dream, ["real", "lmamba"])
-    text = export.page(dream, beside)
+    text = export.html(dream, beside)
     data = read(text)
     # From step 1 two branches go on; the first is that of the present node, and both are whole.
     assert [way for title, way in data["ways"] if "branch" in title] == [[0, 1, 2, 3, 4], [0, 1, dream.branches[1]]]
     assert [title.split(":")[0] for title, _ in data["ways"]] == ["branch A", "branch B"] + ["what if"] * 3
     dream.go(dream.branches[1])
-    assert read(export.page(dream, beside))["ways"][0][1] == dream.line()  # the branch on screen comes first
+    assert read(export.html(dream, beside))["ways"][0][1] == dream.line()  # the branch on screen comes first
     assert re.findall("<figure><b>(.*?)</b>", text) == ["the dream", "what really happened", "LMamba off"]
     assert len(set(data["pictures"])) == len(data["pictures"])  # each once
     for number in (0, 3, 4):
@@ -146,7 +146,7 @@ def test_the_end_and_other_actions_stand_outside_the_pictures_of_a_film(
     np.testing.assert_array_equal(pictures[2, 4:256:8, 4:256:8], dream.picture(2))  # nothing covers the picture
     below = pictures[:, 256:272, :256]
     assert (below[0] == 255).all() and (below[2] == 0).mean() > 0.5 and below[2].max() > 200  # white on black
-    over = read(export.page(dream, beside))["nodes"]["2"][0]
+    over = read(export.html(dream, beside))["nodes"]["2"][0]
     assert over["over"] and "value" not in over["text"]  # of an ended game nothing is expected
 
 
@@ -226,7 +226,7 @@ def test_futures_are_grey_after_their_end(run: LoadedRun, monkeypatch: pytest.Mo
     assert {text.get_text() for text in curves.get_legend().get_texts()} == set(run.actions)
     said = " ".join(picture.get_suptitle().split())
     assert "3 futures of 3 steps from step 0 of the dream from step 40" in said and "A future is one way" in said
-    assert "Each of 3 actions came first 1 time" in said
+    assert "Each of 3 actions came first in 1 of them" in said
     best = axes.get_yticklabels()[0].get_text().split("\n")[0]
     numbers = next(future.numbers for future in answers if run.actions[future.first] == best)
     ended, later = (dream.picture(number) for number in numbers[:2])
