@@ -38,11 +38,9 @@ LATENTS = {"sampled": "drawn at random", "likeliest": "the most likely", "probab
 class Rules(Checked):
     """How a dream is dreamt; they may change from node to node."""
 
-    modules: Literal["both", "gmamba", "lmamba"] = setting("both", "choice", "what adds to the hidden state")
-    memory: Literal["window", "recurrent"] = setting("window", "choice", "what is remembered, as in Imagination.memory")
-    latents: Literal["sampled", "likeliest", "probabilities"] = setting(
-        "sampled", "choice", "what is taken from the prior: a draw, its likeliest classes, or its probabilities"
-    )
+    modules: Literal["both", "gmamba", "lmamba"] = "both"  # what adds to the hidden state
+    memory: Literal["window", "recurrent"] = "window"  # what is remembered, as in `ImaginationConfig.memory`
+    latents: Literal["sampled", "likeliest", "probabilities"] = "sampled"  # what is taken from the prior
     temperature: float = setting(1.0, "times", "over 1 evens the prior out, under 1 sharpens it", 0.05, 20)
 
     def __str__(self) -> str:

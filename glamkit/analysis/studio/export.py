@@ -6,6 +6,7 @@ import base64
 import html as markup
 import io
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +25,8 @@ SIDE = 256  # pixels that an exported picture takes at least
 GAP = 8  # pixels between pictures
 CAPTION = 16  # pixels below, for the words
 LABEL = "the dream"
+PAGE = Path(__file__).parent / "page.html"
+FIGURE = '<figure><b>{name}</b><div><img alt="{name}"></div><strong></strong><figcaption></figcaption></figure>'
 Others: TypeAlias = Sequence[Counterpart]  # what stands beside a dream
 Follow: TypeAlias = Callable[[Collection[int]], Iterable[int]]  # passes numbers on, and may say how many are done
 FUTURES = 12  # of *what if?* in an HTML file: those with the largest returns
@@ -94,10 +97,14 @@ def html(dream: Dream, beside: Others = (), follow: Follow = iter) -> str:
         f"{dream.context} real steps and imagined the dream shown here ({dream.begun}; seed {dream.seed}). "
         f"Nothing of it was played in the game."
     )
-    figures = "".join(FIGURE.format(name=markup.escape(name)) for name in (LABEL, *(one.name for one in beside)))
-    # In a script element only "<" could end it or begin a comment.
-    plain = json.dumps(data).replace("<", "\\u003c")
-    return PAGE.format(title=markup.escape(title), about=markup.escape(about), figures=figures, data=plain)
+    names = [markup.escape(name) for name in (LABEL, *(one.name for one in beside))]
+    parts = {
+        "title": markup.escape(title),
+        "about": markup.escape(about),
+        "figures": "".join(FIGURE.format(name=name) for name in names),
+        "data": json.dumps(data).replace("<", "\\u003c"),  # in a script only "<" could end it or begin a comment
+    }
+    return re.sub("{{([a-z]+)}}", lambda name: parts[name[1]], PAGE.read_text(encoding="utf-8"))
 
 
 def lines(dream: Dream) -> list[tuple[str, list[int]]]:
@@ -151,76 +158,3 @@ def data_uri(picture: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-FIGURE = """<figure><b>{name}</b><div><img alt="{name}"></div><strong></strong>
-<figcaption></figcaption></figure>
-"""
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 14px/1.5 sans-serif; margin: 24px; max-width: 1200px; }}
-h1 {{ font-size: 18px; }}
-p {{ max-width: 70em; }}
-#shown {{ display: flex; flex-wrap: wrap; gap: 8px 16px; }}
-figure {{ margin: 0; flex: 1 1 240px; max-width: 384px; }}
-img {{ display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; border: 1px solid GrayText;
-  box-sizing: border-box; }}
-.none {{ visibility: hidden; }}
-figure div::after {{ content: ""; display: block; height: 24px; line-height: 24px;
-  text-align: center; letter-spacing: 4px; }}
-figure .over::after {{ content: "END"; color: #fff; background: #000; outline: 1px solid GrayText; }}
-strong {{ display: block; }}
-figcaption {{ min-height: 4.5em; white-space: pre-wrap; font-variant-numeric: tabular-nums; }}
-output {{ display: inline-block; min-width: 9em; font-variant-numeric: tabular-nums; }}
-button, select, input {{ font: inherit; vertical-align: middle; }}
-select {{ max-width: 100%; }}
-</style>
-<body>
-<h1>{title}</h1><p>{about}</p>
-<p id="choice"><label>Show <select id="ways"></select></label></p>
-<div id="shown">{figures}</div>
-<p><button id="play">Pause</button> <button id="back">One step back</button> <button id="step">One step</button>
-<input id="place" type="range" min="0" value="0" aria-label="Step of the dream"> <output id="of"></output>
-<label>speed <select id="rate"><option>1/4<option>1/2<option selected>1<option>2</select></label></p>
-<script type="application/json" id="data">{data}</script>
-<script>
-const find = id => document.getElementById(id);
-const data = JSON.parse(find("data").textContent);
-const rates = {{"1/4": 0.25, "1/2": 0.5, "1": 1, "2": 2}};
-const hold = 1500; // ms at the end, before it begins again
-let timer = null;
-data.ways.forEach(([title], number) => find("ways").add(new Option(title, number)));
-find("choice").hidden = data.ways.length < 2;
-const way = () => data.ways[find("ways").value || 0][1];
-const last = () => way().length - 1;
-const place = () => Number(find("place").value);
-function show(wanted) {{
-  find("place").max = last();
-  find("place").value = Math.max(0, Math.min(wanted, last()));
-  find("of").value = `step ${{place()}} of ${{last()}}`;
-  data.nodes[way()[place()]].forEach(({{picture, text, note, over}}, number) => {{
-    const [, screen, apart, caption] = find("shown").children[number].children;
-    if (picture !== null) screen.firstChild.src = data.pictures[picture];
-    apart.textContent = note;
-    screen.className = over ? "over" : picture === null ? "none" : "";
-    caption.textContent = text;
-  }});
-}}
-function pause() {{ clearTimeout(timer); timer = null; find("play").textContent = "Play"; }}
-function wait() {{
-  timer = setTimeout(() => {{ show(place() < last() ? place() + 1 : 0); wait(); }},
-    1000 / data.speed / rates[find("rate").value] + (place() < last() ? 0 : hold));
-}}
-function play() {{ pause(); find("play").textContent = "Pause"; wait(); }}
-function to(wanted) {{ pause(); show(wanted); }}
-find("play").onclick = () => timer ? pause() : play();
-find("back").onclick = () => to(place() - 1);
-find("step").onclick = () => to(place() + 1);
-find("place").oninput = () => to(place());
-find("ways").onchange = () => {{ show(0); play(); }};
-show(0);
-play();
-</script></body></html>
-"""

@@ -211,8 +211,7 @@ class Player:
     def other_noise(self) -> None:
         """From the next step on everything random is drawn anew: the policy's actions, and pictures where they are."""
         self.noise = 1 + max(node.noise_seed for node in self.dream.nodes)
-        self.note = "From the next step on it goes on differently: the policy may choose other actions"
-        self.note += ", and the same ones may lead elsewhere." if self.dream.rules.latents == "sampled" else "."
+        self.note = "From the next step on it goes on differently: random draws are made anew, the policy's too."
 
     def keys(self, down: Collection[str]) -> None:
         """The keys that are held now; a control acts when it is pressed, and so does an action while paused."""

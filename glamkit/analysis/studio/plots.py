@@ -96,41 +96,35 @@ def errors(loop: OpenLoop) -> Picture:
 @style
 def clip(loop: OpenLoop) -> Picture:
     """A typical clip: real, imagined, and their difference (brighter is farther off)."""
-    places, number = spread(loop.horizon), loop.typical()
-    real, imagined = loop.real[number, places], loop.imagined[number, places]
+    number, step = loop.typical(), loop.starts[loop.typical()].step
+    real, imagined = loop.real[number], loop.imagined[number]
     gap = np.abs(real.astype(np.int16) - imagined).astype(np.uint8)
-    names = captions(loop.counted[number, places], places)
-    text = f"Dreamt from step {loop.starts[number].step:,} with the actions really taken: the third row should be black"
-    return rows_of({"real": real, "imagined": imagined, "difference": gap}, names, text, "steps ahead")
+    rows = {"real": real, "imagined": imagined, "difference": gap}
+    rows = {name: faded(row, ~loop.counted[number]) for name, row in rows.items()}
+    return rows_of(rows, f"Dreamt from step {step:,} with the actions really taken: the third row should be black")
 
 
 @style
 def worst(loop: OpenLoop) -> Picture:
     """The clips whose dreams went wrong most."""
-    places, clips = spread(loop.horizon), loop.worst()
-    rows = {}
+    rows, clips = {}, loop.worst()
     for rank, number in enumerate(clips, 1):
-        after = ~loop.counted[number, places]
-        rows[f"rank {rank}\nfrom step\n{loop.starts[number].step:,}: real"] = faded(loop.real[number, places], after)
-        rows[f"rank {rank}:\nimagined"] = faded(loop.imagined[number, places], after)
+        name = f"rank {rank}\nfrom step\n{loop.starts[number].step:,}: real"
+        rows[name] = faded(loop.real[number], ~loop.counted[number])
+        rows[f"rank {rank}:\nimagined"] = faded(loop.imagined[number], ~loop.counted[number])
     title = f"Where dreams go wrong: the {len(clips)} largest errors of {len(loop.starts)} clips, real above imagined"
-    title += "\n(clips that end before half the steps come last)"
-    below = "steps ahead; grey: after the end of a life or game, nothing is compared"
-    return rows_of(rows, [f"+{place + 1}" for place in places], title, below)
+    return rows_of(rows, f"{title}\n(clips that end before half the steps come last)")
 
 
-def rows_of(rows: dict[str, np.ndarray], columns: Sequence[str], title: str, below: str) -> Picture:
-    """A figure of named rows of pictures with a caption under each column."""
+def rows_of(rows: dict[str, np.ndarray], title: str, below: str = "") -> Picture:
+    """A figure of named rows of pictures (H, size, size, 3), of which some are shown, with the steps under them."""
+    places = spread(len(next(iter(rows.values()))))
     picture, ((axes,),) = figure(WIDE, 1.2 + FRAME * len(rows))
-    film(axes, rows, columns)
-    axes.set_xlabel(below, loc="left")  # the row may be narrower than the words
+    film(axes, {name: row[places] for name, row in rows.items()}, [f"+{place + 1}" for place in places])
+    text = f"steps ahead; grey: after the end of a life or game, nothing is compared{below}"
+    axes.set_xlabel(text, loc="left")  # the row may be narrower than the words
     panel_title(axes, title)
     return picture
-
-
-def captions(counted: np.ndarray, places: Sequence[int]) -> list[str]:
-    """Steps ahead; those after a real end say so."""
-    return [f"+{place + 1}" + ("" if kept else "\nafter\nthe end") for place, kept in zip(places, counted, strict=True)]
 
 
 def faded(pictures: np.ndarray, which: np.ndarray) -> np.ndarray:
@@ -259,11 +253,10 @@ def broken(name: str) -> str:
 @style
 def switches(run: LoadedRun, start: int, horizon: int, seed: int = 0, context: int | None = None) -> Picture:
     """The same start and the same actions, dreamt under different rules, below what really happened."""
-    trained, places = usual(run), spread(horizon)
     check_start(run, start, context, horizon)
-    steps = run.replay.window(torch.tensor([start]), horizon)
-    rows = {"real": steps.frames[0, places].permute(0, 2, 3, 1).cpu().numpy()}
-    counted = same_game(run, [start], horizon)[0, places]
+    frames = run.replay.window(torch.tensor([start]), horizon).frames[0]
+    rows = {"real": frames.permute(0, 2, 3, 1).cpu().numpy()}
+    trained = usual(run)
     other = "recurrent" if trained.memory == "window" else "window"
     variants = {"as trained": {}, f"remembers\n{MEMORY[other]}": {"memory": other}}
     if trained.modules == "both":
@@ -273,8 +266,10 @@ def switches(run: LoadedRun, start: int, horizon: int, seed: int = 0, context: i
         dream.switch(**rules)
         for depth in range(horizon - 1):
             dream.step(dream.recorded(depth))
-        way = dream.path(dream.here)
-        rows[name] = np.stack([dream.picture(way[place].number) for place in places])
-    title = f"What each part contributes: dreams from step {start:,} with the actions really taken"
-    below = "steps ahead; the first picture is dreamt before any switch acts"
-    return rows_of(rows, captions(counted, places), title, below)
+        rows[name] = np.stack([dream.picture(number) for number in dream.line()])
+    after = ~same_game(run, [start], horizon)[0]
+    return rows_of(
+        {name: faded(row, after) for name, row in rows.items()},
+        f"What each part contributes: dreams from step {start:,} with the actions really taken",
+        "\nthe first picture is dreamt before any switch acts",
+    )
