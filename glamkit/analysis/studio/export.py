@@ -109,30 +109,22 @@ def html(dream: Dream, beside: Others = (), follow: Follow = iter) -> str:
 
 def lines(dream: Dream) -> list[tuple[str, list[int]]]:
     """The present branch, the others that were played, and the futures with the largest returns: title and nodes."""
-    ways = [(f"branch {letter(place)}", end) for place, end in enumerate(dream.branches)]
-    ways.insert(0, ways.pop(dream.branch))
+    present, parents = set(dream.line()), {node.parent for node in dream.nodes}
     played = {number for end in dream.branches for number in dream.line(end)}
-    parents = {node.parent for node in dream.nodes}
     leaves = [node for node in dream.nodes if node.number not in parents and node.number not in played]
     best = sorted(leaves, key=lambda leaf: -leaf.total)[:FUTURES]
-    ways += [("what if", leaf.number) for leaf in best]
-    return [(f"{name}: {outcome(dream, end, played)}", dream.line(end)) for name, end in ways]
-
-
-def letter(place: int) -> str:
-    """What a branch is called: A, B, ... Z, A2, B2, ..."""
-    return chr(ord("A") + place % 26) + ("" if place < 26 else str(place // 26 + 1))
-
-
-def outcome(dream: Dream, end: int, played: Collection[int]) -> str:
-    """What tells a line of the tree from others: its return, and its first actions that were not played."""
-    way, leaf = dream.path(end)[1:], dream.nodes[end]
-    new = next((place for place, node in enumerate(way) if node.number not in played), 0)
-    actions = [dream.run.actions[node.action] for node in way[new : new + 5]]
-    first = f" from step {new}" if new else ""
-    rest = " ..." if leaf.depth > new + len(actions) else ""
-    text = f"return {leaf.total:+z.2f}, {count(leaf.depth, 'step')}"
-    return f"{text}{first}{': ' * bool(actions)}{' '.join(actions)}{rest}"
+    ways = [(f"branch {place}", end, present) for place, end in enumerate(dream.branches, 1)]
+    ways.insert(0, ways.pop(dream.branch))
+    ways += [("what if", leaf.number, played) for leaf in best]
+    result = []
+    for name, end, known in ways:
+        leaf, new = dream.nodes[end], [node for node in dream.path(end) if node.number not in known]
+        title = f"{name}: return {leaf.total:+z.2f}, {count(leaf.depth, 'step')}"
+        if new:  # the first actions that tell it from others
+            actions = " ".join(dream.run.actions[node.action] for node in new[:5])
+            title += f", from step {new[0].depth - 1}: {actions}{' ...' * (len(new) > 5)}"
+        result.append((title, dream.line(end)))
+    return result
 
 
 def entry(dream: Dream, node: Node, beside: Others, pictures: dict[str, int]) -> list[dict[str, Any]]:

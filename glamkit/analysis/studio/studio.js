@@ -209,8 +209,8 @@ function fill(ui, state, n) {
   const branches = JSON.stringify(state.branches);
   if (ui.branches.drawn !== branches) {
     ui.branches.drawn = branches;
-    const chips = state.branches.map(({ name, title, here }, number) => {
-      const chip = make("button", null, "glamkit-branch", name, { type: "button", title, "aria-pressed": here });
+    const chips = state.branches.map(({ title, here }, number) => {
+      const chip = make("button", null, "glamkit-branch", number + 1, { type: "button", title, "aria-pressed": here });
       chip.onclick = () => ui.ask("branch", [number]);
       return chip;
     });

@@ -1,8 +1,10 @@
 """Standing inside a run's imagination: act there, go back, try something else.
 
-dream = Dream(open_run("runs/pong"), start=900)
-dream.step("UP"); dream.step()        # an action of yours, one of the policy's
-dream.rewind(1); dream.futures()      # what if? every action from here, in one batch
+    dream = Dream(open_run("runs/pong"), start=900)
+    dream.step("UP"); dream.step()        # an action of yours, one of the policy's
+    dream.rewind(1); dream.futures()      # what if? every action from here, in one batch
+
+How steps are dreamt is in `dream_tree`.
 """
 
 from __future__ import annotations

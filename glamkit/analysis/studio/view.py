@@ -9,7 +9,7 @@ import torch
 from glamkit.analysis.starts import KINDS
 from glamkit.analysis.studio import compare
 from glamkit.analysis.studio.dream_tree import LATENTS, MEMORY, MODULES
-from glamkit.analysis.studio.export import data_uri, letter
+from glamkit.analysis.studio.export import data_uri
 from glamkit.analysis.studio.keys import COMMANDS, written
 from glamkit.analysis.studio.player import RATES, TOGETHER, Player
 from glamkit.analysis.studio.plots import futures
@@ -75,13 +75,13 @@ def will_take(player: Player) -> tuple[int, str]:
 
 
 def branches(player: Player) -> list[dict[str, Any]]:
-    """The branches that were played: their names, what they brought, and the step where they leave the present one."""
+    """The branches that were played: what they brought, and the step where they leave the present one."""
     dream, present, result = player.dream, set(player.dream.line()), list[dict[str, Any]]()
     for place, end in enumerate(dream.branches):
         last, here = dream.nodes[end], place == dream.branch
-        title = f"Go to the end of branch {letter(place)}: {count(last.depth, 'step')}, return {last.total:+z.2f}"
+        title = f"Go to the end of branch {place + 1}: {count(last.depth, 'step')}, return {last.total:+z.2f}"
         fork = None if here else len(present.intersection(dream.line(end))) - 1
-        result.append({"name": letter(place), "title": title, "here": here, "fork": fork})
+        result.append({"title": title, "here": here, "fork": fork})
     return result
 
 

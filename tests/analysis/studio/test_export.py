@@ -98,7 +98,7 @@ def test_a_saved_page_holds_the_whole_branch_and_what_stands_beside_it(run: Load
     data = read(text)
     # From step 1 two branches go on; the first is that of the present node, and both are whole.
     assert [way for title, way in data["ways"] if "branch" in title] == [[0, 1, 2, 3, 4], [0, 1, dream.branches[1]]]
-    assert [title.split(":")[0] for title, _ in data["ways"]] == ["branch A", "branch B"] + ["what if"] * 3
+    assert [title.split(":")[0] for title, _ in data["ways"]] == ["branch 1", "branch 2"] + ["what if"] * 3
     dream.go(dream.branches[1])
     assert read(export.html(dream, beside))["ways"][0][1] == dream.line()  # the branch on screen comes first
     assert re.findall("<figure><b>(.*?)</b>", text) == ["the dream", "what really happened", "LMamba off"]
