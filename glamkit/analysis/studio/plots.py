@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -37,6 +38,7 @@ from glamkit.training.load import LoadedRun
 
 SHOWN = 8  # pictures in a row
 LINES, ROWS = 6, 4  # best first actions that are drawn as curves, and as pictures
+DASHES = ("-", "--", "-.", ":")  # equal curves under each other are still seen
 BARS = 8  # actions of the policy that are shown, most likely first
 LEAST = 0.2  # of return on an axis: less would make equal actions look ranked
 FRAME = 0.76  # inches of a picture in a row
@@ -200,12 +202,12 @@ def futures(dream: Dream, answers: Sequence[Future]) -> Picture:
     picture = Picture(figsize=(WIDE, 3.3 + sum(high)), layout="constrained", facecolor="white")
     upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(2.6 + high[0], high[1])))
     curves, dots = upper.subplots(2, 1, height_ratios=(2.2, high[0] - 0.6))
-    for action in actions[:LINES]:
+    for action, dashes in zip(actions[:LINES], itertools.cycle(DASHES), strict=False):
         ways = [answer.numbers for answer in answers if answer.first == action]
         totals = np.array([[dream.nodes[number].total - begin.total for number in way] for way in ways])
         color, ahead = colors[action], range(1, horizon + 1)
-        curves.plot(ahead, totals.T, color=color, alpha=0.3, lw=0.7)
-        curves.plot(ahead, totals.mean(0), color=color, lw=2.2, label=names[action], zorder=3)
+        curves.plot(ahead, totals.T, dashes, color=color, alpha=0.3, lw=0.7)
+        curves.plot(ahead, totals.mean(0), dashes, color=color, lw=2.2, label=names[action], zorder=3)
     curves.set(xlabel="steps from here", ylabel="sum of predicted rewards", ylim=apart(curves.get_ylim()))
     curves.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     panel_title(curves, "Reward gathered after the best first actions (thick: mean, thin: each future)")
