@@ -134,15 +134,11 @@ def entry(dream: Dream, node: Node, beside: Others, pictures: dict[str, int]) ->
     text += f"end {node.ended:.0%}" + ("" if node.over else f", value {node.value:+z.2f}")
     text += "" if node.rules == dream.begun else f"\n{node.rules}"  # other rules than at the beginning
     shown = [Beside(LABEL, text, dream.picture(node.number), node.over), *(one.at(node.number) for one in beside)]
-    return [
-        {
-            "picture": None if one.picture is None else pictures.setdefault(data_uri(one.picture), len(pictures)),
-            "text": one.caption,
-            "note": one.note,
-            "over": one.over,
-        }
-        for one in shown
-    ]
+    entries = list[dict[str, Any]]()
+    for one in shown:
+        picture = None if one.picture is None else pictures.setdefault(data_uri(one.picture), len(pictures))
+        entries.append({"picture": picture, "text": one.caption, "note": one.note, "over": one.over})
+    return entries
 
 
 def data_uri(picture: np.ndarray) -> str:

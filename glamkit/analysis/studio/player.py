@@ -139,15 +139,14 @@ class Player:
 
     def forward(self) -> None:
         """One step by whoever plays; by the policy where it is your turn and no key is held."""
-        dream = self.dream
+        dream, action = self.dream, None
+        if self.who == "you":
+            action = self.wanted()
+            action = self.idle if action is None else action
         if self.who == "recorded":
             action = dream.recorded(dream.now.depth)
             if action is None:
                 raise GlamkitError(f"No action after step {dream.now.depth} is recorded: choose who plays on.")
-        elif self.who == "you":
-            action = self.idle if (wanted := self.wanted()) is None else wanted
-        else:
-            action = None
         self.act(dream.choose(dream.now) if action is None else action)
 
     def back(self) -> None:

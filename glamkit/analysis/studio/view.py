@@ -23,16 +23,11 @@ def state(player: Player) -> dict[str, Any]:
     """The present step, and how the controls stand."""
     dream, now = player.dream, player.dream.now
     value = min(max(0.5 + now.value / player.most / 2, 0.0), 1.0)
+    action = player.run.actions[now.action] if now.action >= 0 else "-"
+    numbers = [f"{number:+z.2f}" for number in (now.reward, now.total, now.value)]
     chosen, takes = will_take(player)
     return {
-        "now": [
-            str(now.depth),
-            player.run.actions[now.action] if now.action >= 0 else "-",
-            f"{now.reward:+z.2f}",
-            f"{now.total:+z.2f}",
-            f"{now.value:+z.2f}",
-            f"{now.ended:.0%}",
-        ],
+        "now": [str(now.depth), action, *numbers, f"{now.ended:.0%}"],
         "meters": [sorted((0.5, value)), (0.0, now.ended)],
         "policy": [float(share) for share in now.policy],
         "next": chosen,
@@ -131,8 +126,8 @@ def controls(player: Player) -> dict[str, Any]:
 def starts(player: Player) -> list[dict[str, Any]]:
     """The starts to choose from, each with the last real frame that a dream from there sees."""
     replay = player.run.replay
-    frames = [replay.window(torch.tensor([step - 1]), 1).frames[0, 0].permute(1, 2, 0) for step in player.starts]
+    frames = replay.window(torch.tensor(list(player.starts)) - 1, 1).frames[:, 0].permute(0, 2, 3, 1).cpu().numpy()
     return [
-        {"step": start.step, "why": start.why, "picture": data_uri(frame.cpu().numpy())}
+        {"step": start.step, "why": start.why, "picture": data_uri(frame)}
         for start, frame in zip(player.starts.values(), frames, strict=True)
     ]
