@@ -21,7 +21,7 @@ from glamkit.sweeps import worker
 from glamkit.sweeps.job import Job, JobRecord
 from glamkit.sweeps.plan import NOTEBOOK
 from glamkit.training import checkpoint, evaluation
-from glamkit.training.progress import Progress
+from glamkit.training.evaluation import Progress
 
 
 class Input(io.StringIO):

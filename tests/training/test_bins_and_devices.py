@@ -108,7 +108,7 @@ def test_a_run_opens_and_is_evaluated_where_its_device_is_not(
     assert opened.machine.device.type == "cpu" and "it is opened on cpu" in caplog.text
     assert opened.config.runtime.device == device  # what it was trained on is not forgotten
     for changes in ({}, {"runtime.device": "cpu"}):
-        assert evaluation.evaluate_run(*evaluation.opened(folder, changes=changes), film=False)[0]["step"] == 64
+        assert evaluation.evaluate_run(evaluation.opened(folder, changes=changes), film=False)[0]["step"] == 64
     with pytest.raises(GlamkitError, match=rf"runtime\.device = '{device}', but"):
         evaluation.opened(folder, changes={"runtime.device": device})
 

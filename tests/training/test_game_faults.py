@@ -126,8 +126,8 @@ class Single(Square):
 def test_a_game_that_can_be_open_once_trains_and_is_scored_afterwards(tmp_path: Path) -> None:
     square(Single)
     finished(short("evaluation.episodes=3", game=SQUARE), tmp_path).env.close()  # as at the end of its process
-    made = evaluation.opened(tmp_path, changes={"evaluation.games": 1})
-    assert len(evaluation.evaluate_run(*made, film=False)[0]["episodes"]) == 3
+    opened = evaluation.opened(tmp_path, changes={"evaluation.games": 1})
+    assert len(evaluation.evaluate_run(opened, film=False)[0]["episodes"]) == 3
 
 
 def test_a_thousand_crashes_on_end_are_no_recursion(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_an_evaluation_plays_the_seed_of_a_crashed_episode_again(
     faulty(**faults)
     trainer = finished(short(PLAYED, game=SQUARE), tmp_path)
     with caplog.at_level(logging.WARNING, "glamkit"):
-        report, path = evaluation.evaluate_run(*evaluation.opened(tmp_path), film=False)
+        report, path = evaluation.evaluate_run(evaluation.opened(tmp_path), film=False)
     planned = (np.random.SeedSequence(0).generate_state(4) >> 1).tolist()
     assert [episode["seed"] for episode in report["episodes"]] == planned
     assert [episode["length"] for episode in report["episodes"]] == [10] * 4
@@ -242,6 +242,6 @@ def test_what_could_not_be_opened_is_not_written(spoil: str, tmp_path: Path) -> 
         trainer.replay.count += 1
     else:
         trainer.step += 1
-    with pytest.raises(GlamkitError, match=r"is not saved: it has made \d\d steps and stored \d\d; make the trainer"):
+    with pytest.raises(GlamkitError, match="was left half-way; make the trainer again"):
         trainer.save()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.pt")} == before

@@ -46,19 +46,16 @@ def test_a_stopped_evaluation_begins_anew_and_ends_in_the_same_report(trainer: T
     whole = report(trainer)
     with pytest.raises(StoppedError, match=r"stopped after \d of 5 episodes; run again, it plays all of them\.$"):
         report(trainer, run=trainer.run, stop=after(15))
-    older = trainer.run.folder / "evaluations" / "unfinished"
-    older.mkdir(parents=True)
-    (older / f"{evaluation.name_of(CONFIG.evaluation, 50, 0)}.pt").write_bytes(b"kept by an older glamkit")
     assert report(trainer, run=trainer.run) == whole
 
 
-def test_how_far_it_is_is_told_after_each_step(trainer: Trainer) -> None:
+def test_how_far_it_is_is_told_before_each_step(trainer: Trainer) -> None:
     lines: list[str] = []
     with pytest.raises(StoppedError):
         report(trainer, run=trainer.run, stop=after(20), tell=lines.append)
     assert len(lines) == 20
-    before = "evaluation 0/5 episodes  step 7/40  "
-    assert lines[6].startswith(before) and re.search(r"\d steps/s  at most \ds left$", lines[6])
+    before = "evaluation 0/5 episodes  step 6/40  "
+    assert lines[6].startswith(before) and re.search(r"\d steps/s$", lines[6])
     lines.clear()
     report(trainer, run=trainer.run, tell=lines.append)
     assert lines[-1].startswith("evaluation 3/5 episodes  ")

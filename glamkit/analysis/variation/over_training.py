@@ -1,6 +1,6 @@
 """How what the lens shows changes in training: the log's curves, and the same steps seen as the agent learned.
 
-Snapshots are the agent's weights at a few steps of its training, see `snapshots`. The last point is the agent that is
+Snapshots are the agent's weights at a few steps of its training, see `checkpoint`. The last point is the agent that is
 looked at.
 """
 
