@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -45,7 +45,6 @@ def evaluate(
     step: int,
     seed: int = 0,
     film: Path | None = None,
-    run: Run | None = None,
     stop: Callable[[], bool] | None = None,
     tell: Tell | None = None,
     file: Path | None = None,
@@ -55,15 +54,14 @@ def evaluate(
     Training is not disturbed: random numbers are put back. The agent is left in evaluation mode.
 
     Args:
-        agent: the agent.
-        config: the run's config.
-        machine: where it computes.
+        agent: on the device of `machine`.
+        config: the run's.
+        machine: where the agent computes.
         step: agent steps of training behind it, for the report.
         seed: of games and actions, 0 to 2**32 - 1; not the training's.
         film: where videos of the best, median and worst episode go, such as ``runs/pong/videos/evaluation`` for
             ``evaluation-best.gif`` and so on; None for no videos.
-        run: whose file STOP stops the evaluation, as do the stop button, Ctrl+C and SIGTERM then.
-        stop: asked before each step instead.
+        stop: asked before each step whether to stop, see `asked`.
         tell: given a line about the progress before each step, as by `notebook.Live`.
         file: written with the report as soon as there is a score, and once more with the videos.
 
@@ -74,16 +72,13 @@ def evaluate(
 
     Raises:
         StoppedError: it was stopped.
-        GlamkitError: the protocol asks for what the game does not have, it crashed too often, or `file` cannot be
-            written, which is tried before the first game.
+        GlamkitError: the game crashed too often, or `file` cannot be written, which is tried before the first game.
     """
-    check_protocol(config)
     if file is not None:
         make_folder(file.parent)
-    asking = nullcontext(stop) if run is None or stop is not None else asked(run)
     agent.eval()
-    with asking as stopping, undisturbed(seed), any_shapes():  # games end one by one
-        episodes = play(agent, config, machine, seed, Progress(config.evaluation, stopping, tell))
+    with undisturbed(seed), any_shapes():  # games end one by one
+        episodes = play(agent, config, machine, seed, Progress(config.evaluation, stop, tell))
     report: dict[str, Any] = {
         "episodes": [{"return": e.score, "length": e.length, "cut": e.cut, "seed": e.seed} for e in episodes],
         "mean_return": float(np.mean([episode.score for episode in episodes])),
@@ -153,22 +148,8 @@ def final(
         if isinstance(there, dict) and there.get("step") == step and "episodes" in there:
             return there
     film = run.folder / "videos" / "evaluation"
-    return evaluate(agent, config, machine, step, film=film, run=run, tell=tell, file=run.evaluation_file)
-
-
-def check_protocol(config: Config) -> None:
-    """Refuses settings of the evaluation that mean nothing in the game; errors of its name as in `make_env`.
-
-    Raises:
-        GlamkitError: there is one, with the value that leaves it out.
-    """
-    for key, plain in {"no_ops": 0, "sticky": "env"}.items():
-        value = getattr(config.evaluation, key)
-        if value != plain and not is_atari(config.env.game):
-            raise GlamkitError(
-                f"evaluation.{key} = {value!r} means nothing in {config.env.game}: idle starts and sticky actions are "
-                f"those of Atari games; leave it at {plain!r}."
-            )
+    with asked(run) as stop:
+        return evaluate(agent, config, machine, step, film=film, stop=stop, tell=tell, file=run.evaluation_file)
 
 
 def evaluated_env(config: Config) -> EnvConfig:
@@ -213,7 +194,6 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, progress: Pr
         planned += [part[row] for row in games.crashed]
         if games.crashed:
             crashes.note(next(iter(games.crashed.values())))
-            crashes.check()
     return [done[number] for number in range(settings.episodes)]
 
 
@@ -296,7 +276,6 @@ def opened(run_dir: str | Path, checkpoint: int | None = None, changes: Mapping[
     loaded = open_run(run_dir, checkpoint, snapshots=False)
     here = replace(loaded.config, runtime=available(loaded.config.runtime))
     config = override(here, dict(changes or {}))
-    check_protocol(config)
     return loaded._replace(config=config, machine=Machine(config.runtime))
 
 
@@ -323,5 +302,6 @@ def evaluate_run(
     name = name_of(config.evaluation, loaded.step, seed)
     path = run.evaluation_file if own else run.folder / "evaluations" / f"{name}.json"
     place = run.folder / "videos" / ("evaluation" if own else f"evaluation-{name}") if film else None
-    agent, kept = loaded.agent.to(machine.device), None if run.shared else run
-    return evaluate(agent, config, machine, loaded.step, seed, place, kept, tell=tell, file=path), path
+    agent = loaded.agent.to(machine.device)
+    with asked(run) as stop:
+        return evaluate(agent, config, machine, loaded.step, seed, place, stop, tell, path), path

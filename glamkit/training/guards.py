@@ -20,13 +20,12 @@ from torch import Tensor, nn
 from glamkit.config import Config
 from glamkit.envs.pictures import GameFaultError
 from glamkit.errors import GlamkitError, reason
-from glamkit.models.agent import Agent
 from glamkit.runtime import Machine
 
-FLOAT = 4  # bytes
 GIB = 2**30
-# What to lower when memory runs out in a part of a step.
+# What to lower when memory runs out in a function.
 CAUSES = {
+    "build": "world_model.width",
     "train_world_model": "replay.batch_size",
     "imagine": "imagination.starts",
     "train_actor_critic": "imagination.starts",
@@ -113,6 +112,10 @@ def wide_enough(value: float) -> float:
 # The game -------------------------------------------------------------------------------------------------------------
 
 
+class CrashedError(GlamkitError):
+    """A game crashed too often; it did so between two steps, so what was trained may be saved."""
+
+
 class Crashes:
     """Counts the times that a game crashed, and gives up after `most`.
 
@@ -124,12 +127,13 @@ class Crashes:
 
     def __init__(self, game: str, most: int, where: str = "") -> None:
         self.game, self.most, self.where = game, most, where
-        self.count, self.cause, self.good = 0, "", 0
+        self.count, self.good = 0, 0
 
     def attempt(self, play: Callable[..., Played], *given: Any) -> Played | None:
         """What a step or a reset of the game returns, or None if it crashed or returned what it must not.
 
         Raises:
+            CrashedError: it crashed too often.
             GlamkitError: what was asked of the game is at fault, or its first reset or step shows that it is none.
         """
         try:
@@ -143,64 +147,37 @@ class Crashes:
         return result
 
     def note(self, why: str) -> None:
-        """Counts a crash and its cause."""
-        self.count, self.cause = self.count + 1, why
-        logger.warning("%s crashed%s (%s), %d of at most %d times.", self.game, self.where, why, self.count, self.most)
-
-    def check(self) -> None:
-        """Gives up after too many.
+        """Counts a crash.
 
         Raises:
-            GlamkitError: there were.
+            CrashedError: it was one too many.
         """
+        self.count += 1
+        logger.warning("%s crashed%s (%s), %d of at most %d times.", self.game, self.where, why, self.count, self.most)
         if self.count > self.most:
             without = ", or train without evaluations by evaluation.every=0" if self.where else ""
-            raise GlamkitError(
+            raise CrashedError(
                 f"{self.game} crashed {self.count} times{self.where}; what was saved is intact: mend the game and go "
-                f"on, or allow more crashes with runtime.env_crashes{without} (the last time: {self.cause})."
+                f"on, or allow more crashes with runtime.env_crashes{without} (the last time: {why})."
             )
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 
-def check_memory(config: Config, actions: int, machine: Machine) -> None:
-    """Refuses, before any work, what cannot fit: a lower bound of what is needed against what the device has.
+def check_memory(config: Config, machine: Machine) -> None:
+    """Refuses a replay that cannot fit: on CPUs its memory is taken step by step, and would be lacking hours later.
 
     Raises:
         GlamkitError: with the figures, and what to lower.
     """
-    frame, latent = 3 * config.env.image_size**2, config.world_model.variables * config.world_model.classes
-    batch, rollouts = config.replay.batch_size * config.replay.sequence_length, config.imagination.starts
-    states = rollouts * (config.imagination.horizon + 1) * (latent + config.world_model.width) * FLOAT
-    frames = 0 if config.imagination.contexts == "batch" else rollouts * config.imagination.context_length * frame
-    needs = {
-        # Weights, their gradients and Adam's two averages.
-        "world_model.width": 4 * FLOAT * _parameters(config, actions),
-        "replay.batch_size": batch * frame * (1 + FLOAT),  # as bytes and as the decoder's pixels
-        "imagination.starts": max(states, frames * (1 + FLOAT)),
-        "replay.capacity": config.replay.capacity * (frame + 2 * FLOAT + 8),  # frame, reward, termination, action
-    }
-    there, needed = machine.memory(), sum(needs.values())
-    if needed <= there:
-        return
-    key = max(needs, key=lambda name: needs[name])
-    value, left = attrgetter(key)(config), max(there - needed + needs[key], 0)
-    most = f"use at most {value * left // needs[key]:,}" if key != "world_model.width" else "use a smaller one"
-    raise GlamkitError(
-        f"{key} = {value:,} needs at least {needs[key] / GIB:,.1f} GiB of memory, and {machine.device} has "
-        f"{there / GIB:,.1f} GiB, {left / GIB:,.1f} of them for this; {most}."
-    )
-
-
-def _parameters(config: Config, actions: int) -> int:
-    """How many the models will have, without making them."""
-    try:
-        with torch.device("meta"):
-            agent = Agent.build(config, actions)
-    except (RuntimeError, OverflowError, TypeError, MemoryError, ValueError) as error:
-        raise GlamkitError(f"the sizes in world_model and actor_critic cannot be built: {reason(error)}.") from None
-    return sum(parameter.numel() for parameter in agent.parameters())
+    capacity, there = config.replay.capacity, machine.memory()
+    needed = capacity * (3 * config.env.image_size**2 + 16)  # bytes: frame; action, reward and termination
+    if needed > there:
+        raise GlamkitError(
+            f"replay.capacity = {capacity:,} needs {needed / GIB:,.1f} GiB of memory, and {machine.device} has "
+            f"{there / GIB:,.1f} GiB; use at most {capacity * there // needed:,}."
+        )
 
 
 @contextlib.contextmanager

@@ -59,11 +59,10 @@ class Trainer:
     def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
         self.config, self.run, off = config, Run(resolve(run_dir)), left_out(config.runtime.accelerate)
         tensorboard.require(config.runtime.tensorboard)
-        evaluation.check_protocol(config)
         self.run.check(config, resume)
         self.env = make_env(config.env)
         self.machine = Machine(config.runtime, config.trainer.updates)
-        guards.check_memory(config, self.env.num_actions, self.machine)
+        guards.check_memory(config, self.machine)
         device, image_size = self.machine.device, config.env.image_size
         seed_everything(config.trainer.seed)
         with guards.explained(config, self.machine):
@@ -113,6 +112,10 @@ class Trainer:
             while self.step < self.config.trainer.env_steps and not self.session.stops.requested():
                 try:
                     events = self.advance()
+                except guards.CrashedError:
+                    if self.saved != self.step:
+                        self.save()
+                    raise
                 except BaseException:
                     self.whole = False
                     raise
@@ -216,22 +219,15 @@ class Trainer:
         return []
 
     def restart_game(self) -> Event:
-        """A new game in place of one that crashed or did not come back; its unfinished episode is forgotten.
-
-        Raises:
-            GlamkitError: it cannot be opened, or crashed too often; what was trained is saved before.
-        """
-        frame = None
+        """A new game in place of one that crashed or did not come back; its unfinished episode is forgotten."""
+        frame, env = None, self.env
         while frame is None:
-            if self.crashes.count > self.crashes.most and self.step != self.saved:
-                self.save()
-            self.crashes.check()
             with contextlib.suppress(Exception):  # it may be beyond closing
-                self.env.close()
-            self.env = make_env(self.config.env)
+                env.close()
+            env = make_env(self.config.env)
             # Another seed at each crash: with the same it might crash again.
-            frame = self.crashes.attempt(self.env.reset, self.config.trainer.seed + self.step + self.crashes.count)
-        self.frame = frame
+            frame = self.crashes.attempt(env.reset, self.config.trainer.seed + self.step + self.crashes.count)
+        self.env, self.frame = env, frame
         self.episode = {"return": 0.0, "length": 0}
         self.past.forget()
         return Event("crash", self.step, {"crashes": float(self.crashes.count)})
@@ -269,9 +265,6 @@ class Trainer:
         except StoppedError:
             remove(file)  # of before the run went back to an older checkpoint
             return []
-        except GlamkitError:
-            self.save()  # the game is at fault, and what was trained is good
-            raise
         metrics = evaluation.summary(report)
         self.log.write(self.step, "evaluation", metrics)
         self.clock = (before + time.perf_counter() - started, at)  # the speed is that of training

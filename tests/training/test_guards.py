@@ -120,19 +120,9 @@ def test_a_game_that_cannot_be_started_again(tmp_path: Path, monkeypatch: pytest
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ("replay.capacity=1000000000000", r"^replay\.capacity = 1,000,000,000,000 needs at least 2,8.* GiB of memory"),
-        ("replay.batch_size=100000000", r"^replay\.batch_size = 100,000,000 needs at least .*; use at most [1-9]"),
-        ("imagination.starts=1000000000", r"^imagination\.starts = 1,000,000,000 needs at least"),
-        ("world_model.width=10000000", r"^world_model\.width = 10,000,000 needs at least .*; use a smaller one"),
-        ("world_model.width=10000000000000000", "the sizes in world_model and actor_critic cannot be built"),
-    ],
-)
-def test_what_cannot_fit_is_refused_at_once(overrides: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(GlamkitError, match=message):
-        Trainer(short(overrides, **CATCH), tmp_path / "run")
+def test_a_replay_that_cannot_fit_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(GlamkitError, match=r"^replay\.capacity = 1,000,000,000,000 needs 2,8.* GiB of memory.*use at"):
+        Trainer(short("replay.capacity=1000000000000", **CATCH), tmp_path / "run")
     assert not list(tmp_path.glob("run/*"))
 
 
@@ -140,12 +130,12 @@ def test_the_figure_that_is_said_to_fit_does(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Machine, "memory", lambda _: 2**30)
     config = preset("atari100k", "runtime.device=cpu")
     machine = Machine(config.runtime)
-    with pytest.raises(GlamkitError, match=r"replay\.capacity = 100,000 needs at least 1\.1 GiB.*use at most") as error:
-        guards.check_memory(config, 6, machine)
+    with pytest.raises(GlamkitError, match=r"replay\.capacity = 100,000 needs 1\.1 GiB.*use at most") as error:
+        guards.check_memory(config, machine)
     most = int(str(error.value).split("use at most ")[1].rstrip(".").replace(",", ""))
-    guards.check_memory(config.override(**{"replay.capacity": most}), 6, machine)
+    guards.check_memory(config.override(**{"replay.capacity": most}), machine)
     with pytest.raises(GlamkitError):
-        guards.check_memory(config.override(**{"replay.capacity": most + 2}), 6, machine)
+        guards.check_memory(config.override(**{"replay.capacity": most + 1}), machine)
 
 
 @pytest.mark.parametrize(
