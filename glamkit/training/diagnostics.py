@@ -7,13 +7,12 @@ there is nothing to predict from. Without a model no rollout is true, and withou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from glamkit.config import Config
-from glamkit.training.guards import wide_enough
 
 LATE = 0.2  # share of the log that is the end of the run
 EPISODES = 5  # fewest of them whose returns say anything
@@ -118,16 +117,17 @@ def verdict(entries: Iterable[Mapping[str, Any]], config: Config, evaluated: Ent
         due = config.trainer.next_update(0)
         when = f"the first one ends step {due:,}" if record.step < due else "lower trainer.log_every to see more"
         return [Finding("no update in the log yet", f"{record.step:,} steps were played; {when}.")]
-    beyond = list(beyond_bins(record))
     if record.gain > 3:
-        return [*beyond, Finding("learning shows", f"{record.change}."), *compared(record)]
-    findings = beyond + [finding for check in CHECKS for finding in check(record)]
+        return [Finding("learning shows", f"{record.change}."), *compared(record)]
+    causes = no_reward, unseen_rewards, clipped, no_pictures, blind_prior
+    effects = reward_head, termination_head, compared, collapsed
+    findings = [finding for check in (*causes, *effects) for finding in check(record)]
     if all(finding.sign in (AGREE, UNCOMPARED) for finding in findings):
         findings.insert(0, Finding("no learning yet", f"{record.change}; no fault shows. Train longer."))
     return findings
 
 
-# The checks: each looks for one cause, in the order in which one causes the next --------------------------------------
+# The checks: each looks for one cause ---------------------------------------------------------------------------------
 
 
 def no_reward(record: LogSummary) -> Iterator[Finding]:
@@ -136,20 +136,6 @@ def no_reward(record: LogSummary) -> Iterator[Finding]:
     if rates and not any(rates) and not any(e["episode/return"] for e in record.episodes):
         text = f"of {record.step:,} steps none was rewarded. Explore longer (trainer.warmup, actor_critic.entropy), or "
         yield Finding("the replay holds no reward yet", text + "choose a game with more frequent rewards.")
-
-
-def beyond_bins(record: LogSummary) -> Iterator[Finding]:
-    """Rewards and returns larger than the largest that the heads can predict."""
-    for key, what, section in (
-        ("replay/reward_beyond", "rewards", "world_model"),
-        ("actor_critic/return_beyond", "imagined returns", "actor_critic"),
-    ):
-        sizes = [line[key] for line in record.logged if line.get(key) is not None]
-        if sizes:
-            limit = getattr(record.config, section).bin_limit
-            text = f"up to {max(sizes):.6g} where {section}.bin_limit = {limit:g} ends at {math.expm1(limit):.6g}, and "
-            cure = f"learned as that: use {section}.bin_limit={wide_enough(max(sizes)):g} or more in a new run."
-            yield Finding(f"{what} lie beyond the bins", text + cure)
 
 
 def unseen_rewards(record: LogSummary) -> Iterator[Finding]:
@@ -257,16 +243,3 @@ def collapsed(record: LogSummary) -> Iterator[Finding]:
         blind = "Dreams show no difference between actions: look at rewards in dreams, lengthen imagination.horizon."
         slow = "Dreams do tell actions apart: train longer, or raise actor_critic_optimizer.learning_rate."
         yield Finding("the policy is still random", text + (blind if size < 0.01 else slow))
-
-
-CHECKS: tuple[Callable[[LogSummary], Iterator[Finding]], ...] = (
-    no_reward,
-    unseen_rewards,
-    clipped,
-    no_pictures,
-    blind_prior,
-    reward_head,
-    termination_head,
-    compared,
-    collapsed,
-)

@@ -104,11 +104,7 @@ class Progress:
         self.steps, self.began = 0, time.perf_counter()
 
     def check(self, done: int, step: int) -> None:
-        """To be called before each step: with the episodes that are over, and the steps of those being played.
-
-        Raises:
-            StoppedError: it was asked to stop.
-        """
+        """To be called before each step: with the episodes that are over, and the steps of those being played."""
         count, most = self.settings.episodes, self.settings.episode_steps
         if self.tell is not None:
             speed = self.steps / max(time.perf_counter() - self.began, 1e-9)
@@ -263,15 +259,12 @@ def in_words(report: Mapping[str, Any]) -> str:
 
 
 def opened(run_dir: str | Path, checkpoint: int | None = None, changes: Mapping[str, Any] | None = None) -> LoadedRun:
-    """A checkpoint of a run with the config and the machine by which `evaluate_run` takes it; all checked.
+    """A checkpoint, opened as by `open_run`, with the config and the machine by which `evaluate_run` takes it.
 
     Args:
-        run_dir: the run folder; a relative path counts from the checkout.
+        run_dir: the run's folder.
         checkpoint: the step it was saved at; None takes the newest.
-        changes: of settings, such as ``{"evaluation.episodes": 100}``.
-
-    Raises:
-        GlamkitError: the folder holds no run or not that checkpoint, or a setting is wrong.
+        changes: of settings, such as ``{"evaluation.episodes": 100}``; a wrong one is a GlamkitError.
     """
     loaded = open_run(run_dir, checkpoint, snapshots=False)
     here = replace(loaded.config, runtime=available(loaded.config.runtime))
@@ -285,16 +278,7 @@ def evaluate_run(
     """Evaluates a checkpoint that was `opened`; returns the report and the file it was written to.
 
     By its own protocol at its end it is the run's `evaluation.json`. Anything else is one more file in `evaluations/`,
-    as is the score of a shared run, whose own came with it.
-
-    Args:
-        loaded: the checkpoint.
-        seed: of games and actions.
-        film: whether there are videos.
-        tell: given a line about the progress before each step.
-
-    Raises:
-        GlamkitError: as in `evaluate`, or the report cannot be written.
+    as is the score of a shared run, whose own came with it. Errors are those of `evaluate`; `film` is for videos.
     """
     run, config, machine = loaded.run, loaded.config, loaded.machine
     complete = loaded.step == config.trainer.env_steps

@@ -84,29 +84,22 @@ def check_weights(model: nn.Module) -> None:
 
 
 class BinRange:
-    """Notices numbers beyond the bins of the heads that predict them, where all look like the last bin."""
+    """Warns once of numbers beyond the bins of the heads that predict them, where all look like the last bin."""
 
     def __init__(self, config: Config) -> None:
         self.config, self.warned = config, set[str]()
 
-    def beyond(self, section: str, value: float) -> bool:
-        """Whether what a section's head predicts lies beyond its bins; the first time, it is warned of."""
+    def check(self, section: str, value: float) -> None:
+        """To be called with what a section's head is to predict."""
         limit = getattr(self.config, section).bin_limit
-        if not abs(value) > math.expm1(limit):
-            return False
-        if section not in self.warned:
+        if abs(value) > math.expm1(limit) and section not in self.warned:
             self.warned.add(section)
             logger.warning(
                 "%s such as %.6g lie beyond the bins, which end at %.6g: they are learned as that; use "
                 "%s.bin_limit = %.1f or more in a new run (it is %g), or smaller rewards.",
-                PREDICTED[section], value, math.copysign(math.expm1(limit), value), section, wide_enough(value), limit,
+                PREDICTED[section], value, math.copysign(math.expm1(limit), value), section,
+                math.ceil(10 * math.log1p(abs(value))) / 10, limit,
             )  # fmt: skip
-        return True
-
-
-def wide_enough(value: float) -> float:
-    """The least `bin_limit`, in symlog units to one decimal, whose bins hold a value."""
-    return math.ceil(10 * math.log1p(abs(value))) / 10
 
 
 # The game -------------------------------------------------------------------------------------------------------------

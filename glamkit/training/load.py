@@ -35,13 +35,7 @@ class Recording(Replay):
     """The stored steps of a run, to read only.
 
     Frames, which are nearly all of it, are read only when a window needs them: so opening takes no longer for a long
-    run than for a short one.
-
-    Args:
-        run: whose stored steps they are.
-        count: steps stored when the checkpoint was written; what came later is not looked at.
-        config: of the run.
-        device: where windows are wanted.
+    run than for a short one. Of steps after the first `count` nothing is looked at.
 
     Raises:
         GlamkitError: a part is missing or damaged.

@@ -63,9 +63,6 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS) -> Pat
         file: where to; empty takes the folder's name with ``.glam`` beside it; of a shared run, in the current folder.
         steps: how many of the newest stored steps travel with it.
 
-    Returns:
-        The file's path.
-
     Raises:
         GlamkitError: the folder holds no run with a checkpoint, a file of it is damaged, or the file cannot be written.
     """
@@ -111,15 +108,12 @@ def pack(loaded: LoadedRun, path: Path, steps: int) -> None:
 
 
 def upload(run_dir: str | Path, repo: str, steps: int = STEPS) -> str:
-    """Puts a run on the Hugging Face hub as a shared file with a model card; ``hub:OWNER/NAME`` opens it.
+    """Puts a run on the Hugging Face hub as a shared file with a model card; returns the address of its page.
 
     Args:
         run_dir: the run's folder.
-        repo: ``owner/name`` on the hub; it is made if it is not there.
+        repo: ``owner/name`` on the hub; it is made if it is not there. ``hub:owner/name`` opens the run.
         steps: how many of the newest stored steps travel with it.
-
-    Returns:
-        The address of its page.
 
     Raises:
         GlamkitError: `huggingface_hub` is not installed, nobody is logged in, or the hub refuses; or as in `share`.

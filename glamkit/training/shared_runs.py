@@ -1,16 +1,8 @@
 """Runs in one file, opened: whoever only looks needs nothing else. `share` writes them.
 
-A shared run is a zip file with five entries:
-
-    run.json           format, config, step, provenance, rights
-    agent.safetensors  the agent's weights, matrices in bfloat16
-    steps.npz          the newest stored steps, as a part of the replay
-    evaluation.json    the final score with its protocol, if there is one
-    log.jsonl          the returns in training and some lines of the log
-
-To be opened it is unpacked, once, into a run folder in the user's cache; so everything that looks into a folder looks
-into a file too. Reading one runs no code: the entries are JSON, safetensors and plain arrays of known sizes, and no
-module is imported because the file names it.
+A shared run is unpacked, once, into a run folder in the user's cache; so everything that looks into a folder looks into
+a file too. Reading one runs no code: its entries are JSON, safetensors and plain arrays of known sizes, and no module
+is imported because the file names it.
 """
 
 from __future__ import annotations
@@ -24,7 +16,7 @@ import os
 import sys
 import tempfile
 import zipfile
-from importlib import resources
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -36,7 +28,7 @@ import torch
 from glamkit.config import Config, EnvConfig
 from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log
-from glamkit.runs.files import read_bytes, replace, replace_text
+from glamkit.runs.files import read_bytes
 from glamkit.runs.folder import SHARED, Run, nearby, resolve
 from glamkit.training import checkpoint
 
@@ -46,9 +38,14 @@ HUB = "hub:"  # before the name of a run on the Hugging Face hub
 HUB_FILE = f"run{SUFFIX}"
 LARGEST = 512 * 2**20  # bytes of the file, of one entry, and of the stored steps unpacked; the published size has 45 MB
 LONGEST = 64 * 2**20  # bytes of an entry of text: read, they take many times as much memory
-# Most bytes of each entry.
-ENTRIES = dict.fromkeys(("run.json", "evaluation.json", "log.jsonl"), LONGEST)
-ENTRIES |= dict.fromkeys(("agent.safetensors", "steps.npz"), LARGEST)
+# The entries of the zip file, each with its most bytes.
+ENTRIES = {
+    "run.json": LONGEST,  # format, config, step, provenance, rights
+    "agent.safetensors": LARGEST,  # the agent's weights, matrices in bfloat16
+    "steps.npz": LARGEST,  # the newest stored steps, as a part of the replay
+    "evaluation.json": LONGEST,  # the final score with its protocol, or null
+    "log.jsonl": LONGEST,  # the returns in training and some lines of the log
+}
 
 
 def locate(what: str | Path) -> Run:
@@ -61,16 +58,11 @@ def locate(what: str | Path) -> Run:
     """
     if str(what).startswith(HUB):
         return Run(unpack(fetch(str(what).removeprefix(HUB))))
-    folder = resolve(what)
-    try:
-        is_folder, is_file = folder.is_dir(), folder.is_file()
-    except OSError as error:  # a name too long for any disk
-        raise GlamkitError(f"{str(what)!r} is no path: {reason(error)}.") from None
-    if is_folder:
+    folder, names = resolve(what), shipped()
+    if folder.is_dir():
         return Run(folder)
-    if is_file:
+    if folder.is_file():
         return Run(unpack(folder))
-    names = shipped()
     if str(what) in names:
         return Run(unpack(names[str(what)]))
     if len(Path(what).parts) > 1:
@@ -91,9 +83,8 @@ def unpacked(what: str | Path) -> Path:
 
 def shipped() -> dict[str, Path]:
     """The runs that come with the package: their names and files."""
-    folder = resources.files("glamkit.runs") / "shipped"
-    files = sorted(Path(str(folder)).glob(f"*{SUFFIX}"))
-    return {file.stem: file for file in files}
+    folder = Path(__file__).parents[1] / "runs" / "shipped"
+    return {file.stem: file for file in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
 def require_hub() -> Any:
@@ -149,29 +140,26 @@ def unpack(file: Path) -> Path:
 def _fill(folder: Path, file: Path, data: bytes) -> None:
     """Makes the run folder of a shared file; what tells that it is whole comes last."""
     entries = _entries(file, data)
-    about, config = _about(file, entries["run.json"])
+    about, config = _about(file, entries)
     _trusted(file, config)
     run, step, first = Run(folder), about["step"], about["first"]
     folder.mkdir()
     run.begin(config, {})
     part = checkpoint.ReplayPart(first, step, run.replay / f"{first:09d}-{step:09d}.npz")
-    replace(part.path, lambda stream: stream.write(entries["steps.npz"]))
-    part.read(config.env.image_size)
+    part.path.write_bytes(entries["steps.npz"])
+    part.read(config.env.image_size)  # refuses a damaged one
     try:
         weights = safetensors.torch.load(entries["agent.safetensors"])
-        if not all(value.isfinite().all() for value in weights.values()):
-            raise ValueError("they are not finite")
     except Exception as error:  # a stranger's file can be damaged in any way
         raise GlamkitError(f"{file} is damaged: its weights cannot be read ({reason(error)}).") from None
     state = {"agent": weights, "step": step, "replay": {"count": step, "generator": torch.Generator().get_state()}}
     checkpoint.write(run.checkpoints, step, state)
-    if isinstance(about["provenance"], dict):
-        replace_text(run.provenance_file, json.dumps(about["provenance"]))
-    if _table(file, "evaluation.json", entries["evaluation.json"]):
-        replace(run.evaluation_file, lambda stream: stream.write(entries["evaluation.json"]))
-    replace(run.log_file, lambda stream: stream.write(entries["log.jsonl"]))
+    run.provenance_file.write_text(json.dumps(about["provenance"]))
+    if _table(file, entries, "evaluation.json"):
+        run.evaluation_file.write_bytes(entries["evaluation.json"])
+    run.log_file.write_bytes(entries["log.jsonl"])
     log.read(run.log_file)  # refuses a damaged one
-    replace_text(folder / SHARED, json.dumps({name: about[name] for name in ("first", "provenance", "rights")}))
+    run.shared_file.write_bytes(entries["run.json"])
 
 
 def _entries(file: Path, data: bytes) -> dict[str, bytes]:
@@ -188,8 +176,8 @@ def _entries(file: Path, data: bytes) -> dict[str, bytes]:
         raise GlamkitError(f"{file} is no shared run, or a damaged one ({reason(error)}).") from None
 
 
-def _about(file: Path, data: bytes) -> tuple[dict[str, Any], Config]:
-    match about := _table(file, "run.json", data):
+def _about(file: Path, entries: Mapping[str, bytes]) -> tuple[dict[str, Any], Config]:
+    match about := _table(file, entries, "run.json"):
         case {"format": int(number)} if number > FORMAT:
             raise GlamkitError(f"{file} was written by a newer glamkit; update glamkit to read it.")
         case {"first": int(first), "step": int(step), "config": table, "provenance": _, "rights": str()} if (
@@ -203,10 +191,10 @@ def _about(file: Path, data: bytes) -> tuple[dict[str, Any], Config]:
     return about, config
 
 
-def _table(file: Path, name: str, data: bytes) -> dict[str, Any]:
+def _table(file: Path, entries: Mapping[str, bytes], name: str) -> dict[str, Any]:
     """The table in an entry of JSON; empty where it says null."""
     with contextlib.suppress(ValueError, RecursionError):
-        if isinstance(value := json.loads(data), (dict, NoneType)):
+        if isinstance(value := json.loads(entries[name]), (dict, NoneType)):
             return value or {}
     raise GlamkitError(f"{file} is damaged: its {name} is no table.")
 

@@ -147,8 +147,7 @@ class Trainer:
             events.append(self.restart_game())
             actions = self.choose()
         self.replay.add(self.frame, int(actions), outcome.reward, outcome.terminated)
-        if self.bin_range.beyond("world_model", outcome.reward):
-            self.means.add({"reward_beyond": abs(outcome.reward)}, "replay")
+        self.bin_range.check("world_model", outcome.reward)
         self.past.add(self.frame[None], actions, np.array([outcome.ended]))
         self.step += 1
         self.episode["return"] += outcome.reward
@@ -242,9 +241,7 @@ class Trainer:
         metrics = self.means.take()
         metrics |= diagnostics.ratios(metrics)
         spread = self.agent.actor_critic.range
-        largest = max(float(spread.low), float(spread.high), key=abs)
-        if self.bin_range.beyond("actor_critic", largest):
-            metrics["actor_critic/return_beyond"] = abs(largest)
+        self.bin_range.check("actor_critic", max(float(spread.low), float(spread.high), key=abs))
         metrics["time/steps_per_second"] = (self.step - at) / max(now - before, 1e-9)
         self.clock = (now, self.step)
         self.log.write(self.step, "log", metrics)

@@ -51,25 +51,6 @@ def test_nothing_was_trained() -> None:
     assert only([]).text == "0 steps were played; the first one ends step 101."
 
 
-def test_what_lies_beyond_the_bins_comes_first_and_beside_learning() -> None:
-    config = preset(
-        "debug", "trainer.env_steps=1000 trainer.warmup=100 world_model.bin_limit=3 actor_critic.bin_limit=4"
-    )
-    changes = {"replay/reward_beyond": 100.0, "actor_critic/return_beyond": 900.0}
-    signs = ["rewards lie beyond the bins", "imagined returns lie beyond the bins"]
-    for last, conclusion in ((-0.5, []), (0.9, ["learning shows"])):
-        entries = made_up(last=last)
-        next(entry for entry in entries if entry["kind"] == "log").update(changes)  # in random play, before any update
-        result = faults(entries, config)
-        assert [finding.sign for finding in result] == signs + conclusion
-        assert result[0].text == (
-            "up to 100 where world_model.bin_limit = 3 ends at 19.0855, and learned as that: use "
-            "world_model.bin_limit=4.7 or more in a new run."
-        )
-        assert "actor_critic.bin_limit = 4 ends at 53.5982" in result[1].text and "bin_limit=6.9" in result[1].text
-    assert not [finding for finding in verdict(made_up(), config) if "beyond" in finding.sign]
-
-
 def test_rewards_too_small_for_the_bins_are_named_and_give_no_nan() -> None:
     tiny = {"replay/reward_size": 1e-7, "world_model/reward_events": 0.0, "world_model/reward_hits": 0.0}
     changes = {key.replace("/", "__"): value for key, value in tiny.items()}

@@ -208,10 +208,6 @@ HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "huge weights": (lambda file: header(file, shape=[10**9, 10**9]), "its weights cannot be read"),
     "weights of no type": (lambda file: header(file, dtype="X9"), "its weights cannot be read"),
     "weights of half the size": (lambda file: header(file, dtype="U8"), "its weights cannot be read"),
-    "not finite": (
-        lambda file: changed(file, agent__safetensors=weights(file, lambda value: value * torch.nan)),
-        "they are not finite",
-    ),
     "imports": (
         lambda file: changed(file, run__json=config(file, env__game="evil:Foo-v0")),
         "whose module no shared run",
