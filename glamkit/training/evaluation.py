@@ -6,6 +6,7 @@ So short ones are not favoured, and any of them can be played again from its see
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -78,7 +79,7 @@ def evaluate(
         make_folder(file.parent)
     agent.eval()
     with undisturbed(seed), any_shapes():  # games end one by one
-        episodes = play(agent, config, machine, seed, Progress(config.evaluation, stop, tell))
+        episodes = play(agent, config, machine, seed, stop, tell)
     report: dict[str, Any] = {
         "episodes": [{"return": e.score, "length": e.length, "cut": e.cut, "seed": e.seed} for e in episodes],
         "mean_return": float(np.mean([episode.score for episode in episodes])),
@@ -92,28 +93,6 @@ def evaluate(
         if file is not None:
             replace_text(file, json.dumps(report, indent=1))
     return report
-
-
-class Progress:
-    """Tells how far an evaluation is, and ends it if that is asked for; arguments as in `evaluate`."""
-
-    def __init__(
-        self, settings: EvaluationConfig, stop: Callable[[], bool] | None = None, tell: Tell | None = None
-    ) -> None:
-        self.settings, self.stop, self.tell = settings, stop, tell
-        self.steps, self.began = 0, time.perf_counter()
-
-    def check(self, done: int, step: int) -> None:
-        """To be called before each step: with the episodes that are over, and the steps of those being played."""
-        count, most = self.settings.episodes, self.settings.episode_steps
-        if self.tell is not None:
-            speed = self.steps / max(time.perf_counter() - self.began, 1e-9)
-            self.tell(f"evaluation {done}/{count} episodes  step {step}/{most}  {speed:.3g} steps/s")
-        self.steps += 1
-        if self.stop is not None and self.stop():
-            raise StoppedError(
-                f"the evaluation was stopped after {done} of {count} episodes; run again, it plays all of them."
-            )
 
 
 @contextmanager
@@ -169,12 +148,20 @@ def card(config: Config, seed: int) -> dict[str, Any]:
     }
 
 
-def play(agent: Agent, config: Config, machine: Machine, seed: int, progress: Progress) -> list[Episode]:
+def play(
+    agent: Agent,
+    config: Config,
+    machine: Machine,
+    seed: int,
+    stop: Callable[[], bool] | None = None,
+    tell: Tell | None = None,
+) -> list[Episode]:
     """The episodes themselves, in rounds of at most `config.evaluation.games` side by side.
 
     An episode whose game crashes is played again from its start, with the same seed.
 
     Raises:
+        StoppedError: it was stopped.
         GlamkitError: the game cannot be opened, or it crashed in more than `config.runtime.env_crashes` rounds.
     """
     settings = config.evaluation
@@ -182,10 +169,20 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, progress: Pr
     seeds = np.random.SeedSequence(seed).generate_state(settings.episodes) >> 1
     crashes = guards.Crashes(config.env.game, config.runtime.env_crashes, " in an evaluation")
     done, planned = dict[int, Episode](), list(range(settings.episodes))
+    began, steps = time.perf_counter(), itertools.count()
+
+    def check(over: int, step: int) -> None:
+        finished = f"{len(done) + over} of {settings.episodes} episodes"
+        speed = next(steps) / max(time.perf_counter() - began, 1e-9)
+        if tell is not None:
+            tell(f"evaluation {finished}  step {step}/{settings.episode_steps}  {speed:.3g} steps/s")
+        if stop is not None and stop():
+            raise StoppedError(f"the evaluation was stopped after {finished}; run again, it plays all of them.")
+
     while planned:
         part, planned = planned[: settings.games], planned[settings.games :]
         with closing(make_vector(evaluated_env(config), len(part), settings.no_ops)) as games:
-            episodes = play_round(agent, config, machine, games, seeds[part], progress, len(done))
+            episodes = play_round(agent, config, machine, games, seeds[part], check)
         done |= {number: episodes[row] for row, number in enumerate(part) if row not in games.crashed}
         planned += [part[row] for row in games.crashed]
         if games.crashed:
@@ -199,12 +196,12 @@ def play_round(
     machine: Machine,
     games: VectorEnv,
     seeds: np.ndarray,
-    progress: Progress,
-    done: int,
+    check: Callable[[int, int], None],
 ) -> list[Episode]:
-    """One episode of each seed (N,) after `done` others, all stepped together until the last of them is over.
+    """One episode of each seed (N,), all stepped together until the last of them is over.
 
-    Episodes of games that crashed are there too, as far as they came: see `VectorEnv.crashed`.
+    Episodes of games that crashed are there too, as far as they came: see `VectorEnv.crashed`. Before each step `check`
+    is given how many are over, and the steps made.
     """
     count, settings = len(seeds), config.evaluation
     past = RecentSteps(config.agent, count, config.env.image_size, machine.device)
@@ -214,7 +211,7 @@ def play_round(
     alive = np.array([row not in games.crashed for row in range(count)])
     step = 0
     while alive.any() and step < settings.episode_steps:
-        progress.check(done + count - int(alive.sum()), step)
+        check(count - int(alive.sum()), step)
         with torch.no_grad(), machine.autocast():
             actions = agent.act(frames, past, settings.sampled)
         chosen = actions.cpu().numpy()
@@ -266,7 +263,11 @@ def opened(run_dir: str | Path, checkpoint: int | None = None, changes: Mapping[
         checkpoint: the step it was saved at; None takes the newest.
         changes: of settings, such as ``{"evaluation.episodes": 100}``; a wrong one is a GlamkitError.
     """
-    loaded = open_run(run_dir, checkpoint, snapshots=False)
+    loaded = open_run(run_dir, checkpoint)
+    if loaded.step != loaded.replay.count:
+        raise GlamkitError(
+            f"step {loaded.step:,} of {run_dir} is a snapshot, rounded; scores are those of checkpoints."
+        )
     here = replace(loaded.config, runtime=available(loaded.config.runtime))
     config = override(here, dict(changes or {}))
     return loaded._replace(config=config, machine=Machine(config.runtime))

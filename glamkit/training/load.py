@@ -1,12 +1,11 @@
 """A run opened to be looked into: its agent and its stored steps, read-only.
 
 No file of the run is written, moved or removed, so a run may be opened while it is being trained; what is seen then is
-its newest checkpoint or snapshot.
+its newest checkpoint.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +84,7 @@ class LoadedRun(NamedTuple):
     actions: tuple[str, ...]  # their names
 
 
-def open_run(what: str | Path, checkpoint: int | None = None, snapshots: bool = True) -> LoadedRun:
+def open_run(what: str | Path, checkpoint: int | None = None) -> LoadedRun:
     """Opens a run without disturbing whoever may be training it.
 
     It opens wherever it can: a device that it was trained on and that is not here gives way to `auto`.
@@ -95,8 +94,6 @@ def open_run(what: str | Path, checkpoint: int | None = None, snapshots: bool = 
             the checkout.
         checkpoint: the step it was saved at; None takes the newest. That of a snapshot will do too: then the agent
             is as it was at that step, and the stored steps are those of the newest checkpoint.
-        snapshots: whether snapshots will do, whose weights are rounded; None may be one in a run that is still
-            training.
 
     Raises:
         GlamkitError: it holds no run, no checkpoint (or not that one, or a foreign one), or no stored steps.
@@ -109,7 +106,7 @@ def open_run(what: str | Path, checkpoint: int | None = None, snapshots: bool = 
     saved, early = checkpoints.steps(run.checkpoints), checkpoints.steps(run.snapshots)
     if not saved:
         raise GlamkitError(f"{run.folder} holds no checkpoint yet; training writes one now and then and when it ends.")
-    if wanted not in (None, *saved, *(early if snapshots else ())):
+    if wanted not in (None, *saved, *early):
         more = f"; snapshots, to look at, of {', '.join(map(str, early))}" if early else ""
         held = " and ".join(map(str, saved))
         raise GlamkitError(f"{run.folder} holds no checkpoint of step {wanted}, but those of {held}{more}.")
@@ -128,12 +125,7 @@ def open_run(what: str | Path, checkpoint: int | None = None, snapshots: bool = 
         raise GlamkitError(f"the replay in {run.folder} holds actions that the agent does not have.")
     names = _action_names(config, agent.world_model.actions)
     loaded = LoadedRun(run, config, step, agent, machine, replay, names)
-    if wanted is not None and wanted not in saved:
-        return at_step(loaded, wanted)
-    if wanted is None and snapshots and early and early[-1] > step:
-        with contextlib.suppress(GlamkitError):  # damaged: the checkpoint will do
-            return at_step(loaded, early[-1])
-    return loaded
+    return loaded if wanted in (None, step) else at_step(loaded, wanted)
 
 
 def at_step(loaded: LoadedRun, step: int) -> LoadedRun:

@@ -66,7 +66,7 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS) -> Pat
     Raises:
         GlamkitError: the folder holds no run with a checkpoint, a file of it is damaged, or the file cannot be written.
     """
-    loaded = open_run(run_dir, snapshots=False)
+    loaded = open_run(run_dir)
     folder = loaded.run.folder
     place = Path() if loaded.run.shared else folder.parent  # a shared run's folder lies in a cache
     path = Path(file) if str(file) else place / (folder.name + SUFFIX)
@@ -118,7 +118,7 @@ def upload(run_dir: str | Path, repo: str, steps: int = STEPS) -> str:
     Raises:
         GlamkitError: `huggingface_hub` is not installed, nobody is logged in, or the hub refuses; or as in `share`.
     """
-    hub, loaded = require_hub(), open_run(run_dir, snapshots=False)
+    hub, loaded = require_hub(), open_run(run_dir)
     with tempfile.TemporaryDirectory() as place:
         pack(loaded, Path(place) / HUB_FILE, steps)
         (Path(place) / "README.md").write_text(model_card(loaded, repo), encoding="utf-8")

@@ -26,7 +26,7 @@ from glamkit.runs.log import Log, Means
 from glamkit.runs.provenance import Provenance
 from glamkit.runs.session import Session
 from glamkit.runtime import Machine, memory_kept, seed_everything
-from glamkit.training import checkpoint, diagnostics, evaluation, guards, trainer_state
+from glamkit.training import checkpoint, diagnostics, evaluation, guards
 from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.replay import Replay
 from glamkit.training.updates import Gradient, Updates, adam
@@ -89,7 +89,7 @@ class Trainer:
         described = {**self.machine.describe(), "kernel": self.kernel}
         with self.session.opening():
             self.run.begin(config, described)
-            if not trainer_state.resume(self):
+            if not checkpoint.resume(self):
                 self.log.cut(0)  # lines of a process that was killed before its first checkpoint are of no use
                 try:
                     self.new_game(config.trainer.seed)
@@ -285,18 +285,14 @@ class Trainer:
         guards.check_weights(self.agent)
         self.log.sync()
         self.stored = checkpoint.save_replay(self.run.replay, self.replay, self.stored)
-        checkpoint.save(self.run.checkpoints, self.step, trainer_state.gather(self))
+        checkpoint.save(self.run.checkpoints, self.step, checkpoint.gather(self))
         self.saved = self.step
         self.session.tell("running")
         self.provenance.write(self.step)
         return Event("saved", self.step, {"time/save_seconds": time.perf_counter() - started})
 
     def refuse_half(self) -> None:
-        """Refuses to go on from a step that was left half-way, or to save it.
-
-        Raises:
-            GlamkitError: the last step was.
-        """
+        """Refuses to go on from a step that was left half-way, or to save it."""
         if not self.whole or self.step != self.replay.count:
             raise GlamkitError(
                 f"the last step of {self.run.folder} was left half-way; make the trainer again (in a notebook, run the "

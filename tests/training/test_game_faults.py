@@ -16,7 +16,7 @@ from tiny_runs import after_steps, finished, log, same, short
 from glamkit.config import EnvConfig
 from glamkit.errors import GlamkitError
 from glamkit.runs import status
-from glamkit.training import checkpoint, evaluation, trainer_state
+from glamkit.training import checkpoint, evaluation
 from glamkit.training.trainer import Trainer
 
 CATCH = "glamkit/Catch-v0"
@@ -210,7 +210,7 @@ def test_half_a_step_is_not_saved_and_a_new_trainer_goes_on_from_the_checkpoint(
     assert {path.name: path.read_bytes() for path in (tmp_path / "run" / "checkpoint").iterdir()} == before
     again = finished(config, tmp_path / "run")
     assert log(again) == log(whole)
-    states = (trainer_state.gather(item) | {"log_size": 0} for item in (again, whole))
+    states = (checkpoint.gather(item) | {"log_size": 0} for item in (again, whole))
     assert same(*states)
 
 

@@ -13,7 +13,7 @@ from books import contents
 from tiny_runs import finished, short
 
 from glamkit.errors import GlamkitError
-from glamkit.training import checkpoint, trainer_state
+from glamkit.training import checkpoint
 from glamkit.training.load import open_run
 from glamkit.training.trainer import Trainer
 
@@ -118,7 +118,7 @@ def test_a_foreign_checkpoint_gets_a_sentence(
 ) -> None:
     """It may lack what a trainer's holds (None here), or hold something else there."""
     folder = copied(trainer, tmp_path)
-    state = trainer_state.gather(trainer) | change
+    state = checkpoint.gather(trainer) | change
     state = {name: value for name, value in state.items() if value is not None}
     checkpoint.write(folder / "checkpoint", 100, state)
     assert refused(folder, wanted) == (

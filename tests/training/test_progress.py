@@ -55,11 +55,11 @@ def test_how_far_it_is_is_told_before_each_step(trainer: Trainer) -> None:
     with pytest.raises(StoppedError):
         report(trainer, stop=after(20), tell=lines.append)
     assert len(lines) == 20
-    before = "evaluation 0/5 episodes  step 6/40  "
+    before = "evaluation 0 of 5 episodes  step 6/40  "
     assert lines[6].startswith(before) and re.search(r"\d steps/s$", lines[6])
     lines.clear()
     report(trainer, tell=lines.append)
-    assert lines[-1].startswith("evaluation 3/5 episodes  ")
+    assert lines[-1].startswith("evaluation 3 of 5 episodes  ")
 
 
 def test_the_stop_button_ends_it_in_one_sentence(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
