@@ -57,7 +57,7 @@ def train(
         for event in trainer:
             monitor.show(event)
     with work(), stoppable(), live() as tell:
-        report = evaluation.final(trainer.agent, config, trainer.machine, trainer.step, trainer.run, tell)
+        report = evaluation.final(trainer, tell)
     click.echo(evaluation.in_words(report))
     click.echo(f"The run is in {trainer.run.folder}. Look inside: glamkit lab, then 03_imagine with that run_dir.")
 

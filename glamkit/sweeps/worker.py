@@ -68,7 +68,7 @@ def train(config: Config, folder: Path) -> None:
         last = event.kind
     if last == "stopped":
         raise StoppedError(f"stopped at step {trainer.step} and saved ({trainer.session.stops.reason}).")
-    evaluation.final(trainer.agent, config, trainer.machine, trainer.step, trainer.run)
+    evaluation.final(trainer)
 
 
 def execute(notebook: Path, config: Config, folder: Path) -> None:

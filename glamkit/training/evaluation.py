@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from glamkit.runs.stops import Stops
 from glamkit.runtime import Machine, any_shapes, available, undisturbed
 from glamkit.training import guards
 from glamkit.training.load import LoadedRun, open_run
+
+if TYPE_CHECKING:
+    from glamkit.training.trainer import Trainer
 
 STICKY = 0.25  # what "on" means (Machado et al. 2018)
 ATARI_ONLY = ("frame_skip", "sticky", "life_loss", "no_ops")
@@ -111,20 +114,19 @@ def asked(run: Run) -> Iterator[Callable[[], bool]]:
         raise
 
 
-def final(
-    agent: Agent, config: Config, machine: Machine, step: int, run: Run, tell: Tell | None = None
-) -> dict[str, Any]:
-    """The report of a trained run, as its evaluation.json has it; without one, or with one of another step, it is made.
+def final(trainer: Trainer, tell: Tell | None = None) -> dict[str, Any]:
+    """The report of a trained run, as its evaluation.json has it; without one of its last step it is made.
 
-    Arguments and errors are those of `evaluate`.
+    Errors are those of `evaluate`.
     """
+    run, about = trainer.run, (trainer.agent, trainer.config, trainer.machine, trainer.step)
     with suppress(GlamkitError):
         there = read_json(run.evaluation_file)
-        if isinstance(there, dict) and there.get("step") == step and "episodes" in there:
+        if isinstance(there, dict) and there.get("step") == trainer.step and "episodes" in there:
             return there
     film = run.folder / "videos" / "evaluation"
     with asked(run) as stop:
-        return evaluate(agent, config, machine, step, film=film, stop=stop, tell=tell, file=run.evaluation_file)
+        return evaluate(*about, film=film, stop=stop, tell=tell, file=run.evaluation_file)
 
 
 def evaluated_env(config: Config) -> EnvConfig:
@@ -265,9 +267,7 @@ def opened(run_dir: str | Path, checkpoint: int | None = None, changes: Mapping[
     """
     loaded = open_run(run_dir, checkpoint)
     if loaded.step != loaded.replay.count:
-        raise GlamkitError(
-            f"step {loaded.step:,} of {run_dir} is a snapshot, rounded; scores are those of checkpoints."
-        )
+        raise GlamkitError(f"step {loaded.step:,} of {run_dir} is a snapshot, rounded; score a checkpoint.")
     here = replace(loaded.config, runtime=available(loaded.config.runtime))
     config = override(here, dict(changes or {}))
     return loaded._replace(config=config, machine=Machine(config.runtime))

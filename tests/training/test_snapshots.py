@@ -83,7 +83,7 @@ def test_what_a_snapshot_cannot_do_gets_a_sentence(trained: Trainer, tmp_path: P
         GlamkitError, match=r"of step 55, but those of 50 and 64; snapshots, to look at, of 49, 50, 52, 54"
     ):
         open_run(trained.run.folder, 55)
-    with pytest.raises(GlamkitError, match=r"step 57 of .* is a snapshot, rounded; scores are those of checkpoints"):
+    with pytest.raises(GlamkitError, match=r"step 57 of .* is a snapshot, rounded; score a checkpoint"):
         evaluation.opened(trained.run.folder, 57)
     opened = open_run(finished(short(), tmp_path).run.folder)
     path = tmp_path / "snapshots" / "000000057.pt"
