@@ -44,27 +44,38 @@ def ratios(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 class LogSummary:
-    """A run's log as the findings ask for it; arguments as in `verdict`."""
+    """A run's log as the findings ask for it; arguments as in `verdict`.
+
+    Attributes:
+        late, before: lines of the end of the run, and as many before them.
+        games, source: episodes that imagination is compared with, and which these are.
+        change: how the return has changed, in words.
+        gain: how many standard errors it rose by; nan where there are too few episodes.
+    """
 
     def __init__(self, entries: Entries, config: Config, evaluated: Entries) -> None:
         self.config = config
-        self.logged = [entry for entry in entries if entry["kind"] == "log"]
-        self.lines = [entry for entry in self.logged if "world_model/total" in entry]
+        self.lines = [entry for entry in entries if entry["kind"] == "log" and "world_model/total" in entry]
         self.episodes = [entry for entry in entries if entry["kind"] == "episode" and entry["episode/length"]]
         self.step = max((entry["step"] for entry in entries), default=0)
         from_step = self.step - LATE * (self.step - config.trainer.warmup)
         self.late = [line for line in self.lines if line["step"] > from_step] or self.lines[-1:]
         self.before = self.lines[: len(self.lines) - len(self.late)][-len(self.late) :]
-        early = [e for e in self.episodes if e["step"] < from_step]
-        chance = [e for e in early if e["step"] <= config.random_steps]  # actions were random
-        first = chance if len(chance) >= EPISODES else early[:EPISODES]
         last = [e for e in self.episodes if e["step"] > from_step]
-        self.first, self.last = ([e["episode/return"] for e in part] for part in (first, last))
-        # The games that imagination is compared with.
         self.games, self.source = last if len(last) >= EPISODES else self.episodes[-EPISODES:], "the last games"
         if len(evaluated) >= EPISODES:
             self.games = [{f"episode/{key}": episode[key] for key in ("return", "length")} for episode in evaluated]
             self.source = "the evaluation"
+        early = [e for e in self.episodes if e["step"] < from_step]
+        chance = [e for e in early if e["step"] <= config.random_steps]  # actions were random
+        first = [e["episode/return"] for e in (chance if len(chance) >= EPISODES else early[:EPISODES])]
+        final = [e["episode/return"] for e in last]
+        self.change, self.gain = f"{len(self.episodes)} episodes have ended, too few to compare", math.nan
+        if min(len(first), len(final)) >= EPISODES:
+            (one, error), (other, its_error) = mean_and_error(first), mean_and_error(final)
+            self.gain = (other - one) / max(math.hypot(error, its_error), 1e-9)
+            start = f"the first {len(first)} episodes returned {one:.2f} on average"
+            self.change = f"{start}, the last {len(final)} {other:.2f}"
 
     def mean(self, key: str, lines: Entries | None = None) -> float:
         """Mean over the end of the run, or over other lines; nan where there is none."""
@@ -79,22 +90,6 @@ class LogSummary:
     def stays(self, key: str) -> bool:
         """Whether a mean has stopped falling; no where it is too early to tell."""
         return self.mean(key) >= 0.98 * self.mean(key, self.before)
-
-    @property
-    def gain(self) -> float:
-        """How many standard errors the returns at last are above those at first; nan where there are too few."""
-        if min(len(self.first), len(self.last)) < EPISODES:
-            return math.nan
-        (first, error), (last, its_error) = mean_and_error(self.first), mean_and_error(self.last)
-        return (last - first) / max(math.hypot(error, its_error), 1e-9)
-
-    @property
-    def change(self) -> str:
-        """How the return has changed."""
-        if math.isnan(self.gain):
-            return f"{len(self.episodes)} episodes have ended, too few to compare"
-        first = f"the first {len(self.first)} episodes returned {np.mean(self.first):.2f} on average"
-        return f"{first}, the last {len(self.last)} {np.mean(self.last):.2f}"
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -186,7 +181,7 @@ def reward_head(record: LogSummary) -> Iterator[Finding]:
         text = f"recall {recall:.0%}, at {record.mean('replay/reward_rate'):.1%} rewarded steps. Are the things seen "
         cure = "that bring them? If so train longer, or let a batch hold more steps (replay.batch_size)."
         yield Finding("the reward head misses rewards", text + cure)
-    elif precision < 0.5:
+    elif recall >= 0.5 and precision < 0.5:
         text = f"precision {precision:.0%}, recall {recall:.0%}. Dreams then reward what brings nothing: train longer."
         yield Finding("the reward head sees rewards that do not come", text)
 
