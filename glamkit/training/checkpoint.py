@@ -99,9 +99,6 @@ def resume(trainer: Trainer) -> bool:
     return True
 
 
-# Files ----------------------------------------------------------------------------------------------------------------
-
-
 def save(folder: Path, step: int, state: dict[str, Any]) -> None:
     """Writes the state of `step` and removes all but the newest `KEEP` checkpoints up to it.
 
@@ -180,9 +177,6 @@ def read(folder: Path, step: int) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise GlamkitError(f"the checkpoint {path} holds something else than plain data, so it is not opened.")
     return state
-
-
-# The replay -----------------------------------------------------------------------------------------------------------
 
 
 class ReplayPart(NamedTuple):

@@ -122,9 +122,6 @@ def verdict(entries: Iterable[Mapping[str, Any]], config: Config, evaluated: Ent
     return findings
 
 
-# The checks: each looks for one cause ---------------------------------------------------------------------------------
-
-
 def no_reward(record: LogSummary) -> Iterator[Finding]:
     """Nothing to learn from."""
     rates = [line["replay/reward_rate"] for line in record.lines if "replay/reward_rate" in line]

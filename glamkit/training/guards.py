@@ -36,9 +36,6 @@ Played = TypeVar("Played")
 logger = logging.getLogger(__name__)
 
 
-# Numbers --------------------------------------------------------------------------------------------------------------
-
-
 class Guard:
     """Keeps a model whose numbers are not finite from being saved over a good one."""
 
@@ -102,9 +99,6 @@ class BinRange:
             )  # fmt: skip
 
 
-# The game -------------------------------------------------------------------------------------------------------------
-
-
 class CrashedError(GlamkitError):
     """A game crashed too often; it did so between two steps, so what was trained may be saved."""
 
@@ -153,9 +147,6 @@ class Crashes:
                 f"{self.game} crashed {self.count} times{self.where}; what was saved is intact: mend the game and go "
                 f"on, or allow more crashes with runtime.env_crashes{without} (the last time: {why})."
             )
-
-
-# Memory ---------------------------------------------------------------------------------------------------------------
 
 
 def check_memory(config: Config, machine: Machine) -> None:

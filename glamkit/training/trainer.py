@@ -120,7 +120,10 @@ class Trainer:
                     self.whole = False
                     raise
                 yield from events
-            yield self.finish()
+            metrics = self.save().metrics if self.saved != self.step else {}
+            left = self.step < self.config.trainer.env_steps or self.lacks_evaluation
+            self.session.end(state := "stopped" if left else "done")
+            yield Event(state, self.step, metrics)
 
     def advance(self) -> list[Event]:
         """One agent step and, when it is due, one update of everything."""
@@ -298,10 +301,3 @@ class Trainer:
                 f"the last step of {self.run.folder} was left half-way; make the trainer again (in a notebook, run the "
                 f"cell that makes it) to go on from what was saved."
             )
-
-    def finish(self) -> Event:
-        """The end of the loop: what is not saved yet is saved. With an evaluation left to play it is stopped."""
-        metrics = self.save().metrics if self.saved != self.step else {}
-        left = self.step < self.config.trainer.env_steps or self.lacks_evaluation
-        self.session.end(state := "stopped" if left else "done")
-        return Event(state, self.step, metrics)
