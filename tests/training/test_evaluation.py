@@ -282,7 +282,7 @@ def test_scores_of_episodes_of_another_length_overwrite_no_others(run: Path) -> 
     all_changes = ({"evaluation.episode_steps": 5}, {"evaluation.episode_steps": 7}, {})
     opened = [evaluation.opened(run, changes=changes) for changes in all_changes]
     paths = [evaluation.evaluate_run(one, seed=9, film=False)[1] for one in opened]
-    assert [path.stem for path in paths] == [f"000000064-4-episodes-episode_steps-{most}-seed-9" for most in (5, 7, 40)]
+    assert [path.stem for path in paths] == [f"000000064-2-episodes-episode_steps-{most}-seed-9" for most in (5, 7, 40)]
     assert [json.loads(path.read_text())["protocol"]["episode_steps"] for path in paths] == [5, 7, 40]
 
 

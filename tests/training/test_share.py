@@ -229,7 +229,7 @@ def test_a_hostile_file_is_refused_and_leaves_nothing(name: str, file: Path, tmp
 def test_an_entry_that_would_fill_the_memory_is_not_unpacked(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_runs, "LARGEST", 10**6)
+    monkeypatch.setitem(shared_runs.ENTRIES, "steps.npz", 10**6)
     bomb = tmp_path / "bomb.glam"
     bomb.write_bytes(changed(file, steps__npz=b" " * (10**6 + 1)))
     assert bomb.stat().st_size < 10**5 + file.stat().st_size
