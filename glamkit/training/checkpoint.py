@@ -14,7 +14,7 @@ import logging
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,9 +26,6 @@ from glamkit.models.agent import Agent
 from glamkit.runs.files import make_folder, read_bytes, read_json, remove, replace, replace_text, sweep
 from glamkit.runtime import random_state, set_random_state
 from glamkit.training.replay import Replay
-
-if TYPE_CHECKING:
-    from glamkit.training.trainer import Trainer
 
 FORMAT = 1
 KEEP = 2
@@ -45,7 +42,7 @@ class NewerFormatError(GlamkitError):
 # The trainer's state: all from which its run can go on but the stored steps -------------------------------------------
 
 
-def gather(trainer: Trainer) -> dict[str, Any]:
+def gather(trainer: Any) -> dict[str, Any]:
     """The state in plain numbers, text and tensors."""
     return {
         "step": trainer.step,
@@ -62,7 +59,7 @@ def gather(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def restore(trainer: Trainer, state: dict[str, Any]) -> None:
+def restore(trainer: Any, state: dict[str, Any]) -> None:
     """Inverse of `gather`, but for the game and the random numbers; stored steps are read from the run folder.
 
     Raises:
@@ -81,7 +78,7 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.episode, trainer.frame = state["episode"], state["frame"].numpy()
 
 
-def resume(trainer: Trainer) -> bool:
+def resume(trainer: Any) -> bool:
     """Goes on from the newest checkpoint that can be used; returns whether there is one.
 
     Raises:

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,9 +34,6 @@ from glamkit.runs.stops import Stops
 from glamkit.runtime import Machine, any_shapes, available, undisturbed
 from glamkit.training import guards
 from glamkit.training.load import LoadedRun, open_run
-
-if TYPE_CHECKING:
-    from glamkit.training.trainer import Trainer
 
 STICKY = 0.25  # what "on" means (Machado et al. 2018)
 ATARI_ONLY = ("frame_skip", "sticky", "life_loss", "no_ops")
@@ -114,10 +111,10 @@ def asked(run: Run) -> Iterator[Callable[[], bool]]:
         raise
 
 
-def final(trainer: Trainer, tell: Tell | None = None) -> dict[str, Any]:
-    """The report of a trained run, as its evaluation.json has it; without one of its last step it is made.
+def final(trainer: Any, tell: Tell | None = None) -> dict[str, Any]:
+    """The report of a run that a `Trainer` has trained, as its evaluation.json has it; without one it is made.
 
-    Errors are those of `evaluate`.
+    Errors are those of `evaluate`. A report of another step does not count.
     """
     run, about = trainer.run, (trainer.agent, trainer.config, trainer.machine, trainer.step)
     with suppress(GlamkitError):
