@@ -227,11 +227,7 @@ def save_replay(folder: Path, replay: Replay, saved: int) -> int:
 
 
 def load_replay(folder: Path, replay: Replay) -> None:
-    """Fills the replay with the stored steps below `replay.count`.
-
-    Raises:
-        GlamkitError: a part is missing or damaged.
-    """
+    """Fills the replay with the stored steps below `replay.count`; errors as in `parts` and `ReplayPart.read`."""
     for part in parts(folder, replay.oldest, replay.count):
         replay.load_part(part.first, part.read(replay.size))
     sweep(folder)
@@ -254,11 +250,7 @@ def parts(folder: Path, oldest: int, count: int) -> list[ReplayPart]:
 
 
 def stored_parts(folder: Path) -> list[ReplayPart]:
-    """The parts of a replay that are there, oldest first.
-
-    Raises:
-        GlamkitError: a file is not named like a part.
-    """
+    """The parts of a replay that are there, oldest first; a file that is not named like a part is refused."""
     found = []
     for path in folder.glob("*.npz"):
         numbers = re.fullmatch(r"([0-9]{9,18})-([0-9]{9,18})", path.stem)
@@ -279,11 +271,7 @@ def snapshot_steps(settings: TrainerConfig) -> list[int]:
 
 
 def save_snapshot(folder: Path, step: int, agent: Agent) -> None:
-    """Writes the agent's weights, rounded, after `step` agent steps; the folder is made if need be.
-
-    Raises:
-        GlamkitError: the disk is full or the folder cannot be written.
-    """
+    """Writes the agent's weights, rounded, after `step` agent steps; the folder is made if need be."""
     make_folder(folder)
     sweep(folder)
     write(folder, step, {"step": step, "agent": rounded(agent)})

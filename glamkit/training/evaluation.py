@@ -155,13 +155,9 @@ def play(
     stop: Callable[[], bool] | None = None,
     tell: Tell | None = None,
 ) -> list[Episode]:
-    """The episodes themselves, in rounds of at most `config.evaluation.games` side by side.
+    """The episodes themselves, in rounds of at most `config.evaluation.games` side by side; arguments as in `evaluate`.
 
     An episode whose game crashes is played again from its start, with the same seed.
-
-    Raises:
-        StoppedError: it was stopped.
-        GlamkitError: the game cannot be opened, or it crashed in more than `config.runtime.env_crashes` rounds.
     """
     settings = config.evaluation
     # Spread, so that neighbouring seeds share no game; 31 bits, because ALE takes no more.

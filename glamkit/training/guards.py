@@ -53,11 +53,7 @@ class Guard:
             self.check()
 
     def check(self) -> None:
-        """Checks the updates since the last time.
-
-        Raises:
-            GlamkitError: one was not finite.
-        """
+        """Checks the updates since the last time; one that is not finite raises a GlamkitError."""
         pending, self.pending = self.pending, []
         values = torch.stack([value for *_, value in pending]).tolist() if pending else []
         for (step, name, _), value in zip(pending, values, strict=True):
@@ -70,11 +66,7 @@ class Guard:
 
 
 def check_weights(model: nn.Module) -> None:
-    """Checks a model that is about to be saved.
-
-    Raises:
-        GlamkitError: some weights are not finite.
-    """
+    """Checks a model that is about to be saved; weights that are not finite raise a GlamkitError."""
     for name, value in model.state_dict().items():
         if not value.isfinite().all():
             raise GlamkitError(f"{name} is not finite, so it is not saved; the last good checkpoint is kept.")

@@ -71,11 +71,7 @@ def locate(what: str | Path) -> Run:
 
 
 def unpacked(what: str | Path) -> Path:
-    """The run folder behind a shared file, a shipped run's name or ``hub:OWNER/NAME``; else the path as it is.
-
-    Raises:
-        GlamkitError: the file is damaged or cannot be fetched.
-    """
+    """The run folder behind a shared file, a shipped run's name or ``hub:OWNER/NAME``; else the path as it is."""
     path = Path(what)
     shared = path.suffix == SUFFIX or str(what).startswith(HUB) or (str(what) in shipped() and not path.exists())
     return locate(what).folder if shared and not path.is_dir() else path
@@ -88,11 +84,7 @@ def shipped() -> dict[str, Path]:
 
 
 def require_hub() -> Any:
-    """The library of the Hugging Face hub, which is an extra.
-
-    Raises:
-        GlamkitError: it is not installed.
-    """
+    """The library of the Hugging Face hub; where that extra is not installed a GlamkitError says how."""
     try:
         return importlib.import_module("huggingface_hub")
     except ImportError:
