@@ -143,11 +143,16 @@ def load(folder: Path, take: Callable[[dict[str, Any]], object] = lambda _: None
         except GlamkitError as error:
             problems.append(str(error))
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            problems.append(f"the checkpoint of step {step} does not fit this experiment ({reason(error)}).")
+            problems.append(f"the checkpoint of step {step} does not fit this experiment ({misfit(error)}).")
         logger.warning("%s The one before it is used.", problems[-1])
     if problems:
         raise GlamkitError(f"no checkpoint in {folder} can be used: {problems[0]}")
     return None
+
+
+def misfit(error: Exception) -> str:
+    """Why a state does not fit, from the last of the lines that torch says of it."""
+    return str(error).strip().rpartition("\n")[2].strip().rstrip(".")
 
 
 def read(folder: Path, step: int) -> dict[str, Any]:

@@ -157,8 +157,8 @@ def _agent(config: Config, weights: Any, machine: Machine, run: Run) -> Agent:
             agent = Agent.build(config, actions)
         agent.load_state_dict(weights)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[-1].strip().rstrip(".")
-        raise GlamkitError(f"the checkpoint in {run.folder} does not fit its config.json ({reason}).") from None
+        why = checkpoints.misfit(error)
+        raise GlamkitError(f"the checkpoint in {run.folder} does not fit its config.json ({why}).") from None
     agent.to(machine.device).eval().requires_grad_(False)
     agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
     # The studio picks rows of memories, which pairs of windows do not have.
