@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -44,36 +45,18 @@ def is_interactive() -> bool:
 def check_parameters(cells: Sequence[str] | None = None, values: dict[str, Any] | None = None) -> None:
     """Checks the parameters by name and type, and puts values back as their annotations want them.
 
-    From then on a name that nothing stands behind gets a sentence too, as where cells run out of order.
-
-    Args:
-        cells: the code of the cells that ran so far; by default those of this notebook.
-        values: what the names stand for; by default in this notebook.
+    `cells` that ran so far and `values` of the names are by default this notebook's.
 
     Raises:
         GlamkitError: see `parameters.check`.
     """
     now = getattr(shell(), "user_ns", {}) if values is None else values
     now |= parameters.check(now.get("In", []) if cells is None else cells, now)
-    if hasattr(shell(), "set_custom_exc"):
-        shell().set_custom_exc((NameError,), _explain)
 
 
-def _explain(shell: Any, kind: type[NameError], error: NameError, trace: Any, tb_offset: int | None = None) -> None:
-    """Shows a NameError of a notebook's own line as one sentence, others as they are."""
-    last = trace
-    while last.tb_next is not None:
-        last = last.tb_next
-    if last.tb_frame.f_code.co_name == "<module>" and last.tb_frame.f_globals is shell.user_ns:
-        sentence = parameters.missing(error.name or "", parameters.stated(shell.user_ns.get("In", [])))
-        error._render_traceback_ = lambda: [f"{kind.__name__}: {sentence}"]  # type: ignore[attr-defined]
-    shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
-
-
-def alone(bundle: Any, sentence: str) -> Any:
+def alone(bundle: dict[str, Any], sentence: str) -> dict[str, Any]:
     """A widget's mimebundle in which readers without a kernel find a sentence, and no empty strip."""
-    plain = {"text/html": f"<p><i>{html.escape(sentence)}</i></p>", "text/plain": sentence}
-    return {**bundle, **plain} if isinstance(bundle, dict) else bundle
+    return {**bundle, "text/html": f"<p><i>{html.escape(sentence)}</i></p>", "text/plain": sentence}
 
 
 def folder() -> Path:
@@ -84,11 +67,7 @@ def folder() -> Path:
 
 
 def require(module: str) -> None:
-    """Makes sure that a package of the extra `lab` is installed.
-
-    Raises:
-        GlamkitError: it is not.
-    """
+    """Raises a GlamkitError if a package of the extra `lab` is not installed."""
     if importlib.util.find_spec(module) is None:
         raise GlamkitError(f"{module} is not installed: {install('lab')}.")
 
@@ -100,13 +79,12 @@ class Live:
     """What changes while it is shown: replaced in place in a notebook or a terminal, elsewhere a new line now and then.
 
     Args:
-        interactive: whether somebody watches; None finds out (see `is_interactive`).
-        every: seconds between two lines where nobody does.
+        every: seconds between two lines where nobody watches.
         stream: what lines are written to; None for the standard output.
     """
 
-    def __init__(self, interactive: bool | None = None, every: float = 10.0, stream: TextIO | None = None) -> None:
-        self.watched = (is_interactive() if interactive is None else interactive) and shell() is not None
+    def __init__(self, every: float = 10.0, stream: TextIO | None = None) -> None:
+        self.watched = is_interactive()
         self.stream = stream or sys.stdout
         self.terminal = shell() is None and self.stream.isatty()
         self.every = min(every, 0.5) if self.watched or self.terminal else every
@@ -169,19 +147,22 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
+@dataclass
 class Bar:
     """A progress bar at one moment: HTML, so that a saved notebook shows it without a kernel or any widget."""
 
-    def __init__(self, text: str, step: int, total: int, note: str = "") -> None:
-        self.text, self.step, self.total, self.note = text, step, total, note
+    text: str
+    step: int
+    total: int
+    note: str = ""
 
     def __repr__(self) -> str:
-        return self.text + (f"\n{self.note}" if self.note else "")
+        return f"{self.text}\n{self.note}".rstrip()
 
     def _repr_html_(self) -> str:
-        note = f"<div>{html.escape(self.note)}</div>" if self.note else ""
         bar = f'<progress value="{self.step}" max="{self.total}" style="width:100%"></progress>'
-        return f'<div class="glamkit-bar">{bar}<div>{_html_line(self.text)}</div>{note}</div>'
+        lines = f"<div>{_html_line(self.text)}</div><div>{html.escape(self.note)}</div>"
+        return f'<div class="glamkit-bar">{bar}{lines}</div>'
 
 
 def watch(run_dir: str | Path, every: float = 3.0) -> None:
@@ -196,30 +177,29 @@ def watch(run_dir: str | Path, every: float = 3.0) -> None:
     """
     from glamkit import plotting
 
-    run, bars, curves = Run(resolve(run_dir)), Live(shell() is not None), Live(shell() is not None)
-    config, drawn = run.config(), -1
+    run, bars, curves = Run(resolve(run_dir)), Live(), Live()
+    config, drawn, ended = run.config(), -1, False
     with contextlib.suppress(KeyboardInterrupt):
-        while True:
+        while not ended:
             entries = log.read(run.log_file)
             bar, ended = _progress(run, entries, config)
             if ended or bars.due:
                 bars.show(bar)
-            if len(entries) != drawn and shell() is not None:
+            if len(entries) != drawn and curves.watched:
                 curves.show(plotting.live(entries, config.trainer.env_steps))
                 drawn = len(entries)
-            if ended:
-                bars.end()
-                return
-            time.sleep(every)
+            if not ended:
+                time.sleep(every)
+    bars.end()
 
 
 def _progress(run: Run, entries: list[dict[str, Any]], config: Config) -> tuple[Bar, bool]:
     """Where a run is, and whether nobody works on it any more."""
-    step, total = max((entry["step"] for entry in entries), default=0), config.trainer.env_steps
+    total = config.trainer.env_steps
     if not run.status_file.exists():
-        return Bar(f"step {step}/{total}", step, total, "Nobody has trained this run yet."), True
+        return Bar(f"step 0/{total}", 0, total, "Nobody has trained this run yet."), True
     now = status.read(run.status_file)
-    step, state = max(step, now.step), now.state
+    step, state = max([now.step, *(entry["step"] for entry in entries)]), now.state
     if state == "running" and now.host == socket.gethostname() and not held(run.lock_file):
         state = f"its process is gone; what it had saved, {now.saved:,} steps, is kept: train it again to go on"
     ended = state != "running"
@@ -228,11 +208,12 @@ def _progress(run: Run, entries: list[dict[str, Any]], config: Config) -> tuple[
     return Bar(f"step {step}/{total}  {state}", step, total, now.reason), ended
 
 
+@dataclass
 class Folded:
     """A figure that a notebook shows on a click, below its summary."""
 
-    def __init__(self, summary: str, picture: Picture) -> None:
-        self.summary, self.picture = summary, picture
+    summary: str
+    picture: Picture
 
     def __repr__(self) -> str:
         return f"(a picture: {self.summary})"

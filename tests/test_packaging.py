@@ -34,7 +34,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 LAB = specifiers(EXTRAS["lab"])
 CONDA = specifiers([line for line in ENVIRONMENT["dependencies"] if isinstance(line, str)])
 (PIP,) = [part["pip"] for part in ENVIRONMENT["dependencies"] if isinstance(part, dict)]
-WIDGETS = {"glamkit.analysis.studio.widget", "glamkit.analysis.variation.step_slider"}
+WIDGETS = {"glamkit.analysis.studio.widget"}
 MODULES = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / "glamkit").rglob("*.py"))
 BASE = {".".join(path.parts).removesuffix(".__init__") for path in MODULES if path.name != "__main__"} - WIDGETS
 SWITCHED_OFF = specifiers(re.findall(r"^  # - (\S+)", TEXT, re.M))

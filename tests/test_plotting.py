@@ -62,19 +62,18 @@ def test_learning_curve(run: Run) -> None:
     assert points(axes, 2) == [(150, 1)] and points(axes, 3) == [(150, 1)]  # the game that was cut is not drawn
     mean, cut = [text.get_text() for text in axes.get_legend().get_texts()[-2:]]
     assert "mean 1.0 of 1 whole game" in mean
-    assert cut == "evaluation: 1 game cut after 40 steps at -3: not drawn"
+    assert cut == "evaluation: 1 game cut after 40 steps: not drawn"
     episodes[1]["cut"] = True
     run.evaluation_file.write_text(json.dumps({"step": 150, "mean_return": -1.0, "episodes": episodes}))
     (axes,) = plotting.learning_curve(run).axes
     assert [line for line in axes.lines if len(line.get_xdata()) and line.get_xdata()[0] == 150] == []
-    assert axes.get_legend().get_texts()[-1].get_text().endswith("2 games cut after 40 steps at -3, 1: not drawn")
+    assert axes.get_legend().get_texts()[-1].get_text().endswith("2 games cut after 40 steps: not drawn")
     run.log_file.write_text("")
     picture = plotting.learning_curve(run)  # there is nothing to draw: no empty axes, but words
     (text,) = picture.axes[0].texts
     assert faults(picture) == [] and not picture.axes[0].axison
     assert " ".join(text.get_text().split()) == (
-        "No score to draw: no episode of training has ended yet. "
-        "Evaluation: 2 games cut after 40 steps at -3, 1: not drawn"
+        "No score to draw: no episode of training has ended yet. Evaluation: 2 games cut after 40 steps: not drawn"
     )
 
 

@@ -50,9 +50,9 @@ def watch(
 
 def _find(module: nn.Module, name: str) -> nn.Module:
     parts = dict(module.named_modules())
-    ends = [own for own in parts if own == name or own.endswith(f".{name}")]
-    if name in parts or len(ends) == 1:
-        return parts[name if name in parts else ends[0]]
+    ends = [name] if name in parts else [own for own in parts if own.endswith(f".{name}")]
+    if len(ends) == 1:
+        return parts[ends[0]]
     if ends:
         raise GlamkitError(f"{name!r} is the name of {len(ends)} modules; say which: {nearest(name, ends)}")
     every = {".".join(own.split(".")[first:]) for own in parts if own for first in range(own.count(".") + 1)}
@@ -63,9 +63,9 @@ def _hook(name: str, replacement: Replacement | None, seen: list[Any] | None) ->
     def noted(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         if replacement:
             before, output = output, replacement(output)
-            if isinstance(before, Tensor) and (not isinstance(output, Tensor) or output.shape != before.shape):
-                shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-                raise GlamkitError(f"the replacement of {name!r} gives {shape}; use shape {tuple(before.shape)}.")
+            old, new = (tuple(getattr(one, "shape", ())) for one in (before, output))
+            if new != old:
+                raise GlamkitError(f"the replacement of {name!r} gives {new}; use shape {old}.")
         if seen is not None:
             seen.append(tree_map_only(Tensor, lambda part: part.detach().clone(), output))
         return output

@@ -7,91 +7,55 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from glamkit import plotting
 from glamkit.envs.registry import Outcome
-from glamkit.plotting import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    STEPS,
-    WIDE,
-    Picture,
-    count,
-    figure,
-    films,
-    heading,
-    panel_title,
-    show,
-    style,
-)
+from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, RED, WIDE, Picture, count
 from glamkit.types import Batch
 
 FLASH = 0.25  # of the pixels changing at once is the whole screen flashing, not things that flicker
 
 
-@style
+@plotting.style
 def view(screen: np.ndarray, frame: np.ndarray) -> Picture:
     """The game's own picture (H, W, 3) beside the agent's square frame, both uint8."""
-    picture, ((left, right),) = figure(WIDE, 4, 1, 2)
+    picture, ((left, right),) = plotting.figure(WIDE, 4, 1, 2)
     for axes, image, name in ((left, screen, "The game draws"), (right, frame, "The agent gets")):
         height, width, channels = image.shape
-        show(axes, image, f"{name} {width} x {height} pixels:\n{width * height * channels:,} numbers")
+        plotting.show(axes, image, f"{name} {width} x {height} pixels:\n{width * height * channels:,} numbers")
     return picture
 
 
-@style
+@plotting.style
 def frame_skip(moments: Sequence[np.ndarray], frames: Sequence[np.ndarray]) -> Picture:
-    """The pictures of one agent step and the frame the agent gets of them; the half of them that changes most.
+    """The pictures (n, H, W, 3) of one agent step, and the frame the agent gets of them.
 
-    Args:
-        moments: for several agent steps what `screens()` gave (n, H, W, 3); the one is shown whose last two pictures
-            differ in the most pixels.
-        frames: the agent's frame after each of these steps.
+    Of several steps the one is shown whose last two pictures differ in the most pixels.
     """
-    changes = [np.any(moment[-1] != moment[max(-2, -len(moment))], axis=-1) for moment in moments]
-    shares = [change.mean() for change in changes]
+    shares = [np.any(moment[-1] != moment[-2:][0], axis=-1).mean() for moment in moments]
     pick = int(np.argmax([share if share < FLASH else 0 for share in shares]))
     shown, number = moments[pick], len(moments[pick])
     images = [*shown, shown[-2:].max(axis=0), frames[pick]]
     names = [f"frame {i}" + ("" if i > number - 2 else "\nskipped") for i in range(1, number + 1)]
     names += [f"brighter of\n{number - 1} and {number}" if number > 1 else "the same", "the agent's\nframe"]
     rows = -(-len(images) // 3)
-    picture, grid = figure(WIDE, 0.4 + 2.4 * rows, rows, 3)
+    picture, grid = plotting.figure(WIDE, 0.4 + 2.4 * rows, rows, 3)
     for axes in grid.flat[len(images) :]:
         axes.remove()
     for axes, image, name in zip(grid.flat, images, names, strict=False):
-        show(axes, cut(image, changes[pick]), name)
+        plotting.show(axes, image, name)
         axes.set_anchor("N")
-    what = "of the last two frames the agent gets the brighter" if number > 1 else "one picture of the game"
-    heading(picture, f"Agent step {pick + 1} in detail: {what}{', pixel by pixel' if number > 1 else ''}")
+    brighter = "of the last two frames the agent gets the brighter, pixel by pixel"
+    plotting.heading(picture, f"Agent step {pick + 1}: {brighter if number > 1 else 'one picture of the game'}")
     return picture
 
 
-def cut(image: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """Half the height and width of an image, so that most of what changed in the game's picture (H, W) is inside."""
-    if not change.any():
-        return image
-    (height, width), (rows, columns) = change.shape, (change.shape[0] // 2, change.shape[1] // 2)
-    sums = np.pad(change.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    inside = sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
-    top, left = np.median(np.argwhere(inside == inside.max()), axis=0) / (height, width)
-    high, wide, _ = image.shape
-    return image[round(top * high) :, round(left * wide) :][: high // 2, : wide // 2]
-
-
-@style
+@plotting.style
 def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
-    """Rewards and lives of games played one after the other, with the terminations that are stored.
-
-    Args:
-        outcomes: of the agent steps, in order.
-        lives: left after each of them.
-    """
+    """Rewards and lives left after each step of games one after the other, with the terminations that are stored."""
     steps, rewards = np.arange(len(outcomes)), np.array([outcome.reward for outcome in outcomes])
     over = [step for step, outcome in enumerate(outcomes) if outcome.ended]
     lost = [step for step, outcome in enumerate(outcomes) if outcome.terminated and not outcome.ended]
-    picture, ((upper,), (lower,)) = figure(WIDE, 4.6, 2, 1, sharex=True, height_ratios=(2, 1))
+    picture, ((upper,), (lower,)) = plotting.figure(WIDE, 4.6, 2, 1, sharex=True, height_ratios=(2, 1))
     upper.axhline(0, color=GREY, lw=0.8)
     upper.vlines(steps[rewards != 0], 0, rewards[rewards != 0], color=BLUE, lw=1.2, zorder=3)
     upper.plot(steps[rewards != 0], rewards[rewards != 0], "o", ms=4, color=BLUE, label="reward", zorder=3)
@@ -104,26 +68,19 @@ def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
             for place in places:
                 axes.axvline(place, color=color, ls=dashes, lw=1.2, label=name if place == places[0] else None)
     upper.set(ylabel="reward of the step")
-    lower.set(ylabel="lives left", xlabel=STEPS, ylim=(0, max(1, *lives) + 0.3))
+    lower.set(ylabel="lives left", xlabel=plotting.STEPS, ylim=(0, max(1, *lives) + 0.3))
     lower.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
     if not any(lives):
-        note, box = "this game counts no lives", {"facecolor": "white", "edgecolor": "none"}
-        lower.text(0.5, 0.5, note, transform=lower.transAxes, ha="center", va="center", color=GREY, bbox=box)
+        lower.set_title("this game counts no lives")
     stored = count(sum(outcome.terminated for outcome in outcomes), "stored termination")
     counts = f"{count(int(np.count_nonzero(rewards)), 'reward')}, {stored}, {count(len(over), 'game')} ended"
-    panel_title(upper, f"{count(len(outcomes), 'step')} of a random player: {counts}")
+    plotting.panel_title(upper, f"{count(len(outcomes), 'step')} of a random player: {counts}")
     picture.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=1)
     return picture
 
 
 def window(batch: Batch, action_names: Sequence[str], first: int = 0) -> Picture:
-    """One window as it is stored, a column per step: frame seen, action taken, its reward, its termination.
-
-    Args:
-        batch: the window is its first one.
-        action_names: of the game.
-        first: number of the window's first step.
-    """
+    """A batch's first window as it is stored, from step `first` on: frame seen, action taken, reward, termination."""
     stored = zip(*(part[0].tolist() for part in (batch.actions, batch.rewards, batch.terminations)), strict=True)
     captions = [
         f"{step}\n{action_names[action]}\n{reward:g}\n{'YES' if over else 'no'}"
@@ -131,4 +88,4 @@ def window(batch: Batch, action_names: Sequence[str], first: int = 0) -> Picture
     ]
     frames = batch.frames[0].permute(0, 2, 3, 1).cpu().numpy()
     title = "What the replay stores: each column is one step"
-    return films({"frame seen": frames}, captions, "step\naction taken\nits reward\nits termination", title)
+    return plotting.films({"frame seen": frames}, captions, "step\naction taken\nits reward\nits termination", title)

@@ -1,7 +1,6 @@
-"""Fresh play: an agent's newly played steps in the place of its stored ones, which the model has trained on.
+"""Fresh play: an agent's newly played steps in the place of its stored ones.
 
-A model knows by heart what it has seen often, such as how a game of its training began. So what it predicts is measured
-on play that it never saw.
+A model knows by heart what it has seen often. So what it predicts is measured on play that it never saw.
 """
 
 from __future__ import annotations
@@ -12,15 +11,14 @@ from dataclasses import replace
 import numpy as np
 
 from glamkit.analysis.rollouts import looking
-from glamkit.config import TrainerConfig, coerce
+from glamkit.config import TrainerConfig, at_least
 from glamkit.envs.registry import make_env
-from glamkit.errors import GlamkitError
 from glamkit.models.agent import RecentSteps
 from glamkit.training.load import LoadedRun
 from glamkit.training.replay import Replay
 
 STEPS = 400  # agent steps: half a minute of Atari, enough for the longest stretch that is looked at
-LEAST, MOST = 64, 100_000
+LEAST = 64
 
 
 class FreshReplay(Replay):
@@ -42,15 +40,10 @@ def play(loaded: LoadedRun, steps: int = STEPS, seed: int = 0) -> LoadedRun:
     Raises:
         GlamkitError: the game cannot be opened here, or a number is out of range.
     """
-    count, seed = coerce("steps", steps, int), TrainerConfig(seed=seed).seed
     least = max(LEAST, loaded.config.replay.sequence_length + 2)  # as memories are measured over training sequences
-    if not least <= count <= MOST:
-        raise GlamkitError(f"steps = {count} is outside its range: {least} to {MOST:,}.")
+    count, seed = at_least("steps", steps, least), TrainerConfig(seed=seed).seed
     config, device, agent = loaded.config, loaded.machine.device, loaded.agent
-    try:
-        game = make_env(config.env)
-    except GlamkitError as error:
-        raise GlamkitError(f"{str(error).rstrip('.')}; held_out=False looks at stored steps instead.") from None
+    game = make_env(config.env)
     played = FreshReplay(replace(config.replay, capacity=count), config.env.image_size, device)
     played.ends, past = [], RecentSteps(config.agent, 1, config.env.image_size, device)
     with contextlib.closing(game), looking(agent.world_model, loaded.machine, seed):

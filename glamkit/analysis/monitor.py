@@ -1,9 +1,5 @@
 """A training loop made visible: speed, time left, live curves, and pictures that sharpen as the model learns.
 
-    with Monitor(trainer) as monitor:
-        for event in trainer:
-            monitor.show(event)
-
 In JupyterLab the display updates in place; under papermill and in a terminal it is one plain line now and then, and the
 pictures come once, at the end. What is shown is ordinary HTML and PNG, so a saved notebook keeps it without a kernel.
 """
@@ -14,21 +10,26 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
-from types import TracebackType
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
 
 from glamkit import notebook, plotting
-from glamkit.analysis.strip import Strip
+from glamkit.analysis import rollouts
 from glamkit.config import Config, describe, differences
-from glamkit.errors import StoppedError
+from glamkit.errors import GlamkitError, StoppedError, reason
 from glamkit.notebook import Bar, Live, duration
 from glamkit.runs import log
+from glamkit.runs.files import remove, replace
 from glamkit.training import diagnostics
 from glamkit.training.trainer import Event, Trainer
 
+SHARES = (0.01, 0.03, 0.07, 0.15, 0.3, 0.5, 0.75, 1.0)  # of training, when pictures are taken: often where it is fast
+AHEAD = 5  # steps dreamt for the strip's last row: a third of a second of play
 MINUTE = 60.0  # seconds that the speed is taken over
 DRAWING = 40  # a drawing is repeated only after this many times what it took: under 3 % of the time
-AGAIN = "run it again with the same run_dir to go on."
 STOPPED = "Stopped, and everything is saved: run this cell again to go on from here."
 CLOSED = "Training goes on while this tab is closed. To watch it again, run in any notebook: "
 WATCH = "import glamkit; glamkit.notebook.watch({!r})"
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class Monitor:
-    """Shows the events of a trainer; a context, so that the last state is shown however the loop ends.
+    """Shows the events of a trainer, each by `show`; a context, so that the last state is shown however the loop ends.
 
     Args:
         trainer: the run.
@@ -44,17 +45,16 @@ class Monitor:
     """
 
     def __init__(self, trainer: Trainer, every: float = 10.0) -> None:
-        self.trainer = trainer
-        self.total = trainer.config.trainer.env_steps
         settings, step = trainer.config.trainer, trainer.step
+        self.trainer, self.total = trainer, settings.env_steps
         # The first update and the first dream of a process take longest, and what follows is slower than before.
         starts = max(step, settings.warmup), max(step, trainer.config.random_steps)
         self.pace = Pace(step, {start: settings.next_update(start) for start in starts}, settings.update_every)
         self.strip = Strip(trainer)
         self.entries = log.read(trainer.run.log_file)
-        self.last = Event("start", trainer.step, {})
+        self.last = Event("start", step, {})
         self.line = Live(every=every)
-        self.pictures = {name: Live(interactive=True) for name in ("curves", "strip")}  # where somebody watches
+        self.pictures = {"curves": Live(), "strip": Live()}  # where somebody watches
         self.drawn: dict[str, int] = {}
         self.next_drawing = 0.0
         self.evaluation, trainer.tell = "", self.follow
@@ -78,19 +78,17 @@ class Monitor:
         self.pace.pause()
         self.tell()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.finish()
         self.strip.finish()
-        if error is None and self.last.kind == "stopped":
+        if kind is None and self.last.kind == "stopped":
             # A run cut short must not look complete, nor be evaluated by the cells below.
-            why = self.trainer.session.stops.reason
-            raise StoppedError(f"stopped at step {self.last.step} of {self.total} and saved ({why}); {AGAIN}")
+            saved = f"stopped at step {self.last.step} of {self.total} and saved ({self.trainer.session.stops.reason})"
+            raise StoppedError(f"{saved}; run it again with the same run_dir to go on.")
 
     def tell(self) -> None:
         """Shows what it is time for."""
-        if self.line.due or self.begins_compiling:
+        if self.line.due or self.compiling:
             self.line.show(self.bar() if self.line.watched else self.state())
         if self.line.watched and time.perf_counter() >= self.next_drawing:
             self.draw()
@@ -128,14 +126,9 @@ class Monitor:
 
     @property
     def compiling(self) -> bool:
-        """Whether the steps up to the next update compile what they run for the first time."""
+        """Whether the steps up to the next update compile what they run for the first time: nothing is shown then."""
         between = any(start <= self.last.step < done for start, done in self.pace.changes.items())
         return between and self.trainer.machine.compiles
-
-    @property
-    def begins_compiling(self) -> bool:
-        """Whether compiling comes right after this event; until it is over nothing can be shown."""
-        return self.compiling and self.last.kind in ("start", "step") and self.last.step in self.pace.changes
 
     def state(self) -> str:
         """Where training is, in one line."""
@@ -174,9 +167,7 @@ class Pace:
         now, (_, first) = time.perf_counter(), self.marks[0]
         if any(first < done <= step for done in self.changes.values()):
             self.marks.clear()
-        elif len(self.marks) > 1 and now - self.marks[-2][0] < 0.1:
-            self.marks.pop()
-        while len(self.marks) > 2 and now - self.marks[0][0] > MINUTE:
+        while len(self.marks) > 1 and now - self.marks[0][0] > MINUTE:
             self.marks.popleft()
         self.marks.append((now, step))
 
@@ -200,6 +191,63 @@ class Pace:
         first, step = self.marks[0][1], self.marks[-1][1]
         timed = first >= min(self.changes.values()) and step - first >= self.every
         return (total - step) / self.speed if timed and self.speed else None
+
+
+class Strip:
+    """One moment of play - real, reconstructed and imagined - at several steps of training; kept in the run folder.
+
+    It is the same moment each time, so the columns differ by what was learned. After a resume it goes on.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer, settings = trainer, trainer.config.trainer
+        self.folder = trainer.run.folder / "videos"
+        self.due = [settings.warmup + max(1, round(share * (settings.env_steps - settings.warmup))) for share in SHARES]
+        self.columns: list[dict[str, Any]] = []
+        for path in sorted(self.folder.glob("strip-*.npz")):
+            column = read_column(path)
+            if column and column["step"] <= trainer.step:
+                self.columns.append(column)
+            else:  # damaged, or taken after the checkpoint that training goes on from: it will be taken again
+                remove(path)
+
+    def extend(self, step: int) -> None:
+        """Adds a column if a share of training has been reached since the last one."""
+        last = self.columns[-1]["step"] if self.columns else 0
+        replay = self.trainer.replay
+        length = self.trainer.config.imagination.context_length + AHEAD
+        if not any(last < due <= step for due in self.due) or len(replay) < length:
+            return
+        start = self.columns[-1]["start"] if self.columns else -1
+        if start < replay.oldest:  # the first column, or a moment that the ring has forgotten
+            start = rollouts.busiest(replay, length)
+        seen = rollouts.dream(self.trainer, start, AHEAD)
+        shown = {"real": seen.real[-1], "reconstructed": seen.reconstructed[-1], "imagined": seen.imagined[-1]}
+        self.columns.append({"step": step, "start": start, "ahead": AHEAD, **shown})
+        self.write(f"strip-{step:09d}.npz", lambda file: np.savez_compressed(file, **self.columns[-1]))
+
+    def finish(self) -> None:
+        """The strip as a picture file, for who trained without a notebook."""
+        if self.columns:
+            self.write("strip.png", lambda file: file.write(plotting.strip(self.columns).png()))
+
+    def write(self, name: str, fill: Callable[[IO[bytes]], object]) -> None:
+        """Writes a file at once or not at all; a full disk is only reported, as pictures are not worth a run."""
+        try:
+            self.folder.mkdir(exist_ok=True)
+            replace(self.folder / name, fill)
+        except (OSError, GlamkitError) as error:
+            logger.warning("%s cannot be written (%s); training goes on without it.", name, reason(error))
+
+
+def read_column(path: Path) -> dict[str, Any] | None:
+    """A saved column, or None for a damaged file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            numbers = {name: int(arrays[name]) for name in ("step", "start", "ahead")}
+            return numbers | {name: arrays[name] for name in ("real", "reconstructed", "imagined")}
+    except Exception:  # what readers of packed data raise for damaged ones has no end
+        return None
 
 
 def overview(trainer: Trainer) -> notebook.Table:

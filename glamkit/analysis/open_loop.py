@@ -1,10 +1,8 @@
 """Open loop against the truth: how long a dream stays near what really happened, given the actions really taken.
 
-From many starts at once the model sees a few real steps and dreams on with the recorded actions. At each step ahead
-the dream is compared with the real step, and with what easier guesses would have got. Frames are compared where
-something moves, in the real clip or in the dream: in most games nearly all of a frame stands still, and a dream in
-which nothing plays would look nearly right. Steps after a real termination are not counted: what comes after an end is
-a new game, which nobody can predict.
+From many starts the model sees a few real steps and dreams on. At each step ahead the dream is compared with the real
+step, and with easier guesses. Frames are compared where something moves, in the real clip or in the dream: a dream in
+which nothing plays would look nearly right. Steps after a real end are not counted: nobody can predict a new game.
 """
 
 from __future__ import annotations
@@ -14,11 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from glamkit.analysis.rollouts import looking, pictures, replayed
 from glamkit.analysis.starts import Start, find_starts, same_game
-from glamkit.config import ImaginationConfig, coerce
+from glamkit.config import at_least, coerce
 from glamkit.errors import GlamkitError
 from glamkit.ops.functional import kl_categorical
 from glamkit.plotting import student
@@ -76,14 +73,13 @@ class OpenLoop:
         """H."""
         return self.real.shape[1]
 
-    def share(self, clips: np.ndarray | None = None) -> np.ndarray:
+    def share(self, clips: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(H,) share of what can be known about the frames that the dreams know, over all clips or these.
 
         1 is as good as a reconstruction of the real frame, 0 as bad as a dream of some other moment; NaN where no clip
         is left. Errors are averaged before they are divided, as single ones may be near zero.
         """
-        rows = np.arange(len(self.starts)) if clips is None else clips
-        dreamt, best, wrong = (self.pixels[name].values[rows] for name in ("imagined", "reconstructed", "wrong"))
+        dreamt, best, wrong = (self.pixels[name].values[clips] for name in ("imagined", "reconstructed", "wrong"))
         counts = (~np.isnan(dreamt)).sum(0)
         lost, known = np.nansum(dreamt - best, 0), np.nansum(wrong - best, 0)
         unknown = np.where(counts > 0, -np.inf, np.nan)
@@ -96,11 +92,13 @@ class OpenLoop:
 
     @property
     def usable(self) -> int:
-        """The usable horizon: steps ahead up to which the dream knows more than half of what can be known.
+        """Steps ahead up to which dreams know over half of what can be known; 0 if reconstructions lack what moves."""
+        return self.leading() if self.seen > SEEN else 0
 
-        0 where reconstructions lack what moves: then nothing can be known.
-        """
-        return min(_leading(self.share()), self.followed) if self.seen > SEEN else 0
+    def leading(self, clips: np.ndarray | slice = slice(None)) -> int:
+        """Steps ahead up to which the share is above `HALF`, over all clips or these."""
+        below = np.flatnonzero(self.share(clips) <= HALF)
+        return min([*below[:1].tolist(), self.followed])
 
     @property
     def finding(self) -> str:
@@ -118,17 +116,13 @@ class OpenLoop:
 
     @property
     def usable_range(self) -> tuple[int, int]:
-        """95 % interval of the usable horizon: what other clips like these would have given.
-
-        By a bootstrap of blocks of neighbours: clips that overlap err alike.
-        """
+        """Its 95 % interval, by a bootstrap of blocks of neighbours: clips that overlap err alike."""
         rng, number = np.random.default_rng(0), len(self.starts)
         order = np.argsort([start.step for start in self.starts])
         block = np.arange(max(1, min(self.overlapping, number // 8)))
-        firsts = (rng.integers(number, size=(-(-number // len(block)), 1)) for _ in range(DRAWS))
-        clips = (order[((first + block) % number).flatten()[:number]] for first in firsts)
-        drawn = [min(_leading(self.share(drawn)), self.followed) for drawn in clips]
-        low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
+        firsts = rng.integers(number, size=(DRAWS, -(-number // len(block)), 1))
+        clips = order[((firsts + block) % number).reshape(DRAWS, -1)[:, :number]]
+        low, high = np.quantile([self.leading(drawn) for drawn in clips], (0.025, 0.975), method="nearest")
         return int(low), int(high)
 
     @property
@@ -150,22 +144,15 @@ class OpenLoop:
 
     def failures(self, count: int = WORST) -> list[Start]:
         """The starts of the worst clips, to dream from."""
-        steps = [self.starts[clip].step for clip in self.worst(count)]
-        return [
-            Start(step, f"dream went wrong: rank {rank} of {len(self.starts)}") for rank, step in enumerate(steps, 1)
-        ]
+        why = "dream went wrong: rank {} of {}".format
+        clips = enumerate(self.worst(count), 1)
+        return [Start(self.starts[clip].step, why(rank, len(self.starts))) for rank, clip in clips]
 
     def typical(self) -> int:
         """The clip to show for all: the median by what went wrong, of those that are counted as long as most."""
         counts = self.counted.sum(1)
         long = np.flatnonzero(counts >= np.median(counts))
-        order = long[np.argsort(self.beyond[long])]
-        return int(order[len(order) // 2])
-
-
-def _leading(share: np.ndarray) -> int:
-    below = np.flatnonzero(share <= HALF)
-    return int(below[0]) if len(below) else len(share)
+        return int(long[np.argsort(self.beyond[long])[len(long) // 2]])
 
 
 def measure_open_loop(
@@ -183,14 +170,11 @@ def measure_open_loop(
     Raises:
         GlamkitError: fewer real steps are stored than this needs, or a number is out of its range.
     """
-    steps, count = coerce("horizon", horizon, int), coerce("count", count, int)
-    for name, value, least in (("horizon", steps, 1), ("count", count, 2)):
-        if value < least:
-            raise GlamkitError(f"{name} = {value} is outside its range: at least {least}.")
+    steps, count = at_least("horizon", horizon), at_least("count", count, 2)
     length = loaded.config.imagination.context_length if context is None else coerce("context", context, int)
     begun, seed = find_starts(loaded, "random", count, seed, length, steps), coerce("seed", seed, int)
     if len(begun) < 2:
-        raise GlamkitError(f"{len(begun)} start is too few to compare dreams with; at least 2 are needed.")
+        raise GlamkitError("1 start is too few to compare dreams with; at least 2 are needed.")
     batches = [begun[i : i + TOGETHER] for i in range(0, len(begun), TOGETHER)]
     parts = [_clips(loaded, [start.step for start in some], steps, length, seed) for some in batches]
     real, imagined, reconstructed, last, kl, looking_kl, rewards, predicted, ends, ending = (
@@ -215,14 +199,13 @@ def measure_open_loop(
         "imagined": curve("the dream", "surprise (KL, in nats)", kl),
         "looking": curve("with every frame before it seen", "surprise (KL, in nats)", looking_kl),
     }
-    outcomes = {
-        "imagined": curve("the dream", "mean squared error", (predicted - rewards) ** 2),
-        "never": curve("expecting none", "mean squared error", rewards**2),
-    }
-    terminations = {
-        "imagined": curve("the dream", "mean squared error", (ending - ends) ** 2),
-        "never": curve("expecting none", "mean squared error", ends**2),
-    }
+    outcomes, terminations = (
+        {
+            "imagined": curve("the dream", "mean squared error", (expected - came) ** 2),
+            "never": curve("expecting none", "mean squared error", came**2),
+        }
+        for expected, came in ((predicted, rewards), (ending, ends))
+    )
     return OpenLoop(begun, real, imagined, counted, seen, pixels, latents, outcomes, terminations)
 
 
@@ -234,10 +217,7 @@ def moving(frames: np.ndarray, counted: np.ndarray) -> np.ndarray:
 
 
 def far(pictured: np.ndarray, real: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Root mean square difference (N, H) of frames (N, H, size, size, 3) on these pixels, in % of the full range.
-
-    `where` is (N, size, size) bool; a clip without any such pixel has NaN.
-    """
+    """RMS difference (N, H) of frames (N, H, size, size, 3) on pixels (N, size, size) bool, in %; NaN without any."""
     squares = (((pictured.astype(np.float32) - real) / 2.55) ** 2).mean(-1)
     sums, counts = (squares * where[:, None]).sum((2, 3)), where.sum((1, 2))[:, None]
     return np.sqrt(np.divide(sums, counts, out=np.full(sums.shape, np.nan, np.float32), where=counts > 0))
@@ -265,17 +245,11 @@ def _clips(loaded: LoadedRun, begin: list[int], steps: int, length: int, seed: i
         imagined = [pictures(row) for row in model.decode(latents[:, :-1])]
         reconstructed = [pictures(row) for row in model.decode(observed.latent[:, length:])]
         ending = model.termination(hidden[:, 1:]).squeeze(-1).float().sigmoid()
-        looked = _looking(loaded, observed.latent, real.actions, length, settings)
+        memory = model.remember(context, settings.memory)  # of which every real step is read before the next one
+        tokens = model.tokens(observed.latent[:, length:], real.actions[:, length:]).unbind(1)
+        looked = torch.stack([memory.hidden, *(memory.read(token) for token in tokens[:-1])], 1)
         looking_kl = kl_categorical(seen, model.prior(looked))
     frames = real.frames.permute(0, 1, 3, 4, 2).cpu().numpy()
     numbers = (kl, looking_kl, real.rewards[:, length:], rollout.rewards, real.terminations[:, length:], ending)
     plain = (part.float().cpu().numpy() for part in numbers)
     return frames[:, length:], np.stack(imagined), np.stack(reconstructed), frames[:, length - 1 : length], *plain
-
-
-def _looking(loaded: LoadedRun, latents: Tensor, actions: Tensor, length: int, settings: ImaginationConfig) -> Tensor:
-    """Hidden states (n, H, D) before each step from `length` on, all real steps before it having been seen."""
-    model = loaded.agent.world_model
-    memory = model.remember(Context(latents[:, :length], actions[:, :length]), settings.memory)
-    tokens = model.tokens(latents[:, length:], actions[:, length:]).unbind(1)
-    return torch.stack([memory.hidden, *(memory.read(token) for token in tokens[:-1])], 1)

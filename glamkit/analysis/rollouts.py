@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,27 +18,21 @@ from glamkit.errors import GlamkitError
 from glamkit.models.world_model import WorldModel
 from glamkit.plotting import Picture, films
 from glamkit.runtime import Machine, undisturbed
+from glamkit.training.load import LoadedRun
 from glamkit.training.replay import Replay
+from glamkit.training.trainer import Trainer
 from glamkit.types import Context, Rollout
-
-if TYPE_CHECKING:
-    from glamkit.training.load import LoadedRun
-    from glamkit.training.trainer import Trainer
 
 RECENT = 2000  # steps searched for a busy scene: enough to find one, and quick
 
 
 class RolloutComparison(NamedTuple):
-    """H real steps, and the same steps as the model sees and as it dreams them; pictures are (H, size, size, 3) uint8.
-
-    `imagined` comes from the real steps before the first one and from the actions really taken, nothing else;
-    `reconstructed` is what the autoencoder keeps of each real frame. Rewards are those of the action at each frame.
-    """
+    """H real steps, and the same as the model sees and as it dreams them; pictures are (H, size, size, 3) uint8."""
 
     real: np.ndarray
-    reconstructed: np.ndarray
-    imagined: np.ndarray
-    rewards: np.ndarray  # (H,) real
+    reconstructed: np.ndarray  # what the autoencoder keeps of each real frame
+    imagined: np.ndarray  # from the real steps before the first one and the actions really taken, nothing else
+    rewards: np.ndarray  # (H,) real, of the action at each frame
     predicted: np.ndarray  # (H,) the model's, in the dream
 
 
@@ -57,8 +51,7 @@ def looking(model: WorldModel, machine: Machine, seed: int) -> Iterator[None]:
 def busiest(replay: Replay, length: int) -> int:
     """First step of the recent window of `length` steps (at least two) in which something moves all the time.
 
-    The window's calmest step counts, not its sum: one flash, as when a new game starts, must not win. Windows with an
-    end of an episode before their last step are taken only when there is no other.
+    The window's calmest step counts: one flash must not win. Nor does a window with an end before its last step.
 
     Raises:
         GlamkitError: the replay holds fewer than `length` steps.

@@ -13,7 +13,7 @@ import torch
 
 from glamkit.analysis.fresh_play import FreshReplay
 from glamkit.analysis.rollouts import looking
-from glamkit.config import TrainerConfig, coerce
+from glamkit.config import TrainerConfig, at_least, coerce
 from glamkit.errors import GlamkitError, nearest
 from glamkit.ops.functional import kl_categorical
 from glamkit.runs import log
@@ -59,32 +59,25 @@ def find_starts(
     (first, last), count = bounds(loaded, context, ahead), coerce("count", count, int)
     if by == "random":
         rng, steps = np.random.default_rng(TrainerConfig(seed=seed).seed), np.arange(first, last + 1)
-        begins = new_game(loaded, steps)
+        begins = is_last(loaded)[steps - 1 - loaded.replay.oldest]
         steps = steps if begins.all() else steps[~begins]
         picked = np.sort(rng.choice(steps, min(count, len(steps)), replace=False))
         return [Start(int(step), "chosen at random") for step in picked]
-    if by == "episode":
-        starts = beginnings(loaded, first - loaded.replay.oldest)
-    else:
-        starts = {"reward": rewards, "termination": terminations, "surprise": surprises}[by](loaded)
-    kept, taken = list[Start](), list[int]()
+    starts = beginnings(loaded, first - loaded.replay.oldest) if by == "episode" else led(loaded, by)
+    kept = list[Start]()
     for start in starts:
-        if len(kept) == count:
-            break
-        # Two starts of nearly the same scene are one to look at.
-        if first <= start.step <= last and all(abs(start.step - other) > LEAD for other in taken):
+        apart = all(abs(start.step - other.step) > LEAD for other in kept)  # two of the same scene are one to look at
+        if len(kept) < count and first <= start.step <= last and apart:
             kept.append(start)
-            taken.append(start.step)
     if not kept:
         raise GlamkitError(f"no stored step is a start by {by!r}; choose starts by 'random' or 'surprise'.")
     return kept
 
 
 def good_start(loaded: LoadedRun, context: int | None = None, ahead: int = 0) -> Start:
-    """A start to play from: a few steps before a reward, in a game of which some steps are seen before.
+    """A start to play from, with `ahead` real steps to compare: a few steps before a reward, in a game under way.
 
     Gains come before penalties, then the largest, then the newest. Without any such reward it is a random start.
-    `ahead` real steps are stored from it on, to compare with.
     """
     first, last = bounds(loaded, context, ahead)
     values, number, oldest = ordered(loaded, "rewards"), games(loaded), loaded.replay.oldest
@@ -98,12 +91,8 @@ def good_start(loaded: LoadedRun, context: int | None = None, ahead: int = 0) ->
 
 def bounds(loaded: LoadedRun, context: int | None = None, ahead: int = 0) -> tuple[int, int]:
     """The first and the last step a dream may start from."""
-    steps = loaded.config.imagination.context_length if context is None else coerce("context", context, int)
-    ahead = coerce("horizon", ahead, int)
-    if ahead < 0 or steps < 2:
-        name, value, least = ("horizon", ahead, 0) if ahead < 0 else ("context", steps, 2)
-        raise GlamkitError(f"{name} = {value} is outside its range: at least {least}.")
-    replay = loaded.replay
+    steps = loaded.config.imagination.context_length if context is None else at_least("context", context, 2)
+    replay, ahead = loaded.replay, at_least("horizon", ahead, 0)
     first, last = replay.oldest + steps, replay.count - ahead
     if first > last:
         left = len(replay) - steps
@@ -116,11 +105,7 @@ def bounds(loaded: LoadedRun, context: int | None = None, ahead: int = 0) -> tup
 
 
 def check_start(loaded: LoadedRun, step: int, context: int | None = None, ahead: int = 0) -> None:
-    """Makes sure that the real steps before and after a start are stored.
-
-    Raises:
-        GlamkitError: they are not.
-    """
+    """Raises a GlamkitError if the real steps before or after a start are not stored."""
     first, last = bounds(loaded, context, ahead)
     if not first <= step <= last:
         compared = f", and {ahead} from it on are compared with it" if ahead else ""
@@ -130,17 +115,21 @@ def check_start(loaded: LoadedRun, step: int, context: int | None = None, ahead:
         )
 
 
-def rewards(loaded: LoadedRun) -> list[Start]:
-    """Starts before rewards, the largest first; among equal ones the newest first."""
-    values, oldest = ordered(loaded, "rewards"), loaded.replay.oldest
-    steps = sorted(np.flatnonzero(led(loaded) & (values != 0)), key=lambda place: (-abs(values[place]), -place))
-    return [Start(oldest + int(p) - LEAD, f"reward {values[p]:+g} at step {oldest + p:,}") for p in steps]
-
-
-def terminations(loaded: LoadedRun) -> list[Start]:
-    """Starts before stored terminations, the latest first."""
-    ends, oldest = np.flatnonzero(led(loaded) & (ordered(loaded, "terminations") > 0)), loaded.replay.oldest
-    return [Start(oldest + int(place) - LEAD, f"an end at step {oldest + place:,}") for place in ends[::-1]]
+def led(loaded: LoadedRun, by: str) -> list[Start]:
+    """Starts `LEAD` steps before a ``reward``, ``termination`` or ``surprise``, in the same life; see `KINDS`."""
+    number, oldest = games(loaded), loaded.replay.oldest
+    if by == "reward":
+        values = ordered(loaded, "rewards")
+        places = sorted(np.flatnonzero(values), key=lambda place: (-abs(values[place]), -place))
+        named = [(place, f"reward {values[place]:+g} at step {oldest + place:,}") for place in places]
+    elif by == "termination":
+        ends = np.flatnonzero(ordered(loaded, "terminations"))[::-1]
+        named = [(place, f"an end at step {oldest + place:,}") for place in ends]
+    else:
+        steps, kl = surprise(loaded)
+        named = [(step - oldest, f"frame {step:,} was badly predicted") for step in steps[np.argsort(kl)[::-1]]]
+    fits = [(int(place), why) for place, why in named if place >= LEAD and number[place] == number[place - LEAD]]
+    return [Start(oldest + place - LEAD, why) for place, why in fits]
 
 
 def beginnings(loaded: LoadedRun, context: int) -> list[Start]:
@@ -167,35 +156,21 @@ def episodes(loaded: LoadedRun) -> list[tuple[int, int]]:
 
 
 def episode_ends(loaded: LoadedRun) -> list[int]:
-    """The stored steps that ended an episode.
-
-    Fresh play knows its ends itself. Of stored steps the log tells them, also those cut by a time limit; without a
-    log, terminations do.
-    """
+    """The stored steps that ended an episode, also by a time limit if the log tells; without a log, terminations do."""
     replay, file = loaded.replay, loaded.run.log_file
     if isinstance(replay, FreshReplay):
-        ends = replay.ends
-    elif file.exists():
+        return replay.ends
+    if file.exists():
         ends = [entry["step"] - 1 for entry in log.added(file)[0] if entry["kind"] == "episode"]
     else:
         ends = (np.flatnonzero(ordered(loaded, "terminations")) + replay.oldest).tolist()
     return [end for end in ends if replay.oldest <= end < replay.count]
 
 
-def surprises(loaded: LoadedRun) -> list[Start]:
-    """Starts before the steps whose frames the model predicted worst, worst first, among the newest ones."""
-    steps, kl = surprise(loaded)
-    fit = led(loaded)[steps - loaded.replay.oldest]
-    order = [place for place in np.argsort(kl)[::-1] if fit[place]]
-    return [Start(int(steps[p]) - LEAD, f"frame {steps[p]:,} was badly predicted") for p in order]
-
-
 def surprise(loaded: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
     """For the newest steps their numbers, and KL(seen || predicted) in nats of each frame, knowing all before it."""
     model, replay = loaded.agent.world_model, loaded.replay
     count, first = min(RECENT, len(replay)), model.config.window
-    if count < first + 2:
-        raise GlamkitError(f"the replay holds {count} steps, but {first + 2} are needed to find surprises.")
     begin = replay.count - count
     steps = replay.window(torch.tensor([begin]), count)
     with looking(model, loaded.machine, 0):
@@ -205,21 +180,10 @@ def surprise(loaded: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(begin + first + 1, replay.count), kl[0].float().cpu().numpy()
 
 
-def new_game(loaded: LoadedRun, steps: np.ndarray) -> np.ndarray:
-    """Whether an episode or a life ended right before each of these stored steps, of which none is the oldest."""
-    return is_last(loaded)[np.asarray(steps) - 1 - loaded.replay.oldest]
-
-
 def same_game(loaded: LoadedRun, starts: Sequence[int], steps: int) -> np.ndarray:
     """(N, steps) bool: which of the steps from each start on are of the life or episode that goes on there."""
     number, places = games(loaded), np.subtract(starts, loaded.replay.oldest)[:, None]
     return number[places + np.arange(steps)] == number[places]
-
-
-def led(loaded: LoadedRun) -> np.ndarray:
-    """(n,) bool, oldest first: whether the stored step `LEAD` steps before this one is of the same life or episode."""
-    number = games(loaded)
-    return np.concatenate([np.zeros(LEAD, bool), number[LEAD:] == number[:-LEAD]])[: len(number)]
 
 
 def games(loaded: LoadedRun) -> np.ndarray:

@@ -9,7 +9,6 @@ import ast
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from glamkit.config.fields import coerce
@@ -18,7 +17,6 @@ from glamkit.errors import GlamkitError, nearest
 INJECTED = "# Parameters"  # the first line of the cell that papermill adds after ours
 OWN = "PAPERMILL_"  # papermill's own parameters, as with --inject-paths
 KINDS = {"int": int, "float": float, "bool": bool, "str": str}
-FIRST = "run all cells first (menu Run, Run All Cells)"
 
 
 class Parameter(NamedTuple):
@@ -73,14 +71,6 @@ def check(cells: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
                 raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
             known.append(name)
     return {one.name: _read(one, values[one.name]) for one in stated(cells) if one.name in values}
-
-
-def missing(name: str, parameters: Sequence[Parameter]) -> str:
-    """What to say of a name that nothing stands behind: renamed in the parameters cell, or its cell has not run."""
-    close = get_close_matches(name, [one.name for one in parameters], 1)
-    if close:
-        return f"the parameter {name!r} is missing; {close[0]!r} in the parameters cell may be it, renamed."
-    return f"{name!r} is not there: {FIRST}."
 
 
 def _read(parameter: Parameter, value: Any) -> Any:

@@ -59,16 +59,14 @@ def series(entries: Entries, key: str) -> tuple[list[int], list[float]]:
 def learning_curve(run: Run) -> Picture:
     """Episode returns over training, their running mean, and the final evaluation if there is one.
 
-    All are of whole games: the return of a game that was cut is not to be compared with them, and stands in words.
+    All are of whole games: how many were cut, whose returns are not to be compared with them, stands in words.
     """
     entries, config = log.read(run.log_file), run.config()
-    report = json.loads(run.evaluation_file.read_text(encoding="utf-8")) if run.evaluation_file.exists() else None
-    episodes = report["episodes"] if report else []
+    report = json.loads(run.evaluation_file.read_text(encoding="utf-8")) if run.evaluation_file.exists() else {}
+    episodes = report.get("episodes", [])
     scores = [episode["return"] for episode in episodes if not episode["cut"]]
-    cut = [f"{episode['return']:g}" for episode in episodes if episode["cut"]]
-    shown = ", ".join(cut[:4]) + (", ..." if len(cut) > 4 else "")
-    steps = f"cut after {config.evaluation.episode_steps:,} steps"
-    missing = f"evaluation: {count(len(cut), 'game')} {steps} at {shown}: not drawn" if cut else ""
+    cut = count(len(episodes) - len(scores), "game") + f" cut after {config.evaluation.episode_steps:,} steps"
+    missing = f"evaluation: {cut}: not drawn" if len(scores) < len(episodes) else ""
     evaluated = evaluations(entries)
     if not (scores or evaluated[0] or series(entries, "episode/return")[0]):
         return in_words(f"No score to draw: no episode of training has ended yet. {missing.capitalize()}")
@@ -76,7 +74,7 @@ def learning_curve(run: Run) -> Picture:
     draw_returns(axes, entries)
     if evaluated[0]:
         axes.plot(*evaluated, "D-", ms=5, color=ORANGE, label="evaluation during training: mean")
-    if report and scores:
+    if scores:
         axes.plot([report["step"]] * len(scores), scores, "o", color=ORANGE, mec=BLACK, mew=0.5, clip_on=False)
         marked = f"evaluation: mean {np.mean(scores):.1f} of {count(len(scores), 'whole game')}"
         axes.plot(report["step"], np.mean(scores), "D", ms=9, color=RED, label=marked, clip_on=False)
@@ -139,16 +137,11 @@ def draw_series(
     axes: Axes, entries: Entries, key: str, title: str, unit: str, logarithmic: bool, floor: float | None = None
 ) -> None:
     """One name of the log against steps; a loss is not trained below its `floor`."""
-    steps, values = series(entries, key)
-    panel_title(axes, title)
-    if not values:
-        nothing(axes, "not in the log yet")
-        return
-    axes.plot(steps, values, ".-", ms=4, color=BLUE)
-    label(axes, unit)
-    if logarithmic and max(values) > 5 * min(values) > 0:
+    draw_curves(axes, entries, {"": (key, BLUE)}, unit, title)
+    _, values = series(entries, key)
+    if logarithmic and values and max(values) > 5 * min(values) > 0:
         decades(axes, min(values), max(values))
-    if floor:
+    if floor and values:
         axes.axhline(floor, color=GREY, ls="--", lw=1, label="not trained below this line (free bits)")
         legend_below(axes)
 
@@ -180,18 +173,17 @@ def decades(axes: Axes, low: float, high: float) -> None:
 @style
 def live(entries: Entries, env_steps: int) -> Picture:
     """The curves to watch while training: episode return, reconstruction, imagined reward; those that have begun."""
-    panels = [panel for panel in (PANELS[0], PANELS[5]) if series(entries, panel[0])[0]]
-    played = bool(series(entries, "episode/return")[0])
-    number = len(panels) + played
-    if not number:
+    returns = ("episode/return", "Episode return, and the mean of 10")
+    panels = [panel for panel in (returns, PANELS[0], PANELS[5]) if series(entries, panel[0])[0]]
+    if not panels:
         return in_words("The curves begin with the first episode that ends, or the first update.")
-    picture, (row,) = figure(WIDE * max(number, 2) / 3, 2.5, 1, number)
-    if played:
-        draw_returns(row[0], entries)
-        panel_title(row[0], "Episode return, and the mean of 10")
-    for axes, panel in zip(row[played:], panels, strict=True):
-        draw_series(axes, entries, *panel)
-    for axes in row:
+    picture, (row,) = figure(WIDE * max(len(panels), 2) / 3, 2.5, 1, len(panels))
+    for axes, panel in zip(row, panels, strict=True):
+        if panel == returns:
+            draw_returns(axes, entries)
+            panel_title(axes, panel[1])
+        else:
+            draw_series(axes, entries, *panel)
         axes.set_xlim(0, 1.02 * env_steps)  # the last point is whole
         axes.xaxis.get_major_locator().set_params(nbins=3)
     return picture

@@ -28,25 +28,21 @@ def film(axes: Axes, rows: Mapping[str, np.ndarray], columns: Sequence[str], bes
     All are one image: drawing it is many times faster than an Axes for each. Left of captions of several lines stands
     what each line is, `beside`.
     """
-    parts = list(rows.values())
-    size = parts[0].shape[1]
-    scale = max(1, round(128 / size))
-    edge, space = size * scale, max(2, round(GAP * size * scale))
-    height, width = len(parts) * (edge + space) - space, len(columns) * (edge + space) - space
-    canvas = np.full((height, width, 3), 150, np.uint8)  # grey, so that white frames and black ones have an edge
-    for y, row in enumerate(parts):
-        for x, picture in enumerate(row):
-            enlarged = picture.repeat(scale, 0).repeat(scale, 1)
-            canvas[y * (edge + space) :, x * (edge + space) :][:edge, :edge] = enlarged
-    axes.imshow(canvas)
+    parts = np.stack(list(rows.values()))  # (rows, columns, size, size, 3)
+    scale = max(1, round(128 / parts.shape[2]))
+    edge = parts.shape[2] * scale
+    space = max(2, round(GAP * edge))
+    around = (0, 0), (0, 0), (0, space), (0, space), (0, 0)
+    grey = np.pad(parts.repeat(scale, 2).repeat(scale, 3), around, constant_values=150)  # so that all have an edge
+    axes.imshow(grey.swapaxes(1, 2).reshape(len(parts) * (edge + space), -1, 3)[:-space, :-space])
     axes.set_anchor("W")  # a title begins where the frames do, and is not cut over one column
-    axes.set_xticks([x * (edge + space) + edge / 2 for x in range(len(columns))], columns, linespacing=1.3)
-    axes.set_yticks([y * (edge + space) + edge / 2 for y in range(len(parts))], list(rows))
+    axes.set_xticks(np.arange(len(columns)) * (edge + space) + edge / 2, columns, linespacing=1.3)
+    axes.set_yticks(np.arange(len(parts)) * (edge + space) + edge / 2, list(rows))
     axes.tick_params(length=0, labelcolor=INK)
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "top"}
-    axes.annotate(beside, (0, 0), (-4, -4), fontsize=SMALL, linespacing=1.3, **where)
+    where = ((0, 0), (-4, -4), "axes fraction", "offset points")
+    axes.annotate(beside, *where, ha="right", va="top", fontsize=SMALL, linespacing=1.3)
 
 
 @style
@@ -63,11 +59,7 @@ def films(rows: Mapping[str, np.ndarray], columns: Sequence[str], beside: str, t
 
 @style
 def strip(columns: Sequence[Mapping[str, Any]]) -> Picture:
-    """The same moment of play as the model saw it at several steps of its training.
-
-    Args:
-        columns: oldest first, with ``step``, ``ahead`` and pictures ``real``, ``reconstructed``, ``imagined``.
-    """
+    """The same moment of play as the model saw it at several steps of its training, as `Monitor` collects it."""
     names, shown = ("real", "reconstructed", "imagined"), max(len(columns), 5)
     picture, ((axes,),) = figure(WIDE, 0.9 + 3 * min(1.2, (WIDE - 1.1) / shown))
     film(axes, {n: np.stack([c[n] for c in columns]) for n in names}, [f"{c['step']:,}" for c in columns])

@@ -7,7 +7,7 @@ import html
 import io
 import textwrap
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
 # Okabe and Ito's palette: distinct for all common kinds of colour vision, and in grey.
@@ -75,7 +74,7 @@ class Picture(Figure):
         """The figure as PNG files of 256 colours, for a light page and for a dark one."""
         pixels = np.asarray(Image.open(io.BytesIO(self.png())).convert("RGB"))
         boxes = [image.get_window_extent().extents for axes in self.axes for image in axes.images]
-        return few_colours(pixels), few_colours(darkened(pixels, [tuple(box) for box in boxes]))
+        return few_colours(pixels), few_colours(darkened(pixels, boxes))
 
     def words(self) -> str:
         """What it shows, in words."""
@@ -84,20 +83,16 @@ class Picture(Figure):
 
     def html(self) -> str:
         """The figure for a page of either theme."""
-        return self._html(*self.pngs())
-
-    def _html(self, light: bytes, dark: bytes) -> str:
-        name = f"glamkit-{zlib.crc32(light):08x}"
-        one, other = (f"data:image/png;base64,{base64.b64encode(png).decode()}" for png in (light, dark))
-        return (
-            f'<style>{DARK_PAGE} .{name} {{ content: url("{other}") }}</style>'
-            f'<img class="{name}" style="max-width: 100%" alt="{html.escape(self.words())}" src="{one}">'
-        )
+        return self._repr_mimebundle_()[0]["text/html"]
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        light, dark = self.pngs()
-        data = {"text/html": self._html(light, dark), "image/png": base64.b64encode(light).decode()}
-        return data, {"image/png": {"alt": self.words()}}
+        light, dark = (base64.b64encode(png).decode() for png in self.pngs())
+        name, url = f"glamkit-{zlib.crc32(light.encode()):08x}", "data:image/png;base64,"
+        page = (
+            f'<style>{DARK_PAGE} .{name} {{ content: url("{url}{dark}") }}</style>'
+            f'<img class="{name}" style="max-width: 100%" alt="{html.escape(self.words())}" src="{url}{light}">'
+        )
+        return {"text/html": page, "image/png": light}, {"image/png": {"alt": self.words()}}
 
 
 def few_colours(pixels: np.ndarray) -> bytes:
@@ -113,28 +108,19 @@ def few_colours(pixels: np.ndarray) -> bytes:
 DARKEST = 17  # of 255: the page of JupyterLab's dark theme
 
 
-def darkened(pixels: np.ndarray, boxes: Sequence[tuple[float, ...]] = ()) -> np.ndarray:
+def darkened(pixels: np.ndarray, boxes: Iterable[Sequence[float]] = ()) -> np.ndarray:
     """A picture (H, W, 3) uint8 with light and dark exchanged: white becomes the dark page, and hues stay as they are.
 
-    Args:
-        pixels: the picture.
-        boxes: left, bottom, right and top, in pixels from the bottom left, of what stays as it is: frames of a game.
+    Boxes (left, bottom, right, top, in pixels from the bottom left) stay as they are: frames of a game.
     """
     values = pixels.astype(float)
     turned = values + 255 - values.max(-1, keepdims=True) - values.min(-1, keepdims=True)
     brighter = 255 * (turned / 255) ** 0.85  # or light colours would be too dark on dark
-    result, (high, wide) = DARKEST + brighter * (1 - DARKEST / 255), pixels.shape[:2]
+    result = (DARKEST + brighter * (1 - DARKEST / 255)).round().astype(np.uint8)
     for left, bottom, right, top in boxes:
-        share = (covered(high - top, high - bottom, high)[:, None] * covered(left, right, wide))[..., None]
-        kept = (values - (1 - share) * (255 - DARKEST)).clip(0)  # at the edge a pixel is in part the white page
-        result = np.where(share > 0, kept, result)
-    return result.round().astype(np.uint8)
-
-
-def covered(low: float, high: float, size: int) -> np.ndarray:
-    """The share of each of so many pixels (size,) that lies between two places."""
-    pixels = np.arange(size)
-    return np.clip(np.minimum(pixels + 1, high) - np.maximum(pixels, low), 0, 1)
+        inside = slice(round(len(pixels) - top), round(len(pixels) - bottom)), slice(round(left), round(right))
+        result[inside] = pixels[inside]
+    return result
 
 
 def figure(width: float = WIDE, height: float = 3, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Picture, Any]:
@@ -170,17 +156,11 @@ def lines(text: str, inches: float) -> str:
 
 
 def legend_below(axes: Axes, columns: int = 3) -> None:
-    """The legend below the panel, where it covers no curve."""
-    below = axes.get_xlabel()
-    drop = (
-        6
-        + 12 * bool(axes.xaxis.get_tick_params().get("labelbottom", True))
-        + 14 * bool(below) * (1 + below.count("\n"))
-    )
-    shifted = axes.transAxes + ScaledTranslation(0, -drop / 72, axes.figure.dpi_scale_trans)
+    """The legend below the panel and its labels, where it covers no curve."""
     if axes.get_legend_handles_labels()[0]:
-        where: dict[str, Any] = {"bbox_to_anchor": (0.5, 0), "bbox_transform": shifted, "borderaxespad": 0}
-        axes.legend(loc="upper center", ncols=columns, **where)
+        ticks, label = axes.xaxis.get_tick_params().get("labelbottom", True), axes.get_xlabel()
+        drop = 6 + 12 * bool(ticks) + 14 * (label.count("\n") + 1 if label else 0)  # points
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=drop / SMALL, ncols=columns)
 
 
 def nothing(axes: Axes, text: str) -> None:

@@ -10,9 +10,9 @@ import torch
 from made_runs import looked_into
 from torch import Tensor, nn
 
-from glamkit.analysis.variation import effective_memory, metrics
+from glamkit.analysis.variation import effective_memory, events, metrics
 from glamkit.analysis.variation.lens import QUANTITIES, Lens
-from glamkit.analysis.variation.metrics import Forecast, ScreenForecast, Shares
+from glamkit.analysis.variation.metrics import Forecast, ScreenForecast
 from glamkit.config import ReplayConfig, preset
 from glamkit.errors import GlamkitError
 from glamkit.models.world_model import Observed, WorldModel
@@ -158,7 +158,7 @@ def test_the_first_and_the_last_stretch_can_be_read() -> None:
 
 def test_a_model_that_knows_the_rule_predicts_everything() -> None:
     through = lens(Clock())
-    seen = metrics.view(through, through.read(20, 12))
+    seen = events.view(through, through.read(20, 12))
     assert seen.screen.skill == pytest.approx(np.ones(12), abs=1e-5) and seen.screen.overall() == pytest.approx(1)
     assert seen.variation.agreement.min() == 1 and seen.variation.surprise.max() < 1e-5
     assert seen.variation.size_came.min() > 3 and seen.variation.size_expected.min() > 3
@@ -166,7 +166,7 @@ def test_a_model_that_knows_the_rule_predicts_everything() -> None:
 
 def test_a_model_that_expects_no_change_has_no_skill() -> None:
     through = lens(Clock(ahead=0))
-    seen = metrics.view(through, through.read(20, 12))
+    seen = events.view(through, through.read(20, 12))
     assert seen.screen.skill == pytest.approx(np.zeros(12), abs=1e-6)
     assert seen.screen.overall("seen") == pytest.approx(1)
 
@@ -196,9 +196,10 @@ def test_a_branch_that_is_left_out_has_no_share(modules: str, share: float, monk
     monkeypatch.setattr(metrics, "SMALLEST", 0.0)  # an untrained model's effects are small
     through = lens(model(f"world_model.modules={modules}"))
     reading = through.read(20, 10)
-    result = metrics.shares(through, reading)
-    assert result.effects.shape == (10, 2, 4)
-    assert result.local == pytest.approx(np.full((10, 4), share)) and result.mean == pytest.approx([share] * 4)
+    result = metrics.effects(through, reading)
+    assert result.shape == (10, 2, 4)
+    assert metrics.local_share(result) == pytest.approx(np.full((10, 4), share))
+    assert metrics.local_share(result.mean(0)) == pytest.approx([share] * 4)
     window = effective_memory.window(through, reading)
     assert (window.sum() > 0) == (modules == "lmamba")
     reach = effective_memory.memory(through, [30, 40])
@@ -209,15 +210,14 @@ def test_shares_are_of_what_each_branch_does() -> None:
     """LMamba's output is three times GMamba's, and of the same token."""
     through = lens(Clock())
     through.model.sequence_model.lmamba = Ago(0, 3, 3.0)
-    result = metrics.shares(through, through.read(20, 10))
-    assert result.local[:, 0] == pytest.approx(0.75)
-    assert np.isnan(result.local[:, 2]).all()  # the reward is always the same: nobody's doing
-    assert result.effects[:, 1, 0] == pytest.approx(3 * result.effects[:, 0, 0])
+    result = metrics.effects(through, through.read(20, 10))
+    assert metrics.local_share(result)[:, 0] == pytest.approx(0.75)
+    assert np.isnan(metrics.local_share(result)[:, 2]).all()  # the reward is always the same: nobody's doing
+    assert result[:, 1, 0] == pytest.approx(3 * result[:, 0, 0])
 
 
 def test_shares_of_nothing() -> None:
-    result = Shares(np.zeros((3, 2, 4)))
-    assert np.isnan(result.local).all() and np.isnan(result.mean).all()
+    assert np.isnan(metrics.local_share(np.zeros((3, 2, 4)))).all()
 
 
 def test_effects_are_what_the_heads_say() -> None:
@@ -228,7 +228,7 @@ def test_effects_are_what_the_heads_say() -> None:
     assert effect.shape == (3, len(QUANTITIES))
     before, after = through.predict(hidden), through.predict(other)
     torch.testing.assert_close(effect[..., 0], hidden.norm(dim=-1))
-    torch.testing.assert_close(effect[..., 3], (before.termination - after.termination).abs())
+    torch.testing.assert_close(effect[..., 3], (before[2] - after[2]).abs())
     assert (through.effect(hidden, hidden) == 0).all() and (effect[..., 1] > 0).all()
 
 
@@ -252,7 +252,7 @@ def test_memory_reaches_back_to_the_tokens_of_the_change_that_is_read(steps: int
     result = effective_memory.memory(through, [30, 40, 50])
     assert result.globally.shape == (3, SPAN)
     assert np.flatnonzero(result.globally.max(0)).tolist() == [steps, steps + 1]
-    assert result.memory == steps + 1
+    assert effective_memory.reach(result.globally.mean(0)) == steps + 1
     assert (result.locally == 0).all()
 
 

@@ -12,6 +12,7 @@ from figures import faults
 from matplotlib.colors import to_rgb
 from tiny_runs import finished, short
 
+from glamkit import notebook
 from glamkit.analysis import fresh_play
 from glamkit.analysis.fresh_play import FreshReplay, play
 from glamkit.analysis.starts import episodes
@@ -25,12 +26,15 @@ from glamkit.analysis.variation import (
     plots,
 )
 from glamkit.analysis.variation.events import GameEvent
+from glamkit.analysis.variation.frame_plots import slider, step_by_step, striking
 from glamkit.analysis.variation.lens import QUANTITIES
-from glamkit.analysis.variation.over_training import SnapshotView
-from glamkit.analysis.variation.step_slider import StepSlider, StepViews, show
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
+from glamkit.plotting import Picture
 from glamkit.training.load import LoadedRun, open_run
+
+POINT = {"step": 220, "agreement": 0.5, "chance": 0.4, "saved": 0.1, "skill": 0.2, "memory": 3.0}
+POINT |= dict.fromkeys(QUANTITIES, 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +92,7 @@ def test_the_stretch_that_is_chosen(opened: LoadedRun, lens: Lens) -> None:
     assert begin == first and begin + length - 1 == marks[-1] + 4
     assert events.choose(opened, lens, length=20) == (marks[-1] + 4 - 19, 20)
     assert events.choose(opened, lens, start=150, length="7") == (150, 7)  # type: ignore[arg-type]
-    end = next(end for _, end in episodes(opened) if end >= 150)
-    assert events.choose(opened, lens, start=150) == (150, end - 149)  # to the end of its episode
+    assert events.choose(opened, lens, start=150) == (150, last - 149)
 
 
 MISTAKES = [
@@ -107,18 +110,18 @@ def test_a_stretch_that_is_not_there_gets_a_sentence(
     opened: LoadedRun, lens: Lens, mistake: dict, message: str
 ) -> None:
     with pytest.raises(GlamkitError) as error:
-        events.choose(opened, lens, **mistake)
+        events.look(opened, lens, *events.choose(opened, lens, **mistake))
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_points_of_a_run_are_its_snapshots_and_checkpoints(opened: LoadedRun) -> None:
     result = over_training.points(opened, 110, 20)
-    assert [point.step for point in result] == [51, 59, 72, 91, 115, 145, 180, 200, 220]
-    assert all(0 <= point.agreement <= 1 and point.local.shape == (4,) for point in result)
+    assert [point["step"] for point in result] == [51, 59, 72, 91, 115, 145, 180, 200, 220]
+    assert all(0 <= point["agreement"] <= 1 and set(QUANTITIES) < set(point) for point in result)
     earlier = open_run(opened.run.folder, 200)
-    assert result[-2].skill == over_training.point(earlier, 110, 20).skill
-    assert result[-1].skill == over_training.point(opened, 110, 20).skill
-    assert [point.step for point in over_training.points(earlier, 110, 20)][-2:] == [180, 200]
+    assert result[-2]["skill"] == over_training.point(earlier, 110, 20)["skill"]
+    assert result[-1]["skill"] == over_training.point(opened, 110, 20)["skill"]
+    assert [point["step"] for point in over_training.points(earlier, 110, 20)][-2:] == [180, 200]
 
 
 def test_a_long_stretch_is_seen_from_its_end_and_damage_is_passed_over(opened: LoadedRun) -> None:
@@ -129,66 +132,64 @@ def test_a_long_stretch_is_seen_from_its_end_and_damage_is_passed_over(opened: L
         result = over_training.points(opened, 110, 100)
     finally:
         path.write_bytes(whole)
-    assert [point.step for point in result] == [51, 59, 91, 115, 145, 180, 200, 220]
-    assert result[-1].skill == over_training.point(opened, 146, 64).skill
+    assert [point["step"] for point in result] == [51, 59, 91, 115, 145, 180, 200, 220]
+    assert result[-1]["skill"] == over_training.point(opened, 146, 64)["skill"]
 
 
 def test_every_figure_can_be_drawn(opened: LoadedRun, lens: Lens) -> None:
     begin, length = events.choose(opened, lens, length=30)
-    marks, reading = events.events(opened), lens.read(begin, length)
-    seen, window = events.look(opened, lens, begin, length), effective_memory.window(lens, reading)
+    seen = events.look(opened, lens, begin, length)
     reach = effective_memory.memory(lens, effective_memory.moments(lens, begin, length))
     figures = [
-        frame_plots.where(seen, marks),
-        frame_plots.moment(seen, window, 3),
-        plots.predicted(seen, marks),
-        plots.branches(seen, marks, reach, 4, 8),
-        plots.branches(seen, [], reach, 4),
-        over_training.training(opened, [SnapshotView(220, 0.5, 0.4, 0.1, 0.2, np.full(4, 0.5), 3.0)]),
+        frame_plots.where(seen),
+        frame_plots.moment(seen, begin + 3),
+        plots.predicted(seen),
+        plots.branches(seen, reach, 4, 8),
+        plots.branches(seen._replace(events=()), reach, 4),
+        over_training.training(opened, [POINT]),
         over_training.training(opened, over_training.points(opened, begin, length)[-2:]),
     ]
     # A stretch of one step, and one without any event.
-    one = metrics.view(lens, lens.read(begin, 1))
-    figures += [plots.predicted(one, []), frame_plots.where(one, [])]
+    one = events.view(lens, lens.read(begin, 1))
+    figures += [plots.predicted(one), frame_plots.where(one)]
     assert [faults(figure) for figure in figures] == [[]] * len(figures)
     assert min(len(figure.png(50)) for figure in figures) > 4000
 
 
 def test_both_codes_of_the_step_view_have_one_scale(lens: Lens) -> None:
     """So that what is hardly expected looks so beside what came."""
-    reading = lens.read(120, 10)
-    seen, window = metrics.view(lens, reading), effective_memory.window(lens, reading)
+    seen = events.view(lens, lens.read(120, 10))
     seen.variation.expected[3] = (
         1 / seen.variation.expected.shape[-1] + np.eye(*seen.variation.expected.shape[1:]) / 1e6
     )
-    codes = [axes for axes in frame_plots.moment(seen, window, 3).axes if axes.get_xlabel() == "class"]
+    codes = [axes for axes in frame_plots.moment(seen, 123).axes if axes.get_xlabel() == "class"]
     assert len(codes) == 2 and len({axes.images[0].get_clim() for axes in codes}) == 1
     came, expected = (np.abs(np.asarray(axes.images[0].get_array())).max() for axes in codes)
     assert codes[0].images[0].get_clim()[1] == pytest.approx(came) and expected < came / 1000
 
 
 def test_the_step_view_has_a_bar_or_a_word_for_every_quantity(lens: Lens) -> None:
-    seen, window = metrics.view(lens, lens.read(110, 5)), effective_memory.window(lens, lens.read(110, 5))
-    seen.shares.effects[3, :, 2] = 0  # neither branch moves the reward
-    axes = next(one for one in frame_plots.moment(seen, window, 3).axes if "GMamba blue" in one.get_title(loc="left"))
+    seen = events.view(lens, lens.read(110, 5))
+    seen.effects[3, :, 2] = 0  # neither branch moves the reward
+    axes = next(one for one in frame_plots.moment(seen, 113).axes if "GMamba blue" in one.get_title(loc="left"))
     assert [label.get_text() for label in axes.get_yticklabels()] == list(QUANTITIES)
     lengths = {
         row: [bar.get_width() for bar in axes.patches if bar.get_y() < row < bar.get_y() + 0.85] for row in range(4)
     }
-    local = seen.shares.local[3]
+    local = metrics.local_share(seen.effects[3])
     assert [lengths[row] == pytest.approx([1 - local[row], local[row]]) for row in (0, 1, 3)] == [True] * 3
-    assert lengths[2] == [] and "neither has an effect" in [text.get_text() for text in axes.texts]
+    assert lengths[2] == [] and "too small to divide" in [text.get_text() for text in axes.texts]
 
 
 @pytest.mark.parametrize(("factor", "text"), [(0.9, "too small to divide"), (1.1, "")])
 def test_a_share_of_almost_nothing_is_not_drawn_and_every_effect_has_its_size(
     lens: Lens, factor: float, text: str
 ) -> None:
-    seen, reach = metrics.view(lens, lens.read(110, 5)), effective_memory.Reach(*(np.zeros((2, 6)),) * 2)
-    seen.shares.effects[:] = 1
-    seen.shares.effects[:, 0, 2], seen.shares.effects[:, 1, 2] = 0, factor * metrics.SMALLEST[2]  # LMamba's: 100 %
-    assert np.isnan(seen.shares.mean[2]) == np.isnan(seen.shares.local[0, 2]) == bool(text)
-    axes = plots.branches(seen, [], reach, 4).axes[0]
+    seen, reach = events.view(lens, lens.read(110, 5)), effective_memory.Reach(*(np.zeros((2, 6)),) * 2)
+    seen.effects[:] = 1
+    seen.effects[:, 0, 2], seen.effects[:, 1, 2] = 0, factor * metrics.SMALLEST[2]  # LMamba's: 100 %
+    assert np.isnan(metrics.local_share(seen.effects)[0, 2]) == bool(text)
+    axes = plots.branches(seen, reach, 4).axes[0]
     texts = [words.get_text() for words in axes.texts]
     assert [words for words in texts if "too small" in words] == ([text] if text else [])
     assert ("100%" in texts) is not bool(text)
@@ -198,8 +199,8 @@ def test_a_share_of_almost_nothing_is_not_drawn_and_every_effect_has_its_size(
 
 
 def test_dots_of_single_steps_can_be_seen(lens: Lens) -> None:
-    seen = metrics.view(lens, lens.read(110, 5))
-    dots = frame_plots.where(seen, []).axes[1].lines[0]
+    seen = events.view(lens, lens.read(110, 5))
+    dots = frame_plots.where(seen).axes[1].lines[0]
     light = [1 - (dots.get_alpha() or 1) * (1 - part) for part in to_rgb(dots.get_color())]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in light]
     assert 1.05 / (np.dot(linear, [0.2126, 0.7152, 0.0722]) + 0.05) >= 3  # WCAG's contrast with white
@@ -207,7 +208,7 @@ def test_dots_of_single_steps_can_be_seen(lens: Lens) -> None:
 
 
 def test_the_axes_over_training_begin_where_there_is_something(opened: LoadedRun) -> None:
-    late = [SnapshotView(step, 0.5, 0.4, 0.1, 0.2, np.full(4, 0.5), 3.0) for step in (210, 220)]
+    late = [POINT | {"step": step} for step in (210, 220)]
     for axes in over_training.training(opened, late).axes:
         drawn = [step for line in axes.lines for step in line.get_xdata() if step > 1]
         if drawn:
@@ -222,42 +223,44 @@ def test_how_far_back_each_branch_reaches_is_said(lens: Lens) -> None:
     effects = np.zeros((2, 6))
     effects[:, 3] = 1
     reach = effective_memory.Reach(effects, effects * 0)
-    axes = plots.branches(metrics.view(lens, lens.read(110, 5)), [], reach, 4).axes[1]
+    axes = plots.branches(events.view(lens, lens.read(110, 5)), reach, 4).axes[1]
     title = axes.get_title(loc="left").splitlines()
     assert title[1:] == ["GMamba: 90 % within 3 steps; LMamba: no effect", "Mean over 2 steps of play, with 95 % bands"]
 
 
 def test_the_slider_shows_the_step_it_is_at(lens: Lens) -> None:
-    reading = lens.read(110, 30)
-    seen, window = metrics.view(lens, reading), effective_memory.window(lens, reading)
     marks = [
-        GameEvent(100, "reward"),
         GameEvent(115, "reward"),
         GameEvent(115, "episode end"),
         GameEvent(130, "penalty"),
     ]
-    moments = StepViews(seen, window, marks)
-    assert (moments.first, moments.last, moments.striking()) == (110, 139, 130)
-    shown = StepSlider(moments)
-    saved = shown._repr_mimebundle_()  # an export without a kernel has a sentence and no empty strip
-    assert "needs a running kernel" in saved["text/html"] and "application/vnd.jupyter.widget-view+json" in saved
-    light, dark = shown.images
-    assert shown.slider.value == 130 and (light.value, dark.value) == moments.pngs(130)
-    shown.slider.value = 112
-    assert (light.value, dark.value) == moments.pngs(112) != moments.pngs(130)
-    before, after = shown.children[1].children[1:]
-    after.click()
-    assert shown.slider.value == 115 and (light.value, dark.value) == moments.pngs(115)
-    after.click()
-    assert shown.slider.value == 130
-    after.click()
-    assert shown.slider.value == 130
-    before.click()
-    assert shown.slider.value == 115
-    assert set(moments.drawn) == {112, 115, 130}
-    assert show(moments).pngs()[0] == moments.pngs(130)[0]  # type: ignore[operator]  # nobody watches the tests
-    quiet = StepViews(seen, window, [])
-    assert quiet.first <= quiet.striking() <= quiet.last and StepSlider(quiet).children[1].children[1].disabled
+    seen = events.view(lens, lens.read(110, 30), events=marks)
+    shown = slider(seen)
+    steps, before, after = shown.children[0].children
+
+    def right() -> bool:
+        return shown.children[1].value == frame_plots.moment(seen, steps.value).html()
+
+    assert (steps.min, steps.max, steps.value) == (110, 139, 130) and right()
+    steps.value = 112
+    assert right() and frame_plots.moment(seen, 130).html() != shown.children[1].value
+    for button, step in ((after, 115), (after, 130), (after, 130), (before, 115)):
+        button.click()
+        assert steps.value == step and right()
+    picture = step_by_step(seen)  # nobody watches the tests
+    assert isinstance(picture, Picture) and picture.html() == frame_plots.moment(seen, 130).html()
+    quiet = slider(seen._replace(events=())).children[0].children
+    assert 110 <= quiet[0].value <= 139 and quiet[1].disabled
+
+
+def test_an_export_of_the_slider_has_a_sentence_and_no_empty_strip(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = list[dict]()
+    monkeypatch.setattr(notebook, "is_interactive", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda bundle, **_: shown.append(bundle))
+    folded = step_by_step(events.view(lens, lens.read(110, 5)))
+    assert "needs a running kernel" in shown[0]["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in shown[0]
+    assert "<details>" in folded._repr_html_()  # type: ignore[union-attr]
 
 
 # Fresh play -----------------------------------------------------------------------------------------------------------
@@ -284,15 +287,14 @@ def test_steps_into_a_new_game_are_not_counted(opened: LoadedRun) -> None:
     seen = events.look(fresh, lens, 20, 60)
     assert np.flatnonzero(~seen.counted).tolist() == [end - 20 for end in ends if 20 <= end < 80]
     assert np.isnan(seen.screen.skill[~seen.counted]).all()
-    whole = metrics.view(lens, lens.read(20, 60))
+    whole = events.view(lens, lens.read(20, 60))
     assert whole.counted.all() and whole.screen.overall() != seen.screen.overall()
     left = int((~seen.counted).sum())
     about = f"Measured on {60 - left} steps of fresh play, never trained on; {left} that lead into a new game are"
     assert seen.about.startswith(about)
     assert not set(frame_plots.busiest(seen.screen, 8)) & set(np.flatnonzero(~seen.counted))
     # Every event of Catch ends its game, so none of them is the step to begin with.
-    views = StepViews(seen, effective_memory.window(lens, lens.read(20, 60)), events.events(fresh))
-    assert seen.counted[views.striking() - 20]
+    assert seen.counted[striking(seen) - 20]
     assert "stored steps" in events.look(opened, Lens(opened), 110, 20).about
 
 

@@ -13,15 +13,11 @@ from lab import RUN, Lab, open_notebook, wait_for_end
 from tiny_runs import finished, short
 
 from glamkit.analysis import fresh_play
-from glamkit.analysis.variation import Lens, effective_memory, events
-from glamkit.analysis.variation.step_slider import StepViews
+from glamkit.analysis.variation import Lens, events
+from glamkit.analysis.variation.frame_plots import moment, striking
 from glamkit.training.load import open_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-BYTES = """async image => {
-    const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
-    return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(''));
-}"""
 
 
 def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path) -> None:
@@ -34,9 +30,7 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
 
     lens = Lens(opened)
     begin, steps = events.choose(opened, lens, length=40)
-    reading = lens.read(begin, steps)
-    seen, window = events.look(opened, lens, begin, steps), effective_memory.window(lens, reading)
-    moments = StepViews(seen, window, events.events(opened))
+    seen = events.look(opened, lens, begin, steps)
     readout = page.locator(".glamkit-steps .widget-readout")
     pictures: dict[int, str] = {}
 
@@ -45,16 +39,16 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
         page.wait_for_function(
             "step => document.querySelector('.glamkit-steps .widget-readout').innerText === step", arg=str(step)
         )
-        expected = base64.b64encode(moments.pngs(step)[0]).decode()
+        expected = base64.b64encode(moment(seen, step).pngs()[0]).decode()
         for _ in range(600):
-            shown = page.locator("img.glamkit-on-light").evaluate(BYTES)
+            shown = page.locator(".glamkit-moment img").get_attribute("src").removeprefix("data:image/png;base64,")
             if shown == expected:
                 break
             page.wait_for_timeout(100)
         assert shown == expected
         pictures[step] = shown
 
-    shows(moments.striking())
+    shows(striking(seen))
     page.set_viewport_size({"width": 900, "height": 1000})  # no button is cut in a narrow window
     cut = "button => button.scrollWidth > button.clientWidth"
     assert [page.locator(f"button.glamkit-{name}").evaluate(cut) for name in ("before", "next")] == [False, False]
@@ -73,7 +67,7 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
     assert begin + 20 < dragged < begin + 36
     shows(dragged)
     page.click("button.glamkit-before")
-    shows(moments.beside(dragged, False))
+    shows(max(event.step for event in seen.events if event.step < dragged))
     # The striking step, found by the model, may be one of the others.
     assert len(set(pictures.values())) == len(pictures) >= 4
 

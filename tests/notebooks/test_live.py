@@ -46,9 +46,9 @@ def test_text_that_changes_in_a_notebook_has_no_quotes(monkeypatch: pytest.Monke
         shown.append(text)
         return type("Handle", (), {"update": shown.append})
 
-    monkeypatch.setattr(notebook, "shell", lambda: object())
+    monkeypatch.setattr(notebook, "is_interactive", lambda: True)
     monkeypatch.setattr("IPython.display.display", display)
-    live = Live(interactive=True)
+    live = Live()
     live.show("one")
     live.show("two")
     assert [PlainTextFormatter()(text) for text in shown] == ["one", "two"]

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -221,22 +220,6 @@ def test_every_parameter_has_a_type_and_a_word_what_it_is(notebook: str) -> None
     exec(cell, namespace)
     values = {name: namespace[name] for name in names}
     assert parameters.check([cell], values) == values  # the defaults are what they say
-
-
-@pytest.mark.slow
-def test_cells_out_of_order_get_a_sentence(tmp_path: Path) -> None:
-    book = nbformat.read(TRAIN, as_version=4)
-    (score,) = [cell for cell in book.cells if cell.id == "score"]
-    named, setup = [cell for cell in book.cells if cell.cell_type == "code"][:2]
-    named.source += f"\nrun_dir = {str(tmp_path / 'run')!r}\npreset = 'debug'"
-    setup.source, score.source = "from glamkit import notebook\nnotebook.check_parameters()", "trainer.run"
-    book.cells = [named, setup, score]
-    nbformat.write(book, tmp_path / "short.ipynb")
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "short.ipynb", "out.ipynb"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    (error,) = outputs(nbformat.read(tmp_path / "out.ipynb", as_version=4))
-    assert error.traceback == ["NameError: 'trainer' is not there: run all cells first (menu Run, Run All Cells)."]
 
 
 def test_run_folders_count_from_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
-"""How far back: on which of its four tokens LMamba depends, and how many steps GMamba's memory reaches.
+"""How far back: on which of its tokens LMamba depends, and how many steps GMamba's memory reaches.
 
-By occlusion: a token is replaced by the mean token of what is looked at, as if nothing special had been there, and what
-follows is compared with what was.
+By occlusion: a token is replaced by the mean token, and what follows is compared with what was.
 """
 
 from __future__ import annotations
@@ -26,11 +25,6 @@ class Reach(NamedTuple):
     globally: np.ndarray  # (N, L): change of g over the length of g
     locally: np.ndarray  # (N, L): change of l over the length of l
 
-    @property
-    def memory(self) -> float:
-        """Steps back within which 90 % of the effect on g, GMamba's output, lies; NaN where there is none."""
-        return reach(self.globally.mean(0))
-
 
 def window(lens: Lens, reading: Reading) -> np.ndarray:
     """Effects (n, S, 4) of hiding one of the S tokens from LMamba alone, the newest last; see `QUANTITIES`."""
@@ -40,8 +34,8 @@ def window(lens: Lens, reading: Reading) -> np.ndarray:
     with looking(lens.model, lens.machine, 0):
         seen = reading.tokens.unfold(0, size, 1)[-count:].transpose(1, 2)  # (n, S, D)
         for place in range(size):
-            l = local(lens, hide(seen, place, mean))  # noqa: E741 - the paper's letter
-            _, locally = lens.added(l, l)
+            output = lens.model.sequence_model.lmamba(hide(seen, place, mean))[:, -1].float()
+            _, locally = lens.added(output, output)
             effects.append(lens.effect(reading.hidden, (reading.globally + locally).float()))
     return plain(torch.stack(effects, 1))
 
@@ -56,18 +50,20 @@ def memory(lens: Lens, steps: list[int], seed: int = 0) -> Reach:
 
 def of_tokens(lens: Lens, tokens: Tensor) -> Reach:
     """The same for N sequences of tokens (N, L, D), at their last step."""
-    length, mean, rows = tokens.shape[1], tokens.mean((0, 1)), []
-    window = slice(length - lens.model.config.window, None)
+    mean, rows = tokens.mean((0, 1)), []
     with looking(lens.model, lens.machine, 0):
-        g, l = overall(lens, tokens), local(lens, tokens[:, window])  # noqa: E741 - the paper's letter
-        for place in reversed(range(length)):
-            hid = hide(tokens, place, mean)
-            g_now = overall(lens, hid)
-            l_now = local(lens, hid[:, window]) if place >= window.start else l
-            pairs = (g_now, g), (l_now, l)
+        before = outputs(lens, tokens)
+        for place in reversed(range(tokens.shape[1])):
+            pairs = zip(outputs(lens, hide(tokens, place, mean)), before, strict=True)
             moved = [(now - was).norm(dim=-1) / was.norm(dim=-1).clamp(min=1e-9) for now, was in pairs]
             rows.append(lens.added(*moved))  # a branch that adds nothing to h remembers nothing for it
     return Reach(*(plain(torch.stack(part, 1)) for part in zip(*rows, strict=True)))
+
+
+def outputs(lens: Lens, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """The outputs g and l (N, D) of GMamba and LMamba after tokens (N, L, D)."""
+    model, size = lens.model.sequence_model, lens.model.config.window
+    return model.gmamba(tokens)[:, -1].float(), model.lmamba(tokens[:, -size:])[:, -1].float()
 
 
 def moments(lens: Lens, first: int, length: int, count: int = MOMENTS) -> list[int]:
@@ -79,7 +75,7 @@ def moments(lens: Lens, first: int, length: int, count: int = MOMENTS) -> list[i
 
 def reach(effect: np.ndarray) -> float:
     """Steps back within which 90 % of an effect (L,) lies; NaN where there is none."""
-    shares = ratio(effect.cumsum(), np.full(len(effect), effect.sum()))
+    shares = ratio(effect.cumsum(), effect.sum().repeat(len(effect)))
     return float("nan") if np.isnan(shares).any() else float(np.argmax(shares >= SHARE))
 
 
@@ -88,13 +84,3 @@ def hide(tokens: Tensor, place: int, mean: Tensor) -> Tensor:
     hidden = tokens.clone()
     hidden[:, place] = mean
     return hidden
-
-
-def overall(lens: Lens, tokens: Tensor) -> Tensor:
-    """GMamba's output g (N, D) after tokens (N, L, D)."""
-    return lens.model.sequence_model.gmamba(tokens)[:, -1].float()
-
-
-def local(lens: Lens, windows: Tensor) -> Tensor:
-    """LMamba's output (N, D) for windows (N, S, D)."""
-    return lens.model.sequence_model.lmamba(windows)[:, -1].float()

@@ -1,4 +1,4 @@
-"""What happened in a run, and whether the model predicted it: scores, lives lost, ends of episodes."""
+"""What happened in a run, which stretch of it to look at, and what the lens shows of that."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from glamkit.analysis.fresh_play import FreshReplay
 from glamkit.analysis.starts import episodes, ordered
-from glamkit.analysis.variation.lens import Lens
-from glamkit.analysis.variation.metrics import VariationView, view
+from glamkit.analysis.variation import effective_memory, metrics
+from glamkit.analysis.variation.lens import Lens, Reading
+from glamkit.analysis.variation.metrics import Forecast, ScreenForecast
 from glamkit.config import coerce
 from glamkit.notebook import Table
-from glamkit.plotting import count
 from glamkit.training.load import LoadedRun
 
 KINDS = ("reward", "penalty", "life lost", "episode end")
@@ -26,6 +26,30 @@ class GameEvent(NamedTuple):
 
     step: int
     kind: str  # of KINDS
+
+
+class VariationView(NamedTuple):
+    """A stretch of n steps through the lens."""
+
+    numbers: np.ndarray  # (n,) of the steps
+    variation: Forecast
+    effects: np.ndarray  # (n, 2, 4): of switching off GMamba or LMamba, see `metrics.effects`
+    window: np.ndarray  # (n, S, 4): effects of hiding one of LMamba's S tokens, the newest last
+    screen: ScreenForecast
+    events: Sequence[GameEvent] = ()
+    source: str = "steps"  # what they are steps of
+
+    @property
+    def counted(self) -> np.ndarray:
+        """(n,) bool: the steps on which predictions are measured; those that lead into a new game are left out."""
+        return self.screen.counted
+
+    @property
+    def about(self) -> str:
+        """On which steps figures are measured, in one line."""
+        kept, left = int(self.counted.sum()), int((~self.counted).sum())
+        out = f"; {left} that lead into a new game are left out" if left else ""
+        return f"Measured on {kept} {self.source}{out}."
 
 
 def events(loaded: LoadedRun) -> list[GameEvent]:
@@ -41,20 +65,22 @@ def events(loaded: LoadedRun) -> list[GameEvent]:
 
 
 def look(loaded: LoadedRun, lens: Lens, begin: int, length: int, seed: int = 0) -> VariationView:
-    """What the lens shows of a stretch, without the steps that lead into a new game.
-
-    Raises:
-        GlamkitError: some of its steps are not stored.
-    """
+    """What the lens shows of a stretch, without the steps that lead into a new game; raises what `Lens.read` does."""
     ends = [last for _, last in episodes(loaded)[:-1]]
-    return view(lens, lens.read(begin, length, seed), ends, source(loaded))
+    inside = [event for event in events(loaded) if begin <= event.step < begin + length]
+    fresh = isinstance(loaded.replay, FreshReplay)
+    source = "steps of fresh play, never trained on" if fresh else "stored steps, perhaps trained on"
+    return view(lens, lens.read(begin, length, seed), ends, inside, source)
 
 
-def source(loaded: LoadedRun) -> str:
-    """What steps are looked at, in words."""
-    if isinstance(loaded.replay, FreshReplay):
-        return "steps of fresh play, never trained on"
-    return "stored steps, perhaps trained on"
+def view(
+    lens: Lens, reading: Reading, ends: Sequence[int] = (), events: Sequence[GameEvent] = (), source: str = "steps"
+) -> VariationView:
+    """All of it for a reading; steps of the run that end a game, `ends`, are not counted."""
+    numbers = reading.numbers.numpy()
+    screen = metrics.screen(lens, reading, ~np.isin(numbers, ends))
+    measured = metrics.variation(lens, reading), metrics.effects(lens, reading), effective_memory.window(lens, reading)
+    return VariationView(numbers, *measured, screen, events, source)
 
 
 def choose(loaded: LoadedRun, lens: Lens, start: int | None = None, length: int | None = None) -> tuple[int, int]:
@@ -64,41 +90,34 @@ def choose(loaded: LoadedRun, lens: Lens, start: int | None = None, length: int 
         loaded: the run.
         lens: through which it will be seen.
         start: the first step; None takes the stretch up to the newest event.
-        length: steps; None takes the episode from there on, but at most `LONGEST`.
+        length: steps; None takes all there are up to its end, but at most `LONGEST`.
 
     Raises:
-        GlamkitError: some of these steps are not stored.
+        GlamkitError: one of the two is no whole number.
     """
     first, last = lens.replay.oldest + lens.before, lens.replay.count - 2
-    steps = None if length is None else coerce("length", length, int)
-    if start is not None:
-        begin = coerce("start", start, int)
-        end = next((end for _, end in episodes(loaded) if end >= begin), last)
-    else:
+    most = LONGEST if length is None else coerce("length", length, int)
+    if start is None:
         marks = [event.step + AFTER for event in events(loaded) if first <= event.step <= last - AFTER]
         end = marks[-1] if marks else last
-        begin = max(end - (steps or LONGEST) + 1, first)
-    chosen = min(max(min(end, last) - begin + 1, 1), LONGEST) if steps is None else steps
-    lens.check(begin, chosen)
-    return begin, chosen
+        begin = max(end - most + 1, first)
+    else:
+        begin, end = coerce("start", start, int), last
+    return begin, min(max(end - begin + 1, 1), most) if length is None else most
 
 
-def overview(loaded: LoadedRun, view: VariationView, marks: Sequence[GameEvent]) -> Table:
+def overview(loaded: LoadedRun, view: VariationView) -> Table:
     """What is looked at, in a few rows."""
     begin, end = int(view.numbers[0]), int(view.numbers[-1])
-    model, inside = loaded.config.world_model, [e.kind for e in marks if begin <= e.step <= end]
+    model, inside = loaded.config.world_model, [event.kind for event in view.events]
     counts = [f"{inside.count(kind)} x {kind}" for kind in KINDS if kind in inside]
-    branches = {"both": "GMamba + LMamba", "gmamba": "GMamba alone", "lmamba": "LMamba alone"}
     rows = [
         ("run", f"{loaded.run.folder}: {loaded.config.env.game}, preset {loaded.config.preset}"),
         ("checkpoint", f"of step {loaded.step:,}"),
-        ("steps at hand", f"{loaded.replay.oldest:,} to {loaded.replay.count - 1:,}: {source(loaded)}"),
+        ("steps at hand", f"{loaded.replay.oldest:,} to {loaded.replay.count - 1:,}: {view.source}"),
         ("looked at", f"steps {begin:,} to {end:,}: {', '.join(counts) or 'nothing happens in them'}"),
         ("measured on", view.about.removeprefix("Measured on ")),
-        (
-            "hidden state",
-            f"{branches[model.modules]}; window of {model.window} tokens, {count(model.blocks, 'Mamba block')}",
-        ),
+        ("hidden state", f"branches {model.modules}; window of {model.window} tokens, Mamba blocks {model.blocks}"),
         ("variation", f"{model.variables} variables of {model.classes} classes; posterior head {model.variation_head}"),
     ]
     return Table(rows)

@@ -1,32 +1,31 @@
-"""The variation lens as pictures of the screen: where change was predicted, and one step in full."""
+"""The variation lens as pictures of the screen: where change was predicted, and one step in full, with a slider."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
 
-from glamkit import plotting
-from glamkit.analysis.variation.events import GameEvent
+from glamkit import notebook, plotting
+from glamkit.analysis.variation.events import VariationView
 from glamkit.analysis.variation.lens import QUANTITIES
-from glamkit.analysis.variation.metrics import ScreenForecast, VariationView
-from glamkit.analysis.variation.plots import STEP, about, draw_share, mark, running, signs, steps_axis
-from glamkit.plotting import BLACK, BLUE, GREY, ORANGE, Picture
+from glamkit.analysis.variation.metrics import ScreenForecast
+from glamkit.analysis.variation.plots import STEP, about, draw_shares, mark, signs, steps_axis
+from glamkit.notebook import Folded
+from glamkit.plotting import BLUE, GREY, ORANGE, Picture
 
 BRIGHTER = "purple: brighter, orange: darker"
 SHOWN = 6  # steps in the film of a stretch
+ALONE = "The slider needs a running kernel: run this cell again. The step it began at is folded below."
 
 
 @plotting.style
-def where(view: VariationView, events: Sequence[GameEvent]) -> Picture:
+def where(view: VariationView) -> Picture:
     """Where on the screen a change was predicted beside where it came, for some steps, and the skill at every step."""
     screen, picks = view.screen, busiest(view.screen, SHOWN)
-    picture = Picture(figsize=(plotting.WIDE, 7.8), layout="constrained", facecolor="white")
-    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1.6, 1)))
-    film, curve = upper.subplots(), lower.subplots()
+    picture, ((film,), (curve,)) = plotting.figure(plotting.WIDE, 7.8, 2, 1, height_ratios=(2.2, 1))
     changes = {
         "true change": screen.true,
         "change as the\nmodel sees it": screen.seen,
@@ -40,17 +39,16 @@ def where(view: VariationView, events: Sequence[GameEvent]) -> Picture:
     film.set_xlabel(STEP)
     film.set_title(f"Did the model know where things would move?\nCompare the last row with the second; {BRIGHTER}")
     draw_skill(curve, view)
-    mark(curve, view, events)
+    mark(curve, view)
     plotting.legend_below(curve)
-    signs(lower, view, events)
+    signs(picture, view)
     return picture
 
 
 def draw_skill(axes: Axes, view: VariationView) -> None:
     """The share of the true change that was predicted."""
     screen, skill = view.screen, np.clip(view.screen.skill, -1, 1)
-    axes.plot(view.numbers, skill, ".", ms=4, color=BLUE, alpha=0.75, label="single steps")
-    axes.plot(view.numbers, running(skill), color=BLACK, label="mean of 9 steps")
+    axes.plot(view.numbers, skill, ".-", ms=4, lw=0.5, color=BLUE, alpha=0.75, label="single steps")
     best = screen.overall("seen")
     axes.axhline(np.clip(best, -1, 1), color=ORANGE, lw=1, label=f"most that its pictures allow: {best:.2g}")
     axes.axhline(0, color=GREY, ls="--", lw=1, label="predicting no change")
@@ -62,17 +60,10 @@ def draw_skill(axes: Axes, view: VariationView) -> None:
 
 
 @plotting.style
-def moment(view: VariationView, window: np.ndarray, place: int, caption: str = "") -> Picture:
-    """One step in full: the screen, the two codes, whose doing the predictions are, and where in the stretch it lies.
-
-    Args:
-        view: the stretch.
-        window: effects of LMamba's tokens at each of its steps, see `effective_memory.window`.
-        place: of the step in the stretch, from 0.
-        caption: for the title, as of an event.
-    """
-    screen, reach, forecast = view.screen, limit(view.screen), view.variation
-    picture = Picture(figsize=(plotting.WIDE, 7.4), facecolor="white")  # places by hand: finding them takes long
+def moment(view: VariationView, step: int) -> Picture:
+    """One step in full: the screen, the two codes, and whose doing the predictions are."""
+    place, screen, reach, forecast = step - int(view.numbers[0]), view.screen, limit(view.screen), view.variation
+    picture = Picture(figsize=(plotting.WIDE, 6.25), facecolor="white")  # places by hand: finding them takes long
     images = {
         "frame": screen.frames[place],
         "next frame": screen.frames[place + 1],
@@ -80,45 +71,31 @@ def moment(view: VariationView, window: np.ndarray, place: int, caption: str = "
         "change predicted": coloured(screen.expected[place : place + 1], reach)[0],
     }
     for column, (name, image) in enumerate(images.items()):
-        plotting.show(picture.add_axes((0.07 + 0.235 * column, 0.68, 0.21, 0.2)), image, name)
+        plotting.show(picture.add_axes((0.07 + 0.235 * column, 0.62, 0.21, 0.235)), image, name)
     even, names = 1 / forecast.came.shape[-1], ("variation that came", "variation GMamba predicted")
     departures = np.stack([forecast.came[place], forecast.expected[place]]) / even - 1
     most = max(abs(departures).max(), 1e-6)  # of both: what is hardly expected shall look so beside what came
     for column, (name, departure) in enumerate(zip(names, departures, strict=True)):
-        axes = picture.add_axes((0.07 + 0.48 * column, 0.47, 0.43, 0.14))
+        axes = picture.add_axes((0.07 + 0.48 * column, 0.37, 0.43, 0.165))
         plotting.show(axes, departure, name)
         axes.images[0].set(cmap="PuOr", clim=(-most, most))
         axes.set(xlabel="class", ylabel="variable")
-    draw_shares(picture.add_axes((0.17, 0.245, 0.26, 0.13)), view, place)
-    draw_window(picture.add_axes((0.66, 0.245, 0.32, 0.13)), window, place)
-    line = picture.add_axes((0.09, 0.07, 0.89, 0.085))
-    line.plot(view.numbers, forecast.surprise, color=BLUE)
-    line.axvline(view.numbers[place], color=ORANGE, lw=2)
-    line.set_xlim(view.numbers[0] - 0.5, view.numbers[-1] + 0.5)
-    line.set(xlabel=STEP, ylabel="nats", ylim=(0, None))
-    line.set_title("surprise at every step")
-    steps_axis(line)
-    title = f"Step {view.numbers[place]:,}{caption}: was the change predicted, and by which branch?"
+    bars = picture.add_axes((0.17, 0.104, 0.26, 0.155))
+    draw_shares(bars, view.effects, {"": view.numbers == step}, 0.17)
+    bars.set(xticks=(0, 0.5, 1), title="GMamba blue, LMamba orange")
+    draw_window(picture.add_axes((0.66, 0.104, 0.32, 0.155)), view.window[place])
+    kinds = " and ".join(event.kind for event in view.events if event.step == step)
+    caption = f" ({kinds})" if kinds else ""
+    title = f"Step {step:,}{caption}: was the change predicted, and by which branch?"
     right = f"Surprise {forecast.surprise[place]:.2g} nats, {forecast.agreement[place]:.0%} of the variables right"
     end = "" if view.counted[place] else "The next frame begins a new life or game, which nobody can predict.\n"
     picture.suptitle(f"{title}\n{end}{right}. Changes: {BRIGHTER}", x=0.01, ha="left")
     return picture
 
 
-def draw_shares(axes: Axes, view: VariationView, place: int) -> None:
-    """Each branch's share of each thing at one step."""
-    for row, (local, size) in enumerate(zip(view.shares.local[place], view.shares.sizes[place], strict=True)):
-        draw_share(axes, row, row, local, size, 0.17)
-    axes.set_yticks(range(len(QUANTITIES)), QUANTITIES)
-    axes.grid(False)
-    axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(len(QUANTITIES) - 0.4, -0.6))
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_title("GMamba blue, LMamba orange")
-
-
-def draw_window(axes: Axes, window: np.ndarray, place: int) -> None:
-    """What hiding each of LMamba's tokens does to the next latent at one step."""
-    effects = window[place, :, QUANTITIES.index("next latent")]
+def draw_window(axes: Axes, window: np.ndarray) -> None:
+    """What hiding each of LMamba's tokens does to the next latent at one step; `window` (S, 4) holds all effects."""
+    effects = window[:, QUANTITIES.index("next latent")]
     axes.bar(range(len(effects)), effects, color=ORANGE)
     axes.set_xticks(range(len(effects)), [*(str(-age) for age in range(len(effects) - 1, 0, -1)), "now"])
     axes.set(xlabel="step (token) hidden from LMamba", ylabel="nats")
@@ -141,3 +118,54 @@ def limit(screen: ScreenForecast) -> float:
 def coloured(change: np.ndarray, reach: float) -> np.ndarray:
     """Changes (n, size, size) as pictures (n, size, size, 3) uint8; white is none."""
     return (colormaps["PuOr"](np.clip(change / reach, -1, 1) / 2 + 0.5)[..., :3] * 255).round().astype(np.uint8)
+
+
+def step_by_step(view: VariationView) -> Folded | Picture:
+    """Shows the slider where somebody watches, and returns the picture that a saved notebook keeps.
+
+    Below a slider the picture is folded, so that it stands there only once.
+    """
+    picture = moment(view, striking(view))
+    if not notebook.is_interactive():
+        return picture
+    from IPython.display import display
+
+    display(notebook.alone(slider(view)._repr_mimebundle_(), ALONE), raw=True)
+    return Folded("The step it began at (no slider above? run all cells again)", picture)
+
+
+def slider(view: VariationView) -> Any:
+    """The slider, buttons to the events, and the picture of the chosen step: an ipywidgets.VBox."""
+    import ipywidgets  # of the extra `lab`
+
+    first, last, marks = int(view.numbers[0]), int(view.numbers[-1]), {event.step for event in view.events}
+    # A page sends the newest place only, once the one before it is drawn: dragging never falls behind.
+    steps = ipywidgets.IntSlider(
+        striking(view), first, last, description="step", layout={"flex": "1 1 300px"}
+    ).add_class("glamkit-steps")
+    shown = ipywidgets.HTML().add_class("glamkit-moment")
+
+    def draw(_: object = None) -> None:
+        shown.value = moment(view, steps.value).html()
+
+    def jump(forward: bool) -> None:
+        there = [step for step in marks if (step > steps.value if forward else step < steps.value)]
+        steps.value = (min if forward else max)(there, default=steps.value)
+
+    before, after = (
+        ipywidgets.Button(description=text, disabled=not marks, layout={"width": "auto", "flex": "0 0 auto"})
+        for text in ("event before", "next event")
+    )
+    before.add_class("glamkit-before").on_click(lambda _: jump(False))
+    after.add_class("glamkit-next").on_click(lambda _: jump(True))
+    steps.observe(draw, "value")
+    draw()
+    return ipywidgets.VBox([ipywidgets.HBox([steps, before, after], layout={"flex_flow": "row wrap"}), shown])
+
+
+def striking(view: VariationView) -> int:
+    """The step worth a first look: the last event, or where most was predicted to change; no new game's."""
+    counted = view.numbers[view.counted]
+    marks = [event.step for event in view.events if event.step in counted]
+    sizes = np.where(view.counted, view.variation.size_expected, -1)
+    return marks[-1] if marks else int(view.numbers[sizes.argmax()])

@@ -1,6 +1,5 @@
-"""What the global and the local branch make of every step, and what the model expects to change.
+"""A stretch of steps as the model reads it, and what its heads make of that.
 
-A `Reading` is a stretch of steps as the model reads it; everything else is measured on readings.
 Letters as in `world_model`; step i leads from frame i to frame i + 1, and h_i has seen frame i and action i.
 """
 
@@ -40,14 +39,6 @@ class Reading(NamedTuple):
         return self.globally + self.locally
 
 
-class Predictions(NamedTuple):
-    """What is read off hidden states (..., D)."""
-
-    latent: Tensor  # (..., K, C) log-probabilities
-    reward: Tensor  # (...) expected
-    termination: Tensor  # (...) probability
-
-
 class Lens:
     """Reads the steps of a run with its world model, under the conditions it was trained in.
 
@@ -66,7 +57,12 @@ class Lens:
         Raises:
             GlamkitError: some of them, of those before or the one after are not stored.
         """
-        self.check(start, length)
+        first, end = self.replay.oldest + self.before, self.replay.count - 2
+        if length < 1 or not first <= start <= end - length + 1:
+            raise GlamkitError(
+                f"start = {start} with length = {length} is not within the steps that can be looked at, {first:,} to "
+                f"{end:,}: the {self.before} before are only read."
+            )
         with looking(self.model, self.machine, TrainerConfig(seed=seed).seed):
             steps = self.replay.window(torch.tensor([start - self.before]), self.before + length + 1)
             seen, last = self.model.observe(steps.frames), slice(self.before, None)
@@ -78,19 +74,6 @@ class Lens:
                 seen.posterior[0, last].float(),
                 tokens,
                 *self.branches(tokens),
-            )
-
-    def check(self, start: int, length: int) -> None:
-        """Refuses a stretch that is not stored.
-
-        Raises:
-            GlamkitError: it starts too early, is too long or empty.
-        """
-        first, last = self.replay.oldest + self.before, self.replay.count - 2
-        if length < 1 or not first <= start <= last - length + 1:
-            raise GlamkitError(
-                f"start = {start} with length = {length} is not within the steps that can be looked at, {first:,} to "
-                f"{last:,}: the {self.before} before are only read."
             )
 
     def branches(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,31 +89,22 @@ class Lens:
         modules = self.model.sequence_model.added
         return g * float(modules != "lmamba"), l * float(modules != "gmamba")
 
-    def predict(self, hidden: Tensor) -> Predictions:
-        """The heads on hidden states (..., D)."""
+    def predict(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The heads on (..., D): log-probabilities (..., K, C) of latents, expected reward, probability of the end."""
         model = self.model
         with looking(model, self.machine, 0):
             reward = two_hot_mean(model.reward(hidden).float(), model.bins)
-            return Predictions(
-                model.prior(hidden).float(), reward, model.termination(hidden).squeeze(-1).float().sigmoid()
-            )
+            return model.prior(hidden).float(), reward, model.termination(hidden).squeeze(-1).float().sigmoid()
 
     def effect(self, hidden: Tensor, other: Tensor) -> Tensor:
         """How far h and each prediction move when h becomes `other` (..., D): (..., 4), see `QUANTITIES`, `UNITS`."""
-        before, after = self.predict(hidden), self.predict(other)
-        moved = [
-            (hidden - other).norm(dim=-1),
-            kl_categorical(before.latent, after.latent).clamp(min=0),
-            (before.reward - after.reward).abs(),
-            (before.termination - after.termination).abs(),
-        ]
+        (latent, reward, end), (latent_now, reward_now, end_now) = self.predict(hidden), self.predict(other)
+        surprise = kl_categorical(latent, latent_now).clamp(min=0)
+        moved = [(hidden - other).norm(dim=-1), surprise, (reward - reward_now).abs(), (end - end_now).abs()]
         return torch.stack(moved, -1)
 
     def likely(self, logits: Tensor) -> Tensor:
-        """Log-probabilities (..., K, C) -> one latent (..., Z) without chance.
-
-        The likeliest classes where latents are drawn in training, else the probabilities.
-        """
+        """Log-probabilities (..., K, C) -> a latent (..., Z): the likeliest classes where training draws latents."""
         if self.model.config.latents == "probabilities":
             return logits.exp().flatten(-2)
         return one_hot_likeliest(logits).flatten(-2)

@@ -1,11 +1,7 @@
-"""What is measured on a reading: forecasts beside what came, pictures of the expected change, and the branches' shares.
-
-What is measured is plain NumPy, for one stretch of n steps; `plots` and `frame_plots` draw it.
-"""
+"""What is measured on a reading of n steps: forecasts beside what came, on the screen too, and the branches' shares."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +10,6 @@ from torch import Tensor
 
 from glamkit.analysis.rollouts import looking
 from glamkit.analysis.variation.lens import Lens, Reading
-from glamkit.ops.functional import kl_categorical
 
 TINY = 1e-6  # an effect below this is none: nothing to divide into shares
 SMALLEST = np.array([0.01, 0.01, 0.01, 0.001])  # of `QUANTITIES`, in `UNITS`: a mean effect below it has no shares
@@ -68,31 +63,6 @@ class Forecast(NamedTuple):
         return divergence(self.came, self.resting)
 
 
-class Shares(NamedTuple):
-    """Effects (n, 2, 4) of switching off GMamba or LMamba on each of `QUANTITIES`, in `UNITS`."""
-
-    effects: np.ndarray
-
-    def at(self, which: np.ndarray) -> Shares:
-        """Those of some steps: a mask (n,) of bool."""
-        return Shares(self.effects[which])
-
-    @property
-    def sizes(self) -> np.ndarray:
-        """(n, 4): both effects together."""
-        return self.effects.sum(1)
-
-    @property
-    def local(self) -> np.ndarray:
-        """(n, 4): LMamba's effect as a share of both; NaN where both are less than `SMALLEST`."""
-        return np.where(self.sizes < SMALLEST, np.nan, ratio(self.effects[:, 1], self.sizes))
-
-    @property
-    def mean(self) -> np.ndarray:
-        """(4,): LMamba's share over all steps, effects averaged before they are divided; NaN as in `local`."""
-        return Shares(self.effects.mean(0, keepdims=True)).local[0]
-
-
 class ScreenForecast(NamedTuple):
     """Changes from frame to frame, (n, size, size) in shares of a pixel's range, brighter is positive."""
 
@@ -117,45 +87,6 @@ class ScreenForecast(NamedTuple):
         return float(1 - ratio(((true - other) ** 2).sum(), (true**2).sum()))
 
 
-class VariationView(NamedTuple):
-    """A stretch of n steps through the lens."""
-
-    numbers: np.ndarray  # (n,) of the steps
-    variation: Forecast
-    shares: Shares
-    screen: ScreenForecast
-    source: str = "steps"  # what they are steps of
-
-    @property
-    def counted(self) -> np.ndarray:
-        """(n,) bool: the steps on which predictions are measured; those that lead into a new game are left out."""
-        return self.screen.counted
-
-    @property
-    def about(self) -> str:
-        """On which steps figures are measured, in one line."""
-        kept = int(self.counted.sum())
-        left = len(self.counted) - kept
-        out = f"; {left} that lead into a new game are left out" if left else ""
-        return f"Measured on {kept} {self.source}{out}."
-
-
-def view(lens: Lens, reading: Reading, ends: Iterable[int] = (), source: str = "steps") -> VariationView:
-    """All of it for a reading.
-
-    Args:
-        lens: through which it was read.
-        reading: the stretch.
-        ends: steps of the run that end a game: what comes after them is not counted.
-        source: what these are steps of, for captions.
-    """
-    numbers = plain(reading.numbers)
-    counted = ~np.isin(numbers, list(ends))
-    return VariationView(
-        numbers, variation(lens, reading), shares(lens, reading), screen(lens, reading, counted), source
-    )
-
-
 def variation(lens: Lens, reading: Reading) -> Forecast:
     """The variation that GMamba expected and the one that came."""
     model, embedding = lens.model, reading.embedding[None]
@@ -166,15 +97,21 @@ def variation(lens: Lens, reading: Reading) -> Forecast:
     return Forecast(plain(expected), plain(came), plain(resting))
 
 
-def shares(lens: Lens, reading: Reading) -> Shares:
-    """What switching off a branch does to h and to each prediction, step by step."""
+def effects(lens: Lens, reading: Reading) -> np.ndarray:
+    """(n, 2, 4): effects of switching off GMamba or LMamba on each of `QUANTITIES`, in `UNITS`, step by step."""
     off = [lens.effect(reading.hidden, rest) for rest in (reading.locally, reading.globally)]
-    return Shares(plain(torch.stack(off, 1)))
+    return plain(torch.stack(off, 1))
+
+
+def local_share(effects: np.ndarray) -> np.ndarray:
+    """LMamba's share (..., 4) of effects (..., 2, 4); NaN where both are less than `SMALLEST`."""
+    both = effects.sum(-2)
+    return np.where(both < SMALLEST, np.nan, ratio(effects[..., 1, :], both))
 
 
 def screen(lens: Lens, reading: Reading, counted: np.ndarray) -> ScreenForecast:
     """Where on the screen a change was expected, and where it came; `counted` as in `ScreenForecast`."""
-    expected = lens.predict(reading.hidden).latent
+    expected, _, _ = lens.predict(reading.hidden)
     with looking(lens.model, lens.machine, 0):
         now = lens.model.decode(lens.likely(reading.posterior)).float().mean(1)
         then = lens.model.decode(lens.likely(expected)).float().mean(1)
@@ -186,14 +123,12 @@ def screen(lens: Lens, reading: Reading, counted: np.ndarray) -> ScreenForecast:
 def divergence(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """KL(left || right) in nats between probabilities (..., K, C), summed over K."""
     floor = 1e-12  # without unimix a class may have no probability at all
-    logs = (torch.from_numpy(np.log(p.astype(np.float64) + floor)) for p in np.broadcast_arrays(left, right))
-    return plain(kl_categorical(*logs))
+    return (left * np.log((left + floor) / (right + floor))).sum((-2, -1))
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """The part over the whole, NaN where there is no whole."""
-    part, whole = np.asarray(part, float), np.asarray(whole, float)
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > TINY)
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > TINY)
 
 
 def plain(x: Tensor) -> np.ndarray:

@@ -1,23 +1,20 @@
-"""How what the lens shows changes in training: the log's curves, and the same steps seen as the agent learned.
-
-Snapshots are the agent's weights at a few steps of its training, see `checkpoint`. The last point is the agent that is
-looked at.
-"""
+"""How what the lens shows changes in training: the log's curves, and the same steps seen as the agent learned."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from glamkit import plotting
-from glamkit.analysis.variation.effective_memory import memory, moments
+from glamkit.analysis.variation.effective_memory import memory, moments, reach
 from glamkit.analysis.variation.events import look
 from glamkit.analysis.variation.lens import QUANTITIES, Lens
+from glamkit.analysis.variation.metrics import local_share
 from glamkit.errors import GlamkitError
-from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, Picture
+from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, Entries, Picture
 from glamkit.runs import log as run_log
 from glamkit.training.load import LoadedRun, at_step, viewable_steps
 
@@ -25,19 +22,7 @@ LOSSES = tuple(f"world_model/{name}" for name in ("variation_kl", "dynamics_kl",
 STEPS, MOMENTS = 64, 4  # that a point is made of: fewer than elsewhere, as there are many points
 
 
-class SnapshotView(NamedTuple):
-    """What the lens shows at one step of training."""
-
-    step: int
-    agreement: float  # of the variation
-    chance: float  # of the best constant guess
-    saved: float  # share of the uniform guess's surprise that the forecast of the variation saves
-    skill: float  # share of the change on the screen that is predicted
-    local: np.ndarray  # (4,) LMamba's share of `QUANTITIES`
-    memory: float  # GMamba's, in steps
-
-
-def points(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> list[SnapshotView]:
+def points(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> list[dict[str, Any]]:
     """The lens over the last `STEPS` of these steps, as the agent was at each snapshot and checkpoint up to now.
 
     All see the same steps: what changes is the agent alone.
@@ -53,24 +38,24 @@ def points(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> list[Sn
     return [*seen, point(loaded, start, length, seed)]
 
 
-def point(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> SnapshotView:
-    """What the lens shows with the run's agent."""
+def point(loaded: LoadedRun, start: int, length: int, seed: int = 0) -> dict[str, Any]:
+    """What the lens shows with the run's agent, as a log would say it, with LMamba's share of each of `QUANTITIES`."""
     lens = Lens(loaded)
     seen = look(loaded, lens, start, length, seed)
     variation = seen.variation.at(seen.counted)
-    return SnapshotView(
-        loaded.step,
-        float(variation.agreement.mean()),
-        variation.chance,
-        variation.saved,
-        seen.screen.overall(),
-        seen.shares.mean,
-        memory(lens, moments(lens, start, length, MOMENTS), seed).memory,
-    )
+    return {
+        "step": loaded.step,
+        "agreement": float(variation.agreement.mean()),
+        "chance": variation.chance,
+        "saved": variation.saved,
+        "skill": seen.screen.overall(),
+        "memory": reach(memory(lens, moments(lens, start, length, MOMENTS), seed).globally.mean(0)),
+        **dict(zip(QUANTITIES, local_share(seen.effects.mean(0)).tolist(), strict=True)),
+    }
 
 
 @plotting.style
-def training(loaded: LoadedRun, seen: Sequence[SnapshotView]) -> Picture:
+def training(loaded: LoadedRun, seen: Entries) -> Picture:
     """Against steps: four panels of the log, and four of what the lens shows where there is more than one point."""
     log, config = loaded.run.log_file, loaded.config
     entries = [entry for entry in run_log.read(log) if entry["step"] <= loaded.step]
@@ -80,20 +65,16 @@ def training(loaded: LoadedRun, seen: Sequence[SnapshotView]) -> Picture:
     if several:
         draw_points(grid.flat[4:], seen)
     plotting.same_steps(grid.flat)
-    text = (
-        "Upper four panels: the run's log. Lower four: the same steps, seen by the agent at "
-        f"{plotting.count(len(seen), 'point')} of its training"
-        if several
-        else "From the run's log: this run holds no earlier snapshots of its training, so there is no more to compare"
-    )
+    text = "Upper four panels: the run's log. Lower four: the same steps, seen by the agent as it was then"
+    if not several:
+        text = "From the run's log: this run holds no earlier snapshots of its training, so there is no more to compare"
     plotting.heading(picture, f"How did it change in training?\n{text}")
     return picture
 
 
-def draw_points(row: Sequence[Axes], seen: Sequence[SnapshotView]) -> None:
+def draw_points(row: Sequence[Axes], entries: Entries) -> None:
     """What the lens shows at each point of the training."""
     codes, change, local, back = row
-    entries = [one._asdict() | dict(zip(QUANTITIES, one.local, strict=True)) for one in seen]
     names = {"GMamba": ("agreement", BLUE), "a constant guess": ("chance", GREY)}
     title = "Variation's likeliest class predicted: is blue above grey?"
     plotting.draw_curves(codes, entries, names, "share of the variables", title)
@@ -107,6 +88,6 @@ def draw_points(row: Sequence[Axes], seen: Sequence[SnapshotView]) -> None:
     local.set(ylim=(-0.03, 1.03))
     names = {"90 % of its effect": ("memory", BLUE)}
     plotting.draw_curves(back, entries, names, "steps back", "How far back does GMamba reach?")
-    back.set_ylim(0, 1.3 * max([1.0, *(one.memory for one in seen if np.isfinite(one.memory))]))
+    back.set_ylim(0, 1.3 * np.nanmax([1.0, *(one["memory"] for one in entries)]))
     for axes in row:
         plotting.legend_below(axes, 2)

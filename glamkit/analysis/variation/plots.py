@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from glamkit import plotting
 from glamkit.analysis.variation import effective_memory
 from glamkit.analysis.variation.effective_memory import Reach
-from glamkit.analysis.variation.events import KINDS, GameEvent
+from glamkit.analysis.variation.events import KINDS, VariationView
 from glamkit.analysis.variation.lens import QUANTITIES, UNITS
-from glamkit.analysis.variation.metrics import SMALLEST, TINY, VariationView, ratio
+from glamkit.analysis.variation.metrics import SMALLEST, local_share, ratio
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SMALL, Picture
 
 # Each kind of event has a colour and a sign of its own, so that either is enough.
@@ -22,7 +22,7 @@ STEP = "agent step"
 
 
 @plotting.style
-def predicted(view: VariationView, events: Sequence[GameEvent]) -> Picture:
+def predicted(view: VariationView) -> Picture:
     """The variation that came and the one that was predicted on one scale, and the surprise, events marked."""
     picture, grid = plotting.figure(plotting.WIDE, 6.4, 2, 1, sharex=True)
     sizes, surprise = grid[:, 0]
@@ -33,77 +33,63 @@ def predicted(view: VariationView, events: Sequence[GameEvent]) -> Picture:
     )
     sizes.plot(steps, came, color=ORANGE, label="variation that came")
     sizes.plot(steps, expected, color=BLUE, label="variation that GMamba predicted")
-    sizes.set(ylabel="size of the variation\n(KL, in nats)", ylim=(0, 1.1 * peak(came, expected)))
-    share = float(ratio(kept.size_expected.sum(), kept.size_came.sum()))
-    together = correlation(kept.size_came, kept.size_expected)
-    size = f"On average blue is {share:.0%} of the size of orange" if np.isfinite(share) else "Nothing changed"
-    rising = f", correlation {together:.2f}" if np.isfinite(together) else ""
-    plotting.panel_title(sizes, f"Was the change predicted? Then blue lies on orange\n{size}{rising}")
+    sizes.set(ylabel="size of the variation\n(KL, in nats)", ylim=(0, None))
+    share, together = ratio(kept.size_expected.sum(), kept.size_came.sum()), correlation(came, expected)
+    size = f"On average blue is {share:.0%} of the size of orange, correlation {together:.2f}"
+    plotting.panel_title(sizes, f"Was the change predicted? Then blue lies on orange\n{size}")
     surprise.plot(steps, blind, color=GREY, ls="--", label="a uniform guess")
     surprise.plot(steps, off, color=BLUE, label="GMamba")
-    saved = kept.saved
-    fewer = f"\nBlue is {abs(saved):.0%} {'below' if saved >= 0 else 'above'} the uniform guess over all steps"
-    plotting.panel_title(surprise, f"How far off was the prediction?{fewer if np.isfinite(saved) else ''}")
-    surprise.set(ylabel="surprise (KL, in nats)", ylim=(0, 1.1 * peak(blind, off)), xlabel=about(view))
+    fewer = f"It saves {kept.saved:.0%} of the uniform guess's surprise over all steps"
+    plotting.panel_title(surprise, f"How far off was the prediction?\n{fewer}")
+    surprise.set(ylabel="surprise (KL, in nats)", ylim=(0, None), xlabel=about(view))
     for axes in (sizes, surprise):
-        mark(axes, view, events)
+        mark(axes, view)
         plotting.legend_below(axes)
-    signs(picture, view, events)
+    signs(picture, view)
     steps_axis(surprise)
     return picture
 
 
 @plotting.style
-def branches(view: VariationView, events: Sequence[GameEvent], reach: Reach, window: int, dreams: int = 0) -> Picture:
+def branches(view: VariationView, reach: Reach, window: int, dreams: int = 0) -> Picture:
     """Which branch each prediction depends on, between and at events, and how far back memory reaches.
 
-    Args:
-        view: the stretch.
-        events: of the run.
-        reach: of the memory.
-        window: S, the tokens that LMamba sees.
-        dreams: tokens that a dream re-reads at each step (`imagination.context_length`); 0 if it forgets none.
+    LMamba sees `window` tokens; `dreams` are those that a dream reads again at each step, 0 if it forgets none.
     """
     picture, ((upper,), (lower,)) = plotting.figure(plotting.WIDE, 7.2, 2, 1)
-    at = np.isin(view.numbers, [event.step for event in events])
-    groups = {"between": ~at, "at events": at} if at.any() and not at.all() else {"all steps": np.ones_like(at)}
-    rows, names = [], []
-    for number, quantity in enumerate(QUANTITIES):
-        for place, (group, which) in enumerate(groups.items()):
-            row = number * (len(groups) + 0.6) + place
-            shares = view.shares.at(which)
-            draw_share(upper, row, number, shares.mean[number], float(shares.sizes.mean(0)[number]))
-            rows.append(row)
-            names.append(f"{quantity}, {group}" if place == 0 or len(groups) == 1 else group)
-    upper.set_yticks(rows, names)
-    upper.set_ylim(rows[-1] + 0.6, -0.6)
-    upper.grid(False)
-    upper.set(xlim=(0, 1), xlabel="share of the effect of switching a branch off; on the right the effect's size")
-    upper.xaxis.set_major_formatter(PercentFormatter(1))
-    counts = f"{len(at):,} steps, of which {int(at.sum())} bring an event" if at.any() else f"{len(at):,} steps"
+    at = np.isin(view.numbers, [event.step for event in view.events])
+    groups = {"between": ~at, "at events": at} if at.any() and not at.all() else {"": np.ones_like(at)}
+    draw_shares(upper, view.effects, groups)
+    upper.set_xlabel("share of the effect of switching a branch off; on the right the effect's size")
+    counts = f"{len(at):,} steps, of which {int(at.sum())} bring an event"
     plotting.panel_title(upper, f"Which branch does each prediction depend on?\nGMamba blue, LMamba orange; {counts}")
     draw_reach(lower, reach, window, dreams)
     return picture
 
 
-def draw_share(axes: Axes, row: float, number: int, local: float, size: float, least: float = 0.08) -> None:
-    """One bar: the global share in blue, the local one in orange, both written on it; beside it the effect's size.
+def draw_shares(axes: Axes, effects: np.ndarray, groups: Mapping[str, np.ndarray], least: float = 0.08) -> None:
+    """A bar for each quantity and group of steps (a mask), of the mean effects; a share below `least` has no number."""
+    rows, names, apart = [], [], len(groups) + (0.6 if len(groups) > 1 else 0)
+    for number, quantity in enumerate(QUANTITIES):
+        for place, (group, which) in enumerate(groups.items()):
+            mean, row = effects[which].mean(0), number * apart + place
+            draw_share(axes, row, number, local_share(mean)[number], float(mean.sum(0)[number]), least)
+            rows.append(row)
+            names.append(f"{quantity}, {group}".removesuffix(", ") if place == 0 else group)
+    axes.set_yticks(rows, names)
+    axes.grid(False)
+    axes.set(xlim=(0, 1), ylim=(rows[-1] + 0.6, -0.6))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
 
-    Args:
-        axes: where.
-        row: its place.
-        number: of the quantity in `QUANTITIES`.
-        local: LMamba's share; NaN where the effect is too small to divide.
-        size: of the effect of both branches, in `UNITS`.
-        least: the smallest share that its number fits into.
-    """
+
+def draw_share(axes: Axes, row: float, number: int, local: float, size: float, least: float) -> None:
+    """One bar: GMamba's share in blue, LMamba's (`local`) in orange, numbers on it; beside it the effect's `size`."""
     unit = f" {UNITS[number]}" if UNITS[number] == "nats" else ""
     whole = f"{size:.2g}{unit}" if size < 100 else f"{size:,.0f}{unit}"
     beside = f"{size:.1g} < {SMALLEST[number]:g}" if np.isnan(local) else whole
     axes.text(1.02, row, beside, va="center", fontsize=SMALL, color=INK)
     if np.isnan(local):
-        text = "too small to divide" if size > TINY else "neither has an effect"
-        axes.text(0.5, row, text, ha="center", va="center", fontsize=SMALL, color=GREY)
+        axes.text(0.5, row, "too small to divide", ha="center", va="center", fontsize=SMALL, color=GREY)
         return
     for share, left, colour in ((1 - local, 0, BLUE), (local, 1 - local, ORANGE)):
         axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text is read on it, on dark pages too
@@ -126,11 +112,8 @@ def draw_reach(axes: Axes, reach: Reach, size: int, dreams: int) -> None:
     axes.axvline(size - 0.5, color=ORANGE, ls=":", lw=1, label=f"LMamba's window, {size}")
     if dreams:
         axes.axvline(dreams - 0.5, color=BLACK, ls="--", lw=1, label=f"what imagination re-reads, {dreams}")
-    axes.set(
-        xlabel="how many steps back the replaced step (token) lies",
-        ylabel="change of the output,\nshare of its length",
-    )
-    axes.set_ylim(0, None)
+    axes.set(xlabel="how many steps back the replaced step (token) lies", ylim=(0, None))
+    axes.set_ylabel("change of the output,\nshare of its length")
     mean = f"Mean over {plotting.count(len(reach.globally), 'step')} of play"
     bands = ", with 95 % bands" if len(reach.globally) > 1 else ""
     plotting.panel_title(axes, f"How far back does each branch remember?\n{'; '.join(within)}\n{mean}{bands}")
@@ -138,22 +121,19 @@ def draw_reach(axes: Axes, reach: Reach, size: int, dreams: int) -> None:
     plotting.legend_below(axes, 2)
 
 
-def mark(axes: Axes, view: VariationView, events: Sequence[GameEvent]) -> None:
-    """Events of the stretch as faint lines, with their signs on the lower edge, above each other."""
-    height: dict[int, int] = {}
-    for event in events:
-        if view.numbers[0] <= event.step <= view.numbers[-1]:
-            colour, sign = SIGNS[event.kind]
-            place = height[event.step] = height.get(event.step, -1) + 1
-            axes.axvline(event.step, color=colour, lw=0.6, alpha=0.35, zorder=0.5)
-            at = ([event.step], [0.03 + 0.07 * place])
-            axes.plot(*at, sign, ms=4, color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
+def mark(axes: Axes, view: VariationView) -> None:
+    """Events of the stretch as faint lines, with their signs on the lower edge, each kind at its own height."""
+    for event in view.events:
+        colour, sign = SIGNS[event.kind]
+        axes.axvline(event.step, color=colour, lw=0.6, alpha=0.35, zorder=0.5)
+        at = ([event.step], [0.03 + 0.07 * KINDS.index(event.kind)])
+        axes.plot(*at, sign, ms=4, color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
 
 
-def signs(picture: Picture, view: VariationView, events: Sequence[GameEvent]) -> None:
+def signs(picture: Picture, view: VariationView) -> None:
     """The key to the signs of events, below the figure."""
-    shown = [kind for kind in KINDS if any(e.kind == kind and e.step in view.numbers for e in events)]
-    handles = [picture.axes[0].plot([], [], SIGNS[kind][1], color=SIGNS[kind][0], label=kind)[0] for kind in shown]
+    shown = [kind for kind in KINDS if any(event.kind == kind for event in view.events)]
+    handles = [picture.axes[-1].plot([], [], SIGNS[kind][1], color=SIGNS[kind][0], label=kind)[0] for kind in shown]
     if handles:
         picture.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
@@ -169,19 +149,7 @@ def steps_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
-def running(values: np.ndarray, width: int = 9) -> np.ndarray:
-    """Means over `width` neighbours, fewer at the ends; NaNs are left out."""
-    weights, kept = np.ones(min(width, len(values))), ~np.isnan(values)
-    sums, counts = (np.convolve(part, weights, "same") for part in (np.where(kept, values, 0), kept.astype(float)))
-    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0.5)
-
-
-def peak(*curves: np.ndarray) -> float:
-    """The highest value of some curves, for the end of an axis; never 0."""
-    return max(1e-6, *(float(np.nanmax(curve, initial=0)) for curve in curves))
-
-
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's, NaN where one of them does not vary."""
-    varied = len(one) > 1 and one.std() > 0 and other.std() > 0
-    return float(np.corrcoef(one, other)[0, 1]) if varied else float("nan")
+    """Pearson's, of the pairs without a NaN; NaN where one of them does not vary."""
+    both = np.stack([one, other])[:, ~np.isnan(one + other)]
+    return float(np.corrcoef(both)[0, 1]) if both.shape[1] > 1 and both.std(1).all() else float("nan")
