@@ -144,15 +144,16 @@ def report(
     """
     from glamkit.report import Report, page, score_table
 
-    if published and (runs or results):
-        raise GlamkitError("--published takes no runs; leave it out to compare runs with the published methods.")
-    if not published and not runs and not results:
-        raise GlamkitError("name run folders, or use --published.")
+    if published == bool(runs or results):
+        raise GlamkitError("name run folders or --results, or use --published without any.")
     if (save or scores) and not runs:
         raise GlamkitError("--save and --scores are of runs; name some.")
     made = Report(list(runs), list(results), **{key: value for key, value in given.items() if value is not None})
     if scores:
-        click.echo(score_table(made.results), nl=False)
+        table = score_table({**made.groups, **made.small})
+        if table is None:
+            raise GlamkitError("none of these runs counts; without --scores the reasons are shown.")
+        click.echo(table, nl=False)
     elif not save:
         click.echo(page.markdown(made), nl=False)
     for path in page.write(made, Path(output)) if output else ():

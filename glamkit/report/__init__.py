@@ -5,6 +5,6 @@
 
 from glamkit.report.report import Report
 from glamkit.report.score_files import save
-from glamkit.report.score_table import score_table, small_table
+from glamkit.report.score_table import score_table
 
-__all__ = ["Report", "save", "score_table", "small_table"]
+__all__ = ["Report", "save", "score_table"]

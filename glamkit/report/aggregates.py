@@ -1,13 +1,12 @@
-"""What many scores come to, by rliable's definitions (Agarwal et al. 2021, arXiv 2108.13264).
+"""Aggregates of many scores, by rliable's definitions (Agarwal et al. 2021, arXiv 2108.13264).
 
 A sample is a sequence of arrays, one for each game, each (..., runs): games may have different numbers of runs, and
-what stands before (such as bootstrap repeats) is kept. In mean, median, optimality gap and profile games count alike;
-in the IQM runs do, as it pools them all.
+leading dimensions (such as bootstrap repeats) are kept. All games count alike, but in the IQM all runs do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import erf, sqrt
 from typing import NamedTuple
 
@@ -16,11 +15,12 @@ import numpy as np
 Sample = Sequence[np.ndarray]
 Interval = tuple[float, float]
 CHUNK = 250  # bootstrap repeats at a time: of the largest published table this takes 5 MB
+ENDS = (0.025, 0.975)  # quantiles of a 95 % interval
 
 
 def game_means(sample: Sample) -> np.ndarray:
     """(..., games): the mean over a game's runs."""
-    return np.stack([values.mean(-1) for values in sample], -1)
+    return np.stack([runs.mean(-1) for runs in sample], -1)
 
 
 def mean(sample: Sample) -> np.ndarray:
@@ -42,7 +42,7 @@ def iqm(sample: Sample) -> np.ndarray:
 
 def optimality_gap(sample: Sample) -> np.ndarray:
     """How far below human the scores are, where what is above human does not help: lower is better."""
-    return 1 - mean([np.minimum(values, 1.0) for values in sample])
+    return 1 - mean([np.minimum(runs, 1.0) for runs in sample])
 
 
 AGGREGATES: Mapping[str, Callable[[Sample], np.ndarray]] = {
@@ -60,39 +60,35 @@ def superhuman(sample: Sample) -> int:
 
 def profile(sample: Sample, thresholds: np.ndarray) -> np.ndarray:
     """(..., thresholds): the share of runs that score more than each."""
-    return np.stack([(values[..., None, :] > thresholds[:, None]).mean(-1) for values in sample], -1).mean(-1)
+    return np.stack([(runs[..., None, :] > thresholds[:, None]).mean(-1) for runs in sample], -1).mean(-1)
 
 
-def resamples(sample: Sample, repeats: int, random: np.random.Generator) -> Iterator[Sample]:
-    """Stratified bootstrap: the runs of each game drawn anew, with replacement; in chunks of (repeats, runs)."""
+def bootstrap(sample: Sample, statistic: Callable[[Sample], np.ndarray], repeats: int, seed: int = 0) -> np.ndarray:
+    """The 95 % percentile interval of a statistic, (2, ...): low and high end.
+
+    Stratified: the runs of each game are drawn anew, with replacement.
+    """
+    random, values = np.random.default_rng(seed), []
     for first in range(0, repeats, CHUNK):
-        count = min(CHUNK, repeats - first)
-        yield [values[random.integers(len(values), size=(count, len(values)))] for values in sample]
-
-
-def bootstrap(
-    sample: Sample, statistic: Callable[[Sample], np.ndarray], repeats: int, seed: int = 0, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper end of the percentile interval of a statistic of (repeats, ...)."""
-    random = np.random.default_rng(seed)
-    values = np.concatenate([statistic(part) for part in resamples(sample, repeats, random)])
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high
+        size = min(CHUNK, repeats - first)
+        drawn = [runs[random.integers(len(runs), size=(size, len(runs)))] for runs in sample]
+        values.append(statistic(drawn))
+    return np.quantile(np.concatenate(values), ENDS, axis=0)
 
 
 def intervals(sample: Sample, repeats: int, seed: int = 0) -> dict[str, Interval]:
-    """95 % stratified bootstrap intervals of all `AGGREGATES`, from the same resamples."""
-    low, high = bootstrap(sample, lambda part: np.stack([f(part) for f in AGGREGATES.values()], -1), repeats, seed)
-    return {name: (float(low[n]), float(high[n])) for n, name in enumerate(AGGREGATES)}
+    """95 % bootstrap intervals of all `AGGREGATES`, from the same draws."""
+    ends = bootstrap(sample, lambda drawn: np.stack([f(drawn) for f in AGGREGATES.values()], -1), repeats, seed)
+    return {name: (float(low), float(high)) for name, low, high in zip(AGGREGATES, *ends, strict=True)}
 
 
 def coverage(runs: int) -> float:
     """How often, at best, a 95 % bootstrap interval over games of so many runs holds the truth, for normal scores.
 
-    Resampling n runs understates the variance of their mean by (n - 1) / n. With few games it is less often still, as
+    Drawing from n runs understates the variance of their mean by (n - 1) / n. With few games it is less often still, as
     that variance is then not known well.
     """
-    return erf(1.959964 * sqrt(1 - 1 / runs) / sqrt(2)) if runs > 1 else 0.0
+    return erf(1.959964 * sqrt(1 - 1 / runs) / sqrt(2))
 
 
 class Improvement(NamedTuple):
@@ -109,32 +105,29 @@ class Improvement(NamedTuple):
     games: int
 
 
-def improvement(
-    ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], repeats: int, seed: int = 0
-) -> Improvement:
+def improvement(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], repeats: int) -> Improvement:
     """P(ours > theirs) on the games both have: the mean over games of the Mann-Whitney U over its pairs.
 
     Args:
         ours: game -> (runs,), in any unit that both share.
         theirs: the same.
         repeats: of the bootstrap, which draws both sides' runs anew within each game.
-        seed: of the bootstrap.
     """
     shared = [name for name in ours if name in theirs]
-    random, total, value = np.random.default_rng(seed), np.zeros(repeats), 0.0
+    random, total, value = np.random.default_rng(0), np.zeros(repeats), 0.0
     for name in shared:
         x, y = ours[name], theirs[name]
         wins = (x[:, None] > y) + 0.5 * (x[:, None] == y)
         value += wins.mean()
         # How often each run is drawn is all that counts.
-        drawn = [random.multinomial(len(v), np.full(len(v), 1 / len(v)), repeats) / len(v) for v in (x, y)]
-        total += ((drawn[0] @ wins) * drawn[1]).sum(1)
-    low, high = np.quantile(total / len(shared), [0.025, 0.975])
+        left, right = (random.multinomial(n, np.full(n, 1 / n), repeats) / n for n in (len(x), len(y)))
+        total += ((left @ wins) * right).sum(1)
+    low, high = np.quantile(total / len(shared), ENDS)
     several = all(max(len(side[name]) for name in shared) > 1 for side in (ours, theirs))
     return Improvement(value / len(shared), (float(low), float(high)) if several else None, len(shared))
 
 
 def without(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """Every aggregate with one game left out: {game: {aggregate: value}}."""
-    left = {name: [values for other, values in scores.items() if other != name] for name in scores}
+    left = {name: [runs for other, runs in scores.items() if other != name] for name in scores}
     return {name: {key: float(f(rest)) for key, f in AGGREGATES.items()} for name, rest in left.items() if rest}

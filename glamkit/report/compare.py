@@ -1,14 +1,13 @@
-"""What explains the difference between two runs: ``glamkit compare RUN_A RUN_B``.
+"""In what two runs differ: ``glamkit compare RUN_A RUN_B``.
 
-Settings, versions, git state and machine that differ; then the scores, with the spread between seeds where runs of the
-same config lie beside them, and whether the difference is beyond that spread.
+Settings, versions, git state and machine; then the scores, with the spread between seeds where runs of the same
+settings lie beside them, and whether the difference is beyond that spread.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,8 +25,7 @@ from glamkit.runs.folder import IDLE, UNSCORED, Run
 from glamkit.training.shared_runs import locate
 
 SEED = "trainer.seed"
-HEADER = ("", "what", "A", "B")
-MANY = 500  # run folders beside a run that are looked at
+MANY = 5  # settings; more are only counted in the verdict, as the table has them all
 
 
 class Side(NamedTuple):
@@ -35,18 +33,21 @@ class Side(NamedTuple):
 
     Attributes:
         run: its folder.
-        score: its final score; None where none counts.
-        reason: why none counts.
+        reason: why it has no score that counts; empty where it has one.
         facts: of its provenance.
-        scores: of all seeds of its experiment that lie beside the two runs, and its own.
+        scores: seed -> score, of all runs of its experiment that lie beside the two, and its own.
     """
 
     run: Run
     config: Config
-    score: float | None
     reason: str
-    facts: dict[str, str]
-    scores: dict[int, float]
+    facts: Mapping[str, str]
+    scores: Mapping[int, float]
+
+    @property
+    def score(self) -> str:
+        """Its own score, in words."""
+        return "none that counts" if self.reason else f"{self.scores[self.config.trainer.seed]:.2f}"
 
     @property
     def peers(self) -> list[float]:
@@ -66,77 +67,65 @@ class Comparison:
     """
 
     def __init__(self, one: str | Path, other: str | Path) -> None:
-        folders = [locate(one).folder.absolute(), locate(other).folder.absolute()]
-        if folders[0].resolve() == folders[1].resolve():
+        runs = [locate(one), locate(other)]
+        folders = {run.folder for run in runs}
+        if len({folder.resolve() for folder in folders}) == 1:
             raise GlamkitError(f"{one} and {other} are the same run; name two.")
-        finished = beside(folders)
-        self.a, self.b = (side(Run(folder), finished) for folder in folders)
-        self.changed = differences(self.a.config, self.b.config)
-        self.settings = changes_of(self.changed)
-        names = [*self.a.facts, *(name for name in self.b.facts if name not in self.a.facts)]
-        pairs = {name: (self.a.facts.get(name, "unknown"), self.b.facts.get(name, "unknown")) for name in names}
-        self.facts = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        for run in runs:
+            if not run.shared:  # others lie in a cache, beside runs that have nothing to do with them
+                folders |= {file.parent for file in run.folder.parent.glob("*/config.json")}
+        outcomes = {folder: outcome(folder) for folder in sorted(folders)}
+        self.a, self.b = (side(run, outcomes) for run in runs)
+        changed = differences(self.a.config, self.b.config)
+        minor = [key for key in changed if key in (SEED, *IDLE, *UNSCORED) or key.startswith("runtime.")]
+        self.settings = {key: pair for key, pair in changed.items() if key not in minor}
+        self.minor = {key: changed[key] for key in minor}  # they make no other experiment
+        names = dict.fromkeys([*self.a.facts, *self.b.facts])
+        facts = {name: (self.a.facts.get(name, "unknown"), self.b.facts.get(name, "unknown")) for name in names}
+        self.facts = {name: pair for name, pair in facts.items() if pair[0] != pair[1]}
 
     def table(self) -> Table:
         """What differs, and what came out."""
-        rows: list[tuple[object, ...]] = [HEADER, ("run", "folder", *(s.run.folder for s in (self.a, self.b)))]
-        rows.append(("", "game, preset", *(f"{s.config.env.game}, {s.config.preset}" for s in (self.a, self.b))))
-        rows.append(("", "seed", self.a.config.trainer.seed, self.b.config.trainer.seed))
-        for title, result in (("settings", self.settings), ("versions and machine", self.facts)):
-            for place, (name, (ours, theirs)) in enumerate(result.items()):
-                rows.append(("" if place else title, name, ours, theirs))
-            if not result:
-                rows.append((title, "no difference", "", ""))
-        scores = ("none that counts" if s.score is None else f"{s.score:.2f}" for s in (self.a, self.b))
-        rows.append(("result", "mean return", *scores))
-        rows.append(("", "over seeds", *(spread(s.peers) for s in (self.a, self.b))))
+        sides = (self.a, self.b)
+        rows: list[tuple[object, ...]] = [
+            ("", "what", "A", "B"),
+            ("run", "folder", *(side.run.folder for side in sides)),
+            ("", "game, preset", *(f"{side.config.env.game}, {side.config.preset}" for side in sides)),
+        ]
+        parts = {"settings": self.settings, "seed, machine": self.minor, "versions": self.facts}
+        for title, found in parts.items():
+            rows += [(title, name, *pair) for name, pair in found.items()] or [(title, "no difference", "", "")]
+        rows.append(("result", "mean return", *(side.score for side in sides)))
+        rows.append(("", "over seeds", *(spread(side.peers) for side in sides)))
         return Table(rows, self.verdict())
 
     def verdict(self) -> str:
-        """Whether the scores differ beyond what seeds do, and what is to blame."""
+        """Whether the scores differ beyond what seeds do, and what may be the reason."""
         for one in (self.a, self.b):
             if one.reason:
                 return f"{one.run.folder} has no score that counts: {one.reason}"
-        return " ".join(filter(None, [self.chance(), self.blame()]))
+        others = [key for key in self.minor if self.settings or key != SEED]
+        others += ["versions or machine"] if self.facts else []
+        rest = f"What else differs: {', '.join(others) or 'nothing that is recorded'}."
+        if self.settings:
+            names = ", ".join(self.settings) if len(self.settings) <= MANY else len(self.settings)
+            return f"Settings that differ: {names}. {rest} {self.chance()}"
+        if SEED in self.minor:
+            return f"Settings are the same but for the seed: such a difference is the spread between seeds. {rest}"
+        step = parting(self.a.run, self.b.run)
+        if step is None:
+            return "Settings and seed are the same, and so is every line of their logs."
+        return f"Settings and seed are the same, but their logs part at step {step:,}. {rest}"
 
     def chance(self) -> str:
         """Whether the scores differ beyond the spread between seeds."""
-        if not self.settings and SEED not in self.changed:
-            return self.repeated()
-        if not self.settings:
-            text = "But for the seed they are the same experiment: such a difference is the spread between seeds."
-            others = self.no_setting(name for name in self.changed if name.startswith("runtime."))
-            return f"{text} Or it comes from {others}, which may count too." if others else text
-        result = welch(self.a.peers, self.b.peers)
-        if result is None:
-            return "Whether they differ beyond the spread between seeds cannot be said: each needs two seeds or more."
-        low, high = result
-        text = f"B minus A is {np.mean(self.b.peers) - np.mean(self.a.peers):+.2f} over seeds, 95 % interval"
-        clear = "beyond" if low > 0 or high < 0 else "within"
-        return f"{text} {low:.2f} to {high:.2f}: {clear} the spread between seeds."
-
-    def repeated(self) -> str:
-        """Of the same experiment made twice: whether it came out the same."""
-        at = parting(self.a.run, self.b.run)
-        if at is None:
-            return "Settings and seed are the same, and so is every line of their logs."
-        cause = self.no_setting(self.changed) or "something that is not recorded, such as a GPU's order of sums"
-        return f"Settings and seed are the same, but their logs part at step {at:,}: by {cause}."
-
-    def no_setting(self, names: Iterable[str]) -> str:
-        """What differs that is no setting of the experiment, in words: these names, versions and machine."""
-        return " or ".join([*names, *(["versions or machine"] if self.facts else [])])
-
-    def blame(self) -> str:
-        """Which setting it was, as far as that can be told."""
-        if not self.settings:
-            return ""
-        if len(self.settings) == 1:
-            (name,) = self.settings
-            only = f"Only {name} differs among the settings."
-            versions = any(not fact.startswith("machine") for fact in self.facts)
-            return f"{only} Versions differ as well, so either may be the cause." if versions else only
-        return f"{len(self.settings)} settings differ at once."
+        ends = welch(self.a.peers, self.b.peers)
+        if ends is None:
+            return "Whether the scores differ beyond the spread between seeds cannot be said: each needs two seeds."
+        where = "beyond" if ends[0] > 0 or ends[1] < 0 else "within"
+        difference = f"{np.mean(self.b.peers) - np.mean(self.a.peers):+.2f}"
+        words = f"B minus A is {difference} over seeds, 95 % interval {ends[0]:.2f} to {ends[1]:.2f}"
+        return f"{words}: {where} the spread between seeds."
 
     def __repr__(self) -> str:
         return repr(self.table())
@@ -145,44 +134,33 @@ class Comparison:
         return self.table()._repr_html_()
 
 
-def changes_of(result: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
-    """Differences of the experiment: not the seed, not what names the machine only, and not what changes no score."""
-    return {k: v for k, v in result.items() if k not in (SEED, *IDLE, *UNSCORED) and not k.startswith("runtime.")}
-
-
-def beside(folders: Sequence[Path]) -> list[Result]:
-    """The finished runs in the folders around the two; what does not count there is no neighbour."""
-    own = [folder for folder in folders if not Run(folder).shared]  # others lie in a cache
-    found = []
-    for place in sorted({path.parent for folder in own for path in sorted(folder.parent.glob("*/config.json"))[:MANY]}):
-        with contextlib.suppress(GlamkitError):
-            found.append(results.read(place))
-    return found
-
-
-def side(run: Run, finished: Sequence[Result]) -> Side:
-    """One of the two runs, with all that is known of it and of its other seeds among the finished ones."""
-    config, score, reason = run.config(), None, ""
-    same = results.experiment(config), config.env.game
-    scores = {r.seed: r.score for r in finished if (results.experiment(r.config), r.config.env.game) == same}
+def outcome(folder: Path) -> Result | str:
+    """The final score of a run, or why none counts."""
     try:
-        score = scores[config.trainer.seed] = results.read(run.folder).score
+        return results.read(folder)
     except GlamkitError as error:
-        reason = str(error)
-    return Side(run, config, score, reason, facts(run), scores)
+        return str(error)
+
+
+def side(run: Run, outcomes: Mapping[Path, Result | str]) -> Side:
+    """One of the two runs, with its other seeds among the outcomes."""
+    config, own, scores = run.config(), outcomes[run.folder], {}
+    same = results.experiment(config), config.env.game
+    for result in (*outcomes.values(), own):
+        if isinstance(result, Result) and (results.experiment(result.config), result.config.env.game) == same:
+            scores[result.seed] = result.score
+    return Side(run, config, own if isinstance(own, str) else "", facts(run), scores)
 
 
 def facts(run: Run) -> dict[str, str]:
     """Versions, git state and machine of a run, from its provenance; what changed at a resume is joined by an arrow."""
-    joined: dict[str, list[str]] = {}
+    found: dict[str, dict[str, None]] = {}
     for session in provenance.sessions(run.provenance_file):
         for part in ("git", "versions", "machine"):
             table = session.get(part)
             for name, value in table.items() if isinstance(table, dict) else ():
-                values = joined.setdefault(f"{part} {name}", [])
-                if not values or values[-1] != str(value):
-                    values.append(str(value))
-    return {name: " -> ".join(values) for name, values in joined.items() if name != "git branch"}
+                found.setdefault(f"{part} {name}", {})[str(value)] = None
+    return {name: " -> ".join(values) for name, values in found.items()}
 
 
 def welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float] | None:
@@ -205,7 +183,7 @@ def parting(one: Run, other: Run) -> int | None:
     """
     logs = [lines(one), lines(other)]
     if one.shared or other.shared:
-        logs = [[line for line in log if line.get("kind") == "episode"] for log in logs]
+        logs = [[line for line in log if line["kind"] == "episode"] for log in logs]
     for ours, theirs in zip_longest(*logs):
         if ours != theirs:
             return int((ours or theirs)["step"])
@@ -219,9 +197,7 @@ def lines(run: Run) -> list[dict[str, Any]]:
 
 def spread(scores: Sequence[float]) -> str:
     """Mean, interval and number of the seeds' scores."""
-    result = interval(scores)
-    if not scores:
-        return "-"
-    if result is None:
-        return "one seed only"
-    return f"{np.mean(scores):.2f}, 95 % interval {result[0]:.2f} to {result[1]:.2f}, {len(scores)} seeds"
+    ends = interval(scores)
+    if ends is None:
+        return "one seed only" if scores else "-"
+    return f"{np.mean(scores):.2f}, 95 % interval {ends[0]:.2f} to {ends[1]:.2f}, {len(scores)} seeds"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 
 from glamkit.envs import atari100k
-from glamkit.plotting import count
-from glamkit.report import aggregates, results
+from glamkit.report import aggregates
 from glamkit.report.report import Report
-from glamkit.report.results import BENCHMARK, STEPS
+from glamkit.report.results import BENCHMARK, STEPS, Result
 
 
 def notes(report: Report) -> list[str]:
@@ -19,41 +19,45 @@ def notes(report: Report) -> list[str]:
 def about_runs(report: Report) -> Iterator[str]:
     """Runs that do not count, and experiments that differ."""
     if report.left_out:
-        yield f"{count(len(report.left_out), 'run')} left out; the reasons are in the table of runs that do not count."
-    for name, method in report.others.items():
-        if method.faults:
-            yield f"{name}: left out are {'; '.join(method.faults)}."
+        yield f"Runs left out: {len(report.left_out)}; the reasons are in the table of runs that do not count."
+    for entry in report.new:
+        if entry.method.faults:
+            yield f"{entry.name}: left out are {'; '.join(entry.method.faults)}."
     every = {**report.groups, **report.small}
     if len(every) > 1:
-        parts = [f"{name} ({count(len(group), 'run')})" for name, group in every.items()]
-        settings = f"{len(every)} experiments with unequal settings"
-        yield f"The runs are of {settings}, which are never averaged: {'; '.join(parts)}."
+        parts = [f"{name}: {len(group)}" for name, group in every.items()]
+        yield f"Runs of unequal settings are never averaged. Runs of each experiment: {'; '.join(parts)}."
     for name, group in every.items():
         config, cut = group[0].config, sum(result.cut for result in group)
-        steps = config.trainer.env_steps
-        if not STEPS[0] <= steps <= STEPS[1]:
-            yield f"{name} trained {steps:,} agent steps, not {STEPS[0]:,}: no Atari 100k result."
-        elif name in report.small:
-            yield f"{name} is not of the preset {BENCHMARK}: no Atari 100k result, and under a heading of its own."
+        if name in report.small:
+            yield (
+                f"{name} is no Atari 100k result: it has the preset {config.preset} and {config.trainer.env_steps:,} "
+                f"agent steps, not {BENCHMARK} and {STEPS[0]:,}."
+            )
         if cut:
             total = sum(len(result.returns) for result in group)
             limit = f"after {config.evaluation.episode_steps:,} steps"
             yield f"{name}: {cut} of {total} evaluation episodes were cut {limit}, so their returns are not whole."
-        for kind in (True, False):  # other games have no sticky actions that could differ
-            for key, values in results.protocols([r for r in group if r.console is kind]):
-                yield f"{name}: the runs' protocols differ in {key}: {', '.join(values)}."
+        yield from differing_protocols(name, group)
+
+
+def differing_protocols(name: str, group: Sequence[Result]) -> Iterator[str]:
+    """Entries in which an experiment's protocol cards differ; a game may lack one, as Catch has no sticky actions."""
+    for key in dict.fromkeys(key for result in group for key in result.protocol if key != "game"):
+        known = (result.protocol[key] for result in group if result.protocol.get(key) is not None)
+        values = list(dict.fromkeys(json.dumps(value, sort_keys=True) for value in known))
+        if len(values) > 1:
+            yield f"{name}: the runs' protocols differ in {key}: {', '.join(values)}."
 
 
 def about_games(report: Report) -> Iterator[str]:
     """Games that are missing."""
     every = atari100k.games()
     if len(report.games) < len(every):
-        missing = [game for game in every if game not in report.games]
-        there = "is" if len(report.games) == 1 else "are"
         yield (
-            f"Only {len(report.games)} of the {len(every)} games {there} there ({', '.join(report.games)}). Every "
-            f"aggregate below, the published methods' too, is over these alone and is not the published one. "
-            f"Missing: {', '.join(missing)}."
+            f"Games that are there: {len(report.games)} of {len(every)} ({', '.join(report.games)}). Every aggregate "
+            "below, the published methods' too, is over these alone and is not the published one. "
+            f"Missing: {', '.join(game for game in every if game not in report.games)}."
         )
     for entry in report.new:
         if set(entry.normal) != set(report.games):
@@ -87,24 +91,17 @@ def about_seeds(report: Report) -> Iterator[str]:
 def about_protocols(report: Report) -> Iterator[str]:
     """Differences in how scores were measured."""
     others = [report.entries[name] for name in report.against]
-    for entry in report.new:
-        if entry.sticky is None:
-            yield f"Whether sticky actions were on is not known of {entry.name}."
-        else:
-            here, there = ("on", "off") if entry.sticky else ("off", "on")
-            differing = [e.name for e in others if e.sticky is (not entry.sticky)]
-            unknown = [e.name for e in others if e.sticky is None]
-            if differing:
-                yield f"Sticky actions: {here} in {entry.name}, {there} in {', '.join(differing)}."
-            if unknown:
-                yield f"Whether sticky actions were on is not known of {', '.join(unknown)}."
-        behind = [f"{e.episodes.split(' (')[0].split(',')[0]} in {e.name}" for e in others if e.episodes]
-        if entry.episodes and behind:
-            yield f"Episodes behind each run's score: {entry.episodes} in {entry.name}; {'; '.join(behind)}."
-    for name in report.against:
-        entry = report.entries[name]
+    if report.new:
+        every, sticky = [*report.new, *others], []
+        for words, value in (("on in", True), ("off in", False), ("not known of", None)):
+            names = [entry.name for entry in every if entry.sticky is value]
+            sticky += [f"{words} {', '.join(names)}"] if names else []
+        yield f"Sticky actions: {'; '.join(sticky)}."
+        episodes = [f"{e.episodes.split(' (')[0].split(',')[0]} in {e.name}" for e in every if e.episodes]
+        yield f"Episodes behind each run's score: {'; '.join(episodes)}."
+    for entry in others:
         if entry.method.suspect:
-            yield f"{name}: the published aggregates do not come out of its own scores. {entry.method.notes}"
+            yield f"{entry.name}: the published aggregates do not come out of its own scores. {entry.method.notes}"
         low, high = entry.counts
         if entry.method.single and low < high:
-            yield f"{name} has {low} to {high} runs per game; its IQM pools them, so games do not count alike."
+            yield f"{entry.name} has {low} to {high} runs per game; its IQM pools them, so games do not count alike."

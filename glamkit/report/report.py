@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ class ScoredMethod(NamedTuple):
     """A method on the games that are compared.
 
     Attributes:
-        ours: whether it comes from runs.
+        new: whether it comes from runs or a file of the user, to be compared with the published ones.
         normal: game -> (runs,) human-normalised scores.
         values: every aggregate; None where it needs single runs that are not known.
         intervals: 95 %, of the aggregates; empty where there is one run per game.
@@ -35,7 +36,7 @@ class ScoredMethod(NamedTuple):
 
     name: str
     method: Method
-    ours: bool
+    new: bool
     normal: Mapping[str, np.ndarray]
     values: Mapping[str, float | None]
     intervals: Mapping[str, Interval]
@@ -94,40 +95,33 @@ class Report:
         groups = results.group(self.results)
         self.groups = {name: group for name, group in groups.items() if results.benchmark(group[0].config)}
         self.small = {name: group for name, group in groups.items() if name not in self.groups}
-        self.published = dict(atari100k.published())
-        self.others: dict[str, Method] = {}
+        published = atari100k.published()
+        others: dict[str, Method] = {}
         for file in map(Path, read_paths(files)):
             for name, method in atari100k.read(file).items():
-                taken = {*self.published, *groups, *self.others}
-                candidates = (name, f"{name} ({file.name})", f"{name} ({file})")
-                self.others[next((new for new in candidates if new not in taken), candidates[-1])] = method
+                while name in (*published, *groups, *others):
+                    name = f"{name} ({file.name})"
+                others[name] = method
         own = {name: own_method(group) for name, group in self.groups.items() if any(r.atari for r in group)}
-        self.games = compared([*own.values(), *self.others.values()])
-        tables = ((own, True), (self.others, False), (self.published, False))
-        self.entries = {
-            name: self.entry(name, method, ours) for table, ours in tables for name, method in table.items()
-        }
+        new, every = own | others, list(atari100k.games())
+        # A comparison is fair on the games that all new methods have; if they share none, each has its own.
+        self.games = [game for game in every if all(game in method.scores for method in new.values())] or every
+        self.entries = {name: self.entry(name, method, name in new) for name, method in {**new, **published}.items()}
 
-    def entry(self, name: str, method: Method, ours: bool) -> ScoredMethod:
+    def entry(self, name: str, method: Method, new: bool) -> ScoredMethod:
         """A method on the compared games."""
-        raw = {game: values for game, values in method.scores.items() if game in self.games}
-        normal = atari100k.normalise(raw)
+        normal = atari100k.normalise({game: runs for game, runs in method.scores.items() if game in self.games})
         sample = list(normal.values())
         values = {key: float(f(sample)) for key, f in aggregates.AGGREGATES.items()}
         known = {key: v if method.single or key in ("mean", "median") else None for key, v in values.items()}
         several = method.single and max(map(len, sample)) > 1
-        return ScoredMethod(
-            name, method, ours, normal, known, aggregates.intervals(sample, self.repeats) if several else {}
-        )
+        intervals = aggregates.intervals(sample, self.repeats) if several else {}
+        return ScoredMethod(name, method, new, normal, known, intervals)
 
     @property
     def new(self) -> list[ScoredMethod]:
         """What is to be compared with the published methods: own runs and files of others."""
-        return [entry for entry in self.entries.values() if self.is_new(entry)]
-
-    def is_new(self, entry: ScoredMethod) -> bool:
-        """Whether an entry is among `new`."""
-        return entry.ours or entry.name in self.others
+        return [entry for entry in self.entries.values() if entry.new]
 
     @property
     def shown(self) -> list[ScoredMethod]:
@@ -135,49 +129,43 @@ class Report:
         return [*self.new, *(self.entries[name] for name in self.against)]
 
     @cached_property
-    def improvements(self) -> dict[str, dict[str, Improvement]]:
-        """Probability of improvement of the new entries (without any, of the last of `against`) over all others."""
-        left = self.new or self.shown[-1:]
-        names = [entry.name for entry in left]
-        result: dict[str, dict[str, Improvement]] = {}
-        for ours in left:
+    def improvements(self) -> list[tuple[str, str, Improvement]]:
+        """The new entries (without any, the last of `against`), each over all others by falling probability."""
+        left = {entry.name: entry for entry in self.new or self.shown[-1:]}
+        found = []
+        for ours in left.values():
             for theirs in self.entries.values():
-                shared = set(ours.normal) & set(theirs.normal)
-                if ours.method.single and theirs.method.single and theirs.name not in names and shared:
-                    value = aggregates.improvement(ours.normal, theirs.normal, self.repeats)
-                    result.setdefault(ours.name, {})[theirs.name] = value
-        return {name: dict(sorted(row.items(), key=lambda pair: -pair[1].value)) for name, row in result.items()}
+                single = ours.method.single and theirs.method.single
+                if single and theirs.name not in left and set(ours.normal) & set(theirs.normal):
+                    result = aggregates.improvement(ours.normal, theirs.normal, self.repeats)
+                    found.append((ours.name, theirs.name, result))
+        return sorted(found, key=lambda row: (list(left).index(row[0]), -row[2].value))
 
 
 def own_method(group: Sequence[Result]) -> Method:
     """Runs of one experiment on the 26 games as a method."""
-    first = next(result for result in group if result.atari)
-    card, sticky = dict(first.protocol), first.protocol.get("sticky")
-    card["sticky"] = None if not isinstance(sticky, (int, float)) else sticky > 0
-    return Method(results.scores(group, True), True, card, {}, suspect="", source="run folders", notes="", faults=())
-
-
-def compared(methods: Sequence[Method]) -> list[str]:
-    """The games on which a comparison is fair: those that all new methods have, or all 26 if they share none."""
-    shared = [game for game in atari100k.games() if all(game in method.scores for method in methods)]
-    return shared or list(atari100k.games())
+    scores: dict[str, list[float]] = {}
+    for result in group:
+        if result.atari:
+            scores.setdefault(result.game, []).append(result.score)
+    card = next(result.protocol for result in group if result.atari)
+    sticky = card.get("sticky")
+    known = {**card, "sticky": sticky > 0 if isinstance(sticky, (int, float)) else None}
+    arrays = {game: np.array(values) for game, values in scores.items()}
+    return Method(arrays, True, known, {}, suspect="", source="run folders", notes="", faults=())
 
 
 def read_methods(names: str | Sequence[str]) -> list[str]:
-    """Names of published methods, also as one text with commas; the comma in a name counts as part of it.
+    """Names of published methods, also as one text with commas between.
 
     Raises:
         GlamkitError: an unknown name, with the nearest right one, or none at all.
     """
     known = list(atari100k.published())
     if isinstance(names, str):
-        text, result = names.strip(" ,"), []
-        while text:
-            fitting = [name for name in known if f"{text},".startswith(f"{name},")]
-            whole = max(fitting, key=len, default=text.split(",")[0].strip())
-            result.append(whole)
-            text = text[len(whole) :].strip(" ,")
-        names = known if result == ["all"] else result
+        parts = re.split(r",(?![^(]*\))", names)  # not at a comma in brackets
+        names = [part.strip() for part in parts if part.strip()]
+        names = known if names == ["all"] else names
     for name in names:
         if name not in known:
             raise GlamkitError(f"unknown method {name!r}; {nearest(name, known)}")

@@ -57,28 +57,21 @@ def score(run: Run, report: Mapping[str, Any]) -> dict[str, Any]:
         GlamkitError: the run was evaluated before its end or not by whole episodes, or `check` refuses it.
     """
     check(run)
-    config = run.config()
-    game, cut = game_of(config.env.game), [bool(episode["cut"]) for episode in report["episodes"]]
-    if report["step"] != config.trainer.env_steps:
-        raise GlamkitError(f"{run.folder} was evaluated at step {report['step']:,}, before its end.")
-    if any(cut) and report["protocol"]["episode_steps"] < WHOLE:
+    config, cut = run.config(), sum(episode["cut"] for episode in report["episodes"])
+    mean = float(np.mean(returns_of(report, config)))
+    if cut and report["protocol"]["episode_steps"] < WHOLE:
         raise GlamkitError(
-            f"{run.folder}: {sum(cut)} of {len(cut)} evaluation episodes were cut; whole ones are played by: "
+            f"{run.folder}: {cut} of {len(report['episodes'])} evaluation episodes were cut; whole ones are played by: "
             f"glamkit evaluate {run.folder} --episode-steps {WHOLE} --save FILE"
         )
     machine = max(sessions(run.provenance_file), key=lambda entry: entry["step"] - entry["first_step"])["machine"]
     trained = of_log(log.read(run.log_file), config)
-    mean = float(np.mean([episode["return"] for episode in report["episodes"]]))
     return {
-        "game": game or config.env.game,
-        "seed": config.trainer.seed,
-        "preset": config.preset,
+        **derived(config, mean),
         "config": asdict(config),
-        "env_steps": config.trainer.env_steps,
         "curve": [[int(step), float(value)] for step, value in zip(trained.steps, trained.returns, strict=True)],
         "episodes": [{"return": episode["return"], "length": episode["length"]} for episode in report["episodes"]],
         "mean_return": mean,
-        "human_normalised": human_normalised(game, mean),
         "protocol": dict(report["protocol"]),
         "hours": round(trained.seconds / 3600, 3),
         "machine": {key: machine[key] for key in MACHINE if key in machine},
@@ -97,9 +90,44 @@ def check(run: Run) -> None:
         raise GlamkitError(f"{run.provenance_file} does not say what machine the run was trained on.")
 
 
-def human_normalised(game: str | None, value: float) -> float | None:
-    """0 is random play and 1 a human; None of a game that is not among the 26."""
-    return None if game is None else float(normalise({game: np.array([value])})[game][0])
+def derived(config: Config, mean: float) -> dict[str, Any]:
+    """The fields that follow from others."""
+    game = game_of(config.env.game)
+    return {
+        "game": game or config.env.game,
+        "seed": config.trainer.seed,
+        "preset": config.preset,
+        "env_steps": config.trainer.env_steps,
+        "human_normalised": float(normalise({game: np.array(mean)})[game]) if game else None,
+    }
+
+
+def returns_of(report: Any, config: Config) -> list[float]:
+    """The returns of an evaluation's episodes; null, as strict JSON has for what is not finite, does not count.
+
+    Args:
+        report: from evaluation.json, or a score file.
+        config: of the run.
+
+    Raises:
+        GlamkitError: the evaluation is of another form or step, a return is not finite, or their mean is another.
+    """
+    try:
+        values = [episode["return"] for episode in report["episodes"]]
+        returns = [math.nan if value is None else float(value) for value in values]
+        bad = sum(not math.isfinite(value) for value in returns)
+        if not returns:
+            raise GlamkitError("its evaluation holds no episodes.")
+        if bad:
+            raise GlamkitError(f"{bad} of its {len(returns)} returns are not finite numbers.")
+        step, mean, _ = int(report["step"]), float(report["mean_return"]), dict(report["protocol"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise GlamkitError(f"its evaluation is not of the known form ({type(error).__name__}: {error}).") from None
+    if not math.isclose(mean, np.mean(returns), rel_tol=1e-6, abs_tol=1e-6):
+        raise GlamkitError(f"its mean return {mean:g} is not the mean of its episodes, {np.mean(returns):g}.")
+    if step != config.trainer.env_steps:
+        raise GlamkitError(f"it was evaluated at step {step:,} of {config.trainer.env_steps:,}, before its end.")
+    return returns
 
 
 def save(run_dir: str | Path, file: str | Path, report: Mapping[str, Any] | None = None) -> Path:
@@ -114,28 +142,21 @@ def save(run_dir: str | Path, file: str | Path, report: Mapping[str, Any] | None
         GlamkitError: as in `score`; or the file cannot be written, or holds the score of another run.
     """
     run = Run(run_dir)
+    config, place = run.config(), Path(file)
     data = score(run, read_json(run.evaluation_file) if report is None else report)
-    place = Path(file)
     if place.suffix != ".json":
-        place /= name_of(run.config())
-    write(data, place)
+        place /= name_of(config)
+    if place.exists() and (changed := differences(Config.from_dict(read(place)["config"]), config)):
+        raise GlamkitError(f"{place} holds the score of a run with another {', '.join(changed)}; name another file.")
+    make_folder(place.parent)
+    lines = [f" {json.dumps(key)}: {json.dumps(data[key], allow_nan=False)}" for key in FIELDS]  # one for each field
+    replace_text(place, "{\n" + ",\n".join(lines) + "\n}\n")
     return place
 
 
 def name_of(config: Config) -> str:
     """``Pong-seed1.json``."""
-    plain = game_of(config.env.game) or game_folder(config.env.game)
-    return f"{plain}-seed{config.trainer.seed}.json"
-
-
-def write(data: Mapping[str, Any], file: Path) -> None:
-    """Writes what `score` returned, one line for each field."""
-    if file.exists() and (there := Config.from_dict(read(file)["config"])) != Config.from_dict(data["config"]):
-        changed = ", ".join(differences(there, Config.from_dict(data["config"])))
-        raise GlamkitError(f"{file} holds the score of a run with another {changed}; name another file.")
-    make_folder(file.parent)
-    lines = [f" {json.dumps(key)}: {json.dumps(data[key], allow_nan=False)}" for key in FIELDS]
-    replace_text(file, "{\n" + ",\n".join(lines) + "\n}\n")
+    return f"{game_of(config.env.game) or game_folder(config.env.game)}-seed{config.trainer.seed}.json"
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -146,47 +167,30 @@ def read(file: Path) -> dict[str, Any]:
     """
     data = read_json(file)
     if not isinstance(data, dict) or set(data) != set(FIELDS):
-        odd = sorted(set(data) ^ set(FIELDS)) if isinstance(data, dict) else list(FIELDS)
-        raise GlamkitError(f"{file} is no score file of a run: missing or unknown is {', '.join(map(str, odd))}.")
-    try:
-        for problem in faults(data):
-            raise GlamkitError(f"{file} contradicts itself: {problem}.")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise GlamkitError(f"{file} is damaged ({type(error).__name__}: {error}).") from None
-    return data
-
-
-def faults(data: Mapping[str, Any]) -> list[str]:
-    """What in a score file does not fit together."""
+        odd = sorted(set(data) ^ set(FIELDS)) if isinstance(data, dict) else FIELDS
+        raise GlamkitError(f"{file} is no score file of a run: missing or unknown is {', '.join(odd)}.")
     config = Config.from_dict(data["config"])
-    game = game_of(config.env.game)
-    returns = [float(episode["return"]) for episode in data["episodes"]]
-    lengths = [int(episode["length"]) for episode in data["episodes"]]
-    steps = [step for step, _ in data["curve"]]
-    normal = human_normalised(game, float(data["mean_return"]))
-    own = data["human_normalised"]
-    known = normal is None if own is None else normal is not None and math.isclose(own, normal, abs_tol=1e-9)
-    checks = {
-        "it has no episodes": not returns or min(lengths) < 1,
-        "a number is not finite": not all(map(math.isfinite, [*returns, data["hours"]])),
-        "mean_return is not the mean of its episodes": not returns
-        or not math.isclose(data["mean_return"], float(np.mean(returns)), rel_tol=1e-9, abs_tol=1e-9),
-        "game is not the config's": data["game"] != (game or config.env.game),
-        "seed is not the config's": data["seed"] != config.trainer.seed,
-        "preset is not the config's": data["preset"] != config.preset,
-        "env_steps is not the config's": data["env_steps"] != config.trainer.env_steps,
-        "human_normalised does not come out": not known,
-        "the curve's steps are not in order": steps != sorted(steps) or steps[-1:] > [data["env_steps"]],
-        "it took no time": not data["hours"] >= 0,
-        "the number of episodes is not the protocol's": len(returns) != data["protocol"]["episodes"],
-        "the machine has no name": not data["machine"]["device_name"],
-    }
-    return [words for words, wrong in checks.items() if wrong]
+    returns_of(data | {"step": data["env_steps"]}, config)
+    try:
+        wrong = [key for key, value in derived(config, data["mean_return"]).items() if data[key] != value]
+        steps = [step for step, _ in data["curve"]]
+        if steps != sorted(steps) or max(steps, default=0) > data["env_steps"]:
+            wrong.append("curve")
+        if len(data["episodes"]) != data["protocol"]["episodes"] or min(e["length"] for e in data["episodes"]) < 1:
+            wrong.append("episodes")
+        if not 0 <= data["hours"] < math.inf:
+            wrong.append("hours")
+        if not data["machine"]["device_name"]:
+            wrong.append("machine")
+    except (LookupError, TypeError, ValueError) as error:
+        raise GlamkitError(f"{file} is damaged ({type(error).__name__}: {error}).") from None
+    if wrong:
+        raise GlamkitError(f"{file} contradicts itself: {', '.join(wrong)} cannot be so beside its other fields.")
+    return data
 
 
 def training(data: Mapping[str, Any]) -> VariantSummary:
     """The learning curve that a score file holds."""
     lines = [{"step": step, "episode/return": value} for step, value in data["curve"]]
-    return of_log(lines, Config.from_dict(data["config"]))._replace(
-        score=data["mean_return"], seconds=3600 * data["hours"]
-    )
+    trained = of_log(lines, Config.from_dict(data["config"]))
+    return trained._replace(score=data["mean_return"], seconds=3600 * data["hours"])

@@ -1,4 +1,4 @@
-"""Reports of few runs: no interval from one seed, no plural of one game, no protocol where a game has none.
+"""Reports of few runs: no interval from one seed, no empty table, no protocol where a game has none.
 
 And reports asked for from other places, and written to other streams, than usual.
 """
@@ -15,20 +15,18 @@ from made_runs import made_run
 from test_report import notes_of, report
 
 from glamkit import cli
-from glamkit.report import plots, small_table
-from glamkit.report.page import all_tables, headline
+from glamkit.report import plots, score_table, tables
+from glamkit.report.page import SECTIONS, headline
 from glamkit.report.report import Report, read_paths
 
 
-def test_one_seed_has_no_interval_one_game_no_plural_and_no_table_is_empty(tmp_path: Path) -> None:
+def test_one_seed_has_no_interval_and_no_table_is_empty(tmp_path: Path) -> None:
     made_run(tmp_path / "a", [10.0], game="Pong", seed=1)
     made = report(tmp_path)
-    result = [value for row in made.improvements.values() for value in row.values()]
-    assert result and all(value.interval is None for value in result)
-    tables = all_tables(made)
-    assert "sensitivity" not in tables or tables["sensitivity"].rows
-    assert all(table.rows for table in tables.values())
-    assert "on 1 game (" in tables["aggregates"].caption and "Only 1 of the 26 games is there" in notes_of(made)
+    assert made.improvements and all(value.interval is None for _, _, value in made.improvements)
+    found = [part.table(made) for part in SECTIONS if part.table]
+    assert all(table.rows for table in found if table) and tables.sensitivity_table(made) is None
+    assert "Games that are there: 1 of 26 (Pong)." in notes_of(made)
 
 
 def test_an_evaluation_of_which_games_were_cut_is_not_drawn(tmp_path: Path) -> None:
@@ -37,7 +35,7 @@ def test_an_evaluation_of_which_games_were_cut_is_not_drawn(tmp_path: Path) -> N
         for step, cut in ((40_000, 0.0), (80_000, 2.0)):
             line = {"step": step, "kind": "evaluation", "evaluation/return": 3.0, "evaluation/cut": cut}
             file.write(json.dumps(line) + "\n")
-    picture = plots.curve_figure(report(tmp_path))
+    picture = plots.curve_figure(report(tmp_path).groups)
     assert picture is not None
     diamonds = [list(line.get_xdata()) for line in picture.axes[0].lines if line.get_marker() == "D"]
     assert [40_000] in diamonds and not any(80_000 in steps for steps in diamonds)
@@ -53,9 +51,9 @@ def test_games_without_a_protocol_of_atari_do_not_differ_from_it(tmp_path: Path)
 def test_a_method_of_ones_own_is_none_of_the_published(tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     file.write_text('{"methods": {"Mine": {"runs": {"Pong": [1.0, 2.0]}}}}')
-    sets = "No runs: 31 sets of published scores, recomputed game by game."
+    sets = "No runs; 31 sets of published scores, recomputed game by game."
     assert headline(report()) == sets
-    assert headline(report(files=[file])).startswith(f"{sets} 1 method of your files. Mine: IQM 0.")
+    assert headline(report(files=[file])).startswith(f"{sets} Mine: IQM 0.")
 
 
 def test_a_method_below_random_play_is_in_the_figure(tmp_path: Path) -> None:
@@ -79,8 +77,8 @@ def test_relative_folders_count_from_the_checkout_as_everywhere(
 
 
 def test_a_shared_run_has_no_hours_as_its_log_is_not_whole() -> None:
-    table = small_table(Report(["pong"], repeats=20))
-    assert table is not None and table.rows[0][list(table.header).index("hours a run")] == "-"
+    table = score_table(Report(["pong"], repeats=20).small)
+    assert table is not None and table.rows[0][-1] == "-"
 
 
 def test_a_stream_that_does_not_know_a_letter_is_no_end_of_a_report(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ def test_reports_and_comparisons_take_files_and_names(folder: Path, file: Path) 
     assert set(same.facts) <= {"machine host"}, "its provenance came with it"
     other = Comparison(file, "catch")
     assert other.settings["trainer.env_steps"] == (96, 10_000)
-    assert "settings differ at once" in other.verdict()
+    assert other.verdict().startswith("Settings that differ: ")
 
 
 def test_mistakes_get_a_sentence(folder: Path, tmp_path: Path) -> None:
