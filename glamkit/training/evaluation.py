@@ -20,13 +20,14 @@ import numpy as np
 import torch
 
 from glamkit import __version__
-from glamkit.config import Config, EnvConfig, EvaluationConfig, override
+from glamkit.config import Config, EnvConfig, EvaluationConfig
 from glamkit.envs import videos
-from glamkit.envs.registry import VectorEnv, is_atari, make_vector
+from glamkit.envs.registry import Games, is_atari
 from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError, StoppedError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.notebook import Tell
+from glamkit.runs import tensorboard
 from glamkit.runs.files import make_folder, read_json, replace_text
 from glamkit.runs.folder import Run
 from glamkit.runs.lock import Lock
@@ -117,13 +118,16 @@ def final(trainer: Any, tell: Tell | None = None) -> dict[str, Any]:
     Errors are those of `evaluate`. A report of another step does not count.
     """
     run, about = trainer.run, (trainer.agent, trainer.config, trainer.machine, trainer.step)
+    report = None
     with suppress(GlamkitError):
-        there = read_json(run.evaluation_file)
-        if isinstance(there, dict) and there.get("step") == trainer.step and "episodes" in there:
-            return there
-    film = run.folder / "videos" / "evaluation"
-    with asked(run) as stop:
-        return evaluate(*about, film=film, stop=stop, tell=tell, file=run.evaluation_file)
+        report = read_json(run.evaluation_file)
+    if not isinstance(report, dict) or report.get("step") != trainer.step or "episodes" not in report:
+        film = run.folder / "videos" / "evaluation"
+        with asked(run) as stop:
+            report = evaluate(*about, film=film, stop=stop, tell=tell, file=run.evaluation_file)
+    if trainer.config.runtime.tensorboard:
+        tensorboard.copy(run.folder)
+    return report
 
 
 def evaluated_env(config: Config) -> EnvConfig:
@@ -160,7 +164,7 @@ def play(
     An episode whose game crashes is played again from its start, with the same seed.
     """
     settings = config.evaluation
-    # Spread, so that neighbouring seeds share no game; 31 bits, because ALE takes no more.
+    # Spread, so that neighbouring seeds share no game.
     seeds = np.random.SeedSequence(seed).generate_state(settings.episodes) >> 1
     crashes = guards.Crashes(config.env.game, config.runtime.env_crashes, " in an evaluation")
     done, planned = dict[int, Episode](), list(range(settings.episodes))
@@ -174,14 +178,14 @@ def play(
         if stop is not None and stop():
             raise StoppedError(f"the evaluation was stopped after {finished}; run again, it plays all of them.")
 
-    while planned:
-        part, planned = planned[: settings.games], planned[settings.games :]
-        with closing(make_vector(evaluated_env(config), len(part), settings.no_ops)) as games:
+    with closing(Games(evaluated_env(config), settings.no_ops)) as games:
+        while planned:
+            part, planned = planned[: settings.games], planned[settings.games :]
             episodes = play_round(agent, config, machine, games, seeds[part], check)
-        done |= {number: episodes[row] for row, number in enumerate(part) if row not in games.crashed}
-        planned += [part[row] for row in games.crashed]
-        if games.crashed:
-            crashes.note(next(iter(games.crashed.values())))
+            done |= {number: episodes[row] for row, number in enumerate(part) if row not in games.crashed}
+            planned += [part[row] for row in games.crashed]
+            if games.crashed:
+                crashes.note(next(iter(games.crashed.values())))
     return [done[number] for number in range(settings.episodes)]
 
 
@@ -189,13 +193,13 @@ def play_round(
     agent: Agent,
     config: Config,
     machine: Machine,
-    games: VectorEnv,
+    games: Games,
     seeds: np.ndarray,
     check: Callable[[int, int], None],
 ) -> list[Episode]:
     """One episode of each seed (N,), all stepped together until the last of them is over.
 
-    Episodes of games that crashed are there too, as far as they came: see `VectorEnv.crashed`. Before each step `check`
+    Episodes of games that crashed are there too, as far as they came: see `Games.crashed`. Before each step `check`
     is given how many are over, and the steps made.
     """
     count, settings = len(seeds), config.evaluation
@@ -210,7 +214,7 @@ def play_round(
         with torch.no_grad(), machine.autocast():
             actions = agent.act(frames, past, settings.sampled)
         chosen = actions.cpu().numpy()
-        following, rewards, _, ended = games.step(chosen)
+        following, rewards, ended = games.step(chosen)
         past.add(frames, actions, ended)
         frames = following
         scores += np.where(alive, rewards, 0.0)
@@ -262,7 +266,7 @@ def opened(run_dir: str | Path, checkpoint: int | None = None, changes: Mapping[
     if loaded.step != loaded.replay.count:
         raise GlamkitError(f"step {loaded.step:,} of {run_dir} is a snapshot, rounded; score a checkpoint.")
     here = replace(loaded.config, runtime=available(loaded.config.runtime))
-    config = override(here, dict(changes or {}))
+    config = here.override(changes or {})
     return loaded._replace(config=config, machine=Machine(config.runtime))
 
 

@@ -58,7 +58,8 @@ class Trainer:
 
     def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
         self.config, self.run, off = config, Run(resolve(run_dir)), left_out(config.runtime.accelerate)
-        tensorboard.require(config.runtime.tensorboard)
+        if config.runtime.tensorboard:
+            tensorboard.writer_class()  # refused before any work where it is not installed
         self.run.check(config, resume)
         self.env = make_env(config.env)
         self.machine = Machine(config.runtime, config.trainer.updates)
@@ -97,7 +98,7 @@ class Trainer:
                     self.session.tell("failed", reason(error))
                     raise
             self.provenance = Provenance(self.run, config, self.step, device, described)
-            self.mirror = tensorboard.TensorBoardLog(self.run, config.runtime.tensorboard)
+            self.mirror = tensorboard.TensorBoardLog(self.run) if config.runtime.tensorboard else None
 
     # Algorithm 1 ------------------------------------------------------------------------------------------------------
 
@@ -122,6 +123,8 @@ class Trainer:
                 yield from events
             metrics = self.save().metrics if self.saved != self.step else {}
             left = self.step < self.config.trainer.env_steps or self.lacks_evaluation
+            if self.mirror:
+                self.mirror.follow()
             self.session.end(state := "stopped" if left else "done")
             yield Event(state, self.step, metrics)
 
@@ -248,7 +251,8 @@ class Trainer:
         metrics["time/steps_per_second"] = (self.step - at) / max(now - before, 1e-9)
         self.clock = (now, self.step)
         self.log.write(self.step, "log", metrics)
-        self.mirror.follow()
+        if self.mirror:
+            self.mirror.follow()
         return Event("log", self.step, metrics)
 
     def evaluate(self) -> list[Event]:

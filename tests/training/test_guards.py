@@ -133,9 +133,9 @@ def test_the_figure_that_is_said_to_fit_does(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(GlamkitError, match=r"replay\.capacity = 100,000 needs 1\.1 GiB.*use at most") as error:
         guards.check_memory(config, machine)
     most = int(str(error.value).split("use at most ")[1].rstrip(".").replace(",", ""))
-    guards.check_memory(config.override(**{"replay.capacity": most}), machine)
+    guards.check_memory(config.override({"replay.capacity": most}), machine)
     with pytest.raises(GlamkitError):
-        guards.check_memory(config.override(**{"replay.capacity": most + 1}), machine)
+        guards.check_memory(config.override({"replay.capacity": most + 1}), machine)
 
 
 @pytest.mark.parametrize(

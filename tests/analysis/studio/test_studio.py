@@ -18,7 +18,7 @@ from glamkit.analysis.studio import dream_tree
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.studio import Dream
 from glamkit.errors import GlamkitError
-from glamkit.training.accelerate import pairs
+from glamkit.training.accelerate import imagination
 from glamkit.training.load import LoadedRun, open_run
 
 CATCH = {"game": "glamkit/Catch-v0"}
@@ -50,7 +50,7 @@ def test_it_begins_at_a_good_start_by_itself(run: LoadedRun) -> None:
 
 @pytest.mark.parametrize("memory", ["window", "recurrent"])
 def test_with_the_recorded_actions_it_is_the_dream_beside_the_truth(run: LoadedRun, memory: str) -> None:
-    config = run.config.override(**{"imagination.memory": memory})
+    config = run.config.override({"imagination.memory": memory})
     expected = rollouts.dream(run._replace(config=config), 40 - config.imagination.context_length, 6)
     dream = Dream(run, 40, rules=Rules(memory=memory, latents="probabilities"))
     pictures, rewards = [dream.picture()], []
@@ -86,7 +86,7 @@ def test_random_numbers_belong_to_the_node_and_its_noise_seed(
     run: LoadedRun, kernels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On GPUs memories have shapes of their own, but for dreams that branch.
-    monkeypatch.setattr(pairs, "by_kernels", lambda _: kernels)
+    monkeypatch.setattr(imagination, "by_kernels", lambda _: kernels)
     dream = sampled(run)
     one, two, other = dream.uniforms(0, 3), dream.uniforms(0, 3), dream.uniforms(1, 3)
     assert np.array_equal(one, two) and not np.array_equal(one, other)
