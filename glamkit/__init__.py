@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 # quiet one. This is some 30 microseconds; it has to be said before torch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-if TYPE_CHECKING:
+# ruff: noqa: F401
+if TYPE_CHECKING:  # for editors and mypy; `_HOMES` has the same names
     from glamkit import analysis, models, notebook, plotting, report, sweeps
     from glamkit.config import PRESETS, Config, preset
     from glamkit.envs import check_env, make_env
@@ -39,29 +40,7 @@ _HOMES = {
 }
 _PACKAGES = ["analysis", "models", "notebook", "plotting", "report", "sweeps"]
 
-__all__ = [
-    "PRESETS",
-    "Config",
-    "Event",
-    "GlamkitError",
-    "Run",
-    "Trainer",
-    "__version__",
-    "analysis",
-    "check_env",
-    "evaluate",
-    "export_released",
-    "import_released",
-    "make_env",
-    "models",
-    "notebook",
-    "open_run",
-    "plotting",
-    "preset",
-    "report",
-    "share",
-    "sweeps",
-]
+__all__ = sorted(["__version__", *_PACKAGES, *(name for names in _HOMES.values() for name in names)])
 
 
 def __getattr__(name: str) -> Any:
@@ -76,4 +55,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """The public names, for tab completion."""
-    return sorted(__all__)
+    return __all__

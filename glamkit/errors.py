@@ -5,7 +5,8 @@ In a notebook IPython shows that sentence alone, on the command line `cli.main` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 INTERRUPTED = 130  # exit status of what was stopped before its end
@@ -36,19 +37,19 @@ def reason(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__).strip().rstrip(".")
 
 
-def nearest(value: object, allowed: Iterable[object]) -> str:
+def plain(name: str) -> str:
+    """A name without letter case, dashes, underscores and spaces, which people mistype most."""
+    return re.sub("[-_ ]", "", name.lower())
+
+
+def nearest(value: object, allowed: Iterable[object], key: Callable[[str], str] = plain) -> str:
     """A hint such as ``did you mean 'Pong'?``; without a near match, the allowed names themselves.
 
-    Letter case, dashes and underscores are ignored when comparing, as those are what people mistype most.
+    Names are compared as `key` makes them.
     """
     names = [str(name) for name in allowed]
-    plain = {_plain(name): name for name in names}
-    close = get_close_matches(_plain(str(value)), plain, n=3, cutoff=0.6)
+    known, given = {key(name): name for name in names}, key(str(value))
+    close = [given] if given in known else get_close_matches(given, known)
     if close:
-        return "did you mean " + " or ".join(repr(plain[name]) for name in close) + "?"
-    shown = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
-    return f"allowed: {shown}"
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+        return "did you mean " + " or ".join(repr(known[name]) for name in close) + "?"
+    return f"allowed: {', '.join(names[:30])}{', ...' * (len(names) > 30)}"

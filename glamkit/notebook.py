@@ -122,7 +122,7 @@ class Live:
             self.stream.write(f"{shown}\n")
         self.stream.flush()  # or it would sit in a buffer while people wonder
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Nothing more will be shown here: in a terminal, what follows begins on a line of its own."""
         if self.terminal and self.lines:
             self.stream.write("\n")
@@ -190,7 +190,7 @@ def watch(run_dir: str | Path, every: float = 3.0) -> None:
                 drawn = len(entries)
             if not ended:
                 time.sleep(every)
-    bars.end()
+    bars.close()
 
 
 def _progress(run: Run, entries: list[dict[str, Any]], config: Config) -> tuple[Bar, bool]:

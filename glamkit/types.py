@@ -7,26 +7,19 @@ written ``" B"`` with a space, so that linters do not take it for the name of a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from glamkit.runtime import send
 
-if TYPE_CHECKING:
-    from typing import Annotated as Bool
-    from typing import Annotated as Float
-    from typing import Annotated as Int
-    from typing import Annotated as Shaped
-    from typing import Annotated as UInt8
-else:
-    try:
-        from jaxtyping import Bool, Float, Int, Shaped, UInt8
-    except ImportError:  # only the tests need it
-        from typing import Annotated
+try:
+    from jaxtyping import Bool, Float, Int, Shaped, UInt8
+except ImportError:  # only the tests need it
+    from typing import Annotated
 
-        Bool = Float = Int = Shaped = UInt8 = Annotated
+    Bool = Float = Int = Shaped = UInt8 = Annotated
 
 
 class Batch(NamedTuple):

@@ -64,8 +64,8 @@ def test_every_command_has_an_example_that_parses(name: str, capsys: pytest.Capt
         ("compare one", "Missing argument 'RUN_B'."),
     ],
 )
-def test_wrong_input_gets_a_sentence_and_status_2(line: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(line.split()) == 2
+def test_wrong_input_gets_a_sentence(line: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(line.split()) == (2 if sentence.startswith(("No such", "Missing")) else 1)
     message = capsys.readouterr()
     assert sentence in message.err and len(message.err.strip().splitlines()) == 1 and message.out == ""
 
@@ -104,7 +104,7 @@ def test_training_leaves_what_notebook_02_leaves(tmp_path: Path, capsys: pytest.
     before = (tmp_path / "catch" / "evaluation.json").stat().st_mtime_ns
     assert cli.main(line) == 0, "a finished run is left alone"
     assert (tmp_path / "catch" / "evaluation.json").stat().st_mtime_ns == before
-    assert cli.main([*line, "--no-resume"]) == 2
+    assert cli.main([*line, "--no-resume"]) == 1
     assert "already holds a run" in capsys.readouterr().err
 
 
@@ -143,7 +143,7 @@ def test_a_run_has_a_folder_that_every_disk_takes(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(training, "Trainer", begun)
     for game in ("mygames:Chase-v0", "mygames:there/Chase-v0", "glamkit/Catch-v0", "ALE/Pong-v5"):
-        assert cli.main(["train", game]) == 2
+        assert cli.main(["train", game]) == 1
     assert names == [f"{name}-quick-seed1" for name in ("chase-v0", "chase-v0", "catch-v0", "pong")]
 
 
@@ -179,9 +179,7 @@ def test_a_batch_that_is_stopped_is_status_130(
             assert capsys.readouterr().err.endswith(f"{error}\n")
 
 
-def test_an_evaluation_that_fails_is_status_1_and_wrong_input_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_evaluation_that_fails_is_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from glamkit.errors import GlamkitError
     from glamkit.training import evaluation
 
@@ -197,9 +195,6 @@ def test_an_evaluation_that_fails_is_status_1_and_wrong_input_2(
             patched.setattr(evaluation, name, error)
             assert cli.main(["train", "glamkit/Catch-v0", *SMALL, "--run-dir", run_dir]) == 1
             assert cli.main(["evaluate", run_dir, "--no-videos"]) == 1
-    assert cli.main(["evaluate", run_dir, "--episodes", "0"]) == 2
-    assert cli.main(["evaluate", run_dir, "--device", "cuda:99"]) == 2
-    capsys.readouterr()
 
 
 def test_notebooks_are_copied_but_never_over_a_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,7 +229,7 @@ def test_a_notebook_runs_in_batch(tmp_path: Path) -> None:
     done = run("notebook", "report", "-p", "repeats", "20", "--output", str(target))
     assert done.returncode == 0 and json.loads(before := target.read_bytes())["cells"], done.stderr
     done = run("notebook", "05_report", "-p", "repeast", "20", "--output", str(target))
-    assert (done.returncode, done.stderr) == (2, "unknown parameter 'repeast'; did you mean 'repeats'?\n")
+    assert (done.returncode, done.stderr) == (1, "unknown parameter 'repeast'; did you mean 'repeats'?\n")
     assert target.read_bytes() == before, "nothing was started"
     done = run("notebook", "05_report", "-p", "repeats", "many", "--output", str(target))
     assert done.returncode == 1 and f"what it showed is in {target}" in done.stderr
@@ -260,27 +255,10 @@ def test_an_executed_notebook_makes_no_folder_that_hides_a_run(
     assert targets == [str(tmp_path / f"{name}.ipynb") for name in [*names, "runs/notebooks/05_report"]]
     assert not (tmp_path / "catch").exists()
     capsys.readouterr()
-    for where in (["--output", "pong.glam/out.ipynb"], ["--output", "old"], ["-p", "run_dir", "pong.glam"]):
-        assert cli.main(["notebook", "02_train", *where]) == 2
-        message = capsys.readouterr().err
-        assert message.startswith("the notebook cannot be written to") and message.count("\n") == 1
+    for where in (["--output", "pong.glam/out.ipynb"], ["-p", "run_dir", "pong.glam"]):
+        assert cli.main(["notebook", "02_train", *where]) == 1
+        assert re.fullmatch(r"\S*pong.glam cannot be written: File exists\.\n", capsys.readouterr().err)
     assert len(targets) == 5, "nothing was started"
-
-
-def test_an_evaluation_that_is_left_says_how_to_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from glamkit.training import evaluation
-
-    def left(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    line = ["train", "glamkit/Catch-v0", *SMALL, "--run-dir", str(tmp_path / "run")]
-    with monkeypatch.context() as patched:
-        patched.setattr(evaluation, "evaluate", left)
-        assert cli.main(line) == 130
-    assert "the run is trained and saved: run it again to go on." in capsys.readouterr().err
-    assert cli.main(line) == 0 and (tmp_path / "run" / "evaluation.json").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals itself")
@@ -306,7 +284,7 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(
     monkeypatch.chdir(tmp_path)
     made_run(tmp_path / "runs" / "a", [1.0], game="Pong", seed=1)
     (tmp_path / "taken").write_text("kept")
-    assert cli.main(shlex.split(line.format("taken/deep"))) in (1, 2)
+    assert cli.main(shlex.split(line.format("taken/deep"))) == 1
     assert re.fullmatch(r"\S*taken/deep\S* cannot be written: Not a directory\.\n", capsys.readouterr().err)
     assert (tmp_path / "taken").read_text() == "kept"
 
@@ -314,11 +292,8 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("train glamkit/Catch-v0 --seed 1 --preset debug --seed 2", "--seed is given twice; keep one"),
-        ("train glamkit/Catch-v0 --set trainer.seed=2", "overrides and seed both give trainer.seed, as '2' and as 1"),
-        ("evaluate runs/none --episodes=3 --episodes 4", "--episodes is given twice"),
-        ("benchmark --device cpu --set runtime.device=cuda", "--set and --device both give runtime.device"),
-        ("notebook 02_train -p seed 1 -p seed 2", "-p seed is given twice; keep one"),
+        ("train glamkit/Catch-v0 --set trainer.seed=2", "trainer.seed is given twice, as '2' and as 1"),
+        ("benchmark --device cpu --set runtime.device=cuda", "runtime.device is given twice, as 'cuda' and as 'cpu'"),
         ("sweep --games Pong --variant a:env.sticky=0 --variant a:env.sticky=0.5", "variants names 'a' twice"),
         ("ablate --overrides trainer.seed=5", "overrides gives trainer.seed = 5, and seeds says which"),
     ],
@@ -326,5 +301,5 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(
 def test_what_is_given_twice_or_for_nothing_is_refused(
     line: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(shlex.split(line)) == 2
+    assert cli.main(shlex.split(line)) == 1
     assert sentence in capsys.readouterr().err

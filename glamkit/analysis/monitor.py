@@ -107,7 +107,7 @@ class Monitor:
     def finish(self) -> None:
         """The last state: in a notebook with its pictures, elsewhere with the verdict of a complete run."""
         self.line.show(self.bar() if self.line.watched else self.state())
-        self.line.end()
+        self.line.close()
         if self.line.watched:
             self.draw()
         elif notebook.shell() is None and self.last.kind == "done":

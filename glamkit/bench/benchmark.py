@@ -108,8 +108,8 @@ def configs(config: Config) -> dict[str, Config]:
     """
     off = config.runtime.accelerate
     off = {"on": "embedding_cache", "off": "off"}.get(off, f"{off},embedding_cache")
-    same = config.override(**SAME, **{"runtime.accelerate": off})
-    return {"fast": same, "opt_in": config.override(**OPT_IN), "reference": same.override(**PLAIN)}
+    same = config.override({**SAME, "runtime.accelerate": off})
+    return {"fast": same, "opt_in": config.override(OPT_IN), "reference": same.override(PLAIN)}
 
 
 def add_memory(report: dict[str, Any], config: Config, tell: Tell = lambda _: None) -> None:

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glamkit.analysis.rollouts import looking, replayed
-from glamkit.config import Config, EnvConfig, ReplayConfig, coerce
+from glamkit.config import Config, EnvConfig, ReplayConfig, at_least, coerce
+from glamkit.envs.pixel_env import Atari
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.models.world_model import WorldModel
@@ -106,8 +107,7 @@ def object_seen(
     """
     length = config.imagination.context_length
     for name, value, least in (("horizon", horizon, 1), ("steps", steps, 2 * (length + horizon))):
-        if coerce(name, value, int) < least:
-            raise GlamkitError(f"{name} = {value} is outside its range: at least {least}.")
+        at_least(name, value, least)
     played = play(config.env, steps, seed)
     calibration = calibrate(played, ram)
     return measure(model, config, machine, played, calibration, horizon)
@@ -120,6 +120,8 @@ def play(env: EnvConfig, steps: int, seed: int) -> RecordedPlay:
         GlamkitError: the game has no memory to read.
     """
     game, random = make_env(env), np.random.default_rng(seed)
+    if not isinstance(game, Atari):
+        raise GlamkitError(f"{env.game} has no memory to read; only Atari games have.")
     frame, kept = game.reset(seed), []
     for _ in range(steps):
         action, memory = int(random.integers(game.num_actions)), game.memory()

@@ -4,7 +4,7 @@
 
 A reference file holds outputs of the released code for made-up weights and inputs, which are built from a seed. This
 module builds the same weights and inputs, computes our outputs and shows one line for each array. The exit status is 0
-if all agree, 1 if an array is beyond its tolerance, and 2 if a file cannot be read.
+if all agree, and 1 if an array is beyond its tolerance or a file cannot be read.
 """
 
 from __future__ import annotations

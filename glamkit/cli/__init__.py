@@ -1,7 +1,7 @@
 """The command ``glamkit``: train, evaluate, look, compare.
 
 Each subcommand imports what it needs when it is called, so that the help appears at once. Exit status: 0 done,
-1 failed, 2 wrong input, 130 interrupted or stopped before the end.
+1 failed, 2 not a command line of ours, 130 interrupted or stopped before the end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from glamkit.cli import machine, play, studies
-from glamkit.cli.group import FAILED, WRONG, FailedError, glamkit
+from glamkit.cli.group import FAILED, glamkit
 from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
 
 __all__ = ["machine", "main", "play", "studies"]
@@ -28,22 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a pipe on Windows may not know all letters of a table
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        glamkit.main(None if arguments is None else list(arguments), prog_name="glamkit", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        glamkit.main(given or ["--help"], prog_name="glamkit", standalone_mode=False)
     except click.ClickException as error:
         click.echo(error.format_message(), err=True)
-        return WRONG
-    except StoppedError as error:
-        click.echo(error, err=True)
-        return INTERRUPTED
+        return error.exit_code
     except GlamkitError as error:
         click.echo(error, err=True)
-        return WRONG
-    except FailedError as error:
-        click.echo(error, err=True)
-        return FAILED
+        return INTERRUPTED if isinstance(error, StoppedError) else FAILED
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         return INTERRUPTED

@@ -1,48 +1,23 @@
-"""What the subcommands share: the group, its hints, its exit status and the examples in its help."""
+"""What the subcommands share: the group, an option, the examples in their help, and how a program is called."""
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from glamkit import __version__
-from glamkit.errors import GlamkitError, StoppedError
 
-if TYPE_CHECKING:
-    from glamkit.notebook import Live
-
-FAILED, WRONG = 1, 2
+FAILED = 1
 # From the first run to the tools.
 ORDER = ["train", "evaluate", "share", "lab", "notebook", "sweep", "ablate", "report", "compare"]
 ORDER += ["benchmark", "parity", "doctor", "tensorboard"]
 
 
-class Once(click.Command):
-    """A command that refuses an option given twice, where click would take the last."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parses as click does.
-
-        Raises:
-            UsageError: an option that takes one value is given twice.
-        """
-        for option in self.params:
-            if isinstance(option, click.Option) and not option.multiple and not option.is_flag:
-                names = [name for name in option.opts if name.startswith("--")]
-                if sum(arg.split("=")[0] in names for arg in args) > 1:
-                    raise click.UsageError(f"{names[0]} is given twice; keep one.")
-        return super().parse_args(ctx, args)
-
-
 class Commands(click.Group):
     """Subcommands in the order of `ORDER`."""
-
-    command_class = Once
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of `ORDER`."""
@@ -50,8 +25,18 @@ class Commands(click.Group):
         return sorted(self.commands, key=ORDER.index)
 
 
-class FailedError(Exception):
-    """Work that had begun and failed; the message is a sentence."""
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="glamkit")
+def glamkit() -> None:
+    """GLAM for anyone: train a world model on a game, and look at what it imagines."""
+
+
+settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: example lines that can be typed as they are."""
+    return "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
 
 def call(command: Sequence[str], folder: Path | None = None) -> int:
@@ -72,45 +57,3 @@ def call(command: Sequence[str], folder: Path | None = None) -> int:
     if interrupted:
         raise KeyboardInterrupt
     return process.returncode
-
-
-@contextlib.contextmanager
-def work() -> Iterator[None]:
-    """Context for the work after all input is checked.
-
-    Raises:
-        FailedError: a GlamkitError was raised inside: the exit status is then 1, not 2. A StoppedError stays one.
-    """
-    try:
-        yield
-    except StoppedError:
-        raise
-    except GlamkitError as error:
-        raise FailedError(str(error)) from None
-
-
-def examples(*lines: str) -> str:
-    """The end of a command's help: example lines that can be typed as they are."""
-    return "\b\n" + "\n".join([f"Example{'s' * (len(lines) > 1)}:", *(f"  {line}" for line in lines)])
-
-
-@click.group(
-    cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    no_args_is_help=True,
-)
-@click.version_option(__version__, prog_name="glamkit")
-def glamkit() -> None:
-    """GLAM for anyone: train a world model on a game, and look at what it imagines."""
-
-
-@contextlib.contextmanager
-def live(stream: TextIO | None = None) -> Iterator[Live]:
-    """A line of progress on a stream, by default the standard output, that is ended however the work ends."""
-    from glamkit.notebook import Live
-
-    line = Live(stream=stream)
-    try:
-        yield line
-    finally:
-        line.end()

@@ -1,15 +1,13 @@
-"""The notebooks as files: found by name, their parameters checked before a kernel starts, copied to be changed."""
+"""The notebooks as files: found by name, written beside a run, copied to be changed."""
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
-from glamkit.config import parameters
-from glamkit.errors import GlamkitError, nearest, reason
+from glamkit.errors import GlamkitError, nearest
 from glamkit.notebook import folder
+from glamkit.runs.files import make_folder
 from glamkit.runs.folder import resolve
 
 TRAINING = "02_train"  # the notebook that makes a run, where the others look at one
@@ -30,51 +28,26 @@ def find(name: str) -> Path:
     return known[stem]
 
 
-def check_names(notebook: Path, names: Iterable[str]) -> None:
-    """Refuses names that are no parameters of a notebook, before a kernel is started for it.
-
-    Raises:
-        GlamkitError: an unknown name, with the nearest right one.
-    """
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    known = [name for cell in tagged for name in parameters.assigned(cell)]
-    for name in names:
-        if name not in known:
-            raise GlamkitError(f"unknown parameter {name!r}; {nearest(name, known)}")
-
-
 def output(notebook: Path, run_dir: str, target: str | None) -> Path:
     """The file that an executed notebook is written to, of which the folder is made.
 
-    Args:
-        notebook: its source.
-        run_dir: the run that it is given; empty for none.
-        target: where to write it; None for the run's folder, which only a notebook that trains makes: for one that
-            looks, `run_dir` may also be a shared file or the name of a shipped run. Else the folder runs/notebooks.
+    Without a `target` it lies in the run's folder. Only a notebook that trains makes that one: for one that looks,
+    `run_dir` may also be a shared file or the name of a shipped run, and the folder is runs/notebooks then.
 
     Raises:
-        GlamkitError: it cannot be written there.
+        GlamkitError: nothing can be written there.
     """
     beside = bool(run_dir) and (notebook.stem == TRAINING or resolve(run_dir).is_dir())
     path = Path(target) if target else resolve(run_dir if beside else "runs/notebooks") / notebook.name
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("ab").close()
-    except OSError as error:
-        raise GlamkitError(f"the notebook cannot be written to {path}: {reason(error)}.") from None
+    make_folder(path.parent)
     return path
 
 
 def place(target: str | None = None) -> tuple[Path, list[str]]:
-    """A folder in which the notebooks can be opened and changed.
+    """A folder in which the notebooks can be opened and changed: `target`, to which those not there are copied.
 
-    Args:
-        target: notebooks that are not there are copied to it; nothing takes those of the checkout, and from an
-            installed package the folder ``notebooks`` here.
-
-    Returns:
-        The folder, and the names of notebooks in it that differ from the package's and were left as they are.
+    Without one it is that of the checkout, or ``notebooks`` here where the package is installed. Returns the names of
+    notebooks too that differ from the package's and were left as they are.
 
     Raises:
         GlamkitError: the folder cannot be written.
@@ -83,15 +56,12 @@ def place(target: str | None = None) -> tuple[Path, list[str]]:
     if target is None and source.parent.name != "glamkit":
         return source, []
     copied = Path(target or "notebooks")
+    make_folder(copied)
     kept = []
-    try:
-        copied.mkdir(parents=True, exist_ok=True)
-        for notebook in sorted(source.glob("*.ipynb")):
-            own = copied / notebook.name
-            if not own.exists():
-                shutil.copyfile(notebook, own)
-            elif own.read_bytes() != notebook.read_bytes():
-                kept.append(own.name)
-    except OSError as error:
-        raise GlamkitError(f"the notebooks cannot be copied to {copied}: {reason(error)}.") from None
+    for notebook in sorted(source.glob("*.ipynb")):
+        own = copied / notebook.name
+        if not own.exists():
+            shutil.copyfile(notebook, own)
+        elif own.read_bytes() != notebook.read_bytes():
+            kept.append(own.name)
     return copied, kept

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import click
 
-from glamkit.cli.group import FailedError, call, examples, glamkit, live, work
-from glamkit.errors import GlamkitError, StoppedError
-
-settings = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
-seed_option = click.option("--seed", default=1, show_default=True, help="Everything random derives from it.")
-
-
-@contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Context for an evaluation that may be left.
-
-    Raises:
-        StoppedError: it was interrupted a second time, which is not counted as a failure.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise StoppedError("the evaluation was left; the run is trained and saved: run it again to go on.") from None
+from glamkit.cli.group import call, examples, glamkit, settings
+from glamkit.errors import GlamkitError, nearest
 
 
 @glamkit.command(epilog=examples("glamkit train Pong --preset quick --seed 1"))
 @click.argument("game")
 @click.option("--preset", "name", default="quick", show_default=True, help="quick, laptop, learn, atari100k or debug.")
-@seed_option
+@click.option("--seed", default=1, show_default=True, help="Everything random derives from it.")
 @click.option("--env-steps", type=int, help="Agent steps; the preset's if left out.")
 @click.option("--run-dir", help="The run's folder; runs/GAME-PRESET-seedN if left out.")
 @click.option("--no-resume", is_flag=True, help="Refuse a folder that already holds a run.")
@@ -46,6 +30,7 @@ def train(
     """
     from glamkit.analysis import Monitor, overview
     from glamkit.config import game_folder, preset
+    from glamkit.notebook import Live
     from glamkit.runs import resolve
     from glamkit.training import Trainer, evaluation
 
@@ -53,10 +38,10 @@ def train(
     place = run_dir or f"runs/{game_folder(game).lower()}-{name}-seed{seed}"
     trainer = Trainer(config, resolve(place), resume=not no_resume)
     click.echo(overview(trainer))
-    with work(), Monitor(trainer) as monitor:
+    with Monitor(trainer) as monitor:
         for event in trainer:
             monitor.show(event)
-    with work(), stoppable(), live() as tell:
+    with closing(Live()) as tell:
         report = evaluation.final(trainer.agent, config, trainer.machine, trainer.step, trainer.run, tell)
     click.echo(evaluation.in_words(report))
     click.echo(f"The run is in {trainer.run.folder}. Look inside: glamkit lab, then 03_imagine with that run_dir.")
@@ -91,6 +76,7 @@ def evaluate(
 
     What is not given is as in the run's own settings.
     """
+    from glamkit.notebook import Live
     from glamkit.report import score_files
     from glamkit.training import evaluation
     from glamkit.training.shared_runs import locate
@@ -101,12 +87,11 @@ def evaluate(
     changes |= {"evaluation.sampled": actions == "sampled"} if actions else {}
     changes |= {"runtime.device": device} if device else {}
     opened = evaluation.opened(run, checkpoint, changes, seed)  # type: ignore[arg-type]
-    with work(), stoppable(), live(sys.stderr) as tell:
+    with closing(Live(stream=sys.stderr)) as tell:
         report, path = evaluation.evaluate_run(*opened, not no_videos, tell)
     click.echo(f"{evaluation.in_words(report)}\n{path}")
     if save:
-        with work():
-            click.echo(score_files.save(locate(run).folder, save, report))
+        click.echo(score_files.save(locate(run).folder, save, report))
 
 
 @glamkit.command(epilog=examples("glamkit share runs/pong pong.glam", "glamkit share runs/pong --hub ann/pong"))
@@ -167,15 +152,16 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
     from glamkit.cli import notebooks
 
     notebook.require("papermill")
-    source = notebooks.find(name)
-    given = dict(parameters)
-    if len(given) < len(parameters):
-        twice = next(key for key in given if [name for name, _ in parameters].count(key) > 1)
-        raise GlamkitError(f"-p {twice} is given twice; keep one.")
-    notebooks.check_names(source, given)
+    import papermill
+
+    source, given = notebooks.find(name), dict(parameters)
+    known = papermill.inspect_notebook(str(source))
+    for key in given:
+        if key not in known:
+            raise GlamkitError(f"unknown parameter {key!r}; {nearest(key, known)}")
     target = notebooks.output(source, given.get("run_dir", ""), output)
     command = [sys.executable, "-m", "papermill", str(source), str(target), "--log-output"]
-    status = call([*command, *(part for key, value in parameters for part in ("-p", key, value))])
+    status = call([*command, *(part for key, value in given.items() for part in ("-p", key, value))])
     if status:
-        raise FailedError(f"the notebook did not run to its end; what it showed is in {target}.")
+        raise GlamkitError(f"the notebook did not run to its end; what it showed is in {target}.")
     click.echo(f"The executed notebook is {target}.")

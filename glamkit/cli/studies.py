@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from glamkit.cli.group import FailedError, examples, glamkit, live, work
+from glamkit.cli.group import examples, glamkit
 from glamkit.errors import GlamkitError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
 
     The same line goes on after a stop; finished runs are left alone.
     """
+    from glamkit.notebook import Live
     from glamkit.sweeps import Sweep
     from glamkit.sweeps import plan as planning
 
@@ -66,11 +68,10 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     if options["dry_run"]:
         return
     engine = batch.engine(*(options[key] for key in ("engine", "workers", "runs_per_gpu", "address", "cpus")))
-    with live(sys.stderr) as tell:
+    with closing(Live(stream=sys.stderr)) as tell:
         cost = batch.cost(engine, options["benchmark"], options["yes"], tell)
     click.echo(cost)
-    with work():
-        batch.run(engine, options["retries"])
+    batch.run(engine, options["retries"])
 
 
 @glamkit.command(epilog=examples('glamkit ablate --variants "modules acting" --seeds 1-3'))
@@ -89,6 +90,7 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
 
     They differ in a choice at a time; their scores are drawn with intervals.
     """
+    from glamkit.notebook import Live
     from glamkit.runs.files import make_folder, replace
     from glamkit.sweeps import Ablation
 
@@ -97,25 +99,20 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
         if job.run.started:
             job.run.changes(job.config)  # what holds another experiment is not shown as this one
     click.echo(study)
-    failure: GlamkitError | None = None
     if not show:
         engine = study.engine(workers=workers)
-        with live(sys.stderr) as tell:
+        with closing(Live(stream=sys.stderr)) as tell:
             cost = study.cost(engine, agreed=yes, tell=tell)
         click.echo(cost)
-        try:
+    try:
+        if not show:
             study.run(engine)
-        except GlamkitError as error:  # some of the runs may be finished all the same
-            failure = error
-    picture, png = study.folder / "ablation.png", study.figure().png()
-    click.echo(study.table())
-    with work():
+    finally:  # where a run failed, others may be finished
+        picture, png = study.folder / "ablation.png", study.figure().png()
+        click.echo(study.table())
         make_folder(study.folder)
         replace(picture, lambda file: file.write(png))
-    click.echo(f"Figure: {picture}")
-    if failure:
-        with work():
-            raise failure
+        click.echo(f"Figure: {picture}")
 
 
 @glamkit.command(
@@ -166,7 +163,7 @@ def _save(made: Report, folder: str) -> None:
     """Writes the score file of each run that can have one.
 
     Raises:
-        FailedError: some runs have none; each is named with the reason.
+        GlamkitError: some runs have none; each is named with the reason.
     """
     from glamkit.report import save
 
@@ -177,7 +174,7 @@ def _save(made: Report, folder: str) -> None:
         except GlamkitError as error:
             reasons.append(str(error))
     if reasons:
-        raise FailedError("No score file of:\n" + "\n".join(reasons))
+        raise GlamkitError("No score file of:\n" + "\n".join(reasons))
 
 
 @glamkit.command(epilog=examples("glamkit compare runs/pong-1 runs/pong-2"))

@@ -32,5 +32,4 @@ from glamkit.config.sections import (
     describe,
     differences,
     keys,
-    override,
 )

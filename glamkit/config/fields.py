@@ -29,7 +29,8 @@ class Checked:
             low, high = item.metadata.get("low"), item.metadata.get("high")
             for number in value if isinstance(value, tuple) else (value,):
                 if (low is not None and number < low) or (high is not None and number > high):
-                    raise GlamkitError(f"{item.name} = {value!r} is outside {_range(low, high)}.")
+                    allowed = f"its range: at least {low}" if high is None else f"{low} to {high}"
+                    raise GlamkitError(f"{item.name} = {value!r} is outside {allowed}.")
             object.__setattr__(self, item.name, value)
 
 
@@ -93,26 +94,18 @@ def parse_overrides(overrides: str | Mapping[str, Any] | None) -> dict[str, Any]
         key, equals, value = pair.partition("=")
         if not equals or not key or not value:
             raise GlamkitError(f"override {pair!r} is not of the form key=value, such as trainer.warmup=300.")
-        add_once(result, key, value, "overrides", "overrides")
+        add_once(result, key, value)
     return result
 
 
-def add_once(table: dict[str, Any], key: str, value: Any, where: str, before: str) -> None:
+def add_once(table: dict[str, Any], key: str, value: Any) -> None:
     """Puts a setting into a table that may hold it already.
-
-    Args:
-        table: settings by their dotted keys.
-        key: of the setting.
-        value: of the setting.
-        where: what sets it, for the error.
-        before: what filled the table, for the error.
 
     Raises:
         GlamkitError: the table holds the key with another value; which one was meant cannot be known.
     """
     if key in table and str(table[key]) != str(value):
-        twice = f"{where} gives {key} twice" if where == before else f"{before} and {where} both give {key}"
-        raise GlamkitError(f"{twice}, as {table[key]!r} and as {value!r}; keep one.")
+        raise GlamkitError(f"{key} is given twice, as {table[key]!r} and as {value!r}; keep one.")
     table[key] = value
 
 
@@ -138,13 +131,12 @@ def read_seeds(seeds: str | int | Iterable[int]) -> list[int]:
 
 
 def game_name(name: str) -> str:
-    """The one name of a game that has several: ``Pong`` for ``ALE/Pong-v5``, ``ale_py:Pong`` and so on.
+    """The one name of a game that has several: ``Pong`` for ``ALE/Pong-v5``, ``ale_py:ALE/Pong-v5``.
 
     Only text is looked at; whether there is such a game is found out when it is opened.
     """
-    module, colon, own = name.rpartition(":")
-    ours = re.match("ALE/|glamkit/", own) or re.fullmatch(r"ale_py|glamkit(\.envs(\.tiny_games)?)?", module)
-    if colon and own and ours:
+    own = name.rpartition(":")[2]
+    if own.startswith(("ALE/", "glamkit/")):
         name = own
     atari = re.fullmatch(r"ALE/([A-Za-z0-9]+)-v5", name)
     return atari[1] if atari else name
@@ -179,14 +171,3 @@ def _flag(value: Any) -> bool | None:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _range(low: float | None, high: float | None) -> str:
-    if low is not None and high is not None:
-        return f"{_in_full(low)} to {_in_full(high)}"
-    return f"its range: at least {_in_full(low)}" if low is not None else f"its range: at most {_in_full(high)}"
-
-
-def _in_full(bound: float | None) -> str:
-    """All digits of a whole number: a value beside the end of a range must not look as if it were in it."""
-    return str(bound) if isinstance(bound, int) else f"{bound:g}"

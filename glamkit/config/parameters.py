@@ -29,22 +29,21 @@ class Parameter(NamedTuple):
 
 def assigned(code: str) -> list[str]:
     """The names a cell gives a value to, at its top level; none for code that is no plain Python."""
-    targets = [
-        target
-        for line in _body(code)
-        for target in (line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)])
-    ]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    names: list[str] = []
+    for line in _body(code):
+        targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+        names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
 
 
 def stated(cells: Sequence[str]) -> list[Parameter]:
     """The annotated parameters of the first cell that has some."""
     for code in cells:
-        lines = [line for line in _body(code) if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)]
+        lines = [line for line in _body(code) if isinstance(line, ast.AnnAssign)]
         if lines:
             return [
                 Parameter(
-                    line.target.id,  # type: ignore[union-attr]
+                    ast.unparse(line.target),
                     ast.unparse(line.annotation),
                     isinstance(line.value, ast.Constant) and line.value.value is None,
                 )
@@ -74,20 +73,19 @@ def check(cells: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(parameter: Parameter, value: Any) -> Any:
-    name, kind = parameter.name, parameter.kind
+    name, kind, optional = parameter
+    if value is None and optional:
+        return None
     if value is None:
-        if parameter.optional:
-            return None
         raise GlamkitError(f"{name} = None is no {kind}; this parameter has no default to leave it to.")
+    if kind == "str" and isinstance(value, bool | dict | list | tuple):
+        raise GlamkitError(f"{name} = {value!r} is not text.")
     if kind == "str":
-        if isinstance(value, bool | dict | list | tuple):
-            raise GlamkitError(f"{name} = {value!r} is not text.")
         return str(value)
     if kind == "dict":
         table = value
-        if isinstance(value, str):  # from a command line
-            with contextlib.suppress(ValueError, RecursionError):
-                table = json.loads(value)
+        with contextlib.suppress(ValueError, RecursionError):
+            table = json.loads(value) if isinstance(value, str) else value  # text from a command line
         if not isinstance(table, Mapping):
             raise GlamkitError(f'{name} = {value!r} is no table of names and values, such as {{"a": ""}}.')
         return table

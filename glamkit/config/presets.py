@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glamkit.config.fields import add_once, parse_overrides
-from glamkit.config.sections import Config, keys, override
+from glamkit.config.sections import Config, keys
 from glamkit.errors import GlamkitError, nearest
 
 # What the small models for CPUs have in common.
@@ -180,5 +180,5 @@ def preset(name: str = "atari100k", overrides: str | Mapping[str, Any] | None = 
         if key not in sections:
             raise GlamkitError(f"unknown setting {key!r}; {nearest(key, [*sections, *keys()])}")
         if value is not None:
-            add_once(given, f"{sections[key]}.{key}", value, key, "overrides")
-    return override(Config(preset=name), {**PRESETS[name], **given})
+            add_once(given, f"{sections[key]}.{key}", value)
+    return Config(preset=name).override({**PRESETS[name], **given})

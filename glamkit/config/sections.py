@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+from math import inf
+from typing import Any, Literal
 
 from glamkit.config.fields import Checked, coerce, falling, game_name, setting
 from glamkit.errors import GlamkitError, nearest
-
-Section = TypeVar("Section", bound="Checked")
 
 
 @dataclass(frozen=True)
@@ -233,43 +232,62 @@ class Config:
 
     def __post_init__(self) -> None:
         """Checks what only two fields together can get wrong."""
-        layers, size, replay, trainer = len(self.world_model.channels), self.env.image_size, self.replay, self.trainer
-        imagination, shortest = self.imagination, self.world_model.window + 2
+        world, replay, imagination, trainer = self.world_model, self.replay, self.imagination, self.trainer
+        side, window, batch = 4 * 2 ** len(world.channels), world.window, imagination.contexts == "batch"
         longest = max(replay.sequence_length, imagination.context_length)
         filled = longest + max(replay.newest_windows, 1) - 1
         first = trainer.next_update(self.random_steps)
-        faults = {
-            f"env.image_size = {size} does not fit {layers} encoder layers; use {4 * 2**layers}, "
-            f"or as many world_model.channels as halvings from {size} to 4.": size != 4 * 2**layers,
-            f"replay.sequence_length = {replay.sequence_length} is too short; with world_model.window = "
-            f"{self.world_model.window} at least {shortest} is needed.": replay.sequence_length < shortest,
-            f"replay.newest_windows = {replay.newest_windows} is more than replay.batch_size = {replay.batch_size}; "
-            f"use at most that.": replay.newest_windows > replay.batch_size,
-            f"imagination.context_length = {imagination.context_length} is more than replay.sequence_length = "
-            f"{replay.sequence_length}, out of whose steps imagination.contexts=batch takes contexts; "
-            f"use at most that.": imagination.contexts == "batch" and longest > replay.sequence_length,
-            f"imagination.context_length = {imagination.context_length} is shorter than LMamba's world_model.window = "
-            f"{shortest - 2}; use at least {shortest - 2}.": imagination.context_length < shortest - 2,
-            f"trainer.warmup = {trainer.warmup} is too short to fill one batch of windows; "
-            f"use at least {filled}.": trainer.warmup < filled,
-            f"env_steps = {trainer.env_steps} leaves nothing to train: with trainer.warmup = {trainer.warmup}, "
-            f"imagination.begin = {imagination.begin} and trainer.update_every = {trainer.update_every} the policy's "
-            f"first update ends step {first}; use at least {first}.": trainer.env_steps < first,
-            f"replay.capacity = {replay.capacity} cannot hold the {trainer.warmup} steps of trainer.warmup; "
-            f"use at least {trainer.warmup}.": replay.capacity < trainer.warmup,
-        }
-        for sentence, present in faults.items():
-            if present:
-                raise GlamkitError(sentence)
+        begin = f"trainer.warmup = {trainer.warmup}, imagination.begin = {imagination.begin}, trainer.update_every = "
+        for key, low, high, why in (
+            (
+                "env.image_size",
+                side,
+                side,
+                f"{len(world.channels)} encoder layers (world_model.channels) that halve it",
+            ),
+            ("replay.sequence_length", window + 2, inf, f"world_model.window = {window}"),
+            ("replay.newest_windows", 0, replay.batch_size, f"replay.batch_size = {replay.batch_size}"),
+            ("imagination.context_length", window, inf, f"world_model.window = {window}"),
+            (
+                "imagination.context_length",
+                0,
+                replay.sequence_length if batch else inf,
+                "the windows that contexts are cut from",
+            ),
+            ("trainer.warmup", filled, inf, "a batch of windows, which it has to fill"),
+            ("trainer.env_steps", first, inf, f"{begin}{trainer.update_every}: nothing would be trained"),
+            ("replay.capacity", trainer.warmup, inf, f"trainer.warmup = {trainer.warmup}"),
+        ):
+            section, name = key.split(".")
+            value = getattr(getattr(self, section), name)
+            if not low <= value <= high:
+                allowed = low if low == high else f"at least {low}" if value < low else f"at most {high}"
+                raise GlamkitError(f"{key} = {value} does not fit {why}; use {allowed}.")
 
     @property
     def random_steps(self) -> int:
         """Agent steps at the run's beginning in which actions are random."""
         return max(self.trainer.warmup, self.imagination.begin)
 
-    def override(self, **overrides: Any) -> Config:
-        """A copy with dotted keys replaced, as in ``config.override(**{"trainer.seed": 2})``."""
-        return override(self, overrides)
+    def override(self, changes: Mapping[str, Any]) -> Config:
+        """A copy with dotted keys replaced; all at once, so that two fields that must agree can change together.
+
+        Raises:
+            GlamkitError: unknown key, wrong type, or a value out of range.
+        """
+        tables: dict[str, dict[str, Any]] = {}
+        for key, value in changes.items():
+            if key not in keys():
+                raise GlamkitError(f"unknown setting {key!r}; {nearest(key, keys())}")
+            section, name = key.split(".")
+            tables.setdefault(section, {})[name] = value
+        sections = {}
+        for section, table in tables.items():
+            try:
+                sections[section] = replace(getattr(self, section), **table)
+            except GlamkitError as error:
+                raise GlamkitError(f"{section}.{error}") from None
+        return replace(self, **sections)
 
     def to_json(self) -> str:
         """The whole config as indented JSON."""
@@ -287,26 +305,7 @@ class Config:
             if section != "preset"
             for key, value in (table.items() if isinstance(table, Mapping) else [("", table)])
         }
-        return override(replace(Config(), preset=preset), flat)
-
-
-def override(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Replaces dotted keys; all at once, so that two fields that must agree can change together."""
-    tables: dict[str, dict[str, Any]] = {}
-    for key, value in changes.items():
-        if key not in keys():
-            raise GlamkitError(f"unknown setting {key!r}; {nearest(key, keys())}")
-        section, name = key.split(".")
-        tables.setdefault(section, {})[name] = value
-    sections = {name: _replace(name, getattr(config, name), table) for name, table in tables.items()}
-    return replace(config, **sections)
-
-
-def _replace(name: str, section: Section, table: Mapping[str, Any]) -> Section:
-    try:
-        return replace(section, **table)  # type: ignore[type-var]
-    except GlamkitError as error:
-        raise GlamkitError(f"{name}.{error}") from None
+        return Config(preset=preset).override(flat)
 
 
 def keys() -> list[str]:

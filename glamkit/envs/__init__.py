@@ -6,6 +6,6 @@ examines any game, `atari100k` has the scores of the 26 Atari games.
 
 from glamkit.envs.check import check_env
 from glamkit.envs.pixel_env import PixelEnv
-from glamkit.envs.registry import make_env, make_vector
+from glamkit.envs.registry import make_env
 
-__all__ = ["PixelEnv", "check_env", "make_env", "make_vector"]
+__all__ = ["PixelEnv", "check_env", "make_env"]

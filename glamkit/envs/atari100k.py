@@ -8,8 +8,8 @@ The numbers are in atari100k_scores.json. Anyone's method is read from a file of
         "published": {"mean": 1.25, "median": 0.49},     as printed, fractions of human; they are recomputed
         "paper": "...", "source": "...", "notes": "...", "family": "STORM", "rerun_by": "us"}}}
 
-Only ``runs`` or ``scores`` is needed. What is not known of a protocol is left out; reports then say so. A method of a
-``family`` is shown beside the others of it: the authors' own numbers, and re-runs, which name who made them.
+Only ``runs`` or ``scores`` is needed. What is not known of a protocol is left out. A method of a ``family`` is shown
+beside the others of it: the authors' own numbers, and re-runs, which name who made them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ from glamkit.errors import GlamkitError, nearest
 
 FILE = Path(__file__).with_name("atari100k_scores.json")
 Scores = Mapping[str, np.ndarray]  # game -> (runs,) scores
-TABLES = ("protocol", "published")
 TEXTS = ("kind", "family", "rerun_by", "suspect", "source", "notes")
-KEYS = ("runs", "scores", *TABLES, *TEXTS, "paper", "matches")  # of a method; the last two are not looked at
+KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("runs", "scores", "protocol", "published"), dict),
+    **dict.fromkeys(TEXTS, str),
+    **dict.fromkeys(("paper", "matches"), object),  # not looked at
+}
 
 
 class Game(NamedTuple):
@@ -51,7 +54,6 @@ class Method(NamedTuple):
         protocol: how they were measured, as far as known; ``sticky`` is True, False or None for unknown.
         printed: aggregates as published, fractions of human.
         suspect: the game whose score seems to be the reason why they do not come out when recomputed.
-        faults: what was left out of a file, and why.
     """
 
     scores: Scores
@@ -61,7 +63,6 @@ class Method(NamedTuple):
     suspect: str
     source: str
     notes: str
-    faults: tuple[str, ...]
     kind: str = ""
     family: str = ""
     rerun_by: str = ""
@@ -87,11 +88,11 @@ def printed_only() -> Mapping[str, Mapping[str, Any]]:
 
 
 def read(path: Path) -> Mapping[str, Method]:
-    """The methods of a result file; scores that are no finite numbers are left out and named in `faults`.
+    """The methods of a result file.
 
     Raises:
-        GlamkitError: it cannot be read, is of another form, has an entry that is not known, or names a game that is
-            not among the 26.
+        GlamkitError: it cannot be read, is of another form, has an entry that is not known or a score that is no finite
+            number, or names a game that is not among the 26.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -131,52 +132,34 @@ def _methods(data: Any, path: Path) -> dict[str, Method]:
 
 
 def _method(row: Any, where: str) -> Method:
-    _check(row, where)
-    single = bool(row.get("runs"))
-    scores: dict[str, np.ndarray] = {}
-    faults: list[str] = []
-    for name, values in row["runs" if single else "scores"].items():
-        if name not in games():
-            raise GlamkitError(f"{where} names the game {name!r}, which is not one of the 26; {nearest(name, games())}")
-        if isinstance(values, list) is not single:
-            raise GlamkitError(
-                f'{where}: {name} in "runs" is no list of numbers.'
-                if single
-                else f'{where}: {name} in "scores" is no number; a list of single runs belongs in "runs".'
-            )
-        listed = values if single else [values]
-        finite = [float(value) for value in listed if _is_number(value) and math.isfinite(value)]
-        if len(finite) < len(listed):
-            faults.append(f"{name}: {len(listed) - len(finite)} of {len(listed)} scores are no finite numbers")
-        if finite:
-            scores[name] = np.array(finite)
-    ordered = {name: scores[name] for name in games() if name in scores}
-    if not ordered:
-        raise GlamkitError(f"{where} has not a single finite score.")
-    text = {key: str(row.get(key) or "") for key in TEXTS}
-    text["kind"] = text["kind"] or ("per run" if single else "per game")
-    printed = {key: value for key, value in (row.get("published") or {}).items() if _is_number(value)}
-    return Method(ordered, single, row.get("protocol") or {}, printed, faults=tuple(faults), **text)
-
-
-def _check(row: Any, where: str) -> None:
-    """Refuses a method's entry of another form; the message names the entry and the nearest right one."""
-    both = [key for key in ("runs", "scores") if isinstance(row, dict) and isinstance(row.get(key), dict) and row[key]]
-    if not both:
-        raise GlamkitError(f'{where} has neither "runs" (game to list) nor "scores" (game to number).')
-    if len(both) > 1:
-        raise GlamkitError(f'{where} has both "runs" and "scores"; leave "scores" out.')
+    """A method of its entry; an error names what is wrong in it and the nearest right one."""
+    if not isinstance(row, dict) or bool(row.get("runs")) is bool(row.get("scores")):
+        raise GlamkitError(f'{where} needs either "runs" (game to list) or "scores" (game to number).')
     for key, value in row.items():
-        if key not in KEYS:
-            raise GlamkitError(f"{where} has the entry {key!r}, which is not known; {nearest(key, KEYS)}")
-        if key in TABLES and not isinstance(value, (dict, type(None))):
-            raise GlamkitError(f'{where}: "{key}" is no table of names and values.')
-        if key in TEXTS and not isinstance(value, (str, type(None))):
-            raise GlamkitError(f'{where}: "{key}" is no text.')
+        if key not in KINDS:
+            raise GlamkitError(f"{where} has the entry {key!r}, which is not known; {nearest(key, KINDS)}")
+        if not isinstance(value, (KINDS[key], type(None))):
+            kind = "table of names and values" if KINDS[key] is dict else "text"
+            raise GlamkitError(f'{where}: "{key}" is no {kind}.')
     sticky = (row.get("protocol") or {}).get("sticky")
     if sticky is not None and not isinstance(sticky, bool):
         raise GlamkitError(f"{where}: protocol.sticky = {sticky!r} is not true, false or null (not known).")
+    single = bool(row.get("runs"))
+    scores: dict[str, np.ndarray] = {}
+    for name, values in row["runs" if single else "scores"].items():
+        if name not in games():
+            raise GlamkitError(f"{where} names the game {name!r}, which is not one of the 26; {nearest(name, games())}")
+        listed = values if single else [values]
+        if not isinstance(listed, list) or not listed or not all(_is_number(value) for value in listed):
+            kind = 'list of finite numbers in "runs"' if single else 'finite number in "scores"; single runs are "runs"'
+            raise GlamkitError(f"{where}: {name} has no {kind}.")
+        scores[name] = np.array(listed, float)
+    ordered = {name: scores[name] for name in games() if name in scores}
+    text = {key: str(row.get(key) or "") for key in TEXTS}
+    text["kind"] = text["kind"] or ("per run" if single else "per game")
+    printed = {key: value for key, value in (row.get("published") or {}).items() if _is_number(value)}
+    return Method(ordered, single, row.get("protocol") or {}, printed, **text)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -10,14 +10,12 @@ Yars' Revenge part of the picture's timing.)
 from __future__ import annotations
 
 import json
-import os
 import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import ale_py
 import cv2
 import gymnasium
 import numpy as np
@@ -25,8 +23,13 @@ import torch
 from gymnasium.wrappers import AtariPreprocessing, TransformObservation
 
 from glamkit.config import EnvConfig, game_name
-from glamkit.envs.pictures import GameFaultError, Pictures, read_flag, read_reward
 from glamkit.errors import GlamkitError, reason
+
+LARGEST = float(np.finfo(np.float32).max)  # a number of numpy's would round what it is compared with
+
+
+class GameFaultError(GlamkitError):
+    """A game returned something that it must not; a trainer counts it like a crash of the game."""
 
 
 class Outcome(NamedTuple):
@@ -50,7 +53,6 @@ class PixelEnv:
 
     Attributes:
         config: as given.
-        pictures: how its pictures are read.
         num_actions: actions are 0 .. num_actions - 1.
         action_names: one name for each.
         lives: what is left of the present game's; 0 for games that count none.
@@ -68,9 +70,9 @@ class PixelEnv:
         self.lives = 0
         space: Any = env.action_space
         self.num_actions, self._first_action = int(space.n), int(space.start)
-        pictures: Any = env.observation_space
-        self.pictures = Pictures(config.game, pictures)
-        self.action_names = _action_names(self._game, self.num_actions)
+        names = list(self._game.get_action_meanings()) if hasattr(self._game, "get_action_meanings") else []
+        known = len(names) == self.num_actions
+        self.action_names = names if known else [f"action {index}" for index in range(self.num_actions)]
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Starts a game and returns its first frame (H, W, 3).
@@ -111,14 +113,6 @@ class PixelEnv:
         Of an Atari game they are the console's (frame_skip, 210, 160, 3); after a reset it is one.
         """
         return np.stack(self._drawn or [self._screen])
-
-    def memory(self) -> np.ndarray:
-        """The game's own memory at this moment, (128,) uint8.
-
-        Raises:
-            GlamkitError: it is not an Atari game.
-        """
-        raise GlamkitError(f"{self.config.game} has no memory to read; only Atari games have.")
 
     def clone(self) -> dict[str, Any]:
         """The present state in plain numbers, text and tensors, a few bytes per step of the episode."""
@@ -183,7 +177,7 @@ class PixelEnv:
             ) from error
 
     def _see(self, observation: Any) -> np.ndarray:
-        self._screen = self.pictures.read(observation)
+        self._screen = read_picture(self.config.game, observation, self._env.observation_space.shape or ())
         self._frame, size = self._screen, self.config.image_size
         if self._screen.shape[:2] != (size, size):
             self._frame = cv2.resize(self._screen, (size, size), interpolation=cv2.INTER_AREA)
@@ -195,24 +189,16 @@ class PixelEnv:
 
 
 class Atari(PixelEnv):
-    """An Atari game: frame skip with the maximum of the last two frames, sticky actions, lives; no no-op start."""
+    """An Atari game: frame skip with the maximum of the last two frames, sticky actions, lives, no-op starts."""
 
-    def __init__(self, config: EnvConfig, game_id: str) -> None:
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-        try:
-            raw = gymnasium.make(
-                game_id, frameskip=1, repeat_action_probability=config.sticky, disable_env_checker=True
-            )
-        except OSError as error:
-            raise missing_rom(config.game, error) from error
-
+    def __init__(self, config: EnvConfig, raw: gymnasium.Env, no_ops: int) -> None:
         def keep(frame: np.ndarray) -> np.ndarray:
             self._drawn.append(frame)
             return frame
 
         size, skip = config.image_size, config.frame_skip
         kept = TransformObservation(raw, keep, raw.observation_space)
-        pooled = AtariPreprocessing(kept, noop_max=0, frame_skip=skip, screen_size=size, grayscale_obs=False)
+        pooled = AtariPreprocessing(kept, noop_max=no_ops, frame_skip=skip, screen_size=size, grayscale_obs=False)
         super().__init__(config, pooled)
 
     def memory(self) -> np.ndarray:
@@ -223,18 +209,43 @@ class Atari(PixelEnv):
         return int(self._game.ale.lives())
 
 
-def missing_rom(game: str, error: OSError) -> GlamkitError:
-    """The sentence for a game whose ROM is not there, or is another one."""
-    folder = os.environ.get("ALE_ROMS_DIR")
-    mend = f"unset ALE_ROMS_DIR, which is {folder!r}" if folder else "pip install --force-reinstall --no-deps ale-py"
-    return GlamkitError(f"the ROM of {game} cannot be opened ({reason(error)}); to mend it: {mend}.")
+# What a game returns, checked where it enters, so that nothing is cast unseen -----------------------------------------
 
 
-def _action_names(game: Any, count: int) -> list[str]:
-    """What a game calls its actions, by a method or a list; numbers where it does not, or names another count."""
-    names = getattr(game, "get_action_meanings", ())
-    try:
-        shown = [str(name) for name in (names() if callable(names) else names)]
-    except Exception:  # names only help to read: a game plays without them
-        shown = []
-    return shown if len(shown) == count else [f"action {index}" for index in range(count)]
+def read_picture(game: str, picture: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A picture as RGB: (H, W, 3) uint8, a copy.
+
+    Raises:
+        GameFaultError: it is not uint8, or not of the shape that the game's space declares: (H, W), (H, W, 1 or 3).
+    """
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape != shape:
+        seen = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+        raise GameFaultError(
+            f"{game} returned a picture that is {seen}, but its observation_space declares uint8 {shape}."
+        )
+    image = np.atleast_3d(picture)
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image)
+
+
+def read_reward(game: str, reward: Any) -> float:
+    """The reward as a float; an array of one number will do.
+
+    Raises:
+        GameFaultError: it is no number, or none that float32 can hold, as the replay does.
+    """
+    value = np.asarray(reward)
+    if value.size != 1 or value.dtype.kind not in "biuf" or not abs(value.item()) <= LARGEST:
+        raise GameFaultError(f"{game} returned the reward {str(reward)[:80]!r}, which is not one finite number.")
+    return float(value.item())
+
+
+def read_flag(game: str, name: str, flag: Any) -> bool:
+    """Whether an episode is `name` ("terminated" or "truncated"); a number or an array of one will do.
+
+    Raises:
+        GameFaultError: it is neither yes nor no.
+    """
+    value = np.asarray(flag)
+    if value.size != 1 or value.dtype.kind not in "biuf" or value.item() not in (0, 1):
+        raise GameFaultError(f"{game} returned {name} = {str(flag)[:80]!r}, which is neither True nor False.")
+    return bool(value.item())

@@ -1,7 +1,7 @@
 """Tiny games whose rules are known exactly, so that learning and dreaming can be scored against the truth.
 
 Each is a 32 x 32 picture, made to test one thing. All chance lies in how a game begins: a state is a tuple of whole
-numbers, `begin` draws one, and `advance` and `draw` are functions of it alone. Importing this module registers
+numbers, one is drawn, and `advance` and `draw` are functions of it alone. Importing this module registers
 ``glamkit/Catch-v0``, ``glamkit/Memory-v0`` and ``glamkit/LongMemory-v0`` with gymnasium.
 
 Everything that matters is at least 4 x 4 pixels in the strongest colours: a squared error over pixels notices small
@@ -23,7 +23,7 @@ State = tuple[int, ...]
 
 
 class TinyGame(gymnasium.Env):
-    """What the games share; a game gives `actions`, `begin`, `advance` and `draw`.
+    """What the games share; a game gives `actions`, `starts`, `advance` and `draw`.
 
     Attributes:
         actions: their names.
@@ -40,10 +40,6 @@ class TinyGame(gymnasium.Env):
         self.observation_space = Box(0, 255, (SIZE, SIZE, 3), np.uint8)
         self.action_space = Discrete(len(self.actions))
         self.state: State = ()
-
-    def begin(self, random: np.random.Generator) -> State:
-        """Draws the state a game starts from."""
-        return self.starts[int(random.integers(len(self.starts)))]
 
     def advance(self, state: State, action: int) -> tuple[State, float, bool]:
         """The next state, the reward, and whether the game is over."""
@@ -62,7 +58,7 @@ class TinyGame(gymnasium.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts a game."""
         super().reset(seed=seed, options=options)
-        self.state = self.begin(self.np_random)
+        self.state = self.starts[int(self.np_random.integers(len(self.starts)))]
         return self.draw(self.state), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -80,8 +76,7 @@ class Catch(TinyGame):
 
     Tests whether motion is understood: one picture does not say where the ball is going, but two do. It lands in the
     twelfth picture, right above the paddle or beside it. The only reward comes with the step after that, +1 for a catch
-    and -1 for a miss, and ends the game; what is done in that step no longer counts. So the reward can be read off a
-    picture, and dreams of ten steps can be told right or wrong.
+    and -1 for a miss, and ends the game. So the reward can be read off a picture, and dreams told right or wrong.
 
     Mean return: at random -0.75; running after the ball -1/11, as that is one step late whenever the ball moves
     sideways; optimal 1, also for a player who only begins to move in the fifth step.
@@ -127,22 +122,19 @@ class Memory(TinyGame):
 
     Tests memory: between lamp and doors all pictures are the same for both answers. The walker walks by itself, so one
     action alone counts, the one at the doors. The next picture shows the walker at its door and the right one lit; the
-    step after it brings +1 or -1 and ends the game. So the reward can be read off a picture, but only a player that
-    remembers the lamp can predict that picture.
+    step after it brings +1 or -1 and ends the game.
 
-    In every fourth episode the right door is lit on arrival too. Nobody knows beforehand, so a good prediction needs
-    the lamp on the way there. Without it Mamba kept the lamp in its state, but not in its output before the step at
-    the doors had been read. A policy sees outputs alone: it had nothing to choose by.
+    In every fourth episode the right door is lit on arrival too, so a good prediction needs the lamp on the way there.
+    Without it Mamba kept the lamp in its state, but not in its output before the step at the doors had been read. A
+    policy sees outputs alone: it had nothing to choose by.
 
-    With ``delay`` = 6 (Memory) the lamp is last seen 6 steps before the deciding picture. That is out of reach for
-    LMamba's four tokens, but within the eight that an imagined step looks at: the picture after step t is predicted
-    from tokens t-7 .. t, and the lamp's last picture is t-6. So this is work for GMamba, in dreams too. With ``delay``
-    = 12 (LongMemory) it is still within the 16 steps that acting looks back, and within a training window, but outside
-    the imagination's: with ``imagination.memory=window`` no dream can tell the doors apart, and only ``recurrent`` can.
+    With ``delay`` = 6 (Memory) the lamp is last seen 6 steps before the deciding picture: out of reach for LMamba's
+    four tokens, but within the eight that an imagined step looks at. With ``delay`` = 12 (LongMemory) it is within the
+    16 steps that acting looks back, but outside the imagination's: with ``imagination.memory=window`` no dream can tell
+    the doors apart, and only ``recurrent`` can.
 
     Mean return: at random 0; any player without memory at most 0.25; optimal 1. A player might also remember by its
-    own actions, as they are part of what it sees: by naming the right door in every step of the way. Nothing rewards
-    that, but whoever compares memories should look for it.
+    own actions, by naming the right door in every step of the way.
 
     State: step (0 .. delay + 2), the right door (0 up, 1 down), the door taken (0, 1; -1 before), whether the right
     one is lit on arrival (0, 1).
@@ -188,16 +180,6 @@ def paint(picture: np.ndarray, top: int, left: int, height: int, width: int, col
     picture[top : top + height, left : left + width] = color
 
 
-def register() -> None:
-    """Makes the games known to gymnasium, once."""
-    for name, game, options in (
-        ("Catch", Catch, {}),
-        ("Memory", Memory, {"delay": 6}),
-        ("LongMemory", Memory, {"delay": 12}),
-    ):
-        if f"glamkit/{name}-v0" not in gymnasium.registry:
-            entry = f"{__name__}:{game.__name__}"
-            gymnasium.register(f"glamkit/{name}-v0", entry, kwargs=options)
-
-
-register()
+gymnasium.register("glamkit/Catch-v0", f"{__name__}:Catch")
+gymnasium.register("glamkit/Memory-v0", f"{__name__}:Memory")
+gymnasium.register("glamkit/LongMemory-v0", f"{__name__}:Memory", kwargs={"delay": 12})

@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from glamkit.config import EnvConfig
-from glamkit.envs.registry import is_atari, make_vector
+from glamkit.envs.registry import is_atari, make_env
 from glamkit.errors import GlamkitError, reason
+from glamkit.runs import files
 
 SIDE = 160  # pixels: of Atari's 160 x 210, so sharper than what the agent sees
 CAPTION = 16  # pixels below, for the words
@@ -59,49 +60,37 @@ def record(config: EnvConfig, no_ops: int, episodes: Sequence[Episode], film: Pa
         that does not come out the same when played again, as in a game with randomness of its own, is left out.
         So is one whose file cannot be written: scores must not be lost for want of a picture.
     """
-    made: dict[int, str] = {}
-    tried = set[int]()
+    made: dict[int, str | None] = {}  # by episode; None for one that cannot be shown
     for name, number in choose(episodes).items():
         path = film.with_name(f"{film.name}-{name}.gif")
-        try:
-            film.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            if number in tried:
-                continue
-            tried.add(number)
-            write(path, config, no_ops, episodes[number], f"{name} of {len(episodes)}")
-        except OSError as error:  # the disk is full, or the folder not ours
-            logger.warning("%s cannot be written: %s. There is no video of that episode.", path, reason(error))
-            continue
-        except GlamkitError as error:
-            logger.warning("%s There is no video of it.", error)
+        files.remove(path)  # of an earlier evaluation
+        if number in made:
             continue
         made[number] = path.name
-    return {name: {"file": made[n], "episode": n} for name, n in choose(episodes).items() if n in made}
+        try:
+            write(path, config, no_ops, episodes[number], f"{name} of {len(episodes)}")
+        except Exception as error:  # the disk is full, or the game has crashed
+            logger.warning("There is no video of an episode of %s: %s.", config.game, reason(error))
+            made[number] = None
+    return {name: {"file": made[n], "episode": n} for name, n in choose(episodes).items() if made[n]}
 
 
 def replay(config: EnvConfig, no_ops: int, episode: Episode, side: int = SIDE) -> Iterator[tuple[np.ndarray, float]]:
     """The frames (side, side, 3) uint8 of an episode, each with the return so far; one at a time, to save memory."""
-    games = make_vector(replace(config, image_size=side), 1, no_ops)
-    try:
-        yield games.reset(np.array([episode.seed]))[0], 0.0
-        score = 0.0
-        for action in episode.actions:
-            frames, rewards, _, _ = games.step(np.array([action]))
-            score += float(rewards[0])
-            if games.crashed:
-                raise GlamkitError(f"an episode of {config.game} cannot be shown: it crashed ({games.crashed[0]}).")
-            yield frames[0], score
-    finally:
-        games.close()
+    with contextlib.closing(make_env(replace(config, image_size=side), no_ops)) as env:
+        yield env.reset(episode.seed), (score := 0.0)
+        for action in episode.actions.tolist():
+            outcome = env.step(action)
+            score += outcome.reward
+            yield outcome.observation, score
 
 
 def write(path: Path, config: EnvConfig, no_ops: int, episode: Episode, title: str) -> None:
     """An episode as an animated GIF at the game's own speed, or faster if it is long.
 
     Raises:
-        GlamkitError: played again it has another return.
-        OSError: the file cannot be written; nothing is left of it.
+        GlamkitError: played again it has another return, or the file cannot be written.
+        Exception: whatever the game raises.
     """
     every = -(-(episode.length + 1) // LONGEST)
     speed = f", {every} x speed" if every > 1 else ""
@@ -109,20 +98,13 @@ def write(path: Path, config: EnvConfig, no_ops: int, episode: Episode, title: s
     for step, (frame, score) in enumerate(replay(config, no_ops, episode)):
         if step % every == 0 or step == episode.length:
             pictures.append(captioned(frame, f"{title}: {score:g}{speed}"))
-    if score != episode.score and not (np.isnan(score) and np.isnan(episode.score)):
-        raise GlamkitError(
-            f"an episode of {config.game} with return {episode.score:g} cannot be shown: played again it had {score:g}."
-        )
+    if score != episode.score:
+        raise GlamkitError(f"its return was {episode.score:g}, and played again it had {score:g}.")
     pause = max(SHORTEST, 1000 * config.frame_skip / FRAMES) if is_atari(config.game) else 100.0
     shown = [round(pause)] * (len(pictures) - 1) + [1500]  # milliseconds; the end is held
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        pictures[0].save(temporary, "GIF", save_all=True, append_images=pictures[1:], duration=shown, loop=0)
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    files.make_folder(path.parent)
+    options = {"save_all": True, "append_images": pictures[1:], "duration": shown, "loop": 0}
+    files.replace(path, lambda file: pictures[0].save(file, "GIF", **options))
 
 
 def captioned(frame: np.ndarray, words: str) -> Image.Image:

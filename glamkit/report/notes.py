@@ -20,9 +20,6 @@ def about_runs(report: Report) -> Iterator[str]:
     """Runs that do not count, and experiments that differ."""
     if report.left_out:
         yield f"Runs left out: {len(report.left_out)}; the reasons are in the table of runs that do not count."
-    for entry in report.new:
-        if entry.method.faults:
-            yield f"{entry.name}: left out are {'; '.join(entry.method.faults)}."
     every = {**report.groups, **report.small}
     if len(every) > 1:
         parts = [f"{name}: {len(group)}" for name, group in every.items()]

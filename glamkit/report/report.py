@@ -152,7 +152,7 @@ def own_method(group: Sequence[Result]) -> Method:
     sticky = card.get("sticky")
     known = {**card, "sticky": sticky > 0 if isinstance(sticky, (int, float)) else None}
     arrays = {game: np.array(values) for game, values in scores.items()}
-    return Method(arrays, True, known, {}, suspect="", source="run folders", notes="", faults=())
+    return Method(arrays, True, known, {}, suspect="", source="run folders", notes="")
 
 
 def read_methods(names: str | Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glamkit.config import PRESETS, Config, differences, override, preset
+from glamkit.config import PRESETS, Config, differences, preset
 from glamkit.envs.atari100k import game_of
 from glamkit.errors import GlamkitError
 from glamkit.report import score_files
@@ -159,7 +159,7 @@ def experiment(config: Config) -> Config:
     plain = Config()
     free = ("env.game", "trainer.seed", *IDLE, *UNSCORED)
     same = {key: usual for key, (_, usual) in differences(config, plain).items() if key in free}
-    return replace(override(config, same), runtime=plain.runtime)
+    return replace(config.override(same), runtime=plain.runtime)
 
 
 def group(results: Sequence[Result]) -> dict[str, list[Result]]:

@@ -17,11 +17,7 @@ SMALL = 16 * 2**20  # bytes; no JSON file of a run comes near
 
 
 def replace(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    """Writes a file at once or not at all: temporary name, sync, rename.
-
-    Args:
-        path: of the file; what was there before stays until the new one is whole and on the disk.
-        fill: writes the contents into the open file.
+    """Writes a file at once or not at all: what `fill` writes takes the place of the old one when it is on the disk.
 
     Raises:
         GlamkitError: the disk is full or the folder cannot be written.
@@ -37,7 +33,12 @@ def replace(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     except OSError as error:
         remove(temporary)
         raise GlamkitError(f"{path} cannot be written: {reason(error)}; what was saved before is intact.") from None
-    _sync_folder(path.parent)
+    with contextlib.suppress(OSError, AttributeError):  # the rename lasts through a power cut, where that can be done
+        number = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -95,13 +96,3 @@ def read_json(path: Path) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise GlamkitError(f"{path} cannot be read: {reason(error)}.") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename last through a power cut, where the system can do that."""
-    with contextlib.suppress(OSError, AttributeError):
-        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)

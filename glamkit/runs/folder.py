@@ -1,16 +1,4 @@
-"""A run is a folder; nothing else holds state.
-
-config.json      the settings, and what the machine made of them
-status.json      where the run is and why it does not go on, see `status`
-STOP             put there by anyone, asks the run to save and stop; it is removed when that is done
-metrics.jsonl    the log, one JSON object a line
-checkpoint/      the newest states of the trainer
-replay/          the stored steps, in parts
-snapshots/       the agent's weights after a few steps of its training, to look back at
-evaluation.json  the final score and its protocol
-evaluations/     other scores: during training, of other checkpoints, by other protocols
-videos/          pictures of training, and episodes of evaluations
-"""
+"""A run is a folder; nothing else holds state. What lies where is in README.md beside this."""
 
 from __future__ import annotations
 
@@ -19,11 +7,11 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from difflib import SequenceMatcher
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from glamkit.config import Config, coerce, differences, override
+from glamkit.config import Config, coerce, differences
 from glamkit.errors import GlamkitError, reason
 from glamkit.runs import status
 from glamkit.runs.files import make_folder, read_json, replace_text
@@ -39,10 +27,6 @@ class Run:
     """The paths of a run folder and the rule that it holds one experiment only."""
 
     def __init__(self, folder: str | Path) -> None:
-        if not str(folder):
-            raise GlamkitError("run_dir is empty; name a folder for the run, such as runs/pong.")
-        if not str(folder).isprintable():
-            raise GlamkitError(f"run_dir = {str(folder)!r} has characters that cannot be seen; use others.")
         self.folder = Path(folder)
         self.config_file = self.folder / "config.json"
         self.log_file = self.folder / "metrics.jsonl"
@@ -84,20 +68,15 @@ class Run:
         make_folder(self.folder)
         if self.shared:
             raise GlamkitError(f"{self.folder} is a shared run, which can be looked at but not trained on.")
-        for path in (self.config_file, self.log_file, self.lock_file):  # through a link others' files would be changed
-            if path.is_symlink() or (path.exists() and not path.is_file()):
+        for path in (self.config_file, self.log_file, self.lock_file):
+            if path.is_symlink():  # through it others' files would be changed
                 raise GlamkitError(f"{path} is no plain file, as a run has there; use another run_dir.")
-        for path in (self.checkpoints, self.replay, self.snapshots):
-            if path.exists() and not path.is_dir():
-                raise GlamkitError(f"{path} is a file where a run has a folder; use another run_dir.")
-        if self.started:
-            if not coerce("resume", resume, bool):
-                raise GlamkitError(f"{self.folder} already holds a run; use resume=True, or another run_dir.")
-            self.changes(config)
-            self._keeps_what_was_saved()
-
-    def _keeps_what_was_saved(self) -> None:
-        """Refuses a run whose checkpoints were taken away: to begin anew would remove its log and stored steps too."""
+        if not self.started:
+            return
+        if not coerce("resume", resume, bool):
+            raise GlamkitError(f"{self.folder} already holds a run; use resume=True, or another run_dir.")
+        self.changes(config)
+        # To begin anew would remove the log and the stored steps too.
         there = any(self.checkpoints.glob("*.json"))
         if not there and self.status_file.exists() and (saved := status.read(self.status_file).saved):
             raise GlamkitError(
@@ -116,9 +95,8 @@ class Run:
         before, after = refused.pop("trainer.env_steps", (0, 0))
         if refused:
             key, (theirs, ours) = next(iter(refused.items()))
-            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
             raise GlamkitError(
-                f"{self.folder} holds another experiment: {key} is {theirs!r} there and {ours!r} here{more}; "
+                f"{self.folder} holds another experiment: {key} is {theirs!r} there and {ours!r} here; "
                 f"use another run_dir. A run that goes on may change {', '.join(IDLE)}, evaluation.* and runtime.*, "
                 f"and trainer.env_steps for a larger number."
             )
@@ -130,36 +108,29 @@ class Run:
         return changes
 
     def begin(self, config: Config, machine: Mapping[str, Any]) -> None:
-        """Writes `config.json`; of a run that goes on, only what it goes on otherwise with.
-
-        Args:
-            config: the run's.
-            machine: what ran it at first: device, precision, kernel, versions.
+        """Writes `config.json`, with what ran it at first; of a run that goes on, only what it goes on otherwise with.
 
         Raises:
             GlamkitError: as in `changes`, or the folder cannot be written.
         """
-        try:
-            self.checkpoints.mkdir(exist_ok=True)
-            self.replay.mkdir(exist_ok=True)
-            if not self.started:
-                content = {"format": FORMAT, "config": asdict(config), "machine": dict(machine)}
-                replace_text(self.config_file, json.dumps(content, indent=1))
-            elif changes := self.changes(config):
-                self._change(changes)
-        except OSError as error:
-            raise GlamkitError(f"run_dir = {str(self.folder)!r} cannot be written: {reason(error)}.") from None
+        make_folder(self.checkpoints)
+        make_folder(self.replay)
+        if not self.started:
+            content = {"format": FORMAT, "config": asdict(config), "machine": dict(machine)}
+            replace_text(self.config_file, json.dumps(content, indent=1))
+        elif changes := self.changes(config):
+            self._change(changes)
 
     def _change(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
         """Writes other settings into `config.json`, and below ``changes`` what they were; no score is overwritten."""
-        config = override(self.config(), {key: after for key, (_, after) in changes.items()})
+        config = self.config().override({key: after for key, (_, after) in changes.items()})
         content = read_json(self.config_file)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         content["config"] = asdict(config)
         content["changes"] = [*content.get("changes", []), {"time": now, **changes}]
         if self.evaluation_file.exists() and (changes.keys() - IDLE - UNSCORED):
             kept = self.folder / "evaluations" / f"final-{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
-            kept.parent.mkdir(exist_ok=True)
+            make_folder(kept.parent)
             self.evaluation_file.rename(kept)
         replace_text(self.config_file, json.dumps(content, indent=1))
         if "trainer.env_steps" in changes:
@@ -186,12 +157,11 @@ class Run:
 
 
 def nearby(folder: Path) -> str:
-    """The runs in a folder, or beside one that is not there, for the end of a sentence; empty where there are none."""
+    """Some runs in a folder, or beside one that is not there, for the end of a sentence; empty where there are none."""
     place = folder if folder.is_dir() else folder.parent
-    known = {path.parent for depth in ("*", "*/*") for path in place.glob(f"{depth}/config.json")}
-    runs = sorted(known, key=lambda path: (-SequenceMatcher(None, path.name, folder.name).ratio(), path))
-    names = ", ".join(str(path) for path in runs[:3])
-    return f"; runs nearby: {names}" + (f" and {len(runs) - 3} more" if len(runs) > 3 else "") if runs else ""
+    known = {str(path.parent) for depth in ("*", "*/*") for path in place.glob(f"{depth}/config.json")}
+    names = get_close_matches(str(folder), sorted(known), cutoff=0)
+    return f"; runs nearby: {', '.join(names)}" if names else ""
 
 
 def resolve(run_dir: str | Path) -> Path:

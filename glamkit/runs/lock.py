@@ -39,7 +39,7 @@ class Lock:
     """
 
     def __init__(self, path: Path, patience: float | None = None) -> None:
-        self.path, self.name = path.parent.resolve() / path.name, ""
+        self.path, self.name = path.parent.resolve() / path.name, ""  # of the claim
         self.patience = PATIENCE if patience is None else patience
         # One for all trainers of the process, in any thread.
         self.lock = FileLock(self.path, thread_local=False, is_singleton=True)
@@ -48,7 +48,7 @@ class Lock:
         try:
             self.lock.acquire(timeout=self.patience)
         except Timeout:
-            pid, host, *_ = *self.owner.split(), "?", "?"
+            pid, host = (*self.owner.split(), "?", "?")[:2]
             raise GlamkitError(
                 f"{self.path.parent} is being trained by another process ({pid!r} on {host!r}); wait for it or "
                 f"end it, or use another run_dir."

@@ -55,11 +55,8 @@ class Means:
 
     def load_state_dict(self, state: Any) -> None:
         """Inverse of `state_dict`."""
-        if isinstance(state, Mapping):  # of a checkpoint that has for each name its sum and how many
-            together: dict[tuple[str, int], list[str]] = {}
-            for key, (_, count) in state.items():
-                together.setdefault((key.rpartition("/")[0], count), []).append(key)
-            state = [(keys, [state[key][0] for key in keys], count) for (_, count), keys in together.items()]
+        if isinstance(state, Mapping):
+            state = []  # of an older checkpoint: the next line of the log goes without what came before it
         self.sums = {tuple(keys): torch.tensor(totals) for keys, totals, _ in state}
         self.counts = {tuple(keys): count for keys, _, count in state}
 
@@ -72,27 +69,24 @@ class Log:
 
     @property
     def size(self) -> int:
-        """Bytes written so far."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        """Bytes written so far; a trainer has cut the file, so it is there."""
+        return self.path.stat().st_size
 
     def cut(self, size: int) -> None:
         """Forgets what was written after `size` bytes: lines that a resumed run will write again.
 
         Where lines before that are gone, it says so in the program's log. The rest stays, as whole lines.
         """
-        data = b""
-        if self.path.exists():
-            with self._open("rb") as file:
-                data = file.read()
-        whole = data[: data.rfind(b"\n", 0, size) + 1]
+        with self._open("a+b") as file:
+            file.seek(0)
+            data = file.read()
+            whole = data[: data.rfind(b"\n", 0, size) + 1]
+            file.truncate(len(whole))
         if len(whole) < size:
             logger.warning(
                 "%s holds %s of the %s bytes that the checkpoint counts on: lines are missing, and what reads the log "
                 "will not see them.", self.path, f"{len(whole):,}", f"{size:,}",
             )  # fmt: skip
-        if len(whole) < len(data):
-            with self._open("r+b") as file:
-                file.truncate(len(whole))
 
     def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
         """Appends one line; numbers that are not finite become null, as JSON has no word for them."""
@@ -102,9 +96,8 @@ class Log:
 
     def sync(self) -> None:
         """Has what was written put on the disk, before a checkpoint counts on it."""
-        if self.path.exists():
-            with self._open("ab") as file:
-                os.fsync(file.fileno())
+        with self._open("ab") as file:
+            os.fsync(file.fileno())
 
     @contextlib.contextmanager
     def _open(self, mode: str) -> Iterator[IO[bytes]]:
@@ -125,11 +118,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    try:
-        lines = read_bytes(path).decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise GlamkitError(f"the log {path} cannot be read: {error}.") from None
-    entries = [_entry(line) for line in lines]
+    entries = [_entry(line) for line in read_bytes(path).splitlines()]
     if None in entries[:-1]:
         raise GlamkitError(f"line {entries.index(None) + 1} of {path} is damaged; is it a glamkit log?")
     return [entry for entry in entries if entry is not None]
@@ -166,7 +155,7 @@ def speed(entries: Sequence[Mapping[str, Any]], config: Config) -> float:
     return float(next(filter(None, speeds), 0.0))
 
 
-def _entry(line: str | bytes) -> dict[str, Any] | None:
+def _entry(line: bytes) -> dict[str, Any] | None:
     try:
         entry: dict[str, Any] = json.loads(line)
         return entry if type(entry["step"]) is int and type(entry["kind"]) is str else None

@@ -6,6 +6,7 @@ git state, versions, machine, and the steps it made.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -35,14 +36,9 @@ PACKAGES = (
 
 
 class Provenance:
-    """The record of one run, kept while it trains.
+    """The record of one run, kept while it trains; sessions that are there already stay.
 
-    Args:
-        run: whose folder holds it; sessions that are there already stay.
-        config: the run's.
-        step: from which this session goes on.
-        device: what it trains on.
-        machine: what else the trainer knows of it: precision, kernel, whether compiled.
+    This one goes on from `step`; `machine` says what its trainer knows: precision, kernel, whether compiled.
     """
 
     def __init__(self, run: Run, config: Config, step: int, device: torch.device, machine: Mapping[str, str]) -> None:
@@ -51,8 +47,7 @@ class Provenance:
         self.sessions = [
             entry | {"step": min(entry["step"], step)}
             for entry in sessions(self.path)
-            if all(type(entry.get(key)) is int for key in ("first_step", "step"))
-            and (entry["first_step"] < step or entry["step"] <= step)
+            if entry["first_step"] < step or entry["step"] <= step
         ]
         self.session: dict[str, Any] = {
             "begun": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -67,16 +62,15 @@ class Provenance:
         """Writes the file; a full disk is left to the checkpoint to report."""
         self.session["step"] = step
         data = {"format": FORMAT, "seed": self.seed, "sessions": [*self.sessions, self.session]}
-        try:
+        with contextlib.suppress(GlamkitError):
             replace_text(self.path, json.dumps(data, indent=1))
-        except GlamkitError:
-            return
 
 
 def sessions(path: Path) -> list[dict[str, Any]]:
     """The sessions that a provenance file records; none of one that is missing or damaged."""
     try:
-        return [entry for entry in read_json(path)["sessions"] if isinstance(entry, dict)]
+        found = read_json(path)["sessions"]
+        return [entry for entry in found if type(entry["first_step"]) is type(entry["step"]) is int]
     except (GlamkitError, LookupError, TypeError):
         return []
 
@@ -100,10 +94,8 @@ def versions() -> dict[str, str]:
     """Of Python and of the packages that can change a result, as far as they are installed."""
     result = {"python": platform.python_version(), "glamkit": __version__}
     for name in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             result[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return result
 
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from glamkit.errors import reason
-from glamkit.runs import kernel, status
+from glamkit.runs import status
 from glamkit.runs.folder import Run
 from glamkit.runs.lock import Lock
 from glamkit.runs.stops import Stops
@@ -15,10 +15,7 @@ from glamkit.runs.stops import Stops
 class Session:
     """What a trainer shares with the world outside its process.
 
-    Args:
-        run: its folder.
-        max_hours: of one turn; 0 for no limit.
-        where: tells the agent steps made, and how many of them the newest checkpoint holds.
+    A turn has `max_hours`, 0 for no limit; `where` tells the agent steps made, and those in the newest checkpoint.
     """
 
     def __init__(self, run: Run, max_hours: float, where: Callable[[], tuple[int, int]]) -> None:
@@ -60,7 +57,6 @@ class Session:
     def end(self, state: str) -> None:
         """The loop has come to its end, and everything is saved."""
         self.tell(state, self.stops.reason if state == "stopped" else "")
-        if state == "stopped" and self.stops.ending:
-            folder = self.file.parent
-            kernel.last_word(f"{folder} stopped at step {self.where()[0]:,} and saved; the same command goes on.")
-        self.stops.honour()
+        self.stops.honour(
+            f"{self.file.parent} {state} at step {self.where()[0]:,} and saved; the same command goes on."
+        )

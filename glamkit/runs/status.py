@@ -11,7 +11,7 @@ import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 from glamkit.errors import GlamkitError
 from glamkit.runs.files import read_json, replace_text
@@ -49,14 +49,10 @@ def read(path: Path) -> Status:
     Raises:
         GlamkitError: there is none, it is damaged, or was written by a newer glamkit.
     """
-    data = read_json(path)
-    number = data.get("format") if isinstance(data, dict) else None
-    if type(number) is not int:
-        raise GlamkitError(f"{path} is not the status of a glamkit run.")
-    if number > FORMAT:
-        raise GlamkitError(f"{path} was written by a newer glamkit; update glamkit to read it.")
-    kinds = {"state": str, "step": int, "saved": int, "reason": str, "host": str, "pid": int, "time": str}
-    wrong = [name for name, kind in kinds.items() if type(data.get(name)) is not kind]
-    if wrong or data["state"] not in STATES or min(data["step"], data["saved"]) < 0:
-        raise GlamkitError(f"{path} is damaged: {wrong[0] if wrong else 'its state or a number of steps'} is wrong.")
+    data, kinds = read_json(path), get_type_hints(Status)
+    if not isinstance(data, dict) or data.get("state") not in STATES:
+        raise GlamkitError(f"{path} is not the status of a glamkit run, or that of a newer glamkit.")
+    for name, kind in kinds.items():
+        if type(data.get(name)) is not kind:
+            raise GlamkitError(f"{path} is damaged: {name} is wrong.")
     return Status(**{name: data[name] for name in kinds})

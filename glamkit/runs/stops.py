@@ -6,15 +6,16 @@ In a notebook's kernel the end of its parent asks too: of papermill, or of the s
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from glamkit.runs import kernel
+from unittest.mock import ANY
 
 LOOK = 0.5  # seconds between two looks for the file: on a network disk each is a request
 ORPHANED = "the program that ran the notebook has ended"
@@ -54,11 +55,17 @@ class Stops:
                 kept = getattr(now, "__self__", None)
                 self.before[number] = kept.before[number] if isinstance(kept, Stops) else now
                 signal.signal(number, self.request)
+        # SIGTERM ends papermill at once. Its kernel, which does not get the signal, would exit within a second, as a
+        # thread of it compares its parent's number; so the run would not be saved. While ANY is there, it is no other.
+        poller: Any = getattr(kernel(), "poller", None)
+        self.parent = os.getppid() if getattr(poller, "parent_pid", 0) else None
         try:
-            with kernel.held() as in_kernel:
-                self.parent = os.getppid() if in_kernel else None
-                yield
+            if self.parent is not None:
+                poller.parent_pid = ANY
+            yield
         finally:
+            if self.parent is not None:
+                poller.parent_pid = self.parent
             for sent, handler in self.before.items():
                 if turn == self.turn and signal.getsignal(sent) == self.request:
                     signal.signal(sent, handler)
@@ -82,12 +89,21 @@ class Stops:
                 self.reason = f"runtime.max_hours = {self.hours:g} is over"
         return bool(self.reason)
 
-    @property
-    def ending(self) -> bool:
-        """Whether this process is being ended, so that nobody reads what it says in a notebook."""
-        return self.reason in (ORPHANED, *REASONS.values())
+    def honour(self, sentence: str = "") -> None:
+        """Removes the file once the run has stopped and is saved, so that running it again goes on.
 
-    def honour(self) -> None:
-        """Removes the file once the run has stopped and is saved, so that running it again goes on."""
+        A kernel that is being ended writes the sentence to its terminal, as nobody reads what it says in a notebook;
+        and nothing below it, where it would print a traceback of its own over its closed connections.
+        """
         with contextlib.suppress(OSError):
             self.file.unlink(missing_ok=True)
+        app, ending = kernel(), self.reason in (ORPHANED, *REASONS.values())
+        if sentence and ending and app is not None and not app.kernel._allow_stdin:
+            app.log.critical(sentence)
+            app.log.setLevel(logging.CRITICAL + 1)
+
+
+def kernel() -> Any:
+    """The Jupyter kernel that this process is, or None in plain Python."""
+    kernels = getattr(sys.modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
+    return kernels.instance() if kernels is not None and kernels.initialized() else None

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from glamkit.config import Config, WorldModelConfig, game_folder, override, parse_overrides, read_seeds
+from glamkit.config import Config, WorldModelConfig, game_folder, parse_overrides, read_seeds
 from glamkit.config import preset as make_preset
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError, nearest
@@ -150,7 +150,7 @@ def variant(base: Config, question: str, answer: str) -> Variant:
     changes = dict(QUESTIONS[question].choices[answer])
     if question == "variation" and answer != "off" and not base.world_model.variation_scale:
         changes["world_model.variation_scale"] = WorldModelConfig().variation_scale  # a preset without the loss
-    return Variant(question, answer, changes if override(base, changes) != base else {})
+    return Variant(question, answer, changes if base.override(changes) != base else {})
 
 
 def read_variants(names: str | Iterable[str]) -> list[str]:

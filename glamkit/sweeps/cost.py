@@ -90,7 +90,7 @@ def estimate(
     left = [job for job in jobs if not job.done()]
     each, start = list[float](), 0.0
     for job in left:
-        key = job.config.override(**SAME_COST)
+        key = job.config.override(SAME_COST)
         if key not in hours:
             hours[key], begins, basis = predict(job.config, engine, known, tell)
             start = max(start, begins)
@@ -153,7 +153,7 @@ def time_run(config: Config) -> float:
     It takes seconds for small models, and minutes for large ones on a CPU.
     """
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        trainer = TimedTrainer(config.override(**QUICK), folder).trainer
+        trainer = TimedTrainer(config.override(QUICK), folder).trainer
         costs = step_costs(trainer, 1, lambda line: sys.stderr.write(f"{line}\n"))
         return run_hours(config, costs, hardware.game_speeds(trainer, SPAN))
 

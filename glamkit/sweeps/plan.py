@@ -119,7 +119,7 @@ def make(
         for game, short in read_games(games).items():
             for name, changes in named.items():
                 place = f"{short}/{name}-seed{seed}" if name else f"{short}/seed{seed}"
-                entry = PlannedRun(place, game, preset, seed, env_steps, together(common, name, changes))
+                entry = PlannedRun(place, game, preset, seed, env_steps, together(common, changes))
                 config = entry.config()
                 if ":" in (device := config.runtime.device):
                     raise GlamkitError(
@@ -191,7 +191,7 @@ def read_settings(name: str, given: str | Mapping[str, Any] | None) -> dict[str,
     flat: dict[str, Any] = {}
     for key, value in parse_overrides(given).items():
         for part, inner in value.items() if isinstance(value, Mapping) else [("", value)]:
-            add_once(flat, f"{key}.{part}" if part else key, inner, name, name)
+            add_once(flat, f"{key}.{part}" if part else key, inner)
     own = {"env.game": "games", "trainer.seed": "seeds", "trainer.env_steps": "env_steps"}
     for key in flat:
         if key in own:
@@ -231,7 +231,7 @@ def read_variants(given: Mapping[str, Any] | Sequence[str] | None) -> dict[str, 
     return named
 
 
-def together(common: Mapping[str, Any], variant: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+def together(common: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of one variant: those for all runs and its own.
 
     Raises:
@@ -239,7 +239,7 @@ def together(common: Mapping[str, Any], variant: str, changes: Mapping[str, Any]
     """
     table = dict(common)
     for key, value in changes.items():
-        add_once(table, key, value, f"variants.{variant}", "overrides")
+        add_once(table, key, value)
     return table
 
 

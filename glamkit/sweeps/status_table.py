@@ -100,7 +100,7 @@ class StatusTable:
         self.note = note
         self.look()
         self.draw()
-        self.live.end()
+        self.live.close()
         for name, lines in self.pool.failed.items():
             self.write("\n".join([f"{name} failed:", *(f"    {line}" for line in lines[-ERROR_LINES:])]))
 

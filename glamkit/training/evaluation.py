@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,13 +20,14 @@ import numpy as np
 import torch
 
 from glamkit import __version__
-from glamkit.config import Config, EnvConfig, EvaluationConfig, coerce, override
+from glamkit.config import Config, EnvConfig, EvaluationConfig, coerce
 from glamkit.envs import videos
-from glamkit.envs.registry import VectorEnv, is_atari, make_vector
+from glamkit.envs.registry import Games, is_atari
 from glamkit.envs.videos import Episode
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.notebook import Tell
+from glamkit.runs import tensorboard
 from glamkit.runs.files import make_folder, read_json, replace_text
 from glamkit.runs.folder import Run
 from glamkit.runtime import Machine, any_shapes, available, undisturbed
@@ -106,12 +107,15 @@ def final(
 
     Arguments and errors are those of `evaluate`.
     """
+    report = None
     with suppress(GlamkitError):
-        there = read_json(run.evaluation_file)
-        if isinstance(there, dict) and there.get("step") == step and "episodes" in there:
-            return there
-    film = run.folder / "videos" / "evaluation"
-    return evaluate(agent, config, machine, step, film=film, run=run, tell=tell, file=run.evaluation_file)
+        report = read_json(run.evaluation_file)
+    if not isinstance(report, dict) or report.get("step") != step or "episodes" not in report:
+        film = run.folder / "videos" / "evaluation"
+        report = evaluate(agent, config, machine, step, film=film, run=run, tell=tell, file=run.evaluation_file)
+    if config.runtime.tensorboard:
+        tensorboard.copy(run.folder)
+    return report
 
 
 def check_protocol(config: Config) -> None:
@@ -159,17 +163,13 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, progress: Pr
         GlamkitError: the game cannot be opened, or it crashed in more than `config.runtime.env_crashes` rounds.
     """
     settings = config.evaluation
-    # Spread, so that neighbouring seeds share no game; 31 bits, because ALE takes no more.
+    # Spread, so that neighbouring seeds share no game.
     seeds = np.random.SeedSequence(seed).generate_state(settings.episodes) >> 1
     crashes = guards.Crashes(config.env.game, config.runtime.env_crashes, " in an evaluation")
     done, planned = dict[int, Episode](), list(range(settings.episodes))
-    vectors: dict[int, VectorEnv] = {}  # by size: the last round may be a smaller one
-    try:
+    with closing(Games(evaluated_env(config), settings.no_ops)) as games:
         while planned:
             part = planned[: settings.games]
-            if len(part) not in vectors:
-                vectors[len(part)] = make_vector(evaluated_env(config), len(part), settings.no_ops)
-            games = vectors[len(part)]
             progress.begin_round(len(done), settings.games)
             episodes = play_round(agent, config, machine, games, seeds[part], progress)
             done |= {number: episodes[row] for row, number in enumerate(part) if row not in games.crashed}
@@ -177,18 +177,15 @@ def play(agent: Agent, config: Config, machine: Machine, seed: int, progress: Pr
             if games.crashed:
                 crashes.note(next(iter(games.crashed.values())))
                 crashes.check()
-    finally:
-        for games in vectors.values():
-            games.close()
     return [done[number] for number in range(settings.episodes)]
 
 
 def play_round(
-    agent: Agent, config: Config, machine: Machine, games: VectorEnv, seeds: np.ndarray, progress: Progress
+    agent: Agent, config: Config, machine: Machine, games: Games, seeds: np.ndarray, progress: Progress
 ) -> list[Episode]:
     """One episode of each seed (N,), all stepped together until the last of them is over.
 
-    Episodes of games that crashed are there too, as far as they came: see `VectorEnv.crashed`.
+    Episodes of games that crashed are there too, as far as they came: see `Games.crashed`.
     """
     count, settings = len(seeds), config.evaluation
     past = RecentSteps(config.agent, count, config.env.image_size, machine.device)
@@ -200,7 +197,7 @@ def play_round(
         with torch.no_grad(), machine.autocast():
             actions = agent.act(frames, past, settings.sampled)
         chosen = actions.cpu().numpy()
-        following, rewards, _, ended = games.step(chosen)
+        following, rewards, ended = games.step(chosen)
         past.add(frames, actions, ended)
         frames = following
         scores += np.where(alive, rewards, 0.0)
@@ -266,7 +263,7 @@ def opened(
             f"scores are those of checkpoints: {' and '.join(map(str, checkpoint_steps(loaded.run)))}."
         )
     here = replace(loaded.config, runtime=available(loaded.config.runtime))
-    config = override(here, dict(changes or {}))
+    config = here.override(changes or {})
     check_protocol(config)
     return loaded, config, Machine(config.runtime), seed
 

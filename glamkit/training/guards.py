@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from glamkit.config import Config
-from glamkit.envs.pictures import GameFaultError
+from glamkit.envs.pixel_env import GameFaultError
 from glamkit.envs.registry import PixelEnv, make_env
 from glamkit.errors import GlamkitError, reason
 from glamkit.models.agent import Agent

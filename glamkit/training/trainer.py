@@ -50,7 +50,8 @@ class Trainer:
 
     def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
         self.config, self.run, off = config, Run(resolve(run_dir)), left_out(config.runtime.accelerate)
-        tensorboard.require(config.runtime.tensorboard)
+        if config.runtime.tensorboard:
+            tensorboard.writer_class()  # refused before any work where it is not installed
         evaluation.check_protocol(config)
         self.run.check(config, resume)
         self.env = make_env(config.env)
@@ -91,7 +92,7 @@ class Trainer:
                     self.session.tell("failed", reason(error))
                     raise
             self.provenance = Provenance(self.run, config, self.step, device, described)
-            self.mirror = tensorboard.TensorBoardLog(self.run, config.runtime.tensorboard)
+            self.mirror = tensorboard.TensorBoardLog(self.run) if config.runtime.tensorboard else None
 
     # Algorithm 1 ------------------------------------------------------------------------------------------------------
 
@@ -223,7 +224,8 @@ class Trainer:
         metrics["time/steps_per_second"] = (self.step - at) / max(now - before, 1e-9)
         self.clock = (now, self.step)
         self.log.write(self.step, "log", metrics)
-        self.mirror.follow()
+        if self.mirror:
+            self.mirror.follow()
         return Event("log", self.step, metrics)
 
     def evaluate(self) -> list[Event]:
@@ -292,6 +294,8 @@ class Trainer:
         """The end of the loop: what is not saved yet is saved. With an evaluation left to play it is stopped."""
         metrics = self.save().metrics if self.saved != self.step else {}
         left = self.step < self.config.trainer.env_steps or self.lacks_evaluation
+        if self.mirror:
+            self.mirror.follow()
         self.session.end(state := "stopped" if left else "done")
         return Event(state, self.step, metrics)
 

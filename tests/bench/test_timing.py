@@ -37,7 +37,7 @@ def bench(tmp_path: Path) -> TimedTrainer:
 
 def plainly(precise: str, folder: Path) -> Trainer:
     """The reference side."""
-    return TimedTrainer(preset("debug", precise).override(**PLAIN), folder / "plain").trainer
+    return TimedTrainer(preset("debug", precise).override(PLAIN), folder / "plain").trainer
 
 
 # Both sides -----------------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_a_side_s_memory_is_that_of_its_own_trainer_alone(monkeypatch: pytest.Mo
     monkeypatch.setattr(timing, "Trainer", lambda *given: made.append(Trainer(*given)) or made[-1])
     usual = timing.update
     monkeypatch.setattr(timing, "update", lambda trainer: stepped.append(trainer) or usual(trainer))
-    assert timing.peak(preset("debug", CPU).override(**PLAIN)) == hardware.peak_memory(torch.device("cpu"))
+    assert timing.peak(preset("debug", CPU).override(PLAIN)) == hardware.peak_memory(torch.device("cpu"))
     assert len(made) == 1 and stepped == 2 * made and made[0].config.runtime.accelerate == "off"
 
 
@@ -175,7 +175,7 @@ def test_run_hours_by_hand() -> None:
     hours = timing.run_hours(config, {4: 1.0, 6: 3.0}, {"acting_and_game": 10.0, "game_alone": 16.0})
     assert hours * 3600 == pytest.approx(25 * 2.0 + 25 * 3.0 + 100 / 10 + 48 / 16)
     # Up to step 100, 26 updates train the world model alone, and actions are random.
-    late = config.override(**{"imagination.begin": 100})
+    late = config.override({"imagination.begin": 100})
     hours = timing.run_hours(late, {4: 1.0, 6: 3.0, 0: 0.5}, {"acting_and_game": 10.0, "game_alone": 16.0})
     assert hours * 3600 == pytest.approx(26 * 0.5 + 24 * 3.0 + 48 / 10 + 100 / 16)
 

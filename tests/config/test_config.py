@@ -155,7 +155,7 @@ def test_sections_check_themselves() -> None:
 
 
 def test_the_step_size_falls_evenly_from_the_first_update_to_the_end() -> None:
-    run, settings = Config().override(**{"trainer.warmup": 2000, "trainer.env_steps": 4000}).trainer, OptimizerConfig()
+    run, settings = Config().override({"trainer.warmup": 2000, "trainer.env_steps": 4000}).trainer, OptimizerConfig()
     falling = OptimizerConfig(learning_rate=0.5, final_rate=0.2)
     assert [settings.rate(run.progress(step)) for step in (0, 2000, 4000)] == [settings.learning_rate] * 3
     rates = [falling.rate(run.progress(step)) for step in (0, 2000, 3000, 4000)]

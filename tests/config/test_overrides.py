@@ -62,11 +62,11 @@ def test_a_setting_may_be_given_once_or_twice_alike() -> None:
 @pytest.mark.parametrize(
     ("overrides", "shorthand", "sentence"),
     [
-        ("env.game=Boxing", {"game": "Pong"}, "overrides and game both give env.game, as 'Boxing' and as 'Pong'"),
-        ("trainer.seed=5", {"seed": 1}, "overrides and seed both give trainer.seed, as '5' and as 1; keep one"),
-        ({"trainer.env_steps": 90}, {"env_steps": 91}, "both give trainer.env_steps, as 90 and as 91"),
-        ("trainer.warmup=50 trainer.warmup=60", {}, "overrides gives trainer.warmup twice, as '50' and as '60'"),
-        ("trainer.seed=1,trainer.seed=2", {}, "overrides gives trainer.seed twice"),
+        ("env.game=Boxing", {"game": "Pong"}, "env.game is given twice, as 'Boxing' and as 'Pong'"),
+        ("trainer.seed=5", {"seed": 1}, "trainer.seed is given twice, as '5' and as 1; keep one"),
+        ({"trainer.env_steps": 90}, {"env_steps": 91}, "trainer.env_steps is given twice, as 90 and as 91"),
+        ("trainer.warmup=50 trainer.warmup=60", {}, "trainer.warmup is given twice, as '50' and as '60'"),
+        ("trainer.seed=1,trainer.seed=2", {}, "trainer.seed is given twice"),
     ],
 )
 def test_a_setting_given_twice_is_refused(overrides: Any, shorthand: dict[str, Any], sentence: str) -> None:
@@ -107,22 +107,22 @@ BAD = [
     (7, r"overrides = 7 is neither text"),
     (["trainer.seed=1"], r"is neither text"),
     # Fields that must agree.
-    ("env.image_size=128", r"env\.image_size = 128 does not fit 4 encoder layers; use 64"),
-    ("replay.sequence_length=6 world_model.window=5", r"at least 7 is needed"),
-    ("replay.newest_windows=33", r"replay\.newest_windows = 33 is more than replay\.batch_size = 32"),
+    ("env.image_size=128", r"env\.image_size = 128 does not fit 4 encoder layers .*; use 64"),
+    ("replay.sequence_length=6 world_model.window=5", r"use at least 7"),
+    ("replay.newest_windows=33", r"replay\.newest_windows = 33 does not fit replay\.batch_size = 32; use at most 32"),
     (
         "world_model.window=9",
-        r"imagination\.context_length = 8 is shorter than LMamba's world_model\.window = 9; use at",
+        r"imagination\.context_length = 8 does not fit world_model\.window = 9; use at least 9",
     ),
-    ("trainer.warmup=71", r"trainer\.warmup = 71 is too short .* at least 72"),
-    ("trainer.env_steps=1024", r"env_steps = 1024 leaves nothing to train: .* at least 1025"),
-    ("trainer.env_steps=2000 imagination.begin=5600 trainer.update_every=3", r"ends step 5601; use at least 5601"),
-    ("trainer.update_every=200000", r"ends step 200000; use at least 200000"),
+    ("trainer.warmup=71", r"trainer\.warmup = 71 does not fit a batch .* at least 72"),
+    ("trainer.env_steps=1024", r"env_steps = 1024 does not fit .* nothing would be trained; use at least 1025"),
+    ("trainer.env_steps=2000 imagination.begin=5600 trainer.update_every=3", r"use at least 5601"),
+    ("trainer.update_every=200000", r"use at least 200000"),
     ("trainer.env_steps=0", r"trainer\.env_steps = 0 is outside"),
-    ("replay.capacity=1023", r"replay\.capacity = 1023 cannot hold the 1024 steps"),
+    ("replay.capacity=1023", r"replay\.capacity = 1023 does not fit trainer\.warmup = 1024; use at least 1024"),
     (
         "imagination.contexts=batch imagination.context_length=41 replay.sequence_length=40",
-        r"imagination\.context_length = 41 is more than replay\.sequence_length = 40, .* use at most that",
+        r"imagination\.context_length = 41 does not fit the windows that contexts are cut from; use at most 40",
     ),
 ]
 

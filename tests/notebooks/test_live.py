@@ -31,7 +31,7 @@ def test_a_line_is_replaced_in_a_terminal_and_added_to_a_log_now_and_then(monkey
         live("soon after")
         live.show("two lines,\nthe second of them too long")
         live.show("last")
-        live.end()
+        live.close()
     assert file.getvalue() == "first\ntwo lines,\nthe second of them too long\nlast\n"
     assert terminal.getvalue().split("\033[J") == [
         "\r", "first\r", "two lines,\nthe second of them \r\033[1A", "last\n",

@@ -73,7 +73,7 @@ MISTAKES = {
     "overrides=trainer.warmup": "override 'trainer.warmup' is not of the form key=value",
     "seed=one": "trainer.seed = 'one' is not a whole number.",
     "env_steps=0": "env_steps = 0 is outside its range: at least 1.",
-    "env_steps=20": "env_steps = 20 leaves nothing to train: with trainer.warmup = 48",
+    "env_steps=20": "env_steps = 20 does not fit trainer.warmup = 48",
     "run_dir=": "run_dir = '' is no path",
     "run_dir=TAKEN": "holds another experiment: trainer.seed is 1 there and 2 here; use another run_dir.",
     "run_dir=FILE/run": "cannot be written: Not a directory.",

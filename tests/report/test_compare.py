@@ -100,7 +100,13 @@ def run(folder: Path, score: float | None, overrides: str = "", seed: int = 1, *
     made.begin(config, {})
     if score is not None:
         made.evaluation_file.write_text(json.dumps(report_of(config, [score])))
-    session = {"step": 96, "git": {"commit": "c1", "dirty": False}, "versions": {"torch": "2.8"}, "machine": {}}
+    session = {
+        "first_step": 0,
+        "step": 96,
+        "git": {"commit": "c1", "dirty": False},
+        "versions": {"torch": "2.8"},
+        "machine": {},
+    }
     for name, value in facts.items():
         part, _, key = name.partition("_")
         session[part] = {**session[part], key: value}
@@ -203,7 +209,7 @@ def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert result.facts["versions torch"] == ("2.8", "unknown")
     with pytest.raises(GlamkitError, match="are the same run; name two"):
         Comparison(a, tmp_path / "b" / ".." / "a")
-    assert cli.main(["compare", str(a), str(tmp_path / "none")]) == 2
+    assert cli.main(["compare", str(a), str(tmp_path / "none")]) == 1
     assert "none is no run folder and no shared file" in capsys.readouterr().err
 
 

@@ -59,13 +59,6 @@ def test_means_that_come_apart_go_on_to_the_bit() -> None:
     assert resumed.state_dict() == whole.state_dict() and resumed.take() == whole.take()
 
 
-def test_means_of_an_older_checkpoint_go_on() -> None:
-    means = Means()
-    means.load_state_dict({"model/loss": [3.0, 2], "model/size": [6.0, 2], "replay/reward": [5.0, 1]})
-    added(means, 3)
-    assert means.take() == {"model/loss": 2, "model/size": 4, "replay/reward": 5}
-
-
 def test_a_log_is_read_while_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert (log.read(path), log.added(path), log.last_step(path)) == ([], ([], 0), 0)

@@ -242,8 +242,8 @@ def test_on_a_disk_without_locks_a_warning_comes_and_the_newest_trainer_wins(
     ("text", "message"),
     [
         ("[]", "is not the status of a glamkit run"),
-        ('{"format": 2}', "was written by a newer glamkit; update glamkit to read it"),
-        ('{"format": 1, "state": "runing"}', "is damaged: step is wrong"),
+        ('{"format": 2, "state": "runing"}', "is not the status of a glamkit run, or that of a newer glamkit"),
+        ('{"format": 1, "state": "running"}', "is damaged: step is wrong"),
         ("{", "cannot be read"),
     ],
 )

@@ -10,24 +10,25 @@ from pathlib import Path
 
 import pytest
 
-from glamkit.runs import kernel
+from glamkit.runs import stops as module
 from glamkit.runs.stops import ORPHANED, Stops
 
 
 def test_the_end_of_a_kernels_parent_is_a_request_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    poller = types.SimpleNamespace(parent_pid=os.getppid())
-    monkeypatch.setattr(kernel, "application", lambda: types.SimpleNamespace(poller=poller))
+    parent = os.getppid()
+    poller = types.SimpleNamespace(parent_pid=parent)
+    monkeypatch.setattr(module, "kernel", lambda: types.SimpleNamespace(poller=poller))
     stops = Stops(tmp_path / "STOP", 0)
     with stops.listening():
         assert not stops.requested()
         # What ipykernel's poller compares each second, before it ends the process:
         assert poller.parent_pid
         assert operator.ne(1, poller.parent_pid) is False
-        stops.parent, stops.next_look = -1, 0.0
+        monkeypatch.setattr(os, "getppid", lambda: 1)
+        stops.next_look = 0.0
         assert stops.requested()
         assert stops.reason == ORPHANED
-    assert type(poller.parent_pid) is int
-    assert poller.parent_pid == os.getppid()
+    assert poller.parent_pid == parent, "the kernel ends now"
 
 
 def test_in_plain_python_the_end_of_the_parent_asks_nothing(tmp_path: Path) -> None:

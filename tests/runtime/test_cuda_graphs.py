@@ -133,7 +133,7 @@ def test_a_recorded_run_is_the_run_without(tmp_path: Path) -> None:
     for number, recorded in enumerate(["false", "true"]):
         config = preset("debug", f"env.game=glamkit/Catch-v0 runtime.device=cuda runtime.record={recorded}")
         # Dreams get longer on the way, so that recordings are made anew.
-        config = config.override(**{"imagination.horizon_growth": 70, "runtime.deterministic": True})
+        config = config.override({"imagination.horizon_growth": 70, "runtime.deterministic": True})
         trainer = Trainer(config, tmp_path / str(number))
         assert trainer.machine.describe()["recorded"] == ("yes" if number else "no")
         list(trainer)

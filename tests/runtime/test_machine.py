@@ -158,7 +158,7 @@ def test_a_cpu_reaches_no_operation_for_gpus(tmp_path: Path) -> None:
     """In a process of its own: `plain_bodies` gives the tests' processes CPU kernels that nobody else has."""
     program = "import sys, glamkit\n"
     program += "config = glamkit.preset('debug', 'runtime.device=cpu', game='glamkit/Catch-v0', env_steps=52)\n"
-    program += "list(glamkit.Trainer(config.override(**{'runtime.compile': 'on'}), sys.argv[1]))"
+    program += "list(glamkit.Trainer(config.override({'runtime.compile': 'on'}), sys.argv[1]))"
     own = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", program, str(tmp_path / "run")]
     done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)

@@ -248,7 +248,7 @@ def test_a_run_that_is_made_again_is_not_done_before(tmp_path: Path) -> None:
     JobRecord.begin(1)._replace(state="done").write(before.run.folder)
     evaluated(before)
     assert StatusTable(Pool([before], Script(1, {}))).done() == "1 of 1 runs done"
-    job = before._replace(config=before.config.override(**{"evaluation.episodes": 7}))
+    job = before._replace(config=before.config.override({"evaluation.episodes": 7}))
     assert (job.score(), job.progress().state, job.done()) == (None, "cut", False)
     table = StatusTable(Pool([job], Script(1, {}, looks=3)))
     seen = [table.seen[job.name]]
@@ -275,7 +275,7 @@ def test_the_cores_and_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.M
     assert Local(todo[:2]).capacity == 2  # no more places than runs
     monkeypatch.setattr(pool, "visible_gpus", lambda: ["0", "3"])
     assert Local(todo).places == [""] * 6  # all of them want the CPU
-    auto = [job._replace(config=job.config.override(**{"runtime.device": "auto"})) for job in todo]
+    auto = [job._replace(config=job.config.override({"runtime.device": "auto"})) for job in todo]
     assert Local(auto).places == ["0", "3"]
     assert Local(auto, per_gpu=2).places == ["0", "3", "0", "3"]
     assert Local(auto, workers=3, per_gpu=2).places == ["0", "3", "0"]

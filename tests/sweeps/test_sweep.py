@@ -133,7 +133,7 @@ def test_a_mistake_in_a_sweep_file_is_refused_at_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = written(tmp_path, text)
-    assert cli.main(["sweep", file]) == 2
+    assert cli.main(["sweep", file]) == 1
     message = capsys.readouterr()
     assert MISTAKES[text].format(file=file) in message.err
     assert message.err.count("\n") == 1
@@ -141,12 +141,12 @@ def test_a_mistake_in_a_sweep_file_is_refused_at_once(
 
 
 def test_a_missing_sweep_file_and_a_folder_without_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["sweep", str(tmp_path / "none.yaml")]) == 2
+    assert cli.main(["sweep", str(tmp_path / "none.yaml")]) == 1
     assert "cannot be read: No such file" in capsys.readouterr().err
-    assert cli.main(["sweep", "status", str(tmp_path)]) == 2
+    assert cli.main(["sweep", "status", str(tmp_path)]) == 1
     assert "holds no batch: there is no sweep.json in it." in capsys.readouterr().err
     (tmp_path / "sweep.json").write_text('{"format": 1, "runs": [{"folder": "../../x"}]}')
-    assert cli.main(["sweep", "status", str(tmp_path)]) == 2
+    assert cli.main(["sweep", "status", str(tmp_path)]) == 1
     assert "sweep.json is damaged" in capsys.readouterr().err
 
 
@@ -253,7 +253,7 @@ def test_a_benchmark_tells_the_cost(tmp_path: Path) -> None:
     assert not clock.asked
     assert cost.hours == pytest.approx(4 * (48 + (48 / 10 + 48 / 100) / 3600))
     assert "from the benchmark" in str(cost)
-    other = [job._replace(config=job.config.override(**{"world_model.width": 32})) for job in todo]
+    other = [job._replace(config=job.config.override({"world_model.width": 32})) for job in todo]
     assert "from a quick timing" in str(costs.estimate(other, clock, file))
     file.write_text("{}")
     with pytest.raises(GlamkitError, match=r"is no result of glamkit benchmark --json"):
@@ -261,7 +261,7 @@ def test_a_benchmark_tells_the_cost(tmp_path: Path) -> None:
     with pytest.raises(GlamkitError, match=r"none\.json' cannot be read: No such file or directory\."):
         costs.estimate(todo, clock, file.with_name("none.json"))
     todo[0].run.folder.mkdir(parents=True, exist_ok=True)
-    todo[0].run.begin(todo[0].config.override(**{"trainer.seed": 9}), {})
+    todo[0].run.begin(todo[0].config.override({"trainer.seed": 9}), {})
     with pytest.raises(GlamkitError, match=r"holds another experiment: trainer\.seed is 9 there"):
         costs.estimate(todo, fresh := Clock())
     assert not fresh.asked, "before anything is timed"
@@ -272,11 +272,11 @@ def test_a_batch_of_days_does_not_start_by_itself(
 ) -> None:
     monkeypatch.setattr(Local, "ask", lambda *_: '{"hours": 50.0}')
     given = f"--games {CATCH} --preset debug --folder {tmp_path / 'study'}".split()
-    assert cli.main(["sweep", *given]) == 2
+    assert cli.main(["sweep", *given]) == 1
     assert "more than a day of machine time; add --yes" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
     monkeypatch.setattr(Local, "ask", lambda *_: "out of memory\n")
-    assert cli.main(["sweep", *given]) == 2
+    assert cli.main(["sweep", *given]) == 1
     assert "a run of glamkit/Catch-v0 could not be timed: out of memory" in capsys.readouterr().err
 
 

@@ -218,4 +218,4 @@ def test_a_run_is_timed_in_a_few_steps() -> None:
     config = preset("debug", SETTINGS, game="glamkit/Catch-v0")
     hours = cost.time_run(config)
     assert 0 < hours < 0.1
-    assert cost.time_run(config.override(**{"trainer.env_steps": 9600})) > 10 * hours
+    assert cost.time_run(config.override({"trainer.env_steps": 9600})) > 10 * hours

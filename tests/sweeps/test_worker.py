@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import pytest
 from tiny_runs import catch_jobs
 
-from glamkit.config import override, preset
+from glamkit.config import preset
 from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
 from glamkit.runs import Run, stops
 from glamkit.sweeps import worker
@@ -59,7 +59,7 @@ def made(folder: Path, **changes: Any) -> Job:
     """A run of 96 steps, of which 48 are random, with other settings."""
     (job,) = catch_jobs(folder, 1)
     job.run.folder.mkdir(parents=True)
-    return job._replace(config=override(job.config, changes))
+    return job._replace(config=job.config.override(changes))
 
 
 @pytest.mark.parametrize("step", [64, 96], ids=["during training", "at the end"])

@@ -119,7 +119,7 @@ def test_what_is_here_is_left_as_it_is() -> None:
 
 
 def test_one_game_has_one_name(tmp_path: Path) -> None:
-    names = ["Tennis", "ALE/Tennis-v5", "ale_py:Tennis", "ale_py:ALE/Tennis-v5"]
+    names = ["Tennis", "ALE/Tennis-v5", "ale_py:ALE/Tennis-v5"]
     assert {EnvConfig(game=name).game for name in names} == {"Tennis"}
     assert EnvConfig(game=f"glamkit.envs.tiny_games:{CATCH}").game == CATCH
     for name in ("ALE/Pong-ram-v5", "mine:Tennis", "PongNoFrameskip-v4", "ale_py:", "late_game:mine/Late-v0"):

@@ -143,9 +143,9 @@ def test_the_figure_that_is_said_to_fit_does(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(GlamkitError, match=r"replay\.capacity = 100,000 needs at least 1\.1 GiB.*use at most") as error:
         guards.check_memory(config, 6, machine)
     most = int(str(error.value).split("use at most ")[1].rstrip(".").replace(",", ""))
-    guards.check_memory(config.override(**{"replay.capacity": most}), 6, machine)
+    guards.check_memory(config.override({"replay.capacity": most}), 6, machine)
     with pytest.raises(GlamkitError):
-        guards.check_memory(config.override(**{"replay.capacity": most + 2}), 6, machine)
+        guards.check_memory(config.override({"replay.capacity": most + 2}), 6, machine)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_the_file_stop_stays_for_a_trainer_that_has_yet_to_see_it(trainer: Train
 
 @pytest.mark.parametrize("every", [49, 52])  # amid the run, and after its last step
 def test_a_stop_in_training_does_not_wait_for_an_evaluation(tmp_path: Path, every: int) -> None:
-    config = CONFIG.override(**{"evaluation.every": every, "trainer.env_steps": 52})
+    config = CONFIG.override({"evaluation.every": every, "trainer.env_steps": 52})
     once = finished(config, tmp_path / "once")
     stopped = Trainer(config, tmp_path / "twice")
     usual = stopped.agent.act

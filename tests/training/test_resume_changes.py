@@ -23,7 +23,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
 
 
 def longer(**changes: Any) -> Config:
-    return short().override(**{key.replace("__", "."): value for key, value in changes.items()})
+    return short().override({key.replace("__", "."): value for key, value in changes.items()})
 
 
 def test_a_run_that_is_made_longer_ends_as_one_that_was_so_long_from_the_start(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_run_that_is_made_longer_ends_as_one_that_was_so_long_from_the_start(t
 def test_that_schedules_follow_the_length_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = longer(world_model_optimizer__final_rate=0.2)
     list(Trainer(first, tmp_path))
-    Trainer(first.override(**{"trainer.env_steps": 80}), tmp_path)
+    Trainer(first.override({"trainer.env_steps": 80}), tmp_path)
     assert "goes on to 80 agent steps instead of 64; final_rate and final_entropy follow" in caplog.text
 
 

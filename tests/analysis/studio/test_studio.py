@@ -50,7 +50,7 @@ def test_it_begins_at_a_good_start_by_itself(run: LoadedRun) -> None:
 
 @pytest.mark.parametrize("memory", ["window", "recurrent"])
 def test_with_the_recorded_actions_it_is_the_dream_beside_the_truth(run: LoadedRun, memory: str) -> None:
-    config = run.config.override(**{"imagination.memory": memory})
+    config = run.config.override({"imagination.memory": memory})
     expected = rollouts.dream(run._replace(config=config), 40 - config.imagination.context_length, 6)
     dream = Dream(run, 40, rules=Rules(memory=memory, latents="probabilities"))
     pictures, rewards = [dream.picture()], []
