@@ -41,7 +41,7 @@ class Context(NamedTuple):
 class Rollout(NamedTuple):
     """An imagined rollout: states [z, h], and for each of its H actions the reward and termination.
 
-    On GPUs, under autocast, states are rounded, see `accelerate.choices.SampledStates`.
+    On GPUs, under autocast, states are rounded, see `accelerate.imagination.SampledStates`.
     """
 
     states: Float[Tensor, "N H+1 Z+D"]

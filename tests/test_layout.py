@@ -51,7 +51,7 @@ MOST_ENTRIES = 20  # at the top of glamkit/
 CUDA_EXCEPTIONS = {
     "glamkit.runtime": "decides",
     "glamkit.config": "the help of runtime.device lists the names that may be asked for",
-    "glamkit.training.accelerate.scans": "mamba-ssm's kernel exists on that one kind of device only",
+    "glamkit.training.accelerate.rules": "mamba-ssm's kernel exists on that one kind of device only",
     "glamkit.cli": "the help of --device lists the names that may be asked for",
     "glamkit.ops": "a kernel is started on the device that its tensors are on",
     "glamkit.bench": "reads version numbers and asks torch which GPUs it sees, and places nothing",

@@ -198,13 +198,14 @@ def probe_device() -> DoctorFinding:
 
 def probe_mamba() -> DoctorFinding:
     """`check_mamba` of this machine; on a CUDA device the kernel is also run, forward and backward."""
-    torch, scans = importlib.import_module("torch"), importlib.import_module("glamkit.training.accelerate.scans")
-    error = scans.available_kernels()["mamba-ssm"]
+    torch, rules = importlib.import_module("torch"), importlib.import_module("glamkit.training.accelerate.rules")
+    models = importlib.import_module("glamkit.models")
+    error = rules.missing_mamba_ssm()
     device = importlib.import_module("glamkit.runtime").resolve_device("auto")
     if not error and device.type != "cpu":
         try:
-            block = scans.Mamba(16).to(device)
-            scans.select_kernel(block, "mamba-ssm", device)
+            block = models.Mamba(16).to(device)
+            rules.select_kernel(block, "mamba-ssm", device)
             block(torch.zeros(1, 4, 16, device=device)).sum().backward()
         except Exception as failure:  # whatever the kernel says is what is to be explained
             error = _one_line(failure)

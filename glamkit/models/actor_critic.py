@@ -28,8 +28,7 @@ from glamkit.types import Float, Int, Rollout
 class ReturnRange(nn.Module):
     """Scale of advantages: the spread between a low and a high percentile of returns, averaged over updates.
 
-    The averages start at 0 and take in the present batch before they are used; the scale is never below 1, so that
-    small returns are not blown up into noise.
+    The averages start at 0 and take in the present batch before use. Below 1 small returns would become noise.
     """
 
     low: Tensor
@@ -92,8 +91,7 @@ class ActorCritic(nn.Module):
             progress: how much of the training is done, 0 to 1; a scalar tensor in recordings.
         """
         states, actions, rewards, terminations = (part.detach() for part in rollout)
-        config = self.config
-        policy, logits, values = self.evaluate_states(states)
+        config, (policy, logits, values) = self.config, self.evaluate_states(states)
         returns = lambda_return(rewards, terminations, values, config.discount, config.trace, config.bootstrap)
         scale = self.range(returns[0])
         advantages = (returns[0] - values[0, :, :-1]) / scale
@@ -130,8 +128,8 @@ class ActorCritic(nn.Module):
             "slow_value": two_hot_loss(logits, returns[1], self.bins).mean(),
         }
         weight = falling(self.config.entropy, self.config.final_entropy, progress)
-        metrics = {"entropy": entropy, "entropy_share": entropy / math.log(max(self.actions, 2))}
-        metrics |= {"advantage": advantages.abs().mean()}
+        share = entropy / math.log(max(self.actions, 2))
+        metrics = {"entropy": entropy, "entropy_share": share, "advantage": advantages.abs().mean()}
         return torch.stack(list(parts.values())).sum() - weight * entropy, parts | metrics
 
     @torch.no_grad()

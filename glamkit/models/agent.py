@@ -14,14 +14,7 @@ from glamkit.models.world_model import WorldModel
 
 
 class RecentSteps:
-    """The last steps of `count` games played side by side: what acting looks at.
-
-    Args:
-        config: the section `AgentConfig`.
-        count: games.
-        image_size: side of a frame in pixels.
-        device: where the agent computes.
-    """
+    """The last steps of `count` games played side by side, with frames of a side in pixels: what acting looks at."""
 
     def __init__(self, config: AgentConfig, count: int, image_size: int, device: torch.device) -> None:
         length = config.context_length
@@ -32,9 +25,8 @@ class RecentSteps:
 
     def add(self, frames: np.ndarray, actions: Tensor, ended: np.ndarray) -> None:
         """Takes in a step: frames (count, size, size, 3) seen, actions (count,) taken, and which games ended by it."""
-        self.frames = self.frames.roll(-1, 1)
+        self.frames, self.actions = self.frames.roll(-1, 1), self.actions.roll(-1, 1)
         self.frames[:, -1] = torch.from_numpy(frames).to(self.frames.device)
-        self.actions = self.actions.roll(-1, 1)
         self.actions[:, -1] = actions
         self.lengths = np.minimum(self.lengths + 1, self.frames.shape[1])
         if self.resets:
@@ -46,7 +38,7 @@ class RecentSteps:
             self.lengths = np.zeros_like(self.lengths)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, for a checkpoint."""
+        """For a checkpoint."""
         return {"frames": self.frames.cpu(), "actions": self.actions.cpu(), "lengths": self.lengths.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,10 +1,8 @@
 """Small things: which pixels are foreground, and how much more their errors count.
 
 A ball is two pixels of 4,096, the last thing a squared error notices. Background subtraction finds such things: what
-departs from the usual picture is foreground. The usual picture is a running median of the frames trained on: at each
-update every pixel takes a step towards the side on which most of the batch lies. Where much departs, as when the whole
-screen scrolls, each pixel counts less: the foreground of a frame weighs at most as much as the whole frame, so that the
-loss keeps its scale.
+departs from the usual picture is foreground. The usual picture is a running median of the frames trained on. The
+foreground of a frame weighs at most as much as the whole frame, so that the loss keeps its scale where much departs.
 """
 
 from __future__ import annotations
@@ -41,15 +39,11 @@ class Foreground(nn.Module):
         """Frames (B, T, 3, size, size) -> weights (B, T, 1, size, size) float32; in training the median moves first."""
         shades = frames.float()
         if self.training:
-            self.move(shades)
+            with torch.no_grad():  # each pixel steps towards the side on which most of the batch lies
+                step = (FIRST * FALL**self.moves).clamp(min=STEP)
+                self.usual += step * (shades - self.usual).sign().mean((0, 1))
+                self.moves += 1
         return emphasis((shades - self.usual).abs().amax(-3, keepdim=True) > 255 * self.threshold, self.scale)
-
-    def move(self, shades: Tensor) -> None:
-        """One step of the running median towards shades (B, T, 3, size, size), from 0 to 255."""
-        with torch.no_grad():
-            step = (FIRST * FALL**self.moves).clamp(min=STEP)
-            self.usual += step * (shades - self.usual).sign().mean((0, 1))
-            self.moves += 1
 
 
 def emphasis(departing: Tensor, scale: float) -> Tensor:
@@ -63,15 +57,9 @@ def emphasis(departing: Tensor, scale: float) -> Tensor:
 
 
 def errors(pictures: Tensor, frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared errors of pictures (N, 3, size, size) against frames / 255 in uint8, summed up plainly and weighted.
+    """Squared errors of decoded pictures (N, 3, size, size) against frames / 255 in uint8, float32.
 
-    Args:
-        pictures: decoded, about [0, 1].
-        frames: real, uint8.
-        weights: (N, 1, size, size).
-
-    Returns:
-        Two sums (N,) float32 over channels and pixels.
+    Two sums (N,) over channels and pixels: plain, and by weights (N, 1, size, size).
     """
     squares = (pictures.float() - frames.float() / 255).square().sum(-3, keepdim=True)
     return squares.sum((-3, -2, -1)), (weights * squares).sum((-3, -2, -1))

@@ -19,8 +19,7 @@ EVERY = 4  # steps between the frames whose spread is measured: neighbours are a
 def detection(predicted: Int[Tensor, "*n"], actual: Int[Tensor, "*n"]) -> dict[str, Tensor]:
     """How well events are predicted; an event is a value other than 0, and is predicted by the same value.
 
-    Returns:
-        ``hits`` predicted and come, ``alarms`` predicted, ``events`` come, each as a share of all steps.
+    ``hits`` are predicted and come, ``alarms`` predicted, ``events`` come, each as a share of all steps.
     """
     hits = (predicted == actual) & (actual != 0)
     shares = {"hits": hits, "alarms": predicted != 0, "events": actual != 0}
@@ -43,11 +42,9 @@ def heads(
     termination: Float[Tensor, "*n"],
     terminations: Shaped[Tensor, "*n"],
 ) -> dict[str, Tensor]:
-    """What the reward and the termination head (logits of both) predicted of what came.
+    """What the reward and the termination head (logits of both) predicted of what came, see `detection`.
 
-    Returns:
-        ``reward_`` and ``termination_`` with hits, alarms and events of `detection`, and ``termination_predicted``,
-        the mean probability, whose calibration is its ratio to ``termination_events``.
+    The calibration of ``termination_predicted``, the mean probability, is its ratio to ``termination_events``.
     """
     signs = detection(sign(reward.softmax(-1), bins), sign(two_hot(rewards, bins), bins))
     ends = detection((termination > 0).long(), (terminations > 0.5).long())
@@ -60,9 +57,8 @@ def heads(
 def experience(batch: Batch) -> dict[str, Tensor]:
     """What the sampled steps hold.
 
-    Returns:
-        ``reward`` and ``termination`` per step, ``reward_rate`` the share of steps with a reward other than zero,
-        ``reward_size`` the mean |reward|, and ``spread``, the squared error per frame of the best still picture.
+    ``reward_rate`` is the share of steps with a reward other than zero, ``reward_size`` the mean |reward|, and
+    ``spread`` the squared error per frame of the best still picture.
     """
     frames = batch.frames[:, ::EVERY].flatten(0, 1).float() / 255
     return {

@@ -19,10 +19,7 @@ from glamkit.ops.functional import picture_error, pictures, unimix
 
 
 class Encoder(nn.Sequential):
-    """Frames (N, 3, size, size) -> embeddings (N, E = 16 x channels[-1]); each layer halves the side.
-
-    Frames are bytes, or pictures in [0, 1].
-    """
+    """Frames (N, 3, size, size), bytes or pictures in [0, 1] -> (N, E = 16 x channels[-1]); layers halve the side."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         layers: list[nn.Module] = []
@@ -54,14 +51,7 @@ class Decoder(nn.Sequential):
 
 
 class MLP(nn.Sequential):
-    """`layers` x [Linear without bias, LayerNorm, ReLU] of `width`, then a Linear to `out`.
-
-    Args:
-        features: number of inputs.
-        width: units of each hidden layer.
-        layers: number of hidden layers.
-        out: number of outputs.
-    """
+    """(..., features) -> (..., out): `layers` x [Linear without bias, LayerNorm, ReLU] of `width`, then a Linear."""
 
     def __init__(self, features: int, width: int, layers: int, out: int) -> None:
         parts: list[nn.Module] = []

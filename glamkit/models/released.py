@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from glamkit.config import ActorCriticConfig, WorldModelConfig
 from glamkit.errors import GlamkitError, reason
@@ -35,7 +35,6 @@ WORLD_MODEL_NAMES = {
 AGENT_NAMES = {"actor": "actor", "critic": "critic", "slow_critic": "slow_critic"}
 
 State = Mapping[str, Tensor]
-Sizes = TypeVar("Sizes", WorldModelConfig, ActorCriticConfig)
 Model = TypeVar("Model", WorldModel, ActorCritic)
 
 
@@ -54,9 +53,7 @@ def import_released(
     Raises:
         GlamkitError: an entry is missing, surplus or misshapen; it is named.
     """
-    _require_tensors(world_model_state)
-    world_sizes = _world_model_sizes(world_model_state)
-    world_model = _build(lambda: WorldModel(*world_sizes), world_model_state, WORLD_MODEL_NAMES, "world model")
+    world_model = _build(_new_world_model, world_model_state, WORLD_MODEL_NAMES, "world model")
     if agent_state is None:
         return world_model, None
     actor_critic = import_released_agent(agent_state)
@@ -70,9 +67,7 @@ def import_released(
 
 def import_released_agent(agent_state: State) -> ActorCritic:
     """The actor-critic alone; see `import_released`."""
-    _require_tensors(agent_state)
-    sizes = _agent_sizes(agent_state)
-    return _build(lambda: ActorCritic(*sizes), agent_state, AGENT_NAMES, "agent")
+    return _build(_new_actor_critic, agent_state, AGENT_NAMES, "agent")
 
 
 def export_released(
@@ -91,17 +86,8 @@ def export_released(
             f"world_model.variables = {config.variables} and world_model.classes = {config.classes} differ, and the "
             "released code has one number for both."
         )
-    own = {name: v for name, v in world_model.state_dict().items() if not name.startswith("foreground.")}
-    exported = {released_name(name, WORLD_MODEL_NAMES): v for name, v in own.items()}
-    if actor_critic is None:
-        return exported, None
-    agent = {name: v for name, v in actor_critic.state_dict().items() if name.split(".")[0] in AGENT_NAMES}
-    return exported, agent
-
-
-def _require_tensors(state: State) -> None:
-    if other := next((name for name, value in state.items() if not isinstance(value, Tensor)), None):
-        raise GlamkitError(f"these are not weights of the released code: {other} is no tensor.")
+    agent = None if actor_critic is None else _exported(actor_critic, AGENT_NAMES)
+    return _exported(world_model, WORLD_MODEL_NAMES), agent
 
 
 def released_name(name: str, names: Mapping[str, str]) -> str:
@@ -110,20 +96,26 @@ def released_name(name: str, names: Mapping[str, str]) -> str:
     return names[ours] + name.removeprefix(ours)
 
 
-def _build(make: Callable[[], Model], state: State, names: Mapping[str, str], what: str) -> Model:
-    """The model with the weights of a state, once all of them fit."""
+def _exported(model: nn.Module, names: Mapping[str, str]) -> dict[str, Tensor]:
+    """What the released code has as well: neither what weighs small things nor the averages of returns."""
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith(("foreground.", "range."))}
+    return {released_name(name, names): value for name, value in own.items()}
+
+
+def _build(new: Callable[[State], Model], state: State, names: Mapping[str, str], what: str) -> Model:
+    """A new model of sizes that fit the shapes, with the weights of a state once all of them fit."""
     try:
-        model = make()
-    except (RuntimeError, ValueError, TypeError, OverflowError) as error:  # of sizes that no layer can have
+        model = new(state)
+    except (GlamkitError, RuntimeError, ValueError, TypeError, OverflowError) as error:  # no layer has such sizes
         raise GlamkitError(f"these are not weights of the released {what}: {reason(error)}.") from None
-    own = {
-        released_name(name, names): value for name, value in model.state_dict().items() if not name.startswith("range.")
-    }
+    own = _exported(model, names)
     problems = [f"{name} is missing" for name in own if name not in state]
     problems += [f"{name} is surplus" for name in state if name not in own]
     for name, value in own.items():
-        if name in state and state[name].shape != value.shape:
-            problems.append(f"{name} has shape {tuple(state[name].shape)}, not {tuple(value.shape)}")
+        given = state.get(name, value)
+        shape = tuple(given.shape) if isinstance(given, Tensor) else None
+        if shape != value.shape:
+            problems.append(f"{name} has shape {shape}, not {tuple(value.shape)}")
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise GlamkitError(f"these are not weights of the released {what}: {'; '.join(problems[:5])}{more}.")
@@ -132,8 +124,7 @@ def _build(make: Callable[[], Model], state: State, names: Mapping[str, str], wh
     return model
 
 
-def _world_model_sizes(state: State) -> tuple[WorldModelConfig, int]:
-    """Config and number of actions that fit the shapes."""
+def _new_world_model(state: State) -> WorldModel:
     convs = range(0, _highest(state, "encoder.backbone") + 1, 3)
     latent, width = _shape(state, "dist_head.prior_head.weight", 2)
     variables = math.isqrt(latent)
@@ -141,33 +132,25 @@ def _world_model_sizes(state: State) -> tuple[WorldModelConfig, int]:
         raise GlamkitError(f"dist_head.prior_head.weight has {latent} rows, which is not a square number of classes.")
     mixer = "storm_mamba.longlayers.0.mixer"
     inner, states = _shape(state, f"{mixer}.A_log", 2)
-    sizes = {
-        "channels": tuple(_shape(state, f"encoder.backbone.{i}.weight", 4)[0] for i in convs),
-        "variables": variables,
-        "classes": variables,
-        "width": width,
-        "blocks": _highest(state, "storm_mamba.longlayers") + 1,
-        "state": states,
-        "conv": _shape(state, f"{mixer}.conv1d.weight", 3)[2],
-        "expand": inner // width,
-        "bins": _shape(state, "reward_decoder.head.weight", 2)[0],
-    }
-    return _config(WorldModelConfig, sizes, "world model"), _shape(state, "storm_mamba.stem.0.weight", 2)[1] - latent
+    config = WorldModelConfig(
+        channels=tuple(_shape(state, f"encoder.backbone.{i}.weight", 4)[0] for i in convs),
+        variables=variables,
+        classes=variables,
+        width=width,
+        blocks=_highest(state, "storm_mamba.longlayers") + 1,
+        state=states,
+        conv=_shape(state, f"{mixer}.conv1d.weight", 3)[2],
+        expand=inner // width,
+        bins=_shape(state, "reward_decoder.head.weight", 2)[0],
+    )
+    return WorldModel(config, _shape(state, "storm_mamba.stem.0.weight", 2)[1] - latent)
 
 
-def _agent_sizes(state: State) -> tuple[ActorCriticConfig, int, int]:
-    """Config, features and number of actions that fit the shapes."""
+def _new_actor_critic(state: State) -> ActorCritic:
     last = _highest(state, "actor")
     width, features = _shape(state, "actor.0.weight", 2)
     actions, bins = (_shape(state, f"{name}.{last}.weight", 2)[0] for name in ("actor", "critic"))
-    return _config(ActorCriticConfig, {"layers": last // 3, "width": width, "bins": bins}, "agent"), features, actions
-
-
-def _config(kind: type[Sizes], sizes: Mapping[str, Any], what: str) -> Sizes:
-    try:
-        return kind(**sizes)
-    except GlamkitError as error:
-        raise GlamkitError(f"these are not weights of the released {what}: their shapes mean {error}") from None
+    return ActorCritic(ActorCriticConfig(layers=last // 3, width=width, bins=bins), features, actions)
 
 
 def _highest(state: State, prefix: str) -> int:
@@ -178,7 +161,8 @@ def _highest(state: State, prefix: str) -> int:
 
 def _shape(state: State, name: str, dimensions: int) -> tuple[int, ...]:
     if name not in state:
-        raise GlamkitError(f"these are not weights of the released code: {name} is missing.")
-    if state[name].dim() != dimensions or 0 in state[name].shape:
-        raise GlamkitError(f"{name} has shape {tuple(state[name].shape)}; it should have {dimensions} axes.")
-    return tuple(state[name].shape)
+        raise GlamkitError(f"{name} is missing.")
+    value = state[name]
+    if not isinstance(value, Tensor) or value.dim() != dimensions or 0 in value.shape:
+        raise GlamkitError(f"{name} is no tensor with {dimensions} axes.")
+    return tuple(value.shape)

@@ -28,6 +28,7 @@ from glamkit.models import head_metrics
 from glamkit.models.foreground import Foreground, errors
 from glamkit.models.networks import MLP, CategoricalHead, Decoder, Encoder
 from glamkit.models.sequence_model import ImaginationMemory, SequenceModel
+from glamkit.ops.device import float32
 from glamkit.ops.functional import (
     free_nats,
     kl_categorical,
@@ -36,7 +37,6 @@ from glamkit.ops.functional import (
     two_hot_loss,
     two_hot_mean,
 )
-from glamkit.ops.precision import float32
 from glamkit.types import Batch, Context, Float, Int, Rollout, UInt8
 
 Policy = Callable[[Tensor], Tensor]
@@ -133,18 +133,14 @@ class WorldModel(nn.Module):
     def loss(self, batch: Batch, observed: Observed | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The world-model loss of a batch, and its parts (paper eq. 10; weights from the config).
 
-        Args:
-            batch: B windows of T steps.
-            observed: `observe` of the batch's frames, if the caller needs it as well.
+        `observed` is `observe` of the batch's frames, if the caller needs it as well.
         """
         config, first = self.config, self.config.window  # h exists from step S on
         embedding, posterior, latents = observed or self.observe(batch.frames)
         hidden, variation = self.sequence_model(self.tokens(latents, batch.actions))
         seen, predicted = posterior[:, first + 1 :], self.prior(hidden[:, :-1])
-        varied = self.varied(embedding[:, first:])
-        expected = self.variation_prior(variation[:, :-1])
-        dynamics = kl_categorical(seen.detach(), predicted)
-        change = kl_categorical(varied.detach(), expected)
+        varied, expected = self.varied(embedding[:, first:]), self.variation_prior(variation[:, :-1])
+        dynamics, change = kl_categorical(seen.detach(), predicted), kl_categorical(varied.detach(), expected)
         rewards, ends = self.reward(hidden).float(), self.termination(hidden).squeeze(-1).float()
         parts = {
             **self.reconstruction(latents, batch.frames),
@@ -154,20 +150,15 @@ class WorldModel(nn.Module):
             "representation": free_nats(kl_categorical(seen, predicted.detach()), config.free_nats),
             "variation": free_nats(change, config.variation_free_nats),
         }
-        scales = {
-            "reward": config.reward_scale,
-            "dynamics": config.dynamics_scale,
-            "representation": config.representation_scale,
-            "variation": config.variation_scale,
-        }
+        scaled = "reward", "dynamics", "representation", "variation"
+        scales = {name: getattr(config, f"{name}_scale") for name in scaled}
         if config.variation_head == "learned":
-            parts["variation_representation"] = free_nats(
-                kl_categorical(varied, expected.detach()), config.variation_free_nats
-            )
+            learned = kl_categorical(varied, expected.detach())
+            parts["variation_representation"] = free_nats(learned, config.variation_free_nats)
             scales["variation_representation"] = config.representation_scale
         total = torch.stack([scales.get(name, 1.0) * part for name, part in parts.items()]).sum()
         parts |= {"total": total, "dynamics_kl": dynamics.mean(), "variation_kl": change.mean()}
-        parts |= {"dynamics_free": (dynamics.mean() < config.free_nats).float()}
+        parts["dynamics_free"] = (dynamics.mean() < config.free_nats).float()
         parts |= head_metrics.heads(rewards, batch.rewards[:, first:], self.bins, ends, batch.terminations[:, first:])
         return total, {name: part.detach() for name, part in parts.items()}
 

@@ -30,14 +30,9 @@ def symexp(x: Tensor) -> Tensor:
 
 
 def two_hot(x: Float[Tensor, "*n"], bins: Float[Tensor, " bins"]) -> Float[Tensor, "*n bins"]:
-    """Spreads symlog(x) over its two neighbouring bins, so that the expected bin is symlog(x).
+    """Spreads symlog(x) (...) over its two neighbouring bins: weights (..., n) whose expected bin is symlog(x).
 
-    Args:
-        x: values of any shape, in their own units.
-        bins: (n,) evenly spaced symlog positions; values beyond the ends go to the end bin.
-
-    Returns:
-        (..., n) weights that sum to one.
+    The bins (n,) are evenly spaced symlog positions; values beyond the ends go to the end bin.
     """
     place = ((symlog(x) - bins[0]) / (bins[1] - bins[0])).clamp(0, len(bins) - 1)
     distance = (place.unsqueeze(-1) - torch.arange(len(bins), device=x.device)).abs()

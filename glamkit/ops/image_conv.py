@@ -4,7 +4,7 @@
     errors    the decoder's last one with the squared error of its pictures, which are never written
 
 Three channels leave GPUs waiting for memory: what counts is how often pixels pass through it, and in how many bytes.
-These are the kernels of `triton.image_conv`, which multiply in 16 bits.
+The kernels multiply in 16 bits.
 
 Letters: N frames of `colours` x 2 H x 2 W pixels, 0 to 255; beside them pictures of C channels and H x W pixels.
 Painted pictures are cut into blocks of 2 x 2 pixels about the corners of those H x W pixels, (H + 1) (W + 1) of them,
@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glamkit.ops.precision import precision
-from glamkit.ops.scan import has_kernels, kernels
+from glamkit.ops.device import has_kernels, operation, precision
 
 WIDEST = 32  # channels that the kernels' tiles are made for; more would not fit every GPU's shared memory
 
@@ -36,33 +35,23 @@ def supported(frames: Tensor, weight: Tensor) -> bool:
 # From frames to channels ----------------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("glamkit::picture_halved", mutates_args=())
+@operation("image_conv")
 def halved(frames: Tensor, weight: Tensor, bias: Tensor | None, kind: torch.dtype) -> Tensor:
     """The convolution of frames / 255 with weights (C, colours, 4, 4): (N, C, H, W) of some dtype.
 
     With a bias (C,) its ReLU, which has no gradient.
     """
-    return kernels("image_conv").halved(frames, weight, bias, kind)
-
-
-@halved.register_fake
-def _(frames: Tensor, weight: Tensor, _: Tensor | None, kind: torch.dtype) -> Tensor:
     shape = frames.shape[0], weight.shape[0], frames.shape[2] // 2, frames.shape[3] // 2
     return torch.empty(shape, dtype=kind, device=frames.device, memory_format=torch.channels_last)
 
 
-@torch.library.custom_op("glamkit::picture_halved_gradient", mutates_args=())
+@operation("image_conv")
 def halved_gradient(frames: Tensor, grad: Tensor) -> Tensor:
     """The gradient of `halved` by its weights, (C, colours, 4, 4) float32, from that by its outputs."""
-    return kernels("image_conv").halved_gradient(frames, grad)
-
-
-@halved_gradient.register_fake
-def _(frames: Tensor, grad: Tensor) -> Tensor:
     return grad.new_empty((grad.shape[1], frames.shape[1], 4, 4), dtype=torch.float32)
 
 
-def _remember_halved(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
+def _remember_halved(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     frames, weight, bias, _ = inputs
     assert bias is None, "with a bias there is no gradient"
     ctx.save_for_backward(frames)
@@ -81,37 +70,21 @@ halved.register_autograd(_differentiate_halved, setup_context=_remember_halved)
 # From channels to errors ----------------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("glamkit::picture_errors", mutates_args=())
+@operation("image_conv")
 def errors(x: Tensor, taps: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared errors of the pictures painted from x, (N,) float32, and the errors for the gradient.
+    """Squared errors (N,) float32 of pictures painted from x (N, C, H, W), channels innermost, against frames / 255.
 
-    Args:
-        x: (N, C, H, W), channels innermost.
-        taps: (4 C + 1, outputs), how a block's outputs depend on the four pixels around it, row by row, and a bias.
-        frames: what was to be painted, / 255.
-
-    Returns:
-        The sums, and painted less real pixels (N, blocks, outputs) in x's dtype, zero outside of pictures.
+    Taps (4 C + 1, outputs) say how a block's outputs depend on the four pixels around it, row by row; a bias is last.
+    For the gradient also painted less real pixels (N, blocks, outputs) in x's dtype, zero outside of pictures.
     """
-    return kernels("image_conv").errors(x, taps, frames)
-
-
-@errors.register_fake
-def _(x: Tensor, taps: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
-    count, _channels, height, width = x.shape
+    count, _, height, width = x.shape
     sums = x.new_empty(count, dtype=torch.float32)
     return sums, x.new_empty(count, (height + 1) * (width + 1), taps.shape[1])
 
 
-@torch.library.custom_op("glamkit::picture_errors_gradients", mutates_args=())
+@operation("image_conv")
 def errors_gradients(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of x and, in float32, of taps, from that by the sums (N,) and from the differences."""
-    by, inputs = kernels("image_conv"), (grad, x, taps, differences)
-    return by.inputs_gradient(*inputs), by.taps_gradient(*inputs)
-
-
-@errors_gradients.register_fake
-def _(_: Tensor, x: Tensor, taps: Tensor, __: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x, memory_format=torch.channels_last), taps.new_empty(taps.shape, dtype=torch.float32)
 
 

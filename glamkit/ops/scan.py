@@ -13,41 +13,24 @@ Letters: N rows, T steps or P places of a window, I inner channels, S states of 
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import math
-import os
-import shutil
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from glamkit.ops.precision import float32
+from glamkit.ops.device import float32, has_kernels, kernels
 
 Places = Tensor | tuple[Tensor, ...]  # something for each place of a window, stacked or not
 LOG2_E = math.log2(math.e)
 CACHED = 2**19  # float32 numbers in a slice of rows: 2 MB
-# Triton compiles what starts its kernels with a C compiler; the kernels were tried on NVIDIA's GPUs alone.
-TRITON = bool(
-    importlib.util.find_spec("triton")
-    and any(map(shutil.which, (os.environ.get("CC", "gcc"), "gcc", "clang")))
-    and torch.version.hip is None
-)
 
 
 def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """y_t = C_t h_t with h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t and h before the first token zero.
 
-    Args:
-        u: (N, T, I) inputs.
-        dt: (N, T, I) positive step sizes.
-        A: (I, S) decays.
-        B: (N, T, S) input gates.
-        C: (N, T, S) output gates.
-
-    Returns:
-        (N, T, I), differentiable in all arguments, in deterministic order.
+    Inputs u and positive step sizes dt are (N, T, I), decays A (I, S), input and output gates B and C (N, T, S). The
+    outputs (N, T, I) are differentiable in all of them, in deterministic order.
     """
     with float32(u):
         if by_kernels(u):  # the kernels want channels innermost: a compiler writes them so in the first place
@@ -58,15 +41,8 @@ def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Te
 def window_sum(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> Tensor:
     """The last of the scan's outputs over P places: sum_p driven_p (sum_n C_n B_pn exp(A_n sum_{q>p} dt_q)).
 
-    Args:
-        driven: P x (N, I) inputs times step sizes.
-        dt: P x (N, I) positive step sizes.
-        A: (I, S) decays.
-        B: P x (N, S) input gates.
-        C: (N, S) output gates of the last place.
-
-    Returns:
-        (N, I), differentiable in all arguments.
+    `driven`, inputs times step sizes, and dt are P x (N, I), A (I, S), B is P x (N, S), and C (N, S) that of the last
+    place. The output (N, I) is differentiable in all of them.
     """
     with float32(A):
         if by_kernels(A) or (A.device.type == "cpu" and not torch.compiler.is_compiling()):
@@ -86,20 +62,13 @@ def window_sum(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> T
 def scan_step(h: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """One step of the scan from states h (N, I, S): output (N, I) and the states after it.
 
-    `driven` and `dt` are (N, I), `B` and `C` (N, S). Differentiable, but sliced only where no gradient is wanted.
+    `driven` and `dt` are (N, I), `B` and `C` (N, S). Differentiable.
     """
     with float32(h):
         # Laid out anew for compilers: rounded numbers would be read half a register at a time.
         B, C = transposed(B.T), transposed(C.T)
-        whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        slices = [slice(None)] if whole else _slices(len(h), A.numel(), h.device)
-        parts, decays = [], A * LOG2_E
-        for rows in slices:
-            came = driven[rows].unsqueeze(-1) * B[rows].unsqueeze(-2)
-            after = torch.exp2(dt[rows].unsqueeze(-1) * decays) * h[rows] + came
-            parts.append(((after * C[rows].unsqueeze(-2)).sum(-1), after))
-        y, states = zip(*parts, strict=True)
-        return torch.cat(y), torch.cat(states)
+        after = torch.exp2(dt.unsqueeze(-1) * (A * LOG2_E)) * h + driven.unsqueeze(-1) * B.unsqueeze(-2)
+        return (after * C.unsqueeze(-2)).sum(-1), after
 
 
 def transposed(x: Tensor) -> Tensor:
@@ -136,27 +105,10 @@ def by_kernels(x: Tensor) -> bool:
     return has_kernels(x.device) and x.dtype == torch.float32
 
 
-def has_kernels(device: torch.device) -> bool:
-    """Whether Triton's kernels run there: the only place that decides it."""
-    return TRITON and device.type == "cuda"
-
-
-def kernels(name: str) -> Any:
-    """The module of some kernels, imported when they are first used: importing Triton is slow."""
-    return importlib.import_module(f"glamkit.ops.triton.{name}")
-
-
 def _scan_here(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """The scan, and of its states (N, ..., I, S) what its gradient needs."""
-    return (kernels("scan").scan if by_kernels(u) else _scan_plain)(u, dt, A, B, C)
-
-
-def _window_here(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    return (kernels("scan").window if by_kernels(driven) else _window_plain)(driven, dt, A, B, C)
-
-
-def _scan_plain(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """The scan and all its states (N, T, I, S)."""
+    """The scan, and of its states what its gradient needs: here all (N, T, I, S)."""
+    if by_kernels(u):
+        return kernels("scan").scan(u, dt, A, B, C)
     (count, steps, inner), driven = u.shape, dt * u
     y, states = u.new_empty(u.shape), u.new_empty(count, steps, *A.shape)
     for rows in _slices(count, steps * inner * A.shape[1], u.device):
@@ -202,13 +154,10 @@ def _scan_backward(
     return du, ddt, dA, dB, dC
 
 
-@_scan_backward.register_fake
-def _(_: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    return tuple(part.new_empty(part.shape) for part in inputs[:5])
-
-
-def _window_plain(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+def _window_here(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """`window_sum`, channels innermost: sums over the few states are then products of matrices."""
+    if by_kernels(driven):
+        return kernels("scan").window(driven, dt, A, B, C)
     y, decays = driven[-1] * (C * B[-1]).sum(-1, keepdim=True), A.T.contiguous()
     for rows in _slices(len(C), A.numel(), C.device):
         elapsed = torch.zeros_like(y[rows])
@@ -256,28 +205,24 @@ def _window_backward(
     return ddriven, ddt, dA, dB, dC
 
 
+@_scan_backward.register_fake
 @_window_backward.register_fake
 def _(_: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    return tuple(part.new_empty(part.shape) for part in inputs)
+    return tuple(part.new_empty(part.shape) for part in inputs[:5])
 
 
-def _remember_scan(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs, output[1])
+def _differentiable(operation: Any, backward: Any) -> None:
+    """Registers the gradient of one of the sums, from its inputs and what else it gives beside its first output."""
+
+    def remember(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs, *(output[1:] if isinstance(output, tuple) else ()))
+
+    def differentiate(ctx: Any, grad: Tensor, *_: Tensor) -> Any:
+        with float32(grad):
+            return backward(grad.contiguous(), *ctx.saved_tensors)
+
+    operation.register_autograd(differentiate, setup_context=remember)
 
 
-def _differentiate_scan(ctx, grad, _):  # type: ignore[no-untyped-def]
-    with float32(grad):
-        return _scan_backward(grad.contiguous(), *ctx.saved_tensors)
-
-
-def _remember_window(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]  # noqa: ARG001
-    ctx.save_for_backward(*inputs)
-
-
-def _differentiate_window(ctx, grad):  # type: ignore[no-untyped-def]
-    with float32(grad):
-        return _window_backward(grad.contiguous(), *ctx.saved_tensors)
-
-
-_scan.register_autograd(_differentiate_scan, setup_context=_remember_scan)
-_window.register_autograd(_differentiate_window, setup_context=_remember_window)
+_differentiable(_scan, _scan_backward)
+_differentiable(_window, _window_backward)

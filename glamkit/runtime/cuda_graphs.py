@@ -1,8 +1,8 @@
 """GPU work that is recorded once and then replayed, as CUDA graphs.
 
-A training step is thousands of small kernels, and Python needs longer to start them than a GPU to run them. Recorded,
-they are started by one call. What is replayed are the same kernels on the same addresses, so only the numbers in the
-given tensors may change from call to call. Random numbers go on from the generator as they would without.
+A training step is thousands of small kernels, which Python needs longer to start than a GPU to run. Recorded, they
+are started by one call. The same kernels run on the same addresses, so only the numbers in the given tensors may change
+from call to call. Random numbers go on from the generator as they would without.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, reason
 
 
 class Recorder:
@@ -86,9 +86,9 @@ class Recorded:
             cause = error.__context__ or error  # ending a recording that failed fails as well
             if "out of memory" in str(cause):
                 raise cause from None
-            message = str(cause).strip().splitlines()[0]
-            sentence = f"the GPU's work could not be recorded ({message}); go on with runtime.record=false."
-            raise GlamkitError(sentence) from error
+            raise GlamkitError(
+                f"the GPU's work could not be recorded ({reason(cause)}); go on with runtime.record=false."
+            ) from error
         self.graph, self.inputs, self.outputs = graph, inputs, outputs
         lasting |= {id(leaf) for leaf in tree_flatten(outputs)[0]}
 

@@ -61,8 +61,7 @@ def available(config: RuntimeConfig) -> RuntimeConfig:
     try:
         device = resolve_device(config.device)
     except GlamkitError:
-        config = replace(config, device="auto")
-        device = resolve_device(config.device)
+        config, device = replace(config, device="auto"), resolve_device("auto")
         logger.warning("The run was made on another device than there is here: it is opened on %s.", device)
     if config.compile == "on" and missing_compiler(device):
         config = replace(config, compile="auto")
@@ -80,9 +79,9 @@ def device_name(device: torch.device) -> str:
 
 def visible_gpus() -> list[str]:
     """Names of the GPUs that this process may use, for `only_gpu`; none on a machine without."""
+    count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = named.split(",") if named else map(str, range(torch.cuda.device_count()))
-    return [name.strip() for name in names][: torch.cuda.device_count()]
+    return named.replace(" ", "").split(",")[:count] if named else [str(number) for number in range(count)]
 
 
 def only_gpu(name: str) -> dict[str, str]:
@@ -110,9 +109,8 @@ class Machine:
 
     def __init__(self, config: RuntimeConfig, updates: int = 0) -> None:
         self.device = resolve_device(config.device)
-        self.precision = torch.float32
-        if config.precision == "bfloat16" or (config.precision == "auto" and _fast_bfloat16(self.device)):
-            self.precision = torch.bfloat16
+        rounded = config.precision == "bfloat16" or (config.precision == "auto" and _fast_bfloat16(self.device))
+        self.precision = torch.bfloat16 if rounded else torch.float32
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
             if config.deterministic:
@@ -122,8 +120,8 @@ class Machine:
         plain = config.accelerate == "off"
         choice = "off" if plain and config.compile == "auto" else config.compile
         self.compiles = _resolve_compile(choice, self.device, updates)
-        recorded = self.device.type == "cuda" and config.record and not plain
-        self.recorder = Recorder(self.device) if recorded else None
+        records = self.device.type == "cuda" and config.record and not plain
+        self.recorder = Recorder(self.device) if records else None
         self.kernel = "glamkit" if config.deterministic else config.kernel
 
     def __repr__(self) -> str:
@@ -131,15 +129,12 @@ class Machine:
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Context in which convolutions and matrix products run in `precision`."""
-        enabled = self.precision != torch.float32
-        return torch.autocast(self.device.type, dtype=self.precision, enabled=enabled)
+        return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32)
 
     def fuse(self, function: Function, dynamic: bool = False) -> Function:
         """The same function through torch.compile, if that was chosen: same results, same random numbers.
 
-        Args:
-            function: what is compiled.
-            dynamic: for any sizes of its inputs; otherwise for each set of sizes anew.
+        It is compiled once for all sizes of its inputs if `dynamic`, otherwise for each set of sizes anew.
         """
         if not self.compiles:
             return function
@@ -165,12 +160,12 @@ class Machine:
         """Bytes there are for models and replay: the GPU's, else this machine's, or as many as its container allows."""
         if self.device.type == "cuda":
             return int(torch.cuda.get_device_properties(self.device).total_memory)
-        if not hasattr(os, "sysconf"):  # Windows
-            return 2**63
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        there = 2**63
+        if hasattr(os, "sysconf"):  # not on Windows
+            there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         with contextlib.suppress(OSError, ValueError):  # "max" is no number
             there = min(there, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-        return int(there)
+        return there
 
     def synchronize(self) -> None:
         """Waits until the device has done its work, so that a clock can be read."""
@@ -188,10 +183,7 @@ def own_cores() -> int:
 
 
 def _fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 here: any recent GPU, and CPUs with instructions for it.
-
-    On a CPU with AVX-512's alone (Zen 4) products and convolutions take half the time, on one with matrix units less.
-    """
+    """Whether bfloat16 is faster than float32 here: any recent GPU, and CPUs with instructions for it (Zen 4, AMX)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     probes = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
@@ -224,11 +216,10 @@ def missing_compiler(device: torch.device) -> str:
 
 
 def _undisturbed_children(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose child processes do not notice Ctrl+C.
+    """A function whose child processes do not notice Ctrl+C, which terminals and Jupyter send to all of a group.
 
-    A terminal and Jupyter send it to all processes of a group. A C++ compiler that it ends makes torch.compile fail,
-    and the run with it. Children inherit what their parent's thread holds back; this process still takes the signal,
-    in another thread or when the function is over.
+    A C++ compiler that it ends makes torch.compile fail, and the run with it. Children inherit what their parent's
+    thread holds back; this process still takes the signal, in another thread or when the function is over.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         return function

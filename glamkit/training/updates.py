@@ -18,7 +18,7 @@ from glamkit.config import Config, OptimizerConfig
 from glamkit.models import head_metrics
 from glamkit.models.agent import Agent
 from glamkit.models.world_model import Observed
-from glamkit.ops.scan import has_kernels
+from glamkit.ops.device import has_kernels
 from glamkit.runtime import Machine
 from glamkit.training.accelerate.rounded import Rounded
 from glamkit.training.accelerate.rules import WEIGHTS

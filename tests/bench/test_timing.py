@@ -16,7 +16,7 @@ from glamkit.bench import hardware, timing
 from glamkit.bench.timing import PHASES, PLAIN, Clock, TimedTrainer
 from glamkit.config import parse_overrides, preset
 from glamkit.runtime import memory_kept
-from glamkit.training.accelerate.swap import plain_class
+from glamkit.training.accelerate.rules import plain_class
 from glamkit.training.trainer import Trainer
 
 CPU = "runtime.device=cpu runtime.kernel=glamkit"

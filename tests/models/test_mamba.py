@@ -12,8 +12,9 @@ from torch import Tensor
 from glamkit.errors import GlamkitError
 from glamkit.models.mamba import Mamba
 from glamkit.ops.scan import selective_scan
-from glamkit.training.accelerate import accelerate, available_kernels, select_kernel
-from glamkit.training.accelerate.scans import FusedMamba
+from glamkit.training.accelerate import accelerate
+from glamkit.training.accelerate.rules import missing_mamba_ssm, select_kernel
+from glamkit.training.accelerate.windows import FusedMamba
 
 
 @pytest.fixture(autouse=True)
@@ -185,10 +186,10 @@ def test_all_paths_agree_under_autocast_and_keep_the_scan_in_float32() -> None:
 
 
 def test_kernels_are_chosen_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    block, there = fast(Mamba(16)), {"glamkit": "", "mamba-ssm": ""}
+    block = fast(Mamba(16))
     assert select_kernel(block, "auto", torch.device("cpu")) == "glamkit" and not isinstance(block, FusedMamba)
     with monkeypatch.context() as patch:
-        patch.setattr("glamkit.training.accelerate.scans.available_kernels", lambda: there)
+        patch.setattr("glamkit.training.accelerate.rules.missing_mamba_ssm", lambda: "")
         assert select_kernel(block, "auto", torch.device("cuda")) == "glamkit" and not isinstance(block, FusedMamba)
         assert select_kernel(block, "mamba-ssm", torch.device("cuda")) == "mamba-ssm"
         assert type(block).scan is FusedMamba.scan
@@ -198,7 +199,7 @@ def test_kernels_are_chosen_in_one_place(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.cuda
 def test_mamba_ssm_s_kernel_agrees_with_ours() -> None:
-    reason = available_kernels()["mamba-ssm"]
+    reason = missing_mamba_ssm()
     if reason:
         pytest.skip(f"mamba-ssm does not load here: {reason}")
     device = torch.device("cuda")

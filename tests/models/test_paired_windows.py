@@ -15,10 +15,10 @@ from torch._subclasses import FakeTensorMode
 from glamkit.config import WorldModelConfig
 from glamkit.models import sequence_model
 from glamkit.models.sequence_model import ImaginationMemory, SequenceModel
-from glamkit.ops import scan
+from glamkit.ops import device
 from glamkit.ops.triton import paired_windows as kernels
-from glamkit.training.accelerate import accelerate, pairs, rules
-from glamkit.training.accelerate.pairs import Paired
+from glamkit.training.accelerate import accelerate, imagination, rules
+from glamkit.training.accelerate.imagination import Paired
 from glamkit.training.accelerate.windows import RecurrentShared, unbind_steps
 from glamkit.training.accelerate.windows import WindowShared as Window
 
@@ -40,7 +40,7 @@ def _seed() -> None:
 @pytest.fixture
 def paired(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs are used here too, as on a GPU, but without its kernels."""
-    monkeypatch.setattr(pairs, "by_kernels", lambda _: True)
+    monkeypatch.setattr(imagination, "by_kernels", lambda _: True)
 
 
 def made(**changes: Any) -> SequenceModel:
@@ -50,6 +50,10 @@ def made(**changes: Any) -> SequenceModel:
     for part, faster in list(rule.swaps(net)):
         rules.swap(part, faster)
     return net  # type: ignore[return-value]
+
+
+def pair(net: SequenceModel, tokens: Tensor) -> Paired:
+    return Paired(net, tokens, [tokens.shape[1] - 1, net.lmamba.window])
 
 
 def follow(memory: ImaginationMemory, tokens: Tensor) -> Tensor:
@@ -87,9 +91,9 @@ def test_in_bfloat16_pairs_are_as_near_to_the_numbers_as_windows() -> None:
     net, tokens = made(), torch.randn(64, 20, 16)
     exact = follow(Window(net, tokens[:, :8]), tokens[:, 8:])
     with torch.autocast("cpu", torch.bfloat16):
-        near, both = (follow(kind(net, tokens[:, :8]), tokens[:, 8:]) for kind in (Window, Paired))
+        near, both = (follow(kind(net, tokens[:, :8]), tokens[:, 8:]) for kind in (Window, pair))
         # In a pair they are no product's weights, but rounded as if they were: a rounded twin computes the same.
-        steps = Paired(net, tokens[:, :8]).pair.weights.steps
+        steps = pair(net, tokens[:, :8]).steps
     assert torch.equal(steps, steps.bfloat16().float()) and both.dtype == torch.float32
     assert (both - exact).norm() <= 1.1 * (near - exact).norm() <= 0.02 * exact.norm()
 
@@ -187,7 +191,7 @@ def test_the_interpreter_computes_the_plain_operations() -> None:
 
 def check_what_compilers_are_told(device: str) -> None:
     for operation, arguments in zip(
-        (torch.ops.glamkit.pair_convolved, torch.ops.glamkit.pair_summed),
+        (torch.ops.glamkit.paired_windows_convolved, torch.ops.glamkit.paired_windows_summed),
         inputs(**CASES[0], dtype=torch.bfloat16, device=device),
         strict=True,
     ):
@@ -200,21 +204,25 @@ def test_compilers_are_told_the_truth() -> None:
 
 def test_a_gpu_is_given_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU that is only imagined: shapes alone."""
-    monkeypatch.setattr(scan, "TRITON", True)
+    monkeypatch.setattr(device, "TRITON", True)
     with FakeTensorMode():
         entries, us, selected = (
             [torch.empty(shape, device="cuda") for _ in range(count)]
             for count, shape in ((8, (2, 5, 40)), (11, (5, 20)), (11, (5, 10)))
         )
         taps, steps, decays = (torch.empty(2, count, 20, device="cuda") for count in (5, 3, 5))
-        assert torch.ops.glamkit.pair_convolved(entries, [7, 4], taps).shape == (2, 4, 5, 20)
-        assert torch.ops.glamkit.pair_summed(us, selected, [7, 4], entries[0], steps, decays).shape == (2, 5, 20)
-        assert pairs.by_kernels(steps)
+        assert torch.ops.glamkit.paired_windows_convolved(entries, [7, 4], taps).shape == (2, 4, 5, 20)
+        assert torch.ops.glamkit.paired_windows_summed(us, selected, [7, 4], entries[0], steps, decays).shape == (
+            2,
+            5,
+            20,
+        )
+        assert imagination.by_kernels(steps)
 
 
 @pytest.mark.cuda
 def test_the_gpu_computes_the_plain_operations() -> None:
-    assert scan.TRITON, "this GPU has no Triton, so it uses the plain code"
+    assert device.TRITON, "this GPU has no Triton, so it uses the plain code"
     compare("cuda", [*CASES, PUBLISHED])
     check_what_compilers_are_told("cuda")
 
@@ -227,5 +235,5 @@ def test_dreams_on_a_gpu_are_pairs_and_as_near_as_windows() -> None:
     exact = follow(Window(net, tokens[:, :8]), tokens[:, 8:])
     assert isinstance(net.memory(tokens[:, :8]), Paired)
     with torch.autocast("cuda", torch.bfloat16):
-        near, both = (follow(kind(net, tokens[:, :8]), tokens[:, 8:]) for kind in (Window, Paired))
+        near, both = (follow(kind(net, tokens[:, :8]), tokens[:, 8:]) for kind in (Window, pair))
     assert (both - exact).norm() <= 1.1 * (near - exact).norm() <= 0.02 * exact.norm()

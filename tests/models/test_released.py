@@ -127,9 +127,9 @@ def test_many_problems_are_counted() -> None:
 
 def test_impossible_sizes_are_refused() -> None:
     world_model, agent = states()
-    with pytest.raises(GlamkitError, match=r"released world model: their shapes mean expand = 0 is outside 1 to 8"):
+    with pytest.raises(GlamkitError, match=r"released world model: expand = 0 is outside 1 to 8"):
         import_released({**world_model, "storm_mamba.longlayers.0.mixer.A_log": torch.zeros(1, 4)})
-    with pytest.raises(GlamkitError, match=r"released agent: their shapes mean bins = 2 is outside"):
+    with pytest.raises(GlamkitError, match=r"released agent: bins = 2 is outside"):
         import_released(world_model, {**agent, "critic.3.weight": torch.zeros(2, 8)})
 
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
-from glamkit.ops import batch_norm, image_conv, layer_norm, paired_windows, sampling
+from glamkit.ops import image_conv, imagination, norms
+from glamkit.ops.device import float32
 from glamkit.ops.functional import picked, unimix
-from glamkit.ops.precision import float32
 from glamkit.ops.scan import LOG2_E, window_sum
 from glamkit.training.accelerate import windows
 
@@ -40,11 +40,11 @@ def in_parts(sums: Tensor, parts: int) -> Tensor:
     return F.pad(sums.unsqueeze(0), (0, 0, 0, 0, 0, parts - 1))
 
 
-batch_norm._moments.register_kernel("cpu")(lambda *inputs: in_parts(moments(*inputs[:-1]), inputs[-1]))
-batch_norm._pulls.register_kernel("cpu")(lambda *inputs: in_parts(pulls(*inputs[:-1]), inputs[-1]))
+norms.moments.register_kernel("cpu")(lambda *inputs: in_parts(moments(*inputs[:-1]), inputs[-1]))
+norms.pulls.register_kernel("cpu")(lambda *inputs: in_parts(pulls(*inputs[:-1]), inputs[-1]))
 
 
-@batch_norm._gradient.register_kernel("cpu")
+@norms.gradient.register_kernel("cpu")
 def gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
     return (through(grad, x, scale, shift) * scale + x.float() * slope + offset).to(x.dtype)
 
@@ -52,7 +52,7 @@ def gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tenso
 # LayerNorm ------------------------------------------------------------------------------------------------------------
 
 
-@layer_norm._gradient.register_kernel("cpu")
+@norms.rectified_gradient.register_kernel("cpu")
 def rectified_gradient(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float, parts: int
 ) -> tuple[Tensor, Tensor]:
@@ -111,7 +111,7 @@ def errors_gradients(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor)
 # Windows of both modules ----------------------------------------------------------------------------------------------
 
 
-@paired_windows.convolved.register_kernel("cpu")
+@imagination.convolved.register_kernel("cpu")
 def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> Tensor:
     conv, inner = taps.shape[1] - 1, taps.shape[2]
     blocks = []
@@ -122,7 +122,7 @@ def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> 
     return torch.stack(blocks).to(entries[0].dtype)
 
 
-@paired_windows.summed.register_kernel("cpu")
+@imagination.summed.register_kernel("cpu")
 def summed(
     us: Sequence[Tensor], selected: Sequence[Tensor], sizes: Sequence[int], last: Tensor, steps: Tensor, decays: Tensor
 ) -> Tensor:
@@ -142,7 +142,7 @@ def summed(
 # What imagination chooses ---------------------------------------------------------------------------------------------
 
 
-@sampling._tokens.register_kernel("cpu")
+@imagination.tokens.register_kernel("cpu")
 def tokens(
     latents: Tensor, actions: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, classes: int, eps: float
 ) -> Tensor:
@@ -153,14 +153,14 @@ def tokens(
         return F.relu(F.layer_norm(F.linear(x, weight), scale.shape, scale, shift, eps))
 
 
-@sampling._states.register_kernel("cpu")
+@imagination.states.register_kernel("cpu")
 def states(logits: Tensor, uniform: Tensor, hidden: Tensor, classes: int, share: float, dtype: torch.dtype) -> Tensor:
     prior = unimix(logits.to(hidden.dtype).unflatten(-1, (-1, classes)), share)
     codes = F.one_hot(picked(prior, uniform), classes).flatten(-2)
     return torch.cat([codes.to(dtype), hidden.to(dtype)], -1)
 
 
-@sampling._actions.register_kernel("cpu")
+@imagination.actions.register_kernel("cpu")
 def actions(
     x: Tensor, uniform: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> Tensor:

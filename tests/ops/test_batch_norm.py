@@ -12,8 +12,8 @@ from interpreter import interpret
 from torch import Tensor, nn
 
 from glamkit.models.networks import Decoder, Encoder
-from glamkit.ops import batch_norm, scan
-from glamkit.ops.triton import batch_norm as kernels
+from glamkit.ops import device, norms
+from glamkit.ops.triton import norms as kernels
 from glamkit.training.accelerate.layers import BatchNormReLU
 
 SIZES = [(20, 8, 12), (1, 4, 4), (7, 1, 2)]
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:Dep
 @pytest.fixture
 def few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes them wherever layers train, without their kernels where there are none."""
-    monkeypatch.setattr(batch_norm, "supported", lambda _: True)
+    monkeypatch.setattr(norms, "large", lambda _: True)
 
 
 def pair() -> tuple[BatchNormReLU, nn.Sequential]:
@@ -79,18 +79,16 @@ def test_small_differences_far_from_zero_are_not_lost() -> None:
     mine, _ = pair()
     x = images().detach() + 3000
     exact = x.double().var((0, 2, 3), unbiased=False)
-    torch.testing.assert_close(
-        batch_norm.normalized(x, mine.weight, mine.bias, x.mean((0, 2, 3)), 0.0)[2].double(), exact
-    )
+    torch.testing.assert_close(norms.normalized(x, mine.weight, mine.bias, x.mean((0, 2, 3)), 0.0)[2].double(), exact)
     # From zero it is off by far: squares of thousands leave no room for it.
-    lost = batch_norm.normalized(x, mine.weight, mine.bias, torch.zeros(5), 0.0)[2].double()
+    lost = norms.normalized(x, mine.weight, mine.bias, torch.zeros(5), 0.0)[2].double()
     assert ((lost / exact - 1).abs() > 0.01).any()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_compiled_functions_pass_over_the_same(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_norm, "supported", lambda _: True)
+    monkeypatch.setattr(norms, "large", lambda _: True)
     (mine, plain), x = pair(), images().detach().to(kind).requires_grad_()
     within = 1e-4 if kind == torch.float32 else 0.02
     for one, two in zip(outcome(mine, x, "aot_eager"), outcome(plain, x), strict=True):
@@ -101,26 +99,26 @@ def test_few_passes_are_for_training_on_large_pictures_where_things_are_compiled
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     x = images().detach()
-    compiled = torch.compile(lambda x: torch.zeros(()) + batch_norm.supported(x), backend="eager", fullgraph=True)
+    compiled = torch.compile(lambda x: torch.zeros(()) + norms.large(x), backend="eager", fullgraph=True)
     assert compiled(x) == 0
     assert compiled(x.to("meta")) == 0
-    monkeypatch.setattr(batch_norm, "has_kernels", lambda device: device.type == "meta")  # as GPUs have
+    monkeypatch.setattr(norms, "has_kernels", lambda device: device.type == "meta")  # as GPUs have
     for large, used in ((x.numel(), 1), (x.numel() + 1, 0)):
         torch.compiler.reset()
-        monkeypatch.setattr(batch_norm, "LARGE", large)
+        monkeypatch.setattr(norms, "LARGE", large)
         assert compiled(x.to("meta")) == used
-    monkeypatch.setattr(batch_norm, "LARGE", x.numel())
+    monkeypatch.setattr(norms, "LARGE", x.numel())
     torch.compiler.reset()
     with torch.no_grad():
         assert compiled(x.to("meta")) == 0
-    assert not batch_norm.supported(x.to("meta")), "nothing is compiled"
+    assert not norms.large(x.to("meta")), "nothing is compiled"
 
 
 @pytest.mark.usefixtures("few_passes")
 def test_evaluation_reads_what_training_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     (mine, plain), x, taken = pair(), images(), list[Tensor]()
-    normalized = batch_norm.normalized
-    monkeypatch.setattr(batch_norm, "normalized", lambda *inputs: taken.append(inputs[0]) or normalized(*inputs))
+    normalized = norms.normalized
+    monkeypatch.setattr(norms, "normalized", lambda *inputs: taken.append(inputs[0]) or normalized(*inputs))
     mine(x)
     plain(x)
     assert taken == [x]
@@ -133,9 +131,9 @@ def test_compilers_are_told_the_truth() -> None:
     x, grad = (torch.rand(3, 5, 2, 4).contiguous(memory_format=torch.channels_last) for _ in range(2))
     vectors = [torch.rand(5) for _ in range(4)]
     x, grad = (part.permute(0, 2, 3, 1).flatten(1, 2) for part in (x, grad))
-    torch.library.opcheck(torch.ops.glamkit.moments.default, (x, vectors[0], 3), test_utils=LOOKS)
-    torch.library.opcheck(torch.ops.glamkit.pulls.default, (grad, x, *vectors[:3], 3), test_utils=LOOKS)
-    torch.library.opcheck(torch.ops.glamkit.pixels_gradient.default, (grad, x, *vectors), test_utils=LOOKS)
+    torch.library.opcheck(torch.ops.glamkit.norms_moments.default, (x, vectors[0], 3), test_utils=LOOKS)
+    torch.library.opcheck(torch.ops.glamkit.norms_pulls.default, (grad, x, *vectors[:3], 3), test_utils=LOOKS)
+    torch.library.opcheck(torch.ops.glamkit.norms_gradient.default, (grad, x, *vectors), test_utils=LOOKS)
 
 
 def test_names_of_parameters_count_relu_as_a_layer() -> None:
@@ -177,9 +175,9 @@ def test_the_interpreter_computes_the_plain_passes() -> None:
 
 @pytest.mark.cuda
 def test_a_gpu_normalises_as_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert scan.TRITON, "this GPU has no Triton, so it uses torch's own layers"
+    assert device.TRITON, "this GPU has no Triton, so it uses torch's own layers"
     compare("cuda", [(5, 7, 32), (2, 3, 5), (272, 1024, 32), (272, 64, 128)])
-    monkeypatch.setattr(batch_norm, "LARGE", 0)
+    monkeypatch.setattr(norms, "LARGE", 0)
     (mine, plain), x = pair(), images().detach().cuda().requires_grad_()
     for one, two in zip(outcome(mine.cuda(), x, "inductor"), outcome(plain.cuda(), x), strict=True):
         torch.testing.assert_close(one, two, atol=1e-4 * float(two.abs().max()), rtol=0)

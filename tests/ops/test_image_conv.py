@@ -17,7 +17,7 @@ from torch._subclasses import FakeTensorMode
 from glamkit.config import WorldModelConfig
 from glamkit.models.networks import Decoder, Encoder
 from glamkit.models.world_model import WorldModel
-from glamkit.ops import image_conv, scan
+from glamkit.ops import device, image_conv
 from glamkit.ops.triton import image_conv as image_kernels
 from glamkit.training.accelerate import accelerate
 from glamkit.training.accelerate import frames as frames_module
@@ -83,7 +83,6 @@ def near(mine: Tensor, exact: Tensor, within: float) -> None:
 
 def compare(device: str, shapes: list[tuple[int, ...]], by: object, kind: torch.dtype, within: float) -> None:
     """Kernels or operations against the plain formulas."""
-    kernels = by is image_kernels
     for shape in shapes:
         inputs, (y, rectified, of_weight) = plain_halved(shape)
         frames, weight, bias, grad = (part.to(device) for part in inputs)
@@ -98,8 +97,7 @@ def compare(device: str, shapes: list[tuple[int, ...]], by: object, kind: torch.
         sums, differences = by.errors(x, taps, frames)
         near(sums, errors, within)
         assert sums.dtype == torch.float32
-        inputs = grad, x, taps, differences
-        result = (by.inputs_gradient(*inputs), by.taps_gradient(*inputs)) if kernels else by.errors_gradients(*inputs)
+        result = by.errors_gradients(grad, x, taps, differences)
         near(result[0], of_x, within)
         near(result[1], of_taps, within)
         assert result[0].dtype == kind and result[0].is_contiguous(memory_format=torch.channels_last)
@@ -128,13 +126,13 @@ def look(device: str) -> None:
     frames, x = random_frames(count, height, width).to(device), pictures_of(*SIZES[1]).bfloat16().to(device)
     weight, taps, vector = (torch.rand(size).to(device) for size in ((channels, 3, 4, 4), (4 * channels + 1, 16), 7))
     operations, kind = torch.ops.glamkit, torch.bfloat16
-    differences = operations.picture_errors(x, taps, frames)[1]
+    differences = operations.image_conv_errors(x, taps, frames)[1]
     for operation, inputs in (
-        (operations.picture_halved, (frames, weight, None, kind)),
-        (operations.picture_halved, (frames, weight, vector, kind)),
-        (operations.picture_halved_gradient, (frames, x)),
-        (operations.picture_errors, (x, taps, frames)),
-        (operations.picture_errors_gradients, (vector[:count], x, taps, differences)),
+        (operations.image_conv_halved, (frames, weight, None, kind)),
+        (operations.image_conv_halved, (frames, weight, vector, kind)),
+        (operations.image_conv_halved_gradient, (frames, x)),
+        (operations.image_conv_errors, (x, taps, frames)),
+        (operations.image_conv_errors_gradients, (vector[:count], x, taps, differences)),
     ):
         torch.library.opcheck(operation.default, inputs, test_utils=LOOKS)
         with FakeTensorMode() as mode:
@@ -220,7 +218,7 @@ def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.Monk
     seen: list[str] = []
 
     def look(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
-        seen.extend(str(node.target) for node in graph.graph.nodes if "glamkit.picture" in str(node.target))
+        seen.extend(str(node.target) for node in graph.graph.nodes if "glamkit.image_conv" in str(node.target))
         return graph.forward
 
     with torch.device("meta"):
@@ -233,13 +231,13 @@ def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.Monk
     assert compiled(decoder.error)(latents, frames).shape == (2,)
     with torch.no_grad():
         assert compiled(encoder.eval().at_once)(frames).shape == (2, encoder.features)
-    assert seen == [f"glamkit.picture_{name}.default" for name in ("halved", "errors", "halved")]
+    assert seen == [f"glamkit.image_conv_{name}.default" for name in ("halved", "errors", "halved")]
 
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gpu_computes_the_plain_formulas(kind: torch.dtype) -> None:
-    assert scan.TRITON, "this GPU has no Triton, so it uses blocks"
+    assert device.TRITON, "this GPU has no Triton, so it uses blocks"
     for by in (image_kernels, image_conv):
         compare("cuda", [*SIZES, PUBLISHED], by, kind, 1e-2)
     look("cuda")

@@ -11,11 +11,11 @@ from interpreter import interpret
 from torch import Tensor, nn
 
 from glamkit.models.networks import MLP
-from glamkit.ops import layer_norm, scan
-from glamkit.ops.layer_norm import rectified
-from glamkit.ops.triton import batch_norm as kernels
+from glamkit.ops import device, norms
+from glamkit.ops.norms import rectified
+from glamkit.ops.triton import norms as kernels
 from glamkit.training.accelerate.layers import RectifiedMLP
-from glamkit.training.accelerate.swap import swap
+from glamkit.training.accelerate.rules import swap
 
 SIZES = [(5, 20), (37, 64), (9, 33)]
 
@@ -47,7 +47,7 @@ def test_compiled_networks_have_the_gradients_of_plain_ones(monkeypatch: pytest.
     net, x = lively(MLP(7, 12, 2, 3)), torch.randn(4, 5, 7, requires_grad=True)
     expected, calls = gradients(net, x), []
     swap(net, RectifiedMLP)
-    monkeypatch.setattr(layer_norm, "supported", lambda _: calls.append(1) or True)
+    monkeypatch.setattr(norms, "short", lambda _: calls.append(1) or True)
     torch.testing.assert_close(gradients(net, x, "aot_eager"), expected, atol=1e-5, rtol=1e-5)
     assert len(calls) == 2
 
@@ -55,17 +55,17 @@ def test_compiled_networks_have_the_gradients_of_plain_ones(monkeypatch: pytest.
 def test_elsewhere_nothing_is_changed() -> None:
     norm, x = nn.LayerNorm(6), torch.randn(3, 6, dtype=torch.bfloat16).float()
     assert torch.equal(rectified(norm, x), torch.relu(norm(x)))
-    assert not layer_norm.supported(x)
+    assert not norms.short(x)
 
 
 def test_it_is_for_what_is_compiled_and_trained_in_16_bits_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer_norm, "has_kernels", lambda device: device.type == "meta")  # as GPUs have
+    monkeypatch.setattr(norms, "has_kernels", lambda device: device.type == "meta")  # as GPUs have
     there, here = torch.empty(1, device="meta", dtype=torch.bfloat16), torch.empty(1, dtype=torch.bfloat16)
-    assert not layer_norm.supported(there)
+    assert not norms.short(there)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert layer_norm.supported(there) and not layer_norm.supported(here) and not layer_norm.supported(there.float())
+    assert norms.short(there) and not norms.short(here) and not norms.short(there.float())
     with torch.no_grad():
-        assert not layer_norm.supported(there)
+        assert not norms.short(there)
 
 
 def test_compilers_are_told_the_truth() -> None:
@@ -73,7 +73,7 @@ def test_compilers_are_told_the_truth() -> None:
     for given in (grad[0], torch.randn(5, 7).T):
         inputs = given, x, torch.randn(5), torch.randn(5), 1e-5, 3
         looks = ("test_schema", "test_faketensor")
-        torch.library.opcheck(torch.ops.glamkit.rectified_gradient.default, inputs, test_utils=looks)
+        torch.library.opcheck(torch.ops.glamkit.norms_rectified_gradient.default, inputs, test_utils=looks)
 
 
 def compare(device: str, sizes: list[tuple[int, int]]) -> None:
@@ -98,7 +98,7 @@ def test_the_interpreter_computes_the_plain_gradient() -> None:
 
 @pytest.mark.cuda
 def test_a_gpu_has_the_gradients_of_plain_networks() -> None:
-    assert scan.TRITON, "this GPU has no Triton, so it uses torch's own layers"
+    assert device.TRITON, "this GPU has no Triton, so it uses torch's own layers"
     compare("cuda", [*SIZES, (17408, 512)])
     net = lively(MLP(64, 512, 2, 8)).cuda()
     x = torch.randn(50, 64, device="cuda", requires_grad=True)

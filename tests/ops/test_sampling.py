@@ -16,11 +16,12 @@ from torch._subclasses import FakeTensorMode
 from glamkit.config import ActorCriticConfig, WorldModelConfig
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.world_model import WorldModel
-from glamkit.ops import sampling, scan
+from glamkit.ops import device, imagination
 from glamkit.ops.functional import sample_categorical
 from glamkit.ops.triton import sampling as kernels
 from glamkit.runtime.cuda_graphs import Recorded, Recorder
-from glamkit.training.accelerate import pairs, rules
+from glamkit.training.accelerate import imagination as faster_imagination
+from glamkit.training.accelerate import rules
 from glamkit.training.updates import with_methods
 from glamkit.types import Context
 
@@ -42,7 +43,7 @@ def _seed() -> None:
 @pytest.fixture
 def as_on_gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From its call on the operations are used here too, without their kernels."""
-    return lambda: monkeypatch.setattr(sampling, "supported", lambda *_: not torch.is_grad_enabled())
+    return lambda: monkeypatch.setattr(imagination, "supported", lambda *_: not torch.is_grad_enabled())
 
 
 def models(layers: int = 2, **changes: Any) -> tuple[WorldModel, ActorCritic]:
@@ -88,13 +89,13 @@ def test_dreams_are_the_same(layers: int, latents: str, as_on_gpus: Callable[[],
 def test_compiled_dreams_are_one_graph_for_all_steps(
     as_on_gpus: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pairs, "by_kernels", lambda _: True)  # pairs, as GPUs have them
+    monkeypatch.setattr(faster_imagination, "by_kernels", lambda _: True)  # pairs, as GPUs have them
     (world, actor), seen = models(), list[list[str]]()
     context = contexts(world)
     plain = dreamt(world, actor, context)
 
     def look(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
-        seen.append([str(node.target) for node in graph.graph.nodes if "choice" in str(node.target)])
+        seen.append([str(node.target) for node in graph.graph.nodes if "sampling" in str(node.target)])
         return graph.forward
 
     as_on_gpus()
@@ -103,7 +104,7 @@ def test_compiled_dreams_are_one_graph_for_all_steps(
     compiled = with_methods(world, begin=begin, imagine_step=step)
     for result, expected in zip(dreamt(compiled, actor, context), plain, strict=True):
         torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
-    actions, tokens, states = (f"glamkit.choice_{name}.default" for name in ("actions", "tokens", "states"))
+    actions, tokens, states = (f"glamkit.sampling_{name}.default" for name in ("actions", "tokens", "states"))
     assert seen == [[tokens, states], [actions, tokens, states]]
 
 
@@ -136,13 +137,13 @@ def seeded(function: Callable[..., Tensor], *given: Any) -> Tensor:
 
 
 def test_they_are_for_gpus_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not sampling.supported(torch.empty(0), 1)
-    monkeypatch.setattr(sampling, "has_kernels", lambda device: device.type == "meta")  # as GPUs have
+    assert not imagination.supported(torch.empty(0), 1)
+    monkeypatch.setattr(imagination, "has_kernels", lambda device: device.type == "meta")  # as GPUs have
     there = torch.empty(0, device="meta")
-    assert not sampling.supported(there, 1)
+    assert not imagination.supported(there, 1)
     with torch.no_grad():
-        assert sampling.supported(there, sampling.MOST) and not sampling.supported(there, sampling.MOST + 1)
-        assert not sampling.supported(torch.empty(0), 1)
+        assert imagination.supported(there, imagination.MOST) and not imagination.supported(there, imagination.MOST + 1)
+        assert not imagination.supported(torch.empty(0), 1)
 
 
 @torch.no_grad()
@@ -150,13 +151,13 @@ def test_what_is_not_drawn_from_the_prior_stays_as_it_is(
     as_on_gpus: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_on_gpus()
-    monkeypatch.setattr(sampling, "states", None)
+    monkeypatch.setattr(imagination, "states", None)
     hidden = torch.randn(5, 16)
     assert models(latents="likeliest")[0].predict_states(hidden).shape == (5, 32)
     drawn = models()[0]
     drawn.sample = torch.exp  # as somebody else may have it
     assert torch.equal(drawn.predict_states(hidden)[:, :16], drawn.prior(hidden).exp().flatten(-2))
-    monkeypatch.setattr(sampling, "tokens", None)
+    monkeypatch.setattr(imagination, "tokens", None)
     world = models(latents="probabilities")[0]
     world.remember(contexts(world))
 
@@ -234,7 +235,11 @@ def test_the_interpreter_computes_the_plain_operations() -> None:
 
 
 def check_what_compilers_are_told(device: str) -> None:
-    operations = (torch.ops.glamkit.choice_tokens, torch.ops.glamkit.choice_states, torch.ops.glamkit.choice_actions)
+    operations = (
+        torch.ops.glamkit.sampling_tokens,
+        torch.ops.glamkit.sampling_states,
+        torch.ops.glamkit.sampling_actions,
+    )
     for dtype in (torch.float32, torch.bfloat16):
         for operation, given in zip(operations, inputs(**CASES[0], dtype=dtype, device=device), strict=True):
             torch.library.opcheck(operation.default, given, test_utils=LOOKS)
@@ -249,19 +254,19 @@ def test_compilers_are_told_the_truth() -> None:
 
 def test_a_gpu_is_given_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU that is only imagined: shapes alone."""
-    monkeypatch.setattr(scan, "TRITON", True)
+    monkeypatch.setattr(device, "TRITON", True)
     with FakeTensorMode(), torch.no_grad():
         hidden, latents = torch.empty(7, 20, device="cuda"), torch.empty(7, 15, device="cuda")
-        assert sampling.supported(hidden, 1)
-        assert sampling._states(latents, latents, hidden, 5, 0.01, torch.bfloat16).dtype == torch.bfloat16
+        assert imagination.supported(hidden, 1)
+        assert imagination.states(latents, latents, hidden, 5, 0.01, torch.bfloat16).dtype == torch.bfloat16
         weight, vector = torch.empty(20, 18, device="cuda"), torch.empty(20, device="cuda")
         actions = torch.empty(7, dtype=torch.long, device="cuda")
-        assert sampling._tokens(latents, actions, weight, vector, vector, 5, 1e-5).shape == (7, 20)
+        assert imagination.tokens(latents, actions, weight, vector, vector, 5, 1e-5).shape == (7, 20)
 
 
 @pytest.mark.cuda
 def test_the_gpu_computes_the_plain_operations() -> None:
-    assert scan.TRITON, "this GPU has no Triton, so it uses the plain code"
+    assert device.TRITON, "this GPU has no Triton, so it uses the plain code"
     compare("cuda", CASES)
     compare("cuda", [PUBLISHED, {**PUBLISHED, "actions": 18}], least=0.999)
     compare_odd("cuda")

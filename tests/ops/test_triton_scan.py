@@ -15,7 +15,7 @@ from interpreter import interpret
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from glamkit.ops import scan
+from glamkit.ops import device, scan
 from glamkit.ops.triton import scan as kernels
 
 SCANS = [(2, 1, 3, 4), (2, 9, 20, 16), (3, 7, 33, 5), (1, 5, 40, 1)]  # (N, T, I, S)
@@ -72,7 +72,7 @@ def test_the_interpreter_computes_the_plain_sums() -> None:
 
 def test_nothing_here_needs_the_kernels() -> None:
     program = (
-        "import sys, torch\nfrom glamkit.ops import scan\nscan.TRITON = True\n"
+        "import sys, torch\nfrom glamkit.ops import device, scan\ndevice.TRITON = True\n"
         "x = torch.ones(2, 3, 4, requires_grad=True)\ngates = torch.ones(2, 3, 5)\n"
         "scan.selective_scan(x, x, torch.ones(4, 5), gates, gates).sum().backward()\n"
         "scan.window_sum(x, x, torch.ones(4, 5), gates, gates[0]).sum().backward()\n"
@@ -90,7 +90,7 @@ def test_what_is_kept_is_a_state_for_each_chunk() -> None:
 
 def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU that is only imagined: shapes alone, and nothing is compiled in the end."""
-    monkeypatch.setattr(scan, "TRITON", True)
+    monkeypatch.setattr(device, "TRITON", True)
     seen = []
 
     def look(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
@@ -114,7 +114,7 @@ def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.Monk
 
 @pytest.mark.cuda
 def test_the_gpu_computes_the_plain_sums() -> None:
-    assert scan.TRITON, "this GPU has no Triton, so it uses the plain code"
+    assert device.TRITON, "this GPU has no Triton, so it uses the plain code"
     compare_all("cuda", [*SCANS, (32, 67, 1024, 16), (4, 512, 96, 8)], [*WINDOWS, (4, 2080, 1024, 16)], 1e-4)
 
 

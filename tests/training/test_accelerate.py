@@ -16,7 +16,7 @@ from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.agent import Agent
 from glamkit.models.world_model import WorldModel
 from glamkit.training.accelerate import RULES, accelerate, left_out, plainly
-from glamkit.training.accelerate.swap import plain_class, swap
+from glamkit.training.accelerate.rules import plain_class, swap
 from glamkit.training.trainer import Trainer
 from glamkit.types import Batch, Rollout
 

@@ -16,8 +16,8 @@ from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.mamba import Mamba
 from glamkit.runtime import Machine, seed_everything
 from glamkit.training.accelerate import rules
-from glamkit.training.accelerate.scans import FusedMamba
-from glamkit.training.accelerate.swap import swap
+from glamkit.training.accelerate.rules import swap
+from glamkit.training.accelerate.windows import FusedMamba
 from glamkit.training.trainer import Trainer
 from glamkit.types import Context, Rollout
 

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
 """The operations of `ops.image_conv` as Triton kernels for CUDA GPUs, which read pixels as bytes.
 
-    halved, halved_gradient                   a convolution from frames, and its weights' gradient
-    errors, inputs_gradient, taps_gradient    the squared errors of painted pictures, which are never written
+    halved, halved_gradient     a convolution from frames, and its weights' gradient
+    errors, errors_gradients    the squared errors of painted pictures, which are never written
 
 A program computes the same tile, of pixels or blocks, of every so-many-th picture, as a product of matrices whose rows
 are what these see; where in a picture that lies is found once. Levels 0 to 255 are exact in 16 bits: what is multiplied
@@ -16,6 +16,7 @@ counted from there 32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -42,9 +43,9 @@ ERRORS, INPUTS_GRADIENT, TAPS_GRADIENT = ImageTiles(64, 528), ImageTiles(128, 42
 def halved(frames: Tensor, weight: Tensor, bias: Tensor | None, kind: torch.dtype) -> Tensor:
     """`image_conv.halved`."""
     words, weight = _words(frames), weight.contiguous()
-    shape = count, channels, height, width = len(frames), len(weight), *(side // 2 for side in frames.shape[2:])
+    shape = count, _, height, width = len(frames), len(weight), *(side // 2 for side in frames.shape[2:])
     y = torch.empty(shape, dtype=kind, device=frames.device, memory_format=torch.channels_last)
-    grid, constants = _programs(count, height * width, HALVED), _constants(height, width, channels, HALVED)
+    grid, constants = _cut(shape, height * width, HALVED)
     given = words, weight, weight if bias is None else bias.contiguous(), y, count, bias is not None
     launch(_halved, grid, *given, **constants)
     return y
@@ -54,9 +55,8 @@ def halved_gradient(frames: Tensor, grad: Tensor) -> Tensor:
     """`image_conv.halved_gradient`."""
     grad = grad.contiguous(memory_format=torch.channels_last)
     count, channels, height, width = grad.shape
-    programs = _programs(count, height * width, HALVED_GRADIENT)
+    programs, constants = _cut(grad.shape, height * width, HALVED_GRADIENT)
     parts = grad.new_empty((*programs, 4, 4, 3, channels), dtype=torch.float32)
-    constants = _constants(height, width, channels, HALVED_GRADIENT)
     launch(_halved_gradient, programs, _words(frames), grad, parts, count, **constants)
     return parts.sum((0, 1)).permute(3, 2, 0, 1).contiguous()
 
@@ -64,33 +64,26 @@ def halved_gradient(frames: Tensor, grad: Tensor) -> Tensor:
 def errors(x: Tensor, taps: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     """`image_conv.errors`."""
     x, frames = (part.contiguous(memory_format=torch.channels_last) for part in (x, frames))
-    (count, channels, height, width), blocks = x.shape, (x.shape[2] + 1) * (x.shape[3] + 1)
-    programs = _programs(count, blocks, ERRORS)
+    count, blocks, outs = len(x), (x.shape[2] + 1) * (x.shape[3] + 1), taps.shape[1]
+    programs, constants = _cut(x.shape, blocks, ERRORS)
     parts = taps.new_empty((count, programs[0]), dtype=torch.float32)
-    differences = x.new_empty(count, blocks, taps.shape[1])
-    given = x, taps.contiguous(), frames, parts, differences, count, taps.shape[1]
-    launch(_errors, programs, *given, **_constants(height, width, channels, ERRORS))
+    differences = x.new_empty(count, blocks, outs)
+    launch(_errors, programs, x, taps.contiguous(), frames, parts, differences, count, outs, **constants)
     return parts.sum(1), differences
 
 
-def inputs_gradient(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) -> Tensor:
-    """The gradient of x in `image_conv.errors`."""
+def errors_gradients(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
+    """`image_conv.errors_gradients`."""
     grad, taps, differences = (part.contiguous() for part in (grad, taps, differences))
-    (count, channels, height, width), of_x = x.shape, torch.empty_like(x, memory_format=torch.channels_last)
-    grid, given = _programs(count, height * width, INPUTS_GRADIENT), (grad, differences, taps, of_x, count)
-    launch(_inputs_gradient, grid, *given, taps.shape[1], **_constants(height, width, channels, INPUTS_GRADIENT))
-    return of_x
-
-
-def taps_gradient(grad: Tensor, x: Tensor, taps: Tensor, differences: Tensor) -> Tensor:
-    """The gradient of taps in `image_conv.errors`, float32."""
-    grad, x, differences = grad.contiguous(), x.contiguous(memory_format=torch.channels_last), differences.contiguous()
-    (count, channels, height, width), blocks = x.shape, differences.shape[1]
-    programs = _programs(count, blocks, TAPS_GRADIENT)
+    x = x.contiguous(memory_format=torch.channels_last)
+    count, blocks, outs = differences.shape
+    of_x = torch.empty_like(x, memory_format=torch.channels_last)
+    programs, constants = _cut(x.shape, x.shape[2] * x.shape[3], INPUTS_GRADIENT)
+    launch(_inputs_gradient, programs, grad, differences, taps, of_x, count, outs, **constants)
+    programs, constants = _cut(x.shape, blocks, TAPS_GRADIENT)
     parts = x.new_empty((*programs, *taps.shape), dtype=torch.float32)
-    given = grad, x, differences, parts, count, taps.shape[1]
-    launch(_taps_gradient, programs, *given, **_constants(height, width, channels, TAPS_GRADIENT))
-    return parts.sum((0, 1))
+    launch(_taps_gradient, programs, grad, x, differences, parts, count, outs, **constants)
+    return of_x, parts.sum((0, 1))
 
 
 def _words(frames: Tensor) -> Tensor:
@@ -98,16 +91,16 @@ def _words(frames: Tensor) -> Tensor:
     return frames.permute(0, 2, 3, 1).contiguous().flatten(2).view(torch.uint32)
 
 
-def _programs(count: int, pixels: int, cut: ImageTiles) -> tuple[int, int]:
-    """How many tiles a picture has, and how many programs share the pictures out for each."""
-    tiles = triton.cdiv(pixels, cut.tile)
-    return tiles, max(1, min(count, cut.programs // tiles))
+def _cut(shape: Sequence[int], pixels: int, cut: ImageTiles) -> tuple[tuple[int, int], dict[str, int]]:
+    """A grid, tiles of a picture and programs that share the pictures out for each, and what a kernel is compiled for.
 
-
-def _constants(height: int, width: int, channels: int, cut: ImageTiles) -> dict[str, int]:
-    """What a kernel is compiled for."""
-    shape = {"H": height, "W": width, "C": channels, "PADDED": max(16, triton.next_power_of_2(channels))}
-    return {**shape, "TILE": cut.tile, "num_warps": cut.warps, "num_stages": cut.stages}
+    The shape is (N, C, H, W), of which a picture has so many pixels or blocks.
+    """
+    count, channels, height, width = shape
+    tiles, padded = triton.cdiv(pixels, cut.tile), max(16, triton.next_power_of_2(channels))
+    constants = {"H": height, "W": width, "C": channels, "PADDED": padded, "TILE": cut.tile}
+    constants |= {"num_warps": cut.warps, "num_stages": cut.stages}
+    return (tiles, max(1, min(count, cut.programs // tiles))), constants
 
 
 @jit

@@ -1,14 +1,14 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
-"""The two operations of `paired_windows` as Triton kernels for GPUs: both blocks in one start, each number read once.
+"""Windows of both modules as Triton kernels for CUDA GPUs: both blocks in one start, each number read once.
 
     convolved   one row and many channels of one block, at all its new places
     summed      some rows, one after the other, and a block of channels: a whole window, from its end on
 
-States come one after the other, so that nothing is summed up across threads, and what depends on the row alone is read
-once for several channels. Step sizes are products of a few numbers and are made where they are needed. Masked channels
-are loaded as zeros and never stored.
+States come one after the other, so that nothing is summed up across threads. Step sizes are products of a few numbers
+and are made where they are needed. Masked channels are loaded as zeros and never stored.
 
-Letters as in `paired_windows`. In kernels, names that end in `_at` are addresses; a tuple has one for each place.
+Letters as in `accelerate.imagination`. In kernels, names that end in `_at` are addresses; a tuple has one for each
+place.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONVOLVED, SUMMED = Tiles(512, warps=2), Tiles(256, warps=4)
 
 
 def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> Tensor:
-    """`ops.paired_windows.convolved`."""
+    """`imagination.convolved`."""
     entries, taps = tuple(entry.contiguous() for entry in entries), taps.contiguous()
     (_, count, _), (parts, conv, inner) = entries[0].shape, taps.shape
     new = min(sizes[0], conv - 1)
@@ -38,7 +38,7 @@ def convolved(entries: Sequence[Tensor], sizes: Sequence[int], taps: Tensor) -> 
 def summed(
     us: Sequence[Tensor], selected: Sequence[Tensor], sizes: Sequence[int], last: Tensor, steps: Tensor, decays: Tensor
 ) -> Tensor:
-    """`ops.paired_windows.summed`."""
+    """`imagination.summed`."""
     us, selected = (tuple(part.contiguous() for part in parts) for parts in (us, selected))
     last, steps, decays = (part.contiguous() for part in (last, steps, decays))
     (count, inner), (parts, rank, _), first = us[0].shape, steps.shape, sizes[0]

@@ -1,13 +1,13 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
-"""The three operations of `ops.sampling` as Triton kernels for CUDA GPUs: a row at a time, which stays in registers.
+"""What imagination chooses as Triton kernels for CUDA GPUs: a row at a time, which stays in registers.
 
     tokens     the columns that a row's codes pick, read together
     states     all classes of all codes of a row
-    actions    some rows, one after the other, by a program that holds the weights
+    actions    the weights of all actions beside a row
 
 Masked numbers are loaded as zeros and never stored; masked classes and actions have no probability.
 
-Letters as in `sampling`. In kernels, names that end in `_at` are addresses, and what is padded is to a power of two.
+Letters as in `imagination`. In kernels, names that end in `_at` are addresses, and what is padded is to a power of two.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor
 
 from glamkit.ops.triton.scan import jit, launch, tl, triton
 
-TOKENS_WARPS, STATES_WARPS, ACTIONS_WARPS, ACTIONS_ROWS = 2, 4, 2, 1
+TOKENS_WARPS, STATES_WARPS, ACTIONS_WARPS = 2, 4, 2
 
 
 def tokens(
     latents: Tensor, actions: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, classes: int, eps: float
 ) -> Tensor:
-    """`sampling._tokens`; a weight whose columns lie in one piece each is read where it is."""
+    """`imagination.tokens`; a weight whose columns lie in one piece each is read where it is."""
     (*shape, latent), width = latents.shape, len(weight)
     latents, actions, columns = latents.reshape(-1, latent), actions.contiguous(), weight.T.contiguous()
     latents = latents if latents.stride(1) == 1 else latents.contiguous()
@@ -34,7 +34,7 @@ def tokens(
 
 
 def states(logits: Tensor, uniform: Tensor, hidden: Tensor, classes: int, share: float, dtype: torch.dtype) -> Tensor:
-    """`sampling._states`."""
+    """`imagination.states`."""
     logits, uniform, hidden = (part.contiguous() for part in (logits, uniform, hidden))
     (*shape, latent), width = logits.shape, hidden.shape[-1]
     y, variables = hidden.new_empty(*shape, latent + width, dtype=dtype), latent // classes
@@ -46,12 +46,11 @@ def states(logits: Tensor, uniform: Tensor, hidden: Tensor, classes: int, share:
 def actions(
     x: Tensor, uniform: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> Tensor:
-    """`sampling._actions`."""
+    """`imagination.actions`."""
     x, uniform, weight = (part.contiguous() for part in (x, uniform, weight))
     y = x.new_empty(x.shape[:-1], dtype=torch.long)
-    grid, sizes = (triton.cdiv(y.numel(), ACTIONS_ROWS),), (*weight.shape, *_padded(*weight.shape))
-    given = x, uniform, scale, shift, weight, bias, y, y.numel(), eps
-    launch(_act, grid, *given, *sizes, ACTIONS_ROWS, num_warps=ACTIONS_WARPS)
+    given, sizes = (x, uniform, scale, shift, weight, bias, y, eps), (*weight.shape, *_padded(*weight.shape))
+    launch(_act, (y.numel(),), *given, *sizes, num_warps=ACTIONS_WARPS)
     return y
 
 
@@ -113,25 +112,24 @@ def _state(
 
 @jit
 def _act(
-    x_at, uniform_at, scale_at, shift_at, weight_at, bias_at, y_at, N, eps,
-    A: tl.constexpr, W: tl.constexpr, PADDED_A: tl.constexpr, PADDED_W: tl.constexpr, ROWS: tl.constexpr,
+    x_at, uniform_at, scale_at, shift_at, weight_at, bias_at, y_at, eps,
+    A: tl.constexpr, W: tl.constexpr, PADDED_A: tl.constexpr, PADDED_W: tl.constexpr,
 ):  # fmt: skip
-    """`ROWS` rows. Numbers are rounded where autocast rounds them: what a product reads, and what it gives."""
+    """One row. Numbers are rounded where autocast rounds them: what a product reads, and what it gives."""
     kind: tl.constexpr = x_at.dtype.element_ty
-    start, action, unit = tl.program_id(0).to(tl.int64) * ROWS, tl.arange(0, PADDED_A), tl.arange(0, PADDED_W)
+    row, action, unit = tl.program_id(0).to(tl.int64), tl.arange(0, PADDED_A), tl.arange(0, PADDED_W)
     real, inside = action < A, unit < W
     at, there = action[:, None] * W + unit[None, :], real[:, None] & inside[None, :]
-    weight = tl.load(weight_at + at, there, 0.0).to(kind)
+    weight = tl.load(weight_at + at, there, 0.0).to(kind).to(tl.float32)
     bias = tl.load(bias_at + action, real, 0.0).to(kind).to(tl.float32)
-    for row in range(start, tl.minimum(start + ROWS, N)):
-        x = tl.load(x_at + row * W + unit, inside, 0.0).to(tl.float32)
-        x = _normed(x, inside, unit, scale_at, shift_at, eps, W).to(kind).to(tl.float32)
-        logits = (tl.sum(weight.to(tl.float32) * x[None, :], 1) + bias).to(kind).to(tl.float32)
-        logits = tl.where(real, logits, float("-inf"))
-        chances = tl.exp(logits - tl.max(logits, 0))
-        draw = tl.load(uniform_at + row) * tl.sum(chances, 0)
-        picked = tl.sum((tl.cumsum(chances, 0) <= draw).to(tl.int32), 0)
-        tl.store(y_at + row, tl.minimum(picked, A - 1).to(tl.int64))
+    x = tl.load(x_at + row * W + unit, inside, 0.0).to(tl.float32)
+    x = _normed(x, inside, unit, scale_at, shift_at, eps, W).to(kind).to(tl.float32)
+    logits = (tl.sum(weight * x[None, :], 1) + bias).to(kind).to(tl.float32)
+    logits = tl.where(real, logits, float("-inf"))
+    chances = tl.exp(logits - tl.max(logits, 0))
+    draw = tl.load(uniform_at + row) * tl.sum(chances, 0)
+    picked = tl.sum((tl.cumsum(chances, 0) <= draw).to(tl.int32), 0)
+    tl.store(y_at + row, tl.minimum(picked, A - 1).to(tl.int64))
 
 
 @jit

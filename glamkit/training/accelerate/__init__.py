@@ -4,7 +4,6 @@
 replaces. Weights are shared and keep their names; results are those of the plain models, up to rounding.
 """
 
-from glamkit.training.accelerate.rules import RULES, Rule, accelerate, left_out, plainly
-from glamkit.training.accelerate.scans import available_kernels, select_kernel
+from glamkit.training.accelerate.rules import RULES, accelerate, left_out, plainly
 
-__all__ = ["RULES", "Rule", "accelerate", "available_kernels", "left_out", "plainly", "select_kernel"]
+__all__ = ["RULES", "accelerate", "left_out", "plainly"]

@@ -1,4 +1,4 @@
-"""Encoder and decoder: on CPUs many frames go part by part where nothing is trained; on GPUs frames stay bytes.
+"""Encoder and decoder: on CPUs frames go part by part or are known already; on GPUs they stay bytes.
 
 For 3 channels GPUs have slow kernels only. There a kernel of 4 x 4 pixels in steps of 2 is computed as one of 2 x 2 in
 steps of 1 over blocks of 2 x 2 pixels: the same products, of four times the channels. For frames in bytes `image_conv`
@@ -7,16 +7,21 @@ has kernels of its own.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.models.networks import Decoder, Encoder
 from glamkit.ops import image_conv
+from glamkit.ops.device import precision
 from glamkit.ops.functional import picture_error, pictures
-from glamkit.ops.precision import precision
 
 SLICE = 128  # frames encoded at a time on a CPU when nothing is trained: their activations stay in its cache
+CACHED = 1024  # frames of a call: more are contexts from the replay, of which few come again
+
+# On CPUs, when nothing is trained -------------------------------------------------------------------------------------
 
 
 class SlicingEncoder(Encoder):
@@ -29,7 +34,37 @@ class SlicingEncoder(Encoder):
         return torch.cat([super(SlicingEncoder, self).forward(part) for part in frames.split(SLICE)])
 
 
-# A convolution from pictures and one to pictures ---------------------------------------------------------------------
+class CachingEncoder(Encoder):
+    """`Encoder` that keeps the embeddings of the frames in its last two calls, for as long as its weights stay.
+
+    Acting looks at the recent past anew in each step, and asks for the frames of the past and then for the present one.
+    An embedding is the same whichever frames are encoded with it, so that a run may be resumed with nothing kept.
+    """
+
+    state: tuple[object, ...] = ()  # what changes whenever weights, statistics or precision do
+    newer: dict[bytes, Tensor]  # embeddings (E,) by the bytes of their frames, of the last call
+    older: dict[bytes, Tensor]  # of the call before
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """As `Encoder.forward`."""
+        if self.training or torch.is_grad_enabled() or len(frames) > CACHED or frames.dtype != torch.uint8:
+            return super().forward(frames)
+        tensors = [*self.parameters(), *self.buffers()]
+        state = precision(tensors[0]), *((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        if self.state != state:
+            self.state, self.newer, self.older = state, {}, {}
+        keys = [frame.tobytes() for frame in frames.permute(0, 2, 3, 1).cpu().numpy()]
+        known = self.older | self.newer
+        missing = {key: number for number, key in enumerate(keys) if key not in known}
+        if missing:
+            # The plain way: another, as for many frames, would round embeddings by how many are encoded together.
+            made = Encoder.forward(self, frames[list(missing.values())])
+            known.update(zip(missing, made, strict=True))
+        self.older, self.newer = self.newer, {key: known[key] for key in keys}
+        return torch.stack([known[key] for key in keys])
+
+
+# On GPUs: a convolution from pictures and one to pictures -------------------------------------------------------------
 
 
 def faster_by_blocks(device: torch.device) -> bool:
@@ -57,13 +92,9 @@ class HalvingConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """By a kernel of its own or by blocks where that is faster."""
+        """By a kernel of its own for frames, by blocks for pictures."""
         if image_conv.supported(x, self.weight):
             return image_conv.halved(x, self.weight, None, precision(self.weight))
-        return self.in_blocks(x) if faster_by_blocks(x.device) else super().forward(pictures(x))
-
-    def in_blocks(self, x: Tensor) -> Tensor:
-        """The same by blocks."""
         return F.conv2d(*as_blocks(x, self.weight))
 
 
@@ -71,34 +102,27 @@ class DoublingConv2d(nn.ConvTranspose2d):
     """The decoder's last convolution, `HalvingConv2d` backwards: (N, C, H, W) -> (N, 3, 2 H, 2 W)."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """By blocks where that is faster."""
-        return self.in_blocks(x) if faster_by_blocks(x.device) else super().forward(x)
-
-    def in_blocks(self, x: Tensor) -> Tensor:
-        """The same by blocks: in steps of 1, a transposed convolution is one with its kernel turned round."""
-        y = F.conv2d(x, self.turned(), self.spread_bias(), padding=1)
+        """By blocks: in steps of 1, a transposed convolution is one with its kernel turned round."""
+        y = F.conv2d(x, *self.turned(), padding=1)
         # Not by slices: cropped at once, compilers do this and what follows in one pass, backwards too.
         return F.pad(F.pixel_shuffle(y, 2), (-1, -1, -1, -1, 0, -1))
 
-    def turned(self) -> Tensor:
-        """The kernel of `in_blocks`: (4 (3 + 1), C, 2, 2)."""
-        return blocks(self.weight).transpose(0, 1).flip(2, 3)
-
-    def spread_bias(self) -> Tensor:
-        """The bias of `in_blocks`: (4 (3 + 1),)."""
-        assert self.bias is not None
-        return F.pad(self.bias, (0, 1)).repeat_interleave(4)
+    def turned(self) -> tuple[Tensor, Tensor]:
+        """The kernel (4 (3 + 1), C, 2, 2) and the bias (4 (3 + 1),) for blocks."""
+        kernel = blocks(self.weight).transpose(0, 1).flip(2, 3)
+        return kernel, F.pad(cast(Tensor, self.bias), (0, 1)).repeat_interleave(4)
 
     def error(self, x: Tensor, frames: Tensor) -> Tensor:
         """Squared differences between its outputs and frames / 255, (N, 3, 2 H, 2 W) in uint8, summed up: (N,)."""
-        if image_conv.supported(frames, self.weight):
-            x = x.to(precision(self.weight), memory_format=torch.channels_last)
-            return image_conv.errors(x, self.taps(), frames)[0]
-        return picture_error(self(x), frames)
+        if not image_conv.supported(frames, self.weight):
+            return picture_error(self(x), frames)
+        x = x.to(precision(self.weight), memory_format=torch.channels_last)
+        return image_conv.errors(x, self.taps(), frames)[0]
 
     def taps(self) -> Tensor:
         """Weights and bias as `image_conv.errors` wants them: (4 C + 1, 4 (3 + 1))."""
-        return torch.cat([self.turned().permute(2, 3, 1, 0).flatten(0, 2), self.spread_bias().unsqueeze(0)])
+        kernel, bias = self.turned()
+        return torch.cat([kernel.permute(2, 3, 1, 0).flatten(0, 2), bias.unsqueeze(0)])
 
 
 # Encoder and decoder with them ----------------------------------------------------------------------------------------
@@ -109,17 +133,14 @@ class FrameEncoder(Encoder):
 
     def forward(self, frames: Tensor) -> Tensor:
         """As `Encoder.forward`."""
-        if not (self.training or torch.is_grad_enabled()):
-            return self.at_once(frames)
-        for layer in self:
-            frames = layer(frames)
-        return frames
+        trained = self.training or torch.is_grad_enabled()
+        return nn.Sequential.forward(self, frames) if trained else self.at_once(frames)
 
     def at_once(self, x: Tensor) -> Tensor:
         """The same function in evaluation: each layer is one kernel, its BatchNorm inside the convolution."""
-        computed = precision(_layers(self)[0][0].weight)
-        for conv, norm in _layers(self):
-            assert norm.running_mean is not None and norm.running_var is not None
+        layers: list[Any] = list(self)[:-1]
+        computed = precision(layers[0].weight)
+        for conv, norm in zip(layers[::3], layers[1::3], strict=True):
             scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
             weight, bias = conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
             stride, padding = 2, 1
@@ -140,17 +161,7 @@ class FrameDecoder(Decoder):
         *layers, last = self
         for layer in layers:
             latents = layer(latents)
-        assert isinstance(last, DoublingConv2d)
-        return last.error(latents, frames)
-
-
-def _layers(encoder: nn.Sequential) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """The encoder's convolutions with their norms."""
-    pairs = []
-    for conv, norm in zip(list(encoder)[:-1:3], list(encoder)[1::3], strict=True):
-        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        pairs.append((conv, norm))
-    return pairs
+        return cast(DoublingConv2d, last).error(latents, frames)
 
 
 @torch.library.custom_op("glamkit::convolution_relu", mutates_args=())
@@ -165,5 +176,4 @@ def convolution_relu(x: Tensor, weight: Tensor, bias: Tensor, stride: int, paddi
 
 @convolution_relu.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
-    y = F.conv2d(x, weight, bias, stride, padding)
-    return torch.empty_like(y, memory_format=torch.channels_last)
+    return torch.empty_like(F.conv2d(x, weight, bias, stride, padding), memory_format=torch.channels_last)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.models.networks import MLP
-from glamkit.ops import batch_norm
-from glamkit.ops.layer_norm import rectified
-from glamkit.ops.precision import precision
+from glamkit.ops import norms
+from glamkit.ops.device import precision
 
 
 class BatchNormReLU(nn.BatchNorm2d):
@@ -19,12 +18,12 @@ class BatchNormReLU(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """With fewer passes where that is faster."""
-        if not (self.training and batch_norm.supported(x)):
+        if not (self.training and norms.large(x)):
             return F.relu(super().forward(x), inplace=True)
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         assert self.momentum is not None
         x = x.contiguous(memory_format=torch.channels_last)
-        y, mean, variance = batch_norm.normalized(x, self.weight, self.bias, self.running_mean, self.eps)
+        y, mean, variance = norms.normalized(x, self.weight, self.bias, self.running_mean, self.eps)
         count = x.numel() // x.shape[1]
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
@@ -46,10 +45,10 @@ class RectifiedMLP(MLP):
 
     def forward(self, x: Tensor) -> Tensor:
         """As `MLP.forward`."""
-        *hidden, out = self
-        for linear, norm in zip(hidden[::3], hidden[1::3], strict=True):
-            x = rectified(cast(nn.LayerNorm, norm), linear(x))
-        return cast(Tensor, out(x))
+        layers: list[Any] = list(self)
+        for linear, norm in zip(layers[:-1:3], layers[1::3], strict=True):
+            x = norms.rectified(norm, linear(x))
+        return layers[-1](x)
 
 
 class SpareOutputs(nn.Linear):
@@ -60,10 +59,8 @@ class SpareOutputs(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """With spare outputs where that is faster."""
-        wanted = precision(x).itemsize == 2 and self.out_features % 8
-        return self.padded(x, -self.out_features % 8) if wanted else super().forward(x)
-
-    def padded(self, x: Tensor, spare: int) -> Tensor:
-        """The same with spare outputs."""
+        spare = -self.out_features % 8
+        if precision(x).itemsize != 2 or not spare:
+            return super().forward(x)
         weight, bias = F.pad(self.weight, (0, 0, 0, spare)), F.pad(self.bias, (0, spare))
         return F.linear(x, weight, bias)[..., : self.out_features]

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Module = TypeVar("Module", bound=nn.Module)
 
-
-class Rounded(Generic[Module]):
+class Rounded:
     """A twin of a module for use under autocast: same results, less work.
 
-    Attributes:
-        twin: shares all tensors with the module but those of its linear layers that are rounded or read by columns;
-            the module itself for float32.
+    It shares all tensors with the module but those of its linear layers that are rounded or read by columns. For
+    float32 it is the module itself.
 
     Args:
         module: the original.
@@ -27,30 +24,29 @@ class Rounded(Generic[Module]):
     """
 
     def __init__(
-        self, module: Module, precision: torch.dtype, exact: Iterable[nn.Module], by_columns: nn.Linear | None = None
+        self, module: nn.Module, precision: torch.dtype, exact: Iterable[nn.Module], by_columns: nn.Linear | None = None
     ) -> None:
         self.copies: list[Tensor] = []
         self.originals: list[Tensor] = []
         self.columns: list[tuple[Tensor, Tensor]] = []
-        self.twin = module
+        self.twin: Any = module
         if precision == torch.float32:
             return
         shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
         self.twin, kept = copy.deepcopy(module, shared), {layer for part in exact for layer in part.modules()}
         for own, other in zip(module.modules(), self.twin.modules(), strict=True):
-            if isinstance(own, nn.Linear) and own not in kept:
+            if own is by_columns:
+                other.weight = nn.Parameter(own.weight.detach().T.contiguous().T, requires_grad=False)
+                self.columns.append((other.weight, own.weight))
+            elif isinstance(own, nn.Linear) and own not in kept:
                 for name, weight in own.named_parameters(recurse=False):
                     rounded = nn.Parameter(weight.detach().to(precision), requires_grad=False)
                     setattr(other, name, rounded)
                     self.copies.append(rounded)
                     self.originals.append(weight)
-            elif own is by_columns:
-                copied = nn.Parameter(own.weight.detach().T.contiguous().T, requires_grad=False)
-                self.columns.append((copied, own.weight))
-                other.weight = copied
 
     @torch.no_grad()
-    def renewed(self) -> Module:
+    def renewed(self) -> Any:
         """The twin, with the weights as they are now."""
         if self.copies:
             torch._foreach_copy_(self.copies, self.originals)

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 from collections.abc import Callable, Collection, Iterator
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from glamkit.errors import GlamkitError, nearest
-from glamkit.models.actor_critic import ActorCritic
-from glamkit.models.mamba import Mamba
 from glamkit.models.networks import MLP, Decoder, Encoder
-from glamkit.models.sequence_model import LMamba, SequenceModel
-from glamkit.models.world_model import WorldModel
-from glamkit.ops.scan import has_kernels
-from glamkit.training.accelerate.choices import SampledActions, SampledStates
-from glamkit.training.accelerate.embedding_cache import CachingEncoder
-from glamkit.training.accelerate.frames import (
-    DoublingConv2d,
-    FrameDecoder,
-    FrameEncoder,
-    HalvingConv2d,
-    SlicingEncoder,
-    faster_by_blocks,
-)
+from glamkit.ops.device import has_kernels
+from glamkit.training.accelerate import frames
+from glamkit.training.accelerate.imagination import PairedSequenceModel, SampledActions, SampledStates
 from glamkit.training.accelerate.layers import BatchNormReLU, RectifiedMLP, SilentReLU, SpareOutputs
-from glamkit.training.accelerate.pairs import PairedSequenceModel
-from glamkit.training.accelerate.scans import ScanMamba, select_kernel
-from glamkit.training.accelerate.swap import plain_class, swap
-from glamkit.training.accelerate.windows import WindowLMamba, WindowMamba, WindowSequenceModel
+from glamkit.training.accelerate.windows import FusedMamba, ScanMamba, WindowLMamba, WindowMamba, WindowSequenceModel
 
 Swaps = Iterator[tuple[nn.Module, type[nn.Module]]]
 
@@ -57,6 +45,23 @@ def accelerate(module: nn.Module, device: torch.device, off: Collection[str] = (
             for part, faster in list(rule.swaps(module)):
                 swap(part, faster)
     return select_kernel(module, kernel, device)
+
+
+def swap(module: nn.Module, faster: type[nn.Module]) -> None:
+    """Makes a module an instance of a subclass of its class; several such subclasses stack, the latest first."""
+    module.__class__ = _together(faster, type(module))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _together(faster: type[nn.Module], present: type[nn.Module]) -> type[nn.Module]:
+    if issubclass(present, faster):
+        return present
+    return faster if present in faster.__mro__ else type(faster.__name__, (faster, present), {})
+
+
+def plain_class(module: nn.Module) -> type[nn.Module]:
+    """The class that a module had before any swap."""
+    return next(kind for kind in type(module).__mro__ if not kind.__module__.startswith(__package__))
 
 
 @contextlib.contextmanager
@@ -91,42 +96,64 @@ def left_out(setting: str) -> set[str]:
     return set(listed)
 
 
+# GMamba's scan --------------------------------------------------------------------------------------------------------
+
+
+def missing_mamba_ssm() -> str:
+    """Why mamba-ssm's scan does not load, or nothing."""
+    try:
+        importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+    except Exception as error:  # an import of compiled code can fail in any way; the doctor explains this text
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def select_kernel(module: nn.Module, choice: str, device: torch.device) -> str:
+    """Puts mamba-ssm's scan into every `Mamba` inside `module` if asked; returns the scan's name for the record.
+
+    ``auto`` is glamkit's, which is as fast and repeats to the bit.
+
+    Raises:
+        GlamkitError: mamba-ssm was asked for and cannot run here.
+    """
+    if choice != "mamba-ssm":
+        return "glamkit"
+    elsewhere = "" if device.type == "cuda" else f"it needs a CUDA GPU, and the device is {device}"
+    if reason := missing_mamba_ssm() or elsewhere:
+        raise GlamkitError(f"runtime.kernel = 'mamba-ssm' cannot be used ({reason}); use auto or glamkit.")
+    for part, faster in list(_of(FusedMamba)(module)):
+        swap(part, faster)
+    return "mamba-ssm"
+
+
 # The table ------------------------------------------------------------------------------------------------------------
 
 
-def _of(*pairs: tuple[type[nn.Module], type[nn.Module]]) -> Callable[[nn.Module], Swaps]:
-    """Swaps of all modules of some classes."""
+def _each(module: nn.Module, *kinds: Any) -> Iterator[Any]:
+    return (part for part in module.modules() if isinstance(part, kinds))
 
-    def swaps(module: nn.Module) -> Swaps:
-        for part in module.modules():
-            for plain, faster in pairs:
-                if isinstance(part, plain):
-                    yield part, faster
 
-    return swaps
+def _of(*faster: type[nn.Module]) -> Callable[[nn.Module], Swaps]:
+    """Swaps of all modules of the classes that these are made from."""
+    return lambda module: ((part, kind) for kind in faster for part in _each(module, kind.__base__))
 
 
 def _norms(module: nn.Module) -> Swaps:
-    for part in module.modules():
-        if isinstance(part, Encoder | Decoder):
-            for norm, relu in zip(list(part), list(part)[1:], strict=False):
-                if isinstance(norm, nn.BatchNorm2d):
-                    yield norm, BatchNormReLU
-                    yield relu, SilentReLU
+    for network in _each(module, Encoder, Decoder):
+        for norm, relu in pairwise(network):
+            if isinstance(norm, nn.BatchNorm2d):
+                yield from ((norm, BatchNormReLU), (relu, SilentReLU))
 
 
 def _frames(module: nn.Module) -> Swaps:
-    for part in module.modules():
-        if isinstance(part, Encoder):
-            yield from ((part, FrameEncoder), (part[0], HalvingConv2d))
-        elif isinstance(part, Decoder):
-            yield from ((part, FrameDecoder), (part[-1], DoublingConv2d))
+    for encoder in _each(module, Encoder):
+        yield from ((encoder, frames.FrameEncoder), (encoder[0], frames.HalvingConv2d))
+    for decoder in _each(module, Decoder):
+        yield from ((decoder, frames.FrameDecoder), (decoder[-1], frames.DoublingConv2d))
 
 
 def _outputs(module: nn.Module) -> Swaps:
-    for part in module.modules():
-        if isinstance(part, MLP):
-            yield part[-1], SpareOutputs
+    return ((mlp[-1], SpareOutputs) for mlp in _each(module, MLP))
 
 
 def _anywhere(_: torch.device) -> bool:
@@ -139,20 +166,15 @@ def _cpu(device: torch.device) -> bool:
 
 WEIGHTS = "rounded_weights"  # the one rule that is not about a module: the twin in `updates`
 RULES = [
-    Rule("scan", _anywhere, _of((Mamba, ScanMamba))),  # as one operation with its own gradient
-    Rule(  # windows share what does not depend on the window
-        "shared_windows",
-        _anywhere,
-        _of((Mamba, WindowMamba), (LMamba, WindowLMamba), (SequenceModel, WindowSequenceModel)),
-    ),
-    # Imagined steps of GMamba and LMamba together.
-    Rule("paired_windows", has_kernels, _of((SequenceModel, PairedSequenceModel))),
+    Rule("scan", _anywhere, _of(ScanMamba)),  # as one operation with its own gradient
+    # Windows share what does not depend on the window.
+    Rule("shared_windows", _anywhere, _of(WindowMamba, WindowLMamba, WindowSequenceModel)),
+    Rule("paired_windows", has_kernels, _of(PairedSequenceModel)),  # imagined steps of GMamba and LMamba together
     Rule("batch_norm", _anywhere, _norms),  # with its ReLU in place, or in few passes
-    Rule("slices", _cpu, _of((Encoder, SlicingEncoder))),  # without training, many frames are encoded part by part
-    Rule("embedding_cache", _cpu, _of((Encoder, CachingEncoder))),  # while acting, each frame is encoded once
-    Rule("image_conv", faster_by_blocks, _frames),  # frames as bytes, in blocks that kernels are fast for
-    Rule("layer_norm", has_kernels, _of((MLP, RectifiedMLP))),  # with its ReLU in one pass
-    Rule("spare_outputs", faster_by_blocks, _outputs),  # the critics' 255 bins multiplied as 256
-    # Latents, tokens and actions in one kernel each.
-    Rule("sampling", has_kernels, _of((WorldModel, SampledStates), (ActorCritic, SampledActions))),
+    Rule("slices", _cpu, _of(frames.SlicingEncoder)),  # without training, many frames are encoded part by part
+    Rule("embedding_cache", _cpu, _of(frames.CachingEncoder)),  # while acting, each frame is encoded once
+    Rule("image_conv", frames.faster_by_blocks, _frames),  # frames as bytes, in blocks that kernels are fast for
+    Rule("layer_norm", has_kernels, _of(RectifiedMLP)),  # with its ReLU in one pass
+    Rule("spare_outputs", frames.faster_by_blocks, _outputs),  # the critics' 255 bins multiplied as 256
+    Rule("sampling", has_kernels, _of(SampledStates, SampledActions)),  # what imagination chooses, in one kernel each
 ]

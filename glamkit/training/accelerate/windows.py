@@ -1,4 +1,4 @@
-"""LMamba's and imagination's windows of modules with one block, sharing what does not depend on the window.
+"""Mamba's scan by operations or mamba-ssm's kernel; and windows of modules with one block, sharing what they can.
 
 A token's input projection is the same in every window, and with A diagonal the last output of a window is one sum
 (`ops.scan.window_sum`): nothing but that output is ever formed. A window that moves on by one token computes its first
@@ -10,9 +10,10 @@ plain classes do their work.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -20,32 +21,45 @@ from torch import Tensor
 
 from glamkit.models.mamba import Mamba
 from glamkit.models.sequence_model import GMamba, ImaginationMemory, LMamba, SequenceModel
-from glamkit.ops.scan import window_sum
+from glamkit.ops import scan as ops
+
+Place = tuple[Tensor, Tensor, Tensor]  # what a place of a window adds to `window_sum`: driven and dt (N, I), B (N, S)
+Token = tuple[Tensor, Tensor]  # a token (..., D) and its input projection (..., 2 I)
 
 
-class Place(NamedTuple):
-    """What one place of a window adds to `window_sum`: its driven and dt (N, I) and its B (N, S)."""
+class ScanMamba(Mamba):
+    """`Mamba` by the operations of `ops.scan`."""
 
-    driven: Tensor
-    dt: Tensor
-    B: Tensor
+    def scan(self, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+        """As `Mamba.scan`."""
+        return ops.selective_scan(u, dt, A, B, C)
+
+    def scan_step(
+        self, h: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `Mamba.scan_step`."""
+        return ops.scan_step(h, driven, dt, A, B, C)
+
+    def taps(self) -> tuple[Tensor, Tensor]:
+        """As `Mamba.taps`, laid out for compilers."""
+        assert self.conv1d.bias is not None
+        return ops.transposed(self.conv1d.weight.squeeze(1)), self.conv1d.bias
 
 
-class ProjectedToken(NamedTuple):
-    """A token (..., D) and its input projection (..., 2 I)."""
+class FusedMamba(Mamba):
+    """`Mamba` whose scan is mamba-ssm's kernel, which keeps time in the last axis."""
 
-    token: Tensor
-    projected: Tensor
+    def scan(self, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+        """As `Mamba.scan`."""
+        fused = importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
+        u, dt, B, C = (part.transpose(1, 2).contiguous() for part in (u, dt, B, C))
+        return fused(u, dt, A, B, C).transpose(1, 2)
 
 
 def convolved(inputs: list[Tensor], taps: Tensor, bias: Tensor, wanted: Iterable[int]) -> Tensor:
-    """The causal convolution and SiLU at some places (P, ..., I): at place p it sees min(p + 1, conv) taps.
+    """The causal convolution and SiLU at the wanted places (P, ..., I): at place p it sees min(p + 1, conv) taps.
 
-    Args:
-        inputs: one (..., I) tensor for each place of a window.
-        taps: (conv, I), oldest first.
-        bias: (I,).
-        wanted: the places.
+    There is an input (..., I) for each place of a window. Taps (conv, I) begin with the oldest; the bias is (I,).
     """
     places = []
     for place in wanted:
@@ -63,11 +77,8 @@ class WindowMamba(Mamba):
         """The output at a window's last place, read from a zero state, and what the next window need not compute again.
 
         A place with all its taps inside the window adds the same wherever the window begins, so that only the first
-        few and the new last one are computed.
-
-        Args:
-            places: one (..., 2 I) tensor of input projections for each place of the window.
-            kept: what the window one place before gave; nothing for the first.
+        few and the new last one are computed. There is an input projection (..., 2 I) for each place of the window;
+        `kept` is what the window one place before gave, nothing for the first.
         """
         edge = self.conv - 1
         new = [place for place in range(len(places)) if not edge <= place < edge + len(kept)]
@@ -75,30 +86,30 @@ class WindowMamba(Mamba):
         u = convolved([place.chunk(2, -1)[0] for place in places], *self.taps(), new)
         dt, B, C = self.selection(u)
         read = [part.flatten(1, -2) for part in (dt * u, dt, B)]
-        window = [Place(*parts) for parts in zip(*read, strict=True)]
+        window: list[Place] = list(zip(*read, strict=True))
         window[edge:edge] = kept
         driven, times, gates = zip(*window, strict=True) if kept else read
-        y = window_sum(driven, times, self.decay(), gates, C[-1].flatten(0, -2)).view(u.shape[1:])
+        y = ops.window_sum(driven, times, self.decay(), gates, C[-1].flatten(0, -2)).view(u.shape[1:])
         return self.finish(y, u[-1], gate), window[self.conv :]
 
 
-def prepare(module: GMamba | LMamba, tokens: Tensor) -> ProjectedToken:
+def prepare(module: GMamba | LMamba, tokens: Tensor) -> Token:
     """What a module's block computes once per token (..., D) however many windows it lies in."""
     (block,) = module.blocks.stack
-    return ProjectedToken(tokens, block.mixer.in_proj(block.norm(tokens)))
+    return tokens, block.mixer.in_proj(block.norm(tokens))
 
 
-def prepare_all(module: GMamba | LMamba, tokens: Tensor) -> list[ProjectedToken]:
+def prepare_all(module: GMamba | LMamba, tokens: Tensor) -> list[Token]:
     """`prepare` of tokens (B, T, D) at once, each in memory as those to come: what reads them is compiled once."""
-    parts = (part.unbind() for part in prepare(module, tokens.transpose(0, 1).contiguous()))
-    return [ProjectedToken(*both) for both in zip(*parts, strict=True)]
+    tokens, projected = prepare(module, tokens.transpose(0, 1).contiguous())
+    return list(zip(tokens, projected, strict=True))
 
 
-def step_window(module: GMamba | LMamba, window: list[ProjectedToken], kept: list[Place]) -> tuple[Tensor, list[Place]]:
+def step_window(module: GMamba | LMamba, window: list[Token], kept: list[Place]) -> tuple[Tensor, list[Place]]:
     """The block's output (..., D) at a window's last place, see `WindowMamba.step_window`."""
     mixer = cast(WindowMamba, module.blocks.stack[0].mixer)
-    change, kept = mixer.step_window([entry.projected for entry in window], kept)
-    return window[-1].token + change, kept
+    change, kept = mixer.step_window([projected for _, projected in window], kept)
+    return window[-1][0] + change, kept
 
 
 class WindowLMamba(LMamba):
@@ -110,8 +121,8 @@ class WindowLMamba(LMamba):
             return super().forward(tokens)
         size = min(self.window, tokens.shape[1])
         count = tokens.shape[1] - size + 1
-        parts, starts = prepare(self, tokens), range(size)
-        places = [ProjectedToken(*(part[:, start : start + count] for part in parts)) for start in starts]
+        _, projected = prepare(self, tokens)
+        places = [(tokens[:, start : start + count], projected[:, start : start + count]) for start in range(size)]
         return self.out(step_window(self, places, [])[0])
 
 
@@ -132,7 +143,7 @@ class WindowShared(ImaginationMemory):
         self.model, alone = model, tokens.shape[1] == 1
         self.changes = prepare_all(model.gmamba, tokens if alone else tokens[:, 1:] - tokens[:, :-1])
         self.tokens = prepare_all(model.lmamba, tokens[:, -model.lmamba.window :])
-        self.token = None if alone else self.tokens[-1].token  # in a window of one each token is read as it is
+        self.token = None if alone else self.tokens[-1][0]  # in a window of one each token is read as it is
         self.kept = list[Place](), list[Place]()
         self._look()
 

@@ -18,7 +18,7 @@ from glamkit.analysis.studio import dream_tree
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.studio import Dream
 from glamkit.errors import GlamkitError
-from glamkit.training.accelerate import pairs
+from glamkit.training.accelerate import imagination
 from glamkit.training.load import LoadedRun, open_run
 
 CATCH = {"game": "glamkit/Catch-v0"}
@@ -86,7 +86,7 @@ def test_random_numbers_belong_to_the_node_and_its_noise_seed(
     run: LoadedRun, kernels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On GPUs memories have shapes of their own, but for dreams that branch.
-    monkeypatch.setattr(pairs, "by_kernels", lambda _: kernels)
+    monkeypatch.setattr(imagination, "by_kernels", lambda _: kernels)
     dream = sampled(run)
     one, two, other = dream.uniforms(0, 3), dream.uniforms(0, 3), dream.uniforms(1, 3)
     assert np.array_equal(one, two) and not np.array_equal(one, other)

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
-"""Three of the passes over all pixels of `batch_norm`, and that of `layer_norm`, as Triton kernels for CUDA GPUs.
+"""The operations of `ops.norms` as Triton kernels for CUDA GPUs.
 
     moments, pulls        programs share the pixels out, each taking every so-many-th stretch, and each writes its part
     gradient              the formula as it stands; a compiler that sees it keeps the inputs twice, rounded and not
@@ -20,38 +20,17 @@ ROW_TILE, ROW_WARPS = 1024, 2  # the same for rows
 
 
 def moments(x: Tensor, pivot: Tensor, parts: int) -> Tensor:
-    """`batch_norm._moments`."""
-    x = x.contiguous()
+    """`norms.moments`."""
     return _sums(x, x, pivot, pivot, pivot, parts, gradient=False)
 
 
 def pulls(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, parts: int) -> Tensor:
-    """`batch_norm._pulls`."""
-    return _sums(grad.contiguous(), x.contiguous(), scale, shift, mean, parts, gradient=True)
-
-
-def gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
-    """`batch_norm._gradient`."""
-    grad, x = grad.contiguous(), x.contiguous()
-    (pixels, *shape), of_x = _shape(x), torch.empty_like(x)
-    given = grad, x, scale, shift, slope, offset, of_x, pixels, *shape
-    launch(_gradient, (triton.cdiv(pixels, shape[-1]),), *given, num_warps=WARPS)
-    return of_x
-
-
-def rectified_gradient(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float, parts: int
-) -> tuple[Tensor, Tensor]:
-    """`layer_norm._gradient`."""
-    grad, x = grad.contiguous(), x.contiguous()
-    (count, width), padded = x.shape, triton.next_power_of_2(x.shape[1])
-    of_x, sums = torch.empty_like(x), weight.new_empty(parts, 2, width)
-    given = grad, x, weight, bias, of_x, sums, count, eps, width, padded, max(1, ROW_TILE // padded)
-    launch(_rectified_gradient, (parts,), *given, num_warps=ROW_WARPS)
-    return of_x, sums
+    """`norms.pulls`."""
+    return _sums(grad, x, scale, shift, mean, parts, gradient=True)
 
 
 def _sums(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, pivot: Tensor, parts: int, gradient: bool) -> Tensor:
+    grad, x = grad.contiguous(), x.contiguous()
     pixels, channels, padded, rows = _shape(x)
     sums = pivot.new_empty(parts, 2, channels)
     given = grad, x, scale, shift, pivot, sums, pixels, channels, padded, rows, gradient
@@ -59,10 +38,31 @@ def _sums(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, pivot: Tensor, 
     return sums
 
 
+def gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
+    """`norms.gradient`."""
+    grad, x = grad.contiguous(), x.contiguous()
+    (pixels, *shape), of_x = _shape(x), torch.empty_like(x)
+    given = grad, x, scale, shift, slope, offset, of_x, pixels, *shape
+    launch(_gradient, (triton.cdiv(pixels, shape[-1]),), *given, num_warps=WARPS)
+    return of_x
+
+
 def _shape(x: Tensor) -> tuple[int, int, int, int]:
     """M, C, C rounded up to a power of two, and the pixels of a tile."""
     padded = triton.next_power_of_2(x.shape[-1])
     return x.shape[:-1].numel(), x.shape[-1], padded, max(1, TILE // padded)
+
+
+def rectified_gradient(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float, parts: int
+) -> tuple[Tensor, Tensor]:
+    """`norms.rectified_gradient`."""
+    grad, x = grad.contiguous(), x.contiguous()
+    (count, width), padded = x.shape, triton.next_power_of_2(x.shape[1])
+    of_x, sums = torch.empty_like(x), weight.new_empty(parts, 2, width)
+    given = grad, x, weight, bias, of_x, sums, count, eps, width, padded, max(1, ROW_TILE // padded)
+    launch(_rectified_gradient, (parts,), *given, num_warps=ROW_WARPS)
+    return of_x, sums
 
 
 @jit
