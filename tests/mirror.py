@@ -10,7 +10,7 @@ from glamkit.analysis.open_loop import measure_open_loop
 from glamkit.analysis.starts import find_starts, good_start
 from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream
-from glamkit.analysis.studio.view import view
+from glamkit.analysis.studio.view import state
 from glamkit.training.load import LoadedRun
 
 HORIZON = 6
@@ -51,7 +51,7 @@ class Mirror:
         chosen = find_starts(run, "random", 6, 0, None, HORIZON)
         good = good_start(run, None, HORIZON)
         dream, starts = Dream(run, good.step), [*measure_open_loop(run, HORIZON).failures(), *chosen, good]
-        self.page, self.player = page, Player(run, dream, starts=starts)
+        self.page, self.player = page, Player(dream, starts=starts)
         lengths = []
         for start in self.player.starts:
             played = Dream(run, start)
@@ -62,22 +62,23 @@ class Mirror:
         self.seen: set[bytes] = set()
 
     def agrees(self) -> None:
-        shown = view(self.player)
+        shown, dream = state(self.player), self.player.dream
+        beside = [one.at(dream.here) for one in self.player.beside]
         self.page.wait_for_function(
             "now => [...document.querySelectorAll('.glamkit-value')].map(one => one.textContent).join() === now",
-            arg=",".join(shown.state["now"]),
+            arg=",".join(shown["now"]),
         )
         self.page.wait_for_function(
-            "note => document.querySelector('.glamkit-note').textContent === note", arg=shown.state["message"]
+            "note => document.querySelector('.glamkit-note').textContent === note", arg=shown["message"]
         )
         self.page.wait_for_function(
             "texts => [...document.querySelectorAll('.glamkit-beside figcaption')].map(one => one.textContent)"
             ".join('|') === texts",
-            arg="|".join(f"{one.name}: {one.caption}{one.note}" for one in shown.beside),
+            arg="|".join(f"{one.name}: {one.caption}{one.note}" for one in beside),
         )
         for canvas, picture in zip(
             self.page.locator(f"{STUDIO} canvas").all(),
-            [shown.picture, *(one.picture for one in shown.beside)],
+            [dream.picture(), *(one.picture for one in beside)],
             strict=True,
         ):
             width, height, *values = canvas.evaluate(PIXELS)
@@ -85,8 +86,8 @@ class Mirror:
             np.testing.assert_array_equal(drawn, picture)
         # Not inner texts: those depend on whether JupyterLab has the cell laid out just then.
         shares = self.page.locator(".glamkit-share").all_text_contents()
-        assert shares == [f"{round(100 * share)}%" for share in shown.state["policy"]]
-        self.seen.add(shown.picture.tobytes())
+        assert shares == [f"{round(100 * share)}%" for share in shown["policy"]]
+        self.seen.add(dream.picture().tobytes())
 
     def press(self, name: str, command: str, *values: Any) -> None:
         """Presses a control, and asks the mirror for what it should do."""

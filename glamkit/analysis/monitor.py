@@ -110,10 +110,10 @@ class Monitor:
         self.line.close()
         if self.line.watched:
             self.draw()
-        elif notebook.shell() is None and self.last.kind == "done":
-            findings = diagnostics.verdict(self.entries, self.trainer.config)
+        elif notebook.shell() is None:
+            findings = diagnostics.verdict(self.entries, self.trainer.config) if self.last.kind == "done" else []
             sys.stdout.writelines(f"{finding}\n" for finding in findings)
-        elif notebook.shell() is not None and self.strip.columns:
+        elif self.strip.columns:
             from IPython.display import display
 
             display(plotting.strip(self.strip.columns))

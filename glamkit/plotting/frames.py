@@ -59,7 +59,10 @@ def films(rows: Mapping[str, np.ndarray], columns: Sequence[str], beside: str, t
 
 @style
 def strip(columns: Sequence[Mapping[str, Any]]) -> Picture:
-    """The same moment of play as the model saw it at several steps of its training, as `Monitor` collects it."""
+    """The same moment of play as the model saw it at several steps of its training, oldest first.
+
+    A column has ``step``, ``ahead`` and the pictures ``real``, ``reconstructed`` and ``imagined``.
+    """
     names, shown = ("real", "reconstructed", "imagined"), max(len(columns), 5)
     picture, ((axes,),) = figure(WIDE, 0.9 + 3 * min(1.2, (WIDE - 1.1) / shown))
     film(axes, {n: np.stack([c[n] for c in columns]) for n in names}, [f"{c['step']:,}" for c in columns])

@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 from lab import BROWSER, find_browser
-from mirror import PIXELS
 from tiny_runs import finished, short
 
 from glamkit.analysis.studio import compare, export
 from glamkit.analysis.studio.studio import Dream
 from glamkit.training.load import open_run
 
+PIXELS = """image => {
+    const canvas = document.createElement('canvas'), side = canvas.width = canvas.height = image.naturalWidth;
+    canvas.getContext('2d').drawImage(image, 0, 0);
+    return [side, side, ...canvas.getContext('2d').getImageData(0, 0, side, side).data];
+}"""
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
@@ -41,7 +45,7 @@ def test_an_exported_dream_plays_by_itself(page: Any, tmp_path: Path) -> None:
         dream.step(action)
     dream.futures(["RIGHT"], horizon=4)
     beside = compare.comparisons(dream, ["real", "lmamba"])
-    page.goto(export.html(dream, tmp_path / "dream.html", (), beside).as_uri())  # a file, as a person opens it
+    page.goto(export.save(dream, tmp_path / "dream.html", beside).as_uri())  # a file, as a person opens it
     for step in (3, 0, 3):  # it plays at once, from its beginning, and begins again after its end
         page.wait_for_function(  # asks at every frame of the screen: a step is seen for a fifteenth of a second
             "text => document.querySelector('figcaption').textContent.startsWith(text)", arg=f"step {step},"
@@ -56,14 +60,14 @@ def test_an_exported_dream_plays_by_itself(page: Any, tmp_path: Path) -> None:
     page.click("#step")
     assert page.inner_text("#of") == "step 1 of 3"
     assert f"reward {dream.nodes[1].reward:+.2f}" in page.inner_text("figcaption >> nth=0")
-    for canvas, picture in zip(
-        page.locator("canvas").all(), [dream.picture(1), *(one.at(1).picture for one in beside)], strict=True
+    for image, picture in zip(
+        page.locator("img").all(), [dream.picture(1), *(one.at(1).picture for one in beside)], strict=True
     ):
-        width, height, *values = canvas.evaluate(PIXELS)
+        width, height, *values = image.evaluate(PIXELS)
         np.testing.assert_array_equal(np.array(values, np.uint8).reshape(height, width, 4)[..., :3], picture)
     assert page.locator("figcaption").all_inner_texts()[1:] == [one.at(1).caption for one in beside]
     assert page.locator("figure strong").all_inner_texts() == ["", *(one.at(1).note for one in beside)]
-    labels = page.locator("canvas").evaluate_all("all => all.map(one => one.getAttribute('aria-label'))")
+    labels = page.locator("img").evaluate_all("all => all.map(one => one.alt)")
     assert labels == ["the dream", "what really happened", "LMamba off"]
     covers = "all => all.map(one => getComputedStyle(one, '::after').content)"
     over = [dream.nodes[1].over, *(one.at(1).over for one in beside)]

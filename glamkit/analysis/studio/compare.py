@@ -30,11 +30,7 @@ class Beside(NamedTuple):
 
 
 class ModuleOff:
-    """The same dream with one module off from its start on: the same actions, the same random numbers.
-
-    Args:
-        dream: to compare with.
-        off: ``lmamba`` or ``gmamba``.
+    """The same dream with ``lmamba`` or ``gmamba`` off from its start on: the same actions, the same random numbers.
 
     Raises:
         GlamkitError: the run was trained with one module alone.
@@ -50,11 +46,8 @@ class ModuleOff:
 
     def node(self, number: int) -> Node:
         """What a node of the dream is in the other."""
-        missing, node = list[Node](), self.dream.nodes[number]
-        while node.number not in self.numbers:
-            missing.append(node)
-            node = self.dream.nodes[node.parent]
-        for node in reversed(missing):
+        missing = [node for node in self.dream.path(number) if node.number not in self.numbers]
+        for node in missing:
             self.other.rules = replace(node.rules, modules=self.left)
             (grown,) = self.other.grow([self.numbers[node.parent]], [node.action], [node.noise_seed])
             self.numbers[node.number] = grown
@@ -70,39 +63,35 @@ class ModuleOff:
 
 
 class WhatHappened:
-    """The real frames of the same steps, and whether the dream took the same actions up to them.
-
-    Args:
-        dream: to compare with.
-    """
+    """The real frames of the same steps, and whether the dream took the same actions up to them."""
 
     def __init__(self, dream: Dream) -> None:
-        self.name, self.dream, replay = NAMES[REAL], dream, dream.run.replay
-        first = max(dream.start - replay.oldest, 0)
-        self.returns = ordered(dream.run, "rewards")[first:].cumsum(dtype=float)  # after each real step
+        self.name, self.dream = NAMES[REAL], dream
+        first = dream.start - dream.run.replay.oldest
+        self.returns = np.insert(ordered(dream.run, "rewards")[first:], 0, 0).cumsum(dtype=float)  # before each step
         ends = np.flatnonzero(is_last(dream.run)[first:])
-        self.end = int(ends[0]) + 1 if len(ends) else None  # steps to the end of the real game
+        self.end = int(ends[0]) + 1 if len(ends) else dream.run.replay.count  # steps to the end of the real game
 
     def at(self, number: int) -> Beside:
         """What stands beside this node of the dream."""
         dream, depth = self.dream, self.dream.nodes[number].depth
         replay, step = dream.run.replay, dream.start + depth
-        if not replay.oldest < dream.start <= step < replay.count:
+        if step >= replay.count:
             return Beside(self.name, f"no real step {step:,} is stored: the last is {replay.count - 1:,}", None)
         steps = replay.window(torch.tensor([step - 1]), 2)  # the action before, and the frame
         picture = steps.frames[0, -1].permute(1, 2, 0).cpu().numpy()
         apart = first_difference(dream, number)
         note = "" if apart is None else f"real game: other actions since step {apart}"
-        if not depth:
-            return Beside(self.name, f"real step {step:,}", picture)
-        if self.end is not None and depth >= self.end:
-            return Beside(self.name, ended(self.end, self.returns[self.end - 1]), picture, True, note)
         action, reward = dream.run.actions[int(steps.actions[0, 0])], float(steps.rewards[0, 0])
-        caption = f"{action}, reward {reward:+z.2f}, return {self.returns[depth - 1]:+z.2f}"
-        return Beside(self.name, caption, picture, False, note)
+        caption = f"{action}, reward {reward:+z.2f}, return {self.returns[depth]:+z.2f}"
+        if depth == 0:
+            caption = f"real step {step:,}"
+        if depth >= self.end:
+            caption = ended(self.end, self.returns[self.end])
+        return Beside(self.name, caption, picture, depth >= self.end, note)
 
 
-Counterpart: TypeAlias = ModuleOff | WhatHappened  # what can stand beside a dream
+Counterpart: TypeAlias = ModuleOff | WhatHappened
 
 
 def comparisons(dream: Dream, names: Sequence[str]) -> list[Counterpart]:

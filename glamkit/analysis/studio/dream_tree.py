@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -38,18 +38,15 @@ LATENTS = {"sampled": "drawn at random", "likeliest": "the most likely", "probab
 class Rules(Checked):
     """How a dream is dreamt; they may change from node to node."""
 
-    modules: Literal["both", "gmamba", "lmamba"] = setting("both", "choice", "what adds to the hidden state")
-    memory: Literal["window", "recurrent"] = setting("window", "choice", "what is remembered, as in Imagination.memory")
-    latents: Literal["sampled", "likeliest", "probabilities"] = setting(
-        "sampled", "choice", "what is taken from the prior: a draw, its likeliest classes, or its probabilities"
-    )
+    modules: Literal["both", "gmamba", "lmamba"] = "both"  # what adds to the hidden state
+    memory: Literal["window", "recurrent"] = "window"  # what is remembered, as in `ImaginationConfig.memory`
+    latents: Literal["sampled", "likeliest", "probabilities"] = "sampled"  # what is taken from the prior
     temperature: float = setting(1.0, "times", "over 1 evens the prior out, under 1 sharpens it", 0.05, 20)
 
     def __str__(self) -> str:
+        modules, memory, latents = MODULES[self.modules], MEMORY[self.memory], LATENTS[self.latents]
         warmth = "" if self.temperature == 1 else f", temperature {self.temperature:g}"
-        return (
-            f"{MODULES[self.modules]}, remembers {MEMORY[self.memory]}, next picture: {LATENTS[self.latents]}{warmth}"
-        )
+        return f"{modules}, remembers {memory}, next picture: {latents}{warmth}"
 
 
 class Node(NamedTuple):
@@ -77,21 +74,16 @@ class Node(NamedTuple):
         return f"Node({self.number}: {self.depth} deep by action {self.action}; {text})"
 
 
-class Tree:
-    """All nodes of a dream, and the only way to new ones: `grow`.
+Step: TypeAlias = tuple[int, int, int, Rules]  # from which node, with which action, noise seed and rules
 
-    Args:
-        run: the run.
-        seen: real steps (1, L, ...) before the dream.
-        seed: of all that is drawn at random.
-        rules: to begin with.
-    """
+
+class Tree:
+    """All nodes of a dream, and the only way to new ones: `grow`. Real steps `seen` (1, L, ...) come before it."""
 
     def __init__(self, run: LoadedRun, seen: Batch, seed: int, rules: Rules) -> None:
-        self.run, self.model = run, run.agent.world_model
-        self.seed, self.rules = seed, rules
+        self.run, self.model, self.seed, self.rules = run, run.agent.world_model, seed, rules
         self.nodes: list[Node] = []
-        self.children: dict[tuple[int, int, int, Rules], int] = {}
+        self.children: dict[Step, int] = {}
         # The same modules under different switches; the run's own model is not touched.
         self.sequence = {name: copy(self.model.sequence_model) for name in ("both", "gmamba", "lmamba")}
         for name, module in self.sequence.items():
@@ -100,7 +92,7 @@ class Tree:
             latents = self.model.observe(seen.frames).latent
             self.tokens = self.model.tokens(latents, seen.actions)
             memory = self.sequence[rules.modules].memory(self.tokens, rules.memory)
-            self._arrive(memory, self.tokens[:, -1], [-1], [-1], [0])
+            self._arrive(memory, self.tokens[:, -1], [(-1, -1, 0, rules)])
 
     def grow(
         self, parents: Sequence[int], actions: Sequence[int], noise_seeds: Sequence[int] | None = None
@@ -110,19 +102,18 @@ class Tree:
         A step that has been taken before under the same rules and noise seed is not taken again.
         """
         noise_seeds = [self.nodes[parent].noise_seed for parent in parents] if noise_seeds is None else noise_seeds
-        keys = [(p, a, noise, self.rules) for p, a, noise in zip(parents, actions, noise_seeds, strict=True)]
-        new = [key for key in dict.fromkeys(keys) if key not in self.children]
+        steps = [(p, a, noise, self.rules) for p, a, noise in zip(parents, actions, noise_seeds, strict=True)]
+        new = [step for step in dict.fromkeys(steps) if step not in self.children]
         if new:
             self.check_size(len(new))
             before = [self.nodes[parent] for parent, *_ in new]
-            taken = [action for _, action, *_ in new]
             with self.thinking():
                 memory = self._remember(before)
                 latents = torch.stack([node.latent for node in before])
-                token = self.model.tokens(latents, torch.tensor(taken, device=latents.device))
+                token = self.model.tokens(latents, torch.tensor([step[1] for step in new], device=latents.device))
                 memory.read(token)
-                self._arrive(memory, token, [key[0] for key in new], taken, [key[2] for key in new])
-        return [self.children[key] for key in keys]
+                self._arrive(memory, token, new)
+        return [self.children[step] for step in steps]
 
     def path(self, number: int) -> list[Node]:
         """The nodes from the beginning to this one."""
@@ -131,46 +122,36 @@ class Tree:
             way.append(self.nodes[way[-1].parent])
         return way[::-1]
 
-    def _arrive(
-        self,
-        memory: ImaginationMemory,
-        token: Tensor,
-        parents: Sequence[int],
-        actions: Sequence[int],
-        noise_seeds: Sequence[int],
-    ) -> None:
-        """Adds the nodes that a memory (N) has come to."""
+    def _arrive(self, memory: ImaginationMemory, token: Tensor, steps: Sequence[Step]) -> None:
+        """Adds the nodes that N steps led to, with what is remembered (N) after them and the last token (N, D)."""
         model, actor_critic, hidden = self.model, self.run.agent.actor_critic, memory.hidden
-        depth = [self.nodes[parent].depth + 1 if parent >= 0 else 0 for parent in parents]
-        latent = self._draw(model.prior(hidden), noise_seeds, depth).flatten(-2)
+        depths = [self.nodes[parent].depth + 1 if parent >= 0 else 0 for parent, *_ in steps]
+        latent = self._draw(model.prior(hidden), [noise for _, _, noise, _ in steps], depths).flatten(-2)
         states = torch.cat([latent, hidden], -1)
         policy = actor_critic.policy(states).exp().cpu().numpy()
         reward = two_hot_mean(model.reward(hidden).float(), model.bins).tolist()
         ended = model.termination(hidden).squeeze(-1).float().sigmoid().tolist()
         value = actor_critic.value(states).tolist()
-        for row, (parent, action, noise) in enumerate(zip(parents, actions, noise_seeds, strict=True)):
+        for row, (parent, action, noise, rules) in enumerate(steps):
             outcome, total, over = (reward[row], ended[row]), 0.0, False
             if parent < 0:  # what the last real action brought is no part of the dream
                 outcome = (0.0, 0.0)
             else:
                 previous = self.nodes[parent]
-                total = previous.total + (0.0 if previous.over else outcome[0])
-                over = previous.over or outcome[1] > OVER
-            number = len(self.nodes)
-            came = (number, parent, depth[row], noise, action, self.rules)
-            outcomes = (*outcome, value[row], policy[row], total, over)
-            self.nodes.append(Node(*came, *outcomes, latent[row], token[row], memory, row))
-            self.children[parent, action, noise, self.rules] = number
+                total = previous.total + (0.0 if previous.over else reward[row])
+                over = previous.over or ended[row] > OVER
+            came = (len(self.nodes), parent, depths[row], noise, action, rules)
+            self.children[steps[row]] = len(self.nodes)
+            self.nodes.append(
+                Node(*came, *outcome, value[row], policy[row], total, over, latent[row], token[row], memory, row)
+            )
 
     def _remember(self, nodes: Sequence[Node]) -> ImaginationMemory:
         """A memory (N) of all that led to these nodes, of the kind and with the modules that the rules ask for."""
-        if any(node.rules.memory != self.rules.memory for node in nodes):
-            pieces = [(self._reread(node), 0) for node in nodes]
-        else:
-            pieces = [(node.memory, node.row) for node in nodes]
-        whole = [row for _, row in pieces] == list(range(len(pieces[0][0].hidden)))
-        alone = all(memory is pieces[0][0] for memory, _ in pieces)
-        memory = copy(pieces[0][0]) if whole and alone else gathered(pieces)
+        kind = self.rules.memory
+        memory = gathered(
+            [(node.memory, node.row) if node.rules.memory == kind else (self._reread(node), 0) for node in nodes]
+        )
         memory.model = self.sequence[self.rules.modules]  # type: ignore[attr-defined]
         return memory
 
@@ -208,8 +189,8 @@ class Tree:
         """Refuses more nodes than a dream may have."""
         if len(self.nodes) + count > MOST:
             raise GlamkitError(
-                f"this dream has {len(self.nodes):,} of at most {MOST:,} steps; no {count:,} more: begin at a "
-                f"start again, or ask for fewer or shorter futures."
+                f"this dream has {len(self.nodes):,} of at most {MOST:,} steps; no {count:,} more: begin at a start "
+                f"again, or ask for fewer or shorter futures."
             )
 
     @contextmanager
@@ -223,9 +204,8 @@ class Tree:
 def one_thread() -> Iterator[None]:
     """Context in which torch computes with one CPU thread.
 
-    The work of one dream is too small to share: a second thread gains nothing, on a machine that does anything else
-    (a browser, say) waiting for it made a step twenty times slower, and sums in another order would make a dream depend
-    on the number of cores.
+    A second thread gains nothing for so little work, and waiting for it on a busy machine makes a step twenty times
+    slower. Sums in another order would make a dream depend on the number of cores.
     """
     threads = torch.get_num_threads()
     if threads > 1:  # setting it empties caches
@@ -239,15 +219,11 @@ def one_thread() -> Iterator[None]:
 
 def gathered(pieces: Sequence[tuple[ImaginationMemory, int]]) -> ImaginationMemory:
     """One memory of some rows of several memories of one kind, whose tensors are alike in shape."""
-    rows = [row for _, row in pieces]
 
     def pick(*values: Any) -> Any:
-        first = values[0]
-        if not isinstance(first, Tensor):
-            return first
-        if all(value is first for value in values):
-            return first[rows]
-        return torch.cat([value[row : row + 1] for value, row in zip(values, rows, strict=True)])
+        if not isinstance(values[0], Tensor):
+            return values[0]
+        return torch.stack([value[row] for value, (_, row) in zip(values, pieces, strict=True)])
 
     together = copy(pieces[0][0])
     vars(together).update(tree_map(pick, *(vars(memory) for memory, _ in pieces)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 
 PARTS = {"UP": "ArrowUp", "DOWN": "ArrowDown", "LEFT": "ArrowLeft", "RIGHT": "ArrowRight", "FIRE": "Space"}
 # Key -> command of the player, and what it is called.
@@ -36,11 +36,3 @@ def keys_of(names: Collection[str]) -> dict[frozenset[str], int]:
 def written(codes: Collection[str]) -> str:
     """How a key, or several held together, is written."""
     return "+".join(SIGNS.get(code, code.removeprefix("Digit").removeprefix("Key")) for code in sorted(codes))
-
-
-def key_names(keymap: Mapping[frozenset[str], int], names: Sequence[str]) -> list[str]:
-    """For each action the first of its keys, written; empty for an action without one."""
-    first: dict[int, str] = {}
-    for codes, action in keymap.items():
-        first.setdefault(action, written(codes))
-    return [first.get(action, "") for action in range(len(names))]

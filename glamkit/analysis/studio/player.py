@@ -2,60 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
+import queue
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from glamkit.analysis.monitor import Pace, duration
 from glamkit.analysis.starts import Start, find_starts
 from glamkit.analysis.studio import compare, export
-from glamkit.analysis.studio.command_thread import CommandThread
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS, keys_of
 from glamkit.analysis.studio.studio import HORIZON, Dream, Future, no_choice, value_scale
 from glamkit.errors import GlamkitError
 from glamkit.plotting import count
-from glamkit.training.load import LoadedRun
 
 RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times `export.SPEED`
 TOGETHER = 64  # futures dreamt in one batch
 KEPT = 20  # dreams to go back to, those shown last
+FOUND = 12  # starts that a search adds at most
 EVERY = 0.5  # seconds between two words about work that takes long
 IDLE = ("NOOP", "STAY", "IDLE", "NOTHING")
-WHO = {"policy": "the policy", "you": "you", "recorded": "recorded actions"}
-FILMS = {"html": export.html, "gif": export.gif}
+logger = logging.getLogger(__name__)
 
 
-class Player(CommandThread):
-    """A dream and its controls.
+class Player:
+    """A dream and its controls: commands from any thread are carried out one after the other in a thread of its own.
+
+    So no notebook cell has to run for a dream to go on, and none is held up by it.
 
     Args:
-        run: the run.
-        dream: to begin with.
-        shown: called with the player after every change, in the player's thread.
-        seed: of the dreams.
-        context: real steps each dream sees; None takes as many as in training.
+        dream: to begin with; later dreams are of its run and seed, and see as many real steps.
+        shown: called with the player after every change, in the player's thread; what went wrong is in `note`.
         starts: to choose from; those that are found later follow them.
     """
 
     def __init__(
-        self,
-        run: LoadedRun,
-        dream: Dream,
-        shown: Callable[[Player], None] | None = None,
-        seed: int = 0,
-        context: int | None = None,
-        starts: Sequence[Start] = (),
+        self, dream: Dream, shown: Callable[[Player], None] = lambda _: None, starts: Sequence[Start] = ()
     ) -> None:
-        super().__init__()
-        self.run, self.seed, self.context, self.most = run, seed, context, value_scale(run)
-        self.shown = shown or (lambda _: None)
-        self.keymap = keys_of(run.actions)
-        self.idle = next((i for i, name in enumerate(run.actions) if name.upper() in IDLE), None)
+        self.run, self.most, self.shown = dream.run, value_scale(dream.run), shown
+        self.keymap = keys_of(self.run.actions)
+        self.idle = next((i for i, name in enumerate(self.run.actions) if name.upper() in IDLE), None)
         self.held: frozenset[str] = frozenset()
-        self.ended_playing, self.who, self.rate = False, "policy", "1"
+        self.who, self.rate, self.due = "policy", "1", 0.0  # `due`: when the clock makes its next step
         self.starts: dict[int, Start] = {}  # by their steps
         self.add(starts)
         self.compared: list[str] = []
@@ -63,6 +58,14 @@ class Player(CommandThread):
         self.what_if: list[Future] | None = None  # the answers to *what if?*
         self.noise: int | None = None  # the noise seed of the next step, where another was asked for
         self.take(dream)
+        self.todo: queue.Queue[tuple[str, tuple[Any, ...], dict[str, Any]] | None] = queue.Queue()
+        self.thread = threading.Thread(target=self._work, daemon=True, name="glamkit-player")
+        self.thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether the clock runs: the end of a dream holds it, so that it goes on once the dream begins again."""
+        return self.playing and not self.dream.now.over
 
     @property
     def message(self) -> str:
@@ -71,66 +74,115 @@ class Player(CommandThread):
         over = f"The dream has ended, return {now.total:+z.1f}. Press R to begin again, N for the next start."
         return self.note or (over if now.over else "")
 
+    # The thread ------------------------------------------------------------------------------------------------------
+
+    def do(self, command: str, *values: Any, **named: Any) -> None:
+        """Asks for a command by its name, and returns at once."""
+        self.todo.put((command, values, named))
+
+    def wait(self) -> None:
+        """Until all that was asked for is done."""
+        self.todo.join()
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self.todo.put(None)
+        self.thread.join()
+
+    def _work(self) -> None:
+        torch.set_num_threads(1)  # of this thread; see `one_thread`
+        while True:
+            pause = max(0.0, self.due - time.perf_counter()) if self.running else None
+            try:
+                asked = self.todo.get(timeout=pause)
+            except queue.Empty:
+                self._try("tick")
+                continue
+            if asked is None:
+                return
+            command, values, named = asked
+            if command != "keys":  # a key that is let go wipes no message away
+                self.note = ""
+            self._try(command, *values, **named)
+            self.todo.task_done()
+
+    def _try(self, command: str, *values: Any, **named: Any) -> None:
+        try:
+            getattr(self, command)(*values, **named)
+            self.shown(self)
+        except Exception as error:  # in a thread nobody would see it
+            self.playing, self.note = False, str(error)
+            if not isinstance(error, GlamkitError):
+                self.note = f"{type(error).__name__}: {error}"
+                logger.exception("The player stopped.")
+            with contextlib.suppress(Exception):  # what cannot be drawn: the next command may go elsewhere
+                self.shown(self)
+
+    def working(self, note: str) -> None:
+        """Shows at once what a command that takes long is doing."""
+        self.note = note
+        self.shown(self)
+        self.note = ""
+
     # Commands --------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """One step of the clock: late ones are left out, not made up for."""
+        self.due = max(self.due + 1 / (export.SPEED * RATES[self.rate]), time.perf_counter())
+        self.forward()
 
     def act(self, action: int | str) -> None:
         """One step with this action; none after the end, where it would mean nothing."""
-        if self.dream.now.over:
-            self.playing = False
-            return
-        self.dream.step(action, self.noise)
-        self.noise = None
-        self._follow()
-        self.ended_playing = self.playing and self.dream.now.over
-        self.playing = self.playing and not self.dream.now.over
+        if not self.dream.now.over:
+            self.dream.step(action, self.noise)
+            self.noise = None
 
     def forward(self) -> None:
         """One step by whoever plays; by the policy where it is your turn and no key is held."""
-        dream = self.dream
+        dream, action = self.dream, None
+        if self.who == "you":
+            action = self.wanted()
+            action = self.idle if action is None else action
         if self.who == "recorded":
-            recorded = dream.recorded(dream.now.depth)
-            if recorded is None:
+            action = dream.recorded(dream.now.depth)
+            if action is None:
                 raise GlamkitError(f"No action after step {dream.now.depth} is recorded: choose who plays on.")
-            return self.act(recorded)
-        yours = self.idle if (wanted := self.wanted()) is None else wanted
-        return self.act(dream.choose(dream.now) if self.who == "policy" or yours is None else yours)
+        self.act(dream.choose(dream.now) if action is None else action)
 
-    def back(self, steps: int = 1) -> None:
-        """Goes back, at most to the beginning."""
-        self.playing = False
-        self.dream.rewind(min(steps, self.dream.now.depth))
+    def back(self) -> None:
+        """Goes back by a step, unless this is the first."""
+        self.scrub(self.dream.now.depth - 1)
 
     def scrub(self, depth: int) -> None:
-        """Goes to a step of the present branch."""
-        self.playing = False
-        self.dream.go(self.line[min(max(depth, 0), len(self.line) - 1)])
+        """Goes to a step of the present branch, or to the end that is nearer."""
+        self.playing, line = False, self.dream.line()
+        self.dream.go(line[min(max(depth, 0), len(line) - 1)])
 
     def branch(self, place: int) -> None:
         """Goes to the last step of a branch; they are counted from 0 in the order they were begun."""
         self.playing = False
         self.dream.go(self.dream.branches[place])
-        self.line = self.dream.line(self.dream.here)
 
     def toggle(self) -> None:
         """Plays, or pauses; plays again where the game is over."""
+        self.playing = not self.running
         if self.dream.now.over:
-            self.dream.go(0)
-        self._play(not self.playing)
+            self.again()
+        self.due = time.perf_counter()
 
     def again(self) -> None:
-        """Goes back to step 0 and plays on if it played."""
-        playing = self._plays_on()
+        """Goes back to step 0, and plays on if it played."""
         self.dream.go(0)
-        self._play(playing)
+        self.due = time.perf_counter()
 
     def next(self) -> None:
-        """Dreams from the next start and plays on if it played."""
+        """Dreams from the next start, and plays on if it played."""
         if not self.starts:
             raise GlamkitError("There is no list of starts: find some below.")
-        steps, playing = list(self.starts), self._plays_on()
+        steps, playing = list(self.starts), self.playing
         place = steps.index(self.dream.start) + 1 if self.dream.start in steps else 0
         self.begin(steps[place % len(steps)])
-        self._play(playing)
+        self.playing, self.due = playing, time.perf_counter()
 
     def hand(self, who: str) -> None:
         """Who plays: the policy, you by the keys that are held, or the actions that were really taken."""
@@ -152,14 +204,13 @@ class Player(CommandThread):
                 self.scrub(apart - 1)
             self.note = (
                 f"From step {self.dream.now.depth} on the recorded actions are taken, so that the pictures can be "
+                "compared; choose who plays to change that."
             )
-            self.note += "compared; choose who plays to change that."
 
     def other_noise(self) -> None:
         """From the next step on everything random is drawn anew: the policy's actions, and pictures where they are."""
         self.noise = 1 + max(node.noise_seed for node in self.dream.nodes)
-        self.note = "From the next step on it goes on differently: the policy may choose other actions"
-        self.note += ", and the same ones may lead elsewhere." if self.dream.rules.latents == "sampled" else "."
+        self.note = "From the next step on it goes on differently: random draws are made anew, the policy's too."
 
     def keys(self, down: Collection[str]) -> None:
         """The keys that are held now; a control acts when it is pressed, and so does an action while paused."""
@@ -172,7 +223,7 @@ class Player(CommandThread):
             getattr(self, control)()
         action = self.wanted()
         if new and not controls and action is not None:
-            if self.playing:
+            if self.running:
                 self.who = "you"
             else:
                 self.act(action)
@@ -197,36 +248,41 @@ class Player(CommandThread):
         """Changes the rules from the next step on."""
         self.dream.switch(**rules)
 
-    def find(self, by: str, most: int = 12) -> None:
-        """Looks for starts; new ones are added to the list, so that no number changes."""
+    def find(self, by: str) -> None:
+        """Looks for starts; new ones follow those in the list, so that no number changes."""
         self.working("Looking for starts ...")
-        new = self.add(find_starts(self.run, by, most, self.seed, self.context))
+        known = len(self.starts)
+        self.add(find_starts(self.run, by, FOUND, self.dream.seed, self.dream.context))
+        new = len(self.starts) - known
         self.note = f"{count(new, 'start')} added." if new else "All of these starts are in the list."
+
+    def add(self, starts: Sequence[Start]) -> None:
+        """Adds starts to the list, each step once."""
+        for start in starts:
+            self.starts.setdefault(start.step, start)
 
     def begin(self, step: int) -> None:
         """Dreams from this step under the present rules; one begun so before, if not full, goes on at its step 0."""
-        rules = self.dream.rules
+        last, rules = self.dream, self.dream.rules
         dream = self.dreams.get((step, rules))
         if dream is None or dream.full:
-            dream = Dream(self.run, step, self.seed, self.context, rules)
+            dream = Dream(self.run, step, last.seed, last.context, rules)
         dream.switch(**vars(rules))
         dream.go(0)
         self.take(dream)
 
     def take(self, dream: Dream) -> None:
         """Goes on with this dream."""
-        self.dream, self.note = dream, ""
-        self.playing = self.ended_playing = False
+        self.dream, self.note, self.playing = dream, "", False
         self.what_if, self.noise = None, None
+        self.beside = compare.comparisons(dream, self.compared)
         self.dreams.pop((dream.start, dream.begun), None)
         self.dreams[dream.start, dream.begun] = dream  # the newest is the last
         if len(self.dreams) > KEPT:
             del self.dreams[next(iter(self.dreams))]
-        self.beside = compare.comparisons(dream, self.compared)
-        self.line = dream.line(dream.here)
 
     def save(self, kind: str) -> None:
-        """Writes the present branch and what stands beside it into the run's folder `dreams`.
+        """Writes what was played and what stands beside it into the run's folder `dreams`.
 
         A shared run has no folder that people look into: there it is `dreams` beside the notebook.
         """
@@ -235,7 +291,7 @@ class Player(CommandThread):
         names = (folder / f"dream-{self.dream.start}-{number}.{kind}" for number in itertools.count(1))
         path = next(path for path in names if not path.exists())
         self.working("Saving ...")
-        FILMS[kind](self.dream, path, self.line, self.beside, self.progress)
+        export.save(self.dream, path, self.beside, self.progress)
         self.note = f"Saved as {path}"
         if kind == "html":
             self.note += "; open it in a browser (JupyterLab shows it once Trust HTML is pressed)"
@@ -250,32 +306,3 @@ class Player(CommandThread):
                 speed = f"{pace.speed:.0f} pictures/s, {duration(left)} left"
                 self.working(f"Saving: {done:,} of {total:,} pictures ({done / total:.0%}), {speed}")
             yield number
-
-    def add(self, starts: Sequence[Start]) -> int:
-        """Adds starts to the list, each step once; returns how many are new."""
-        before = len(self.starts)
-        for start in starts:
-            self.starts.setdefault(start.step, start)
-        return len(self.starts) - before
-
-    # The clock and the present branch ---------------------------------------------------------------------------------
-
-    def _plays_on(self) -> bool:
-        return self.playing or (self.ended_playing and self.dream.now.over)
-
-    def _play(self, playing: bool) -> None:
-        self.playing, self.ended_playing = playing, False
-        self.due = time.perf_counter()
-
-    def _follow(self) -> None:
-        """Keeps `line`, the branch that the present node is on."""
-        here = self.dream.now
-        if here.parent == self.line[-1]:
-            self.line.append(here.number)
-        elif here.number not in self.line:
-            self.line = self.dream.line(here.number)
-
-    def tick(self) -> None:
-        """One step of the clock: late ones are left out, not made up for."""
-        self.due = max(self.due + 1 / (export.SPEED * RATES[self.rate]), time.perf_counter())
-        self.forward()

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from glamkit.analysis.open_loop import Curve, OpenLoop
+from glamkit.analysis.open_loop import OpenLoop
 from glamkit.analysis.starts import check_start, same_game
+from glamkit.analysis.studio.dream_tree import MEMORY
 from glamkit.analysis.studio.studio import Dream, Future, asked_at, mean_returns, no_choice, usual
 from glamkit.notebook import Table
 from glamkit.plotting import (
-    BLACK,
     BLUE,
     GREEN,
     GREY,
     ORANGE,
-    PURPLE,
     RED,
     WIDE,
     Picture,
@@ -32,17 +30,17 @@ from glamkit.plotting import (
     in_words,
     interval,
     legend_below,
+    look,
     panel_title,
     style,
 )
 from glamkit.training.load import LoadedRun
 
 SHOWN = 8  # pictures in a row
-LINES, ROWS = 6, 4  # first actions shown in colour, and as pictures
+LINES, ROWS = 6, 4  # best first actions that are drawn as curves, and as pictures
+DASHES = ("-", "--", "-.", ":")  # equal curves under each other are still seen
 BARS = 8  # actions of the policy that are shown, most likely first
 LEAST = 0.2  # of return on an axis: less would make equal actions look ranked
-COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, BLACK)
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))  # equal curves under each other are still seen
 FRAME = 0.76  # inches of a picture in a row
 
 
@@ -69,6 +67,7 @@ def about(run: LoadedRun, context: int | None = None) -> Table:
 def errors(loop: OpenLoop) -> Picture:
     """Errors of the dreams against the horizon, beside what easier guesses would have got."""
     picture, grid = figure(WIDE, 8.4, 2, 2, sharex=True)
+    ahead = np.arange(1, loop.horizon + 1)
     shown = (
         (loop.pixels, ("imagined", "still", "wrong", "reconstructed"), "Pixels: is the picture still right?"),
         (loop.latents, ("imagined", "looking"), "Surprise: how unexpected is the real frame?"),
@@ -77,13 +76,15 @@ def errors(loop: OpenLoop) -> Picture:
     )
     for axes, (curves, names, title) in zip(grid.flat, shown, strict=True):
         for name, color in zip(names, (BLUE, GREY, ORANGE, GREEN), strict=False):
-            band(axes, curves[name], color, "--" if name in ("still", "never") else "-")
+            curve, dashes = curves[name], "--" if name in ("still", "never") else "-"
+            axes.plot(ahead, curve.mean, dashes, marker=".", ms=4, color=color, label=curve.name)
+            axes.fill_between(ahead, curve.mean - curve.reach, curve.mean + curve.reach, color=color, alpha=0.15, lw=0)
+            axes.set_ylabel(curve.unit)
         axes.set_ylim(0, max(axes.get_ylim()[1], 0.01))  # where nothing happens, no error is worth a look
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         panel_title(axes, title)
-    for axes in grid[1]:
-        axes.set_xlabel("steps after the last real frame")
-    for axes in grid.flat:
+        if axes in grid[1]:
+            axes.set_xlabel("steps after the last real frame")
         legend_below(axes, 1)
     if loop.usable:
         grid[0, 0].axvspan(0.5, loop.usable + 0.5, color=BLUE, alpha=0.08, lw=0)
@@ -94,55 +95,38 @@ def errors(loop: OpenLoop) -> Picture:
     return picture
 
 
-def band(axes: Axes, curve: Curve, color: str, dashes: str) -> None:
-    """A mean with its interval."""
-    steps = np.arange(1, curve.values.shape[1] + 1)
-    axes.plot(steps, curve.mean, dashes, marker=".", ms=4, color=color, label=curve.name)
-    axes.fill_between(steps, curve.mean - curve.reach, curve.mean + curve.reach, color=color, alpha=0.15, lw=0)
-    axes.set_ylabel(curve.unit)
-
-
 @style
 def clip(loop: OpenLoop) -> Picture:
     """A typical clip: real, imagined, and their difference (brighter is farther off)."""
-    places, number = spread(loop.horizon), loop.typical()
-    real, imagined = loop.real[number, places], loop.imagined[number, places]
+    number, step = loop.typical(), loop.starts[loop.typical()].step
+    real, imagined = loop.real[number], loop.imagined[number]
     gap = np.abs(real.astype(np.int16) - imagined).astype(np.uint8)
-    names = captions(loop.counted[number, places], places)
-    text = f"Dreamt from step {loop.starts[number].step:,} with the actions really taken: the third row should be black"
-    return rows_of({"real": real, "imagined": imagined, "difference": gap}, names, text, "steps ahead")
+    rows = {"real": real, "imagined": imagined, "difference": gap}
+    rows = {name: faded(row, ~loop.counted[number]) for name, row in rows.items()}
+    return rows_of(rows, f"Dreamt from step {step:,} with the actions really taken: the third row should be black")
 
 
 @style
 def worst(loop: OpenLoop) -> Picture:
     """The clips whose dreams went wrong most."""
-    places, clips = spread(loop.horizon), loop.worst()
-    rows = {}
-    for rank, index in enumerate(clips, 1):
-        after = ~loop.counted[index, places]
-        rows[f"rank {rank}\nfrom step\n{loop.starts[index].step:,}: real"] = faded(loop.real[index, places], after)
-        rows[f"rank {rank}:\nimagined"] = faded(loop.imagined[index, places], after)
-    return rows_of(
-        rows,
-        [f"+{place + 1}" for place in places],
-        f"Where dreams go wrong: the {len(clips)} largest errors of {len(loop.starts)} clips, real above imagined\n"
-        "(clips that end before half the steps come last)",
-        "steps ahead; grey: after the end of a life or game, nothing is compared",
-    )
+    rows, clips = {}, loop.worst()
+    for rank, number in enumerate(clips, 1):
+        name = f"rank {rank}\nfrom step\n{loop.starts[number].step:,}: real"
+        rows[name] = faded(loop.real[number], ~loop.counted[number])
+        rows[f"rank {rank}:\nimagined"] = faded(loop.imagined[number], ~loop.counted[number])
+    title = f"Where dreams go wrong: the {len(clips)} largest errors of {len(loop.starts)} clips, real above imagined"
+    return rows_of(rows, f"{title}\n(clips that end before half the steps come last)")
 
 
-def rows_of(rows: dict[str, np.ndarray], columns: Sequence[str], title: str, below: str) -> Picture:
-    """A figure of named rows of pictures with a caption under each column."""
+def rows_of(rows: dict[str, np.ndarray], title: str, below: str = "") -> Picture:
+    """A figure of named rows of pictures (H, size, size, 3), of which some are shown, with the steps under them."""
+    places = spread(len(next(iter(rows.values()))))
     picture, ((axes,),) = figure(WIDE, 1.2 + FRAME * len(rows))
-    film(axes, rows, columns)
-    axes.set_xlabel(below, loc="left")  # the row may be narrower than the words
+    film(axes, {name: row[places] for name, row in rows.items()}, [f"+{place + 1}" for place in places])
+    text = f"steps ahead; grey: after the end of a life or game, nothing is compared{below}"
+    axes.set_xlabel(text, loc="left")  # the row may be narrower than the words
     panel_title(axes, title)
     return picture
-
-
-def captions(counted: np.ndarray, places: Sequence[int]) -> list[str]:
-    """Steps ahead; those after a real end say so."""
-    return [f"+{place + 1}" + ("" if kept else "\nafter\nthe end") for place, kept in zip(places, counted, strict=True)]
 
 
 def faded(pictures: np.ndarray, which: np.ndarray) -> np.ndarray:
@@ -195,7 +179,6 @@ def dream_so_far(dream: Dream) -> Picture:
     if chosen not in order:
         order[0] = chosen
     policy.barh([names[i] for i in order], last.policy[order], color=[ORANGE if i == chosen else BLUE for i in order])
-    policy.set_axisbelow(True)
     few = f", {BARS} of {len(names)} actions" * (len(names) > BARS)
     panel_title(policy, f"Policy at step {last.depth} (orange: drawn{few})")
     policy.set_xlim(0, 1)
@@ -213,51 +196,46 @@ def futures(dream: Dream, answers: Sequence[Future]) -> Picture:
         return in_words(f"What if? {same}")
     begin, names, actions = asked_at(dream, answers), dream.run.actions, list(mean_returns(answers))
     gains = {a: np.array([future.gain + future.value for future in answers if future.first == a]) for a in actions}
-    shown, horizon, draws = actions[:LINES], len(answers[0].numbers), len(answers) // len(actions)
-    looks = {action: {"color": COLORS[place], "ls": DASHES[place]} for place, action in enumerate(shown)}
-    others: dict[str, Any] = {"color": GREY, "ls": "-"}
-    high = 1.4 + 0.19 * len(actions), 0.5 + FRAME * len(shown[:ROWS])
+    colors = {action: look(place)[0] if place < LINES else GREY for place, action in enumerate(actions)}
+    horizon, draws = len(answers[0].numbers), len(answers) // len(actions)
+    high = 1.4 + 0.19 * len(actions), 0.5 + FRAME * len(actions[:ROWS])
     picture = Picture(figsize=(WIDE, 3.3 + sum(high)), layout="constrained", facecolor="white")
     upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(2.6 + high[0], high[1])))
     curves, dots = upper.subplots(2, 1, height_ratios=(2.2, high[0] - 0.6))
-    for action in actions:
-        look, ways = looks.get(action, others), [answer.numbers for answer in answers if answer.first == action]
+    for action, dashes in zip(actions[:LINES], itertools.cycle(DASHES), strict=False):
+        ways = [answer.numbers for answer in answers if answer.first == action]
         totals = np.array([[dream.nodes[number].total - begin.total for number in way] for way in ways])
-        curves.plot(range(1, horizon + 1), totals.T, alpha=0.3, lw=0.7, **look)
-        name = names[action] if action in looks else "other actions" if action == actions[-1] else None
-        curves.plot(range(1, horizon + 1), totals.mean(0), lw=2.2, label=name, zorder=3, **look)
-    curves.set(xlabel="steps from here", ylabel="sum of predicted rewards")
+        color, ahead = colors[action], range(1, horizon + 1)
+        curves.plot(ahead, totals.T, dashes, color=color, alpha=0.3, lw=0.7)
+        curves.plot(ahead, totals.mean(0), dashes, color=color, lw=2.2, label=names[action], zorder=3)
+    curves.set(xlabel="steps from here", ylabel="sum of predicted rewards", ylim=apart(curves.get_ylim()))
     curves.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    curves.set_ylim(*apart(curves.get_ylim()))
-    panel_title(curves, "Reward gathered after each first action (thick: mean, thin: each future)")
+    panel_title(curves, "Reward gathered after the best first actions (thick: mean, thin: each future)")
     curves.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), title="first action")
     for place, action in enumerate(reversed(actions)):
-        values, color = gains[action], looks.get(action, others)["color"]
+        values, color = gains[action], colors[action]
         dots.plot(values, np.full(len(values), place), "o", ms=4, alpha=0.35, color=color)
         ends = interval(values.tolist()) or (0.0, 0.0)  # one future alone has none
         dots.errorbar(values.mean(), place, xerr=(ends[1] - ends[0]) / 2, fmt="D", ms=6, color=color, capsize=3)
     dots.set_yticks(range(len(actions)), [names[action] for action in reversed(actions)])
-    dots.set_xlim(*apart(dots.get_xlim()))
-    dots.set_xlabel("reward in all: gathered, and expected after the last step")
+    dots.set(xlabel="reward in all: gathered, and expected after the last step", xlim=apart(dots.get_xlim()))
     panel_title(dots, "Which first action is best? (diamond: mean and its 95 % interval)")
-    first = {future.first: future for future in reversed(answers)}
     places, rows = spread(horizon), {}
-    for a in shown[:ROWS]:
-        nodes = [dream.nodes[first[a].numbers[place]] for place in places]
+    for action in actions[:ROWS]:
+        first = next(future for future in answers if future.first == action)
+        nodes = [dream.nodes[first.numbers[place]] for place in places]
         after = np.array([dream.nodes[node.parent].over for node in nodes])
         pictures = np.stack([dream.picture(node.number) for node in nodes])
-        rows[f"{broken(names[a])}\n{gains[a].mean():+z.2f}"] = faded(pictures, after)
+        rows[f"{broken(names[action])}\n{gains[action].mean():+z.2f}"] = faded(pictures, after)
     axes = lower.subplots()
     film(axes, rows, [f"+{place + 1}" for place in places])
-    text = (
-        "steps from here, one future for each first action\n(below its name: mean reward in all); grey: after its end"
-    )
-    axes.set_xlabel(text, loc="left")
+    text = "steps from here, one future for each first action\n(below its name: mean reward in all)"
+    axes.set_xlabel(f"{text}; grey: after its end", loc="left")
     heading(
         picture,
         f"What if? {count(len(answers), 'future')} of {horizon} steps from step {begin.depth} of the dream from step "
         f"{dream.start:,}\nA future is one way the dream may go on: a first action, then the policy plays. Each of "
-        f"{count(len(actions), 'action')} came first {count(draws, 'time')}, each time with other random numbers.",
+        f"{len(actions)} actions came first in {draws} of them, each time with other random numbers.",
     )
     return picture
 
@@ -277,14 +255,12 @@ def broken(name: str) -> str:
 @style
 def switches(run: LoadedRun, start: int, horizon: int, seed: int = 0, context: int | None = None) -> Picture:
     """The same start and the same actions, dreamt under different rules, below what really happened."""
-    trained, places = usual(run), spread(horizon)
     check_start(run, start, context, horizon)
-    steps = run.replay.window(torch.tensor([start]), horizon)
-    rows = {"real": steps.frames[0, places].permute(0, 2, 3, 1).cpu().numpy()}
-    counted = same_game(run, [start], horizon)[0, places]
+    frames = run.replay.window(torch.tensor([start]), horizon).frames[0]
+    rows = {"real": frames.permute(0, 2, 3, 1).cpu().numpy()}
+    trained = usual(run)
     other = "recurrent" if trained.memory == "window" else "window"
-    remembered = {"window": "the last\nsteps", "recurrent": "every\nstep"}
-    variants = {"as trained": {}, f"remembers\n{remembered[other]}": {"memory": other}}
+    variants = {"as trained": {}, f"remembers\n{MEMORY[other]}": {"memory": other}}
     if trained.modules == "both":
         variants |= {"LMamba off": {"modules": "gmamba"}, "GMamba off": {"modules": "lmamba"}}
     for name, rules in variants.items():
@@ -292,9 +268,10 @@ def switches(run: LoadedRun, start: int, horizon: int, seed: int = 0, context: i
         dream.switch(**rules)
         for depth in range(horizon - 1):
             dream.step(dream.recorded(depth))
-        way = dream.path(dream.here)
-        rows[name] = np.stack([dream.picture(way[place].number) for place in places])
-    text = f"What each part contributes: dreams from step {start:,} with the actions really taken"
+        rows[name] = np.stack([dream.picture(number) for number in dream.line()])
+    after = ~same_game(run, [start], horizon)[0]
     return rows_of(
-        rows, captions(counted, places), text, "steps ahead; the first picture is dreamt before any switch acts"
+        {name: faded(row, after) for name, row in rows.items()},
+        f"What each part contributes: dreams from step {start:,} with the actions really taken",
+        "\nthe first picture is dreamt before any switch acts",
     )

@@ -1,6 +1,6 @@
 // Draws what the kernel sends and passes on what was pressed; it decides nothing.
-//   kernel -> page  {t: "controls", ...}  {t: "starts", ...}  {t: "futures", ...} + PNG, and one for dark pages;
-//                   {t: "f", n, sizes, state, beside} + one buffer of w * h * 3 bytes for each picture;  {t: "pong"}
+//   traits          controls, starts, what_if
+//   kernel -> page  {t: "f", n, state, beside} + one buffer of side * side * 3 bytes for each picture;  {t: "pong"}
 //   page -> kernel  {t: "ready"} once drawn;  {t: "ack", n} for each frame;  {t: "k", down: [...codes]} on a change;
 //                   {t: "do", command, values, named};  {t: "ping"}
 // Text from the kernel is only ever put in as text, never as markup.
@@ -17,10 +17,11 @@ const HINTS = {
   end: "Predicted probability that this action ended a life or the game; above 50% the dream ends here",
 };
 const WHO = {
-  policy: "The trained policy plays while the clock runs",
-  you: "The keys that you hold are played while the clock runs",
-  recorded: "The actions that were really taken in the game are taken again",
+  policy: ["the policy", "The trained policy plays while the clock runs"],
+  you: ["you", "The keys that you hold are played while the clock runs"],
+  recorded: ["recorded actions", "The actions that were really taken in the game are taken again"],
 };
+const TEMPERATURES = [0.25, 0.5, 0.7, 1, 1.4, 2, 4];
 const BESIDE = {
   real: "Shows the real frame of the same step; the recorded actions are taken, so that it can be compared",
   lmamba: "Shows the same dream without LMamba: the same actions and random numbers, GMamba alone",
@@ -36,15 +37,12 @@ function make(tag, parent, name, text, more = {}) {
   return element;
 }
 
-function paint(canvas, bytes, [w, h]) {
-  if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
-  const image = new ImageData(w, h);
-  for (let from = 0, to = 0; from < w * h * 3; from += 3, to += 4) {
-    image.data[to] = bytes[from];
-    image.data[to + 1] = bytes[from + 1];
-    image.data[to + 2] = bytes[from + 2];
-    image.data[to + 3] = 255;
-  }
+function paint(canvas, bytes) {
+  const side = Math.sqrt(bytes.length / 3);
+  if (canvas.width !== side) canvas.width = canvas.height = side;
+  const image = new ImageData(side, side);
+  image.data.fill(255);
+  bytes.forEach((byte, from) => (image.data[from + Math.floor(from / 3)] = byte));
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
@@ -138,7 +136,7 @@ function build(root, info, ask) {
   ui.rate = select(transport, "rate", "speed", info.rates.map((rate) => [rate, rate]), "How fast it plays; 1 is 15 steps a second, as in the game", (rate) => ask("pace", [rate]));
   const who = make("div", root, "glamkit-who", undefined, { role: "radiogroup", "aria-label": "Who plays" });
   make("span", who, "", "who plays:");
-  ui.who = info.who.map(([name, text]) => pick(who, "radio", "who", name, text, WHO[name], () => ask("hand", [name])));
+  ui.who = Object.entries(WHO).map(([name, [text, hint]]) => pick(who, "radio", "who", name, text, hint, () => ask("hand", [name])));
   const place = make("div", root, "glamkit-line");
   ui.place = make("input", place, "glamkit-place", undefined, {
     type: "range", min: 0, "aria-label": "Step of this branch", title: "Drag to go to any step of this branch; marks show where other branches leave it", list: `${root.id}-forks`,
@@ -172,7 +170,7 @@ function build(root, info, ask) {
     modules: rule("modules", "modules", info.modules, "Which of the two Mamba modules take part in the dream"),
     memory: rule("memory", "memory", info.memory, "What the dream remembers: a window of the last steps, or every step so far"),
     latents: rule("latents", "next picture", info.latents, "The model predicts how likely each possible next picture is; here you choose which one the dream goes on with"),
-    temperature: rule("temperature", "temperature", info.temperatures.map((one) => [one, String(one)]), "Above 1 random draws are more varied, below 1 less"),
+    temperature: rule("temperature", "temperature", TEMPERATURES.map((one) => [one, String(one)]), "Above 1 random draws are more varied, below 1 less"),
   };
   ui.reason = make("span", rules, "glamkit-reason");
   const [heading, choices] = fold("starts", "Starts", "Stored steps of the game at which a dream can begin");
@@ -184,7 +182,8 @@ function build(root, info, ask) {
   const find = button(search, "find", "Find", "Add starts of this kind to the list", "find");
   find.onclick = () => ask("find", [ui.kind.value]);
   const [, files] = fold("save", "Save", "Keep this dream as a file; where it lies is said above");
-  for (const [kind, text, hint] of info.files) button(files, `save-${kind}`, text, hint, "save", kind);
+  button(files, "save-html", "web page (no Python needed)", "Plays in any browser: every branch, with the pictures beside it", "save", "html");
+  button(files, "save-gif", "GIF", "This branch from step 0 to its end, with the pictures beside it, as a moving picture", "save", "gif");
   return ui;
 }
 
@@ -210,8 +209,8 @@ function fill(ui, state, n) {
   const branches = JSON.stringify(state.branches);
   if (ui.branches.drawn !== branches) {
     ui.branches.drawn = branches;
-    const chips = state.branches.map(({ name, title, here }, number) => {
-      const chip = make("button", null, "glamkit-branch", name, { type: "button", title, "aria-pressed": here });
+    const chips = state.branches.map(({ title, here }, number) => {
+      const chip = make("button", null, "glamkit-branch", number + 1, { type: "button", title, "aria-pressed": here });
       chip.onclick = () => ui.ask("branch", [number]);
       return chip;
     });
@@ -256,7 +255,7 @@ function fillBeside(ui, beside, pictures) {
     const canvas = screen.firstChild;
     canvas.style.visibility = there ? "" : "hidden";
     screen.classList.toggle("glamkit-over", over);
-    if (there) paint(canvas, ...pictures[place++]);
+    if (there) paint(canvas, pictures[place++]);
     canvas.setAttribute("aria-label", note ? `${name}; ${note}` : name);
     put(text.children[1], caption);
     put(text.children[2], note);
@@ -283,19 +282,19 @@ function render({ model, el }) {
   // JupyterLab leaves keys alone that are pressed inside an element marked so.
   root.setAttribute("data-lm-suppress-shortcuts", "true");
   const down = new Set();
-  let ui = null;
   let newest = null;
-  let waiting = false;
   let heard = performance.now();
   let asked = 0;
   let pointed = false; // whether the last thing pressed was a mouse or a finger, not a key
   const ask = (command, values = [], named = {}) => model.send({ t: "do", command, values, named });
+  const ui = build(root, model.get("controls"), ask);
+  ui.ask = ask;
 
   function draw() {
-    waiting = false;
     const { message, buffers } = newest;
-    const pictures = buffers.map((view, place) => [new Uint8Array(view.buffer, view.byteOffset, view.byteLength), message.sizes[place]]);
-    paint(ui.canvas, ...pictures[0]);
+    newest = null;
+    const pictures = buffers.map((view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
+    paint(ui.canvas, pictures[0]);
     fillBeside(ui, message.beside, pictures.slice(1));
     fill(ui, message.state, message.n);
     model.send({ t: "ack", n: message.n });
@@ -304,28 +303,23 @@ function render({ model, el }) {
   function hear(message, buffers) {
     heard = performance.now();
     asked = 0;
-    if (ui) put(ui.warning, "");
-    if (message.t === "controls" && !ui) {
-      ui = build(root, message, ask);
-      ui.ask = ask;
-      listen();
-    } else if (message.t === "starts") fillStarts(ui, message.starts);
-    else if (message.t === "futures") {
-      ui.futures.hidden = !message.title;
-      ui.futures.heading = message.title;
-      if (message.title) ui.title.scrollIntoView({ block: "nearest" }); // on a small screen it is far below the button
-      ui.image.alt = message.text;
-      ui.image.hidden = !buffers.length; // the title says it all
-      const [light, dark] = buffers.map((png) => URL.createObjectURL(new Blob([png], { type: "image/png" })));
-      if (light) ui.image.src = light;
-      ui.image.style.setProperty("--dark", dark ? `url(${dark})` : ""); // see studio.css
-    } else if (message.t === "f") {
-      newest = { message, buffers };
-      if (!waiting) {
-        waiting = true;
-        requestAnimationFrame(draw);
-      }
-    }
+    put(ui.warning, "");
+    if (message.t !== "f") return;
+    if (!newest) requestAnimationFrame(draw);
+    newest = { message, buffers };
+  }
+
+  const starts = () => fillStarts(ui, model.get("starts"));
+  function futures() {
+    const { title = "", text = "", figure = [] } = model.get("what_if");
+    ui.futures.hidden = !title;
+    ui.futures.heading = title;
+    if (title) ui.title.scrollIntoView({ block: "nearest" }); // on a small screen it is far below the button
+    ui.image.alt = text;
+    ui.image.hidden = !figure.length; // the title says it all
+    const [light, dark] = figure.map((png) => URL.createObjectURL(new Blob([png], { type: "image/png" })));
+    if (light) ui.image.src = light;
+    ui.image.style.setProperty("--dark", dark ? `url(${dark})` : ""); // see studio.css
   }
 
   const held = () => model.send({ t: "k", down: [...down] });
@@ -354,35 +348,33 @@ function render({ model, el }) {
     }
   }
 
-  function listen() {
-    for (const kind of ["keydown", "keyup"]) ui.canvas.addEventListener(kind, press);
-    for (const kind of ["focus", "blur"]) ui.canvas.addEventListener(kind, focused);
-    ui.canvas.addEventListener("click", () => ui.canvas.focus());
-    // Whoever clicks goes on with the keys; whoever came by Tab stays where they are.
-    root.addEventListener("pointerdown", () => (pointed = true), true);
-    root.addEventListener("keydown", () => (pointed = false), true);
-    root.addEventListener("click", (event) => {
-      const pressed = event.target.closest("button, input:not([type=range])");
-      if (pressed) back();
-      // What a press far below changes is brought into view.
-      if (pressed?.dataset.step) ui.canvas.scrollIntoView({ block: "nearest" });
-      else if (pressed?.closest("details")) ui.note.scrollIntoView({ block: "nearest" });
-    });
-    root.addEventListener("change", back);
-    ui.place.addEventListener("pointerdown", () => {
-      ui.place.dragged = true;
-      // Not on "change": a handle that is let go where it was taken has not changed.
-      const free = () => (ui.place.dragged = false);
-      for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, free, { once: true });
-    });
-    ui.place.addEventListener("input", () => ask("scrub", [Number(ui.place.value)]));
-    focused();
-  }
+  for (const kind of ["keydown", "keyup"]) ui.canvas.addEventListener(kind, press);
+  for (const kind of ["focus", "blur"]) ui.canvas.addEventListener(kind, focused);
+  ui.canvas.addEventListener("click", () => ui.canvas.focus());
+  // Whoever clicks goes on with the keys; whoever came by Tab stays where they are.
+  root.addEventListener("pointerdown", () => (pointed = true), true);
+  root.addEventListener("keydown", () => (pointed = false), true);
+  root.addEventListener("click", (event) => {
+    const pressed = event.target.closest("button, input:not([type=range])");
+    if (pressed) back();
+    // What a press far below changes is brought into view.
+    if (pressed?.dataset.step) ui.canvas.scrollIntoView({ block: "nearest" });
+    else if (pressed?.closest("details")) ui.note.scrollIntoView({ block: "nearest" });
+  });
+  root.addEventListener("change", back);
+  ui.place.addEventListener("pointerdown", () => {
+    ui.place.dragged = true;
+    // Not on "change": a handle that is let go where it was taken has not changed.
+    const free = () => (ui.place.dragged = false);
+    for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, free, { once: true });
+  });
+  ui.place.addEventListener("input", () => ask("scrub", [Number(ui.place.value)]));
+  focused();
 
   // One question at a time: a kernel that is busy answers it when it is free.
   const watch = setInterval(() => {
     const now = performance.now();
-    const silent = () => ui && put(ui.warning, model.widget_manager?.kernel?.status === "busy" ? BUSY : CLOSED);
+    const silent = () => put(ui.warning, model.widget_manager?.kernel?.status === "busy" ? BUSY : CLOSED);
     if (asked && now - asked > PATIENCE) silent();
     if (!asked && now - heard > PATIENCE / 2) {
       asked = now;
@@ -394,11 +386,14 @@ function render({ model, el }) {
     }
   }, 500);
 
-  model.on("msg:custom", hear);
+  const heed = { "change:starts": starts, "change:what_if": futures, "msg:custom": hear };
+  for (const [event, done] of Object.entries(heed)) model.on(event, done);
+  starts();
+  futures();
   model.send({ t: "ready" });
   return () => {
     clearInterval(watch);
-    model.off("msg:custom", hear);
+    for (const [event, done] of Object.entries(heed)) model.off(event, done);
   };
 }
 

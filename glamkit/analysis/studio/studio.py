@@ -4,7 +4,7 @@
     dream.step("UP"); dream.step()        # an action of yours, one of the policy's
     dream.rewind(1); dream.futures()      # what if? every action from here, in one batch
 
-All logic is here and in `dream_tree`; `widget` only draws it.
+How steps are dreamt is in `dream_tree`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from glamkit.analysis.rollouts import pictures
 from glamkit.analysis.starts import check_start, good_start, ordered
 from glamkit.analysis.studio.dream_tree import Node, Rules, Tree
-from glamkit.config import coerce
+from glamkit.config import at_least, coerce
 from glamkit.errors import GlamkitError, nearest
 from glamkit.training.load import LoadedRun
 
@@ -68,8 +68,7 @@ class Dream(Tree):
         check_start(run, self.start, context)
         self.trained, self.here = run.config.world_model.modules, 0
         self.shown: dict[int, np.ndarray] = {}
-        self.branches = [0]  # the last node of each branch that was played, in the order they were begun
-        self.played = {0}  # the nodes of all of them
+        self.branches, self.branch = [0], 0  # the last node of each in the order they were begun, and the present one
         seen = run.replay.window(torch.tensor([self.start - self.context]), self.context)
         super().__init__(run, seen, coerce("seed", seed, int), self.begun)
 
@@ -92,37 +91,28 @@ class Dream(Tree):
             noise_seed: of the random numbers from here on; None keeps that of the present node.
         """
         taken = self.choose(self.now) if action is None else self.action(action)
-        (self.here,) = self.grow([self.here], [taken], None if noise_seed is None else [noise_seed])
-        self._keep_branch()
-        return self.now
+        return self.go(*self.grow([self.here], [taken], None if noise_seed is None else [noise_seed]))
 
     def rewind(self, steps: int = 1) -> Node:
         """Goes back; what was dreamt stays, and can be reached again."""
         steps = coerce("steps", steps, int)
         if not 0 <= steps <= self.now.depth:
             raise GlamkitError(f"this is step {self.now.depth} of the dream; it cannot go back by {steps}.")
-        self.here = self.path(self.here)[self.now.depth - steps].number
-        return self.now
+        return self.go(self.line(self.here)[self.now.depth - steps])
 
     def go(self, number: int) -> Node:
-        """Goes to any node of the dream by its number."""
+        """Goes to any node of the dream by its number; a branch goes on to it, or begins here: so none is lost."""
         if not 0 <= coerce("number", number, int) < len(self.nodes):
             raise GlamkitError(f"there is no node {number}; this dream has nodes 0 to {len(self.nodes) - 1}.")
-        self.here = int(number)
-        self._keep_branch()
+        self.here, way = int(number), self.line(number)
+        for place in sorted(range(len(self.branches)), key=lambda place: place != self.branch):  # the present one first
+            end = self.branches[place]
+            if end in way or number in self.line(end):
+                self.branch, self.branches[place] = place, max(end, self.here)  # what comes later has a larger number
+                return self.now
+        self.branches.append(self.here)
+        self.branch = len(self.branches) - 1
         return self.now
-
-    def _keep_branch(self) -> None:
-        """The present node lengthens the branch that it goes on from, or begins one: so none is lost by going back."""
-        node, new = self.now, list[int]()
-        while node.number not in self.played:
-            new.append(node.number)
-            node = self.nodes[node.parent]
-        self.played.update(new)
-        if new and node.number in self.branches:
-            self.branches[self.branches.index(node.number)] = self.here
-        elif new:
-            self.branches.append(self.here)
 
     def futures(
         self, actions: Sequence[int | str] | None = None, draws: int = 1, horizon: int = HORIZON
@@ -134,18 +124,15 @@ class Dream(Tree):
             draws: futures for each action; those of one noise seed share their random numbers.
             horizon: steps of each.
         """
-        for name, number in (("draws", draws), ("horizon", horizon)):
-            if coerce(name, number, int) < 1:
-                raise GlamkitError(f"{name} = {number} is outside its range: at least 1.")
+        draws, horizon = at_least("draws", draws), at_least("horizon", horizon)
         firsts = [self.action(a) for a in (range(self.model.actions) if actions is None else actions)]
         rows = [(first, self.now.noise_seed + draw) for first in firsts for draw in range(draws)]
         self.check_size(len(rows) * horizon)
         paths = [self.grow([self.here] * len(rows), [first for first, _ in rows], [noise for _, noise in rows])]
         for _ in range(horizon - 1):
             paths.append(self.grow(paths[-1], [self.choose(self.nodes[number]) for number in paths[-1]]))
-        ways = [list(way) for way in zip(*paths, strict=True)]
         futures = []
-        for (first, noise), way in zip(rows, ways, strict=True):
+        for (first, noise), *way in zip(rows, *paths, strict=True):
             last = self.nodes[way[-1]]
             value = 0.0 if last.over else last.value
             futures.append(Future(first, noise, way, last.total - self.now.total, value))
@@ -178,18 +165,9 @@ class Dream(Tree):
                 self.shown[number] = pictures(self.model.decode(self.nodes[number].latent.unsqueeze(0)))[0]
         return self.shown[number]
 
-    def line(self, number: int) -> list[int]:
-        """The numbers of the nodes of the first branch that a node is on; up to the node if it is on none."""
-        for end in self.branches:
-            line = [node.number for node in self.path(end)]
-            if number in line:
-                return line
-        return [node.number for node in self.path(number)]
-
-    def leaves(self) -> list[Node]:
-        """The last node of every line of the tree, in the order they were begun."""
-        parents = {node.parent for node in self.nodes}
-        return [node for node in self.nodes if node.number not in parents]
+    def line(self, end: int | None = None) -> list[int]:
+        """The numbers of the nodes on the way to one, and it; None takes the last of the present branch."""
+        return [node.number for node in self.path(self.branches[self.branch] if end is None else end)]
 
     def recorded(self, depth: int) -> int | None:
         """The action that was really taken so many steps after the start; None where nothing is stored."""

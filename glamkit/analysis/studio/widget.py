@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
-import numpy as np
+import traitlets
 
 from glamkit import notebook
 from glamkit.analysis.starts import Start
-from glamkit.analysis.studio.player import TOGETHER, Player
-from glamkit.analysis.studio.plots import futures
-from glamkit.analysis.studio.studio import Dream, Future, asked_at, mean_returns, no_choice
-from glamkit.analysis.studio.view import controls, starts, view
-from glamkit.training.load import LoadedRun
+from glamkit.analysis.studio import view
+from glamkit.analysis.studio.player import Player
+from glamkit.analysis.studio.studio import Dream, Future
 
 ALONE = "The dream studio needs a running kernel."
 # Hidden while a studio stands above it; see studio.css.
@@ -34,67 +32,64 @@ ASKED = "act again ask back begin branch compare find forward hand keys next oth
 class StudioWidget(anywidget.AnyWidget):
     """The dream studio: shows pictures and passes on what was pressed; see `studio.js` for the messages.
 
-    Pixels are messages, not state: so they are never saved into a notebook, and a page that comes back later gets the
-    newest ones.
+    The dream's pixels are messages, not state: they are never saved into a notebook, and a page that comes back later
+    gets the newest ones.
 
     Args:
-        run: the run.
         dream: to begin with.
-        seed: of later dreams.
-        context: real steps that those see; None takes as many as in training.
         choices: starts to choose from.
     """
 
     _esm = Path(__file__).parent / "studio.js"
     _css = Path(__file__).parent / "studio.css"
+    controls = traitlets.Dict().tag(sync=True)
+    starts: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
+    what_if = traitlets.Dict().tag(sync=True)
 
-    def __init__(
-        self, run: LoadedRun, dream: Dream, seed: int = 0, context: int | None = None, choices: Sequence[Start] = ()
-    ) -> None:
+    def __init__(self, dream: Dream, choices: Sequence[Start] = ()) -> None:
         super().__init__()
-        self.number, self.waits = 0, False
-        self.under_way: set[int] = set()
-        self.heard = 0.0  # when the page last showed a frame, or was sent one with no other under way
-        self.newest: tuple[dict[str, Any], list[bytes]] | None = None
-        self.standing: dict[str, tuple[dict[str, Any], list[bytes]]] = {}
-        self.player = Player(run, dream, self.draw, seed, context, choices)
+        self.newest: tuple[dict[str, Any], list[bytes]] | None = None  # frame
+        self.sent = self.drawn = 0  # numbers of the frames that the page got, and has drawn
+        self.waits = False
+        self.heard = 0.0  # when the page last drew a frame, or was sent one with no other under way
         self.asked: list[Future] | None = None
-        self.listed = -1
+        self.player = Player(dream, self.draw, choices)
+        self.controls = view.controls(self.player)
         self.on_msg(self._receive)
-        self.keep("controls", controls(self.player))
         self.draw(self.player)
 
-    def push(self, pictures: Sequence[np.ndarray], state: dict[str, Any]) -> None:
-        """Shows pictures (h, w, 3) uint8 and what stands beside them, as soon as the page keeps up."""
-        self.number += 1
-        sizes = [(picture.shape[1], picture.shape[0]) for picture in pictures]
-        message = {"t": "f", "n": self.number, "sizes": sizes, **state}
-        self.newest = (message, [np.ascontiguousarray(picture).tobytes() for picture in pictures])
+    def draw(self, player: Player) -> None:
+        """Draws the player's present step; pauses it where nobody looks, as when its cell was run again."""
+        if player.playing and self.waits and time.monotonic() - self.heard > SILENCE:
+            player.playing, player.note = False, f"Paused: the page showed no picture for {SILENCE} seconds."
+        if len(self.starts) != len(player.starts):
+            self.starts = view.starts(player)
+        if player.what_if is not self.asked:
+            self.asked, self.what_if = player.what_if, view.what_if(player)
+        beside = [one.at(player.dream.here) for one in player.beside]
+        pictures = [player.dream.picture(), *(one.picture for one in beside if one.picture is not None)]
+        about = [(one.name, one.caption, one.picture is not None, one.over, one.note) for one in beside]
+        self.newest = {"t": "f", "state": view.state(player), "beside": about}, [one.tobytes() for one in pictures]
         self._offer()
 
-    def keep(self, kind: str, values: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
-        """Sends what stands until it is replaced, at once and to every page that comes later."""
-        self.standing[kind] = ({"t": kind, **values}, list(buffers))
-        self.send(*self.standing[kind])
-
     def _offer(self) -> None:
-        self.waits = len(self.under_way) >= AHEAD
+        """Sends the newest frame, unless the page has not kept up."""
+        self.waits = self.sent - self.drawn >= AHEAD
         if self.newest is not None and not self.waits:
-            if not self.under_way:
+            if self.sent == self.drawn:
                 self.heard = time.monotonic()
-            self.under_way.add(self.newest[0]["n"])
-            self.send(*self.newest)
+            self.sent += 1
+            message, pixels = self.newest
+            self.send({**message, "n": self.sent}, pixels)
 
     def _receive(self, _: Any, message: Any, buffers: Any) -> None:  # noqa: ARG002 - what ipywidgets calls it with
         """A message of the page."""
         match message:
             case {"t": "ready"}:  # drawn for the first time, or again after the page was closed
-                self.under_way.clear()
-                for standing in self.standing.values():
-                    self.send(*standing)
+                self.drawn = self.sent
                 self._offer()
-            case {"t": "ack", "n": int(last)}:
-                self.under_way, self.heard = {n for n in self.under_way if n > last}, time.monotonic()
+            case {"t": "ack", "n": int(number)}:
+                self.drawn, self.heard = max(self.drawn, number), time.monotonic()
                 if self.waits:
                     self._offer()
             case {"t": "k", "down": list(codes)}:
@@ -112,43 +107,13 @@ class StudioWidget(anywidget.AnyWidget):
         bundle, about = made
         return notebook.alone(bundle, ALONE), about
 
-    def draw(self, player: Player) -> None:
-        """Draws the player's present step; pauses it where nobody looks, as when its cell was run again."""
-        if player.playing and self.waits and time.monotonic() - self.heard > SILENCE:
-            player.playing, player.note = False, f"Paused: the page showed no picture for {SILENCE} seconds."
-        if self.listed != len(player.starts):
-            self.listed = len(player.starts)
-            self.keep("starts", {"starts": starts(player)})
-        if player.what_if is not self.asked:
-            self.asked = player.what_if
-            if self.asked is None:
-                self.keep("futures", {"title": "", "text": ""})
-            else:
-                same, depth = no_choice(player.dream, self.asked), asked_at(player.dream, self.asked).depth
-                title = f"{len(self.asked)} futures from step {depth} (at most {TOGETHER} at once)"
-                pngs = () if same else futures(player.dream, self.asked).pngs()
-                text = summary(player, self.asked)
-                self.keep("futures", {"title": f"What if? {same or title}", "text": text}, pngs)
-        shown = view(player)
-        beside = [(one.name, one.caption, one.picture is not None, one.over, one.note) for one in shown.beside]
-        pictures = [shown.picture, *(one.picture for one in shown.beside if one.picture is not None)]
-        self.push(pictures, {"state": shown.state, "beside": beside})
 
-
-def summary(player: Player, asked: Sequence[Future]) -> str:
-    """The figure of the futures in words: the mean return by first action, best first."""
-    means = mean_returns(asked).items()
-    return "Mean return by first action: " + ", ".join(f"{player.run.actions[a]} {mean:+z.2f}" for a, mean in means)
-
-
-def studio(
-    run: LoadedRun, dream: Dream, seed: int = 0, context: int | None = None, choices: Sequence[Start] = ()
-) -> StudioWidget | None:
+def studio(dream: Dream, choices: Sequence[Start] = ()) -> StudioWidget | None:
     """Shows the studio where somebody watches; None elsewhere, where its static pictures are all there is."""
     if not notebook.is_interactive() or notebook.shell() is None:
         return None
     from IPython.display import HTML, display
 
-    shown = StudioWidget(run, dream, seed, context, choices)
+    shown = StudioWidget(dream, choices)
     display(shown, HTML(f'<p class="glamkit-gone"><i>{AGAIN}</i></p>'))
     return shown

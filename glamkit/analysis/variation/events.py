@@ -76,7 +76,7 @@ def look(loaded: LoadedRun, lens: Lens, begin: int, length: int, seed: int = 0) 
 def view(
     lens: Lens, reading: Reading, ends: Sequence[int] = (), events: Sequence[GameEvent] = (), source: str = "steps"
 ) -> VariationView:
-    """All of it for a reading; steps of the run that end a game, `ends`, are not counted."""
+    """All of it for a reading; `ends` are steps of the run that end a game, and are not counted."""
     numbers = reading.numbers.numpy()
     screen = metrics.screen(lens, reading, ~np.isin(numbers, ends))
     measured = metrics.variation(lens, reading), metrics.effects(lens, reading), effective_memory.window(lens, reading)

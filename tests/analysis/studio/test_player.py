@@ -16,7 +16,7 @@ from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import keys_of
 from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream
-from glamkit.analysis.studio.view import starts, view
+from glamkit.analysis.studio.view import starts, state
 from glamkit.training.load import LoadedRun, open_run
 
 CATCH = {"game": "glamkit/Catch-v0"}
@@ -36,7 +36,7 @@ def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def playing(run: LoadedRun) -> Any:
-    shown = Player(run, Dream(run, 40))
+    shown = Player(Dream(run, 40))
     yield shown
     shown.close()
 
@@ -49,7 +49,7 @@ def done(shown: Player, command: str, *values: Any, **named: Any) -> Player:
 
 def place(shown: Player) -> tuple[int, int]:
     """The present step and the last one of its branch, as the page shows them."""
-    return view(shown).state["depth"], view(shown).state["last"]
+    return state(shown)["depth"], state(shown)["last"]
 
 
 def test_commands_move_the_dream(playing: Player, run: LoadedRun) -> None:
@@ -59,14 +59,14 @@ def test_commands_move_the_dream(playing: Player, run: LoadedRun) -> None:
         plain.step(step)
         assert playing.dream.now.reward == plain.now.reward
     assert place(playing) == (3, 3)
-    done(playing, "back", 2)
+    done(playing, "back"), done(playing, "back")
     assert playing.dream.now.depth == 1 and place(playing) == (1, 3)
     done(playing, "scrub", 3)
     assert playing.dream.here == 3
     done(playing, "scrub", 0)
     done(playing, "act", 0)  # another way: a line of its own
     assert place(playing) == (1, 1)
-    done(playing, "back", 99)
+    done(playing, "scrub", 0), done(playing, "back")
     assert playing.dream.here == 0
     done(playing, "switch", modules="gmamba", temperature=2.0)
     assert playing.dream.rules.modules == "gmamba"
@@ -178,7 +178,7 @@ def test_what_cannot_be_shown_does_not_end_the_player(playing: Player, caplog: p
 
     playing.shown = fail
     done(playing, "act", 0)
-    assert playing.note == "RuntimeError: CUDA out of memory" and "cannot be shown" in caplog.text
+    assert playing.note == "RuntimeError: CUDA out of memory" and "The player stopped" in caplog.text
     playing.shown = lambda _: None
     assert done(playing, "act", 0).dream.now.depth == 2
 
@@ -207,18 +207,18 @@ def over(playing: Player, monkeypatch: pytest.MonkeyPatch) -> Player:
 def test_the_end_of_the_game_pauses_and_is_said(over: Player, monkeypatch: pytest.MonkeyPatch) -> None:
     total = over.dream.now.total
     sentence = f"The dream has ended, return {total:+.1f}. Press R to begin again, N for the next start."
-    assert over.message == sentence and view(over).state["over"]
+    assert over.message == sentence and state(over)["over"]
     for command in ("forward", "act", "ask"):
         done(over, command, *([0] if command == "act" else []))
         assert over.dream.now.depth == 3 and over.message == sentence and over.what_if is None
-    assert view(over).state["takes"] == "nothing: the dream has ended"
+    assert state(over)["takes"] == "nothing: the dream has ended"
     done(over, "keys", ["KeyR"]), done(over, "keys", [])
-    assert over.dream.now.depth == 0 and not over.playing and over.message == ""
+    assert over.dream.now.depth == 0 and not over.running and over.message == ""
     monkeypatch.setattr(export, "SPEED", 200)
     done(over, "other_noise")  # so these are steps of their own, and each ends the game
     done(over, "toggle")
     wait(lambda: over.dream.now.over)
-    assert over.dream.now.depth == 1 and not over.playing
+    assert over.dream.now.depth == 1 and not over.running
     monkeypatch.setattr(dream_tree, "OVER", 2.0)
     done(over, "other_noise")
     done(over, "again")  # it played until the end, so it plays on
@@ -233,17 +233,15 @@ def wait(until: Any) -> None:
 
 
 def test_the_next_start_is_the_next_in_the_list(run: LoadedRun) -> None:
-    shown = Player(
-        run, Dream(run, 40), starts=[Start(50, "worst"), Start(40, "here"), Start(50, "too"), Start(60, "next")]
-    )
+    shown = Player(Dream(run, 40), starts=[Start(50, "worst"), Start(40, "here"), Start(50, "too"), Start(60, "next")])
     for step in (60, 50, 40):
         done(shown, "next")
         assert shown.dream.start == step and shown.dream.now.depth == 0
-    done(shown, "find", "random", 4)
+    done(shown, "find", "random")
     assert list(shown.starts)[:3] == [50, 40, 60]  # their numbers stay
-    assert {start.step for start in find_starts(run, "random", 4)} <= set(shown.starts)
+    assert {start.step for start in find_starts(run, "random", 12)} <= set(shown.starts)
     count = len(shown.starts)
-    done(shown, "find", "random", 4)
+    done(shown, "find", "random")
     assert len(shown.starts) == count and shown.message == "All of these starts are in the list."
     listed = starts(shown)
     assert [one["step"] for one in listed] == list(shown.starts)
@@ -259,20 +257,20 @@ def test_branches_that_were_left_stay_reachable(playing: Player) -> None:
     left = playing.dream.here
     done(playing, "scrub", 1), done(playing, "act", 2), done(playing, "act", 2)
     done(playing, "ask", 2)  # futures are no branches
-    state = view(playing).state
-    assert [(b["name"], b["here"], b["fork"]) for b in state["branches"]] == [("A", False, 1), ("B", True, None)]
-    assert "3 steps, return" in state["branches"][0]["title"]
+    shown = state(playing)["branches"]
+    assert [(b["here"], b["fork"]) for b in shown] == [(False, 1), (True, None)]
+    assert "3 steps, return" in shown[0]["title"]
     done(playing, "branch", 0)
     assert playing.dream.here == left and place(playing) == (3, 3)
-    done(playing, "scrub", 1), done(playing, "act", 2)  # as before: on branch B again, which is no new one
-    assert [b["here"] for b in view(playing).state["branches"]] == [False, True] and place(playing) == (2, 3)
+    done(playing, "scrub", 1), done(playing, "act", 2)  # as before: on the second branch again, which is no new one
+    assert [b["here"] for b in state(playing)["branches"]] == [False, True] and place(playing) == (2, 3)
     done(playing, "begin", 50), done(playing, "begin", 40)  # and back: nothing of the first dream is lost
-    assert len(view(playing).state["branches"]) == 2 and playing.dream.now.depth == 0
+    assert len(state(playing)["branches"]) == 2 and playing.dream.now.depth == 0
 
 
 def test_what_takes_long_says_so_at_once(run: LoadedRun) -> None:
     said: list[str] = []
-    shown = Player(run, Dream(run, 40), lambda player: said.append(player.message))
+    shown = Player(Dream(run, 40), lambda player: said.append(player.message))
     for command, value, sentence, kept in (
         ("ask", 2, "Computing 63 futures of 2 steps ...", "63 futures of 2 steps from step 0"),
         ("compare", ["lmamba"], "Computing what stands beside the dream ...", ""),
@@ -291,7 +289,7 @@ def test_saving_says_how_much_is_done_how_fast_and_how_long_the_rest_takes(
 ) -> None:
     monkeypatch.setattr(player, "EVERY", 0.0)
     said: list[str] = []
-    shown = Player(run, Dream(run, 40), lambda player: said.append(player.message))
+    shown = Player(Dream(run, 40), lambda player: said.append(player.message))
     for _ in range(4):
         shown.act(0)
     done(shown, "save", kind)
@@ -303,14 +301,14 @@ def test_saving_says_how_much_is_done_how_fast_and_how_long_the_rest_takes(
 
 def test_what_if_is_about_one_step(playing: Player) -> None:
     done(playing, "act", 0), done(playing, "ask", 2)
-    assert "from step 1" in playing.message and view(playing).state["stale"] == ""
+    assert "from step 1" in playing.message and state(playing)["stale"] == ""
     done(playing, "act", 1)
-    assert view(playing).state["stale"] == "You have moved on: this is about step 1, not the present one."
-    assert view(done(playing, "back")).state["stale"] == ""
+    assert state(playing)["stale"] == "You have moved on: this is about step 1, not the present one."
+    assert state(done(playing, "back"))["stale"] == ""
 
 
 def test_other_noise_leads_elsewhere_with_the_same_actions(run: LoadedRun) -> None:
-    shown = Player(run, Dream(run, 40, rules=Rules(latents="sampled", temperature=3.0)))
+    shown = Player(Dream(run, 40, rules=Rules(latents="sampled", temperature=3.0)))
     done(shown, "act", 0), done(shown, "act", 1)
     before = shown.dream.now
     done(shown, "again"), done(shown, "other_noise"), done(shown, "act", 0), done(shown, "act", 1)

@@ -9,11 +9,12 @@ import pytest
 from tiny_runs import finished, short
 
 from glamkit.analysis.studio import dream_tree, player
+from glamkit.analysis.studio.compare import Beside
 from glamkit.analysis.studio.dream_tree import Rules
-from glamkit.analysis.studio.keys import COMMANDS, key_names
+from glamkit.analysis.studio.keys import COMMANDS
 from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream, value_scale
-from glamkit.analysis.studio.view import controls, view
+from glamkit.analysis.studio.view import controls, state
 from glamkit.training.load import LoadedRun, open_run
 
 CATCH = {"game": "glamkit/Catch-v0"}
@@ -33,7 +34,7 @@ def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def playing(run: LoadedRun) -> Any:
-    shown = Player(run, Dream(run, 40))
+    shown = Player(Dream(run, 40))
     yield shown
     shown.close()
 
@@ -44,6 +45,10 @@ def done(shown: Player, command: str, *values: Any, **named: Any) -> Player:
     return shown
 
 
+def beside(shown: Player) -> list[Beside]:
+    return [one.at(shown.dream.here) for one in shown.beside]
+
+
 def test_what_really_happened_stands_beside_the_dream(playing: Player, run: LoadedRun) -> None:
     recorded = [playing.dream.recorded(depth) for depth in range(3)]
     done(playing, "act", (recorded[0] + 1) % 3)  # another action than the recorded one
@@ -51,76 +56,76 @@ def test_what_really_happened_stands_beside_the_dream(playing: Player, run: Load
     assert playing.who == "recorded" and playing.dream.now.depth == 0 and "recorded actions" in playing.message
     for depth in range(1, 4):
         done(playing, "forward")
-        (beside,) = view(playing).beside
+        (other,) = beside(playing)
         frame = run.replay.frames[40 + depth].numpy()
-        np.testing.assert_array_equal(beside.picture, frame)
+        np.testing.assert_array_equal(other.picture, frame)
         assert playing.dream.now.action == recorded[depth - 1]
-        assert beside.name == "what really happened" and beside.note == ""
-    assert "(recorded; the policy's likeliest: " in view(playing).state["takes"]
+        assert other.name == "what really happened" and other.note == ""
+    assert "(recorded; the policy's likeliest: " in state(playing)["takes"]
     done(playing, "back"), done(playing, "act", (recorded[2] + 1) % 3)
-    (beside,) = view(playing).beside
+    (other,) = beside(playing)
     # Step 3 shows the first picture that another action led to; the note says so.
-    assert beside.note == "real game: other actions since step 3"
+    assert other.note == "real game: other actions since step 3"
     done(playing, "forward")
-    assert view(playing).beside[0].note == "real game: other actions since step 3"  # and from then on
-    done(playing, "back", 2)
-    assert view(playing).beside[0].note == ""  # before it both went the same way
+    assert beside(playing)[0].note == "real game: other actions since step 3"  # and from then on
+    done(playing, "scrub", 2)
+    assert beside(playing)[0].note == ""  # before it both went the same way
     done(playing, "begin", run.replay.count)
-    assert view(playing).beside[0].picture is None
+    assert beside(playing)[0].picture is None
     assert "No action after step 0 is recorded" in done(playing, "forward").message
 
 
 @pytest.mark.parametrize(("off", "left"), [("lmamba", "gmamba"), ("gmamba", "lmamba")])
 def test_the_dream_without_a_module_meets_the_same_actions_and_noise(run: LoadedRun, off: str, left: str) -> None:
     rules = Rules(latents="sampled", temperature=3.0)
-    shown = Player(run, Dream(run, 40, rules=rules))
+    shown = Player(Dream(run, 40, rules=rules))
     done(shown, "act", 0), done(shown, "compare", [off])
     done(shown, "act", 2), done(shown, "other_noise"), done(shown, "act", 1)
     alone = Dream(run, 40, rules=Rules(left, latents="sampled", temperature=3.0))
     for node in shown.dream.path(shown.dream.here)[1:]:
         alone.step(node.action, node.noise_seed)
-    (beside,) = view(shown).beside
-    np.testing.assert_array_equal(beside.picture, alone.picture())
-    assert f"return {alone.now.total:+.2f}" in beside.caption
+    (other,) = beside(shown)
+    np.testing.assert_array_equal(other.picture, alone.picture())
+    assert f"return {alone.now.total:+.2f}" in other.caption
     assert shown.beside[0].node(shown.dream.here).value == alone.now.value != shown.dream.now.value
     assert len(shown.dream.nodes) == 4  # the dream itself is as it was
     done(shown, "compare", [])
-    assert view(shown).beside == []
+    assert beside(shown) == []
     shown.close()
 
 
 @pytest.mark.parametrize("off", ["lmamba", "gmamba"])
 def test_a_comparison_says_where_its_own_game_ended(run: LoadedRun, off: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Player(run, Dream(run, 40))
+    shown = Player(Dream(run, 40))
     for action in (0, 1, 2):
         done(shown, "act", action)
     done(shown, "scrub", 1), done(shown, "compare", [off])
-    (beside,) = view(shown).beside
-    assert not beside.over and beside.caption.startswith("reward ")
+    (other,) = beside(shown)
+    assert not other.over and other.caption.startswith("reward ")
     monkeypatch.setattr(dream_tree, "OVER", -1.0)  # from here on every step ends a game; those of the dream are taken
     done(shown, "scrub", 3)
-    (beside,) = view(shown).beside
+    (other,) = beside(shown)
     total = shown.beside[0].node(2).total
-    assert beside.over and beside.caption == f"end of a life or game at step 2, return {total:+.2f}"
-    assert not view(shown).state["over"]
+    assert other.over and other.caption == f"end of a life or game at step 2, return {total:+.2f}"
+    assert not state(shown)["over"]
     shown.close()
 
 
 def test_where_the_real_game_ended_is_said(run: LoadedRun) -> None:
     end = int(run.replay.terminations[45:].nonzero()[0]) + 45  # the action of this step ends a game
-    shown = Player(run, Dream(run, end - 2))
+    shown = Player(Dream(run, end - 2))
     done(shown, "compare", ["real"])
     captions = list[str]()
     for _ in range(4):
         done(shown, "forward")
-        captions.append(view(shown).beside[0].caption)
+        captions.append(beside(shown)[0].caption)
     total = float(run.replay.rewards[end - 2 : end + 1].sum())
     assert "return" in captions[1] and "end of" not in captions[1]
     assert captions[2] == captions[3] == f"end of a life or game at step 3, return {total:+.2f}"
-    assert view(shown).beside[0].over and view(shown).beside[0].note == ""
+    assert beside(shown)[0].over and beside(shown)[0].note == ""
     done(shown, "scrub", 1), done(shown, "act", (shown.dream.recorded(1) + 1) % 3), done(shown, "forward")
-    (beside,) = view(shown).beside
-    assert beside.over and beside.note == "real game: other actions since step 2"  # beside its end as well
+    (other,) = beside(shown)
+    assert other.over and other.note == "real game: other actions since step 2"  # beside its end as well
     shown.close()
 
 
@@ -128,8 +133,8 @@ def test_the_value_has_one_scale_for_the_whole_run(playing: Player, run: LoadedR
     assert controls(playing)["scales"] == [("-1", "0", "+1"), ("0%", "100%")]  # Catch: rewards of -1 and +1 at the end
     for value, share in ((-0.5, (0.25, 0.5)), (1.0, (0.5, 1.0)), (7.0, (0.5, 1.0)), (0.0, (0.5, 0.5))):
         playing.dream.nodes[0] = playing.dream.now._replace(value=value)
-        assert tuple(view(playing).state["meters"][0]) == share
-    assert view(playing).state["meters"][1] == (0.0, playing.dream.now.ended)
+        assert tuple(state(playing)["meters"][0]) == share
+    assert state(playing)["meters"][1] == (0.0, playing.dream.now.ended)
     before = run.replay.rewards.clone()
     for largest, end in ((3.0, 5.0), (60.0, 100.0), (0.0, 1.0)):
         run.replay.rewards[:] = 0
@@ -144,19 +149,19 @@ def test_the_view_says_who_acts_and_how_it_was_chosen(playing: Player, run: Load
     dream.nodes[0] = now
     drawn = dream.choose(now)
     expected = {0: "LEFT (drawn; likeliest: RIGHT)", 2: "RIGHT (drawn; the likeliest)"}[drawn]
-    assert view(playing).state["takes"] == expected and view(playing).state["next"] == drawn
+    assert state(playing)["takes"] == expected and state(playing)["next"] == drawn
     done(playing, "hand", "you")
-    assert view(playing).state["takes"] == "you play: the key that is held, else STAY"
-    assert view(playing).state["next"] == -1
+    assert state(playing)["takes"] == "you play: the key that is held, else STAY"
+    assert state(playing)["next"] == -1
     done(playing, "hand", "recorded")
-    assert view(playing).state["takes"] == f"{names[dream.recorded(0)]} (recorded; the policy's likeliest: RIGHT)"
-    assert view(playing).state["next"] == dream.recorded(0)
+    assert state(playing)["takes"] == f"{names[dream.recorded(0)]} (recorded; the policy's likeliest: RIGHT)"
+    assert state(playing)["next"] == dream.recorded(0)
 
 
 def test_a_temperature_that_does_nothing_says_so(playing: Player) -> None:
-    assert view(playing).state["no_temperature"] == ""
+    assert state(playing)["no_temperature"] == ""
     done(playing, "switch", latents="likeliest")
-    assert "changes nothing with the likeliest picture" in view(playing).state["no_temperature"]
+    assert "changes nothing with the likeliest picture" in state(playing)["no_temperature"]
 
 
 def test_speeds_are_parts_of_the_games_own(playing: Player, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +176,7 @@ def test_speeds_are_parts_of_the_games_own(playing: Player, monkeypatch: pytest.
 def test_the_page_is_given_what_its_controls_need(playing: Player, run: LoadedRun) -> None:
     info = controls(playing)
     assert [name for name, _ in info["actions"]] == list(run.actions)
-    assert [key for _, key in info["actions"]] == ["←", "2", "→"] == key_names(playing.keymap, run.actions)
+    assert [key for _, key in info["actions"]] == ["←", "2", "→"]
     assert len(info["keys"]) == len(COMMANDS) and "B what if?" in info["keys"]
     assert all(reason == "" for *_, reason in [*info["modules"], *info["compare"]])
     playing.dream.trained = "gmamba"

@@ -49,13 +49,14 @@ class Browser:
         return next(one for one in reversed(self.got) if one[0]["t"] == kind)
 
     @property
-    def numbers(self) -> list[int]:
-        return [message["n"] for message, _ in self.got if message["t"] == "f"]
+    def depths(self) -> list[int]:
+        """Steps of the frames that the page got."""
+        return [message["state"]["depth"] for message, _ in self.got if message["t"] == "f"]
 
 
 @pytest.fixture
 def page(run: LoadedRun) -> Any:
-    shown = StudioWidget(run, Dream(run, 40))
+    shown = StudioWidget(Dream(run, 40))
     yield shown
     shown.player.close()
 
@@ -68,20 +69,21 @@ def calls(page: StudioWidget) -> list[tuple[Any, ...]]:
 
 
 def test_the_page_never_queues_frames(page: StudioWidget) -> None:
-    browser, asked, picture = Browser(page), calls(page), np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    browser, asked = Browser(page), calls(page)
     browser.says(t="ack", n=1)  # what it begins with
+    dream = page.player.dream
     for _ in range(5):
-        page.push([picture], {"state": "x"})
-    assert browser.numbers == [2, 3]
+        dream.step()
+        page.draw(page.player)
+    assert browser.depths == [1, 2]
     browser.says(t="ack", n=2)
-    assert browser.numbers == [2, 3, 6]  # the newest; those between are dropped
+    assert browser.depths == [1, 2, 5]  # the newest; those between are dropped
     browser.says(t="ack", n=3)
-    assert browser.numbers == [2, 3, 6]
-    assert browser.got[0] == ({"t": "f", "n": 2, "sizes": [(4, 4)], "state": "x"}, [picture.tobytes()])
-    page.keep("starts", {"starts": []})
-    browser.says(t="ready")  # the page was closed and comes back: what stands is sent again, and the newest frame
-    assert browser.numbers == [2, 3, 6, 6]
-    assert [m["t"] for m, _ in browser.got[-4:]] == ["starts", "controls", "starts", "f"]
+    assert browser.depths == [1, 2, 5]
+    message, pixels = browser.got[0]
+    assert message["n"] == 2 and pixels == [dream.picture(dream.line()[1]).tobytes()]
+    browser.says(t="ready")  # the page was closed and comes back: the newest frame is sent again
+    assert browser.depths == [1, 2, 5, 5]
     browser.says(t="k", down=["ArrowUp"]), browser.says(t="k", down=[])
     assert asked == [("keys", ["ArrowUp"], {}), ("keys", [], {})]
     browser.says(t="ping")
@@ -121,7 +123,7 @@ def test_a_page_may_ask_for_what_its_controls_do_and_nothing_else(page: StudioWi
 
 
 def test_every_control_asks_the_player(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    studio = StudioWidget(run, Dream(run, 40), choices=[Start(44, "worst"), Start(50, "next")])
+    studio = StudioWidget(Dream(run, 40), choices=[Start(44, "worst"), Start(50, "next")])
     browser, shown = Browser(studio), studio.player
 
     def ask(command: str, *values: Any, **named: Any) -> dict[str, Any]:
@@ -140,15 +142,14 @@ def test_every_control_asks_the_player(run: LoadedRun, monkeypatch: pytest.Monke
     state = ask("back")
     assert shown.dream.now.depth == 3 and (state["depth"], state["last"]) == (3, 4)
     state = ask("ask")
-    message, pictures = browser.newest("futures")
-    light, dark = (np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in pictures)
+    message = studio.what_if
+    light, dark = (np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in message["figure"])
     assert light[0, 0].min() > 250 and dark[0, 0].max() < 30, "on white and on a dark page"
     assert message["title"] == "What if? 63 futures from step 3 (at most 64 at once)"
     assert message["text"].startswith("Mean return by first action: ") and "LEFT" in message["text"]
     monkeypatch.setattr(logic, "SAME", 1e9)
     state = ask("ask")
-    message, pictures = browser.newest("futures")
-    assert message["title"] == f"What if? {state['message']}" and not pictures  # a sentence, and no figure
+    assert studio.what_if == {"title": f"What if? {state['message']}"}  # a sentence, and no figure
     assert state["message"].startswith("From step 3 on all 3 actions lead to the same return, ")
     assert ask("switch", modules="gmamba")["rules"]["modules"] == "gmamba" == shown.dream.rules.modules
     state = ask("switch", modules="neither")  # the page offers no such choice
@@ -157,13 +158,13 @@ def test_every_control_asks_the_player(run: LoadedRun, monkeypatch: pytest.Monke
     assert ask("switch", temperature=2.0)["no_temperature"]
     assert (shown.dream.rules.memory, shown.dream.rules.latents) == ("recurrent", "likeliest")
     state = ask("scrub", 0)
-    assert shown.dream.here == 0 and "moved on" in state["stale"] and browser.newest("futures")[0]["title"]
+    assert shown.dream.here == 0 and "moved on" in state["stale"] and studio.what_if["title"]
     ask("find", "reward")
-    listed = [(one["step"], one["why"]) for one in browser.newest("starts")[0]["starts"]]
+    listed = [(one["step"], one["why"]) for one in studio.starts]
     assert listed[:2] == [(44, "worst"), (50, "next")]
     assert set(listed) >= {tuple(start) for start in find_starts(run, "reward", 12) if start.step not in (44, 50)}
     assert ask("begin", listed[-1][0])["start"] == shown.dream.start == listed[-1][0]
-    assert browser.newest("futures")[0]["title"] == ""  # another dream: the answer is gone
+    assert studio.what_if == {}  # another dream: the answer is gone
     ask("toggle")
     state = ask("toggle")
     assert not shown.playing and not state["playing"]
@@ -188,11 +189,11 @@ def test_below_the_studio_stands_what_to_do_when_it_is_gone(run: LoadedRun, monk
     monkeypatch.setattr(widget.notebook, "is_interactive", lambda: True)
     monkeypatch.setattr(widget.notebook, "shell", lambda: True)
     monkeypatch.setattr("IPython.display.display", lambda *values: shown.extend(values))
-    studio = widget.studio(run, Dream(run, 40))
+    studio = widget.studio(Dream(run, 40))
     assert shown[0] is studio and "Run all cells again" in shown[1].data and "glamkit-gone" in shown[1].data
     studio.player.close()
 
 
 def test_nothing_is_shown_where_nobody_watches(run: LoadedRun, capsys: pytest.CaptureFixture[str]) -> None:
-    assert widget.studio(run, Dream(run, 40)) is None
+    assert widget.studio(Dream(run, 40)) is None
     assert capsys.readouterr().out == ""
