@@ -163,9 +163,9 @@ def test_a_batch_that_is_stopped_is_status_130(
 ) -> None:
     from glamkit.errors import GlamkitError, StoppedError
     from glamkit.sweeps import status_table
-    from glamkit.sweeps.pool import Local
+    from glamkit.sweeps.local import Local
 
-    monkeypatch.setattr(Local, "ask", lambda *_: '{"hours": 0.1}')
+    monkeypatch.setattr(Local, "hours", lambda *_: 0.1)
     given = ["--preset", "debug", "--seeds", "1", "--folder", str(tmp_path)]
     batches = (["sweep", "--games", "glamkit/Catch-v0", *given], ["ablate", *given])
     for error, status in ((StoppedError("stopped with 0 runs done."), 130), (GlamkitError("a run failed."), 1)):

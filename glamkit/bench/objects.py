@@ -18,13 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glamkit.analysis.rollouts import looking, replayed
-from glamkit.config import Config, EnvConfig, ReplayConfig, at_least, coerce
+from glamkit.config import Config, EnvConfig, at_least, coerce
 from glamkit.envs.pixel_env import Atari
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.models.world_model import WorldModel
 from glamkit.runtime import Machine
-from glamkit.training.replay import Replay
 from glamkit.types import Context
 
 NEAR = 2.0  # pixels: an object this near to its true position counts as visible
@@ -51,21 +50,20 @@ class ObjectCalibration(NamedTuple):
     """How two bytes of memory give a position in pixels, and what the object there looks like."""
 
     ram: tuple[int, int]  # addresses of x and y
-    across: tuple[float, float]  # column = across[0] * x + across[1], in pixels of a frame
-    down: tuple[float, float]  # row, likewise from y
+    scale: np.ndarray  # (2,): column and row in pixels of a frame are scale * (x, y) + offset
+    offset: np.ndarray  # (2,)
     usual: np.ndarray  # (size, size, 3) float32: the usual picture, the median of all frames
     colour: np.ndarray  # (3,) float32, length 1: how the object differs from it
     strength: float  # how far, in shades of 255, averaged as `BLUR` says; the median over the frames
 
     def places(self, memory: np.ndarray) -> np.ndarray:
         """Memory (..., 128) -> columns and rows in pixels (..., 2), which may be outside the picture."""
-        x, y = (memory[..., address].astype(np.float64) for address in self.ram)
-        return np.stack([self.across[0] * x + self.across[1], self.down[0] * y + self.down[1]], -1)
+        return memory[..., list(self.ram)] * self.scale + self.offset
 
-    def inside(self, memory: np.ndarray, size: int) -> np.ndarray:
-        """Memory (..., 128) -> whether the position is inside a picture of `size` x `size` pixels, (...) bool."""
+    def inside(self, memory: np.ndarray) -> np.ndarray:
+        """Memory (..., 128) -> whether the position is inside the picture, (...) bool."""
         places = self.places(memory)
-        return np.asarray(((places > 0) & (places < size - 1)).all(-1))
+        return np.asarray(((places > 0) & (places < len(self.usual) - 1)).all(-1))
 
 
 class VisibleShares(NamedTuple):
@@ -106,11 +104,8 @@ def object_seen(
             bytes.
     """
     length = config.imagination.context_length
-    for name, value, least in (("horizon", horizon, 1), ("steps", steps, 2 * (length + horizon))):
-        at_least(name, value, least)
-    played = play(config.env, steps, seed)
-    calibration = calibrate(played, ram)
-    return measure(model, config, machine, played, calibration, horizon)
+    played = play(config.env, at_least("steps", steps, 2 * (length + at_least("horizon", horizon))), seed)
+    return measure(model, config, machine, played, calibrate(played, ram), horizon)
 
 
 def play(env: EnvConfig, steps: int, seed: int) -> RecordedPlay:
@@ -119,10 +114,10 @@ def play(env: EnvConfig, steps: int, seed: int) -> RecordedPlay:
     Raises:
         GlamkitError: the game has no memory to read.
     """
-    game, random = make_env(env), np.random.default_rng(seed)
+    game, random, kept = make_env(env), np.random.default_rng(seed), []
     if not isinstance(game, Atari):
         raise GlamkitError(f"{env.game} has no memory to read; only Atari games have.")
-    frame, kept = game.reset(seed), []
+    frame = game.reset(seed)
     for _ in range(steps):
         action, memory = int(random.integers(game.num_actions)), game.memory()
         outcome = game.step(action)
@@ -149,15 +144,13 @@ def calibrate(played: RecordedPlay, ram: Sequence[int]) -> ObjectCalibration:
     _, first = np.unique(bytes_, axis=0, return_index=True)  # a place once, or where it is parked would count most
     moving, placed = np.abs(gaps[first]).sum(-1), bytes_[first]
     moving[moving < NOISE] = 0
-    pairs = product(*([step * size / side for step in STEPS] for side in SCREEN))
-    (_, offsets), scales = max(
-        ((_aligned_sum(moving, placed, pair), pair) for pair in pairs), key=lambda result: result[0][0]
-    )
-    lines = [(scale, offset) for scale, offset in zip(scales, offsets, strict=True)]
+    scales = [[step * size / side for step in STEPS] for side in SCREEN]
+    found = [(np.array(pair), *_aligned(moving, placed, np.array(pair))) for pair in product(*scales)]
+    scale, offset, _ = max(found, key=lambda one: one[2])
     for _ in range(3):
-        lines = _refit(moving, placed, lines)
-    calibration = ObjectCalibration((int(ram[0]), int(ram[1])), lines[0], lines[1], usual, np.ones(3, np.float32), 0.0)
-    there, inside = in_play_frames(played, calibration), calibration.inside(played.memory, size)
+        scale, offset = _refit(moving, placed, scale, offset)
+    calibration = ObjectCalibration((int(ram[0]), int(ram[1])), scale, offset, usual, np.ones(3, np.float32), 0.0)
+    there, inside = in_play_frames(played, calibration), calibration.inside(played.memory)
     if not inside.any() or there.sum() < ENOUGH * inside.sum():
         raise GlamkitError(f"nothing on the frames follows the bytes {ram[0]} and {ram[1]} of the game's memory.")
     column, row = calibration.places(played.memory[there]).round().astype(int).T
@@ -167,45 +160,37 @@ def calibrate(played: RecordedPlay, ram: Sequence[int]) -> ObjectCalibration:
     return calibration._replace(strength=float(result[torch.arange(len(row)), 0, row, column].median()))
 
 
-def _aligned_sum(
-    moving: np.ndarray, placed: np.ndarray, scales: tuple[float, float]
-) -> tuple[float, tuple[float, float]]:
-    """Sums frames, shifted so that the object stays in place: the maximum of the sum, and its offsets (column, row)."""
-    shifts = np.round(placed * scales).astype(int)
-    low, size = shifts.min(0), moving.shape[1]
-    wide, high = (shifts - low).max(0) + size
+def _aligned(moving: np.ndarray, placed: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, float]:
+    """Sums frames, shifted so that the object stays in place: the offset (2,) of its place, and the sum's maximum."""
+    shifts = np.round(placed * scale).astype(int)
+    top, size = shifts.max(0), moving.shape[1]
+    wide, high = top - shifts.min(0) + size
     canvas = np.zeros((high, wide), np.float32)
-    for frame, (x, y) in zip(moving, shifts.max(0) - shifts, strict=True):
+    for frame, (x, y) in zip(moving, top - shifts, strict=True):
         canvas[y : y + size, x : x + size] += frame
     row, column = np.unravel_index(int(canvas.argmax()), canvas.shape)
-    top = shifts.max(0)
-    return float(canvas.max()), (float(column - top[0]), float(row - top[1]))
+    return np.array([column, row], float) - top, float(canvas.max())
 
 
-def _refit(moving: np.ndarray, placed: np.ndarray, lines: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Scale and offset of both axes, fitted again by least squares to the centres of what is near the old positions."""
-    size, centres, kept = moving.shape[1], [], []
-    for frame, at in zip(moving, placed, strict=True):
-        column, row = (round(scale * value + offset) for (scale, offset), value in zip(lines, at, strict=True))
-        if not (AROUND <= column < size - AROUND and AROUND <= row < size - AROUND):
-            continue
-        part = frame[row - AROUND : row + AROUND + 1, column - AROUND : column + AROUND + 1]
-        if part.any():
-            rows, columns = np.indices(part.shape)
-            centres.append([(part * n).sum() / part.sum() - AROUND + at for n, at in ((columns, column), (rows, row))])
-            kept.append(at)
-    if len(kept) < 2:
-        return list(lines)
-    fitted = []
-    for axis, line in enumerate(lines):
-        bytes_, centre = np.array(kept)[:, axis], np.array(centres)[:, axis]
-        near = np.abs(line[0] * bytes_ + line[1] - centre) < 1
-        if near.sum() < 2 or np.ptp(bytes_[near]) == 0:
-            fitted.append(line)
-            continue
-        scale, offset = np.polyfit(bytes_[near], centre[near], 1)
-        fitted.append((float(scale), float(offset)))
-    return fitted
+def _refit(
+    moving: np.ndarray, placed: np.ndarray, scale: np.ndarray, offset: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and offset, fitted again by least squares to the centres of what is near the old positions."""
+    around, size = np.arange(-AROUND, AROUND + 1), moving.shape[1]
+    at = np.round(placed * scale + offset).astype(int)
+    kept = np.flatnonzero(((at >= AROUND) & (at < size - AROUND)).all(1))
+    rows, columns = at[kept, 1, None, None] + around[:, None], at[kept, 0, None, None] + around
+    parts = moving[kept[:, None, None], rows, columns]
+    mass = parts.sum((1, 2))
+    sums = np.stack([parts.sum(1) @ around, parts.sum(2) @ around], 1)
+    kept, centres = kept[mass > 0], at[kept[mass > 0]] + sums[mass > 0] / mass[mass > 0, None]
+    scale, offset = scale.copy(), offset.copy()
+    for axis in range(2):
+        bytes_, centre = placed[kept, axis], centres[:, axis]
+        near = np.abs(scale[axis] * bytes_ + offset[axis] - centre) < 1
+        if len(np.unique(bytes_[near])) > 1:
+            scale[axis], offset[axis] = np.polyfit(bytes_[near], centre[near], 1)
+    return scale, offset
 
 
 def similarity(frames: Tensor, calibration: ObjectCalibration) -> Tensor:
@@ -255,34 +240,32 @@ def measure(
 ) -> VisibleShares:
     """As `object_seen`, on random play that is already recorded and calibrated."""
     length, count = config.imagination.context_length, len(played.actions)
-    frames, places = torch.from_numpy(played.frames), torch.from_numpy(calibration.places(played.memory)).float()
+    frames, actions, ends = (torch.from_numpy(part) for part in (played.frames, played.actions, played.ends))
+    places = torch.from_numpy(calibration.places(played.memory)).float()
     in_play = torch.from_numpy(in_play_frames(played, calibration))
-    replay = Replay(ReplayConfig(capacity=max(count, 64)), frames.shape[1], machine.device)
-    for frame, action, end in zip(played.frames, played.actions, played.ends, strict=True):
-        replay.add(frame, int(action), 0.0, bool(end))
-    episode = torch.from_numpy(played.ends).long().cumsum(0) - torch.from_numpy(played.ends).long()
-    hits, counts = torch.zeros(1 + horizon), torch.zeros(1 + horizon)
+    episode = ends.long().cumsum(0) - ends.long()
+    hits, counts = torch.zeros(2, horizon), torch.zeros(2, horizon)  # reconstructed, imagined
     for starts in torch.arange(length, count - horizon + 1, horizon).split(TOGETHER):
-        steps = replay.window(starts - length, length + horizon)
+        steps = starts[:, None] + torch.arange(-length, horizon)
+        at, given = steps[:, length:], actions[steps].to(machine.device)
         with looking(model, machine, int(starts[0])):
-            latents = model.observe(steps.frames).latent
-            context = Context(latents[:, :length], steps.actions[:, :length])
-            rollout = replayed(model, context, steps.actions[:, length:], config.imagination.memory)
+            latents = model.observe(frames[steps].permute(0, 1, 4, 2, 3).to(machine.device)).latent
+            context = Context(latents[:, :length], given[:, :length])
+            rollout = replayed(model, context, given[:, length:], config.imagination.memory)
             imagined = model.decode(rollout.states[:, :-1, : model.latent])
             reconstructed = model.decode(latents[:, length:])
-        at = starts[:, None] + torch.arange(horizon)
-        same = episode[at] == episode[starts - length, None]  # nobody can predict a new game
-        for pictures, wanted in ((reconstructed, in_play[at]), (imagined, in_play[at] & same)):
+        same = episode[at] == episode[steps[:, :1]]  # nobody can predict a new game
+        kinds = (reconstructed, in_play[at]), (imagined, in_play[at] & same)
+        for kind, (pictures, wanted) in enumerate(kinds):
             shades = 255 * pictures.float().clamp(0, 1).cpu().permute(0, 1, 3, 4, 2)[wanted]
             right = torch.zeros(at.shape)
             right[wanted] = is_visible(shades, frames[at[wanted]], places[at[wanted]], calibration).float()
-            if pictures is imagined:
-                hits[1:], counts[1:] = hits[1:] + right.sum(0), counts[1:] + wanted.sum(0)
-            else:
-                hits[0], counts[0] = hits[0] + right.sum(), counts[0] + wanted.sum()
+            hits[kind] += right.sum(0)
+            counts[kind] += wanted.sum(0)
     real = is_visible(frames[in_play].float(), frames[in_play], places[in_play], calibration).float().mean()
-    shares = (hits / counts.clamp(min=1)).numpy()
-    return VisibleShares(float(shares[0]), shares[1:], counts.long().numpy(), float(real))
+    kept = hits[0].sum() / counts[0].sum().clamp(min=1)
+    all_counts = torch.cat([counts[0].sum(0, keepdim=True), counts[1]]).long()
+    return VisibleShares(float(kept), (hits[1] / counts[1].clamp(min=1)).numpy(), all_counts.numpy(), float(real))
 
 
 def in_play_frames(played: RecordedPlay, calibration: ObjectCalibration) -> np.ndarray:
@@ -293,4 +276,4 @@ def in_play_frames(played: RecordedPlay, calibration: ObjectCalibration) -> np.n
     places, size = calibration.places(played.memory), played.frames.shape[1]
     column, row = places.round().astype(int).clip(0, size - 1).T
     there = played.frames[np.arange(len(row)), row, column] - calibration.usual[row, column]
-    return calibration.inside(played.memory, size) & (np.abs(there).max(-1) > NOISE)
+    return calibration.inside(played.memory) & (np.abs(there).max(-1) > NOISE)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from glamkit.config import Config, WorldModelConfig
-from glamkit.errors import GlamkitError
+from glamkit.errors import GlamkitError, reason
 from glamkit.models.released import WORLD_MODEL_NAMES, import_released, import_released_agent, released_name
 from glamkit.models.world_model import WorldModel
 from glamkit.ops.functional import lambda_return, two_hot_mean
@@ -30,6 +29,7 @@ from glamkit.training.updates import adam
 from glamkit.types import Batch, Rollout
 
 Values = dict[str, Tensor]
+BY_DESIGN = "differs by design"
 
 # First match wins: pattern of an array's name, how its difference is measured, and the most that is allowed.
 # `scaled` is the absolute difference over the array's largest value, or over 1 where all are smaller.
@@ -46,18 +46,8 @@ TOLERANCES = [
 ]
 
 
-class Reference(NamedTuple):
-    """A reference file: how its weights and inputs were made, and the released code's outputs."""
-
-    meta: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-
-
 class Row(NamedTuple):
-    """The comparison of one array: largest errors, tolerance and result.
-
-    `verdict` is ``ok``, ``differs by design`` or what is wrong.
-    """
+    """The comparison of one array: largest errors, tolerance and result, which is ok, `BY_DESIGN` or what is wrong."""
 
     name: str
     absolute: float
@@ -68,7 +58,7 @@ class Row(NamedTuple):
     @property
     def fails(self) -> bool:
         """Whether this array is beyond its tolerance or cannot be compared."""
-        return self.verdict not in ("ok", "differs by design")
+        return self.verdict not in ("ok", BY_DESIGN)
 
     def __str__(self) -> str:
         return f"{self.name:<62} {self.absolute:9.2e} {self.relative:9.2e}  {self.tolerance:<14} {self.verdict}"
@@ -77,38 +67,22 @@ class Row(NamedTuple):
 # Reading and rebuilding ---------------------------------------------------------------------------------------------
 
 
-def read(path: str | Path) -> Reference:
-    """Reads a reference file.
-
-    Raises:
-        GlamkitError: it cannot be read, or is no reference file.
-    """
-    try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            meta = json.loads(stored["meta"].tobytes())
-            arrays = {name: stored[name].astype(np.float64) for name in stored.files if name != "meta"}
-        agent = "actor.0.weight" in meta["shapes"]
-        sizes = [meta[name] for name in ("seed", "actions", "batch", "length", *(["feat"] if agent else []))]
-        sizes += [size for shape in meta["shapes"].values() for size in shape]
-        if not arrays or any(type(size) is not int or size < 0 for size in sizes):
-            raise ValueError
-    except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged files
-        why = getattr(error, "strerror", None) or "it is damaged, or lacks arrays or their sizes"
-        raise GlamkitError(f"{path} is no reference file: {why}.") from None
-    return Reference(meta, arrays)
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a reference file says of its weights and inputs, and the released outputs; any error if it is none."""
+    with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        arrays = {name: stored[name].astype(np.float64) for name in stored.files if name != "meta"}
+        return json.loads(stored["meta"].tobytes()), arrays
 
 
 def parameters(meta: dict[str, Any]) -> Values:
     """The made-up weights, by the released code's names. Each depends only on the seed and on its own name."""
-    shapes, seed = meta["shapes"], meta["seed"]
-    heads = [int(name.split(".")[1]) for name in shapes if re.fullmatch(r"critic\.\d+\.weight", name)]
-    scaled = tuple(f"{critic}.{max(heads)}." for critic in ("critic", "slow_critic")) if heads else ()
-    result = {}
+    shapes, result = meta["shapes"], {}
+    last = max((name.split(".")[1] for name in shapes if name.startswith("critic.")), key=int, default="")
     for name, shape in shapes.items():
-        random = np.random.RandomState(zlib.crc32(f"{seed}:{name}".encode()))
+        random = np.random.RandomState(zlib.crc32(f"{meta['seed']}:{name}".encode()))
         noise = np.asarray(random.standard_normal(shape)).astype(np.float32)
         value = _made_up(name, shape, noise)
-        if scaled and name.startswith(scaled):
+        if name.startswith((f"critic.{last}.", f"slow_critic.{last}.")):
             value = value * meta.get("head_scale", 1.0)
         kind = np.int64 if name.endswith("num_batches_tracked") else np.float32
         result[name] = torch.from_numpy(np.asarray(value, dtype=kind))
@@ -164,21 +138,20 @@ def _float(array: np.ndarray) -> Tensor:
 # Ours ---------------------------------------------------------------------------------------------------------------
 
 
-def world_model_values(reference: Reference, plain: bool = False) -> Values:
+def world_model_values(meta: dict[str, Any], plain: bool = False) -> Values:
     """Our world model's outputs in full, by the arrays' names without their slices.
 
     Args:
-        reference: the file to compare with.
+        meta: how the file to compare with was made.
         plain: whether acceleration is left out.
     """
-    model, _ = import_released(parameters(reference.meta))
+    model, _ = import_released(parameters(meta))
     if not plain:
         accelerate(model, torch.device("cpu"))
     # Probabilities instead of samples, as in the reference: no random numbers, and gradients flow.
     model.sample = torch.exp
-    batch = frames_and_steps(reference.meta, 4 * 2 ** len(model.config.channels))
-    lasts = {int(result[1]) for name in reference.arrays if (result := re.match(r"eval/inference.*\.last(\d+)", name))}
-    values = _values_before_loss(model.eval(), batch, sorted(lasts & set(range(1, batch.actions.shape[1] + 1))))
+    batch = frames_and_steps(meta, 4 * 2 ** len(model.config.channels))
+    values = _values_before_loss(model.eval(), batch)
     model.train()
     loss, parts = model.loss(batch)
     loss.backward()
@@ -190,12 +163,12 @@ def world_model_values(reference: Reference, plain: bool = False) -> Values:
 
 
 @torch.no_grad()
-def _values_before_loss(model: WorldModel, batch: Batch, lasts: list[int]) -> Values:
+def _values_before_loss(model: WorldModel, batch: Batch) -> Values:
     """Everything before the loss, in evaluation mode: BatchNorm uses its running statistics."""
     embedding, posterior, latent = model.observe(batch.frames)
     tokens = model.tokens(latent, batch.actions)
     hidden, variation = model.sequence_model(tokens)
-    memories = {f"eval/inference_forward.last{n}": model.sequence_model.memory(tokens[:, -n:]) for n in lasts}
+    memories = {n: model.sequence_model.memory(tokens[:, -n:]) for n in range(1, tokens.shape[1] + 1)}
     return {
         "eval/embedding": embedding,
         "eval/posterior_logits": posterior,
@@ -208,13 +181,13 @@ def _values_before_loss(model: WorldModel, batch: Batch, lasts: list[int]) -> Va
         "eval/reward_logits": model.reward(hidden),
         "eval/reward": model.outcome(hidden)[0],
         "eval/termination_logit": model.termination(hidden).squeeze(-1),
-        **{name: memory.hidden.unsqueeze(1) for name, memory in memories.items()},
+        **{f"eval/inference_forward.last{n}": memory.hidden.unsqueeze(1) for n, memory in memories.items()},
     }
 
 
-def agent_values(reference: Reference) -> Values:
+def agent_values(meta: dict[str, Any]) -> Values:
     """Our actor-critic's outputs: the first values, three updates, and the weights after them."""
-    model, rollout = import_released_agent(parameters(reference.meta)), made_up_rollout(reference.meta)
+    model, rollout = import_released_agent(parameters(meta)), made_up_rollout(meta)
     config, states = model.config, rollout.states
     values: Values = {}
     with torch.no_grad():
@@ -247,12 +220,12 @@ def compare(name: str, theirs: np.ndarray, values: Values) -> Row:
 
     The relative error of a value is |ours - theirs| / max(|theirs|, 0.01 max |theirs|).
     """
-    plain, bracket, part = name.removesuffix("]").partition("[")
+    plain, _, part = name.removesuffix("]").partition("[")
     kind, allowed = next((kind, most) for pattern, kind, most in TOLERANCES if re.fullmatch(pattern, plain))
     tolerance, unknown = f"{kind} {allowed:.0e}", float("nan")
     if plain not in values:
         return Row(name, unknown, unknown, tolerance, "not known to glamkit")
-    ours = fit(values[plain].detach().double().numpy(), part if bracket else None, theirs.shape)
+    ours = fit(values[plain].detach().double().numpy(), part, theirs.shape)
     if ours is None or not theirs.size:
         shapes = f"{tuple(values[plain].shape)} and {theirs.shape}"
         return Row(name, unknown, unknown, tolerance, f"shapes {shapes} do not fit")
@@ -264,53 +237,47 @@ def compare(name: str, theirs: np.ndarray, values: Values) -> Row:
     last = re.fullmatch(r"eval/inference_forward\.last(\d+)", plain)
     if last and 1 < int(last[1]) < WorldModelConfig().window:
         # The released code reads only the last token of a context shorter than S; we read all (table of choices).
-        verdict = "differs by design"
+        verdict = BY_DESIGN
     return Row(name, float(worst["absolute"]), float(worst["relative"]), tolerance, verdict)
 
 
-def fit(whole: np.ndarray, part: str | None, shape: tuple[int, ...]) -> np.ndarray | None:
+def fit(whole: np.ndarray, part: str, shape: tuple[int, ...]) -> np.ndarray | None:
     """The part of our array that a reference file kept, or None if no reading of its name gives that shape.
 
-    The text of a slice counts axes from the first (``:,:,:4``) or, if that does not fit, to the last (``::64``). A name
-    without a slice means the whole array or, if the shape differs, the first values of the flattened array.
+    Slices count axes from the first (``:,:,:4``) or, if that does not fit, to the last (``::64``). A name without
+    slices means the whole array or, if the shape differs, the first values of the flattened array.
     """
-    if part is None:
-        result = whole.ravel()[: shape[0]] if len(shape) == 1 and whole.ndim > 1 else whole
-        return result if result.shape == shape else None
-    slices = [re.fullmatch(r"(-?\d{1,9})?:(-?\d{1,9})?(?::([1-9]\d{0,8})?)?", text) for text in part.split(",")]
-    if not all(slices) or len(slices) > whole.ndim:
+    try:
+        axes = [slice(*(int(n) if n else None for n in text.split(":"))) for text in part.split(",") if part]
+        spare = [slice(None)] * (whole.ndim - len(axes))
+        readings = [whole[(*axes, *spare)], whole[(*spare, *axes)]]
+    except (ValueError, TypeError, IndexError):  # no slices, or more of them than axes
         return None
-    axes = [slice(*(int(number) if number else None for number in matches.groups())) for matches in slices if matches]
-    spare = [slice(None)] * (whole.ndim - len(axes))
-    readings = [whole[(*axes, *spare)], whole[(*spare, *axes)]]
-    return next((result for result in readings if result.shape == shape), None)
+    readings += [] if part else [whole.ravel()[: int(np.prod(shape))]]
+    return next((reading for reading in readings if reading.shape == shape), None)
 
 
 def check(path: str | Path) -> list[Row]:
     """All arrays of one reference file, compared with ours.
 
     Raises:
-        GlamkitError: the file cannot be read, or its weights are not those of a released model.
+        GlamkitError: the file cannot be read, is damaged, or its sizes are not those of a released model.
     """
-    reference = read(path)
-    compute: Callable[[Reference], Values] = world_model_values
-    if "actor.0.weight" in reference.meta["shapes"]:
-        compute = agent_values
     try:
-        values = compute(reference)
-    except (MemoryError, RuntimeError, ValueError, OverflowError, IndexError):
-        raise GlamkitError(f"{path} cannot be computed: the sizes in its `meta` do not fit each other.") from None
-    return [compare(name, theirs, values) for name, theirs in reference.arrays.items()]
+        meta, arrays = read(path)
+        values = agent_values(meta) if "actor.0.weight" in meta["shapes"] else world_model_values(meta)
+        rows = [compare(name, theirs, values) for name, theirs in arrays.items()]
+    except Exception as error:  # numpy, zipfile and torch raise a dozen kinds for damaged files
+        raise GlamkitError(f"{path} is no reference file, or a damaged one: {reason(error)}.") from None
+    if not rows:
+        raise GlamkitError(f"{path} is no reference file: it has no arrays.")
+    return rows
 
 
 def in_words(path: str) -> tuple[str, bool]:
-    """The table of one reference file as text, and whether all arrays agree.
-
-    Raises:
-        GlamkitError: it is no reference file, or a damaged one.
-    """
+    """The table of one reference file as text, and whether all arrays agree; errors as in `check`."""
     rows = check(path)
-    failed, designed = sum(row.fails for row in rows), sum(row.verdict == "differs by design" for row in rows)
+    failed, designed = sum(row.fails for row in rows), sum(row.verdict == BY_DESIGN for row in rows)
     agree = len(rows) - failed - designed
     lines = [path, f"{'array':<62} {'absolute':>9} {'relative':>9}  tolerance", *map(str, rows)]
     lines.append(f"{len(rows)} arrays: {agree} agree, {designed} differ by design, {failed} do not agree.\n")

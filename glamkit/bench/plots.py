@@ -7,23 +7,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from glamkit import plotting
 from glamkit.bench.benchmark import beside_plain, disturbed
-from glamkit.plotting import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    WIDE,
-    Picture,
-    figure,
-    heading,
-    legend_below,
-    panel_title,
-    style,
-)
+from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, Picture
 
 COLORS = {
     "world model": BLUE,
@@ -43,7 +29,7 @@ NAMES = {
 }
 
 
-@style
+@plotting.style
 def where_time_goes(report: Mapping[str, Any]) -> Picture:
     """The measured whole step of each side and its parts, and how the two sides' times compare in each phase.
 
@@ -52,12 +38,15 @@ def where_time_goes(report: Mapping[str, Any]) -> Picture:
     Args:
         report: the result of `benchmark.measure`.
     """
-    phases, warning = report["phases"], disturbed(report.get("machine", {}))
-    picture, ((upper,), (lower,)) = figure(WIDE, 6.8, 2, 1)
+    phases, warning = report["phases"], disturbed(report["machine"])
+    picture, ((upper,), (lower,)) = plotting.figure(plotting.WIDE, 6.8, 2, 1)
     draw_parts(upper, phases)
     draw_ratios(lower, phases)
+    for axes in (upper, lower):
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
     if warning:
-        heading(picture, f"Not to be trusted: {warning}")
+        plotting.heading(picture, f"Not to be trusted: {warning}")
         for bar in [*upper.patches, *lower.patches]:
             bar.set_alpha(0.2)
     return picture
@@ -69,25 +58,21 @@ def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
     sides["glamkit,\nopt-in"] = {"whole step": phases["step_opt_in"]["fast_s"]}
     longest = max(sum(result.values()) for result in sides.values())
     scale, unit, units = (1, "s", "seconds") if longest >= 1 else (1000, "ms", "milliseconds")
-    longest *= scale
     for row, result in enumerate(sides.values()):
-        start, whole = 0.0, scale * sum(result.values())
+        start, whole = 0.0, sum(result.values())
         for name, seconds in result.items():
-            width = scale * seconds
-            axes.barh(row, width, 0.62, start, color=COLORS[name], alpha=0.5, edgecolor="white")
-            if width > 0.07 * longest and len(result) > 1:
-                axes.text(start + width / 2, row, f"{width / whole:.0%}", ha="center", va="center", color=BLACK)
-            start += width
-        axes.text(start + 0.01 * longest, row, f"{amount(start)} {unit}", va="center")
-    for name in dict.fromkeys(name for result in sides.values() for name in result):
-        axes.barh(0, 0, color=COLORS[name], alpha=0.5, label=name)
+            axes.barh(row, scale * seconds, 0.62, scale * start, color=COLORS[name], alpha=0.5, edgecolor="white")
+            if seconds > 0.07 * longest and len(result) > 1:
+                middle = scale * (start + seconds / 2)
+                axes.text(middle, row, f"{seconds / whole:.0%}", ha="center", va="center", color=BLACK)
+            start += seconds
+        axes.text(scale * (start + 0.01 * longest), row, f"{scale * start:.3g} {unit}", va="center")
+    for name, colour in COLORS.items():
+        axes.barh(0, 0, color=colour, alpha=0.5, label=name)
     axes.set_yticks(range(len(sides)), list(sides))
-    axes.set(xlabel=f"{units}: one whole step, as measured (medians)", xlim=(0, 1.2 * longest))
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
-    axes.set_axisbelow(True)
-    legend_below(axes, 3)
-    panel_title(axes, "Where does the time of one training step go? Shares: by the phases' own times")
+    axes.set(xlabel=f"{units}: one whole step, as measured (medians)", xlim=(0, 1.2 * scale * longest))
+    plotting.legend_below(axes, 3)
+    plotting.panel_title(axes, "Where does the time of one training step go? Shares: by the phases' own times")
 
 
 def parts(phases: Mapping[str, Any], key: str) -> dict[str, float]:
@@ -101,10 +86,11 @@ def parts(phases: Mapping[str, Any], key: str) -> dict[str, float]:
         key: ``fast_s`` or ``reference_s``.
     """
     seconds = {name: row[key] for name, row in phases.items()}
+    steps = min(seconds["imagination"], seconds["imagination_steps"])
     known = {
         "world model": seconds["world_model"],
-        "encoding of contexts": max(0.0, seconds["imagination"] - seconds["imagination_steps"]),
-        "imagined steps": min(seconds["imagination"], seconds["imagination_steps"]),
+        "encoding of contexts": seconds["imagination"] - steps,
+        "imagined steps": steps,
         "actor-critic": seconds["actor_critic"],
     }
     whole, total = seconds["step"], sum(known.values())
@@ -122,12 +108,6 @@ def draw_ratios(axes: Axes, phases: Mapping[str, Any]) -> None:
     axes.axvline(1, color=GREY, ls="--", lw=1)
     axes.set_yticks(range(len(NAMES)), list(NAMES.values()))
     axes.set(xlabel="plain time / glamkit time; a dot for each round", xlim=(0, 1.25 * most))
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
-    axes.set_axisbelow(True)
-    panel_title(axes, "How do the times compare? Right of the dashed line glamkit is faster, left of it slower")
-
-
-def amount(number: float) -> str:
-    """A number with a few digits: ``22.7``, ``0.045``."""
-    return f"{number:.3g}"
+    plotting.panel_title(
+        axes, "How do the times compare? Right of the dashed line glamkit is faster, left of it slower"
+    )

@@ -1,27 +1,30 @@
-"""Times both sides of a training step in turns. For `benchmark`, which explains the sides."""
+"""Times training: both sides of a step in turns for `benchmark`, and how long a whole run takes.
+
+As a program it reads a config from its standard input and prints what the named one of `MEASURES` says of it.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
+import torch
 
-from glamkit.bench import hardware
-from glamkit.bench.hardware import Work
 from glamkit.config import Config
-from glamkit.models.world_model import Observed
+from glamkit.errors import GlamkitError
 from glamkit.notebook import Tell, duration
-from glamkit.runtime import memory_kept
+from glamkit.runtime import Machine, memory_kept
 from glamkit.training.trainer import Trainer
-from glamkit.types import Batch, Context, Rollout
+from glamkit.types import Context
 
 PHASES = {
     "world_model": "one update of the world model, with backward pass and optimiser step",
@@ -34,58 +37,35 @@ SIDES = {"fast": "glamkit", "opt_in": "glamkit with the opt-in settings", "refer
 # The plain way: the models as they are written, in float32, with the scan as a loop in Python.
 PLAIN = {"runtime.accelerate": "off", "runtime.precision": "float32", "runtime.kernel": "glamkit"}
 PLAIN |= {"runtime.compile": "off", "runtime.record": "false"}
+SPAN = 0.3  # seconds over which agent steps are timed
+STATUS = Path("/proc/self/status")
+Work = Callable[[], Any]
 Works = Mapping[tuple[str, str], Work]
 
 
-class TimedTrainer:
-    """A trainer that has played its random steps, and the inputs of its phases.
+def played(config: Config, folder: str | Path) -> Trainer:
+    """A trainer in an empty folder that has played its random steps."""
+    trainer = Trainer(config, folder)
+    while trainer.step < config.trainer.warmup:
+        trainer.collect()
+    return trainer
 
-    Args:
-        config: the experiment.
-        folder: an empty folder for the trainer's run.
-    """
 
-    def __init__(self, config: Config, folder: str | Path) -> None:
-        self.trainer = Trainer(config, folder)
-        while self.trainer.step < config.trainer.warmup:
-            self.trainer.collect()
-
-    @cached_property
-    def batch(self) -> Batch:
-        """Windows of the replay for the world model."""
-        return self.trainer.replay.sample()
-
-    @cached_property
-    def observed(self) -> Observed:
-        """The encoded batch; the world model makes one update for it."""
-        return self.trainer.train_world_model(self.batch)
-
-    @cached_property
-    def context(self) -> Context:
-        """The contexts that imagined rollouts start from."""
-        settings, trainer = self.trainer.config.imagination, self.trainer
-        real = trainer.replay.sample(settings.starts, settings.context_length)
-        context = trainer.phases.encode(real.frames, real.actions)
-        return Context(*(part.clone() for part in context))  # a recording's are overwritten by its next call
-
-    @cached_property
-    def rollout(self) -> Rollout:
-        """Imagined rollouts for the actor-critic."""
-        return self.trainer.imagine(self.batch, self.observed)
-
-    def work(self, phase: str) -> Work:
-        """The work of a phase. Its inputs are prepared here, outside the measured time."""
-        trainer = self.trainer
-        match phase:
-            case "world_model":
-                return partial(trainer.train_world_model, self.batch)
-            case "imagination":
-                return partial(trainer.imagine, self.batch, self.observed)
-            case "imagination_steps":
-                return partial(trainer.phases.imagine, self.context, trainer.horizon)
-            case "actor_critic":
-                return partial(trainer.train_actor_critic, self.rollout)
-        return partial(update, trainer)
+def works_of(trainer: Trainer) -> dict[str, Work]:
+    """The work of each phase. Its inputs are prepared here, outside the measured time, with a world model's update."""
+    settings = trainer.config.imagination
+    batch = trainer.replay.sample()
+    observed = trainer.train_world_model(batch)
+    real = trainer.replay.sample(settings.starts, settings.context_length)
+    # Cloned: a recording's are overwritten by its next call.
+    context = Context(*(part.clone() for part in trainer.phases.encode(real.frames, real.actions)))
+    return {
+        "world_model": partial(trainer.train_world_model, batch),
+        "imagination": partial(trainer.imagine, batch, observed),
+        "imagination_steps": partial(trainer.phases.imagine, context, trainer.horizon),
+        "actor_critic": partial(trainer.train_actor_critic, trainer.imagine(batch, observed)),
+        "step": partial(update, trainer),
+    }
 
 
 def update(trainer: Trainer) -> None:
@@ -94,126 +74,126 @@ def update(trainer: Trainer) -> None:
     trainer.train_actor_critic(trainer.imagine(batch, trainer.train_world_model(batch)))
 
 
-class Clock:
-    """Times functions in turns, round after round, and shows how long is left.
+def seconds(machine: Machine, work: Work) -> float:
+    """Seconds that `work` takes, until the device has finished."""
+    machine.synchronize()
+    start = time.perf_counter()
+    work()
+    machine.synchronize()
+    return time.perf_counter() - start
+
+
+def in_turns(machine: Machine, works: Works, repeats: int, tell: Tell) -> dict[tuple[str, str], list[float]]:
+    """Times functions one after the other, round after round.
 
     Args:
-        trainer: whose machine is used.
+        machine: which computes.
         works: (phase, side) -> the function to time.
+        repeats: rounds. One more before them does not count: the first call is slower.
         tell: is called with the progress, as text.
 
-    Attributes:
-        spans: (phase, side) -> seconds, one number for each round.
-    """
-
-    def __init__(self, trainer: Trainer, works: Works, tell: Tell) -> None:
-        self.machine, self.works, self.tell = trainer.machine, works, tell
-        self.spans: dict[tuple[str, str], list[float]] = {key: [] for key in works}
-        self.best: dict[tuple[str, str], float] = {}
-
-    def warm_up(self) -> None:
-        """Calls every function once without keeping its time: the first call is slower."""
-        for number, (key, work) in enumerate(self.works.items(), 1):
-            self.tell(f"warming up, {number} of {len(self.works)}: {shown(*key)}")
-            self.best[key] = hardware.seconds(self.machine, work)
-
-    def run(self, repeats: int) -> None:
-        """Times all functions one after the other, `repeats` times."""
-        for turn in range(1, repeats + 1):
-            rest = dict(self.best)
-            for key, work in self.works.items():
-                left = sum(rest.values()) + (repeats - turn) * sum(self.best.values())
-                self.tell(f"round {turn} of {repeats}: {shown(*key)}; about {duration(left)} left of these")
-                self.spans[key].append(self.time(key[1], work))
-                self.best[key] = min(self.best[key], self.spans[key][-1])
-                del rest[key]
-
-    def time(self, side: str, work: Work) -> float:
-        """Seconds of one call. As in training, a fast side reuses the memory of the step before."""
-        if side == "reference":
-            return hardware.seconds(self.machine, work)
-        with memory_kept(self.machine.device):
-            work()
-            return hardware.seconds(self.machine, work)
-
-    def compare(self, phase: str, side: str) -> dict[str, Any]:
-        """One row of the result: median seconds of a side and of the reference, and the median of their ratios.
-
-        A ratio is formed in each round: reference / side.
-        """
-        fast, reference = self.spans[phase, side], self.spans[phase, "reference"]
-        ratios = [slow / quick for quick, slow in zip(fast, reference, strict=True)]
-        return {
-            "fast_s": median(fast),
-            "reference_s": median(reference),
-            "ratio": median(ratios),
-            "fast_each_s": fast,
-            "reference_each_s": reference,
-            "ratios": ratios,
-        }
-
-
-def shown(phase: str, side: str) -> str:
-    """A phase and its side in the words of the table."""
-    return f"{phase}, {SIDES[side]}"
-
-
-def peak(config: Config) -> int | None:
-    """Peak memory of a process that trains, in bytes; see `hardware.peak_memory`. It needs a process of its own."""
-    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        trainer = TimedTrainer(config, folder).trainer
-        device = trainer.machine.device
-        with nullcontext() if config.runtime.accelerate == "off" else memory_kept(device):
-            for _ in range(2):  # with the optimisers' states, and what is recorded at the second step
-                update(trainer)
-        return hardware.peak_memory(device)
-
-
-def step_costs(trainer: Trainer, repeats: int, tell: Tell) -> dict[int, float]:
-    """Seconds of a training step of the config as it is, at the first, a middle and the last horizon of the run.
-
     Returns:
-        Horizon -> seconds; 0 is a step before `imagination.begin`, which trains the world model alone.
+        (phase, side) -> seconds, one number for each round.
     """
-    settings, before = trainer.config.imagination, trainer.step
-    growths = min(trainer.config.trainer.env_steps // settings.horizon_growth, settings.horizon_growth_limit)
-    costs = {}
-    points = sorted({0, growths // 2, growths})
-    for number, growth in enumerate(points, 1):
-        trainer.step = growth * settings.horizon_growth
-        tell(f"timing steps as configured, at horizon {trainer.horizon}, {number} of {len(points)}")
-        with memory_kept(trainer.machine.device):
-            for _ in range(2 if trainer.machine.recorder else 1):  # the second call of a recording records it
-                update(trainer)
-            spans = [hardware.seconds(trainer.machine, partial(update, trainer)) for _ in range(min(repeats, 2))]
-        costs[trainer.horizon] = median(spans)
-    if settings.begin > trainer.config.trainer.warmup:
-        alone = partial(trainer.train_world_model, trainer.replay.sample())
-        with memory_kept(trainer.machine.device):
-            costs[0] = median(hardware.seconds(trainer.machine, alone) for _ in range(min(repeats, 2)))
-    trainer.step = before
-    return costs
+    spans: dict[tuple[str, str], list[float]] = {key: [] for key in works}
+    turns = [(turn, key) for turn in range(repeats + 1) for key in works]
+    for place, (turn, key) in enumerate(turns):
+        phase, side = key
+        if turn:
+            left = sum(min(spans[other]) for _, other in turns[place:])
+            tell(f"round {turn} of {repeats}: {phase}, {SIDES[side]}; about {duration(left)} left of these")
+        else:
+            tell(f"warming up, {place + 1} of {len(works)}: {phase}, {SIDES[side]}")
+        with nullcontext() if side == "reference" else memory_kept(machine.device):
+            if side != "reference":
+                works[key]()  # as in training, a fast side reuses the memory of the step before
+            spans[key].append(seconds(machine, works[key]))
+    return {key: each[1:] for key, each in spans.items()}
 
 
-def run_hours(config: Config, costs: Mapping[int, float], speeds: Mapping[str, float]) -> float:
-    """Hours of one whole run: games, acting and updates, without evaluation and saving.
+def run_hours(trainer: Trainer) -> float:
+    """Hours of a whole run after its random steps, without evaluation and saving.
+
+    A few agent steps are timed in the middle of the run, since imagined rollouts grow. The part before
+    `imagination.begin`, which trains the world model alone, is timed apart.
 
     Args:
-        config: of the run.
-        costs: from `step_costs`; between horizons they are interpolated.
-        speeds: steps per second, from `hardware.game_speeds`.
+        trainer: has played its random steps.
     """
-    settings, run = config.imagination, config.trainer
-    steps = np.arange(run.warmup + 1, run.env_steps + 1)
-    steps = steps[steps % run.update_every == 0]
-    horizons = settings.horizon + np.minimum(steps // settings.horizon_growth, settings.horizon_growth_limit)
-    horizons[steps <= settings.begin] = 0
-    known = sorted(costs)
-    updates = np.interp(horizons, known, [costs[horizon] for horizon in known]).sum()
-    first = config.random_steps
-    acting = (run.env_steps - first) / speeds["acting_and_game"] + first / speeds["game_alone"]
-    return float(updates + acting) / 3600
+    settings, now, total = trainer.config.trainer, trainer.step, 0.0
+    begin = min(trainer.config.random_steps, settings.env_steps)
+    for alone, first, last in ((True, settings.warmup, begin), (False, begin, settings.env_steps)):
+        if first < last:
+            trainer.step = (first + last) // 2
+            with memory_kept(trainer.machine.device):
+                total += (last - first) / settings.update_every / rate(partial(steps_to_update, trainer, alone))
+    trainer.step = now
+    return total / 3600
+
+
+def steps_to_update(trainer: Trainer, alone: bool) -> None:
+    """Agent steps up to an update, and the update: of everything, or of the world model alone."""
+    for _ in range(trainer.config.trainer.update_every):
+        trainer.collect()
+    if alone:
+        trainer.train_world_model(trainer.replay.sample())
+    else:
+        update(trainer)
+
+
+def rate(work: Work) -> float:
+    """Calls of `work` per second, over about `SPAN` seconds, after two to warm up."""
+    for _ in range(2):  # the second call of a recording records it
+        work()
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < SPAN:
+        work()
+        done += 1
+    return done / (time.perf_counter() - start)
+
+
+def peak_bytes(trainer: Trainer) -> int:
+    """The most memory that this process has used after two training steps, in bytes; 0 where it cannot be known.
+
+    On a GPU it is what torch has reserved, recorded CUDA graphs included. On a CPU it is the process's resident set, as
+    Linux reports it.
+    """
+    device = trainer.machine.device
+    with memory_kept(device):
+        for _ in range(2):  # with the optimisers' states, and what is recorded at the second step
+            update(trainer)
+    if device.type != "cpu":
+        gpu: Any = torch.get_device_module(device)
+        return int(gpu.max_memory_reserved(device)) if hasattr(gpu, "max_memory_reserved") else 0
+    result = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
+    return 1024 * int(result[1]) if result else 0
+
+
+MEASURES: dict[str, Callable[[Trainer], float]] = {"hours": run_hours, "peak": peak_bytes}
+
+
+def measured(measure: str, config: Config) -> float:
+    """One of `MEASURES` of a new trainer that has played its random steps."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        return MEASURES[measure](played(config, folder))
+
+
+def measured_apart(measure: str, config: Config, environment: Mapping[str, str] | None = None) -> float:
+    """As `measured`, in a process of its own; with this one's environment variables if none are given.
+
+    Raises:
+        GlamkitError: it failed, with the last line of its error.
+    """
+    command = [sys.executable, "-m", "glamkit.bench.timing", measure]
+    done = subprocess.run(command, input=config.to_json(), capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:  # killed, most likely for want of memory, where it says nothing
+        reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise GlamkitError(f"{config.env.game} by {config.preset} could not be timed: {reason}")
+    return float(json.loads(done.stdout.splitlines()[-1]))
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(peak(Config.from_dict(json.load(sys.stdin)))) + "\n")
+    try:
+        sys.stdout.write(json.dumps(measured(sys.argv[1], Config.from_dict(json.load(sys.stdin)))) + "\n")
+    except GlamkitError as error:
+        sys.exit(str(error))

@@ -6,19 +6,22 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 
 import click
 
 from glamkit.cli.group import FAILED, examples, glamkit, settings
+
+JSON = click.Path(dir_okay=False, path_type=Path)
 
 
 @glamkit.command(epilog=examples("glamkit benchmark --preset quick --json speed.json"))
 @click.option("--preset", "name", default="atari100k", show_default=True, help="Whose sizes are used.")
 @click.option("--device", help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--repeats", default=3, type=click.IntRange(1), show_default=True, help="Rounds that are timed.")
-@click.option("--json", "file", default="", metavar="FILE", help="Where the result is written.")
+@click.option("--json", "file", type=JSON, metavar="FILE", help="Where the result is written.")
 @settings
-def benchmark(name: str, device: str | None, repeats: int, file: str, sets: Sequence[str]) -> None:
+def benchmark(name: str, device: str | None, repeats: int, file: Path | None, sets: Sequence[str]) -> None:
     """Time training beside the plain way.
 
     Both compute the same; close other programs first.
@@ -35,12 +38,8 @@ def benchmark(name: str, device: str | None, repeats: int, file: str, sets: Sequ
     config = preset(name, given)
     Machine(config.runtime)
     make_env(config.env).close()
-    target = bench.target(file)
     with closing(Live(stream=sys.stderr)) as tell:
-        result = bench.measure(config, repeats, tell)
-        bench.save(result, target)
-        bench.add_memory(result, config, tell)
-        bench.save(result, target)
+        result = bench.measure(config, repeats, tell, file)
     click.echo(f"{bench.facts(result)}\n\n{bench.table(result)}")
 
 
@@ -71,8 +70,8 @@ def doctor(as_json: bool) -> None:
     from glamkit.bench import doctor as bench
 
     findings = bench.examine()
-    healthy = all(finding.state != "problem" for finding in findings)
-    table = {"healthy": healthy, "findings": [finding._asdict() for finding in findings]}
+    healthy = all(finding.state != "problem" for finding in findings.values())
+    table = {"healthy": healthy, "findings": [{"name": name, **f._asdict()} for name, f in findings.items()]}
     click.echo(json.dumps(table, indent=1) + "\n" if as_json else bench.report(findings), nl=False)
     sys.exit(0 if healthy else FAILED)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from glamkit.cli.group import examples, glamkit
 from glamkit.errors import GlamkitError
@@ -38,8 +39,7 @@ if TYPE_CHECKING:
 @click.option("--engine", default="local", show_default=True, help="This machine, or ray for a cluster.")
 @click.option("--address", default="auto", help="Of the Ray cluster, HOST:PORT.")
 @click.option("--cpus", default=1, show_default=True, help="Cores of a run on the cluster.")
-@click.option("--benchmark", default="", metavar="FILE", help="Result of glamkit benchmark --json, for the cost.")
-@click.option("--yes", is_flag=True, help="Agree to more than a day of machine time.")
+@click.option("--yes", is_flag=True, help="Agree to more than a day.")
 @click.option("--dry-run", is_flag=True, help="Check and show what would be run, and stop.")
 def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     """Train games x seeds x variants side by side.
@@ -51,8 +51,14 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     from glamkit.sweeps import plan as planning
 
     if what[:1] == ("status",):
-        if len(what) != 2:
-            raise GlamkitError("sweep status takes one folder, such as glamkit sweep status runs/study.")
+        context = click.get_current_context()
+        given = [
+            name
+            for name in context.params
+            if name != "what" and context.get_parameter_source(name) != ParameterSource.DEFAULT
+        ]
+        if len(what) != 2 or given:
+            raise GlamkitError("sweep status takes one folder and no options: glamkit sweep status runs/study.")
         click.echo(Sweep(what[1]).status())
         return
     if len(what) > 1:
@@ -69,7 +75,7 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
         return
     engine = batch.engine(*(options[key] for key in ("engine", "workers", "runs_per_gpu", "address", "cpus")))
     with closing(Live(stream=sys.stderr)) as tell:
-        cost = batch.cost(engine, options["benchmark"], options["yes"], tell)
+        cost = batch.cost(engine, options["yes"], tell)
     click.echo(cost)
     batch.run(engine, options["retries"])
 
@@ -83,7 +89,7 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
 @click.option("--folder", default="runs/ablation", show_default=True)
 @click.option("--overrides", default="", help="More settings for all runs, as in 'trainer.warmup=300 ...'.")
 @click.option("--workers", type=int, help="Runs side by side; one per CPU core if left out.")
-@click.option("--yes", is_flag=True, help="Agree to more than a day of machine time.")
+@click.option("--yes", is_flag=True, help="Agree to more than a day.")
 @click.option("--show", is_flag=True, help="Run nothing, only show what there is.")
 def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
     """Train variants of one preset.
@@ -102,7 +108,7 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
     if not show:
         engine = study.engine(workers=workers)
         with closing(Live(stream=sys.stderr)) as tell:
-            cost = study.cost(engine, agreed=yes, tell=tell)
+            cost = study.cost(engine, yes, tell)
         click.echo(cost)
     try:
         if not show:

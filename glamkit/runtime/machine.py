@@ -210,7 +210,8 @@ def missing_compiler(device: torch.device) -> str:
     own = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")  # torch tries no other
     compiler = os.environ.get("CXX", own)
     if not shutil.which(compiler):
-        return f"its C++ compiler was not found: {compiler}; the environment variable CXX may name another"
+        source = "on Debian and Ubuntu in the package g++, on a Mac by xcode-select --install; CXX may name another"
+        return f"its C++ compiler was not found: {compiler}; there is one {source}"
     headers = Path(sysconfig.get_paths()["include"], "Python.h").exists()
     return "" if headers else "Python's headers, Python.h, are missing: on Debian and Ubuntu the package python3-dev"
 

@@ -1,6 +1,6 @@
 """Batches of runs: games x seeds x variants, each an executed notebook in a run folder of its own.
 
-`plan` lists the runs of a batch, `pool` and `ray` run them, and `summary` shows their results.
+`plan` lists the runs of a batch, `pool` makes them by `local` or `ray`, and `summary` shows their results.
 """
 
 from glamkit.sweeps.ablation import Ablation

@@ -9,7 +9,6 @@ runs are not run again, and interrupted ones are resumed. A variant equal to the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,45 +17,34 @@ from glamkit.config import preset as make_preset
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError, nearest
 from glamkit.runs.folder import resolve
-from glamkit.sweeps import summary
 from glamkit.sweeps.plan import PlannedRun, SweepPlan
 from glamkit.sweeps.summary import VariantSummary
 from glamkit.sweeps.sweep import Sweep
 
 
-class Choice(NamedTuple):
-    """A question, and its answers, each with the settings it stands for."""
+class Question(NamedTuple):
+    """A question in words, the setting that answers it, and the answers that are compared."""
 
     text: str
-    choices: Mapping[str, Mapping[str, Any]]
+    key: str
+    answers: Sequence[str]
 
 
-def choice(key: str, *values: str) -> dict[str, dict[str, Any]]:
-    """Answers that are the values of one setting."""
-    return {value: {key: value} for value in values}
-
-
-QUESTIONS: Mapping[str, Choice] = {
-    "modules": Choice(
-        "Which modules add to the hidden state?", choice("world_model.modules", "both", "gmamba", "lmamba")
-    ),
-    "variation": Choice(
+SAMPLING = ("sampled", "likeliest", "probabilities")
+QUESTIONS = {
+    "modules": Question("Which modules add to the hidden state?", "world_model.modules", ("both", "gmamba", "lmamba")),
+    "variation": Question(
         "Does GMamba need the variation loss, and a trained code for it?",
-        {
-            "off": {"world_model.variation_scale": 0.0, "world_model.variation_head": "frozen"},
-            **choice("world_model.variation_head", "frozen", "learned"),
-        },
+        "world_model.variation_head",
+        ("off", "frozen", "learned"),  # off: without the loss, see `variant`
     ),
-    "acting": Choice(
-        "Act on the predicted code of a frame (latent) or on the one seen?",
-        choice("agent.acting", "prior", "posterior"),
+    "acting": Question(
+        "Act on the predicted code of a frame (latent) or on the one seen?", "agent.acting", ("prior", "posterior")
     ),
-    "bootstrap": Choice("Which value does the return mix in?", choice("actor_critic.bootstrap", "current", "next")),
-    "memory": Choice("What do dreams remember?", choice("imagination.memory", "window", "recurrent")),
-    "contexts": Choice("Where do dreams start?", choice("imagination.contexts", "replay", "batch")),
-    "latents": Choice(
-        "What is the code of a frame (latent)?", choice("world_model.latents", "sampled", "likeliest", "probabilities")
-    ),
+    "bootstrap": Question("Which value does the return mix in?", "actor_critic.bootstrap", ("current", "next")),
+    "memory": Question("What do dreams remember?", "imagination.memory", ("window", "recurrent")),
+    "contexts": Question("Where do dreams start?", "imagination.contexts", ("replay", "batch")),
+    "latents": Question("What is the code of a frame (latent)?", "world_model.latents", SAMPLING),
 }
 
 
@@ -68,14 +56,9 @@ class Variant(NamedTuple):
     changes: Mapping[str, Any]
 
     @property
-    def name(self) -> str:
-        """Its name, such as ``modules-gmamba``."""
-        return f"{self.question}-{self.choice}"
-
-    @property
     def folder(self) -> str:
-        """The first part of its run folders' names."""
-        return self.name if self.changes else "preset"
+        """The first part of its run folders' names, such as ``modules-gmamba``."""
+        return f"{self.question}-{self.choice}" if self.changes else "preset"
 
     @property
     def label(self) -> str:
@@ -110,18 +93,13 @@ class Ablation(Sweep):
         folder: str | Path,
         overrides: str | Mapping[str, Any] = "",
     ) -> None:
-        if not str(folder):
-            raise GlamkitError("folder is empty; name one for the runs, such as 'runs/ablation'.")
-        base, given = make_preset(preset, overrides, game=game, env_steps=env_steps), parse_overrides(overrides)
         numbers, wanted = read_seeds(seeds), read_variants(variants)
-        if "trainer.seed" in given:
-            seed = given["trainer.seed"]
-            raise GlamkitError(f"overrides gives trainer.seed = {seed}, and seeds says which seeds; leave one out.")
-        every = [variant(base, *name.split("-")) for name in read_variants("all")]
-        topics = {name.split("-")[0] for name in wanted}
-        self.variants = [v for v in every if v.name in wanted or (not v.changes and v.question in topics)]
+        base = make_preset(preset, overrides, game=game, seed=numbers[0], env_steps=env_steps)
         make_env(base.env).close()
-        distinct = {v.folder: v.changes for v in self.variants}
+        asked = {question for question, _ in wanted}
+        every = [variant(base, *name) for name in read_variants("all")]
+        self.variants = [v for v in every if v[:2] in wanted or (not v.changes and v.question in asked)]
+        given, distinct = parse_overrides(overrides), {v.folder: v.changes for v in self.variants}
         entries = [
             PlannedRun(f"{name}-seed{seed}", base.env.game, preset, seed, env_steps, {**given, **changes})
             for seed in numbers  # seed by seed, so that variants can be compared as soon as possible
@@ -131,9 +109,7 @@ class Ablation(Sweep):
 
     def groups(self) -> dict[str, dict[str, list[VariantSummary]]]:
         """The results of the runs, however far they are: question -> label of a variant -> its seeds."""
-        results: dict[str, list[VariantSummary]] = {}
-        for entry, job in zip(self.plan.entries, self.jobs, strict=True):
-            results.setdefault(entry.variant, []).append(summary.read(job))
+        (results,) = super().groups().values()  # of the one game
         alone = len(self.variants) == 1  # the preset as it is, compared with nothing
         groups: dict[str, dict[str, list[VariantSummary]]] = {}
         for v in self.variants:
@@ -147,26 +123,26 @@ class Ablation(Sweep):
 
 def variant(base: Config, question: str, answer: str) -> Variant:
     """The variant of the config `base` with one answer to a question of `QUESTIONS`."""
-    changes = dict(QUESTIONS[question].choices[answer])
-    if question == "variation" and answer != "off" and not base.world_model.variation_scale:
+    changes: dict[str, Any] = {QUESTIONS[question].key: answer}
+    if (question, answer) == ("variation", "off"):
+        changes = {"world_model.variation_scale": 0.0, "world_model.variation_head": "frozen"}
+    elif question == "variation" and not base.world_model.variation_scale:
         changes["world_model.variation_scale"] = WorldModelConfig().variation_scale  # a preset without the loss
     return Variant(question, answer, changes if base.override(changes) != base else {})
 
 
-def read_variants(names: str | Iterable[str]) -> list[str]:
-    """Names of questions and variants -> names of variants, each once, in the table's order.
+def read_variants(names: str | Iterable[str]) -> list[tuple[str, str]]:
+    """Names of questions and variants -> question and answer of each variant, each once, in the table's order.
 
     Raises:
         GlamkitError: an unknown name, with the nearest right one, or none at all.
     """
-    every = {q: [f"{q}-{answer}" for answer in question.choices] for q, question in QUESTIONS.items()}
-    single = list(chain.from_iterable(every.values()))
-    known = {"all": single, **every, **{name: [name] for name in single}}
-    chosen: set[str] = set()
-    for name in names.replace(",", " ").split() if isinstance(names, str) else names:
+    every = [(question, answer) for question, asked in QUESTIONS.items() for answer in asked.answers]
+    known = ["all", *QUESTIONS, *("-".join(pair) for pair in every)]
+    given = names.replace(",", " ").split() if isinstance(names, str) else list(names)
+    if not given:
+        raise GlamkitError(f"variants is empty; allowed: {', '.join(known)}.")
+    for name in given:
         if name not in known:
             raise GlamkitError(f"unknown variant {name!r}; {nearest(name, known)}")
-        chosen.update(known[name])
-    if not chosen:
-        raise GlamkitError(f"variants is empty; allowed: {', '.join(known)}.")
-    return [name for name in single if name in chosen]
+    return [pair for pair in every if {"all", pair[0], "-".join(pair)} & set(given)]

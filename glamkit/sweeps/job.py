@@ -21,7 +21,7 @@ from glamkit.runs.folder import IDLE, UNSCORED, Run, replace_text
 BEAT = 5.0  # seconds between two signs of life
 FRESH = 60.0  # seconds after which a run without one is no longer at work
 SHOWN = 6  # lines of an error that are kept in job.json
-STATES = ("done", "running", "queued", "cut", "failed")
+STATES = ("running", "failed", "cut", "queued", "done")  # in the order of tables
 
 
 class JobRecord(NamedTuple):
@@ -39,10 +39,8 @@ class JobRecord(NamedTuple):
         """The record in a run folder, or None if there is none that can be read."""
         try:
             data = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-            kinds = {"state": str, "attempt": int, "host": str, "pid": int, "beat": float}
-            return JobRecord(
-                **{name: kind(data[name]) for name, kind in kinds.items()}, error=list(map(str, data["error"]))
-            )
+            state, attempt, host, pid, beat, error = (data[name] for name in JobRecord._fields)
+            return JobRecord(str(state), int(attempt), str(host), int(pid), float(beat), list(map(str, error)))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
@@ -117,10 +115,6 @@ class Job(NamedTuple):
         """The file that its process writes errors to."""
         return self.run.folder / "errors.txt"
 
-    def step(self) -> int:
-        """Agent steps that the log has reached."""
-        return log.last_step(self.run.log_file)
-
     def score(self) -> float | None:
         """The mean return of the final evaluation; None while there is none, or only one by other settings."""
         try:
@@ -128,24 +122,22 @@ class Job(NamedTuple):
             score = float(report["mean_return"]) if report["step"] == self.total else None
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        return score if score is not None and self.as_wanted() else None
-
-    def done(self) -> bool:
-        """Whether nothing is left to do: it is evaluated, and its process, if it left a record, has ended."""
-        record = JobRecord.read(self.run.folder)
-        return self.score() is not None and (record is None or record.state == "done")
+        return score if self.as_wanted() else None
 
     def as_wanted(self) -> bool:
         """Whether the run was made and evaluated with the settings that are wanted now."""
         try:
-            return not {key for key in self.run.changes(self.config) if key not in (*IDLE, *UNSCORED)}
+            return not self.run.changes(self.config).keys() - IDLE - UNSCORED
         except GlamkitError:  # another experiment, or none yet
             return not self.run.started
+
+    def done(self) -> bool:
+        """Whether nothing is left to do: it is evaluated, and its process, if it left a record, has ended."""
+        return self.progress().state == "done"
 
     def progress(self) -> JobProgress:
         """Its progress, read from its folder."""
         record, score = JobRecord.read(self.run.folder), self.score()
-        entries = log.added(self.run.log_file, -log.TAIL)[0]
         if score is not None and (record is None or record.state == "done"):
             state = "done"
         elif record is not None and record.alive:
@@ -154,17 +146,11 @@ class Job(NamedTuple):
             state = "failed"
         else:
             state = "cut" if self.run.started or record is not None else "queued"
+        entries = log.added(self.run.log_file, -log.TAIL)[0]
         step = entries[-1]["step"] if entries else 0
-        speed = log.speed(entries, self.config)
-        return JobProgress(state, step, self.total, speed, score, record, self.work(step))
+        return JobProgress(state, step, self.total, log.speed(entries, self.config), score, record, self.work(step))
 
     def fail(self, attempt: int, error: list[str]) -> None:
-        """Records the end of its process, for one that was killed before it could do so.
-
-        Args:
-            attempt: which attempt failed, from 1.
-            error: lines of the error.
-        """
-        (JobRecord.read(self.run.folder) or JobRecord.begin(attempt))._replace(
-            state="failed", error=error[-SHOWN:]
-        ).write(self.run.folder)
+        """Records the end of an attempt (from 1) whose process was killed before it could do so, with its errors."""
+        record = JobRecord.read(self.run.folder) or JobRecord.begin(attempt)
+        record._replace(state="failed", error=error[-SHOWN:]).write(self.run.folder)

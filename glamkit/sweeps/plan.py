@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -74,22 +74,6 @@ class SweepPlan(NamedTuple):
     entries: list[PlannedRun]
 
 
-class _Loader(yaml.BaseLoader):
-    """Leaves all values as text: YAML itself would read ``on`` as true, ``010`` as 8 and ``1.10`` as 1.1."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A table; a null is as no value, and of a key that is there twice YAML itself would keep the last value."""
-        names: list[Any] = []
-        for key, value in node.value:
-            if isinstance(value, yaml.ScalarNode) and not value.style and value.value in ("null", "~"):
-                value.value = ""
-            if key.value in names:
-                line = key.start_mark.line + 1
-                raise GlamkitError(f"{key.value} stands twice in the sweep file, again at line {line}; keep one.")
-            names.append(key.value)
-        return dict(super().construct_mapping(node, deep))
-
-
 def make(
     games: str | Sequence[str],
     seeds: str | int | Iterable[int] = "1",
@@ -111,24 +95,103 @@ def make(
         folder: where run folders go; a relative path counts from the checkout.
 
     Raises:
-        GlamkitError: a game, preset, setting or name is unknown or missing; nothing is written then.
+        GlamkitError: a game, preset, setting or name is unknown, missing or there twice; nothing is written then.
     """
-    common, named = read_settings("overrides", overrides), read_variants(variants)
-    entries, same = list[PlannedRun](), dict[Config, str]()
+    common, named, names = flat(overrides), read_variants(variants), read_games(games)
+    entries, taken, same = list[PlannedRun](), set[str](), dict[Config, str]()
     for seed in read_seeds(seeds):  # seed by seed, so that variants and games can be compared as soon as possible
-        for game, short in read_games(games).items():
-            for name, changes in named.items():
-                place = f"{short}/{name}-seed{seed}" if name else f"{short}/seed{seed}"
-                entry = PlannedRun(place, game, preset, seed, env_steps, together(common, changes))
-                config = entry.config()
+        for game in names:
+            for name, own in named:
+                run = f"{name}-seed{seed}" if name else f"seed{seed}"
+                place = f"{game_folder(game)}/{run}"
+                if place.lower() in taken:  # many disks take small and capital letters for the same
+                    raise GlamkitError(f"two runs would share the folder {place}; name games and variants only once.")
+                taken.add(place.lower())
+                changes = dict(common)
+                for key, value in flat(own).items():
+                    add_once(changes, key, value)
+                entries.append(PlannedRun(place, game, preset, seed, env_steps, changes))
+                config = entries[-1].config()
                 if ":" in (device := config.runtime.device):
                     raise GlamkitError(
                         f"runtime.device = {device!r} names one GPU, and a batch gives each run its own; use auto."
                     )
                 if (other := same.setdefault(config, name)) != name:
                     raise GlamkitError(f"variants {other!r} and {name!r} are one and the same; leave one out.")
-                entries.append(entry)
     return SweepPlan(resolve(folder), entries)
+
+
+def read_games(games: str | Sequence[str]) -> list[str]:
+    """The names of games, of which each can be played.
+
+    Raises:
+        GlamkitError: an unknown game, with the nearest right one, or none.
+    """
+    names = games.replace(",", " ").split() if isinstance(games, str) else games
+    if not isinstance(names, (list, tuple)) or not names:
+        raise GlamkitError(f"games = {games!r} names none; write such as 'Pong Boxing', or atari100k for its 26.")
+    if list(names) == ["atari100k"]:
+        from glamkit.envs.atari100k import games as atari_games
+
+        names = list(atari_games())
+    for name in names:
+        resolve_game(coerce("games", name, str))
+    return [game_name(name) for name in names]
+
+
+def read_variants(given: Mapping[str, Any] | Sequence[str] | None) -> list[tuple[str, Any]]:
+    """Names of variants, each with its settings; without variants, one with an empty name.
+
+    Args:
+        given: a table of names, each with settings as `flat` takes them; or texts such as ``name:key=value``.
+
+    Raises:
+        GlamkitError: it is neither, or a name cannot be a folder's.
+    """
+    if not given:
+        return [("", None)]
+    if isinstance(given, (list, tuple)) and all(":" in str(text) for text in given):
+        pairs: list[tuple[str, Any]] = [(name, own) for name, _, own in (str(text).partition(":") for text in given)]
+    elif isinstance(given, Mapping):
+        pairs = [(str(name), own) for name, own in given.items()]
+    else:
+        raise GlamkitError(f"variants = {given!r} is no table of names, each with its settings.")
+    for name, _ in pairs:
+        if not re.fullmatch(r"(?![_.])[\w.-]{1,60}", name):
+            raise GlamkitError(
+                f"variant {name!r} is no name for a folder and a curve; use letters, digits, dashes and dots."
+            )
+    return pairs
+
+
+def flat(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings by their dotted keys, from text, from such a table, or from a table of sections -> keys.
+
+    Raises:
+        GlamkitError: it is none of these, or gives a setting twice.
+    """
+    table: dict[str, Any] = {}
+    for key, value in parse_overrides(given).items():
+        for part, inner in value.items() if isinstance(value, Mapping) else [("", value)]:
+            add_once(table, f"{key}.{part}" if part else key, inner)
+    return table
+
+
+# The file of a batch --------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.BaseLoader):
+    """Leaves all values as text: YAML itself would read ``on`` as true, ``010`` as 8 and ``1.10`` as 1.1."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A table; of a key that is there twice YAML itself would keep the last value."""
+        names: list[Any] = []
+        for key, _ in node.value:
+            if key.value in names:
+                line = key.start_mark.line + 1
+                raise GlamkitError(f"{key.value} stands twice in the sweep file, again at line {line}; keep one.")
+            names.append(key.value)
+        return dict(super().construct_mapping(node, deep))
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
@@ -150,97 +213,6 @@ def read_file(path: str | Path) -> dict[str, Any]:
         if key not in KEYS:
             raise GlamkitError(f"unknown key {key!r} in {str(path)!r}; {nearest(key, KEYS)}")
     return {"folder": f"runs/{Path(path).stem}", **{key: value for key, value in data.items() if value != ""}}
-
-
-def read_games(games: str | Sequence[str]) -> dict[str, str]:
-    """Names of games -> each with the name of its folder.
-
-    Raises:
-        GlamkitError: an unknown game, with the nearest right one, the same game twice, or none.
-    """
-    names = games.replace(",", " ").split() if isinstance(games, str) else games
-    if not isinstance(names, (list, tuple)) or not names:
-        raise GlamkitError(f"games = {games!r} names none; write such as 'Pong Boxing', or atari100k for its 26.")
-    if list(names) == ["atari100k"]:
-        from glamkit.envs.atari100k import games as atari_games
-
-        names = list(atari_games())
-    folders: dict[str, str] = {}
-    identities: dict[str, str] = {}
-    for name in names:
-        game = game_name(coerce("games", name, str))
-        identity = resolve_game(game)
-        if identity in identities:
-            raise GlamkitError(f"games names {name} twice.")
-        identities[identity] = folders[game] = game_folder(game)
-    if len(set(folders.values())) < len(folders):
-        raise GlamkitError(
-            f"two of the games {', '.join(folders)} would share a folder; put them into batches of their own."
-        )
-    return folders
-
-
-def read_settings(name: str, given: str | Mapping[str, Any] | None) -> dict[str, Any]:
-    """Settings as text, as a table of dotted keys, or as a table of sections -> dotted keys.
-
-    Raises:
-        GlamkitError: it is none of these, or gives a setting twice, the game, the seed or the steps.
-    """
-    if given is not None and not isinstance(given, (str, Mapping)):
-        raise GlamkitError(f"{name} = {given!r} is neither text such as 'trainer.warmup=300' nor a table.")
-    flat: dict[str, Any] = {}
-    for key, value in parse_overrides(given).items():
-        for part, inner in value.items() if isinstance(value, Mapping) else [("", value)]:
-            add_once(flat, f"{key}.{part}" if part else key, inner)
-    own = {"env.game": "games", "trainer.seed": "seeds", "trainer.env_steps": "env_steps"}
-    for key in flat:
-        if key in own:
-            raise GlamkitError(f"{name} sets {key}; in a batch that is set by {own[key]}.")
-    return flat
-
-
-def read_variants(given: Mapping[str, Any] | Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """Names of variants with their settings; without variants, one with an empty name.
-
-    Args:
-        given: a table of names, each with settings as `read_settings` takes them; or texts such as ``name:key=value``.
-
-    Raises:
-        GlamkitError: it is neither, a name cannot be a folder's or is there twice, or settings are wrong.
-    """
-    if not given:
-        return {"": {}}
-    if isinstance(given, (list, tuple)) and all(":" in str(text) for text in given):
-        pairs = [str(text).partition(":")[::2] for text in given]
-    elif isinstance(given, Mapping):
-        pairs = [(str(name), changes) for name, changes in given.items()]
-    else:
-        raise GlamkitError(f"variants = {given!r} is no table of names, each with its settings.")
-    named: dict[str, dict[str, Any]] = {}
-    taken: dict[str, str] = {}
-    for name, changes in pairs:
-        if not re.fullmatch(r"(?!_)[\w.-]{1,60}", name) or name.strip(".") == "":
-            raise GlamkitError(
-                f"variant {name!r} is no name for a folder and a curve; use letters, digits, dashes and dots."
-            )
-        if name in named:
-            raise GlamkitError(f"variants names {name!r} twice; give each a name of its own.")
-        if (other := taken.setdefault(name.lower(), name)) != name:
-            raise GlamkitError(f"variants {other!r} and {name!r} would share a folder on many disks; rename one.")
-        named[name] = read_settings(f"variants.{name}", changes)
-    return named
-
-
-def together(common: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of one variant: those for all runs and its own.
-
-    Raises:
-        GlamkitError: both give the same setting different values: it would not be the same for all runs.
-    """
-    table = dict(common)
-    for key, value in changes.items():
-        add_once(table, key, value)
-    return table
 
 
 # The list in the folder -----------------------------------------------------------------------------------------------
@@ -271,11 +243,11 @@ def load(folder: Path) -> SweepPlan:
     data = read_json(folder / LIST)
     try:
         number, entries = data["format"], [PlannedRun(**entry) for entry in data["runs"]]
-        places = [PurePosixPath(entry.folder) for entry in entries]
-    except (KeyError, TypeError) as error:
+        outside = any(entry.folder.startswith("/") or ".." in entry.folder.split("/") for entry in entries)
+    except (KeyError, TypeError, AttributeError) as error:
         raise GlamkitError(f"{folder / LIST} is damaged ({error}).") from None
     if number != FORMAT:
         raise GlamkitError(f"{folder / LIST} has format {number!r}; this glamkit reads {FORMAT}, update it.")
-    if any(place.is_absolute() or ".." in place.parts for place in places):
+    if outside:
         raise GlamkitError(f"{folder / LIST} is damaged: a run lies outside its folder.")
     return SweepPlan(folder, entries)

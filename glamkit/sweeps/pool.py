@@ -1,144 +1,21 @@
-"""Makes runs side by side, each in a process of its own; a run that fails is tried again a few times.
+"""Makes runs side by side; a run that fails is tried again a few times.
 
-A run that is evaluated is finished and left as it is; an interrupted one is resumed. The starter of a process holds the
-other end of its standard input. When that closes, by the stop button or because the starter ended, it saves and ends.
+A run that is evaluated is finished and left as it is; an interrupted one is resumed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import subprocess
-import sys
-import sysconfig
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from glamkit.config import at_least
 from glamkit.errors import INTERRUPTED
-from glamkit.notebook import Tell
-from glamkit.runtime import only_gpu, own_cores, visible_gpus
 from glamkit.sweeps.job import Job, JobRecord
+from glamkit.sweeps.local import Local, LocalProcess
+from glamkit.sweeps.ray import PATIENCE, Cluster, RayProcess
 
-PATIENCE = 60.0  # seconds in which a process that was asked to stop must have saved
 PAUSE = 3.0  # seconds before a failed run is tried again: a killed process's kernel needs one or two to notice
-
-
-class Process(Protocol):
-    """A run in progress, on any machine."""
-
-    def poll(self) -> int | None:
-        """None while it works, then its exit status: 0, `INTERRUPTED` if its run was stopped and is saved, another
-        positive number, or minus the number of the signal that killed it.
-        """
-
-    def finish(self) -> None:
-        """Asks it to save and end."""
-
-    def kill(self) -> None:
-        """Ends it."""
-
-
-class Engine(Protocol):
-    """Where runs are made."""
-
-    capacity: int
-
-    def start(self, job: Job, attempt: int) -> Process:
-        """Starts a run; `attempt` counts from 1."""
-
-
-class LocalProcess:
-    """A process on this machine, in a session of its own: Ctrl+C in a terminal reaches only its starter."""
-
-    def __init__(self, job: Job, attempt: int, environment: dict[str, str]) -> None:
-        with job.errors_file.open("w", encoding="utf-8") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "glamkit.sweeps.worker", str(job.run.folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env=environment,
-                text=True,
-                start_new_session=True,
-            )
-        assert self.process.stdin is not None
-        order = {
-            "config": asdict(job.config),
-            "attempt": attempt,
-            "notebook": str(job.notebook) if job.notebook else None,
-        }
-        with contextlib.suppress(BrokenPipeError):  # it has ended already; its status will say why
-            self.process.stdin.write(json.dumps(order) + "\n")
-            self.process.stdin.flush()
-
-    def poll(self) -> int | None:
-        """Its exit status, if it has ended."""
-        status = self.process.poll()
-        if status is not None:
-            self.finish()
-        return status
-
-    def finish(self) -> None:
-        """Closes its standard input, at which it saves and ends."""
-        if self.process.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
-
-    def kill(self) -> None:
-        """Ends it at once."""
-        self.process.kill()
-        self.process.wait()
-
-
-class Local:
-    """The engine for this machine: runs share its cores, and each has one GPU if there are any.
-
-    Attributes:
-        capacity: runs that may be started.
-        at_once: runs that will be made at the same time, as many.
-        devices: GPUs; 1 for the CPU.
-
-    Args:
-        jobs: what is to be made; there are no more places than unfinished runs.
-        workers: runs at once; None for one per CPU core, or as many as the GPUs take.
-        per_gpu: runs that share a GPU.
-
-    Raises:
-        GlamkitError: a number is below one.
-    """
-
-    def __init__(self, jobs: Sequence[Job], workers: int | None = None, per_gpu: int = 1) -> None:
-        workers = None if workers is None else at_least("workers", workers)
-        gpus = visible_gpus() if any(job.config.runtime.device != "cpu" for job in jobs) else []
-        places = gpus * at_least("runs_per_gpu", per_gpu) or [""] * (workers or own_cores())
-        self.devices = len(gpus) or 1
-        self.places = places[: min(workers or len(places), max(1, sum(not job.done() for job in jobs)))]
-        self.capacity = self.at_once = len(self.places)
-        self.taken: list[tuple[str, LocalProcess]] = []
-
-    def environment(self, place: str) -> dict[str, str]:
-        """The environment variables of a process: its share of the cores, and its GPU."""
-        share = threads(max(1, own_cores() // self.capacity)) | (only_gpu(place) if place else {})
-        return share | importing()
-
-    def start(self, job: Job, attempt: int) -> LocalProcess:
-        """Starts a process that trains and evaluates a job, in the first free place."""
-        self.taken = [(place, process) for place, process in self.taken if process.poll() is None]
-        free = list(self.places)
-        for place, _ in self.taken:
-            free.remove(place)
-        process = LocalProcess(job, attempt, self.environment(free[0]))
-        self.taken.append((free[0], process))
-        return process
-
-    def ask(self, module: str, text: str, tell: Tell) -> str:
-        """As the function `ask`, with the environment variables of a run."""
-        return ask(module, text, self.environment(self.places[0]), tell)
 
 
 class Task(NamedTuple):
@@ -146,7 +23,7 @@ class Task(NamedTuple):
 
     job: Job
     attempt: int
-    process: Process
+    process: LocalProcess | RayProcess
 
 
 class Pool:
@@ -161,7 +38,7 @@ class Pool:
         GlamkitError: a job's folder holds another experiment or cannot be written; nothing is started then.
     """
 
-    def __init__(self, jobs: Sequence[Job], engine: Engine, retries: int = 0) -> None:
+    def __init__(self, jobs: Sequence[Job], engine: Local | Cluster, retries: int = 0) -> None:
         for job in jobs:
             job.run.check(job.config, resume=True)
         self.jobs, self.engine, self.retries = list(jobs), engine, retries
@@ -178,26 +55,22 @@ class Pool:
 
     def tend(self) -> list[Job]:
         """Starts as many jobs as may run; returns the jobs that have ended since the last call."""
-        statuses = [(task, task.process.poll()) for task in self.running]
-        self.running = [task for task, status in statuses if status is None]
-        ended = [(task, status) for task, status in statuses if status is not None]
-        for task, status in ended:
-            self.settle(task, status)
+        ended: list[Job] = []
+        for task in list(self.running):
+            if (status := task.process.poll()) is not None:
+                self.running.remove(task)
+                self.settle(task, status)
+                ended.append(task.job)
         now = time.monotonic()
         for entry in list(self.waiting):
             when, job, attempt = entry
             if when <= now and len(self.running) < self.engine.capacity:
                 self.waiting.remove(entry)
                 self.running.append(Task(job, attempt, self.engine.start(job, attempt)))
-        return [task.job for task, _ in ended]
+        return ended
 
     def settle(self, task: Task, status: int) -> None:
-        """Handles the end of a process: a failed run is queued again, or noted as failed; a stopped one is noted.
-
-        Args:
-            task: what it did.
-            status: its exit status, as in `Process.poll`.
-        """
+        """Handles the end of a process: a failed run is queued again, or noted as failed; a stopped one is noted."""
         job, errors = task.job, errors_of(task.job)
         if not status and job.notebook:
             job.errors_file.unlink(missing_ok=True)  # Jupyter's own warnings; what the run wrote is in its notebook
@@ -206,9 +79,10 @@ class Pool:
         if status == INTERRUPTED:
             self.stopped[job.name] = errors or ["stopped"]
             return
+        if status < 0:
+            errors.append(f"killed by signal {-status}; was there memory enough?")
+        errors = errors or [f"status {status}"]
         record = JobRecord.read(job.run.folder)
-        why = f"killed by signal {-status}; was there memory enough?" if status < 0 else f"status {status}"
-        errors = [*errors, why] if status < 0 else errors or [why]
         if status < 0 or record is None or not record.alive:  # else another process works there, and says so itself
             job.fail(task.attempt, errors)
         if task.attempt <= self.retries:
@@ -226,12 +100,10 @@ class Pool:
         for task in self.running:
             task.process.finish()
         deadline = time.monotonic() + PATIENCE
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             while self.running and time.monotonic() < deadline:
                 self.tend()
                 time.sleep(0.05)
-        except KeyboardInterrupt:
-            pass
         killed = list(self.running)
         for task in killed:
             task.process.kill()
@@ -240,60 +112,11 @@ class Pool:
         return [task.job.name for task in killed]
 
 
-def importing() -> dict[str, str]:
-    """The environment variable with which a process finds all modules that this one finds, such as custom games.
-
-    A module may be beside the started program or in a path added by hand, where other processes do not search.
-    """
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
-    for path in map(Path.absolute, map(Path, sys.path)):
-        own = not any(map(path.is_relative_to, installed)) and not {"site-packages", "dist-packages"} & {*path.parts}
-        if own and path.is_dir() and str(path) not in paths:
-            paths.append(str(path))
-    return {"PYTHONPATH": os.pathsep.join(paths)}
-
-
-def ask(module: str, text: str, environment: dict[str, str], tell: Tell) -> str:
-    """Runs the function `main` of a module of glamkit as a program.
-
-    Args:
-        module: its dotted name.
-        text: its standard input.
-        environment: its variables.
-        tell: is given the lines that it writes about its progress, on its standard error.
-
-    Returns:
-        What it prints; its errors if it prints nothing.
-    """
-    program = [sys.executable, "-c", f"from {module} import main; raise SystemExit(main())"]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    errors: list[str] = []
-    with subprocess.Popen(program, text=True, env=environment, **pipes) as process:  # type: ignore[call-overload]
-        with contextlib.suppress(BrokenPipeError), process.stdin:  # it has ended already; its errors will say why
-            process.stdin.write(text)
-        for line in process.stderr:
-            errors.append(line)
-            tell(line.rstrip())
-        return process.stdout.read() or "".join(errors)
-
-
-def threads(count: int) -> dict[str, str]:
-    """This process's environment variables, for a process of `count` threads.
-
-    OMP_NUM_THREADS, if it is set, replaces `count`.
-    """
-    number = os.environ.get("OMP_NUM_THREADS") or str(count)
-    return {f"{library}_NUM_THREADS": number for library in ("OMP", "MKL", "OPENBLAS")} | os.environ
-
-
 def errors_of(job: Job) -> list[str]:
     """The lines that a process wrote about its failure; an empty file is removed."""
-    try:
-        text = job.errors_file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    if not job.errors_file.exists():
         return []
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
+    text = job.errors_file.read_text(encoding="utf-8", errors="replace")
+    if not text.strip():
         job.errors_file.unlink()
-    return lines
+    return [line for line in text.splitlines() if line.strip()]

@@ -11,18 +11,19 @@ import importlib
 import logging
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from glamkit.config import at_least
+from glamkit.bench import timing
+from glamkit.config import Config, at_least
 from glamkit.errors import GlamkitError, install
-from glamkit.notebook import Tell
 from glamkit.sweeps.job import Job
-from glamkit.sweeps.pool import PATIENCE, LocalProcess, Process, ask, importing, threads
+from glamkit.sweeps.local import LocalProcess, importing, threads
 
+PATIENCE = 60.0  # seconds in which a process that was asked to stop must have saved
 ALL = 1_000_000  # runs that are handed over at once: the queue is Ray's
-FAILED, KILLED = 1, -9
 
 
 class Cluster:
@@ -31,7 +32,6 @@ class Cluster:
     Attributes:
         capacity: runs that may be started, which Ray queues.
         at_once: runs that will be made at the same time.
-        devices: GPUs, or machines where there are none.
 
     Args:
         jobs: what is to be made.
@@ -46,7 +46,7 @@ class Cluster:
 
     def __init__(self, jobs: Sequence[Job], workers: int | None, per_gpu: int, address: str, cpus: int) -> None:
         cpus, per_gpu = at_least("cpus", cpus), at_least("runs_per_gpu", per_gpu)
-        limit = ALL if workers is None else at_least("workers", workers)
+        self.capacity = ALL if workers is None else at_least("workers", workers)
         try:
             self.ray = importlib.import_module("ray")
         except ImportError:
@@ -64,9 +64,7 @@ class Cluster:
         places = min(result.get("CPU", 0.0) // cpus, gpus * per_gpu if gpus else ALL)
         if places < 1:
             raise GlamkitError(f"no machine of the cluster has room for a run of {cpus} CPU cores; lower cpus.")
-        self.capacity = limit
-        self.devices = int(gpus) or len([node for node in self.ray.nodes() if node["Alive"]])
-        self.at_once = int(min(limit, places))
+        self.at_once = int(min(self.capacity, places))
         self.cpus = cpus
 
     def start(self, job: Job, attempt: int) -> RayProcess:
@@ -74,13 +72,17 @@ class Cluster:
         task = self.ray.remote(max_retries=0, name=job.name, **self.needs)(hold)
         return RayProcess(self.ray, task.remote(job, attempt, self.cpus, importing()), job)
 
-    def ask(self, module: str, text: str, tell: Tell) -> str:  # noqa: ARG002 - lines stay on the other machine
-        """What a module of glamkit prints when it is given `text`, on a machine of the cluster."""
-        task = self.ray.remote(max_retries=0, **self.needs)(answer)
+    def hours(self, config: Config) -> float:
+        """Hours that a run takes, by a few of its steps on a machine of the cluster.
+
+        Raises:
+            GlamkitError: it could not be timed.
+        """
+        task = self.ray.remote(max_retries=0, **self.needs)(hours)
         try:
-            return str(self.ray.get(task.remote(module, text, self.cpus, importing())))
+            return float(self.ray.get(task.remote(config, self.cpus, importing())))
         except self.ray.exceptions.RayError as error:
-            return last_line(error)
+            raise GlamkitError(last_line(error).removeprefix("glamkit.errors.GlamkitError: ")) from None
 
 
 class RayProcess:
@@ -90,19 +92,16 @@ class RayProcess:
         self.ray, self.reference, self.job = ray, reference, job
 
     def poll(self) -> int | None:
-        """Its exit status, if it has ended."""
+        """As `LocalProcess.poll`."""
         ready, _ = self.ray.wait([self.reference], timeout=0)
         if not ready:
             return None
-        errors = self.ray.exceptions
         try:
             return int(self.ray.get(self.reference))
-        except (errors.WorkerCrashedError, errors.NodeDiedError, errors.LocalRayletDiedError):
-            return KILLED
-        except errors.RayError as error:
+        except self.ray.exceptions.RayError as error:
             with contextlib.suppress(OSError):
                 self.job.errors_file.write_text(f"{last_line(error)}\n", encoding="utf-8")
-            return FAILED
+            return 1
 
     def finish(self) -> None:
         """Interrupts the task, which lets its run save."""
@@ -116,34 +115,29 @@ class RayProcess:
 def hold(job: Job, attempt: int, cpus: int, search: dict[str, str]) -> int:
     """Makes a run on the machine where Ray has put this task; returns its exit status.
 
-    Args:
-        job: the run.
-        attempt: from 1.
-        cpus: its cores.
-        search: where it finds modules, see `pool.importing`; as on the machine that asks for the run.
+    It finds modules where `search` says too, see `local.importing`, as on the machine that asks for the run.
 
     Raises:
         GlamkitError: the machine does not see the run's folder.
     """
     if not job.run.folder.is_dir():
         raise GlamkitError(f"{socket.gethostname()} does not see {job.run.folder}; all machines must share the folder.")
-    process: Process = LocalProcess(job, attempt, threads(cpus) | beside(search))
+    process = LocalProcess(job, attempt, threads(cpus) | beside(search))
     try:
         while (status := process.poll()) is None:
             time.sleep(0.2)
         return status
     except KeyboardInterrupt:  # Ray's way to cancel
         process.finish()
-        deadline = time.monotonic() + PATIENCE
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.2)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
         process.kill()
         raise
 
 
-def answer(module: str, text: str, cpus: int, search: dict[str, str]) -> str:
-    """`pool.ask` on the machine where Ray has put this task."""
-    return ask(module, text, threads(cpus) | beside(search), lambda _: None)
+def hours(config: Config, cpus: int, search: dict[str, str]) -> float:
+    """Hours that a run takes on the machine where Ray has put this task; arguments and errors as in `hold`."""
+    return timing.measured_apart("hours", config, threads(cpus) | beside(search))
 
 
 def beside(search: dict[str, str]) -> dict[str, str]:

@@ -8,19 +8,19 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from glamkit import notebook
 from glamkit.errors import GlamkitError, StoppedError
-from glamkit.notebook import Live, duration
+from glamkit.notebook import Bar, Live, Table, duration
 from glamkit.sweeps.job import STATES, Job, JobProgress
-from glamkit.sweeps.pool import Engine, Pool
+from glamkit.sweeps.local import Local
+from glamkit.sweeps.pool import Pool
+from glamkit.sweeps.ray import Cluster
 
 COLUMNS = ("run", "state", "step", "steps/s", "left", "mean return", "note")
-ORDER = {state: place for place, state in enumerate(("running", "failed", "cut", "queued", "done"))}
 LOOK = 2.0  # seconds between two looks into all folders
 ERROR_LINES = 5  # of a failed run, in the report at the end
 
 
-def run_jobs(jobs: Sequence[Job], engine: Engine, retries: int = 0) -> None:
+def run_jobs(jobs: Sequence[Job], engine: Local | Cluster, retries: int = 0) -> None:
     """Makes all runs that are not finished yet; can be interrupted and called again.
 
     Args:
@@ -44,7 +44,7 @@ def run_jobs(jobs: Sequence[Job], engine: Engine, retries: int = 0) -> None:
         saved = f"but {killed} had to be killed before saving" if killed else "and everything is saved"
         table.finish(f"stopped, {saved}: run it again to go on")
         if not table.live.watched:
-            raise StoppedError(f"stopped with {table.done()}, {saved}; run it again to go on.") from None
+            raise StoppedError(f"stopped with {done(table.seen)}, {saved}; run it again to go on.") from None
         return
     except BaseException:
         pool.stop()
@@ -58,7 +58,7 @@ def run_jobs(jobs: Sequence[Job], engine: Engine, retries: int = 0) -> None:
 
 
 class StatusTable:
-    """The progress of all runs, as a table.
+    """The progress of all runs: a table in a notebook, as many rows as fit in a terminal, elsewhere one line.
 
     Args:
         pool: makes the runs.
@@ -86,98 +86,91 @@ class StatusTable:
         for job in [] if self.live.watched or self.live.terminal else ended:
             score = job.score() if job.done() else None
             text = (self.pool.failed | self.pool.stopped).get(job.name, ["failed, and is tried again"])[-1]
-            self.write(f"{job.name}: {text if score is None else f'mean return {score:.2f}'}")
+            write(f"{job.name}: {text if score is None else f'mean return {score:.2f}'}")
         if ended or self.live.due:
             self.look()
-            self.draw()
+            self.live.show(self)
 
     def finish(self, note: str) -> None:
-        """Shows the last state and the errors of runs that failed.
-
-        Args:
-            note: added to the summary.
-        """
+        """Shows the last state, with a note in its summary, and the errors of runs that failed."""
         self.note = note
         self.look()
-        self.draw()
+        self.live.show(self)
         self.live.close()
         for name, lines in self.pool.failed.items():
-            self.write("\n".join([f"{name} failed:", *(f"    {line}" for line in lines[-ERROR_LINES:])]))
-
-    def draw(self) -> None:
-        """Shows the present state."""
-        self.live.show("\n".join(self.screen(shutil.get_terminal_size())) if self.live.terminal else self)
-
-    def screen(self, size: tuple[int, int]) -> list[str]:
-        """The lines of the table that fit on a terminal of `size` (columns, lines), and the summary."""
-        lines = [*repr(notebook.Table(rows(self.seen))).splitlines()[: max(1, size[1] - 3)], "", self.state()]
-        return [line[: size[0] - 1] for line in lines]
-
-    def write(self, line: str) -> None:
-        """Writes one line without delay."""
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-
-    def done(self) -> str:
-        """``3 of 9 runs done``."""
-        return f"{sum(p.state == 'done' for p in self.seen.values())} of {len(self.seen)} runs done"
-
-    def state(self) -> str:
-        """The progress of all runs, in one line."""
-        return summary(self.seen, self.note)
+            write("\n".join([f"{name} failed:", *(f"    {line}" for line in lines[-ERROR_LINES:])]))
 
     def __repr__(self) -> str:
-        return self.state()
+        line = summary(self.seen, self.note)
+        if not self.live.terminal:
+            return line
+        fitting = repr(Table(rows(self.seen))).splitlines()[: max(1, shutil.get_terminal_size().lines - 3)]
+        return "\n".join([*fitting, "", line])
 
     def _repr_html_(self) -> str:
-        return html(self.seen, self.note)
+        step, total = steps(self.seen)
+        bar = Bar(summary(self.seen, self.note), step, total)
+        return bar._repr_html_() + Table(rows(self.seen))._repr_html_()
+
+
+def write(line: str) -> None:
+    """Writes one line without delay."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def rows(seen: Mapping[str, JobProgress]) -> list[tuple[str, ...]]:
     """A header, and a row for each run; running and failed ones first."""
     lines: list[tuple[str, ...]] = [COLUMNS]
-    for name, progress in sorted(seen.items(), key=lambda item: ORDER[item[1].state]):
+    for name, progress in sorted(seen.items(), key=lambda item: STATES.index(item[1].state)):
         score, left, record = progress.score, progress.left, progress.record
-        note = f"attempt {record.attempt}" if record and record.attempt > 1 else ""
-        if progress.state == "running":
-            end = "" if progress.work else "evaluation" if score is None else "last pictures"
-            note = "  ".join(filter(None, [note, f"on {record.host}" if record else "", end]))
-        elif record and progress.state in ("failed", "cut"):
-            note = "  ".join(filter(None, [note, *record.error[-1:]]))
+        running, notes = progress.state == "running", list[str]()
+        if record and record.attempt > 1:
+            notes.append(f"attempt {record.attempt}")
+        if record and running:
+            notes.append(f"on {record.host}")
+        if running and not progress.work:
+            notes.append("evaluation" if score is None else "last pictures")
+        if record and progress.state in ("failed", "cut"):
+            notes += record.error[-1:]
         lines.append(
             (
                 name,
                 progress.state,
                 f"{progress.step:,}/{progress.total:,}",
-                f"{progress.speed:.3g}" if progress.speed and progress.state == "running" else "",
+                f"{progress.speed:.3g}" if progress.speed and running else "",
                 "" if left is None else duration(left),
                 "" if score is None else f"{score:.2f}",
-                note,
+                "  ".join(notes),
             )
         )
     return lines
 
 
+def done(seen: Mapping[str, JobProgress]) -> str:
+    """``3 of 9 runs done``."""
+    return f"{sum(progress.state == 'done' for progress in seen.values())} of {len(seen)} runs done"
+
+
+def steps(seen: Mapping[str, JobProgress]) -> tuple[int, int]:
+    """Agent steps of all runs together: those that are made, and all."""
+    return sum(progress.step for progress in seen.values()), sum(progress.total for progress in seen.values())
+
+
 def summary(seen: Mapping[str, JobProgress], note: str = "") -> str:
     """``3 of 9 runs done, 2 running, 4 queued  step 900/2,700  12.3 steps/s  2m26s left``."""
-    result = Counter(progress.state for progress in seen.values())
+    result, (step, total) = Counter(progress.state for progress in seen.values()), steps(seen)
     counts = [f"{result[state]} {state}" for state in STATES if state != "done" and result[state]]
-    step, total = (sum(getattr(p, name) for p in seen.values()) for name in ("step", "total"))
-    parts = [", ".join([f"{result['done']} of {len(seen)} runs done", *counts]), f"step {step:,}/{total:,}"]
-    if note or result["done"] == len(seen):
-        return "  ".join([*parts, note or "done"])
-    if not result["running"] and not result["queued"]:  # nobody is at work, so nothing is expected
-        return "  ".join(parts)
+    parts = [", ".join([done(seen), *counts]), f"step {step:,}/{total:,}"]
     work = sum(progress.work for progress in seen.values() if progress.state not in ("done", "failed"))
     known = [progress.speed for progress in seen.values() if progress.state == "running" and progress.speed]
-    if not work or not known:
-        return "  ".join([*parts, "time left: not known yet" if work else "evaluation"])
-    speed = sum(known) / len(known) * result["running"]
-    return "  ".join([*parts, f"{speed:.3g} steps/s", f"{duration(work / speed)} left"])
-
-
-def html(seen: Mapping[str, JobProgress], note: str = "") -> str:
-    """Progress bar, summary and table as HTML."""
-    step, total = (sum(getattr(p, name) for p in seen.values()) for name in ("step", "total"))
-    bar = notebook.Bar(summary(seen, note), step, total)
-    return bar._repr_html_() + notebook.Table(rows(seen))._repr_html_()
+    if note or result["done"] == len(seen):
+        parts.append(note or "done")
+    elif not result["running"] and not result["queued"]:
+        pass  # nobody is at work, so nothing is expected
+    elif not work or not known:
+        parts.append("time left: not known yet" if work else "evaluation")
+    else:
+        speed = sum(known) / len(known) * result["running"]
+        parts += [f"{speed:.3g} steps/s", f"{duration(work / speed)} left"]
+    return "  ".join(parts)

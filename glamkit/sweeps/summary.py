@@ -1,9 +1,9 @@
-"""Results of a variant's seeds: score with an interval and learning curve, as a table and as a figure."""
+"""Results of a variant's seeds: scores with an interval as a table, learning curves and scores as a figure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +14,6 @@ from glamkit.plotting import GREY, Entries, Picture
 from glamkit.runs import log
 from glamkit.sweeps.job import Job
 
-BARS = "▁▂▃▄▅▆▇█"
 PLACES = 60  # at which a learning curve is drawn
 
 
@@ -84,39 +83,25 @@ def places(env_steps: int) -> np.ndarray:
     return np.linspace(0, env_steps, PLACES + 1)[1:]
 
 
-def sparkline(values: np.ndarray, low: float, high: float, length: int = 20) -> str:
-    """A curve as text of `length` bars, scaled from low to high; a blank where it is nan."""
-    parts = [part[~np.isnan(part)] for part in np.array_split(values, length)]
-    heights = [(part.mean() - low) / ((high - low) or 1.0) if len(part) else None for part in parts]
-    top = len(BARS) - 1
-    return "".join(" " if h is None else BARS[min(top, max(0, round(float(h) * top)))] for h in heights)
-
-
 def middle(result: np.ndarray) -> np.ndarray:
     """The mean over seeds without nan: (seeds, places) -> (places,)."""
     return np.ma.masked_invalid(result).mean(0).filled(np.nan)
 
 
-def rows(groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> list[tuple[str, ...]]:
-    """A header, and for each variant: finished runs, mean return of evaluations, 95 % interval, minutes, curve."""
-    grid = places(env_steps)
-    means = {name: middle(curves(outcomes, grid)) for name, outcomes in groups.items()}
-    known = np.concatenate([mean[~np.isnan(mean)] for mean in means.values()] or [np.zeros(0)])
-    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-    header = ("variant", "runs", "mean return", "95 % interval", "minutes a run")
-    lines: list[tuple[str, ...]] = [(*header, f"return in training, {low:.2f} to {high:.2f}")]
+def rows(groups: Mapping[str, Sequence[VariantSummary]]) -> list[tuple[str, ...]]:
+    """A header, and for each variant: finished runs, mean return of evaluations, 95 % interval, minutes."""
+    lines: list[tuple[str, ...]] = [("variant", "runs", "mean return", "95 % interval", "minutes a run")]
     for name, outcomes in groups.items():
         scores = [outcome.score for outcome in outcomes if outcome.score is not None]
+        seconds = [outcome.seconds for outcome in outcomes if outcome.score is not None]
         spread = plotting.interval(scores)
-        done = [outcome.seconds for outcome in outcomes if outcome.score is not None]
         lines.append(
             (
                 name,
                 f"{len(scores)} of {len(outcomes)}",
                 f"{np.mean(scores):.2f}" if scores else "-",
                 f"{spread[0]:.2f} to {spread[1]:.2f}" if spread else "-",
-                f"{np.mean(done) / 60:.1f}" if done else "-",
-                sparkline(means[name], low, high),
+                f"{np.mean(seconds) / 60:.1f}" if seconds else "-",
             )
         )
     return lines
@@ -134,10 +119,9 @@ def figure(
         title: of the figure.
         one_game: whether all rows are of one game: they share their scales and the return of random actions.
     """
-    high = 1 + 3 * len(questions)
-    picture, grid = plotting.figure(plotting.WIDE, high, len(questions), 2, width_ratios=(3, 2))
+    picture, grid = plotting.figure(plotting.WIDE, 1 + 3 * len(questions), len(questions), 2, width_ratios=(3, 2))
     rows = [[outcome for outcomes in groups.values() for outcome in outcomes] for groups in questions.values()]
-    everything = [outcome for row in rows for outcome in row]
+    together = [outcome for row in rows for outcome in row]
     for (left, right), (question, groups), row in zip(grid, questions.items(), rows, strict=True):
         draw_curves(left, groups, env_steps)
         draw_scores(right, groups)
@@ -146,13 +130,13 @@ def figure(
         if one_game:
             left.sharey(grid[0, 0])
             right.sharex(grid[0, 1])
-        random = np.concatenate([outcome.random for outcome in (everything if one_game else row)] or [np.zeros(0)])
+        random = np.concatenate([outcome.random for outcome in (together if one_game else row)] or [np.zeros(0)])
         if len(random):
             for line in (left.axhline, right.axvline):
                 line(random.mean(), color=GREY, ls=":", lw=1, label="random actions")
         plotting.legend_below(left, 2)
     text = "Left: mean over seeds, band from the lowest to the highest seed. Right: seeds, mean and 95 % interval"
-    if max((len(outcomes) for groups in questions.values() for outcomes in groups.values()), default=0) < 2:
+    if max(len(outcomes) for groups in questions.values() for outcomes in groups.values()) < 2:
         text = "One seed each: no band and no interval, and nothing says how another seed would do"
     plotting.heading(picture, f"{title}\n{text}")
     return picture
@@ -160,7 +144,7 @@ def figure(
 
 def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> None:
     """Draws the mean and the range over seeds of each variant's training returns."""
-    grid, drawn = places(env_steps), dict[str, np.ndarray]()
+    grid = places(env_steps)
     for place, (name, outcomes) in enumerate(groups.items()):
         colour, dashes, _ = plotting.look(place)
         result = curves(outcomes, grid)
@@ -169,11 +153,8 @@ def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_
             band = result[:, known]
             axes.fill_between(grid[known], np.nanmin(band, 0), np.nanmax(band, 0), color=colour, alpha=0.15, lw=0)
             wide = 1.4 + 0.8 * (len(groups) - place - 1)  # the first is the broadest: equal curves all show
-            same = next((other for other, one in drawn.items() if np.array_equal(one, result, equal_nan=True)), "")
-            drawn[name] = result
-            shown = f"{name} (same curve as {same})" if same else name
-            axes.plot(grid[known], middle(band), color=colour, ls=dashes, lw=wide, label=shown)
-    if not drawn:
+            axes.plot(grid[known], middle(band), color=colour, ls=dashes, lw=wide, label=name)
+    if not axes.lines:
         axes.text(0.02, 0.5, "no game has ended yet", color=GREY, va="center", transform=axes.transAxes)
     axes.set_xlim(0, 1.03 * env_steps)  # the last point is whole
     plotting.label(axes, "return in training")
@@ -181,22 +162,19 @@ def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_
 
 def draw_scores(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> None:
     """Draws the final scores of each variant's seeds, their mean and its interval."""
+    words: dict[str, Any] = {"color": GREY, "va": "center", "transform": axes.get_yaxis_transform()}
     for place, outcomes in enumerate(groups.values()):
         colour, _, marker = plotting.look(place)
         scores = [outcome.score for outcome in outcomes if outcome.score is not None]
-        spread = plotting.interval(scores)
         axes.plot(scores, [place] * len(scores), marker, ms=4, color=colour)
         if scores:
             axes.plot(np.mean(scores), place, "|", ms=18, mew=2, color=colour)
-        else:
-            axes.text(
-                0.02, place, "no run is finished yet", color=GREY, va="center", transform=axes.get_yaxis_transform()
-            )
-        if len(scores) == 1:
-            low = axes.get_yaxis_transform()
-            axes.text(0.02, place + 0.3, "one seed: no interval", color=GREY, va="center", transform=low)
-        if spread:
+        if spread := plotting.interval(scores):
             axes.plot(spread, [place, place], color=colour, lw=7, alpha=0.3, solid_capstyle="butt")
+        elif scores:
+            axes.text(0.02, place + 0.3, "one seed: no interval", **words)
+        else:
+            axes.text(0.02, place, "no run is finished yet", **words)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlabel("mean return")

@@ -1,40 +1,34 @@
 """Batches: games x seeds x variants, each run an executed notebook in a run folder of its own.
 
-    glamkit sweep study.yaml
-    glamkit sweep --games "Pong Boxing" --seeds 1-5 --preset atari100k --folder runs/study
-    glamkit sweep status runs/study
-
 The same command goes on after a stop: finished runs are left as they are, interrupted ones are resumed. A run that
-fails is tried again a few times. With ``--engine ray`` Ray places the runs on the machines of a cluster, which share
-the folder.
+fails is tried again a few times. Ray can place the runs on the machines of a cluster, which share the folder.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from glamkit.config import at_least
+from glamkit.config import Config, at_least
 from glamkit.errors import GlamkitError, nearest
-from glamkit.notebook import Table, Tell, require
+from glamkit.notebook import Table, Tell, duration, require
 from glamkit.plotting import Picture, count
 from glamkit.runs.folder import resolve
 from glamkit.sweeps import plan as planning
 from glamkit.sweeps import status_table, summary
-from glamkit.sweeps.cost import DAY, Estimate, estimate
 from glamkit.sweeps.job import Job, JobProgress
+from glamkit.sweeps.local import Local
 from glamkit.sweeps.plan import SweepPlan
-from glamkit.sweeps.pool import Local
 from glamkit.sweeps.ray import Cluster
 from glamkit.sweeps.summary import VariantSummary
 
 ENGINES = ("local", "ray")
 RETRIES = 2
+DAY = 24.0  # hours that nobody has to agree to
+SAME_COST = {"env.game": "Pong", "trainer.seed": 1}  # what does not change the cost of a run
 NOTE = "Mean return: of the evaluation's episodes, then over seeds. Interval: Student's t over the seeds' means."
-
-logger = logging.getLogger(__name__)
 
 
 class Sweep:
@@ -84,19 +78,41 @@ class Sweep:
         return Local(self.jobs, workers, runs_per_gpu)
 
     def cost(
-        self,
-        engine: Local | Cluster,
-        benchmark: str | Path = "",
-        agreed: bool = False,
-        tell: Tell = lambda _: None,
-        most: float = DAY,
+        self, engine: Local | Cluster, agreed: bool = False, tell: Tell = lambda _: None, most: float = DAY
     ) -> str:
-        """The hours that the unfinished runs will take, as a sentence; see `cost.estimate` and `agree`.
+        """How long the unfinished runs will take, as a sentence: by a few steps of each kind of run, timed now.
+
+        Args:
+            engine: where they will be made, and where the steps are timed.
+            agreed: whether the user agreed to it.
+            tell: is given lines about the progress: timing takes minutes for large models on a CPU.
+            most: hours that need no agreement.
 
         Raises:
-            GlamkitError: it is more than `most` hours of machine time, and nobody agreed.
+            GlamkitError: it is more and nobody agreed, a folder holds another experiment, or a run cannot be timed.
         """
-        return agree(estimate(self.jobs, engine, benchmark, tell), agreed, most)
+        for job in self.jobs:
+            if job.run.started:
+                job.run.check(job.config, resume=True)
+        left, known, total = [job for job in self.jobs if not job.done()], dict[Config, float](), 0.0
+        if not left:
+            return "nothing is left to do."
+        for job in left:
+            kind = job.config.override(SAME_COST)
+            if kind not in known:
+                tell(f"timing a few steps of {job.config.env.game} by {job.config.preset}")
+                # Not compiled: that takes longer than the timing is worth.
+                known[kind] = engine.hours(job.config.override({"runtime.compile": "off"}))
+            total += known[kind] * job.progress().work / job.work(0)
+        at_once = min(engine.at_once, len(left))
+        hours = total / len(left) * math.ceil(len(left) / at_once)
+        share = f"{at_once} at once" if at_once > 1 else "one after the other"
+        sentence = f"{count(len(left), 'run')} to make, {share}: about {duration(3600 * hours)}"
+        sentence += " (by a few steps, uncompiled; without evaluation)."
+        if hours > most and not agreed:
+            limit = "a day" if most == DAY else f"{60 * most:.0f} minutes"
+            raise GlamkitError(f"{sentence} That is more than {limit}; add --yes (in the notebook agree = True).")
+        return sentence
 
     def run(self, engine: Local | Cluster, retries: int = RETRIES) -> None:
         """Makes the runs that are not finished, of this batch only; arguments as in `status_table.run_jobs`.
@@ -134,23 +150,17 @@ class Sweep:
         return group
 
     def table(self) -> Table:
-        """A row for each variant: mean return of the evaluations, interval over seeds, and learning curve."""
+        """A row for each variant: mean return of the evaluations, and interval over seeds."""
         rows = {f"{name}: {label}": one for name, group in self.groups().items() for label, one in group.items()}
-        return Table(summary.rows(rows, self.longest), NOTE)
+        return Table(summary.rows(rows), NOTE)
 
     def figure(self) -> Picture:
         """A row of panels for each of `groups`: learning curves of its variants, and final scores."""
         entries, groups = self.plan.entries, {self.title(name): group for name, group in self.groups().items()}
-        seeds = ", ".join(map(str, dict.fromkeys(entry.seed for entry in entries)))
-        presets = ", ".join(dict.fromkeys(entry.preset for entry in entries))
-        title = f"{self.folder.name}: {count(len(entries), 'run')} of {self.longest:,} agent steps, "
-        title += f"preset {presets}, seeds {seeds}"
-        return summary.figure(groups, self.longest, title, len({entry.game for entry in entries}) == 1)
-
-    @property
-    def longest(self) -> int:
-        """Agent steps of its longest run."""
-        return max(job.total for job in self.jobs)
+        longest = max(job.total for job in self.jobs)
+        title = f"{self.folder.name}: {count(len(entries), 'run')} of {longest:,} agent steps, "
+        title += f"preset {listed(e.preset for e in entries)}, seeds {listed(e.seed for e in entries)}"
+        return summary.figure(groups, longest, title, len({entry.game for entry in entries}) == 1)
 
     def __repr__(self) -> str:
         return repr(self.overview())
@@ -160,51 +170,28 @@ class Sweep:
 
     def overview(self) -> Table:
         """The settings of all runs, and how many are finished."""
-        entries, seen = self.plan.entries, self.progress()
-        common = {key: value for key, value in entries[0].overrides.items() if all_have(entries, key, value)}
+        entries, jobs = self.plan.entries, self.jobs
+        first = entries[0].overrides
+        common = {key: value for key, value in first.items() if all(e.overrides.get(key) == value for e in entries)}
         rows = [
-            ("games", ", ".join(dict.fromkeys(entry.game for entry in entries))),
-            ("seeds", ", ".join(map(str, dict.fromkeys(entry.seed for entry in entries)))),
-            ("preset", ", ".join(dict.fromkeys(entry.preset for entry in entries))),
-            (
-                "agent steps",
-                ", ".join(f"{total:,}" for total in dict.fromkeys(p.total for p in seen.values())) + " a run",
-            ),
+            ("games", listed(entry.game for entry in entries)),
+            ("seeds", listed(entry.seed for entry in entries)),
+            ("preset", listed(entry.preset for entry in entries)),
+            ("agent steps", listed(f"{job.total:,}" for job in jobs) + " a run"),
         ]
-        for entry in entries:
+        for variant, entry in {entry.variant: entry for entry in entries if entry.variant}.items():
             own = {key: value for key, value in entry.overrides.items() if key not in common}
-            row = (entry.variant, text(own) or "as the preset")
-            if row[0] and row not in rows:
-                rows.append(row)
+            rows.append((variant, text(own) or "as the preset"))
         rows += [("changed for all", text(common))] if common else []
-        rows += [("runs", status_table.summary(seen).partition("  ")[0]), ("folder", str(self.folder))]
-        return Table(rows)
+        runs = status_table.summary(self.progress()).partition("  ")[0]
+        return Table([*rows, ("runs", runs), ("folder", self.folder)])
 
 
-def all_have(entries: Sequence[planning.PlannedRun], key: str, value: Any) -> bool:
-    """Whether a setting has this value in all runs."""
-    return all(key in entry.overrides and entry.overrides[key] == value for entry in entries)
+def listed(values: Iterable[object]) -> str:
+    """Each value once, with commas between."""
+    return ", ".join(dict.fromkeys(map(str, values)))
 
 
 def text(changes: Mapping[str, Any]) -> str:
     """Settings as text: ``trainer.warmup=300 env.sticky=0``."""
     return " ".join(f"{key}={value}" for key, value in changes.items())
-
-
-def agree(cost: Estimate, agreed: bool, most: float = DAY) -> str:
-    """The cost as a sentence.
-
-    Args:
-        cost: of the batch.
-        agreed: whether the user agreed to it.
-        most: hours of machine time that need no agreement.
-
-    Raises:
-        GlamkitError: it is more, and nobody agreed.
-    """
-    if cost.machine > most and not agreed:
-        limit = "a day" if most == DAY else f"{60 * most:.0f} minutes"
-        raise GlamkitError(
-            f"{cost}. That is more than {limit} of machine time; add --yes (in the notebook agree = True)."
-        )
-    return f"{cost}."

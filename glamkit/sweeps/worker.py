@@ -1,4 +1,4 @@
-"""The process of one run: it trains and evaluates. It saves when its starter asks it to stop or has ended (see `pool`).
+"""The process of one run: it trains and evaluates. When its starter asks or has ended, it saves and ends (see `local`).
 
 If a notebook is named, papermill executes it into the run folder.
 """
@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from glamkit.config import Config, differences, preset
 from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
 from glamkit.runs.lock import Lock
 from glamkit.sweeps.job import BEAT, SHOWN, JobRecord
+from glamkit.training import evaluation
+from glamkit.training.trainer import Trainer
 
 PATIENCE = 90.0  # seconds to wait for another process that works in the same folder and may be about to end
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in the text of an error
@@ -42,8 +45,8 @@ def recorded(folder: Path, attempt: int) -> Iterator[None]:
         yield
         record = record._replace(state="done")
     except BaseException as error:
-        lines = COLOURS.sub("", str(error)).splitlines()[-SHOWN:]
-        record = record._replace(state="stopped" if isinstance(error, StoppedError) else "failed", error=lines)
+        state = "stopped" if isinstance(error, StoppedError) else "failed"
+        record = record._replace(state=state, error=str(error).splitlines()[-SHOWN:])
         raise
     finally:
         over.set()
@@ -58,15 +61,9 @@ def train(config: Config, folder: Path) -> None:
         StoppedError: it was stopped and is saved.
         GlamkitError: whatever the trainer refuses.
     """
-    # Here, as a notebook's process has no use for torch and the memory that it takes.
-    from glamkit.training import evaluation
-    from glamkit.training.trainer import Trainer
-
     trainer = Trainer(config, folder)
-    last = ""
-    for event in trainer:
-        last = event.kind
-    if last == "stopped":
+    last = deque(trainer, maxlen=1).pop()
+    if last.kind == "stopped":
         raise StoppedError(f"stopped at step {trainer.step} and saved ({trainer.session.stops.reason}).")
     evaluation.final(trainer)
 

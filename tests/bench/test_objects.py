@@ -103,8 +103,7 @@ def test_addresses_out_of_range_are_refused(ram: tuple[int, ...]) -> None:
 def test_pong_s_ball() -> None:
     played = objects.play(EnvConfig(game="Pong"), 500, 3)
     known = calibrate(played, (49, 54))
-    assert known.across[0] == pytest.approx(64 / 160, rel=0.03)
-    assert known.down[0] == pytest.approx(64 / 210, rel=0.03)
+    assert known.scale == pytest.approx([64 / 160, 64 / 210], rel=0.03)
     again = objects.play(EnvConfig(game="Pong"), 500, 3)
     assert all((one == other).all() for one, other in zip(played, again, strict=True))
 

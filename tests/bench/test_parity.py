@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from glamkit import cli
 from glamkit.bench import parity
-from glamkit.bench.parity import Reference, Row, compare, fit
+from glamkit.bench.parity import Row, compare, fit
 from glamkit.config import WorldModelConfig
 from glamkit.models.released import export_released
 from glamkit.models.world_model import WorldModel
@@ -28,13 +28,13 @@ class Checked:
     """A reference file and our values for it, computed once."""
 
     def __init__(self, path: Path) -> None:
-        self.reference = parity.read(path)
+        self.meta, self.arrays = parity.read(path)
         compute = parity.agent_values if path == AGENT else parity.world_model_values
-        self.values = compute(self.reference)
-        self.rows = {name: self.row(name) for name in self.reference.arrays}
+        self.values = compute(self.meta)
+        self.rows = {name: self.row(name) for name in self.arrays}
 
     def row(self, name: str, change: float = 0.0, factor: float = 1.0) -> Row:
-        return compare(name, self.reference.arrays[name] * factor + change, self.values)
+        return compare(name, self.arrays[name] * factor + change, self.values)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,7 @@ def test_the_world_model_is_the_released_one(world_model: Checked) -> None:
 
 
 def test_every_parameter_s_gradient_is_compared(world_model: Checked) -> None:
-    trained = {
-        name for name in world_model.reference.meta["shapes"] if not name.endswith(("_var", "_mean", "_tracked"))
-    }
+    trained = {name for name in world_model.meta["shapes"] if not name.endswith(("_var", "_mean", "_tracked"))}
     assert {name.removeprefix("train/grad_norm/") for name in world_model.rows if "grad_norm" in name} == trained
 
 
@@ -108,10 +106,10 @@ def test_every_array_would_be_missed(world_model: Checked, agent: Checked) -> No
             most = 2.2 * float(allowed)
             if kind == "relative":
                 moved = checked.row(name, factor=1 + most)
-                zero = not checked.reference.arrays[name].any()  # a gradient that must not be: any at all is too much
+                zero = not checked.arrays[name].any()  # a gradient that must not be: any at all is too much
                 moved = checked.row(name, change=1e-9) if zero else moved
             else:
-                most *= max(1.0, np.abs(checked.reference.arrays[name]).max()) if kind == "scaled" else 1.0
+                most *= max(1.0, np.abs(checked.arrays[name]).max()) if kind == "scaled" else 1.0
                 moved = checked.row(name, change=most)
             assert moved.verdict == ("differs by design" if name in BY_DESIGN else "BEYOND"), name
             assert checked.row(name, change=float("nan")).verdict != "ok"
@@ -119,7 +117,7 @@ def test_every_array_would_be_missed(world_model: Checked, agent: Checked) -> No
 
 def test_one_value_among_many_is_enough(world_model: Checked) -> None:
     name = "eval/train_forward.latent"
-    array = world_model.reference.arrays[name].copy()
+    array = world_model.arrays[name].copy()
     array[1, 7, 100] += 2e-3
     row = compare(name, array, world_model.values)
     assert row.fails
@@ -157,18 +155,17 @@ def test_relative_differences_near_zero_are_to_the_largest_value() -> None:
         ("::4", (2, 6, 3), "whole[..., ::4]"),  # one axis of three: the last, as the shape says
         ("::2", (1, 6, 12), "whole[::2]"),  # or the first
         (":,1:5:2,-3:", (2, 2, 3), "whole[:, 1:5:2, -3:]"),
-        (None, (2, 6, 12), "whole"),
-        (None, (50,), "whole.ravel()[:50]"),
-        (None, (2, 6), None),
-        (None, (145,), None),
+        ("", (2, 6, 12), "whole"),
+        ("", (50,), "whole.ravel()[:50]"),
+        ("", (2, 6), None),
+        ("", (145,), None),
         ("::4", (2, 6, 4), None),
         (":,:,:,:", (2, 6, 12), None),
         ("::0", (2, 6, 12), None),
-        ("::-1", (2, 6, 12), None),
         ("__import__('os')", (2, 6, 12), None),
     ],
 )
-def test_slices_are_read_without_running_them(part: str | None, shape: tuple[int, ...], expected: str | None) -> None:
+def test_slices_are_read_without_running_them(part: str, shape: tuple[int, ...], expected: str | None) -> None:
     whole = np.arange(144.0).reshape(2, 6, 12)
     got = fit(whole, part, shape)
     if expected is None:
@@ -198,7 +195,7 @@ def as_meta(meta: Any) -> np.ndarray:
 def test_agreement_is_printed_array_by_array(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["parity", str(AGENT)]) == 0
     printed = capsys.readouterr().out
-    for name in parity.read(AGENT).arrays:
+    for name in parity.read(AGENT)[1]:
         assert any(line.startswith(name + " ") and line.endswith(" ok") for line in printed.splitlines()), name
     assert "15 arrays: 15 agree, 0 differ by design, 0 do not agree." in printed
 
@@ -282,7 +279,7 @@ def test_it_runs_as_a_module() -> None:
     )
     assert done.returncode == 1
     assert "15 agree" in done.stdout
-    assert done.stderr == "absent.npz is no reference file: No such file or directory.\n"
+    assert done.stderr == "absent.npz is no reference file, or a damaged one: No such file or directory.\n"
 
 
 def test_other_sizes_actions_and_seeds_are_inferred(tmp_path: Path) -> None:
@@ -291,8 +288,7 @@ def test_other_sizes_actions_and_seeds_are_inferred(tmp_path: Path) -> None:
     exported, _ = export_released(WorldModel(config, 18))
     meta = {"seed": 12, "actions": 18, "batch": 3, "length": 9, "hidden": 32}
     meta["shapes"] = {name: list(value.shape) for name, value in exported.items()}
-    reference = Reference(meta, {"eval/inference_forward.last7": np.zeros(0)})
-    values = {name: value.detach().numpy() for name, value in parity.world_model_values(reference).items()}
+    values = {name: value.detach().numpy() for name, value in parity.world_model_values(meta).items()}
     assert values["eval/inference_forward.last7"].shape == (3, 1, 32)
     arrays = {
         "eval/embedding[::16]": values["eval/embedding"][..., ::16],
@@ -307,7 +303,7 @@ def test_other_sizes_actions_and_seeds_are_inferred(tmp_path: Path) -> None:
 
 
 def test_the_models_agree_as_they_are_written() -> None:
-    reference = parity.read(WORLD_MODEL)
-    values = parity.world_model_values(reference, plain=True)
-    rows = [parity.compare(name, theirs, values) for name, theirs in reference.arrays.items()]
+    meta, arrays = parity.read(WORLD_MODEL)
+    values = parity.world_model_values(meta, plain=True)
+    rows = [parity.compare(name, theirs, values) for name, theirs in arrays.items()]
     assert len(rows) > 50 and not [row for row in rows if row.fails]

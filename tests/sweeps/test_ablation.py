@@ -20,10 +20,11 @@ from glamkit import cli
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
 from glamkit.runs.folder import Run
-from glamkit.sweeps import status_table
+from glamkit.sweeps import local, status_table
 from glamkit.sweeps.ablation import QUESTIONS, Ablation, read_seeds, read_variants
 from glamkit.sweeps.job import Job
-from glamkit.sweeps.pool import Local, Pool
+from glamkit.sweeps.local import Local
+from glamkit.sweeps.pool import Pool
 from glamkit.sweeps.status_table import StatusTable, run_jobs
 from glamkit.training import checkpoint
 
@@ -65,10 +66,10 @@ def wait_for(folder: Path, step: int) -> None:
 
 
 def test_variants_are_named_alone_or_by_question() -> None:
-    assert read_variants("modules") == ["modules-both", "modules-gmamba", "modules-lmamba"]
-    assert read_variants("acting-posterior, modules-gmamba") == ["modules-gmamba", "acting-posterior"]
-    assert read_variants(["variation", "variation-off"]) == ["variation-off", "variation-frozen", "variation-learned"]
-    assert len(read_variants("all")) == sum(len(question.choices) for question in QUESTIONS.values()) == 17
+    assert read_variants("modules") == [("modules", "both"), ("modules", "gmamba"), ("modules", "lmamba")]
+    assert read_variants("acting-posterior, modules-gmamba") == [("modules", "gmamba"), ("acting", "posterior")]
+    assert [answer for _, answer in read_variants(["variation", "variation-off"])] == ["off", "frozen", "learned"]
+    assert len(read_variants("all")) == sum(len(question.answers) for question in QUESTIONS.values()) == 17
 
 
 def test_seeds_are_read_in_all_their_forms() -> None:
@@ -93,7 +94,7 @@ def test_seeds_are_read_in_all_their_forms() -> None:
         ({"game": "glamkit/Cacth-v0"}, "did you mean 'glamkit/Catch-v0'"),
         ({"preset": "debgu"}, "unknown preset 'debgu'; did you mean 'debug'"),
         ({"env_steps": 20}, "env_steps = 20 does not fit trainer.warmup"),
-        ({"folder": ""}, "folder is empty"),
+        ({"folder": ""}, "run_dir = '' is no path"),
         ({"overrides": "trainer.warmpu=60"}, "unknown setting 'trainer.warmpu'"),
     ],
 )
@@ -171,14 +172,14 @@ def test_runs_are_ordinary_run_folders(made: Path) -> None:
         report = json.loads(job.run.evaluation_file.read_text())
         assert report["step"] == 64
         assert report["mean_return"] == job.score()
-        assert job.step() == last_step(job.run.folder) <= 64
+        assert job.progress().step == last_step(job.run.folder) <= 64
         assert job.notebook is None and not (job.run.folder / "errors.txt").exists()
 
 
 def test_finished_runs_are_not_run_again(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(subprocess, "Popen", None)  # no process can be started
+    monkeypatch.setattr(local, "LocalProcess", None)  # no process can be started
     run(plan(made), 2)
     assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 runs done  step 128/128  done"
     with pytest.raises(TypeError):
@@ -250,7 +251,7 @@ def test_one_failure_does_not_stop_the_others(made: Path, capsys: pytest.Capture
 def test_the_board_says_where_runs_are(made: Path, tmp_path: Path) -> None:
     todo = [*plan(made).jobs, plan(tmp_path, "modules-gmamba").jobs[1]]
     shown = StatusTable(Pool(todo, Local(todo, 1)))
-    assert shown.state() == "2 of 3 runs done, 1 queued  step 128/192  time left: not known yet"
+    assert repr(shown) == "2 of 3 runs done, 1 queued  step 128/192  time left: not known yet"
     html = shown._repr_html_()
     assert '<progress value="128" max="192"' in html
     assert "modules-gmamba-seed1" in html

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import catch_jobs
 
-from glamkit.sweeps.pool import Local, importing
+from glamkit.sweeps.local import Local, importing
 
 
 @pytest.mark.parametrize("package", [False, True])

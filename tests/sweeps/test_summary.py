@@ -39,7 +39,6 @@ def test_curves_are_means_of_recent_episodes() -> None:
     )
     assert result.shape == (2, 10)
     assert summary.middle(result)[:3].tolist() == [1.0, 2.5, 4.0]
-    assert summary.sparkline(np.array([0, 0, 0.5, 1, np.nan, np.nan]), 0, 1, 3) == "▁▆ "
 
 
 def by_hand(folder: Path, variants: str = "modules") -> Ablation:
@@ -64,11 +63,8 @@ def by_hand(folder: Path, variants: str = "modules") -> Ablation:
 def test_table(tmp_path: Path) -> None:
     made = by_hand(tmp_path)
     header, both, gmamba, lmamba = made.table().rows
-    assert header == [
-        "variant", "runs", "mean return", "95 % interval", "minutes a run", "return in training, -1.00 to 1.00",
-    ]  # fmt: skip
-    assert both == ["modules: both (preset)", "3 of 3", "1.10", "0.85 to 1.35", "1.7", "▁" * 9 + both[5][9:]]
-    assert both[5].endswith("█" * 8)
+    assert header == ["variant", "runs", "mean return", "95 % interval", "minutes a run"]
+    assert both == ["modules: both (preset)", "3 of 3", "1.10", "0.85 to 1.35", "1.7"]
     assert gmamba[:4] == ["modules: gmamba", "3 of 3", "0.60", "0.35 to 0.85"]
     assert lmamba[:4] == ["modules: lmamba", "2 of 3", "-0.95", "-1.59 to -0.31"]
     assert "8 of 9 runs done, 1 cut" in repr(made)
@@ -89,15 +85,15 @@ def test_figure(tmp_path: Path) -> None:
     assert len(picture.png()) > 10_000
 
 
-def test_equal_curves_are_named_and_the_last_point_is_whole(tmp_path: Path) -> None:
+def test_equal_curves_all_show_and_the_last_point_is_whole(tmp_path: Path) -> None:
     made = by_hand(tmp_path)
     twin, other, _ = made.groups()["modules"].values()
     groups = {"both": twin, "twin": twin, "other": other}
     picture = summary.figure({"one": groups}, 1000, "")
     left = picture.axes[0]
     labels = {line.get_label(): line for line in left.lines}
-    assert {"both", "twin (same curve as both)", "other", "random actions"} == set(labels)
-    assert labels["both"].get_linewidth() > labels["twin (same curve as both)"].get_linewidth() + 0.5  # both show
+    assert {"both", "twin", "other", "random actions"} == set(labels)
+    assert labels["both"].get_linewidth() > labels["twin"].get_linewidth() + 0.5
     assert left.get_xlim()[1] > labels["both"].get_xdata()[-1] == 1000
     assert "interval" in picture.get_suptitle() and faults(picture) == []
     assert "one seed" not in picture.get_suptitle().lower()

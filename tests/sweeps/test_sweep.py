@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import ROOT
-from tiny_runs import catch_jobs, evaluated
+from tiny_runs import evaluated
 
 from glamkit import cli
+from glamkit.bench import timing
 from glamkit.config import Config, preset
 from glamkit.errors import GlamkitError
-from glamkit.notebook import Tell
-from glamkit.sweeps import cost as costs
 from glamkit.sweeps import plan as planning
 from glamkit.sweeps import status_table, sweep
-from glamkit.sweeps.pool import Local
+from glamkit.sweeps.local import Local
 from glamkit.sweeps.sweep import Sweep
 from glamkit.sweeps.worker import parameters
 
@@ -104,7 +101,7 @@ MISTAKES = {
     "games: Pong\nseed: 3": "unknown key 'seed' in '{file}'; did you mean 'seeds'?",
     "games: Pnog": "unknown game 'Pnog'; did you mean 'Pong'?",
     "games: [Pong, glamkit/Cacth-v0]": "did you mean 'glamkit/Catch-v0'",
-    "games: [Pong, ALE/Pong-v5]": "games names ALE/Pong-v5 twice.",
+    "games: [Pong, ALE/Pong-v5]": "two runs would share the folder Pong/seed1; name games and variants only once.",
     "games: 3": "unknown game '3'",
     "games: []": "games = [] names none",
     "games: [[Pong]]": "games = ['Pong'] is not text.",
@@ -112,7 +109,7 @@ MISTAKES = {
     "games: Pong\nseeds: 1.5": "seeds = '1.5' is not a list of whole numbers",
     "games: Pong\npreset: debgu": "unknown preset 'debgu'; did you mean 'debug'?",
     "games: Pong\noverrides: trainer.warmpu=60": "unknown setting 'trainer.warmpu'; did you mean 'trainer.warmup'",
-    "games: Pong\noverrides: {trainer: {seed: 2}}": "overrides sets trainer.seed; in a batch that is set by seeds.",
+    "games: Pong\noverrides: {trainer: {seed: 2}}": "trainer.seed is given twice, as '2' and as 1;",
     "games: Pong\noverrides: {runtime.device: cuda:1}": "runtime.device = 'cuda:1' names one GPU, and a batch gives",
     "games: Pong\noverrides: 3": "override '3' is not of the form key=value",
     "games: Pong\nvariants: [a, b]": "variants = ['a', 'b'] is no table of names",
@@ -148,6 +145,8 @@ def test_a_missing_sweep_file_and_a_folder_without_a_batch(tmp_path: Path, capsy
     (tmp_path / "sweep.json").write_text('{"format": 1, "runs": [{"folder": "../../x"}]}')
     assert cli.main(["sweep", "status", str(tmp_path)]) == 1
     assert "sweep.json is damaged" in capsys.readouterr().err
+    assert cli.main(["sweep", "status", str(tmp_path), "--workers", "2"]) == 1
+    assert capsys.readouterr().err.startswith("sweep status takes one folder and no options")
 
 
 def test_the_folder_lists_all_that_was_ever_asked_for(tmp_path: Path) -> None:
@@ -181,103 +180,49 @@ def test_only_what_was_asked_for_is_run(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 class Clock:
-    """An engine that times every run at ten hours."""
+    """An engine on which every run takes ten hours."""
 
-    at_once, devices = 2, 1
+    at_once = 2
 
     def __init__(self) -> None:
         self.asked: list[Config] = []
 
-    def ask(self, module: str, text: str, tell: Tell) -> str:
-        tell("a step")
-        assert module == "glamkit.sweeps.cost"
-        self.asked.append(Config.from_dict(json.loads(text)))
-        return '{"hours": 10.0}\n'
+    def hours(self, config: Config) -> float:
+        self.asked.append(config)
+        return 10.0
 
 
 def test_the_cost_is_that_of_what_is_left(tmp_path: Path) -> None:
-    todo, clock = catch_jobs(tmp_path), Clock()
+    batch, clock = Sweep(planning.make(CATCH, "1-4", "debug", overrides=CPU, folder=tmp_path)), Clock()
+    todo = batch.jobs
     for job in todo[:2]:
         job.run.folder.mkdir(parents=True)
     evaluated(todo[0])
-    todo[1].run.log_file.write_text('{"step": 48, "kind": "log"}\n')
-    assert costs.estimate(todo, clock).hours == 30.0  # only its random steps are behind it
     todo[1].run.log_file.write_text('{"step": 72, "kind": "log"}\n')
-    clock.asked.clear()
     lines: list[str] = []
-    cost = costs.estimate(todo, clock, tell=lines.append)
-    assert len(clock.asked) == 1  # games and seeds cost the same
-    assert lines[1] == "predicting the cost of glamkit/Catch-v0 by debug: a step"
-    assert (cost.hours, cost.runs) == (25.0, 3)
-    assert (cost.wall, cost.machine) == (15.0, 15.0)  # 5 + 10 in one place, 10 in the other
-    assert sweep.agree(cost, False) == (
-        "3 runs to make, 2 at once: about 15h00m (from a quick timing; without evaluation)."
-    )
-    assert cost._replace(devices=2).machine == cost._replace(devices=8).machine == 30.0  # two GPUs of eight are used
-    with pytest.raises(GlamkitError, match="more than a day of machine time; add --yes"):
-        sweep.agree(cost._replace(devices=2), False)
-    assert "15h00m" in sweep.agree(cost._replace(devices=2), True)
-
-
-def test_the_cost_counts_the_start_of_every_run(tmp_path: Path) -> None:
-    class Slow(Clock):
-        """Takes half a second, of which the timing itself takes a tenth; a run takes none."""
-
-        def ask(self, module: str, text: str, tell: Tell) -> str:
-            super().ask(module, text, tell)
-            time.sleep(0.5)
-            return '{"hours": 0.0, "seconds": 0.1}'
-
-    todo = catch_jobs(tmp_path)
-    cost = costs.estimate(todo, Slow())
-    assert 0.8 <= 3600 * cost.hours / len(todo) < 1.6  # two processes start for each run
-
-
-def test_a_shorter_batch_may_have_to_be_agreed_to(tmp_path: Path) -> None:
-    cost = costs.estimate(catch_jobs(tmp_path)[:1], Clock())
-    assert sweep.agree(cost, True, 0.25) == sweep.agree(cost, False)
-    with pytest.raises(GlamkitError, match="more than 15 minutes of machine time; add --yes"):
-        sweep.agree(cost, False, 0.25)
-
-
-def test_a_benchmark_tells_the_cost(tmp_path: Path) -> None:
-    todo, clock = catch_jobs(tmp_path), Clock()
-    report = {
-        "settings": {"config": json.loads(preset("debug", "trainer.env_steps=5000", game="Pong").to_json())},
-        "environment": {"acting_and_game": 10.0, "game_alone": 100.0},
-        "predicted_hours": {"step_s_at_horizon": {"4": 3600.0}},
-    }
-    file = tmp_path / "speed.json"
-    file.write_text(json.dumps(report))
-    cost = costs.estimate(todo, clock, file)
-    assert not clock.asked
-    assert cost.hours == pytest.approx(4 * (48 + (48 / 10 + 48 / 100) / 3600))
-    assert "from the benchmark" in str(cost)
-    other = [job._replace(config=job.config.override({"world_model.width": 32})) for job in todo]
-    assert "from a quick timing" in str(costs.estimate(other, clock, file))
-    file.write_text("{}")
-    with pytest.raises(GlamkitError, match=r"is no result of glamkit benchmark --json"):
-        costs.estimate(todo, clock, file)
-    with pytest.raises(GlamkitError, match=r"none\.json' cannot be read: No such file or directory\."):
-        costs.estimate(todo, clock, file.with_name("none.json"))
-    todo[0].run.folder.mkdir(parents=True, exist_ok=True)
+    # Half of one is left, so a run takes 8h20m on average, and two take turns.
+    sentence = "3 runs to make, 2 at once: about 16h40m (by a few steps, uncompiled; without evaluation)."
+    assert batch.cost(clock, tell=lines.append) == batch.cost(Clock(), True, most=0.25) == sentence
+    assert len(clock.asked) == 1 and clock.asked[0].runtime.compile == "off"  # games and seeds cost the same
+    assert lines == ["timing a few steps of glamkit/Catch-v0 by debug"]
+    with pytest.raises(GlamkitError, match="That is more than 15 minutes; add --yes"):
+        batch.cost(clock, most=0.25)
+    todo[1].run.log_file.write_text('{"step": 48, "kind": "log"}\n')
+    assert "about 20h00m" in batch.cost(clock)  # only its random steps are behind it
     todo[0].run.begin(todo[0].config.override({"trainer.seed": 9}), {})
     with pytest.raises(GlamkitError, match=r"holds another experiment: trainer\.seed is 9 there"):
-        costs.estimate(todo, fresh := Clock())
+        batch.cost(fresh := Clock())
     assert not fresh.asked, "before anything is timed"
 
 
 def test_a_batch_of_days_does_not_start_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Local, "ask", lambda *_: '{"hours": 50.0}')
+    monkeypatch.setattr(timing, "measured_apart", lambda *_: 50.0)
     given = f"--games {CATCH} --preset debug --folder {tmp_path / 'study'}".split()
     assert cli.main(["sweep", *given]) == 1
-    assert "more than a day of machine time; add --yes" in capsys.readouterr().err
+    assert "more than a day; add --yes" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
-    monkeypatch.setattr(Local, "ask", lambda *_: "out of memory\n")
-    assert cli.main(["sweep", *given]) == 1
-    assert "a run of glamkit/Catch-v0 could not be timed: out of memory" in capsys.readouterr().err
 
 
 def test_a_wrong_number_or_engine_is_refused(tmp_path: Path) -> None:

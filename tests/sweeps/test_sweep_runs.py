@@ -25,7 +25,6 @@ from tiny_runs import finished
 from glamkit import cli
 from glamkit.config import preset
 from glamkit.runs.folder import Run
-from glamkit.sweeps import cost
 from glamkit.sweeps.job import Job, JobRecord
 from glamkit.training import evaluation
 
@@ -61,7 +60,7 @@ def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("batch")
     (folder / BROKEN / "evaluation.json").mkdir(parents=True)
     with ExitStack() as stack:
-        more = ["--benchmark", str(benchmark(folder.with_name("speed.json")))]
+        more: list[str] = []
         if request.param == "ray":
             more += ["--engine", "ray", "--address", stack.enter_context(cluster())]
         command = [sys.executable, "-m", "glamkit", "sweep", *options(folder, SEEDS[request.param], *more)]
@@ -69,7 +68,7 @@ def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = stack.enter_context(subprocess.Popen(command, text=True, env=environment, **pipes))
         victim, deadline = job(folder, KILLED), time.monotonic() + 300
-        while victim.step() < STEPS // 2:
+        while victim.progress().step < STEPS // 2:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -78,15 +77,6 @@ def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         os.kill(record.pid, signal.SIGKILL)
         out, err = process.communicate(timeout=400)
         yield Batch(request.param, folder, process.returncode, out, err)
-
-
-def benchmark(path: Path) -> Path:
-    """A benchmark of such runs, so that nothing has to be timed."""
-    config = json.loads(preset("debug").to_json())
-    speeds = {"acting_and_game": 100.0, "game_alone": 1000.0}
-    report = {"settings": {"config": config}, "environment": speeds}
-    path.write_text(json.dumps(report | {"predicted_hours": {"step_s_at_horizon": {"4": 0.01}}}))
-    return path
 
 
 def free_port() -> int:
@@ -199,7 +189,7 @@ def test_what_is_mended_goes_on_and_the_notebook_shows_it_all(batch: Batch, tmp_
     (batch.folder / BROKEN / "evaluation.json").rmdir()
     before = (batch.folder / KILLED / "job.json").stat().st_mtime_ns
     given = {"games": GAMES, "seeds": 1, "preset": "debug", "env_steps": STEPS, "folder": batch.folder}
-    given |= {"overrides": SETTINGS, "benchmark": batch.folder.with_name("speed.json")}
+    given |= {"overrides": SETTINGS}
     pairs = [part for name, value in given.items() for part in ("-p", name, str(value))]
     out = tmp_path / "out.ipynb"
     program = [sys.executable, "-m", "papermill", "--no-progress-bar", str(ROOT / "notebooks" / "08_sweep.ipynb")]
@@ -207,15 +197,8 @@ def test_what_is_mended_goes_on_and_the_notebook_shows_it_all(batch: Batch, tmp_
     assert done.returncode == 0, done.stderr
     cells = {cell.id: cell.get("outputs", []) for cell in nbformat.read(out, as_version=4).cells}
     assert "1 of 2 runs done, 1 failed" in cells["setup"][0]["data"]["text/plain"]
-    assert "1 run to make, one after the other" in cells["cost"][0]["text"]
+    assert "1 run to make, one after the other" in cells["cost"][-1]["text"]
     assert "2 of 2 runs done" in cells["run"][-1]["text"]
     assert BROKEN in cells["table"][0]["data"]["text/html"]
     assert "image/png" in cells["figure"][0]["data"]
     assert (batch.folder / KILLED / "job.json").stat().st_mtime_ns == before
-
-
-def test_a_run_is_timed_in_a_few_steps() -> None:
-    config = preset("debug", SETTINGS, game="glamkit/Catch-v0")
-    hours = cost.time_run(config)
-    assert 0 < hours < 0.1
-    assert cost.time_run(config.override({"trainer.env_steps": 9600})) > 10 * hours

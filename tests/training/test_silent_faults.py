@@ -89,8 +89,8 @@ def test_a_foreign_module_before_a_plain_name_is_refused() -> None:
 
 @pytest.mark.parametrize("games", ["Pong ale_py:ALE/Pong-v5", "glamkit/Catch-v0 os:glamkit/Catch-v0"])
 def test_a_batch_counts_a_game_once(games: str) -> None:
-    with pytest.raises(GlamkitError, match="twice"):
-        plan.read_games(games)
+    with pytest.raises(GlamkitError, match="would share the folder"):
+        plan.make(games)
 
 
 # The log --------------------------------------------------------------------------------------------------------------
