@@ -190,7 +190,7 @@ def test_an_evaluation_that_fails_is_status_1(tmp_path: Path, monkeypatch: pytes
         raise GlamkitError("no space left.")
 
     run_dir = str(tmp_path / "run")
-    for name, error in (("evaluate", broken), ("save", full)):
+    for name, error in (("evaluate", broken), ("replace_text", full)):
         with monkeypatch.context() as patched:
             patched.setattr(evaluation, name, error)
             assert cli.main(["train", "glamkit/Catch-v0", *SMALL, "--run-dir", run_dir]) == 1

@@ -42,7 +42,7 @@ def train(
         for event in trainer:
             monitor.show(event)
     with closing(Live()) as tell:
-        report = evaluation.final(trainer.agent, config, trainer.machine, trainer.step, trainer.run, tell)
+        report = evaluation.final(trainer, tell)
     click.echo(evaluation.in_words(report))
     click.echo(f"The run is in {trainer.run.folder}. Look inside: glamkit lab, then 03_imagine with that run_dir.")
 
@@ -57,7 +57,7 @@ def train(
 @click.option("--no-ops", help="Up to so many idle frames at the start of an episode; others use 30.")
 @click.option("--episode-steps", help="Agent steps after which an episode is cut.")
 @click.option("--device", help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--seed", default="0", show_default=True, help="Of games and actions.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of games and actions.")
 @click.option("--no-videos", is_flag=True, help="Only numbers.")
 @click.option("--save", metavar="FILE", help="Write a score file too, which glamkit report reads.")
 def evaluate(
@@ -65,7 +65,7 @@ def evaluate(
     checkpoint: str | None,
     actions: str | None,
     device: str | None,
-    seed: str,
+    seed: int,
     no_videos: bool,
     save: str | None,
     **protocol: str | None,
@@ -86,9 +86,9 @@ def evaluate(
     changes: dict[str, Any] = {f"evaluation.{key}": value for key, value in protocol.items() if value is not None}
     changes |= {"evaluation.sampled": actions == "sampled"} if actions else {}
     changes |= {"runtime.device": device} if device else {}
-    opened = evaluation.opened(run, checkpoint, changes, seed)  # type: ignore[arg-type]
+    loaded = evaluation.opened(run, checkpoint, changes)  # type: ignore[arg-type]
     with closing(Live(stream=sys.stderr)) as tell:
-        report, path = evaluation.evaluate_run(*opened, not no_videos, tell)
+        report, path = evaluation.evaluate_run(loaded, seed, not no_videos, tell)
     click.echo(f"{evaluation.in_words(report)}\n{path}")
     if save:
         click.echo(score_files.save(locate(run).folder, save, report))

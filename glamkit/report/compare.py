@@ -92,7 +92,7 @@ class Comparison:
             ("run", "folder", *(side.run.folder for side in sides)),
             ("", "game, preset", *(f"{side.config.env.game}, {side.config.preset}" for side in sides)),
         ]
-        parts = {"settings": self.settings, "seed, machine": self.minor, "versions": self.facts}
+        parts = {"settings": self.settings, "other settings": self.minor, "versions, machine": self.facts}
         for title, found in parts.items():
             rows += [(title, name, *pair) for name, pair in found.items()] or [(title, "no difference", "", "")]
         rows.append(("result", "mean return", *(side.score for side in sides)))

@@ -93,10 +93,7 @@ SECTIONS = (
         lambda report: score_table(report.small),
     ),
     Section(
-        "Protocols",
-        "Sticky actions, lives and the number of episodes change scores.",
-        None,
-        tables.protocol_table,
+        "Protocols", "Sticky actions, lives and the number of episodes change scores.", None, tables.protocol_table
     ),
 )
 

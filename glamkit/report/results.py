@@ -68,7 +68,7 @@ class Result:
     def training(self) -> summary.VariantSummary:
         """Its learning curve, and how long it took."""
         if self.run.folder.is_file():
-            return score_files.training(score_files.read(self.run.folder))
+            return score_files.training(self.run.folder)
         return summary.read(Job(self.run, self.config))
 
 

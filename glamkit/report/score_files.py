@@ -189,8 +189,9 @@ def read(file: Path) -> dict[str, Any]:
     return data
 
 
-def training(data: Mapping[str, Any]) -> VariantSummary:
+def training(file: Path) -> VariantSummary:
     """The learning curve that a score file holds."""
+    data = read(file)
     lines = [{"step": step, "episode/return": value} for step, value in data["curve"]]
     trained = of_log(lines, Config.from_dict(data["config"]))
     return trained._replace(score=data["mean_return"], seconds=3600 * data["hours"])

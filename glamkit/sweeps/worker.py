@@ -65,7 +65,7 @@ def train(config: Config, folder: Path) -> None:
     last = deque(trainer, maxlen=1).pop()
     if last.kind == "stopped":
         raise StoppedError(f"stopped at step {trainer.step} and saved ({trainer.session.stops.reason}).")
-    evaluation.final(trainer.agent, config, trainer.machine, trainer.step, trainer.run)
+    evaluation.final(trainer)
 
 
 def execute(notebook: Path, config: Config, folder: Path) -> None:

@@ -1,8 +1,8 @@
-"""Atomic saves and verified loads of a trainer's state, and the replay in parts.
+"""Atomic saves and verified loads of a trainer's state and of the replay, and snapshots of the agent.
 
 A checkpoint is ``NNNNNNNNN.pt`` with a manifest ``NNNNNNNNN.json`` that holds its checksum and is written last:
-without a manifest, or with another checksum, a checkpoint does not count. The replay is saved incrementally: each
-checkpoint writes one more part with the steps collected since the one before.
+without a manifest, or with another checksum, a checkpoint does not count. The replay is saved in parts: each
+checkpoint adds one with the steps collected since the one before.
 """
 
 from __future__ import annotations
@@ -12,24 +12,26 @@ import io
 import json
 import logging
 import re
-import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from glamkit.config import TrainerConfig
 from glamkit.errors import GlamkitError, reason
-from glamkit.runs.files import read_bytes, read_json, remove, replace, sweep
+from glamkit.models.agent import Agent
+from glamkit.runs.files import make_folder, read_bytes, read_json, remove, replace, replace_text, sweep
+from glamkit.runtime import random_state, set_random_state
 from glamkit.training.replay import Replay
 
 FORMAT = 1
 KEEP = 2
-# The arrays in a part and their types on disk.
+SNAPSHOTS = 8  # parts of the training; each but the last ends with a snapshot, and the last with a checkpoint
+# The arrays in a part of the replay and their types on disk.
 ARRAYS = {"frames": np.uint8, "actions": np.int64, "rewards": np.float32, "terminations": np.float32}
-NAMES = tuple(ARRAYS)
 logger = logging.getLogger(__name__)
 
 
@@ -37,29 +39,84 @@ class NewerFormatError(GlamkitError):
     """A checkpoint of a newer glamkit: to go on from an older one would throw away what it holds."""
 
 
-def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+# The trainer's state: all from which its run can go on but the stored steps -------------------------------------------
+
+
+def gather(trainer: Any) -> dict[str, Any]:
+    """The state in plain numbers, text and tensors."""
+    return {
+        "step": trainer.step,
+        "agent": trainer.agent.state_dict(),
+        **{f"{name}_optimizer": optimizer.state_dict() for name, optimizer in trainer.optimizers.items()},
+        "replay": trainer.replay.state_dict(),
+        "past": trainer.past.state_dict(),
+        "means": trainer.means.state_dict(),
+        "log_size": trainer.log.size,
+        "episode": dict(trainer.episode),
+        "frame": torch.from_numpy(trainer.frame.copy()),
+        "env": trainer.env.clone(),
+        "random": random_state(),
+    }
+
+
+def restore(trainer: Any, state: dict[str, Any]) -> None:
+    """Inverse of `gather`, but for the game and the random numbers; stored steps are read from the run folder.
+
+    Raises:
+        GlamkitError: stored steps are missing or damaged.
+        RuntimeError, ValueError, LookupError: the state is another experiment's.
+    """
+    trainer.agent.load_state_dict(state["agent"])
+    for name, optimizer in trainer.optimizers.items():
+        optimizer.load_state_dict(state[f"{name}_optimizer"])
+    trainer.replay.load_state_dict(state["replay"])
+    load_replay(trainer.run.replay, trainer.replay)
+    trainer.past.load_state_dict(state["past"])
+    trainer.means.load_state_dict(state["means"])
+    trainer.log.cut(state["log_size"])
+    trainer.step = trainer.saved = trainer.stored = state["step"]
+    trainer.episode, trainer.frame = state["episode"], state["frame"].numpy()
+
+
+def resume(trainer: Any) -> bool:
+    """Goes on from the newest checkpoint that can be used; returns whether there is one.
+
+    Raises:
+        GlamkitError: there are some and none can be used, or the game cannot be played.
+    """
+    state = load(trainer.run.checkpoints, lambda state: restore(trainer, state))
+    if state is None:
+        return False
+    try:  # last: a game that cannot be played is no fault of the checkpoint, and loses none
+        trainer.env.restore(state["env"])
+    except Exception as error:  # a game with randomness of its own, or whatever a stranger's game raises
+        logger.warning("%s. A new episode is started.", reason(error))
+        trainer.restart_game()
+    set_random_state(state["random"])  # a game may have drawn
+    return True
+
+
+def save(folder: Path, step: int, state: dict[str, Any]) -> None:
     """Writes the state of `step` and removes all but the newest `KEEP` checkpoints up to it.
 
     Later ones are removed too: they turned out to be damaged, or the run would not have come to this step again.
     """
-    path = folder / f"{step:09d}.pt"
-    write(path, step, state)
+    write(folder, step, state)
     kept = {f"{number:09d}" for number in [number for number in steps(folder) if number <= step][-KEEP:]}
     for old in [*folder.glob("*.json"), *folder.glob("*.pt")]:
         if old.stem not in kept:
             remove(old)
     sweep(folder)
-    return path
 
 
-def write(path: Path, step: int, state: dict[str, Any]) -> None:
+def write(folder: Path, step: int, state: dict[str, Any]) -> None:
     """Writes a state and then its manifest, each at once or not at all."""
-    buffer = io.BytesIO()
+    buffer, path = io.BytesIO(), folder / f"{step:09d}.pt"
     torch.save(state, buffer)
     data = buffer.getbuffer()
     replace(path, lambda file: file.write(data))
     manifest = {"format": FORMAT, "step": step, "sha256": hashlib.sha256(data).hexdigest()}
-    replace(path.with_suffix(".json"), lambda file: file.write(json.dumps(manifest).encode()))
+    replace_text(path.with_suffix(".json"), json.dumps(manifest))
 
 
 def steps(folder: Path) -> list[int]:
@@ -78,35 +135,40 @@ def load(folder: Path, take: Callable[[dict[str, Any]], object] = lambda _: None
     """
     problems = []
     for step in reversed(steps(folder)):
-        path = folder / f"{step:09d}.pt"
         try:
-            take(state := read(path))
+            take(state := read(folder, step))
             return state
         except NewerFormatError:
             raise
         except GlamkitError as error:
             problems.append(str(error))
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            problems.append(f"the checkpoint {path} does not fit this experiment ({reason(error)}).")
+            problems.append(f"the checkpoint of step {step} does not fit this experiment ({misfit(error)}).")
         logger.warning("%s The one before it is used.", problems[-1])
     if problems:
         raise GlamkitError(f"no checkpoint in {folder} can be used: {problems[0]}")
     return None
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The state in one checkpoint; runs no code from the file.
+def misfit(error: Exception) -> str:
+    """Why a state does not fit, from the last of the lines that torch says of it."""
+    return str(error).strip().rpartition("\n")[2].strip().rstrip(".")
+
+
+def read(folder: Path, step: int) -> dict[str, Any]:
+    """The state of one step; runs no code from the file.
 
     Raises:
         GlamkitError: missing, damaged, or written by a newer glamkit.
     """
-    manifest = read_json(path.with_suffix(".json"))
-    number, checksum = (manifest.get(key) if isinstance(manifest, Mapping) else None for key in ("format", "sha256"))
-    if type(number) is not int or not isinstance(checksum, str):
-        raise GlamkitError(f"the checkpoint {path} cannot be read (its manifest is damaged).")
-    if number > FORMAT:
-        raise NewerFormatError(f"the checkpoint {path} has format {number}; this glamkit reads {FORMAT}, update it.")
-    data = read_bytes(path)
+    path = folder / f"{step:09d}.pt"
+    match read_json(path.with_suffix(".json")):
+        case {"format": int(number)} if number > FORMAT:
+            raise NewerFormatError(f"{path} has format {number}; this glamkit reads {FORMAT}, update it.")
+        case {"format": int(), "sha256": str(checksum)}:
+            data = read_bytes(path)
+        case _:
+            raise GlamkitError(f"the checkpoint {path} cannot be read (its manifest is damaged).")
     if hashlib.sha256(data).hexdigest() != checksum:
         raise GlamkitError(f"the checkpoint {path} is damaged (its checksum differs).")
     try:
@@ -119,61 +181,6 @@ def read(path: Path) -> dict[str, Any]:
     return state
 
 
-def require_like(own: Any, other: Any, name: str) -> None:
-    """Makes sure that a stored state has the parts, types and shapes of one's own.
-
-    Raises:
-        ValueError: it has not.
-    """
-    if type(own) is not type(other):
-        raise ValueError(f"{name} is a {type(other).__name__}, not a {type(own).__name__}")
-    if isinstance(own, Tensor) and (own.shape != other.shape or own.dtype != other.dtype):
-        raise ValueError(f"{name} is {tuple(other.shape)} {other.dtype}, not {tuple(own.shape)} {own.dtype}")
-    if isinstance(own, Mapping):
-        if own.keys() != other.keys():
-            raise ValueError(f"{name} has other parts")
-        for key, value in own.items():
-            require_like(value, other[key], f"{name}.{key}")
-    if isinstance(own, (list, tuple)):
-        if len(own) != len(other):
-            raise ValueError(f"{name} has {len(other)} values, not {len(own)}")
-        for number, value in enumerate(own):
-            require_like(value, other[number], f"{name}[{number}]")
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """`load_state_dict`, and the checks that it lacks.
-
-    Raises:
-        ValueError: the state is another model's.
-    """
-    groups = optimizer.state_dict()["param_groups"]
-    require_like(groups, state["param_groups"], "param_groups")
-    optimizer.load_state_dict(state)
-    for parameter, moments in optimizer.state.items():
-        own = {"step": torch.zeros(()), "exp_avg": parameter.detach(), "exp_avg_sq": parameter.detach()}
-        require_like(own, dict(moments), "the optimiser's moments")
-
-
-def save_replay(folder: Path, replay: Replay, saved: int) -> int:
-    """Writes the steps from number `saved` on as one part; returns the number up to which all is saved.
-
-    Parts of later steps, which were played after the checkpoint that the run went on from, are removed only now.
-    """
-    first = max(saved, replay.oldest)
-    for old in folder.glob("*.npz"):
-        if span(old)[1] > saved:
-            remove(old)
-    if replay.count > first:
-        part = replay.part(first, replay.count)
-        replace(folder / f"{first:09d}-{replay.count:09d}.npz", lambda file: write_part(file, part))
-        for old in folder.glob("*.npz"):
-            # The checkpoint before this one may still be needed: keep what it can see.
-            if span(old)[1] <= saved - replay.config.capacity:
-                remove(old)
-    return replay.count
-
-
 class ReplayPart(NamedTuple):
     """A file of the replay, with the steps first .. last - 1."""
 
@@ -181,76 +188,102 @@ class ReplayPart(NamedTuple):
     last: int
     path: Path
 
+    def read(self, size: int, names: Collection[str] = tuple(ARRAYS)) -> dict[str, Tensor]:
+        """The named arrays, of frames of size x size pixels; what is not named is not read.
+
+        Raises:
+            GlamkitError: the part is missing or damaged.
+        """
+        count = self.last - self.first
+        largest = 3 * size**2 * count + 1024  # bytes: more is not unpacked, whatever the file claims to hold
+        try:
+            if not self.path.is_file():
+                raise ValueError("it is no file")
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                if any(info.file_size > largest for info in arrays.zip.infolist()):
+                    raise ValueError("it is too large")
+                part = {name: arrays[name] for name in names}
+            for name, values in part.items():
+                shape = (count, size, size, 3) if name == "frames" else (count,)
+                if values.dtype != ARRAYS[name] or values.shape != shape:
+                    raise ValueError(f"its {name} are not those of {count} steps")
+        except Exception as error:  # what readers of packed data raise for damaged ones has no end
+            raise GlamkitError(f"the replay part {self.path} is damaged ({reason(error)}).") from None
+        return {name: torch.from_numpy(values) for name, values in part.items()}
+
+
+def save_replay(folder: Path, replay: Replay, saved: int) -> int:
+    """Writes the steps from number `saved` on as one part; returns the number up to which all is saved.
+
+    Parts of later steps, which were played after the checkpoint that the run went on from, are removed only now.
+    """
+    first, last = max(saved, replay.oldest), replay.count
+    for old in stored_parts(folder):
+        if old.last > saved:
+            remove(old.path)
+    if last > first:
+        part: dict[str, Any] = {name: values.numpy() for name, values in replay.part(first, last).items()}
+        replace(folder / f"{first:09d}-{last:09d}.npz", lambda file: np.savez_compressed(file, **part))
+        for old in stored_parts(folder):
+            # The checkpoint before this one may still be needed: keep what it can see.
+            if old.last <= saved - replay.config.capacity:
+                remove(old.path)
+    return last
+
 
 def load_replay(folder: Path, replay: Replay) -> None:
-    """Fills the replay with the stored steps below `replay.count`.
-
-    Raises:
-        GlamkitError: a part is missing or damaged.
-    """
-    for first, last, path in parts(folder, replay.oldest, replay.count):
-        replay.load_part(first, read_part(path, last - first, replay.size))
+    """Fills the replay with the stored steps below `replay.count`; errors as in `parts` and `ReplayPart.read`."""
+    for part in parts(folder, replay.oldest, replay.count):
+        replay.load_part(part.first, part.read(replay.size))
     sweep(folder)
 
 
 def parts(folder: Path, oldest: int, count: int) -> list[ReplayPart]:
-    """The files that hold the steps oldest .. count - 1, in order; newer ones are passed over, nothing is read.
+    """The parts that hold the steps oldest .. count - 1, in order; newer ones are passed over, nothing is read.
 
     Raises:
         GlamkitError: a part is missing.
     """
-    files, position = [], oldest
-    for path in sorted(folder.glob("*.npz"), key=span):
-        first, last = span(path)
-        if position < last <= count:
-            if first > position:
-                raise GlamkitError(f"the replay in {folder} lacks the steps {position} to {first - 1}.")
-            files.append(ReplayPart(first, last, path))
-            position = last
+    needed, position = [], oldest
+    for part in stored_parts(folder):
+        if part.first <= position < part.last <= count:
+            needed.append(part)
+            position = part.last
     if position != count:
-        raise GlamkitError(f"the replay in {folder} lacks the steps {position} to {count - 1}.")
-    return files
+        raise GlamkitError(f"the replay in {folder} lacks the steps from {position} on.")
+    return needed
 
 
-def write_part(file: IO[bytes], part: dict[str, Tensor]) -> None:
-    """Writes the arrays of some steps into an open file."""
-    # Level 1 makes Atari frames some ten times smaller at a fraction of the default level's time.
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, values in part.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, values.numpy(), allow_pickle=False)
+def stored_parts(folder: Path) -> list[ReplayPart]:
+    """The parts of a replay that are there, oldest first; a file that is not named like a part is refused."""
+    found = []
+    for path in folder.glob("*.npz"):
+        numbers = re.fullmatch(r"([0-9]{9,18})-([0-9]{9,18})", path.stem)
+        if not numbers:
+            raise GlamkitError(f"{str(path)!r} is not a part of a replay.")
+        found.append(ReplayPart(int(numbers[1]), int(numbers[2]), path))
+    return sorted(found)
 
 
-def read_part(path: Path, count: int, size: int, names: Collection[str] = NAMES) -> dict[str, Tensor]:
-    """The named arrays of a part of `count` steps of size x size pixels; what is not named is not read.
-
-    Raises:
-        GlamkitError: the part is missing or damaged.
-    """
-    largest = 3 * size**2 * count + 1024  # bytes: more is not unpacked, whatever the file claims to hold
-    try:
-        if not path.is_file():
-            raise ValueError("it is no file")
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if any(info.file_size > largest for info in arrays.zip.infolist()):
-                raise ValueError("it is too large")
-            part = {name: arrays[name] for name in NAMES if name in names}
-        for name, values in part.items():
-            shape = (count, size, size, 3) if name == "frames" else (count,)
-            if values.dtype != ARRAYS[name] or values.shape != shape:
-                raise ValueError(f"its {name} are not those of {count} steps")
-    except Exception as error:  # what readers of packed data raise for damaged ones has no end
-        raise GlamkitError(f"the replay part {path} is damaged ({reason(error)}).") from None
-    return {name: torch.from_numpy(values) for name, values in part.items()}
+# Snapshots: the agent at a few steps of its training, to look back at. Nothing needs them; they may be deleted. -------
 
 
-def span(path: Path) -> tuple[int, int]:
-    """The steps in a part of the replay by its name: the first, and the one after the last.
+def snapshot_steps(settings: TrainerConfig) -> list[int]:
+    """The agent steps after which a snapshot is saved: close together at first, when most changes."""
+    first, length = settings.warmup, settings.env_steps - settings.warmup
+    found = {first + round(length * (part / SNAPSHOTS) ** 2) for part in range(1, SNAPSHOTS)}
+    return sorted(found - {first, settings.env_steps})
 
-    Raises:
-        GlamkitError: it is not named like a part.
-    """
-    numbers = re.fullmatch(r"([0-9]{9,18})-([0-9]{9,18})", path.stem)
-    if not numbers:
-        raise GlamkitError(f"{str(path)!r} is not a part of a replay.")
-    return int(numbers[1]), int(numbers[2])
+
+def save_snapshot(folder: Path, step: int, agent: Agent) -> None:
+    """Writes the agent's weights, rounded, after `step` agent steps; the folder is made if need be."""
+    make_folder(folder)
+    sweep(folder)
+    write(folder, step, {"step": step, "agent": rounded(agent)})
+
+
+def rounded(agent: Agent) -> dict[str, Tensor]:
+    """The weights with matrices in bfloat16, as a GPU multiplies them anyway; others as they are."""
+    state = agent.state_dict()
+    matrices = [name for name, value in state.items() if value.is_floating_point() and value.dim() > 1]
+    return state | {name: state[name].to(torch.bfloat16) for name in matrices}

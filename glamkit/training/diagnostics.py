@@ -7,17 +7,17 @@ there is nothing to predict from. Without a model no rollout is true, and withou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from glamkit.config import Config
-from glamkit.training.guards import wide_enough
 
 LATE = 0.2  # share of the log that is the end of the run
 EPISODES = 5  # fewest of them whose returns say anything
 APART = 0.5  # of the larger of two mean rewards: farther apart they differ
 TOO_GOOD, TOO_LITTLE = "dreams are too good", "dreams lack rewards that games give"
-EARLY = "it is too early to tell how it changes: train longer"
 AGREE, UNCOMPARED = "imagined and real rewards agree", "imagined rewards"
 Entries = Sequence[Mapping[str, Any]]
 
@@ -44,24 +44,38 @@ def ratios(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 class LogSummary:
-    """A run's log as the findings ask for it.
+    """A run's log as the findings ask for it; arguments as in `verdict`.
 
-    Args:
-        entries: its lines, oldest first.
-        config: the run's config.
-        evaluated: episodes of an evaluation.
+    Attributes:
+        late, before: lines of the end of the run, and as many before them.
+        games, source: episodes that imagination is compared with, and which these are.
+        change: how the return has changed, in words.
+        gain: how many standard errors it rose by; nan where there are too few episodes.
     """
 
-    def __init__(self, entries: Entries, config: Config, evaluated: Entries = ()) -> None:
+    def __init__(self, entries: Entries, config: Config, evaluated: Entries) -> None:
         self.config = config
-        self.evaluated = [{f"episode/{key}": episode[key] for key in ("return", "length")} for episode in evaluated]
-        self.logged = [entry for entry in entries if entry["kind"] == "log"]
         self.lines = [entry for entry in entries if entry["kind"] == "log" and "world_model/total" in entry]
         self.episodes = [entry for entry in entries if entry["kind"] == "episode" and entry["episode/length"]]
         self.step = max((entry["step"] for entry in entries), default=0)
-        self.from_step = self.step - LATE * (self.step - config.trainer.warmup)
-        self.late = [line for line in self.lines if line["step"] > self.from_step] or self.lines[-1:]
+        from_step = self.step - LATE * (self.step - config.trainer.warmup)
+        self.late = [line for line in self.lines if line["step"] > from_step] or self.lines[-1:]
         self.before = self.lines[: len(self.lines) - len(self.late)][-len(self.late) :]
+        last = [e for e in self.episodes if e["step"] > from_step]
+        self.games, self.source = last if len(last) >= EPISODES else self.episodes[-EPISODES:], "the last games"
+        if len(evaluated) >= EPISODES:
+            self.games = [{f"episode/{key}": episode[key] for key in ("return", "length")} for episode in evaluated]
+            self.source = "the evaluation"
+        early = [e for e in self.episodes if e["step"] < from_step]
+        chance = [e for e in early if e["step"] <= config.random_steps]  # actions were random
+        first = [e["episode/return"] for e in (chance if len(chance) >= EPISODES else early[:EPISODES])]
+        final = [e["episode/return"] for e in last]
+        self.change, self.gain = f"{len(self.episodes)} episodes have ended, too few to compare", math.nan
+        if min(len(first), len(final)) >= EPISODES:
+            (one, error), (other, its_error) = mean_and_error(first), mean_and_error(final)
+            self.gain = (other - one) / max(math.hypot(error, its_error), 1e-9)
+            start = f"the first {len(first)} episodes returned {one:.2f} on average"
+            self.change = f"{start}, the last {len(final)} {other:.2f}"
 
     def mean(self, key: str, lines: Entries | None = None) -> float:
         """Mean over the end of the run, or over other lines; nan where there is none."""
@@ -73,39 +87,14 @@ class LogSummary:
         whole_mean = self.mean(whole)
         return self.mean(part) / whole_mean if whole_mean else math.nan
 
-    @property
-    def first_returns(self) -> list[float]:
-        """Returns of the episodes in which actions were random, or else of the first few."""
-        early = [e for e in self.episodes if e["step"] < self.from_step]
-        chance = [e["episode/return"] for e in early if e["step"] <= self.config.random_steps]
-        return chance if len(chance) >= EPISODES else [e["episode/return"] for e in early[:EPISODES]]
-
-    @property
-    def last(self) -> Entries:
-        """Episodes of the end of the run."""
-        return [e for e in self.episodes if e["step"] > self.from_step]
-
-    @property
-    def gain(self) -> tuple[float, float, float]:
-        """Mean return at first and at last, and how many standard errors apart; nan where there are too few."""
-        first, last = self.first_returns, [e["episode/return"] for e in self.last]
-        if min(len(first), len(last)) < EPISODES:
-            return math.nan, math.nan, math.nan
-        (one, error), (other, its_error) = mean_and_error(first), mean_and_error(last)
-        return one, other, (other - one) / max(math.hypot(error, its_error), 1e-9)
-
-    @property
-    def played(self) -> tuple[Entries, str]:
-        """The games that imagination is compared with, and which these are: the evaluation's, or the last ones."""
-        if len(self.evaluated) >= EPISODES:
-            return self.evaluated, "the evaluation"
-        return (self.last if len(self.last) >= EPISODES else self.episodes[-EPISODES:]), "the last games"
+    def stays(self, key: str) -> bool:
+        """Whether a mean has stopped falling; no where it is too early to tell."""
+        return self.mean(key) >= 0.98 * self.mean(key, self.before)
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """Mean and its standard error."""
-    mean = sum(values) / len(values)
-    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
+    return float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 def verdict(entries: Iterable[Mapping[str, Any]], config: Config, evaluated: Entries = ()) -> list[Finding]:
@@ -123,29 +112,14 @@ def verdict(entries: Iterable[Mapping[str, Any]], config: Config, evaluated: Ent
         due = config.trainer.next_update(0)
         when = f"the first one ends step {due:,}" if record.step < due else "lower trainer.log_every to see more"
         return [Finding("no update in the log yet", f"{record.step:,} steps were played; {when}.")]
-    first, last, errors = record.gain
-    beyond = list(beyond_bins(record))
-    if errors > 3:
-        counts = len(record.first_returns), len(record.last)
-        text = f"the first {counts[0]} episodes returned {first:.2f} on average, the last {counts[1]} {last:.2f}."
-        return [*beyond, Finding("learning shows", text), *compared(record)]
-    findings = beyond + [finding for check in CHECKS for finding in check(record)]
+    if record.gain > 3:
+        return [Finding("learning shows", f"{record.change}."), *compared(record)]
+    causes = no_reward, unseen_rewards, clipped, no_pictures, blind_prior
+    effects = reward_head, termination_head, compared, collapsed
+    findings = [finding for check in (*causes, *effects) for finding in check(record)]
     if all(finding.sign in (AGREE, UNCOMPARED) for finding in findings):
-        findings.insert(0, nothing(record))
+        findings.insert(0, Finding("no learning yet", f"{record.change}; no fault shows. Train longer."))
     return findings
-
-
-def nothing(record: LogSummary) -> Finding:
-    """No finding, and no learning either."""
-    first, last, _ = record.gain
-    if math.isnan(last):
-        text = f"{len(record.episodes)} episodes have ended, too few to compare; no fault shows. Train longer."
-    else:
-        text = f"the return went from {first:.2f} at first to {last:.2f}; no fault shows. Train longer."
-    return Finding("no learning yet", text)
-
-
-# The checks: each looks for one cause, in the order in which one causes the next --------------------------------------
 
 
 def no_reward(record: LogSummary) -> Iterator[Finding]:
@@ -154,20 +128,6 @@ def no_reward(record: LogSummary) -> Iterator[Finding]:
     if rates and not any(rates) and not any(e["episode/return"] for e in record.episodes):
         text = f"of {record.step:,} steps none was rewarded. Explore longer (trainer.warmup, actor_critic.entropy), or "
         yield Finding("the replay holds no reward yet", text + "choose a game with more frequent rewards.")
-
-
-def beyond_bins(record: LogSummary) -> Iterator[Finding]:
-    """Rewards and returns larger than the largest that the heads can predict."""
-    for key, what, section in (
-        ("replay/reward_beyond", "rewards", "world_model"),
-        ("actor_critic/return_beyond", "imagined returns", "actor_critic"),
-    ):
-        sizes = [line[key] for line in record.logged if line.get(key) is not None]
-        if sizes:
-            limit = getattr(record.config, section).bin_limit
-            text = f"up to {max(sizes):.6g} where {section}.bin_limit = {limit:g} ends at {math.expm1(limit):.6g}, and "
-            cure = f"learned as that: use {section}.bin_limit={wide_enough(max(sizes)):g} or more in a new run."
-            yield Finding(f"{what} lie beyond the bins", text + cure)
 
 
 def unseen_rewards(record: LogSummary) -> Iterator[Finding]:
@@ -180,18 +140,26 @@ def unseen_rewards(record: LogSummary) -> Iterator[Finding]:
         yield Finding("the rewards are too small to be seen", f"{text}: multiply the game's rewards.")
 
 
+def clipped(record: LogSummary) -> Iterator[Finding]:
+    """Steps that are cut short: usual in the first updates of a run, and a fault where it does not end."""
+    for name in ("world_model", "actor_critic"):
+        share, norm = record.mean(f"{name}/clipped"), record.mean(f"{name}/gradient_norm")
+        if share > 0.9:
+            limit = f"{name}_optimizer.clip = {getattr(record.config, f'{name}_optimizer').clip:g}"
+            stays = "It does not fall: raise that clip or lower the learning_rate."
+            cure = stays if record.stays(f"{name}/gradient_norm") else "So it is in first updates: train longer."
+            text = f"in {share:.0%} of updates. Its norm is {norm:.6g} on average, above {limit}. {cure}"
+            yield Finding(f"the gradient of {name} is clipped", text)
+
+
 def no_pictures(record: LogSummary) -> Iterator[Finding]:
     """What moves is not seen."""
     unexplained = record.ratio("world_model/reconstruction", "replay/spread")
-    if not unexplained > 0.5:
-        return
-    now, before = (record.mean("world_model/reconstruction", lines) for lines in (record.late, record.before))
-    stopped = "it has stopped falling: raise world_model_optimizer.learning_rate or the number of latents"
-    trend = f"it fell by {1 - now / before:.0%} in the last fifth: train longer" if now < 0.97 * before else stopped
-    trend = EARLY if math.isnan(before) else trend
-    share = f"{unexplained:.0%} of" if unexplained < 10 else f"{unexplained:,.0f} times"
-    text = f"the error is {share} that of one still picture; {trend}. Small things come last."
-    yield Finding("the pictures are not reconstructed", text)
+    if unexplained > 0.5:
+        stays = "it has stopped falling: raise world_model_optimizer.learning_rate or the number of latents"
+        cure = stays if record.stays("world_model/reconstruction") else "train longer"
+        text = f"the error is {unexplained:.3g} times that of one still picture; {cure}. Small things come last."
+        yield Finding("the pictures are not reconstructed", text)
 
 
 def blind_prior(record: LogSummary) -> Iterator[Finding]:
@@ -203,17 +171,14 @@ def blind_prior(record: LogSummary) -> Iterator[Finding]:
 
 
 def reward_head(record: LogSummary) -> Iterator[Finding]:
-    """Rewards that are not predicted, or predicted and do not come."""
+    """Rewards that are not predicted, or predicted and do not come; nothing where none came or the bins show none."""
     recall = record.ratio("world_model/reward_hits", "world_model/reward_events")
     precision = record.ratio("world_model/reward_hits", "world_model/reward_alarms")
-    if math.isnan(recall):  # no reward came, or none that the bins can show
-        return
     if recall < 0.5:
-        never = "predicts no reward yet" if record.mean("world_model/reward_alarms") == 0 else "misses rewards"
         text = f"recall {recall:.0%}, at {record.mean('replay/reward_rate'):.1%} rewarded steps. Are the things seen "
         cure = "that bring them? If so train longer, or let a batch hold more steps (replay.batch_size)."
-        yield Finding(f"the reward head {never}", text + cure)
-    elif precision < 0.5:
+        yield Finding("the reward head misses rewards", text + cure)
+    elif recall >= 0.5 and precision < 0.5:
         text = f"precision {precision:.0%}, recall {recall:.0%}. Dreams then reward what brings nothing: train longer."
         yield Finding("the reward head sees rewards that do not come", text)
 
@@ -236,17 +201,17 @@ def compared(record: LogSummary) -> Iterator[Finding]:
     They differ if farther apart than three standard errors, `APART` of the larger one, and one reward an episode.
     """
     values = [line["imagination/reward"] for line in record.late if line.get("imagination/reward") is not None]
-    (games, which), reward = record.played, record.ratio("replay/reward_size", "replay/reward_rate")
+    games, reward = record.games, record.ratio("replay/reward_size", "replay/reward_rate")
     if not values or (math.isnan(reward) and not any(e["episode/return"] for e in games)):
         return
     if len(games) < EPISODES:
         yield Finding(UNCOMPARED, f"{len(games)} episodes have ended, too few to compare imagination with.")
         return
-    imagined, length = sum(values) / len(values), sum(e["episode/length"] for e in games) / len(games)
-    given = sum(e["episode/return"] for e in games) / len(games) / length
-    residuals = [(e["episode/return"] - given * e["episode/length"]) / length for e in games]
-    errors = [mean_and_error(part)[1] for part in (values, residuals) if len(part) > 1]
-    pair = f"imagined {imagined:.3g} per step, {len(games)} games {given:.3g} ({which})"
+    returns, lengths = (np.array([e[f"episode/{key}"] for e in games]) for key in ("return", "length"))
+    imagined, length = float(np.mean(values)), lengths.mean()
+    given = returns.mean() / length
+    errors = [mean_and_error(part)[1] for part in (values, (returns - given * lengths) / length) if len(part) > 1]
+    pair = f"imagined {imagined:.3g} per step, {len(games)} games {given:.3g} ({record.source})"
     limit = max(3 * math.hypot(*errors), APART * max(abs(imagined), abs(given)))
     if abs(imagined - given) <= limit or abs(imagined - given) * length < reward:
         yield Finding(AGREE, f"{pair}, as far as so many can show.")
@@ -254,7 +219,7 @@ def compared(record: LogSummary) -> Iterator[Finding]:
         text = "Imagination starts where rewards are rare, or misses them, and no policy learns from what is missed: "
         yield Finding(TOO_LITTLE, f"{pair}. {text}see the reward head, and train longer.")
     else:
-        text = f"they promise {imagined * length:.2f} per episode, games of that time gave {given * length:.2f}. "
+        text = f"they promise {imagined * length:.2f} per episode, games of that time gave {returns.mean():.2f}. "
         cure = "The policy uses errors of the model: shorten imagination.horizon, or train longer."
         yield Finding(TOO_GOOD, f"{pair}: {text}{cure}")
 
@@ -262,42 +227,11 @@ def compared(record: LogSummary) -> Iterator[Finding]:
 def collapsed(record: LogSummary) -> Iterator[Finding]:
     """A policy that has decided, or one that cannot."""
     share, size = record.mean("actor_critic/entropy_share"), record.mean("actor_critic/advantage")
-    first, last, _ = record.gain
     if share < 0.05:
-        stuck = "" if math.isnan(last) else f" while the return went from {first:.2f} at first to {last:.2f}"
-        text = f"entropy {share:.1%} of its maximum{stuck}: raise "
-        yield Finding("the policy collapsed", text + "actor_critic.entropy or lower its learning_rate.")
+        cure = "raise actor_critic.entropy or lower its learning_rate"
+        yield Finding("the policy collapsed", f"entropy {share:.1%} of its maximum; {record.change}: {cure}.")
     elif share > 0.85:  # a fresh policy has 0.9 to 1
-        scale = record.mean("actor_critic/scale")
-        text = f"entropy {share:.1%} of its maximum; advantages are {size:.2g} on average, divided by {scale:.2g}."
-        blind = " Dreams show no difference between actions: look at rewards in dreams, lengthen imagination.horizon."
-        slow = " Dreams do tell actions apart: train longer, or raise actor_critic_optimizer.learning_rate."
+        text = f"entropy {share:.1%} of its maximum; scaled advantages are {size:.2g} on average. "
+        blind = "Dreams show no difference between actions: look at rewards in dreams, lengthen imagination.horizon."
+        slow = "Dreams do tell actions apart: train longer, or raise actor_critic_optimizer.learning_rate."
         yield Finding("the policy is still random", text + (blind if size < 0.01 else slow))
-
-
-def clipped(record: LogSummary) -> Iterator[Finding]:
-    """Steps that are cut short: usual in the first updates of a run, and a fault where it does not end."""
-    for name in ("world_model", "actor_critic"):
-        if not (share := record.mean(f"{name}/clipped")) > 0.9:
-            continue
-        norm, before = (record.mean(f"{name}/gradient_norm", lines) for lines in (record.late, record.before))
-        size = f"{norm:,.0f}" if norm >= 100 else f"{norm:.3g}"
-        limit = f"{name}_optimizer.clip = {getattr(record.config, f'{name}_optimizer').clip:g}"
-        falls = "It falls, as in the first updates of every run: train longer."
-        cure = falls if norm < 0.99 * before else "It does not fall: raise that clip or lower the learning_rate."
-        cure = f"{EARLY.capitalize()}." if math.isnan(before) else cure
-        text = f"in {share:.0%} of updates. Its norm is {size} on average, above {limit}. {cure}"
-        yield Finding(f"the gradient of {name} is clipped", text)
-
-
-CHECKS: tuple[Callable[[LogSummary], Iterator[Finding]], ...] = (
-    no_reward,
-    unseen_rewards,
-    clipped,
-    no_pictures,
-    blind_prior,
-    reward_head,
-    termination_head,
-    compared,
-    collapsed,
-)

@@ -1,20 +1,13 @@
 """Runs in one file, opened: whoever only looks needs nothing else. `share` writes them.
 
-A shared run is a zip file with five entries:
-
-    run.json           format, config, step, provenance, rights
-    agent.safetensors  the agent's weights, matrices in bfloat16
-    steps.npz          the newest stored steps, as a part of the replay
-    evaluation.json    the final score with its protocol, if there is one
-    log.jsonl          the returns in training and some lines of the log
-
-To be opened it is unpacked, once, into a run folder in the user's cache; so everything that looks into a folder looks
-into a file too. Reading one runs no code: the entries are JSON, safetensors and plain arrays of known sizes, and no
-module is imported because the file names it.
+A shared run is unpacked, once, into a run folder in the user's cache; so everything that looks into a folder looks into
+a file too. Reading one runs no code: its entries are JSON, safetensors and plain arrays of known sizes, and no module
+is imported because the file names it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import io
@@ -24,8 +17,8 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import platformdirs
@@ -35,7 +28,7 @@ import torch
 from glamkit.config import Config, EnvConfig
 from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log
-from glamkit.runs.files import read_bytes, replace, replace_text
+from glamkit.runs.files import read_bytes
 from glamkit.runs.folder import SHARED, Run, nearby, resolve
 from glamkit.training import checkpoint
 
@@ -43,11 +36,16 @@ FORMAT = 1
 SUFFIX = ".glam"
 HUB = "hub:"  # before the name of a run on the Hugging Face hub
 HUB_FILE = f"run{SUFFIX}"
-ENTRIES = ("run.json", "agent.safetensors", "steps.npz", "evaluation.json", "log.jsonl")
 LARGEST = 512 * 2**20  # bytes of the file, of one entry, and of the stored steps unpacked; the published size has 45 MB
 LONGEST = 64 * 2**20  # bytes of an entry of text: read, they take many times as much memory
-ARRAYS = ("agent.safetensors", "steps.npz")  # the entries that are no text
-WEIGHTS = (torch.bfloat16, torch.float32, torch.int64)  # the types that `share` writes
+# The entries of the zip file, each with its most bytes.
+ENTRIES = {
+    "run.json": LONGEST,  # format, config, step, provenance, rights
+    "agent.safetensors": LARGEST,  # the agent's weights, matrices in bfloat16
+    "steps.npz": LARGEST,  # the newest stored steps, as a part of the replay
+    "evaluation.json": LONGEST,  # the final score with its protocol, or null
+    "log.jsonl": LONGEST,  # the returns in training and some lines of the log
+}
 
 
 def locate(what: str | Path) -> Run:
@@ -60,32 +58,20 @@ def locate(what: str | Path) -> Run:
     """
     if str(what).startswith(HUB):
         return Run(unpack(fetch(str(what).removeprefix(HUB))))
-    folder = resolve(what)
-    try:
-        is_folder, is_file = folder.is_dir(), folder.is_file()
-    except OSError as error:  # a name too long for any disk
-        raise GlamkitError(f"{str(what)!r} is no path: {reason(error)}.") from None
-    if is_folder:
+    folder, names = resolve(what), shipped()
+    if folder.is_dir():
         return Run(folder)
-    if is_file:
+    if folder.is_file():
         return Run(unpack(folder))
-    names = shipped()
     if str(what) in names:
         return Run(unpack(names[str(what)]))
-    plain = os.sep not in str(what) and "/" not in str(what)
-    raise GlamkitError(
-        f"{str(what)!r} is no run folder, shared file or shipped run; {nearest(what, names)}"
-        if plain and names
-        else f"{folder} is no run folder and no shared file{nearby(folder)}."
-    )
+    if len(Path(what).parts) > 1:
+        raise GlamkitError(f"{folder} is no run folder and no shared file{nearby(folder)}.")
+    raise GlamkitError(f"{str(what)!r} is no run folder, shared file or shipped run; {nearest(what, names)}")
 
 
 def unpacked(what: str | Path) -> Path:
-    """The run folder behind a shared file, a shipped run's name or ``hub:OWNER/NAME``; else the path as it is.
-
-    Raises:
-        GlamkitError: the file is damaged or cannot be fetched.
-    """
+    """The run folder behind a shared file, a shipped run's name or ``hub:OWNER/NAME``; else the path as it is."""
     path = Path(what)
     shared = path.suffix == SUFFIX or str(what).startswith(HUB) or (str(what) in shipped() and not path.exists())
     return locate(what).folder if shared and not path.is_dir() else path
@@ -93,17 +79,12 @@ def unpacked(what: str | Path) -> Path:
 
 def shipped() -> dict[str, Path]:
     """The runs that come with the package: their names and files."""
-    folder = resources.files("glamkit.runs") / "shipped"
-    files = sorted(Path(str(folder)).glob(f"*{SUFFIX}"))
-    return {file.stem: file for file in files}
+    folder = Path(__file__).parents[1] / "runs" / "shipped"
+    return {file.stem: file for file in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
 def require_hub() -> Any:
-    """The library of the Hugging Face hub, which is an extra.
-
-    Raises:
-        GlamkitError: it is not installed.
-    """
+    """The library of the Hugging Face hub; where that extra is not installed a GlamkitError says how."""
     try:
         return importlib.import_module("huggingface_hub")
     except ImportError:
@@ -135,16 +116,11 @@ def unpack(file: Path) -> Path:
     if (folder / SHARED).exists():
         _trusted(file, Run(folder).config())
         return folder
-    entries = _read(file, data)
-    about, config = _about(file, entries["run.json"])
-    _trusted(file, config)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root) as place:
             made = Path(place) / "run"
-            _fill(made, file, entries, about, config)
-            if folder.exists() and not (folder / SHARED).exists():  # damaged: out of the way at once, then removed
-                folder.replace(Path(place) / "damaged")
+            _fill(made, file, data)
             made.replace(folder)
     except OSError as error:
         if (folder / SHARED).exists():  # another process was quicker
@@ -153,52 +129,66 @@ def unpack(file: Path) -> Path:
     return folder
 
 
-def _fill(folder: Path, file: Path, entries: Mapping[str, bytes], about: Mapping[str, Any], config: Config) -> None:
+def _fill(folder: Path, file: Path, data: bytes) -> None:
+    """Makes the run folder of a shared file; what tells that it is whole comes last."""
+    entries = _entries(file, data)
+    about, config = _about(file, entries)
+    _trusted(file, config)
     run, step, first = Run(folder), about["step"], about["first"]
     folder.mkdir()
     run.begin(config, {})
-    part = run.replay / f"{first:09d}-{step:09d}.npz"
-    replace(part, lambda stream: stream.write(entries["steps.npz"]))
-    checkpoint.read_part(part, step - first, config.env.image_size)
+    part = checkpoint.ReplayPart(first, step, run.replay / f"{first:09d}-{step:09d}.npz")
+    part.path.write_bytes(entries["steps.npz"])
+    part.read(config.env.image_size)  # refuses a damaged one
     try:
         weights = safetensors.torch.load(entries["agent.safetensors"])
-        for name, value in weights.items():
-            if value.dtype not in WEIGHTS or not value.isfinite().all():
-                raise ValueError(f"{name} is of a type that no model has, or not finite")
     except Exception as error:  # a stranger's file can be damaged in any way
         raise GlamkitError(f"{file} is damaged: its weights cannot be read ({reason(error)}).") from None
-    if isinstance(about["provenance"], dict):
-        replace_text(run.provenance_file, json.dumps(about["provenance"]))
     state = {"agent": weights, "step": step, "replay": {"count": step, "generator": torch.Generator().get_state()}}
-    checkpoint.write(run.checkpoints / f"{step:09d}.pt", step, state)
-    if _object(file, "evaluation.json", entries["evaluation.json"]):
-        replace(run.evaluation_file, lambda stream: stream.write(entries["evaluation.json"]))
-    replace(run.log_file, lambda stream: stream.write(entries["log.jsonl"]))
+    checkpoint.write(run.checkpoints, step, state)
+    run.provenance_file.write_text(json.dumps(about["provenance"]))
+    if _table(file, entries, "evaluation.json"):
+        run.evaluation_file.write_bytes(entries["evaluation.json"])
+    run.log_file.write_bytes(entries["log.jsonl"])
     log.read(run.log_file)  # refuses a damaged one
-    replace_text(folder / SHARED, json.dumps({name: about[name] for name in ("first", "provenance", "rights")}))
+    run.shared_file.write_bytes(entries["run.json"])
 
 
-def _about(file: Path, data: bytes) -> tuple[dict[str, Any], Config]:
-    about = _object(file, "run.json", data)
-    number = about.get("format")
-    if type(number) is not int:
-        raise GlamkitError(f"{file} is no shared run of glamkit.")
-    if number > FORMAT:
-        raise GlamkitError(f"{file} was written by a newer glamkit; update glamkit to read it.")
-    first, step = about.get("first"), about.get("step")
-    if type(first) is not int or type(step) is not int or not 0 <= first < step < 10**9:
-        raise GlamkitError(f"{file} is damaged: its step or its first stored step is wrong.")
-    if not isinstance(about.get("rights"), str) or "provenance" not in about:
-        raise GlamkitError(f"{file} is damaged: its provenance or its note on rights is missing.")
-    config = Config.from_dict(about.get("config"))
+def _entries(file: Path, data: bytes) -> dict[str, bytes]:
+    """The entries, none larger than it says and none larger than `ENTRIES` allows."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = archive.infolist()
+            if sorted(info.filename for info in infos) != sorted(ENTRIES):
+                raise ValueError("it does not hold the entries of a shared run")
+            if any(info.file_size > ENTRIES[info.filename] for info in infos):
+                raise ValueError("an entry is too large")
+            return {info.filename: archive.read(info) for info in infos}
+    except Exception as error:  # what readers of packed data raise for damaged ones has no end
+        raise GlamkitError(f"{file} is no shared run, or a damaged one ({reason(error)}).") from None
+
+
+def _about(file: Path, entries: Mapping[str, bytes]) -> tuple[dict[str, Any], Config]:
+    match about := _table(file, entries, "run.json"):
+        case {"format": int(number)} if number > FORMAT:
+            raise GlamkitError(f"{file} was written by a newer glamkit; update glamkit to read it.")
+        case {"first": int(first), "step": int(step), "config": table, "provenance": _, "rights": str()} if (
+            0 <= first < step < 10**9
+        ):
+            config = Config.from_dict(table)
+        case _:
+            raise GlamkitError(f"{file} is no shared run of glamkit, or a damaged one: see its run.json.")
     if step - first > most_steps(config.env):
         raise GlamkitError(f"{file} is damaged: {step - first:,} stored steps are more than a shared run may hold.")
     return about, config
 
 
-def most_steps(config: EnvConfig) -> int:
-    """How many stored steps a shared run may hold: so many that they fill `LARGEST` bytes when they are unpacked."""
-    return LARGEST // (3 * config.image_size**2)
+def _table(file: Path, entries: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    """The table in an entry of JSON; empty where it says null."""
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(value := json.loads(entries[name]), (dict, NoneType)):
+            return value or {}
+    raise GlamkitError(f"{file} is damaged: its {name} is no table.")
 
 
 def _trusted(file: Path, config: Config) -> None:
@@ -211,25 +201,6 @@ def _trusted(file: Path, config: Config) -> None:
         )
 
 
-def _read(file: Path, data: bytes) -> dict[str, bytes]:
-    """The entries, none larger than it says and none larger than `LARGEST`."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = archive.infolist()
-            if sorted(info.filename for info in infos) != sorted(ENTRIES):
-                raise ValueError("it does not hold the entries of a shared run")
-            if any(info.file_size > (LARGEST if info.filename in ARRAYS else LONGEST) for info in infos):
-                raise ValueError("an entry is too large")
-            return {info.filename: archive.read(info) for info in infos}
-    except Exception as error:  # what readers of packed data raise for damaged ones has no end
-        raise GlamkitError(f"{file} is no shared run, or a damaged one ({reason(error)}).") from None
-
-
-def _object(file: Path, name: str, data: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        value = "damaged"
-    if value is not None and not isinstance(value, dict):
-        raise GlamkitError(f"{file} is damaged: its {name} is no table.")
-    return value or {}
+def most_steps(config: EnvConfig) -> int:
+    """How many stored steps a shared run may hold: so many that they fill `LARGEST` bytes when they are unpacked."""
+    return LARGEST // (3 * config.image_size**2)

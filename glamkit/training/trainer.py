@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,14 +26,22 @@ from glamkit.runs.log import Log, Means
 from glamkit.runs.provenance import Provenance
 from glamkit.runs.session import Session
 from glamkit.runtime import Machine, memory_kept, seed_everything
-from glamkit.training import checkpoint, diagnostics, evaluation, guards, snapshots, trainer_state
+from glamkit.training import checkpoint, diagnostics, evaluation, guards
 from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.replay import Replay
-from glamkit.training.trainer_state import Event
 from glamkit.training.updates import Gradient, Updates, adam
 from glamkit.types import Batch, Rollout, choose_contexts
 
-logger = logging.getLogger(__name__)
+
+class Event(NamedTuple):
+    """Something to tell of.
+
+    Its kind is ``step``, ``log``, ``episode``, ``evaluation``, ``crash``, ``saved``, ``stopped`` or ``done``.
+    """
+
+    kind: str
+    step: int
+    metrics: dict[str, float]
 
 
 class Trainer:
@@ -52,11 +60,10 @@ class Trainer:
         self.config, self.run, off = config, Run(resolve(run_dir)), left_out(config.runtime.accelerate)
         if config.runtime.tensorboard:
             tensorboard.writer_class()  # refused before any work where it is not installed
-        evaluation.check_protocol(config)
         self.run.check(config, resume)
         self.env = make_env(config.env)
         self.machine = Machine(config.runtime, config.trainer.updates)
-        guards.check_memory(config, self.env.num_actions, self.machine)
+        guards.check_memory(config, self.machine)
         device, image_size = self.machine.device, config.env.image_size
         seed_everything(config.trainer.seed)
         with guards.explained(config, self.machine):
@@ -74,17 +81,16 @@ class Trainer:
         self.step, self.stored = 0, 0  # agent steps; those in the replay's parts
         self.saved = max(checkpoint.steps(self.run.checkpoints), default=0)  # agent steps of the newest checkpoint
         self.whole = True  # whether the last step came to its end; half a step must not be saved
-        self.bin_range = guards.BinRange(config)
+        self.guard, self.bin_range = guards.Guard(), guards.BinRange(config)
         self.crashes = guards.Crashes(config.env.game, config.runtime.env_crashes)
         self.episode, self.frame = {"return": 0.0, "length": 0}, np.zeros((image_size, image_size, 3), np.uint8)
-        self.clock, self.snapshot_steps = (0.0, 0), snapshots.steps_of(config.trainer)
-        self.guard = guards.Guard()
+        self.clock, self.snapshot_steps = (0.0, 0), checkpoint.snapshot_steps(config.trainer)
         self.tell: Tell | None = None  # is given lines about an evaluation amid training
         self.session = Session(self.run, config.runtime.max_hours, lambda: (self.step, self.saved))
         described = {**self.machine.describe(), "kernel": self.kernel}
         with self.session.opening():
             self.run.begin(config, described)
-            if not trainer_state.resume(self):
+            if not checkpoint.resume(self):
                 self.log.cut(0)  # lines of a process that was killed before its first checkpoint are of no use
                 try:
                     self.new_game(config.trainer.seed)
@@ -100,7 +106,6 @@ class Trainer:
         """Trains until the run is complete or stopped; between two events everything may be looked at or saved."""
         explained, kept = guards.explained(self.config, self.machine), memory_kept(self.machine.device)
         with self.session.turn(), explained, kept:
-            self.guard.check()
             self.refuse_half()
             self.clock = (time.perf_counter(), self.step)
             if self.lacks_evaluation:
@@ -108,11 +113,20 @@ class Trainer:
             while self.step < self.config.trainer.env_steps and not self.session.stops.requested():
                 try:
                     events = self.advance()
+                except guards.CrashedError:
+                    if self.saved != self.step:
+                        self.save()
+                    raise
                 except BaseException:
                     self.whole = False
                     raise
                 yield from events
-            yield self.finish()
+            metrics = self.save().metrics if self.saved != self.step else {}
+            left = self.step < self.config.trainer.env_steps or self.lacks_evaluation
+            if self.mirror:
+                self.mirror.follow()
+            self.session.end(state := "stopped" if left else "done")
+            yield Event(state, self.step, metrics)
 
     def advance(self) -> list[Event]:
         """One agent step and, when it is due, one update of everything."""
@@ -123,7 +137,7 @@ class Trainer:
             if self.step > self.config.imagination.begin:
                 self.train_actor_critic(self.imagine(batch, observed))
         if self.step in self.snapshot_steps:
-            snapshots.save(self.run.snapshots, self.step, self.agent)
+            checkpoint.save_snapshot(self.run.snapshots, self.step, self.agent)
         if self.step % settings.log_every == 0:
             events.append(self.write_log())
         if self.config.evaluation.every and self.step % self.config.evaluation.every == 0:
@@ -139,8 +153,7 @@ class Trainer:
             events.append(self.restart_game())
             actions = self.choose()
         self.replay.add(self.frame, int(actions), outcome.reward, outcome.terminated)
-        if self.bin_range.beyond("rewards", outcome.reward, "world_model"):
-            self.means.add({"reward_beyond": abs(outcome.reward)}, "replay")
+        self.bin_range.check("world_model", outcome.reward)
         self.past.add(self.frame[None], actions, np.array([outcome.ended]))
         self.step += 1
         self.episode["return"] += outcome.reward
@@ -158,14 +171,6 @@ class Trainer:
         if self.step < self.config.random_steps:
             return torch.randint(self.env.num_actions, (1,), device=self.machine.device)
         return self.phases.player.act(self.frame[None], self.past)
-
-    def new_game(self, seed: int | None = None) -> list[Event]:
-        """Resets the game; without a seed, the one given at the run's start goes on."""
-        frame = self.crashes.attempt(self.env.reset, seed)
-        if frame is None:
-            return [self.restart_game()]
-        self.frame = frame
-        return []
 
     def train_world_model(self, batch: Batch) -> Observed:
         """One update of the world model; returns what it saw."""
@@ -187,6 +192,12 @@ class Trainer:
         self.means.add({"reward": rewards, "termination": ends, "horizon": self.horizon}, "imagination")
         return rollout
 
+    @property
+    def horizon(self) -> int:
+        """H now: longer rollouts as the world model improves."""
+        settings = self.config.imagination
+        return settings.horizon + min(self.step // settings.horizon_growth, settings.horizon_growth_limit)
+
     def train_actor_critic(self, rollout: Rollout) -> None:
         """One update of actor and critic; then the slow critic moves."""
         progress = torch.full((), self.config.trainer.progress(self.step), device=self.machine.device)
@@ -202,13 +213,31 @@ class Trainer:
         optimizer.step()
         self.means.add(gradient.metrics, name)
 
-    @property
-    def horizon(self) -> int:
-        """H now: longer rollouts as the world model improves."""
-        settings = self.config.imagination
-        return settings.horizon + min(self.step // settings.horizon_growth, settings.horizon_growth_limit)
+    # The game ---------------------------------------------------------------------------------------------------------
 
-    # Log, save, stop, resume ------------------------------------------------------------------------------------------
+    def new_game(self, seed: int | None = None) -> list[Event]:
+        """Resets the game; without a seed, the one given at the run's start goes on."""
+        frame = self.crashes.attempt(self.env.reset, seed)
+        if frame is None:
+            return [self.restart_game()]
+        self.frame = frame
+        return []
+
+    def restart_game(self) -> Event:
+        """A new game in place of one that crashed or did not come back; its unfinished episode is forgotten."""
+        frame, env = None, self.env
+        while frame is None:
+            with contextlib.suppress(Exception):  # it may be beyond closing
+                env.close()
+            env = make_env(self.config.env)
+            # Another seed at each crash: with the same it might crash again.
+            frame = self.crashes.attempt(env.reset, self.config.trainer.seed + self.step + self.crashes.count)
+        self.env, self.frame = env, frame
+        self.episode = {"return": 0.0, "length": 0}
+        self.past.forget()
+        return Event("crash", self.step, {"crashes": float(self.crashes.count)})
+
+    # Log, evaluate, save ---------------------------------------------------------------------------------------------
 
     def write_log(self) -> Event:
         """Means since the last line; speed is over the same steps."""
@@ -218,9 +247,7 @@ class Trainer:
         metrics = self.means.take()
         metrics |= diagnostics.ratios(metrics)
         spread = self.agent.actor_critic.range
-        largest = max(float(spread.low), float(spread.high), key=abs)
-        if self.bin_range.beyond("imagined returns", largest, "actor_critic"):
-            metrics["actor_critic/return_beyond"] = abs(largest)
+        self.bin_range.check("actor_critic", max(float(spread.low), float(spread.high), key=abs))
         metrics["time/steps_per_second"] = (self.step - at) / max(now - before, 1e-9)
         self.clock = (now, self.step)
         self.log.write(self.step, "log", metrics)
@@ -234,17 +261,14 @@ class Trainer:
         One that is stopped is no event: the loop ends, and when it goes on the evaluation is played from its start.
         """
         started, (before, at) = time.perf_counter(), self.clock
-        about = self.agent, self.config, self.machine, self.step
+        file, about = self.run.evaluation_at(self.step), (self.agent, self.config, self.machine, self.step)
+        # Not by the time limit: an evaluation that takes longer would be begun again in every session.
+        stop = partial(self.session.stops.requested, limit=False)
         try:
-            # Not by the time limit: an evaluation that takes longer would be begun again in every session.
-            stop, file = partial(self.session.stops.requested, limit=False), self.run.evaluation_at(self.step)
-            report = evaluation.evaluate(*about, run=self.run, stop=stop, tell=self.tell, file=file)
+            report = evaluation.evaluate(*about, stop=stop, tell=self.tell, file=file)
         except StoppedError:
             remove(file)  # of before the run went back to an older checkpoint
             return []
-        except GlamkitError:
-            self.save()  # the game is at fault, and what was trained is good
-            raise
         metrics = evaluation.summary(report)
         self.log.write(self.step, "evaluation", metrics)
         self.clock = (before + time.perf_counter() - started, at)  # the speed is that of training
@@ -263,55 +287,21 @@ class Trainer:
             GlamkitError: what would be written is spoilt or half a step, or the disk is full; nothing was replaced.
         """
         started = time.perf_counter()
-        self.guard.check(self.agent)
         self.refuse_half()
+        self.guard.check()
+        guards.check_weights(self.agent)
         self.log.sync()
-        state = trainer_state.gather(self)
-        try:
-            trainer_state.check(self, state)
-        except ValueError as error:
-            raise GlamkitError(f"{self.run.folder} is not saved: {error}; make the trainer again to go on.") from None
         self.stored = checkpoint.save_replay(self.run.replay, self.replay, self.stored)
-        checkpoint.save(self.run.checkpoints, self.step, state)
+        checkpoint.save(self.run.checkpoints, self.step, checkpoint.gather(self))
         self.saved = self.step
         self.session.tell("running")
         self.provenance.write(self.step)
         return Event("saved", self.step, {"time/save_seconds": time.perf_counter() - started})
 
     def refuse_half(self) -> None:
-        """Refuses to go on from a step that was left half-way, or to save it.
-
-        Raises:
-            GlamkitError: the last step was.
-        """
-        if not self.whole:
+        """Refuses to go on from a step that was left half-way, or to save it."""
+        if not self.whole or self.step != self.replay.count:
             raise GlamkitError(
                 f"the last step of {self.run.folder} was left half-way; make the trainer again (in a notebook, run the "
                 f"cell that makes it) to go on from what was saved."
             )
-
-    def finish(self) -> Event:
-        """The end of the loop: what is not saved yet is saved. With an evaluation left to play it is stopped."""
-        metrics = self.save().metrics if self.saved != self.step else {}
-        left = self.step < self.config.trainer.env_steps or self.lacks_evaluation
-        if self.mirror:
-            self.mirror.follow()
-        self.session.end(state := "stopped" if left else "done")
-        return Event(state, self.step, metrics)
-
-    def reopen_game(self, state: dict[str, Any]) -> None:
-        """Puts the game back to a state; where it does not come back, a new one is started."""
-        try:
-            self.env.restore(state)
-        except Exception as error:  # a game with randomness of its own, or whatever a stranger's game raises
-            logger.warning("%s. A new episode is started.", reason(error))
-            self.restart_game()
-
-    def restart_game(self) -> Event:
-        """A new game in place of one that crashed or did not come back; its unfinished episode is forgotten."""
-        if self.crashes.count > self.crashes.most and self.step:
-            self.save()
-        self.env, self.frame = self.crashes.restart(self.env, self.config.trainer.seed + self.step)
-        self.episode = {"return": 0.0, "length": 0}
-        self.past.forget()
-        return Event("crash", self.step, {"crashes": float(self.crashes.count)})

@@ -36,14 +36,7 @@ class Gradient(NamedTuple):
 
 
 class Updates:
-    """The phases of `trainer.Trainer.advance`, each `Machine.record`-ed.
-
-    Args:
-        config: the experiment.
-        agent: on the machine's device.
-        machine: where it computes.
-        off: names of acceleration rules that are left out.
-    """
+    """The phases of `trainer.Trainer.advance`, each `Machine.record`-ed; `off` names acceleration rules left out."""
 
     def __init__(self, config: Config, agent: Agent, machine: Machine, off: Collection[str] = ()) -> None:
         self.config, self.agent, self.machine = config, agent, machine

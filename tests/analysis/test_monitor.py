@@ -269,8 +269,8 @@ def test_an_evaluation_amid_training_is_followed(tmp_path: Path, capsys: pytest.
             view.show(event)
     lines = capsys.readouterr().out.splitlines()
     shown = [line for line in lines if line.startswith("step 48/96  evaluation ")]
-    assert shown[0].startswith("step 48/96  evaluation 0/2 episodes  step 1/40  ")
-    assert re.search(r"1/2 episodes  step 40/40  [\d.e+]+ steps/s  at most \ds left", shown[-1])
+    assert shown[0].startswith("step 48/96  evaluation 0 of 2 episodes  step 0/40  ")
+    assert re.search(r"1 of 2 episodes  step 39/40  [\d.e+]+ steps/s$", shown[-1])
     assert "evaluation" not in lines[lines.index(shown[-1]) + 1]
 
 

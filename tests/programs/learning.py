@@ -91,8 +91,8 @@ def learn(folder: Path, game: str = "glamkit/Catch-v0", seed: int = 1, cut: str 
     if cut == "reward":
         world_model.reward.requires_grad_(False)
     returns = [event.metrics["episode/return"] for event in trainer if event.kind == "episode"]
-    report = evaluation.evaluate(trainer.agent, config, trainer.machine, trainer.step)
-    evaluation.save(report, folder / "evaluation.json")
+    about = trainer.agent, config, trainer.machine, trainer.step
+    report = evaluation.evaluate(*about, file=folder / "evaluation.json")
     seconds = time.perf_counter() - started
     try:
         right = truth.compare(world_model, config, trainer.machine).share.tolist()

@@ -126,8 +126,7 @@ def test_files_count_beside_run_folders_and_below_other_folders(tmp_path: Path) 
 def test_unequal_settings_are_never_in_one_row(tmp_path: Path) -> None:
     one = finished(tmp_path / "one", [-10, -14], game="Pong", seed=1)
     other = made_run(tmp_path / "other", [1, 2], name="quick", game="Pong", seed=2)
-    rows = table_of([one.folder, other.folder]).rows
-    assert [row[:3] for row in rows] == [
+    assert [row[:3] for row in table_of([one.folder, other.folder]).rows] == [
         ["glamkit atari100k, evaluation.episodes=2", "Pong", "-12.0 ± 2.0"], ["glamkit quick", "Pong", "1.5 ± 0.5"],
     ]  # fmt: skip
 

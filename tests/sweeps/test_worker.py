@@ -21,7 +21,6 @@ from glamkit.sweeps import worker
 from glamkit.sweeps.job import Job, JobRecord
 from glamkit.sweeps.plan import NOTEBOOK
 from glamkit.training import checkpoint, evaluation
-from glamkit.training.progress import Progress
 
 
 class Input(io.StringIO):
@@ -119,15 +118,15 @@ def test_a_stop_in_the_evaluation_after_the_last_step_is_no_end(
     """A file STOP then ended that evaluation alone, and the final one was played at once."""
     overrides = "runtime.device=cpu trainer.env_steps=50 evaluation.every=50"
     config, run = preset("debug", overrides, game="glamkit/Catch-v0"), Run(tmp_path / "run")
-    usual = Progress.check
+    usual = evaluation.play_round
 
-    def asked(progress: Progress, *given: Any) -> None:
+    def asked(*given: Any) -> Any:
         run.stop_file.touch()
-        usual(progress, *given)
+        return usual(*given)
 
     with monkeypatch.context() as patch:
         patch.setattr(stops, "LOOK", 0.0)
-        patch.setattr(Progress, "check", asked)
+        patch.setattr(evaluation, "play_round", asked)
         with pytest.raises(StoppedError, match=r"^stopped at step 50 and saved \(found STOP in the run folder\)\.$"):
             worker.train(config, run.folder)
     assert not run.stop_file.exists() and not run.evaluation_file.exists()

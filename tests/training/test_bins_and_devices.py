@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from square import SQUARE, Square, square
-from tiny_runs import after_steps, finished, log, short
+from tiny_runs import after_steps, finished, short
 
 from glamkit.config import EnvConfig, preset
 from glamkit.envs.registry import make_env
@@ -43,31 +43,25 @@ class Paying(Square):
 LIMITS = "world_model.bin_limit=3 actor_critic.bin_limit=3"
 
 
-def test_rewards_beyond_the_bins_are_warned_of_once_and_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_rewards_beyond_the_bins_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     square(Paying, reward=100.0)
     with caplog.at_level(logging.WARNING, "glamkit"):
-        trainer = finished(short(LIMITS, game=SQUARE), tmp_path)
+        finished(short(LIMITS, game=SQUARE), tmp_path)
     warned = [line.getMessage() for line in caplog.records if "beyond the bins" in line.getMessage()]
     assert warned[0] == (
         "Rewards such as 100 lie beyond the bins, which end at 19.0855: they are learned as that; use "
         "world_model.bin_limit = 4.7 or more in a new run (it is 3), or smaller rewards."
     )
-    lines = [line for line in log(trainer) if line["kind"] == "log"]
-    assert {line["replay/reward_beyond"] for line in lines} == {100.0}
-    assert len(lines) > 1 and math.expm1(4.7) > 100 > math.expm1(4.6)
+    assert [message.split()[0] for message in warned].count("Rewards") == 1
+    assert math.expm1(4.7) > 100 > math.expm1(4.6)
 
 
-def test_imagined_returns_beyond_the_bins_are_warned_of_and_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_imagined_returns_beyond_the_bins_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trainer = after_steps(short(game=CATCH), tmp_path, 57)
     trainer.agent.actor_critic.range.low.fill_(-1e12)
     trainer.agent.actor_critic.range.high.fill_(1.0)
     with caplog.at_level(logging.WARNING, "glamkit"):
-        metrics = trainer.write_log().metrics
-    assert metrics["actor_critic/return_beyond"] == pytest.approx(1e12)  # of the larger side
+        trainer.write_log()
     assert "Imagined returns such as -1e+12" in caplog.text and "actor_critic.bin_limit" in caplog.text
 
 
@@ -75,9 +69,8 @@ def test_imagined_returns_beyond_the_bins_are_warned_of_and_logged(
 def test_what_fits_the_bins_is_not_warned_of(reward: float, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     square(Paying, reward=reward)
     with caplog.at_level(logging.WARNING, "glamkit"):
-        trainer = finished(short(LIMITS, game=SQUARE), tmp_path)
+        finished(short(LIMITS, game=SQUARE), tmp_path)
     assert "beyond the bins" not in caplog.text
-    assert not any("beyond" in key for line in log(trainer) for key in line)
 
 
 # Devices and names of before ------------------------------------------------------------------------------------------
@@ -108,7 +101,7 @@ def test_a_run_opens_and_is_evaluated_where_its_device_is_not(
     assert opened.machine.device.type == "cpu" and "it is opened on cpu" in caplog.text
     assert opened.config.runtime.device == device  # what it was trained on is not forgotten
     for changes in ({}, {"runtime.device": "cpu"}):
-        assert evaluation.evaluate_run(*evaluation.opened(folder, changes=changes), film=False)[0]["step"] == 64
+        assert evaluation.evaluate_run(evaluation.opened(folder, changes=changes), film=False)[0]["step"] == 64
     with pytest.raises(GlamkitError, match=rf"runtime\.device = '{device}', but"):
         evaluation.opened(folder, changes={"runtime.device": device})
 

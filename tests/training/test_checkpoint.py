@@ -111,7 +111,7 @@ def test_a_newer_format_is_refused_and_not_passed_over(tmp_path: Path) -> None:
     """To go on from the one before would write over what the newer glamkit has done."""
     path = saved(tmp_path, 1, 2)
     newer(path)
-    for read in (lambda: checkpoint.read(path), lambda: checkpoint.load(tmp_path)):
+    for read in (lambda: checkpoint.read(tmp_path, 2), lambda: checkpoint.load(tmp_path)):
         with pytest.raises(GlamkitError, match=r"000000002\.pt has format 2; this glamkit reads 1, update it\."):
             read()
 
@@ -161,7 +161,7 @@ def test_code_in_a_checkpoint_is_not_run(write: Any, tmp_path: Path) -> None:
     manifest = {"format": 1, "step": 1, "sha256": sha256(path.read_bytes()).hexdigest()}
     path.with_suffix(".json").write_text(json.dumps(manifest))
     with pytest.raises(GlamkitError, match="holds something else than plain data"):
-        checkpoint.read(path)
+        checkpoint.read(tmp_path, 1)
     assert "GLAMKIT_BOMB" not in os.environ
 
 
@@ -285,10 +285,7 @@ def test_parts_written_after_the_checkpoint_stay_until_the_next_save(tmp_path: P
 def test_a_part_that_is_missing_is_named(tmp_path: Path) -> None:
     save_at(tmp_path, 10, 20, 30)
     (tmp_path / "000000010-000000020.npz").unlink()
-    with pytest.raises(GlamkitError, match=r"lacks the steps 10 to 19\."):
-        restored(tmp_path, 30)
-    (tmp_path / "000000020-000000030.npz").unlink()
-    with pytest.raises(GlamkitError, match=r"lacks the steps 10 to 29\."):
+    with pytest.raises(GlamkitError, match=r"lacks the steps from 10 on\."):
         restored(tmp_path, 30)
 
 

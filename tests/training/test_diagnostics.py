@@ -39,7 +39,8 @@ def test_the_first_episodes_are_those_of_random_play() -> None:
 
 def test_no_fault_and_no_learning() -> None:
     assert str(only(made_up())) == (
-        "no learning yet: the return went from -0.50 at first to -0.50; no fault shows. Train longer."
+        "no learning yet: the first 10 episodes returned -0.50 on average, the last 18 -0.50; no fault shows. "
+        "Train longer."
     )
     few = [entry for entry in made_up() if entry["kind"] == "log" or entry["step"] < 30]
     assert only(few).text.startswith("2 episodes have ended, too few to compare; no fault shows. Train longer.")
@@ -48,25 +49,6 @@ def test_no_fault_and_no_learning() -> None:
 def test_nothing_was_trained() -> None:
     assert only(made_up(steps=90)).sign == "no update in the log yet"
     assert only([]).text == "0 steps were played; the first one ends step 101."
-
-
-def test_what_lies_beyond_the_bins_comes_first_and_beside_learning() -> None:
-    config = preset(
-        "debug", "trainer.env_steps=1000 trainer.warmup=100 world_model.bin_limit=3 actor_critic.bin_limit=4"
-    )
-    changes = {"replay/reward_beyond": 100.0, "actor_critic/return_beyond": 900.0}
-    signs = ["rewards lie beyond the bins", "imagined returns lie beyond the bins"]
-    for last, conclusion in ((-0.5, []), (0.9, ["learning shows"])):
-        entries = made_up(last=last)
-        next(entry for entry in entries if entry["kind"] == "log").update(changes)  # in random play, before any update
-        result = faults(entries, config)
-        assert [finding.sign for finding in result] == signs + conclusion
-        assert result[0].text == (
-            "up to 100 where world_model.bin_limit = 3 ends at 19.0855, and learned as that: use "
-            "world_model.bin_limit=4.7 or more in a new run."
-        )
-        assert "actor_critic.bin_limit = 4 ends at 53.5982" in result[1].text and "bin_limit=6.9" in result[1].text
-    assert not [finding for finding in verdict(made_up(), config) if "beyond" in finding.sign]
 
 
 def test_rewards_too_small_for_the_bins_are_named_and_give_no_nan() -> None:
@@ -97,7 +79,7 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"world_model__reconstruction": 30.0},
         "the pictures are not reconstructed",
-        "the error is 75% of that of one still picture; it has stopped falling: raise",
+        "the error is 0.75 times that of one still picture; it has stopped falling: raise",
     ),
     (
         {"world_model__reconstruction": 19886.0},
@@ -107,7 +89,7 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"world_model__reconstruction": 40.0, "late": {"world_model/reconstruction": 32.0}},
         "the pictures are not reconstructed",
-        "the error is 80% of that of one still picture; it fell by 20% in the last fifth: train longer.",
+        "the error is 0.8 times that of one still picture; train longer.",
     ),
     (
         {"world_model__dynamics_free": 0.98},
@@ -116,7 +98,7 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"world_model__reward_hits": 0.0, "world_model__reward_alarms": 0.0},
-        "the reward head predicts no reward yet",
+        "the reward head misses rewards",
         "recall 0%, at 10.0% rewarded steps.",
     ),
     (
@@ -152,22 +134,22 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"actor_critic__entropy_share": 0.01},
         "the policy collapsed",
-        "entropy 1.0% of its maximum while the return went from -0.50 at first to -0.50: raise actor_critic.entropy",
+        "entropy 1.0% of its maximum; the first 10 episodes returned -0.50 on average, the last 18 -0.50: raise actor",
     ),
     (
         {"actor_critic__entropy_share": 0.99, "actor_critic__advantage": 0.001},
         "the policy is still random",
-        "advantages are 0.001 on average, divided by 1. Dreams show no difference between actions",
+        "advantages are 0.001 on average. Dreams show no difference between actions",
     ),
     (
         {"actor_critic__entropy_share": 0.9, "actor_critic__advantage": 0.2},
         "the policy is still random",
-        "advantages are 0.2 on average, divided by 1. Dreams do tell actions apart: train longer",
+        "advantages are 0.2 on average. Dreams do tell actions apart: train longer",
     ),
     (
         {"world_model__clipped": 1.0, "world_model__gradient_norm": 5000.0},
         "the gradient of world_model is clipped",
-        "in 100% of updates. Its norm is 5,000 on average, above world_model_optimizer.clip = 1000. It does not fall",
+        "in 100% of updates. Its norm is 5000 on average, above world_model_optimizer.clip = 1000. It does not fall",
     ),
     (
         {
@@ -176,8 +158,7 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
             "late": {"world_model/gradient_norm": 1968.8},
         },
         "the gradient of world_model is clipped",
-        "Its norm is 1,969 on average, above world_model_optimizer.clip = 1000. "
-        "It falls, as in the first updates of every run: train longer.",
+        "Its norm is 1968.8 on average, above world_model_optimizer.clip = 1000. So it is in first updates: train",
     ),
     (
         {"actor_critic__clipped": 0.95, "actor_critic__gradient_norm": 300.0},

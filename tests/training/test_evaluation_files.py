@@ -19,14 +19,13 @@ from glamkit.training import evaluation
 def test_a_score_that_is_there_is_not_made_again_but_one_from_amid_the_run_is(tmp_path: Path) -> None:
     trainer = finished(short(game="glamkit/Catch-v0"), tmp_path)
     file = trainer.run.evaluation_file
-    about = trainer.agent, trainer.config, trainer.machine, trainer.step, trainer.run
-    assert evaluation.final(*about) == json.loads(file.read_text())
+    assert evaluation.final(trainer) == json.loads(file.read_text())
     kept = json.loads(file.read_text()) | {"mean_return": 0.5}  # what another evaluation would not bring
     file.write_text(json.dumps(kept))
-    assert evaluation.final(*about) == kept
+    assert evaluation.final(trainer) == kept
     for other in (json.dumps(kept | {"step": 40}), "[1]", "torn {"):
         file.write_text(other)
-        made = evaluation.final(*about)
+        made = evaluation.final(trainer)
         assert (made["step"], made["mean_return"] != 0.5) == (64, True) and json.loads(file.read_text()) == made
 
 

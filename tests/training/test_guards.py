@@ -16,7 +16,7 @@ from glamkit.config import Config, preset
 from glamkit.errors import GlamkitError
 from glamkit.runtime import Machine
 from glamkit.training import checkpoint, guards
-from glamkit.training.guards import Guard, Update
+from glamkit.training.guards import Guard
 from glamkit.training.trainer import Trainer
 
 CATCH = {"game": "glamkit/Catch-v0"}
@@ -52,7 +52,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(model: str, tmp_path
         list(trainer)
     assert checkpoint.steps(tmp_path / "checkpoint") == [40, 50]
     assert all(bool(value.isfinite().all()) for value in trainer.agent.state_dict().values())
-    with pytest.raises(GlamkitError, match="at step 57"):  # the same cell, run again
+    with pytest.raises(GlamkitError, match="left half-way; make the trainer again"):  # the same cell, run again
         list(trainer)
     assert checkpoint.steps(tmp_path / "checkpoint") == [40, 50]
     assert finished(config, tmp_path).step == 64  # the spoiling was ours, so a new trainer gets through
@@ -61,7 +61,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(model: str, tmp_path
 def test_where_nothing_is_waited_for_the_first_bad_update_is_found_later() -> None:
     watch = Guard()
     for step, value in ((51, 1.0), (52, float("nan")), (53, float("nan"))):
-        watch.pending.append(Update(step, "world_model", torch.tensor(value)))
+        watch.pending.append((step, "world_model", torch.tensor(value)))
     with pytest.raises(GlamkitError, match="nan at step 52;"):
         watch.check()
 
@@ -120,19 +120,9 @@ def test_a_game_that_cannot_be_started_again(tmp_path: Path, monkeypatch: pytest
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ("replay.capacity=1000000000000", r"^replay\.capacity = 1,000,000,000,000 needs at least 2,8.* GiB of memory"),
-        ("replay.batch_size=100000000", r"^replay\.batch_size = 100,000,000 needs at least .*; use at most [1-9]"),
-        ("imagination.starts=1000000000", r"^imagination\.starts = 1,000,000,000 needs at least"),
-        ("world_model.width=10000000", r"^world_model\.width = 10,000,000 needs at least .*; use a smaller one"),
-        ("world_model.width=10000000000000000", "the sizes in world_model and actor_critic cannot be built"),
-    ],
-)
-def test_what_cannot_fit_is_refused_at_once(overrides: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(GlamkitError, match=message):
-        Trainer(short(overrides, **CATCH), tmp_path / "run")
+def test_a_replay_that_cannot_fit_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(GlamkitError, match=r"^replay\.capacity = 1,000,000,000,000 needs 2,8.* GiB of memory.*use at"):
+        Trainer(short("replay.capacity=1000000000000", **CATCH), tmp_path / "run")
     assert not list(tmp_path.glob("run/*"))
 
 
@@ -140,12 +130,12 @@ def test_the_figure_that_is_said_to_fit_does(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Machine, "memory", lambda _: 2**30)
     config = preset("atari100k", "runtime.device=cpu")
     machine = Machine(config.runtime)
-    with pytest.raises(GlamkitError, match=r"replay\.capacity = 100,000 needs at least 1\.1 GiB.*use at most") as error:
-        guards.check_memory(config, 6, machine)
+    with pytest.raises(GlamkitError, match=r"replay\.capacity = 100,000 needs 1\.1 GiB.*use at most") as error:
+        guards.check_memory(config, machine)
     most = int(str(error.value).split("use at most ")[1].rstrip(".").replace(",", ""))
-    guards.check_memory(config.override({"replay.capacity": most}), 6, machine)
+    guards.check_memory(config.override({"replay.capacity": most}), machine)
     with pytest.raises(GlamkitError):
-        guards.check_memory(config.override({"replay.capacity": most + 2}), 6, machine)
+        guards.check_memory(config.override({"replay.capacity": most + 1}), machine)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
 
 
 def report(trainer: Trainer, **given: Any) -> dict[str, Any]:
-    return evaluation.evaluate(trainer.agent, CONFIG, trainer.machine, trainer.step, **given)
+    with evaluation.asked(trainer.run) as stop:
+        return evaluation.evaluate(trainer.agent, CONFIG, trainer.machine, trainer.step, **{"stop": stop, **given})
 
 
 def after(looks: int) -> Any:
@@ -45,23 +46,20 @@ def after(looks: int) -> Any:
 def test_a_stopped_evaluation_begins_anew_and_ends_in_the_same_report(trainer: Trainer) -> None:
     whole = report(trainer)
     with pytest.raises(StoppedError, match=r"stopped after \d of 5 episodes; run again, it plays all of them\.$"):
-        report(trainer, run=trainer.run, stop=after(15))
-    older = trainer.run.folder / "evaluations" / "unfinished"
-    older.mkdir(parents=True)
-    (older / f"{evaluation.name_of(CONFIG.evaluation, 50, 0)}.pt").write_bytes(b"kept by an older glamkit")
-    assert report(trainer, run=trainer.run) == whole
+        report(trainer, stop=after(15))
+    assert report(trainer) == whole
 
 
-def test_how_far_it_is_is_told_after_each_step(trainer: Trainer) -> None:
+def test_how_far_it_is_is_told_before_each_step(trainer: Trainer) -> None:
     lines: list[str] = []
     with pytest.raises(StoppedError):
-        report(trainer, run=trainer.run, stop=after(20), tell=lines.append)
+        report(trainer, stop=after(20), tell=lines.append)
     assert len(lines) == 20
-    before = "evaluation 0/5 episodes  step 7/40  "
-    assert lines[6].startswith(before) and re.search(r"\d steps/s  at most \ds left$", lines[6])
+    before = "evaluation 0 of 5 episodes  step 6/40  "
+    assert lines[6].startswith(before) and re.search(r"\d steps/s$", lines[6])
     lines.clear()
-    report(trainer, run=trainer.run, tell=lines.append)
-    assert lines[-1].startswith("evaluation 3/5 episodes  ")
+    report(trainer, tell=lines.append)
+    assert lines[-1].startswith("evaluation 3 of 5 episodes  ")
 
 
 def test_the_stop_button_ends_it_in_one_sentence(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,17 +73,17 @@ def test_the_stop_button_ends_it_in_one_sentence(trainer: Trainer, monkeypatch: 
 
     monkeypatch.setattr(trainer.agent, "act", pressed)
     with pytest.raises(StoppedError, match=r"^the evaluation was stopped after \d of 5 episodes;"):
-        report(trainer, run=trainer.run)
+        report(trainer)
     monkeypatch.undo()
-    assert report(trainer, run=trainer.run) == report(trainer)
+    assert len(report(trainer)["episodes"]) == 5
 
 
 def test_the_file_stop_ends_one_evaluation_and_no_other(trainer: Trainer) -> None:
     trainer.run.stop_file.touch()
     with pytest.raises(StoppedError):
-        report(trainer, run=trainer.run)
+        report(trainer)
     assert not trainer.run.stop_file.exists()
-    assert report(trainer, run=trainer.run) == report(trainer)
+    assert len(report(trainer)["episodes"]) == 5
 
 
 def test_the_file_stop_stays_for_a_trainer_that_has_yet_to_see_it(trainer: Trainer) -> None:
@@ -96,11 +94,11 @@ def test_the_file_stop_stays_for_a_trainer_that_has_yet_to_see_it(trainer: Train
         assert other.stdin and other.stdout
         other.stdout.readline()
         with pytest.raises(StoppedError):
-            report(trainer, run=trainer.run)
+            report(trainer)
         other.stdin.close()
     assert trainer.run.stop_file.exists()
     trainer.run.stop_file.unlink()
-    assert report(trainer, run=trainer.run) == report(trainer)
+    assert len(report(trainer)["episodes"]) == 5
 
 
 @pytest.mark.parametrize("every", [49, 52])  # amid the run, and after its last step
@@ -127,5 +125,5 @@ def test_a_stop_in_training_does_not_wait_for_an_evaluation(tmp_path: Path, ever
     assert files[0].read_bytes() == files[1].read_bytes()
     assert log(once) == log(again)
     with pytest.raises(StoppedError):  # the final one
-        evaluation.evaluate(again.agent, config, again.machine, 52, run=again.run, stop=after(3))
+        evaluation.evaluate(again.agent, config, again.machine, 52, stop=after(3))
     assert [event.kind for event in Trainer(config, tmp_path / "twice")] == ["done"]

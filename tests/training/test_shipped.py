@@ -53,9 +53,8 @@ def test_each_scores_what_its_file_says(name: str, tmp_path: Path, monkeypatch: 
     message = json.loads(run.evaluation_file.read_text())
     returns = np.array([episode["return"] for episode in message["episodes"]])
     games = GAMES.get(name, len(returns))
-    report, _ = evaluation.evaluate_run(
-        *evaluation.opened(name, changes={"evaluation.episodes": games}, seed=1), film=False
-    )
+    opened = evaluation.opened(name, changes={"evaluation.episodes": games})
+    report, _ = evaluation.evaluate_run(opened, seed=1, film=False)
     again = np.array([episode["return"] for episode in report["episodes"]])
     assert len(returns) >= 20 and len(again) == games
     # The variance is that of all games: of a few new ones alone it would be a guess.

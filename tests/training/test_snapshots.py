@@ -13,7 +13,7 @@ from glamkit.analysis.studio.studio import Dream
 from glamkit.analysis.variation import Lens
 from glamkit.config import PRESETS, preset
 from glamkit.errors import GlamkitError
-from glamkit.training import checkpoint, evaluation, snapshots, trainer_state
+from glamkit.training import checkpoint, evaluation
 from glamkit.training.load import at_step, open_run, viewable_steps
 from glamkit.training.trainer import Trainer
 
@@ -27,13 +27,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
 
 def states(trainer: Trainer) -> dict[int, object]:
     folder = trainer.run.snapshots
-    return {step: checkpoint.read(folder / f"{step:09d}.pt") for step in checkpoint.steps(folder)}
+    return {step: checkpoint.read(folder, step) for step in checkpoint.steps(folder)}
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_snapshots_lie_closer_at_first(name: str) -> None:
     settings = preset(name).trainer
-    steps = snapshots.steps_of(settings)
+    steps = checkpoint.snapshot_steps(settings)
     assert settings.warmup < steps[0] and steps[-1] < settings.env_steps and len(steps) in (6, 7)
     gaps = [after - before for before, after in pairwise(steps)]
     assert gaps == sorted(gaps)
@@ -41,19 +41,20 @@ def test_snapshots_lie_closer_at_first(name: str) -> None:
 
 def test_a_run_leaves_what_its_agent_was(trained: Trainer, tmp_path: Path) -> None:
     result = states(trained)
-    assert list(result) == KEPT == snapshots.steps_of(trained.config.trainer)
-    own = after_steps(short(), tmp_path, 54).agent.state_dict()
-    assert same(result[54], {"step": 54, "agent": {name: snapshots.rounded(value) for name, value in own.items()}})
+    assert list(result) == KEPT == checkpoint.snapshot_steps(trained.config.trainer)
+    agent = after_steps(short(), tmp_path, 54).agent
+    own = agent.state_dict()
+    assert same(result[54], {"step": 54, "agent": checkpoint.rounded(agent)})
     for name, value in result[54]["agent"].items():  # type: ignore[index]
         assert value.dtype == (torch.bfloat16 if own[name].dim() > 1 else own[name].dtype)
         assert torch.allclose(value.float(), own[name].float(), rtol=2**-8, atol=0)
 
 
 def test_saving_them_changes_nothing(trained: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "steps_of", lambda _: [])
+    monkeypatch.setattr(checkpoint, "snapshot_steps", lambda _: [])
     without = finished(short(), tmp_path / "run")
     assert not without.run.snapshots.exists()
-    one, other = (trainer_state.gather(trainer) | {"log_size": 0} for trainer in (trained, without))
+    one, other = (checkpoint.gather(trainer) | {"log_size": 0} for trainer in (trained, without))
     assert same(one, other) and log(trained) == log(without)
 
 
@@ -73,35 +74,22 @@ def test_a_run_is_looked_back_at(trained: Trainer) -> None:
     weights = at_step(opened, 57).agent.state_dict()
     assert same(early.agent.state_dict(), weights) and not same(weights, opened.agent.state_dict())
     assert Dream(early, 40).step().depth == 1 and len(Lens(early).read(30, 10).numbers) == 10
-    exact = checkpoint.read(opened.run.checkpoints / "000000050.pt")["agent"]  # not rounded, so it comes first
+    exact = checkpoint.read(opened.run.checkpoints, 50)["agent"]  # not rounded, so it comes first
     assert same(dict(at_step(opened, 50).agent.state_dict()), dict(exact))
 
 
-def test_a_run_in_training_opens_at_its_newest_snapshot(tmp_path: Path) -> None:
-    """As if the trainer had gone on for some steps after its newest checkpoint, and left a snapshot there."""
-    run = finished(short(), tmp_path).run
-    state = checkpoint.read(run.snapshots / "000000057.pt")
-    checkpoint.write(run.snapshots / "000000070.pt", 70, state | {"step": 70})
-    opened = open_run(run.folder)
-    assert opened.step == 70 and opened.replay.count == 64
-    assert same(opened.agent.state_dict(), at_step(opened, 57).agent.state_dict())
-    assert open_run(run.folder, 64).step == open_run(run.folder, snapshots=False).step == 64
-    assert evaluation.evaluate_run(*evaluation.opened(run.folder))[0]["step"] == 64
-    path = run.snapshots / "000000070.pt"
-    path.write_bytes(path.read_bytes()[:-1])
-    assert open_run(run.folder).step == 64  # a damaged one stands in nobody's way
-
-
 def test_what_a_snapshot_cannot_do_gets_a_sentence(trained: Trainer, tmp_path: Path) -> None:
-    with pytest.raises(GlamkitError, match=r"of step 55, but those of 50 and 64; snapshots, to look at, of 49, 52, 54"):
+    with pytest.raises(
+        GlamkitError, match=r"of step 55, but those of 50 and 64; snapshots, to look at, of 49, 50, 52, 54"
+    ):
         open_run(trained.run.folder, 55)
-    with pytest.raises(GlamkitError, match=r"step 57 of .* is a snapshot, rounded.*checkpoints: 50 and 64"):
+    with pytest.raises(GlamkitError, match=r"step 57 of .* is a snapshot, rounded; score a checkpoint"):
         evaluation.opened(trained.run.folder, 57)
     opened = open_run(finished(short(), tmp_path).run.folder)
     path = tmp_path / "snapshots" / "000000057.pt"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(GlamkitError, match="is damaged"):
         at_step(opened, 57)
-    checkpoint.write(path, 57, {"step": 57, "agent": "none"})
+    checkpoint.write(path.parent, 57, {"step": 57, "agent": "none"})
     with pytest.raises(GlamkitError, match=r"does not fit its config\.json"):
         at_step(opened, 57)
