@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import re
 import warnings
 from typing import Any
@@ -102,8 +103,12 @@ def _open(name: str, game_id: str, **options: Any) -> gymnasium.Env:
             warnings.simplefilter("ignore")  # advice on versions and spaces that the checks below make definite
             env = gymnasium.make(game_id, disable_env_checker=True, **options)
     except Exception as error:  # whatever a stranger's constructor raises, the user needs the reason in one line
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise GlamkitError(f"{name} cannot be opened: {why.rstrip('.')}.") from error
+        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        if game_id.startswith("ALE/") and isinstance(error, OSError):  # as with conda-forge's ale-py, which has no ROMs
+            folder = os.environ.get("ALE_ROMS_DIR")
+            mend = f"unset ALE_ROMS_DIR, which is {folder!r}" if folder else "pip install --force-reinstall ale-py"
+            why = f"its ROM is missing ({why}); to mend it: {mend}"
+        raise GlamkitError(f"{name} cannot be opened: {why}.") from error
     frames, actions = env.observation_space, env.action_space
     shape = frames.shape or ()
     if not isinstance(frames, Box) or frames.dtype != np.uint8 or shape[2:] not in ((), (1,), (3,)) or len(shape) < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -145,8 +146,12 @@ def slider(view: VariationView) -> Any:
     ).add_class("glamkit-steps")
     shown = ipywidgets.HTML().add_class("glamkit-moment")
 
+    @functools.cache  # going back to a step is at once
+    def drawn(step: int) -> str:
+        return moment(view, step).html()
+
     def draw(_: object = None) -> None:
-        shown.value = moment(view, steps.value).html()
+        shown.value = drawn(steps.value)
 
     def jump(forward: bool) -> None:
         there = [step for step in marks if (step > steps.value if forward else step < steps.value)]

@@ -36,10 +36,13 @@ def predicted(view: VariationView) -> Picture:
     sizes.set(ylabel="size of the variation\n(KL, in nats)", ylim=(0, None))
     share, together = ratio(kept.size_expected.sum(), kept.size_came.sum()), correlation(came, expected)
     size = f"On average blue is {share:.0%} of the size of orange, correlation {together:.2f}"
+    size = size if np.isfinite(share + together) else "Too little changes here to compare the two"
     plotting.panel_title(sizes, f"Was the change predicted? Then blue lies on orange\n{size}")
     surprise.plot(steps, blind, color=GREY, ls="--", label="a uniform guess")
     surprise.plot(steps, off, color=BLUE, label="GMamba")
-    fewer = f"It saves {kept.saved:.0%} of the uniform guess's surprise over all steps"
+    fewer = (
+        f"It saves {kept.saved:.0%} of the uniform guess's surprise over all steps" if np.isfinite(kept.saved) else ""
+    )
     plotting.panel_title(surprise, f"How far off was the prediction?\n{fewer}")
     surprise.set(ylabel="surprise (KL, in nats)", ylim=(0, None), xlabel=about(view))
     for axes in (sizes, surprise):
