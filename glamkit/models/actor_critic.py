@@ -91,7 +91,8 @@ class ActorCritic(nn.Module):
             progress: how much of the training is done, 0 to 1; a scalar tensor in recordings.
         """
         states, actions, rewards, terminations = (part.detach() for part in rollout)
-        config, (policy, logits, values) = self.config, self.evaluate_states(states)
+        config = self.config
+        policy, logits, values = self.evaluate_states(states)
         returns = lambda_return(rewards, terminations, values, config.discount, config.trace, config.bootstrap)
         scale = self.range(returns[0])
         advantages = (returns[0] - values[0, :, :-1]) / scale

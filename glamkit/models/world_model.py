@@ -140,7 +140,8 @@ class WorldModel(nn.Module):
         hidden, variation = self.sequence_model(self.tokens(latents, batch.actions))
         seen, predicted = posterior[:, first + 1 :], self.prior(hidden[:, :-1])
         varied, expected = self.varied(embedding[:, first:]), self.variation_prior(variation[:, :-1])
-        dynamics, change = kl_categorical(seen.detach(), predicted), kl_categorical(varied.detach(), expected)
+        dynamics = kl_categorical(seen.detach(), predicted)
+        change = kl_categorical(varied.detach(), expected)
         rewards, ends = self.reward(hidden).float(), self.termination(hidden).squeeze(-1).float()
         parts = {
             **self.reconstruction(latents, batch.frames),

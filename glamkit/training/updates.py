@@ -40,29 +40,33 @@ class Updates:
 
     def __init__(self, config: Config, agent: Agent, machine: Machine, off: Collection[str] = ()) -> None:
         self.config, self.agent, self.machine = config, agent, machine
-        model, critic, fuse, record = agent.world_model, agent.actor_critic, machine.fuse, machine.record
+        model, critic = agent.world_model, agent.actor_critic
+        fuse, record = machine.fuse, machine.record
+
         looked_up = cast(nn.Linear, model.stem[0]) if has_kernels(machine.device) else None
         unread = model.decoder, model.posterior, model.variation_posterior, model.variation_prior
         exact = model.stem, *unread, critic.critic, critic.slow_critic
-        precision = torch.float32 if WEIGHTS in off else machine.precision
-        self.imaginer = Rounded(agent, precision, exact, looked_up)
+        self.imaginer = Rounded(agent, torch.float32 if WEIGHTS in off else machine.precision, exact, looked_up)
         twin = self.imaginer.twin.world_model
         # Rollouts get longer as training goes on: what sees whole ones is compiled for any length.
         outcome = fuse(twin.outcome, dynamic=True)
-        self.imagining = with_methods(
-            twin, begin=fuse(twin.begin), imagine_step=fuse(twin.imagine_step), outcome=outcome
-        )
+        begin, imagine_step = fuse(twin.begin), fuse(twin.imagine_step)
+        self.imagining = with_methods(twin, begin=begin, imagine_step=imagine_step, outcome=outcome)
+
         self.observe, self.world_model_loss = fuse(model.observe), fuse(model.loss)
-        self.context, self.held, self.critic, choose = model.context, head_metrics.experience, critic, agent.choose
+        self.context, self.held = model.context, head_metrics.experience
+        self.critic, choose = critic, agent.choose
         if machine.device.type != "cpu":
             # On CPUs this saves less than compiling costs; and the slices in which contexts are encoded, so that they
             # stay in the cache, would be written out one by one.
-            self.context, self.held, choose = fuse(model.context), fuse(self.held), fuse(agent.choose)
+            self.context, self.held = fuse(model.context), fuse(head_metrics.experience)
             judged, loss = fuse(critic.evaluate_states, dynamic=True), fuse(critic.policy_loss, dynamic=True)
             self.critic = with_methods(critic, evaluate_states=judged, policy_loss=loss)
-        self.learn_world, self.encode = record(self._learn_world), record(self._encode)
+            choose = fuse(agent.choose)
+
         self.usual_choice = record(self._choosing(choose))
         self.player = with_methods(agent, choose=self.choose)
+        self.learn_world, self.encode = record(self._learn_world), record(self._encode)
         self.imagine, self.learn_behaviour = record(self._imagine), record(self._learn_behaviour)
 
     def choose(self, now: Tensor, frames: Tensor, actions: Tensor, sampled: bool) -> Tensor:
