@@ -63,9 +63,9 @@ def _hook(name: str, replacement: Replacement | None, seen: list[Any] | None) ->
     def noted(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         if replacement:
             before, output = output, replacement(output)
-            old, new = (tuple(getattr(one, "shape", ())) for one in (before, output))
-            if new != old:
-                raise GlamkitError(f"the replacement of {name!r} gives {new}; use shape {old}.")
+            if isinstance(before, Tensor) and (not isinstance(output, Tensor) or output.shape != before.shape):
+                given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise GlamkitError(f"the replacement of {name!r} gives {given}; use shape {tuple(before.shape)}.")
         if seen is not None:
             seen.append(tree_map_only(Tensor, lambda part: part.detach().clone(), output))
         return output

@@ -13,6 +13,7 @@ import numpy as np
 from glamkit.analysis.rollouts import looking
 from glamkit.config import TrainerConfig, at_least
 from glamkit.envs.registry import make_env
+from glamkit.errors import GlamkitError
 from glamkit.models.agent import RecentSteps
 from glamkit.training.load import LoadedRun
 from glamkit.training.replay import Replay
@@ -43,7 +44,10 @@ def play(loaded: LoadedRun, steps: int = STEPS, seed: int = 0) -> LoadedRun:
     least = max(LEAST, loaded.config.replay.sequence_length + 2)  # as memories are measured over training sequences
     count, seed = at_least("steps", steps, least), TrainerConfig(seed=seed).seed
     config, device, agent = loaded.config, loaded.machine.device, loaded.agent
-    game = make_env(config.env)
+    try:
+        game = make_env(config.env)
+    except GlamkitError as error:
+        raise GlamkitError(f"{str(error).rstrip('.')}; held_out=False looks at stored steps instead.") from None
     played = FreshReplay(replace(config.replay, capacity=count), config.env.image_size, device)
     played.ends, past = [], RecentSteps(config.agent, 1, config.env.image_size, device)
     with contextlib.closing(game), looking(agent.world_model, loaded.machine, seed):

@@ -88,7 +88,8 @@ class Monitor:
 
     def tell(self) -> None:
         """Shows what it is time for."""
-        if self.line.due or self.compiling:
+        begins = self.last.step in self.pace.changes  # what compiles shows nothing until it is done
+        if self.line.due or (begins and self.compiling):
             self.line.show(self.bar() if self.line.watched else self.state())
         if self.line.watched and time.perf_counter() >= self.next_drawing:
             self.draw()
@@ -126,7 +127,7 @@ class Monitor:
 
     @property
     def compiling(self) -> bool:
-        """Whether the steps up to the next update compile what they run for the first time: nothing is shown then."""
+        """Whether the steps up to the next update compile what they run for the first time."""
         between = any(start <= self.last.step < done for start, done in self.pace.changes.items())
         return between and self.trainer.machine.compiles
 

@@ -98,7 +98,7 @@ class OpenLoop:
     def leading(self, clips: np.ndarray | slice = slice(None)) -> int:
         """Steps ahead up to which the share is above `HALF`, over all clips or these."""
         below = np.flatnonzero(self.share(clips) <= HALF)
-        return min([*below[:1].tolist(), self.followed])
+        return min(int(below[0]), self.followed) if len(below) else self.followed
 
     @property
     def finding(self) -> str:
@@ -144,9 +144,8 @@ class OpenLoop:
 
     def failures(self, count: int = WORST) -> list[Start]:
         """The starts of the worst clips, to dream from."""
-        why = "dream went wrong: rank {} of {}".format
-        clips = enumerate(self.worst(count), 1)
-        return [Start(self.starts[clip].step, why(rank, len(self.starts))) for rank, clip in clips]
+        why, clips = "dream went wrong: rank", enumerate(self.worst(count), 1)
+        return [Start(self.starts[clip].step, f"{why} {rank} of {len(self.starts)}") for rank, clip in clips]
 
     def typical(self) -> int:
         """The clip to show for all: the median by what went wrong, of those that are counted as long as most."""
@@ -199,13 +198,14 @@ def measure_open_loop(
         "imagined": curve("the dream", "surprise (KL, in nats)", kl),
         "looking": curve("with every frame before it seen", "surprise (KL, in nats)", looking_kl),
     }
-    outcomes, terminations = (
-        {
+
+    def against_never(expected: np.ndarray, came: np.ndarray) -> dict[str, Curve]:
+        return {
             "imagined": curve("the dream", "mean squared error", (expected - came) ** 2),
             "never": curve("expecting none", "mean squared error", came**2),
         }
-        for expected, came in ((predicted, rewards), (ending, ends))
-    )
+
+    outcomes, terminations = against_never(predicted, rewards), against_never(ending, ends)
     return OpenLoop(begun, real, imagined, counted, seen, pixels, latents, outcomes, terminations)
 
 

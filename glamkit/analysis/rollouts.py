@@ -51,7 +51,8 @@ def looking(model: WorldModel, machine: Machine, seed: int) -> Iterator[None]:
 def busiest(replay: Replay, length: int) -> int:
     """First step of the recent window of `length` steps (at least two) in which something moves all the time.
 
-    The window's calmest step counts: one flash must not win. Nor does a window with an end before its last step.
+    The window's calmest step counts: one flash must not win. Windows with an end before their last
+    step are taken only where there is no other.
 
     Raises:
         GlamkitError: the replay holds fewer than `length` steps.

@@ -43,7 +43,8 @@ class Mamba(nn.Module):
     def __init__(self, width: int, state: int = 16, conv: int = 4, expand: int = 2) -> None:
         super().__init__()
         inner, rank = expand * width, math.ceil(width / 16)
-        self.sizes, self.inner, self.conv = (rank, state, state), inner, conv
+        self.sizes = (rank, state, state)
+        self.inner, self.conv = inner, conv
         self.in_proj = nn.Linear(width, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, conv, groups=inner, padding=conv - 1)
         self.x_proj = nn.Linear(inner, rank + 2 * state, bias=False)

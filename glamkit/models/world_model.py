@@ -151,8 +151,12 @@ class WorldModel(nn.Module):
             "representation": free_nats(kl_categorical(seen, predicted.detach()), config.free_nats),
             "variation": free_nats(change, config.variation_free_nats),
         }
-        scaled = "reward", "dynamics", "representation", "variation"
-        scales = {name: getattr(config, f"{name}_scale") for name in scaled}
+        scales = {
+            "reward": config.reward_scale,
+            "dynamics": config.dynamics_scale,
+            "representation": config.representation_scale,
+            "variation": config.variation_scale,
+        }
         if config.variation_head == "learned":
             learned = kl_categorical(varied, expected.detach())
             parts["variation_representation"] = free_nats(learned, config.variation_free_nats)

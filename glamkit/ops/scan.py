@@ -62,13 +62,19 @@ def window_sum(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> T
 def scan_step(h: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """One step of the scan from states h (N, I, S): output (N, I) and the states after it.
 
-    `driven` and `dt` are (N, I), `B` and `C` (N, S). Differentiable.
+    `driven` and `dt` are (N, I), `B` and `C` (N, S). Differentiable, but sliced only where no gradient is wanted.
     """
     with float32(h):
         # Laid out anew for compilers: rounded numbers would be read half a register at a time.
         B, C = transposed(B.T), transposed(C.T)
-        after = torch.exp2(dt.unsqueeze(-1) * (A * LOG2_E)) * h + driven.unsqueeze(-1) * B.unsqueeze(-2)
-        return (after * C.unsqueeze(-2)).sum(-1), after
+        whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        parts, decays = [], A * LOG2_E
+        for rows in [slice(None)] if whole else _slices(len(h), A.numel(), h.device):
+            came = driven[rows].unsqueeze(-1) * B[rows].unsqueeze(-2)
+            after = torch.exp2(dt[rows].unsqueeze(-1) * decays) * h[rows] + came
+            parts.append(((after * C[rows].unsqueeze(-2)).sum(-1), after))
+        y, states = zip(*parts, strict=True)
+        return torch.cat(y), torch.cat(states)
 
 
 def transposed(x: Tensor) -> Tensor:

@@ -118,8 +118,9 @@ def darkened(pixels: np.ndarray, boxes: Iterable[Sequence[float]] = ()) -> np.nd
     brighter = 255 * (turned / 255) ** 0.85  # or light colours would be too dark on dark
     result = (DARKEST + brighter * (1 - DARKEST / 255)).round().astype(np.uint8)
     for left, bottom, right, top in boxes:
-        inside = slice(round(len(pixels) - top), round(len(pixels) - bottom)), slice(round(left), round(right))
-        result[inside] = pixels[inside]
+        rows = slice(max(0, round(len(pixels) - top)), max(0, round(len(pixels) - bottom)))
+        columns = slice(max(0, round(left)), max(0, round(right)))
+        result[rows, columns] = pixels[rows, columns]
     return result
 
 

@@ -99,6 +99,7 @@ class Player:
                 self._try("tick")
                 continue
             if asked is None:
+                self.todo.task_done()
                 return
             command, values, named = asked
             if command != "keys":  # a key that is let go wipes no message away

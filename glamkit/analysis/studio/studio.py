@@ -91,7 +91,8 @@ class Dream(Tree):
             noise_seed: of the random numbers from here on; None keeps that of the present node.
         """
         taken = self.choose(self.now) if action is None else self.action(action)
-        return self.go(*self.grow([self.here], [taken], None if noise_seed is None else [noise_seed]))
+        (number,) = self.grow([self.here], [taken], None if noise_seed is None else [noise_seed])
+        return self.go(number)
 
     def rewind(self, steps: int = 1) -> Node:
         """Goes back; what was dreamt stays, and can be reached again."""
@@ -102,13 +103,17 @@ class Dream(Tree):
 
     def go(self, number: int) -> Node:
         """Goes to any node of the dream by its number; a branch goes on to it, or begins here: so none is lost."""
-        if not 0 <= coerce("number", number, int) < len(self.nodes):
+        number = coerce("number", number, int)
+        if not 0 <= number < len(self.nodes):
             raise GlamkitError(f"there is no node {number}; this dream has nodes 0 to {len(self.nodes) - 1}.")
-        self.here, way = int(number), self.line(number)
-        for place in sorted(range(len(self.branches)), key=lambda place: place != self.branch):  # the present one first
+        self.here, way = number, self.line(number)
+        others = [place for place in range(len(self.branches)) if place != self.branch]
+        for place in [self.branch, *others] if self.branches else []:
             end = self.branches[place]
             if end in way or number in self.line(end):
-                self.branch, self.branches[place] = place, max(end, self.here)  # what comes later has a larger number
+                self.branch = place
+                if end in way:  # the branch goes on to here
+                    self.branches[place] = number
                 return self.now
         self.branches.append(self.here)
         self.branch = len(self.branches) - 1

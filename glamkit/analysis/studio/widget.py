@@ -65,7 +65,8 @@ class StudioWidget(anywidget.AnyWidget):
         if len(self.starts) != len(player.starts):
             self.starts = view.starts(player)
         if player.what_if is not self.asked:
-            self.asked, self.what_if = player.what_if, view.what_if(player)
+            self.asked = player.what_if
+            self.what_if = view.what_if(player)
         beside = [one.at(player.dream.here) for one in player.beside]
         pictures = [player.dream.picture(), *(one.picture for one in beside if one.picture is not None)]
         about = [(one.name, one.caption, one.picture is not None, one.over, one.note) for one in beside]

@@ -75,7 +75,7 @@ def moments(lens: Lens, first: int, length: int, count: int = MOMENTS) -> list[i
 
 def reach(effect: np.ndarray) -> float:
     """Steps back within which 90 % of an effect (L,) lies; NaN where there is none."""
-    shares = ratio(effect.cumsum(), effect.sum().repeat(len(effect)))
+    shares = ratio(effect.cumsum(), np.full(len(effect), effect.sum()))
     return float("nan") if np.isnan(shares).any() else float(np.argmax(shares >= SHARE))
 
 

@@ -93,7 +93,7 @@ def choose(loaded: LoadedRun, lens: Lens, start: int | None = None, length: int 
         length: steps; None takes all there are up to its end, but at most `LONGEST`.
 
     Raises:
-        GlamkitError: one of the two is no whole number.
+        GlamkitError: one of the two is no whole number. Whether the steps are stored is checked by `Lens.read`.
     """
     first, last = lens.replay.oldest + lens.before, lens.replay.count - 2
     most = LONGEST if length is None else coerce("length", length, int)
@@ -103,7 +103,9 @@ def choose(loaded: LoadedRun, lens: Lens, start: int | None = None, length: int 
         begin = max(end - most + 1, first)
     else:
         begin, end = coerce("start", start, int), last
-    return begin, min(max(end - begin + 1, 1), most) if length is None else most
+    if length is not None:
+        return begin, most
+    return begin, min(max(end - begin + 1, 1), most)
 
 
 def overview(loaded: LoadedRun, view: VariationView) -> Table:

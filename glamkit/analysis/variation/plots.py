@@ -40,10 +40,11 @@ def predicted(view: VariationView) -> Picture:
     plotting.panel_title(sizes, f"Was the change predicted? Then blue lies on orange\n{size}")
     surprise.plot(steps, blind, color=GREY, ls="--", label="a uniform guess")
     surprise.plot(steps, off, color=BLUE, label="GMamba")
-    fewer = (
-        f"It saves {kept.saved:.0%} of the uniform guess's surprise over all steps" if np.isfinite(kept.saved) else ""
-    )
-    plotting.panel_title(surprise, f"How far off was the prediction?\n{fewer}")
+    title = "How far off was the prediction?"
+    if np.isfinite(kept.saved):
+        side = "below" if kept.saved >= 0 else "above"
+        title += f"\nBlue is {abs(kept.saved):.0%} {side} the uniform guess over all steps"
+    plotting.panel_title(surprise, title)
     surprise.set(ylabel="surprise (KL, in nats)", ylim=(0, None), xlabel=about(view))
     for axes in (sizes, surprise):
         mark(axes, view)

@@ -109,7 +109,8 @@ def step_window(module: GMamba | LMamba, window: list[Token], kept: list[Place])
     """The block's output (..., D) at a window's last place, see `WindowMamba.step_window`."""
     mixer = cast(WindowMamba, module.blocks.stack[0].mixer)
     change, kept = mixer.step_window([projected for _, projected in window], kept)
-    return window[-1][0] + change, kept
+    token, _ = window[-1]
+    return token + change, kept
 
 
 class WindowLMamba(LMamba):
