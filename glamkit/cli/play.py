@@ -155,6 +155,8 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
     import papermill
 
     source, given = notebooks.find(name), dict(parameters)
+    if len(given) < len(parameters):
+        raise GlamkitError("a parameter is given twice with -p; keep one.")
     known = papermill.inspect_notebook(str(source))
     for key in given:
         if key not in known:

@@ -84,8 +84,9 @@ def _read(parameter: Parameter, value: Any) -> Any:
         return str(value)
     if kind == "dict":
         table = value
-        with contextlib.suppress(ValueError, RecursionError):
-            table = json.loads(value) if isinstance(value, str) else value  # text from a command line
+        if isinstance(value, str):  # from a command line
+            with contextlib.suppress(ValueError, RecursionError):
+                table = json.loads(value)
         if not isinstance(table, Mapping):
             raise GlamkitError(f'{name} = {value!r} is no table of names and values, such as {{"a": ""}}.')
         return table

@@ -9,6 +9,7 @@ Yars' Revenge part of the picture's timing.)
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import zlib
@@ -70,9 +71,16 @@ class PixelEnv:
         self.lives = 0
         space: Any = env.action_space
         self.num_actions, self._first_action = int(space.n), int(space.start)
-        names = list(self._game.get_action_meanings()) if hasattr(self._game, "get_action_meanings") else []
+        names: list[str] = []
+        with contextlib.suppress(Exception):  # they only help to read: a game plays without
+            names = list(getattr(self._game, "get_action_meanings", list)())
         known = len(names) == self.num_actions
         self.action_names = names if known else [f"action {index}" for index in range(self.num_actions)]
+
+    @property
+    def running(self) -> bool:
+        """Whether an episode has begun and has not ended."""
+        return self._running
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Starts a game and returns its first frame (H, W, 3).

@@ -78,7 +78,8 @@ def record(config: EnvConfig, no_ops: int, episodes: Sequence[Episode], film: Pa
 def replay(config: EnvConfig, no_ops: int, episode: Episode, side: int = SIDE) -> Iterator[tuple[np.ndarray, float]]:
     """The frames (side, side, 3) uint8 of an episode, each with the return so far; one at a time, to save memory."""
     with contextlib.closing(make_env(replace(config, image_size=side), no_ops)) as env:
-        yield env.reset(episode.seed), (score := 0.0)
+        score = 0.0
+        yield env.reset(episode.seed), score
         for action in episode.actions.tolist():
             outcome = env.step(action)
             score += outcome.reward

@@ -69,10 +69,11 @@ class Provenance:
 def sessions(path: Path) -> list[dict[str, Any]]:
     """The sessions that a provenance file records; none of one that is missing or damaged."""
     try:
-        found = read_json(path)["sessions"]
-        return [entry for entry in found if type(entry["first_step"]) is type(entry["step"]) is int]
+        found = list(read_json(path)["sessions"])
     except (GlamkitError, LookupError, TypeError):
         return []
+    entries = [entry for entry in found if isinstance(entry, dict)]
+    return [entry for entry in entries if type(entry.get("first_step")) is type(entry.get("step")) is int]
 
 
 def git_state(folder: Path) -> dict[str, Any]:

@@ -15,11 +15,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import ANY
 
 LOOK = 0.5  # seconds between two looks for the file: on a network disk each is a request
 ORPHANED = "the program that ran the notebook has ended"
 REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to end (SIGTERM)"}
+
+
+class AnyParent:
+    """What a kernel compares its parent's number with while a run has to be saved: it never differs."""
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Stops:
@@ -56,15 +67,15 @@ class Stops:
                 self.before[number] = kept.before[number] if isinstance(kept, Stops) else now
                 signal.signal(number, self.request)
         # SIGTERM ends papermill at once. Its kernel, which does not get the signal, would exit within a second, as a
-        # thread of it compares its parent's number; so the run would not be saved. While ANY is there, it is no other.
+        # thread of it compares its parent's number; so the run would not be saved.
         poller: Any = getattr(kernel(), "poller", None)
-        self.parent = os.getppid() if getattr(poller, "parent_pid", 0) else None
+        self.parent, anyone = (os.getppid() if getattr(poller, "parent_pid", 0) else None), AnyParent()
         try:
             if self.parent is not None:
-                poller.parent_pid = ANY
+                poller.parent_pid = anyone
             yield
         finally:
-            if self.parent is not None:
+            if getattr(poller, "parent_pid", None) is anyone:  # else a later turn holds the kernel
                 poller.parent_pid = self.parent
             for sent, handler in self.before.items():
                 if turn == self.turn and signal.getsignal(sent) == self.request:

@@ -92,6 +92,8 @@ def resume(trainer: Any) -> bool:
     except Exception as error:  # a game with randomness of its own, or whatever a stranger's game raises
         logger.warning("%s. A new episode is started.", reason(error))
         trainer.restart_game()
+    if not trainer.env.running:  # the game crashed when its next episode should have begun
+        trainer.new_game()
     set_random_state(state["random"])  # a game may have drawn
     return True
 
@@ -152,6 +154,8 @@ def load(folder: Path, take: Callable[[dict[str, Any]], object] = lambda _: None
 
 def misfit(error: Exception) -> str:
     """Why a state does not fit, from the last of the lines that torch says of it."""
+    if isinstance(error, LookupError):
+        return f"it lacks {error}"
     return str(error).strip().rpartition("\n")[2].strip().rstrip(".")
 
 

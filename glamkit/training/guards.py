@@ -54,15 +54,15 @@ class Guard:
 
     def check(self) -> None:
         """Checks the updates since the last time; one that is not finite raises a GlamkitError."""
-        pending, self.pending = self.pending, []
-        values = torch.stack([value for *_, value in pending]).tolist() if pending else []
-        for (step, name, _), value in zip(pending, values, strict=True):
+        values = torch.stack([value for *_, value in self.pending]).tolist() if self.pending else []
+        for (step, name, _), value in zip(self.pending, values, strict=True):
             if not math.isfinite(value):
                 raise GlamkitError(
                     f"the loss of the {name.replace('_', ' ')} or its gradient is {value} at step {step}; the last "
                     f"good checkpoint is intact: go on from it with runtime.precision=float32, or start anew in "
                     f"another run_dir with a lower {name}_optimizer.learning_rate."
                 )
+        self.pending = []  # only now: weights that are spoilt stay so
 
 
 def check_weights(model: nn.Module) -> None:
@@ -92,7 +92,7 @@ class BinRange:
 
 
 class CrashedError(GlamkitError):
-    """A game crashed too often; it did so between two steps, so what was trained may be saved."""
+    """A game crashed too often. No step is stored by half, so the run may be saved; an update may be left out."""
 
 
 class Crashes:

@@ -13,6 +13,7 @@ import importlib
 import io
 import json
 import os
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -121,6 +122,8 @@ def unpack(file: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=root) as place:
             made = Path(place) / "run"
             _fill(made, file, data)
+            if folder.exists() and not (folder / SHARED).exists():  # something cleaned the cache by half
+                shutil.rmtree(folder, ignore_errors=True)
             made.replace(folder)
     except OSError as error:
         if (folder / SHARED).exists():  # another process was quicker

@@ -63,6 +63,7 @@ class Trainer:
         self.run.check(config, resume)
         self.env = make_env(config.env)
         self.machine = Machine(config.runtime, config.trainer.updates)
+        evaluation.check_protocol(config)
         guards.check_memory(config, self.machine)
         device, image_size = self.machine.device, config.env.image_size
         seed_everything(config.trainer.seed)

@@ -13,6 +13,7 @@ import pytest
 from square import SQUARE, Square, square
 from tiny_runs import after_steps, finished, log, same, short
 
+from glamkit import cli
 from glamkit.config import EnvConfig
 from glamkit.errors import GlamkitError
 from glamkit.runs import status
@@ -81,6 +82,17 @@ def test_a_game_that_cannot_be_played_costs_a_resumed_run_no_checkpoint(tmp_path
     assert resumed.step == 57
     list(resumed)
     assert same(resumed.agent.state_dict(), unbroken.agent.state_dict()) and log(resumed) == log(unbroken)
+
+
+def test_a_run_whose_game_crashed_at_a_reset_goes_on_once_the_game_is_mended(tmp_path: Path) -> None:
+    faulty(resets=(5, 6))
+    with pytest.raises(GlamkitError, match="crashed 2 times"):
+        list(Trainer(short("runtime.env_crashes=1", game=SQUARE), tmp_path))
+    faulty()
+    resumed = Trainer(short("runtime.env_crashes=1", game=SQUARE), tmp_path)
+    assert resumed.step == 40
+    list(resumed)
+    assert (resumed.step, resumed.replay.count) == (64, 64)
 
 
 @pytest.mark.parametrize("faults", [{"resets": (1, 2)}, {"steps": (1, 2)}, {"nan": (1, 2)}])
@@ -171,6 +183,25 @@ def test_an_evaluation_gives_up_after_too_many_and_what_was_trained_is_saved(tmp
     assert checkpoint.steps(tmp_path / "checkpoint") == [30, 40]
     faulty()
     assert finished(config, tmp_path).step == 64
+
+
+@pytest.mark.parametrize("changes", [{"no_ops": 30}, {"sticky": "on"}, {"sticky": "off"}, {"no_ops": 1}])
+def test_settings_that_mean_nothing_in_a_game_are_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    keys = {f"evaluation.{name}": value for name, value in changes.items()}
+    (key, value), *_ = keys.items()
+    config = short(game=CATCH).override(keys)
+    with pytest.raises(GlamkitError, match=f"{key} = {value!r} means nothing in {CATCH}: .*; leave it at"):
+        Trainer(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+    evaluation.check_protocol(short().override(keys))  # they are Pong's
+
+
+def test_a_run_is_not_evaluated_by_settings_that_mean_nothing(tmp_path: Path, capsys: Any) -> None:
+    finished(short("trainer.env_steps=50", game=CATCH), tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(["evaluate", str(tmp_path), "--no-ops", "30", "--sticky", "on"]) == 1
+    assert "evaluation.no_ops = 30 means nothing in glamkit/Catch-v0" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 # A step that is left half-way -----------------------------------------------------------------------------------------

@@ -71,12 +71,14 @@ def test_it_opens_as_the_folder_does(folder: Path, file: Path) -> None:
     assert shared.run.evaluation_file.read_text() == json.dumps(json.loads(own.run.evaluation_file.read_text()))
 
 
-def test_it_is_unpacked_once(file: Path, cache: Path) -> None:
+def test_it_is_unpacked_once_and_again_when_the_cache_was_cleaned_by_half(file: Path, cache: Path) -> None:
     place = open_run(file).run.folder
     assert place.parent == cache and [path.name for path in cache.iterdir()] == [place.name]
     marked = place / "shared.json"
     before = marked.stat().st_mtime_ns
     assert open_run(file).run.folder == place and marked.stat().st_mtime_ns == before
+    marked.unlink()
+    assert open_run(file).run.folder == place and marked.exists()
 
 
 def test_it_is_evaluated_but_not_trained_on(file: Path) -> None:
