@@ -34,7 +34,7 @@ SAME = {"imagination.contexts": "replay", "imagination.memory": "window"}  # wha
 OPT_IN = {"imagination.contexts": "batch", "imagination.memory": "recurrent"}
 BUSY = 0.25  # cores that other programs use meanwhile: more spoils timings
 QUIET = "Other programs that run at the same time spoil such timings: trust them from a quiet machine only."
-BASIS = "from steps in the middle of the run; without evaluation and saving"
+BASIS = "from steps in the middle of the run; without random steps, evaluation and saving"
 CORES = Path("/proc/stat")
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,9 @@ def measure(config: Config, repeats: int = 3, tell: Tell = lambda _: None, file:
         GlamkitError: the device is not there, the game does not start, there is no round, or nothing can be written.
     """
     if file is not None:
+        file = file.expanduser()
+        if file.is_dir():
+            raise GlamkitError(f"{file} is a folder; name a file for the figures.")
         make_folder(file.parent)  # before hours of work
     repeats = at_least("repeats", repeats)
     resolve_device(config.runtime.device)
@@ -101,7 +104,7 @@ def timed(config: Config, repeats: int, tell: Tell) -> dict[str, Any]:
             **main.machine.describe(),
             "cores": own_cores(),
             "kernel": main.kernel,
-            "busy_during": None if before is None or after is None else (after - before) / took,
+            "busy_during": None if before is None or after is None else max(0.0, after - before) / took,
         }
         phases = {phase: compare(spans[phase, "fast"], spans[phase, "reference"]) for phase in PHASES}
         phases["step_opt_in"] = compare(spans["step", "opt_in"], spans["step", "reference"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from glamkit.errors import GlamkitError, nearest
+from glamkit.errors import GlamkitError, nearest, reason
 from glamkit.notebook import folder
 from glamkit.runs.files import make_folder
 from glamkit.runs.folder import resolve
@@ -40,6 +40,8 @@ def output(notebook: Path, run_dir: str, target: str | None) -> Path:
     beside = bool(run_dir) and (notebook.stem == TRAINING or resolve(run_dir).is_dir())
     path = Path(target) if target else resolve(run_dir if beside else "runs/notebooks") / notebook.name
     make_folder(path.parent)
+    if path.is_dir():
+        raise GlamkitError(f"{path} is a folder; name a file for the executed notebook.")
     return path
 
 
@@ -58,10 +60,13 @@ def place(target: str | None = None) -> tuple[Path, list[str]]:
     copied = Path(target or "notebooks")
     make_folder(copied)
     kept = []
-    for notebook in sorted(source.glob("*.ipynb")):
-        own = copied / notebook.name
-        if not own.exists():
-            shutil.copyfile(notebook, own)
-        elif own.read_bytes() != notebook.read_bytes():
-            kept.append(own.name)
+    try:
+        for notebook in sorted(source.glob("*.ipynb")):
+            own = copied / notebook.name
+            if not own.exists():
+                shutil.copyfile(notebook, own)
+            elif own.read_bytes() != notebook.read_bytes():
+                kept.append(own.name)
+    except OSError as error:
+        raise GlamkitError(f"the notebooks cannot be copied to {copied}: {reason(error)}.") from None
     return copied, kept

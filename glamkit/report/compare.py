@@ -160,6 +160,7 @@ def facts(run: Run) -> dict[str, str]:
             table = session.get(part)
             for name, value in table.items() if isinstance(table, dict) else ():
                 found.setdefault(f"{part} {name}", {})[str(value)] = None
+    found.pop("git branch", None)  # old runs have it, and it changes nothing
     return {name: " -> ".join(values) for name, values in found.items()}
 
 

@@ -95,7 +95,7 @@ def find(paths: Sequence[str | Path]) -> list[Path]:
             runs = {file.parent for name in SIGNS for file in path.rglob(name)}
             # Score files lie beside run folders, or anywhere below a folder that holds no run.
             files = path.glob("*-seed*.json") if runs else path.rglob("*-seed*.json")
-            result += [path] if path in runs else sorted(runs)
+            result += [path] if (path / "config.json").exists() else sorted(runs)
             result += sorted(files)
         else:
             raise GlamkitError(

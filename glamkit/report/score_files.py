@@ -170,7 +170,10 @@ def read(file: Path) -> dict[str, Any]:
         odd = sorted(set(data) ^ set(FIELDS)) if isinstance(data, dict) else FIELDS
         raise GlamkitError(f"{file} is no score file of a run: missing or unknown is {', '.join(odd)}.")
     config = Config.from_dict(data["config"])
-    returns_of(data | {"step": data["env_steps"]}, config)
+    try:
+        returns_of(data | {"step": data["env_steps"]}, config)
+    except GlamkitError as error:
+        raise GlamkitError(f"{file}: {error}") from None
     try:
         wrong = [key for key, value in derived(config, data["mean_return"]).items() if data[key] != value]
         steps = [step for step, _ in data["curve"]]

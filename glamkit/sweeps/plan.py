@@ -186,7 +186,9 @@ class _Loader(yaml.BaseLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A table; of a key that is there twice YAML itself would keep the last value."""
         names: list[Any] = []
-        for key, _ in node.value:
+        for key, value in node.value:
+            if isinstance(value, yaml.ScalarNode) and not value.style and value.value in ("null", "~"):
+                value.value = ""  # no value, as in any YAML
             if key.value in names:
                 line = key.start_mark.line + 1
                 raise GlamkitError(f"{key.value} stands twice in the sweep file, again at line {line}; keep one.")

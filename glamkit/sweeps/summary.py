@@ -152,8 +152,11 @@ def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_
         if known.any():
             band = result[:, known]
             axes.fill_between(grid[known], np.nanmin(band, 0), np.nanmax(band, 0), color=colour, alpha=0.15, lw=0)
-            wide = 1.4 + 0.8 * (len(groups) - place - 1)  # the first is the broadest: equal curves all show
+            behind = sum(bool(len(others)) for others in list(groups.values())[place + 1 :])
+            wide = 1.4 + 0.8 * min(behind, 4)  # the first is the broadest: equal curves all show
             axes.plot(grid[known], middle(band), color=colour, ls=dashes, lw=wide, label=name)
+    for text in axes.texts[:]:  # of a call before
+        text.remove()
     if not axes.lines:
         axes.text(0.02, 0.5, "no game has ended yet", color=GREY, va="center", transform=axes.transAxes)
     axes.set_xlim(0, 1.03 * env_steps)  # the last point is whole

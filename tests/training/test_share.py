@@ -202,7 +202,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "huge steps": (lambda file: changed(file, run__json=about(file, step=10**8)), "stored steps are more than"),
     "list": (lambda file: changed(file, run__json=b"[]"), "its run.json is no table"),
     "deep": (lambda file: changed(file, evaluation__json=b"[" * 10**5), "its evaluation.json is no table"),
-    "log": (lambda file: changed(file, log__jsonl=b"\xff\xfe{"), "cannot be read|damaged"),
+    "log": (lambda file: changed(file, log__jsonl=b"\xff\xfe{\n{}\n"), "cannot be read|damaged"),
     "steps": (lambda file: changed(file, steps__npz=b"PK"), "is damaged"),
     "many steps": (lambda file: changed(file, run__json=about(file, first=0, step=10**6)), "1,000,000 stored steps"),
     "much text": (lambda file: changed(file, run__json=b" " * (64 * 2**20 + 1)), "an entry is too large"),
