@@ -147,7 +147,7 @@ def remains(folder: Path, capacity: int) -> dict[str, Any]:
         with np.load(part) as arrays:
             first = int(part.stem.split("-")[0])
             for row in range(len(arrays["actions"])):
-                parts[first + row] = b"".join(arrays[name][row].tobytes() for name in checkpoint.NAMES)
+                parts[first + row] = b"".join(arrays[name][row].tobytes() for name in sorted(arrays))
     newest = {step: parts[step] for step in sorted(parts)[-capacity:]}
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     log = [{key: value for key, value in line.items() if not key.startswith("time")} for line in lines]
