@@ -41,7 +41,7 @@ def test_one_is_shared_into_the_current_folder_not_the_cache(tmp_path: Path, mon
 
 
 QUICK = ("catch", "memory")  # whose episodes are short
-GAMES = {"breakout": 12, "krull": 4, "kungfumaster": 4, "pong": 4}  # played again; all would take too long
+GAMES = {"breakout": 12, "krull": 4, "kungfumaster": 4, "pong": 8}  # played again; all would take too long
 NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in sorted(shared_runs.shipped())]
 
 
