@@ -34,7 +34,7 @@ SAME = {"imagination.contexts": "replay", "imagination.memory": "window"}  # wha
 OPT_IN = {"imagination.contexts": "batch", "imagination.memory": "recurrent"}
 BUSY = 0.25  # cores that other programs use meanwhile: more spoils timings
 QUIET = "Other programs that run at the same time spoil such timings: trust them from a quiet machine only."
-BASIS = "from steps in the middle of the run; without random steps, evaluation and saving"
+BASIS = "from steps in the middle of the run; without evaluation, saving and random steps"
 CORES = Path("/proc/stat")
 
 logger = logging.getLogger(__name__)
