@@ -31,7 +31,9 @@ def frame_skip(moments: Sequence[np.ndarray], frames: Sequence[np.ndarray]) -> P
 
     Of several steps the one is shown whose last two pictures differ in the most pixels.
     """
-    shares = [np.any(moment[-1] != moment[-2:][0], axis=-1).mean() for moment in moments]
+    # The one before the last, or the only one.
+    before = [moment[-2] if len(moment) > 1 else moment[-1] for moment in moments]
+    shares = [np.any(moment[-1] != one, axis=-1).mean() for moment, one in zip(moments, before, strict=True)]
     pick = int(np.argmax([share if share < FLASH else 0 for share in shares]))
     shown, number = moments[pick], len(moments[pick])
     images = [*shown, shown[-2:].max(axis=0), frames[pick]]

@@ -100,7 +100,9 @@ def without_gpu(built: str, driver: str, apple: bool = False) -> DoctorFinding:
     """
     if not driver:
         text = "no NVIDIA driver was found: everything runs on the CPU."
-        return DoctorFinding("ok", text + " The Apple GPU can be asked for with device=mps." * apple)
+        if apple:
+            text += " The Apple GPU can be asked for with device=mps."
+        return DoctorFinding("ok", text)
     if not built:
         text = f"the NVIDIA driver can run CUDA {driver}, but torch is a CPU build: everything runs on the CPU."
         return DoctorFinding("note", text, OTHER_TORCH)

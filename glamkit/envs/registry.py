@@ -103,7 +103,7 @@ def _open(name: str, game_id: str, **options: Any) -> gymnasium.Env:
             warnings.simplefilter("ignore")  # advice on versions and spaces that the checks below make definite
             env = gymnasium.make(game_id, disable_env_checker=True, **options)
     except Exception as error:  # whatever a stranger's constructor raises, the user needs the reason in one line
-        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        why = reason(error)
         if game_id.startswith("ALE/") and isinstance(error, OSError):  # as with conda-forge's ale-py, which has no ROMs
             folder = os.environ.get("ALE_ROMS_DIR")
             mend = f"unset ALE_ROMS_DIR, which is {folder!r}" if folder else "pip install --force-reinstall ale-py"

@@ -66,12 +66,13 @@ def record(config: EnvConfig, no_ops: int, episodes: Sequence[Episode], film: Pa
         files.remove(path)  # of an earlier evaluation
         if number in made:
             continue
-        made[number] = path.name
+        made[number] = None
         try:
             write(path, config, no_ops, episodes[number], f"{name} of {len(episodes)}")
         except Exception as error:  # the disk is full, or the game has crashed
             logger.warning("There is no video of an episode of %s: %s.", config.game, reason(error))
-            made[number] = None
+        else:
+            made[number] = path.name
     return {name: {"file": made[n], "episode": n} for name, n in choose(episodes).items() if made[n]}
 
 

@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -98,9 +97,10 @@ class Local:
     def start(self, job: Job, attempt: int) -> LocalProcess:
         """Starts a process that trains and evaluates a job, in the first free place."""
         self.running = [process for process in self.running if process.poll() is None]
-        taken = Counter(process.place for process in self.running)
-        place = next((Counter(self.places) - taken).elements())
-        process = LocalProcess(job, attempt, self.environment(place), place)
+        free = list(self.places)
+        for process in self.running:
+            free.remove(process.place)
+        process = LocalProcess(job, attempt, self.environment(free[0]), free[0])
         self.running.append(process)
         return process
 

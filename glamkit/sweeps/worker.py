@@ -11,7 +11,6 @@ import os
 import re
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,8 +61,8 @@ def train(config: Config, folder: Path) -> None:
         GlamkitError: whatever the trainer refuses.
     """
     trainer = Trainer(config, folder)
-    last = deque(trainer, maxlen=1).pop()
-    if last.kind == "stopped":
+    kinds = [event.kind for event in trainer if event.kind in ("stopped", "done")]  # to its end: it closes itself
+    if "stopped" in kinds:
         raise StoppedError(f"stopped at step {trainer.step} and saved ({trainer.session.stops.reason}).")
     evaluation.final(trainer)
 

@@ -126,7 +126,8 @@ class Trainer:
             left = self.step < self.config.trainer.env_steps or self.lacks_evaluation
             if self.mirror:
                 self.mirror.follow()
-            self.session.end(state := "stopped" if left else "done")
+            state = "stopped" if left else "done"
+            self.session.end(state)
             yield Event(state, self.step, metrics)
 
     def advance(self) -> list[Event]:
