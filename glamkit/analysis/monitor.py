@@ -75,7 +75,7 @@ class Monitor:
     def follow(self, evaluation: str) -> None:
         """Takes in a line about an evaluation amid training, and draws if it is time."""
         self.evaluation = evaluation
-        self.pace.pause()
+        self.pace.pause(self.trainer.step)
         self.tell()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -129,7 +129,7 @@ class Monitor:
     def compiling(self) -> bool:
         """Whether the steps up to the next update compile what they run for the first time."""
         between = any(start <= self.last.step < done for start, done in self.pace.changes.items())
-        return between and self.trainer.machine.compiles
+        return between and self.last.step < self.total and self.trainer.machine.compiles
 
     def state(self) -> str:
         """Where training is, in one line."""
@@ -172,9 +172,9 @@ class Pace:
             self.marks.popleft()
         self.marks.append((now, step))
 
-    def pause(self) -> None:
-        """No step was made until now, as in an evaluation: the speed is of the steps to come."""
-        self.marks = deque([(time.perf_counter(), self.marks[-1][1])])
+    def pause(self, step: int) -> None:
+        """No step was made until now, as in an evaluation after this one: the speed is of the steps to come."""
+        self.marks = deque([(time.perf_counter(), step)])
 
     @property
     def speed(self) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glamkit.config import TrainerConfig
 from glamkit.errors import GlamkitError
 from glamkit.models.world_model import WorldModel
 from glamkit.plotting import Picture, films
@@ -84,7 +85,7 @@ def dream(run: LoadedRun | Trainer, start: int, horizon: int, seed: int = 0) -> 
         seed: of the draws from the prior.
 
     Raises:
-        GlamkitError: some of these steps are not stored, or no longer.
+        GlamkitError: some of these steps are not stored, or no longer; or the seed is none.
     """
     model, config = run.agent.world_model, run.config.imagination
     length = config.context_length
@@ -92,7 +93,7 @@ def dream(run: LoadedRun | Trainer, start: int, horizon: int, seed: int = 0) -> 
     if not first <= start <= last:
         raise GlamkitError(f"start = {start} is outside {first} to {last}: other steps are not stored.")
     steps = run.replay.window(torch.tensor([start]), length + horizon)
-    with looking(model, run.machine, seed):
+    with looking(model, run.machine, TrainerConfig(seed=seed).seed):
         observed = model.observe(steps.frames)
         context = Context(observed.latent[:, :length], steps.actions[:, :length])
         rollout = replayed(model, context, steps.actions[:, length:], config.memory)

@@ -13,7 +13,7 @@ import torch
 
 from glamkit.analysis.fresh_play import FreshReplay
 from glamkit.analysis.rollouts import looking
-from glamkit.config import TrainerConfig, at_least, coerce
+from glamkit.config import TrainerConfig, at_least
 from glamkit.errors import GlamkitError, nearest
 from glamkit.ops.functional import kl_categorical
 from glamkit.runs import log
@@ -56,7 +56,7 @@ def find_starts(
     """
     if by not in KINDS:
         raise GlamkitError(f"by = {by!r} is no way to choose starts; {nearest(by, KINDS)}")
-    (first, last), count = bounds(loaded, context, ahead), coerce("count", count, int)
+    (first, last), count = bounds(loaded, context, ahead), at_least("count", count)
     if by == "random":
         rng, steps = np.random.default_rng(TrainerConfig(seed=seed).seed), np.arange(first, last + 1)
         begins = is_last(loaded)[steps - 1 - loaded.replay.oldest]

@@ -48,6 +48,11 @@ class Run:
         return self.folder / "evaluations" / f"{step:09d}.json"
 
     @property
+    def name(self) -> str:
+        """The folder's name; of a shared run, the name of its file, as the folder's ends in a checksum."""
+        return self.folder.name.rpartition("-")[0] if self.shared else self.folder.name
+
+    @property
     def started(self) -> bool:
         """Whether the folder already holds an experiment."""
         return self.config_file.exists()

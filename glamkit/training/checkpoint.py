@@ -217,21 +217,15 @@ class ReplayPart(NamedTuple):
 
 
 def save_replay(folder: Path, replay: Replay, saved: int) -> int:
-    """Writes the steps from number `saved` on as one part; returns the number up to which all is saved.
-
-    Parts of later steps, which were played after the checkpoint that the run went on from, are removed only now.
-    """
+    """Writes the steps from number `saved` on as one part; returns the number up to which all is saved."""
     first, last = max(saved, replay.oldest), replay.count
     for old in stored_parts(folder):
-        if old.last > saved:
+        # Later steps were played after the checkpoint that was gone on from; of earlier ones stays what it can see.
+        if old.last > saved or old.last <= saved - replay.config.capacity:
             remove(old.path)
     if last > first:
         part: dict[str, Any] = {name: values.numpy() for name, values in replay.part(first, last).items()}
         replace(folder / f"{first:09d}-{last:09d}.npz", lambda file: np.savez_compressed(file, **part))
-        for old in stored_parts(folder):
-            # The checkpoint before this one may still be needed: keep what it can see.
-            if old.last <= saved - replay.config.capacity:
-                remove(old.path)
     return last
 
 

@@ -126,8 +126,9 @@ def no_reward(record: LogSummary) -> Iterator[Finding]:
     """Nothing to learn from."""
     rates = [line["replay/reward_rate"] for line in record.lines if "replay/reward_rate" in line]
     if rates and not any(rates) and not any(e["episode/return"] for e in record.episodes):
-        text = f"of {record.step:,} steps none was rewarded. Explore longer (trainer.warmup, actor_critic.entropy), or "
-        yield Finding("the replay holds no reward yet", text + "choose a game with more frequent rewards.")
+        text = f"of {record.step:,} steps none was rewarded. "
+        cure = "Explore longer (imagination.begin, actor_critic.entropy), or choose a game with more frequent rewards."
+        yield Finding("the replay holds no reward yet", text + cure)
 
 
 def unseen_rewards(record: LogSummary) -> Iterator[Finding]:
@@ -228,7 +229,7 @@ def collapsed(record: LogSummary) -> Iterator[Finding]:
     """A policy that has decided, or one that cannot."""
     share, size = record.mean("actor_critic/entropy_share"), record.mean("actor_critic/advantage")
     if share < 0.05:
-        cure = "raise actor_critic.entropy or lower its learning_rate"
+        cure = "raise actor_critic.entropy or lower actor_critic_optimizer.learning_rate"
         yield Finding("the policy collapsed", f"entropy {share:.1%} of its maximum; {record.change}: {cure}.")
     elif share > 0.85:  # a fresh policy has 0.9 to 1
         text = f"entropy {share:.1%} of its maximum; scaled advantages are {size:.2g} on average. "

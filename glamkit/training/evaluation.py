@@ -33,6 +33,7 @@ from glamkit.runs.folder import Run
 from glamkit.runs.lock import Lock
 from glamkit.runs.stops import Stops
 from glamkit.runtime import Machine, any_shapes, available, undisturbed
+from glamkit.training import checkpoint as checkpoints
 from glamkit.training import guards
 from glamkit.training.load import LoadedRun, open_run
 
@@ -273,9 +274,10 @@ def opened(run_dir: str | Path, checkpoint: int | None = None, changes: Mapping[
         checkpoint: the step it was saved at; None takes the newest.
         changes: of settings, such as ``{"evaluation.episodes": 100}``; a wrong one is a GlamkitError.
     """
-    loaded = open_run(run_dir, checkpoint)
+    loaded = open_run(run_dir, checkpoint, (changes or {}).get("runtime.device"))
     if loaded.step != loaded.replay.count:
-        raise GlamkitError(f"step {loaded.step:,} of {run_dir} is a snapshot, rounded; score a checkpoint.")
+        whole = " or ".join(map(str, checkpoints.steps(loaded.run.checkpoints)))
+        raise GlamkitError(f"step {loaded.step:,} of {run_dir} is a snapshot, rounded; score a checkpoint: {whole}.")
     here = replace(loaded.config, runtime=available(loaded.config.runtime))
     config = here.override(changes or {})
     check_protocol(config)

@@ -29,6 +29,7 @@ CAUSES = {
     "train_world_model": "replay.batch_size",
     "imagine": "imagination.starts",
     "train_actor_critic": "imagination.starts",
+    "play_round": "evaluation.games",
 }
 FULL = ("out of memory", "allocate memory", "not enough memory")  # what errors of memory say, in lower case
 PREDICTED = {"world_model": "Rewards", "actor_critic": "Imagined returns"}  # what the heads with bins predict
@@ -170,8 +171,9 @@ def explained(config: Config, machine: Machine) -> Iterator[None]:
             raise
         places = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
         key = next((CAUSES[place] for place in places if place in CAUSES), "replay.capacity")
-        value = attrgetter(key)(config)
+        value, there = attrgetter(key)(config), machine.memory()
+        size = f" ({there / GIB:.1f} GiB)" if there < 2**63 else ""  # not known on Windows
         raise GlamkitError(
-            f"the memory of {machine.device} ({machine.memory() / GIB:.1f} GiB) ran out; what was saved is intact: "
+            f"the memory of {machine.device}{size} ran out; what was saved is intact: "
             f"free some and go on, or start anew in another run_dir with {key}={max(value // 2, 1)} instead of {value}."
         ) from error

@@ -53,7 +53,7 @@ class Recording(Replay):
             self.load_part(part.first, part.read(self.size, OUTCOMES))
 
     def __len__(self) -> int:
-        return min(super().__len__(), self.count - self.first)
+        return self.count - self.first
 
     def window(self, starts: Tensor, length: int) -> Batch:
         """As in `Replay`; frames that these windows need are read first."""
@@ -84,7 +84,7 @@ class LoadedRun(NamedTuple):
     actions: tuple[str, ...]  # their names
 
 
-def open_run(what: str | Path, checkpoint: int | None = None) -> LoadedRun:
+def open_run(what: str | Path, checkpoint: int | None = None, device: str | None = None) -> LoadedRun:
     """Opens a run without disturbing whoever may be training it.
 
     It opens wherever it can: a device that it was trained on and that is not here gives way to `auto`.
@@ -94,9 +94,11 @@ def open_run(what: str | Path, checkpoint: int | None = None) -> LoadedRun:
             the checkout.
         checkpoint: the step it was saved at; None takes the newest. That of a snapshot will do too: then the agent
             is as it was at that step, and the stored steps are those of the newest checkpoint.
+        device: where to, as `runtime.device`; None takes the run's own.
 
     Raises:
-        GlamkitError: it holds no run, no checkpoint (or not that one, or a foreign one), or no stored steps.
+        GlamkitError: it holds no run, no checkpoint (or not that one, or a foreign one), or no stored steps; or there
+            is no such device.
     """
     run = locate(what)
     if not run.started:
@@ -113,7 +115,7 @@ def open_run(what: str | Path, checkpoint: int | None = None) -> LoadedRun:
     state = checkpoints.read(run.checkpoints, wanted) if wanted in saved else checkpoints.load(run.checkpoints)
     match state:
         case {"agent": dict(weights), "step": int(step), "replay": {"count": int(count)}} if 0 <= step == count:
-            machine = Machine(available(config.runtime))
+            machine = Machine(replace(config.runtime, device=device) if device else available(config.runtime))
             agent = _agent(config, weights, machine, run)
         case _:
             raise GlamkitError(

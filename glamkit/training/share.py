@@ -27,7 +27,7 @@ from glamkit.training.load import LoadedRun, open_run
 from glamkit.training.shared_runs import FORMAT, HUB_FILE, SUFFIX, most_steps, require_hub
 
 STEPS = 300  # stored steps that travel with a run, to start from
-LINES = 200  # of the log that travel at most, besides the episodes
+LINES = 200  # of the log that travel at most, besides episodes and evaluations
 RIGHTS = (
     "Weights and stored pictures were made by playing the game named in the config. Atari games and their pictures "
     "belong to their owners; share such files for research only."
@@ -60,16 +60,17 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS) -> Pat
 
     Args:
         run_dir: the run's folder.
-        file: where to; empty takes the folder's name with ``.glam`` beside it; of a shared run, in the current folder.
+        file: where to; a folder takes the run's name with ``.glam``. Empty is the folder that the run lies in; of a
+            shared run, the current one.
         steps: how many of the newest stored steps travel with it.
 
     Raises:
         GlamkitError: the folder holds no run with a checkpoint, a file of it is damaged, or the file cannot be written.
     """
     loaded = open_run(run_dir)
-    folder = loaded.run.folder
-    place = Path() if loaded.run.shared else folder.parent  # a shared run's folder lies in a cache
-    path = Path(file) if str(file) else place / (folder.name + SUFFIX)
+    beside = Path() if loaded.run.shared else loaded.run.folder.parent  # a shared run's folder lies in a cache
+    place = Path(file) if str(file) else beside
+    path = place / f"{loaded.run.name}{SUFFIX}" if place.is_dir() else place
     pack(loaded, path, steps)
     return path
 
@@ -156,11 +157,11 @@ def _write(stream: IO[bytes], entries: Mapping[str, bytes]) -> None:
 
 
 def _short_log(run: Run) -> str:
-    """All episodes and some of the log's other lines."""
+    """All episodes and evaluations, and some of the log's lines about training."""
     entries = log.read(run.log_file)
-    episodes = [entry for entry in entries if entry["kind"] == "episode"]
-    others = [entry for entry in entries if entry["kind"] != "episode"]
-    kept = sorted([*episodes, *others[:: len(others) // LINES + 1]], key=lambda entry: entry["step"])
+    scores = [entry for entry in entries if entry["kind"] != "log"]
+    others = [entry for entry in entries if entry["kind"] == "log"]
+    kept = sorted([*scores, *others[:: len(others) // LINES + 1]], key=lambda entry: entry["step"])
     return "".join(json.dumps(line) + "\n" for line in kept)
 
 

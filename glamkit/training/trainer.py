@@ -109,8 +109,8 @@ class Trainer:
         with self.session.turn(), explained, kept:
             self.refuse_half()
             self.clock = (time.perf_counter(), self.step)
-            if self.lacks_evaluation:
-                yield from self.evaluate()
+            if self.lacks_evaluation and (played := self.evaluate()):
+                yield from [*played, self.save()]  # or the next trainer would cut its line off the log
             while self.step < self.config.trainer.env_steps and not self.session.stops.requested():
                 try:
                     events = self.advance()

@@ -215,6 +215,12 @@ def test_compiling_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert lines[0].startswith(first)
         steps = {line.split()[1] for line in lines if "compiling" in line}
         assert steps == ({"48/96", "50/96"} if stop == 60 else {"60/96"})
+    whole = Trainer(preset("debug", "imagination.begin=50"), tmp_path / "run")
+    whole.machine.compiles = True
+    with Monitor(whole, every=1e9) as view:
+        for event in whole:
+            view.show(event)
+    assert whole.step == 96 and "compiling" not in capsys.readouterr().out  # nothing is left to do
 
 
 def test_time_left_counts_trained_steps_only(clock: Clock) -> None:
@@ -234,9 +240,11 @@ def test_time_left_counts_trained_steps_only(clock: Clock) -> None:
         pace.note(step)
     assert pace.speed == pytest.approx(20.0, rel=0.01)
     clock.now += 600.0  # an evaluation
-    pace.pause()
-    clock.now += 0.05
+    pace.pause(4000)  # it comes after this step, of which only the event is still to come
     pace.note(4000)
+    assert pace.speed == 0.0
+    clock.now += 0.05
+    pace.note(4001)
     assert pace.speed == pytest.approx(20.0)
 
 

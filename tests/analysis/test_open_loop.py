@@ -38,6 +38,10 @@ MISTAKES = {
     "1 start is too few to compare": lambda o: measure_open_loop(o, 112),
     "seed = -1 is outside 0 to": lambda o: measure_open_loop(o, 5, seed=-1),
     "seed = 'one' is not a whole number.": lambda o: find_starts(o, seed="one"),
+    "count = 0 is outside its range: at least 1.": lambda o: find_starts(o, "reward", 0),
+    "count = -1 is outside its range: at least 1.": lambda o: find_starts(o, count=-1),
+    "seed = -2 is outside 0 to": lambda o: rollouts.dream(o, 20, 6, seed=-2),
+    "seed = -3 is outside 0 to": lambda o: Dream(o, seed=-3),
 }
 
 

@@ -10,7 +10,8 @@ import torch
 from made_runs import looked_into
 from torch import Tensor, nn
 
-from glamkit.analysis.variation import effective_memory, events, metrics
+from glamkit import plotting
+from glamkit.analysis.variation import effective_memory, events, frame_plots, metrics
 from glamkit.analysis.variation.lens import QUANTITIES, Lens
 from glamkit.analysis.variation.metrics import Forecast, ScreenForecast
 from glamkit.config import ReplayConfig, preset
@@ -175,6 +176,12 @@ def test_a_still_screen_has_no_skill_to_speak_of() -> None:
     blank = np.zeros((3, 4, 4))
     screen = ScreenForecast(np.zeros((4, 4, 4, 3), np.uint8), blank, blank, blank + 0.1, np.ones(3, bool))
     assert np.isnan(screen.skill).all() and np.isnan(screen.overall())
+    through = lens(Clock())
+    seen = events.view(through, through.read(20, 3))._replace(screen=screen)
+    axes = plotting.figure(plotting.WIDE, 3)[1][0][0]
+    frame_plots.draw_skill(axes, seen)
+    assert "Too little changes here to say" in axes.get_title(loc="left")
+    assert "nan" not in axes.get_title(loc="left") + str(axes.get_legend_handles_labels()[1])
 
 
 def test_forecasts_by_hand() -> None:

@@ -22,7 +22,7 @@ from glamkit.envs.registry import Games
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.runtime import Machine, random_state
-from glamkit.training import evaluation
+from glamkit.training import evaluation, load
 from glamkit.training.trainer import Trainer
 
 
@@ -276,6 +276,15 @@ def test_a_checkpoint_is_evaluated_from_the_command_line(run: Path, capsys: pyte
     message, path = capsys.readouterr().out.splitlines()
     assert message.startswith("step 50: mean return") and path.endswith(name)
     assert json.loads((run / "evaluation.json").read_text())["step"] == 64  # the run's score is not touched
+
+
+def test_a_run_is_opened_on_the_device_that_is_asked_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    usual = load.Machine
+    monkeypatch.setattr(load, "available", lambda _: pytest.fail("the run's own device is touched"))
+    monkeypatch.setattr(load, "Machine", lambda runtime: asked.append(runtime.device) or usual(runtime))
+    assert evaluation.opened(run, changes={"runtime.device": "cpu"}).machine.device.type == "cpu"
+    assert asked == ["cpu"]
 
 
 def test_scores_of_episodes_of_another_length_overwrite_no_others(run: Path) -> None:

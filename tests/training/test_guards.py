@@ -165,6 +165,16 @@ def test_out_of_memory_says_what_to_lower(phase: str, advice: str, error: Except
         list(trainer)
 
 
+def test_memory_of_unknown_size_is_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config()
+    monkeypatch.setattr(Machine, "memory", lambda _: 2**63)  # as on Windows
+    with (
+        pytest.raises(GlamkitError, match=r"the memory of cpu ran out; "),
+        guards.explained(config, Machine(config.runtime)),
+    ):
+        raise MemoryError
+
+
 def test_other_errors_stay_what_they_are() -> None:
     config = Config()
     with pytest.raises(RuntimeError, match="something else"), guards.explained(config, Machine(config.runtime)):

@@ -127,3 +127,4 @@ def test_a_stop_in_training_does_not_wait_for_an_evaluation(tmp_path: Path, ever
     with pytest.raises(StoppedError):  # the final one
         evaluation.evaluate(again.agent, config, again.machine, 52, stop=after(3))
     assert [event.kind for event in Trainer(config, tmp_path / "twice")] == ["done"]
+    assert log(once) == log(again)  # opening it once more takes no line away

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from glamkit.analysis.studio.compare import Beside, Counterpart
 from glamkit.analysis.studio.dream_tree import Node
 from glamkit.analysis.studio.studio import Dream
+from glamkit.errors import GlamkitError
 from glamkit.plotting import count
 from glamkit.runs import files
 
@@ -36,11 +37,14 @@ def save(dream: Dream, path: str | Path, beside: Others = (), follow: Follow = i
     """Writes a dream as ``.gif`` or ``.html``, see there, and the folders it lies in; at once or not at all.
 
     Raises:
-        GlamkitError: it cannot be written there.
+        GlamkitError: the name ends otherwise, or it cannot be written there.
     """
     path = Path(path)
-    content = gif(dream, beside, follow) if path.suffix == ".gif" else html(dream, beside, follow).encode()
+    kind = path.suffix.lower()
+    if kind not in (".gif", ".html"):
+        raise GlamkitError(f"{str(path)!r} is no file for a dream; let its name end in .gif or .html.")
     files.make_folder(path.parent)
+    content = gif(dream, beside, follow) if kind == ".gif" else html(dream, beside, follow).encode()
     files.replace(path, lambda file: file.write(content))
     return path
 
@@ -93,7 +97,7 @@ def html(dream: Dream, beside: Others = (), follow: Follow = iter) -> str:
     run = dream.run
     title = f"A dream of {run.config.env.game} from step {dream.start:,}"
     about = (
-        f"GLAM's world model of the run {run.run.folder.name}, after {run.step:,} steps of training, saw "
+        f"GLAM's world model of the run {run.run.name}, after {run.step:,} steps of training, saw "
         f"{dream.context} real steps and imagined the dream shown here ({dream.begun}; seed {dream.seed}). "
         f"Nothing of it was played in the game."
     )

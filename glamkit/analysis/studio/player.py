@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 
-from glamkit.analysis.monitor import Pace, duration
+from glamkit.analysis.monitor import Pace
 from glamkit.analysis.starts import Start, find_starts
 from glamkit.analysis.studio import compare, export
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS, keys_of
 from glamkit.analysis.studio.studio import HORIZON, Dream, Future, no_choice, value_scale
 from glamkit.errors import GlamkitError
+from glamkit.notebook import duration
 from glamkit.plotting import count
 
 RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times `export.SPEED`
@@ -148,7 +149,7 @@ class Player:
             action = dream.recorded(dream.now.depth)
             if action is None:
                 raise GlamkitError(f"No action after step {dream.now.depth} is recorded: choose who plays on.")
-        self.act(dream.choose(dream.now) if action is None else action)
+        self.act(dream.choose(dream.now, self.noise) if action is None else action)
 
     def back(self) -> None:
         """Goes back by a step, unless this is the first."""
@@ -195,10 +196,15 @@ class Player:
 
     def compare(self, names: Sequence[str]) -> None:
         """What is shown beside the dream: any of ``real``, ``lmamba``, ``gmamba`` (that module off)."""
-        if names:
-            self.working("Computing what stands beside the dream ...")
         begun = compare.REAL in names and compare.REAL not in self.compared
-        self.beside, self.compared = compare.comparisons(self.dream, names), list(names)
+        before, self.compared = self.compared, list(names)  # first, or the page would untick a box until it is done
+        try:
+            if names:
+                self.working("Computing what stands beside the dream ...")
+            self.beside = compare.comparisons(self.dream, names)
+        except BaseException:
+            self.compared = before
+            raise
         if begun:
             self.who, apart = "recorded", compare.first_difference(self.dream, self.dream.here)
             if apart is not None:

@@ -98,7 +98,8 @@ def errors(loop: OpenLoop) -> Picture:
 @style
 def clip(loop: OpenLoop) -> Picture:
     """A typical clip: real, imagined, and their difference (brighter is farther off)."""
-    number, step = loop.typical(), loop.starts[loop.typical()].step
+    number = loop.typical()
+    step = loop.starts[number].step
     real, imagined = loop.real[number], loop.imagined[number]
     gap = np.abs(real.astype(np.int16) - imagined).astype(np.uint8)
     rows = {"real": real, "imagined": imagined, "difference": gap}

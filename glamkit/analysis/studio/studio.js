@@ -1,8 +1,8 @@
 // Draws what the kernel sends and passes on what was pressed; it decides nothing.
 //   traits          controls, starts, what_if
 //   kernel -> page  {t: "f", n, state, beside} + one buffer of side * side * 3 bytes for each picture;  {t: "pong"}
-//   page -> kernel  {t: "ready"} once drawn;  {t: "ack", n} for each frame;  {t: "k", down: [...codes]} on a change;
-//                   {t: "do", command, values, named};  {t: "ping"}
+//   page -> kernel  {t: "ready"} once drawn;  {t: "ack", n} for each frame;  {t: "ping"}
+//                   {t: "do", command, values, named}
 // Text from the kernel is only ever put in as text, never as markup.
 
 const PATIENCE = 6000; // ms without an answer after which the page says so
@@ -322,7 +322,7 @@ function render({ model, el }) {
     ui.image.style.setProperty("--dark", dark ? `url(${dark})` : ""); // see studio.css
   }
 
-  const held = () => model.send({ t: "k", down: [...down] });
+  const held = () => ask("keys", [[...down]]);
   const back = () => pointed && ui.canvas.focus({ preventScroll: true });
 
   function press(event) {

@@ -20,7 +20,7 @@ import torch
 from glamkit.analysis.rollouts import pictures
 from glamkit.analysis.starts import check_start, good_start, ordered
 from glamkit.analysis.studio.dream_tree import Node, Rules, Tree
-from glamkit.config import at_least, coerce
+from glamkit.config import TrainerConfig, at_least, coerce
 from glamkit.errors import GlamkitError, nearest
 from glamkit.training.load import LoadedRun
 
@@ -70,7 +70,7 @@ class Dream(Tree):
         self.shown: dict[int, np.ndarray] = {}
         self.branches, self.branch = [0], 0  # the last node of each in the order they were begun, and the present one
         seen = run.replay.window(torch.tensor([self.start - self.context]), self.context)
-        super().__init__(run, seen, coerce("seed", seed, int), self.begun)
+        super().__init__(run, seen, TrainerConfig(seed=seed).seed, self.begun)
 
     def __repr__(self) -> str:
         node = self.now
@@ -90,7 +90,7 @@ class Dream(Tree):
             action: None takes the policy's.
             noise_seed: of the random numbers from here on; None keeps that of the present node.
         """
-        taken = self.choose(self.now) if action is None else self.action(action)
+        taken = self.choose(self.now, noise_seed) if action is None else self.action(action)
         (number,) = self.grow([self.here], [taken], None if noise_seed is None else [noise_seed])
         return self.go(number)
 
@@ -108,7 +108,7 @@ class Dream(Tree):
             raise GlamkitError(f"there is no node {number}; this dream has nodes 0 to {len(self.nodes) - 1}.")
         self.here, way = number, self.line(number)
         others = [place for place in range(len(self.branches)) if place != self.branch]
-        for place in [self.branch, *others] if self.branches else []:
+        for place in [self.branch, *others]:
             end = self.branches[place]
             if end in way or number in self.line(end):
                 self.branch = place
@@ -193,9 +193,9 @@ class Dream(Tree):
             raise GlamkitError(f"action {number} is not one of 0 to {len(names) - 1}: {', '.join(names)}.")
         return number
 
-    def choose(self, node: Node) -> int:
-        """The policy's action in a node, drawn with the node's own random number."""
-        drawn = self.uniforms(node.noise_seed, node.depth)[0]
+    def choose(self, node: Node, noise_seed: int | None = None) -> int:
+        """The policy's action in a node, drawn by the node's own noise seed or another."""
+        drawn = self.uniforms(node.noise_seed if noise_seed is None else noise_seed, node.depth)[0]
         cumulated = np.cumsum(node.policy)
         return min(int((cumulated <= drawn * cumulated[-1]).sum()), len(cumulated) - 1)
 

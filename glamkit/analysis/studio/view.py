@@ -60,7 +60,7 @@ def will_take(player: Player) -> tuple[int, str]:
         idle = "the policy" if player.idle is None else names[player.idle]
         return -1, f"you play: the key that is held, else {idle}"
     if player.who == "policy":
-        drawn = dream.choose(now)
+        drawn = dream.choose(now, player.noise)
         how = "the likeliest" if drawn == likeliest else f"likeliest: {names[likeliest]}"
         return drawn, f"{names[drawn]} (drawn; {how})"
     recorded = dream.recorded(now.depth)

@@ -93,8 +93,6 @@ class StudioWidget(anywidget.AnyWidget):
                 self.drawn, self.heard = max(self.drawn, number), time.monotonic()
                 if self.waits:
                     self._offer()
-            case {"t": "k", "down": list(codes)}:
-                self.player.do("keys", [str(code) for code in codes])
             case {"t": "do", "command": str(command), "values": list(values), "named": dict(named)}:
                 if command in ASKED.split():
                     self.player.do(command, *values, **named)
@@ -111,7 +109,7 @@ class StudioWidget(anywidget.AnyWidget):
 
 def studio(dream: Dream, choices: Sequence[Start] = ()) -> StudioWidget | None:
     """Shows the studio where somebody watches; None elsewhere, where its static pictures are all there is."""
-    if not notebook.is_interactive() or notebook.shell() is None:
+    if not notebook.is_interactive():
         return None
     from IPython.display import HTML, display
 

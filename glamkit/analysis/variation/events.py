@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from glamkit.analysis.fresh_play import FreshReplay
-from glamkit.analysis.starts import episodes, ordered
+from glamkit.analysis.starts import episode_ends, ordered
 from glamkit.analysis.variation import effective_memory, metrics
 from glamkit.analysis.variation.lens import Lens, Reading
 from glamkit.analysis.variation.metrics import Forecast, ScreenForecast
@@ -54,7 +54,7 @@ class VariationView(NamedTuple):
 
 def events(loaded: LoadedRun) -> list[GameEvent]:
     """Everything that happened in the stored steps, in order."""
-    oldest, ends = loaded.replay.oldest, {last for _, last in episodes(loaded)[:-1]}
+    oldest, ends = loaded.replay.oldest, set(episode_ends(loaded))
     marks = [GameEvent(step, "episode end") for step in ends]
     for place, reward in enumerate(ordered(loaded, "rewards")):
         if reward:
@@ -66,11 +66,10 @@ def events(loaded: LoadedRun) -> list[GameEvent]:
 
 def look(loaded: LoadedRun, lens: Lens, begin: int, length: int, seed: int = 0) -> VariationView:
     """What the lens shows of a stretch, without the steps that lead into a new game; raises what `Lens.read` does."""
-    ends = [last for _, last in episodes(loaded)[:-1]]
     inside = [event for event in events(loaded) if begin <= event.step < begin + length]
     fresh = isinstance(loaded.replay, FreshReplay)
     source = "steps of fresh play, never trained on" if fresh else "stored steps, perhaps trained on"
-    return view(lens, lens.read(begin, length, seed), ends, inside, source)
+    return view(lens, lens.read(begin, length, seed), episode_ends(loaded), inside, source)
 
 
 def view(

@@ -50,12 +50,14 @@ def draw_skill(axes: Axes, view: VariationView) -> None:
     """The share of the true change that was predicted."""
     screen, skill = view.screen, np.clip(view.screen.skill, -1, 1)
     axes.plot(view.numbers, skill, ".-", ms=4, lw=0.5, color=BLUE, alpha=0.75, label="single steps")
-    best = screen.overall("seen")
-    axes.axhline(np.clip(best, -1, 1), color=ORANGE, lw=1, label=f"most that its pictures allow: {best:.2g}")
+    share, best = screen.overall(), screen.overall("seen")
+    if np.isfinite(best):
+        axes.axhline(np.clip(best, -1, 1), color=ORANGE, lw=1, label=f"most that its pictures allow: {best:.2g}")
     axes.axhline(0, color=GREY, ls="--", lw=1, label="predicting no change")
     axes.set(ylabel="share of the change\nthat was predicted", ylim=(-1.2, 1.1), yticks=(-1, 0, 1))
     axes.set_xlabel(about(view))
-    title = f"How much of the change was predicted? {screen.overall():.2g} over all steps"
+    known = f"{share:.2g} over all steps" if np.isfinite(share) else "Too little changes here to say"
+    title = f"How much of the change was predicted? {known}"
     axes.set_title(f"{title}\n1 is all of it, 0 is no better than a still picture")
     steps_axis(axes)
 
@@ -88,7 +90,7 @@ def moment(view: VariationView, step: int) -> Picture:
     kinds = " and ".join(event.kind for event in view.events if event.step == step)
     caption = f" ({kinds})" if kinds else ""
     title = f"Step {step:,}{caption}: was the change predicted, and by which branch?"
-    right = f"Surprise {forecast.surprise[place]:.2g} nats, {forecast.agreement[place]:.0%} of the variables right"
+    right = f"Surprise {forecast.surprise[place]:,.1f} nats, {forecast.agreement[place]:.0%} of the variables right"
     end = "" if view.counted[place] else "The next frame begins a new life or game, which nobody can predict.\n"
     picture.suptitle(f"{title}\n{end}{right}. Changes: {BRIGHTER}", x=0.01, ha="left")
     return picture

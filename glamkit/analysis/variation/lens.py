@@ -17,8 +17,8 @@ from glamkit.errors import GlamkitError
 from glamkit.ops.functional import kl_categorical, one_hot_likeliest, two_hot_mean
 from glamkit.training.load import LoadedRun
 
+# In units of: length of the change, nats, reward, probability.
 QUANTITIES = ("hidden state", "next latent", "reward", "termination")
-UNITS = ("length of the change", "nats", "reward", "probability")
 
 
 class Reading(NamedTuple):
@@ -97,7 +97,7 @@ class Lens:
             return model.prior(hidden).float(), reward, model.termination(hidden).squeeze(-1).float().sigmoid()
 
     def effect(self, hidden: Tensor, other: Tensor) -> Tensor:
-        """How far h and each prediction move when h becomes `other` (..., D): (..., 4), see `QUANTITIES`, `UNITS`."""
+        """How far h and each prediction move when h becomes `other` (..., D): (..., 4), see `QUANTITIES`."""
         (latent, reward, end), (latent_now, reward_now, end_now) = self.predict(hidden), self.predict(other)
         surprise = kl_categorical(latent, latent_now).clamp(min=0)
         moved = [(hidden - other).norm(dim=-1), surprise, (reward - reward_now).abs(), (end - end_now).abs()]

@@ -12,7 +12,7 @@ from glamkit.analysis.rollouts import looking
 from glamkit.analysis.variation.lens import Lens, Reading
 
 TINY = 1e-6  # an effect below this is none: nothing to divide into shares
-SMALLEST = np.array([0.01, 0.01, 0.01, 0.001])  # of `QUANTITIES`, in `UNITS`: a mean effect below it has no shares
+SMALLEST = np.array([0.01, 0.01, 0.01, 0.001])  # of `QUANTITIES`: a mean effect below it has no shares
 
 
 class Forecast(NamedTuple):
@@ -98,7 +98,7 @@ def variation(lens: Lens, reading: Reading) -> Forecast:
 
 
 def effects(lens: Lens, reading: Reading) -> np.ndarray:
-    """(n, 2, 4): effects of switching off GMamba or LMamba on each of `QUANTITIES`, in `UNITS`, step by step."""
+    """(n, 2, 4): effects of switching off GMamba or LMamba on each of `QUANTITIES`, step by step."""
     off = [lens.effect(reading.hidden, rest) for rest in (reading.locally, reading.globally)]
     return plain(torch.stack(off, 1))
 

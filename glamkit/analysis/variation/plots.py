@@ -12,7 +12,7 @@ from glamkit import plotting
 from glamkit.analysis.variation import effective_memory
 from glamkit.analysis.variation.effective_memory import Reach
 from glamkit.analysis.variation.events import KINDS, VariationView
-from glamkit.analysis.variation.lens import QUANTITIES, UNITS
+from glamkit.analysis.variation.lens import QUANTITIES
 from glamkit.analysis.variation.metrics import SMALLEST, local_share, ratio
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SMALL, Picture
 
@@ -88,9 +88,9 @@ def draw_shares(axes: Axes, effects: np.ndarray, groups: Mapping[str, np.ndarray
 
 def draw_share(axes: Axes, row: float, number: int, local: float, size: float, least: float) -> None:
     """One bar: GMamba's share in blue, LMamba's (`local`) in orange, numbers on it; beside it the effect's `size`."""
-    unit = f" {UNITS[number]}" if UNITS[number] == "nats" else ""
+    unit = " nats" if QUANTITIES[number] == "next latent" else ""
     whole = f"{size:.2g}{unit}" if size < 100 else f"{size:,.0f}{unit}"
-    beside = f"{size:.1g} < {SMALLEST[number]:g}" if np.isnan(local) else whole
+    beside = f"{size:.2g} < {SMALLEST[number]:g}" if np.isnan(local) else whole
     axes.text(1.02, row, beside, va="center", fontsize=SMALL, color=INK)
     if np.isnan(local):
         axes.text(0.5, row, "too small to divide", ha="center", va="center", fontsize=SMALL, color=GREY)

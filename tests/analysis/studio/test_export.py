@@ -64,6 +64,11 @@ def test_exports_hold_the_way_taken(run: LoadedRun, tmp_path: Path) -> None:
     for name in ("dream.gif", "dream.html"):
         with pytest.raises(GlamkitError, match="cannot be written"):
             export.save(dream, tmp_path / "file" / name)
+    with Image.open(export.save(dream, tmp_path / "DREAM.GIF")) as film:
+        assert film.n_frames == 5
+    for name in ("dream.mp4", "dream"):
+        with pytest.raises(GlamkitError, match=r"is no file for a dream; let its name end in \.gif or \.html\.$"):
+            export.save(dream, tmp_path / name)
 
 
 def test_the_html_needs_nothing_else_and_runs_nothing_foreign(run: LoadedRun, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import keys_of
 from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream
-from glamkit.analysis.studio.view import starts, state
+from glamkit.analysis.studio.view import starts, state, will_take
 from glamkit.training.load import LoadedRun, open_run
 
 CATCH = {"game": "glamkit/Catch-v0"}
@@ -305,6 +305,26 @@ def test_what_if_is_about_one_step(playing: Player) -> None:
     done(playing, "act", 1)
     assert state(playing)["stale"] == "You have moved on: this is about step 1, not the present one."
     assert state(done(playing, "back"))["stale"] == ""
+
+
+def test_other_noise_draws_the_next_action_anew_too(run: LoadedRun) -> None:
+    dreams = (Dream(run, 40, seed=seed) for seed in range(50))
+    dream = next(dream for dream in dreams if dream.choose(dream.now) != dream.choose(dream.now, 1))
+    shown, expected = Player(dream), dream.choose(dream.now, 1)
+    done(shown, "other_noise")
+    assert will_take(shown)[0] == expected
+    done(shown, "forward")
+    assert dream.now.action == expected and dream.now.noise_seed == 1
+    dream.go(0)
+    assert dream.step(None, noise_seed=1).action == expected
+    shown.close()
+
+
+def test_a_ticked_box_stays_ticked_while_it_is_computed(playing: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(playing, "working", lambda text: seen.append((text, state(playing)["compared"])))
+    done(playing, "compare", ["lmamba"])
+    assert seen == [("Computing what stands beside the dream ...", ["lmamba"])]
 
 
 def test_other_noise_leads_elsewhere_with_the_same_actions(run: LoadedRun) -> None:

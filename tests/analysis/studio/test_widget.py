@@ -84,7 +84,8 @@ def test_the_page_never_queues_frames(page: StudioWidget) -> None:
     assert message["n"] == 2 and pixels == [dream.picture(dream.line()[1]).tobytes()]
     browser.says(t="ready")  # the page was closed and comes back: the newest frame is sent again
     assert browser.depths == [1, 2, 5, 5]
-    browser.says(t="k", down=["ArrowUp"]), browser.says(t="k", down=[])
+    for down in (["ArrowUp"], []):
+        browser.says(t="do", command="keys", values=[down], named={})
     assert asked == [("keys", ["ArrowUp"], {}), ("keys", [], {})]
     browser.says(t="ping")
     assert browser.got[-1] == ({"t": "pong"}, [])
@@ -187,7 +188,6 @@ def test_text_is_never_markup_and_nothing_is_fetched() -> None:
 def test_below_the_studio_stands_what_to_do_when_it_is_gone(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr(widget.notebook, "is_interactive", lambda: True)
-    monkeypatch.setattr(widget.notebook, "shell", lambda: True)
     monkeypatch.setattr("IPython.display.display", lambda *values: shown.extend(values))
     studio = widget.studio(Dream(run, 40))
     assert shown[0] is studio and "Run all cells again" in shown[1].data and "glamkit-gone" in shown[1].data
