@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import html
 import importlib.util
-import os
 import shutil
 import socket
 import sys
@@ -35,9 +34,7 @@ def shell() -> Any:
 
 
 def is_interactive() -> bool:
-    """Whether somebody watches: not under GLAMKIT_BATCH=1, in plain Python or under papermill."""
-    if os.environ.get("GLAMKIT_BATCH", "0") not in ("", "0"):
-        return False
+    """Whether somebody watches: not in plain Python or under papermill."""
     # Papermill leaves no mark. But whoever runs a notebook without a person does not let it ask for input.
     return bool(getattr(getattr(shell(), "kernel", None), "_allow_stdin", False))
 

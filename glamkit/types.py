@@ -15,11 +15,11 @@ from torch import Tensor
 from glamkit.runtime import send
 
 try:
-    from jaxtyping import Bool, Float, Int, Shaped, UInt8
+    from jaxtyping import Float, Int, Shaped, UInt8
 except ImportError:  # only the tests need it
     from typing import Annotated
 
-    Bool = Float = Int = Shaped = UInt8 = Annotated
+    Float = Int = Shaped = UInt8 = Annotated
 
 
 class Batch(NamedTuple):

@@ -44,7 +44,7 @@ class CheckOutsideCompilers(type(jaxtyping.config)):  # type: ignore[misc]
 
 def shaped_modules() -> list[str]:
     """The modules that annotate shapes: those that import a type with a shape from `glamkit.types`, and that one."""
-    names = re.compile(r"from glamkit\.types import .*\b(Bool|Float|Int|Shaped|UInt8)\b")
+    names = re.compile(r"from glamkit\.types import .*\b(Float|Int|Shaped|UInt8)\b")
     paths = [path for path in sorted((ROOT / "glamkit").rglob("*.py")) if names.search(path.read_text())]
     return ["glamkit.types", *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths)]
 

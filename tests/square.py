@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from glamkit.config import EnvConfig
-from glamkit.envs.registry import Outcome, PixelEnv
+from glamkit.envs.pixel_env import Outcome, PixelEnv
 
 SQUARE = "glamkit-test/Square-v0"
 

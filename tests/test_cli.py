@@ -10,7 +10,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 
 import glamkit
 from glamkit import cli, notebook
+from glamkit.cli import notebooks
 from glamkit.cli.group import glamkit as group
 
 SCREEN = 24  # lines
@@ -64,10 +64,14 @@ def test_every_command_has_an_example_that_parses(name: str, capsys: pytest.Capt
         ("compare one", "Missing argument 'RUN_B'."),
     ],
 )
-def test_wrong_input_gets_a_sentence(line: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_input_gets_a_sentence(
+    line: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert cli.main(line.split()) == (2 if sentence.startswith(("No such", "Missing")) else 1)
     message = capsys.readouterr()
     assert sentence in message.err and len(message.err.strip().splitlines()) == 1 and message.out == ""
+    assert not list(tmp_path.iterdir())  # such as an empty run folder
 
 
 def test_it_starts_without_torch_and_says_its_version() -> None:
@@ -137,8 +141,8 @@ def test_a_run_has_a_folder_that_every_disk_takes(monkeypatch: pytest.MonkeyPatc
 
     names: list[str] = []
 
-    def begun(_: object, folder: Path, **__: object) -> None:
-        names.append(folder.name)
+    def begun(_: object, folder: str, **__: object) -> None:
+        names.append(Path(folder).name)
         raise GlamkitError("enough.")
 
     monkeypatch.setattr(training, "Trainer", begun)
@@ -212,6 +216,20 @@ def test_notebooks_are_copied_but_never_over_a_change(tmp_path: Path, capsys: py
     assert str(notebook.folder()) in capsys.readouterr().out
 
 
+def test_notebooks_of_a_checkout_of_any_name_are_opened_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkout = tmp_path / "glamkit" / "notebooks"  # as git clone calls it
+    checkout.mkdir(parents=True)
+    for name in ("02_train.ipynb", "Untitled.ipynb"):
+        (checkout / name).write_text("{}")
+    monkeypatch.setattr(notebooks, "folder", lambda: checkout)
+    assert notebooks.place() == (checkout, [])
+    assert notebooks.find("train") == checkout / "02_train.ipynb"
+    assert notebooks.find("Untitled") == checkout / "Untitled.ipynb"
+
+
 def test_options_of_jupyterlab_are_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[list[str], Path]] = []
     monkeypatch.chdir(tmp_path)
@@ -262,16 +280,25 @@ def test_an_executed_notebook_makes_no_folder_that_hides_a_run(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals itself")
-def test_ctrl_c_lets_the_program_inside_end_by_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_lets_the_program_inside_end_by_itself(name: str, tmp_path: Path) -> None:
     """JupyterLab asks whether to shut down, and papermill saves: that takes more than a moment."""
     from glamkit.cli.group import call
 
-    ended = tmp_path / "ended"
-    program = f"import time, pathlib; time.sleep(2); pathlib.Path({str(ended)!r}).touch()"
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    ended, program = tmp_path / "ended", tmp_path / "program.py"
+    program.write_text(f"""
+import os, pathlib, signal, time
+told = []
+signal.signal(signal.SIGTERM, lambda *_: told.append("SIGTERM"))
+os.kill(os.getppid(), signal.{name})
+time.sleep(0.5)
+assert told == ([] if "{name}" == "SIGINT" else ["SIGTERM"])  # Ctrl+C comes from the terminal
+pathlib.Path({str(ended)!r}).touch()
+""")
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        call([sys.executable, "-c", program])
+        call([sys.executable, str(program)])
+    assert signal.getsignal(signal.SIGTERM) == before
     assert ended.exists() and call([sys.executable, "-c", "raise SystemExit(3)"], tmp_path) == 3
 
 

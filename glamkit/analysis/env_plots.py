@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from glamkit import plotting
-from glamkit.envs.registry import Outcome
+from glamkit.envs.pixel_env import Outcome
 from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, RED, WIDE, Picture, count
 from glamkit.types import Batch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,18 +43,26 @@ def examples(*lines: str) -> str:
 def call(command: Sequence[str], folder: Path | None = None) -> int:
     """Runs a program to its end and returns its exit status; its folder is the current one if none is given.
 
-    Ctrl+C reaches the program from the terminal as it reaches this one, and it may take its time to save.
+    Ctrl+C reaches the program from the terminal as it reaches this one; SIGTERM is passed on. It may take its time to
+    save.
 
     Raises:
-        KeyboardInterrupt: Ctrl+C was pressed; the program has ended by then.
+        KeyboardInterrupt: one of the two came; the program has ended by then.
     """
     interrupted = False
     with subprocess.Popen(command, cwd=folder) as process:
+
+        def end(*_: object) -> None:
+            process.terminate()
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGTERM, end)
         while process.returncode is None:
             try:
                 process.wait()
             except KeyboardInterrupt:
                 interrupted = True
+        signal.signal(signal.SIGTERM, before)
     if interrupted:
         raise KeyboardInterrupt
     return process.returncode

@@ -20,7 +20,7 @@ def find(name: str) -> Path:
         GlamkitError: there is none.
     """
     known = {path.stem: path for path in sorted(folder().glob("*.ipynb"))}
-    short = {stem.split("_", 1)[1]: stem for stem in known}
+    short = {stem.split("_", 1)[-1]: stem for stem in known}
     stem = name.removesuffix(".ipynb")
     stem = short.get(stem, stem)
     if stem not in known:
@@ -55,7 +55,7 @@ def place(target: str | None = None) -> tuple[Path, list[str]]:
         GlamkitError: the folder cannot be written.
     """
     source = folder()
-    if target is None and source.parent.name != "glamkit":
+    if target is None and source.parent != Path(__file__).resolve().parents[1]:
         return source, []
     copied = Path(target or "notebooks")
     make_folder(copied)

@@ -31,12 +31,11 @@ def train(
     from glamkit.analysis import Monitor, overview
     from glamkit.config import game_folder, preset
     from glamkit.notebook import Live
-    from glamkit.runs import resolve
     from glamkit.training import Trainer, evaluation
 
     config = preset(name, " ".join(sets), game=game, seed=seed, env_steps=env_steps)
     place = run_dir or f"runs/{game_folder(game).lower()}-{name}-seed{seed}"
-    trainer = Trainer(config, resolve(place), resume=not no_resume)
+    trainer = Trainer(config, place, resume=not no_resume)
     click.echo(overview(trainer))
     with Monitor(trainer) as monitor:
         for event in trainer:

@@ -51,12 +51,8 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     from glamkit.sweeps import plan as planning
 
     if what[:1] == ("status",):
-        context = click.get_current_context()
-        given = [
-            name
-            for name in context.params
-            if name != "what" and context.get_parameter_source(name) != ParameterSource.DEFAULT
-        ]
+        source = click.get_current_context().get_parameter_source
+        given = any(source(name) != ParameterSource.DEFAULT for name in ("variants", *options))
         if len(what) != 2 or given:
             raise GlamkitError("sweep status takes one folder and no options: glamkit sweep status runs/study.")
         click.echo(Sweep(what[1]).status())

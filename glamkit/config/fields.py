@@ -82,17 +82,11 @@ def parse_overrides(overrides: str | Mapping[str, Any] | None) -> dict[str, Any]
         return {str(key): value for key, value in overrides.items()}
     if not isinstance(overrides, str):
         raise GlamkitError(f"overrides = {overrides!r} is neither text such as 'trainer.warmup=300' nor a table.")
-    # A comma separates overrides only where a new key follows, so tuples such as 16,32,64 stay whole.
-    pairs: list[str] = []
-    for piece in overrides.replace(",", " ,").split():
-        if "=" in piece or not pairs:
-            pairs.append(piece.lstrip(","))
-        else:
-            pairs[-1] += piece
     result: dict[str, Any] = {}
-    for pair in filter(None, (pair.strip(",") for pair in pairs)):
-        key, equals, value = pair.partition("=")
-        if not equals or not key or not value:
+    # Spaces and commas separate only before a new key, so that lists such as 16, 32, 64 stay whole.
+    for pair in filter(None, re.split(r"[\s,]+(?=[\w.]+\s*=)", overrides.strip(", \t\n"))):
+        key, _, value = (part.strip() for part in pair.partition("="))
+        if not key or not value:
             raise GlamkitError(f"override {pair!r} is not of the form key=value, such as trainer.warmup=300.")
         add_once(result, key, value)
     return result

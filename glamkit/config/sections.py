@@ -195,7 +195,7 @@ class EvaluationConfig(Checked):
 class RuntimeConfig(Checked):
     """The machine, never the result."""
 
-    device: str = setting("auto", "name", "auto takes a GPU when there is one; or cpu, cuda, cuda:1, mps")
+    device: str = setting("auto", "name", "auto takes a CUDA GPU when there is one; or cpu, cuda, cuda:1, mps")
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "choice", "of convolutions and matrix products; losses and scans stay float32"
     )
@@ -233,27 +233,18 @@ class Config:
     def __post_init__(self) -> None:
         """Checks what only two fields together can get wrong."""
         world, replay, imagination, trainer = self.world_model, self.replay, self.imagination, self.trainer
-        side, window, batch = 4 * 2 ** len(world.channels), world.window, imagination.contexts == "batch"
+        layers, window = len(world.channels), world.window
+        side, source = 4 * 2**layers, replay.sequence_length if imagination.contexts == "batch" else inf
         longest = max(replay.sequence_length, imagination.context_length)
         filled = longest + max(replay.newest_windows, 1) - 1
         first = trainer.next_update(self.random_steps)
         begin = f"trainer.warmup = {trainer.warmup}, imagination.begin = {imagination.begin}, trainer.update_every = "
         for key, low, high, why in (
-            (
-                "env.image_size",
-                side,
-                side,
-                f"{len(world.channels)} encoder layers (world_model.channels) that halve it",
-            ),
+            ("env.image_size", side, side, f"{layers} encoder layers (world_model.channels) that halve it"),
             ("replay.sequence_length", window + 2, inf, f"world_model.window = {window}"),
             ("replay.newest_windows", 0, replay.batch_size, f"replay.batch_size = {replay.batch_size}"),
             ("imagination.context_length", window, inf, f"world_model.window = {window}"),
-            (
-                "imagination.context_length",
-                0,
-                replay.sequence_length if batch else inf,
-                "the windows that contexts are cut from",
-            ),
+            ("imagination.context_length", 0, source, "the windows that contexts are cut from"),
             ("trainer.warmup", filled, inf, "a batch of windows, which it has to fill"),
             ("trainer.env_steps", first, inf, f"{begin}{trainer.update_every}: nothing would be trained"),
             ("replay.capacity", trainer.warmup, inf, f"trainer.warmup = {trainer.warmup}"),

@@ -57,6 +57,7 @@ class PixelEnv:
         num_actions: actions are 0 .. num_actions - 1.
         action_names: one name for each.
         lives: what is left of the present game's; 0 for games that count none.
+        running: whether an episode has begun and has not ended.
     """
 
     def __init__(self, config: EnvConfig, env: gymnasium.Env) -> None:
@@ -66,7 +67,7 @@ class PixelEnv:
         self._screen = self._frame
         self._drawn: list[np.ndarray] = []  # the frames of the last step, where pooling would throw them away
         self._random = np.random.default_rng()  # draws one seed per episode
-        self._seed, self._actions, self._running = -1, list[int](), False
+        self._seed, self._actions, self.running = -1, list[int](), False
         self._trace = 0  # checksum over the episode's frames, to know a replayed game from another
         self.lives = 0
         space: Any = env.action_space
@@ -76,11 +77,6 @@ class PixelEnv:
             names = list(getattr(self._game, "get_action_meanings", list)())
         known = len(names) == self.num_actions
         self.action_names = names if known else [f"action {index}" for index in range(self.num_actions)]
-
-    @property
-    def running(self) -> bool:
-        """Whether an episode has begun and has not ended."""
-        return self._running
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Starts a game and returns its first frame (H, W, 3).
@@ -100,7 +96,7 @@ class PixelEnv:
             GameFaultError: the game returned something else than its space and gymnasium's interface say.
             Exception: whatever the game itself raises.
         """
-        if not self._running:
+        if not self.running:
             raise GlamkitError(f"{self.config.game} is over or was never started; call reset() before step().")
         if action not in range(self.num_actions):
             raise GlamkitError(f"action {action} is not one of 0 to {self.num_actions - 1} of {self.config.game}.")
@@ -110,10 +106,10 @@ class PixelEnv:
             observation, reward, over, cut, _ = self._env.step(self._first_action + int(action))
         game = self.config.game
         terminated, truncated = read_flag(game, "terminated", over), read_flag(game, "truncated", cut)
-        self._running = not (terminated or truncated)
+        self.running = not (terminated or truncated)
         before, self.lives = self.lives, self._count_lives()
         stored = terminated or (self.lives < before and self.config.life_loss)
-        return Outcome(self._see(observation), read_reward(game, reward), stored, not self._running)
+        return Outcome(self._see(observation), read_reward(game, reward), stored, not self.running)
 
     def screens(self) -> np.ndarray:
         """Every picture the game drew in the last step (n, H, W, 3) uint8, before pooling and resizing.
@@ -149,7 +145,7 @@ class PixelEnv:
             raise GlamkitError(f"a saved game of {state['game']} cannot go on in {self.config.game}.")
         self._begin(state["seed"])
         for action in state["actions"].tolist():
-            if self._running:
+            if self.running:
                 self.step(int(action))
         if self._trace != state["trace"]:
             raise GameFaultError(
@@ -166,7 +162,7 @@ class PixelEnv:
         self._drawn.clear()
         with self._interface("reset"):
             observation, _ = self._env.reset(seed=seed)
-        self._seed, self._actions, self._running, self._trace = seed, [], True, 0
+        self._seed, self._actions, self.running, self._trace = seed, [], True, 0
         self.lives = self._count_lives()
         return self._see(observation)
 

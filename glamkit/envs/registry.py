@@ -21,10 +21,8 @@ from gymnasium.spaces import Box, Discrete
 
 from glamkit.config import EnvConfig
 from glamkit.envs import tiny_games
-from glamkit.envs.pixel_env import Atari, Outcome, PixelEnv
+from glamkit.envs.pixel_env import Atari, PixelEnv
 from glamkit.errors import GlamkitError, nearest, plain, reason
-
-__all__ = ["Games", "Outcome", "PixelEnv", "make_env", "resolve_game"]
 
 gymnasium.register_envs(ale_py)
 gymnasium.register_envs(tiny_games)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -31,6 +30,7 @@ from glamkit.plotting.picture import (
     style,
 )
 from glamkit.runs import log
+from glamkit.runs.files import read_json
 from glamkit.runs.folder import Run
 
 Entries = Sequence[Mapping[str, Any]]
@@ -62,7 +62,7 @@ def learning_curve(run: Run) -> Picture:
     All are of whole games: how many were cut, whose returns are not to be compared with them, stands in words.
     """
     entries, config = log.read(run.log_file), run.config()
-    report = json.loads(run.evaluation_file.read_text(encoding="utf-8")) if run.evaluation_file.exists() else {}
+    report = read_json(run.evaluation_file) if run.evaluation_file.exists() else {}
     episodes = report.get("episodes", [])
     scores = [episode["return"] for episode in episodes if not episode["cut"]]
     cut = count(len(episodes) - len(scores), "game") + f" cut after {config.evaluation.episode_steps:,} steps"

@@ -170,9 +170,10 @@ def nearby(folder: Path) -> str:
 
 
 def resolve(run_dir: str | Path) -> Path:
-    """The path of a run folder that a notebook names: relative ones count from the checkout it is opened in.
+    """The path of a run folder that a notebook or a command names.
 
-    JupyterLab runs a notebook in its own folder, papermill in the caller's; outside a checkout that one counts.
+    A relative one that is not there yet counts from the checkout, if any: JupyterLab runs a notebook in its own folder,
+    papermill in the caller's.
 
     Raises:
         GlamkitError: it is empty or no text.
@@ -182,6 +183,7 @@ def resolve(run_dir: str | Path) -> Path:
     here = Path.cwd()
     checkouts = (folder for folder in (here, *here.parents) if (folder / "glamkit" / "runs" / "folder.py").exists())
     try:
-        return next(checkouts, here) / Path(run_dir).expanduser()
+        path = Path(run_dir).expanduser()
     except RuntimeError as error:
         raise GlamkitError(f"run_dir = {str(run_dir)!r} is no path: {reason(error)}.") from None
+    return here / path if path.exists() else next(checkouts, here) / path

@@ -19,7 +19,7 @@ from figures import faults
 from PIL import Image
 
 from glamkit.analysis import env_plots
-from glamkit.envs.registry import Outcome
+from glamkit.envs.pixel_env import Outcome
 from glamkit.errors import GlamkitError
 from glamkit.plotting import Picture
 from glamkit.training.replay import Batch

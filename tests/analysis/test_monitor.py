@@ -283,13 +283,9 @@ def test_an_evaluation_amid_training_is_followed(tmp_path: Path, capsys: pytest.
 
 
 def test_who_is_watching(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GLAMKIT_BATCH", raising=False)
     assert not notebook.is_interactive()  # plain Python
     monkeypatch.setattr(notebook, "shell", Watched)
     assert notebook.is_interactive()
-    monkeypatch.setenv("GLAMKIT_BATCH", "1")
-    assert not notebook.is_interactive()
-    monkeypatch.setenv("GLAMKIT_BATCH", "0")
     monkeypatch.setattr(Watched.kernel, "_allow_stdin", False)  # papermill
     assert not notebook.is_interactive()
 

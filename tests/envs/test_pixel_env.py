@@ -136,7 +136,7 @@ def test_a_seed_fixes_the_whole_sequence_of_games(game: str) -> None:
         one, two = first.step(action), second.step(action)
         assert equal(one, two)
         seen.append(one.observation)
-        third_frames.append(third.step(action).observation if third._running else third.reset())
+        third_frames.append(third.step(action).observation if third.running else third.reset())
         if one.ended:
             assert np.array_equal(first.reset(), second.reset())
     assert not np.array_equal(seen[:100], third_frames[1:101])

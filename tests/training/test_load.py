@@ -146,6 +146,8 @@ def test_a_relative_folder_is_the_same_for_training_and_looking(
     monkeypatch.chdir(tmp_path / "notebooks")
     finished(short(game="glamkit/Catch-v0"), Path("runs/catch"))
     assert open_run("runs/catch").step == 64 and (tmp_path / "runs" / "catch").is_dir()
+    monkeypatch.chdir(tmp_path / "runs")  # what is there is meant, and no shipped run
+    assert open_run("catch").run.folder == tmp_path / "runs" / "catch"
 
 
 def test_a_run_without_its_replay_gets_a_sentence(trainer: Trainer, tmp_path: Path) -> None:

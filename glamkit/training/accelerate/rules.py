@@ -86,7 +86,7 @@ def left_out(setting: str) -> set[str]:
     names = [rule.name for rule in RULES] + [WEIGHTS]
     if setting in ("on", "off"):
         return set(names) if setting == "off" else set()
-    listed = [name for name in setting.split(",") if name]
+    listed = [name.strip() for name in setting.split(",") if name.strip()]
     for name in listed:
         if name not in names:
             raise GlamkitError(
