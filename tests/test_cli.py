@@ -17,7 +17,6 @@ import pytest
 
 import glamkit
 from glamkit import cli, notebook
-from glamkit.cli import notebooks
 from glamkit.cli.group import glamkit as group
 
 SCREEN = 24  # lines
@@ -214,20 +213,6 @@ def test_notebooks_are_copied_but_never_over_a_change(tmp_path: Path, capsys: py
     assert capsys.readouterr().out.splitlines()[0] == "02_train.ipynb has changes of yours and stays as it is."
     assert cli.main(["lab", "--copy-only"]) == 0
     assert str(notebook.folder()) in capsys.readouterr().out
-
-
-def test_notebooks_of_a_checkout_of_any_name_are_opened_where_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    checkout = tmp_path / "glamkit" / "notebooks"  # as git clone calls it
-    checkout.mkdir(parents=True)
-    for name in ("02_train.ipynb", "Untitled.ipynb"):
-        (checkout / name).write_text("{}")
-    monkeypatch.setattr(notebooks, "folder", lambda: checkout)
-    assert notebooks.place() == (checkout, [])
-    assert notebooks.find("train") == checkout / "02_train.ipynb"
-    assert notebooks.find("Untitled") == checkout / "Untitled.ipynb"
 
 
 def test_options_of_jupyterlab_are_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,10 +208,10 @@ def check_jupyter() -> DoctorFinding:
 
 
 def check_disk() -> DoctorFinding:
-    """Whether there is room for runs: a replay of 100,000 frames of 64 x 64 pixels has 1.2 GB."""
+    """Whether there is room for runs: checkpoints, snapshots and the packed replay, see runs/README.md."""
     free = shutil.disk_usage(Path.cwd()).free
-    text = f"{free / 1e9:.1f} GB free in {Path.cwd()}; an atari100k run needs about 3 GB, a quick one 0.2 GB."
-    return DoctorFinding("problem" if free < 2e8 else "note" if free < 3e9 else "ok", text)
+    text = f"{free / 1e9:.1f} GB free in {Path.cwd()}; an atari100k run needs about 1 GB, a quick one 0.1 GB."
+    return DoctorFinding("problem" if free < 2e8 else "note" if free < 1e9 else "ok", text)
 
 
 CHECKS: dict[str, Callable[[], DoctorFinding]] = {

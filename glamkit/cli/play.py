@@ -73,7 +73,7 @@ def evaluate(
 
     The score is saved with its protocol.
 
-    What is not given is as in the run's own settings.
+    Options that are left out are as in the run's own settings.
     """
     from glamkit.notebook import Live
     from glamkit.report import score_files
@@ -120,7 +120,7 @@ def share(run: str, file: str, steps: str, hub: str | None) -> None:
 def lab(folder: str | None, jupyter: Sequence[str], copy_only: bool) -> None:
     """Open the notebooks in JupyterLab.
 
-    They are copied to FOLDER if it is given, never over your changes.
+    They are copied to FOLDER if it is given, never over your changes; an installed package copies them to ./notebooks.
 
     What follows FOLDER goes to JupyterLab.
     """

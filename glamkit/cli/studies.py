@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 )
 @click.argument("what", nargs=-1, metavar="[FILE | status FOLDER]")
 @click.option("--games", help="Names with spaces between, or atari100k for its 26.")
-@click.option("--seeds", help="Such as '1 2 3' or 1-5.")
-@click.option("--preset", help="What all runs share.")
+@click.option("--seeds", help="Such as '1 2 3' or 1-5; 1 if left out.")
+@click.option("--preset", help="What all runs share; quick if left out.")
 @click.option("--env-steps", type=int, help="Agent steps of each run; the preset's if left out.")
 @click.option("--overrides", help="More settings for all runs, as in 'trainer.warmup=300 ...'.")
 @click.option("--variant", "variants", multiple=True, metavar="NAME:KEY=VALUE", help="Run with every game and seed.")
-@click.option("--folder", help="Of run folders GAME/seedN, or GAME/VARIANT-seedN.")
+@click.option("--folder", help="Of run folders GAME/seedN or GAME/VARIANT-seedN; runs/sweep, or runs/FILE.")
 @click.option("--workers", type=int, help="Runs at once; as many as cores or GPUs if left out.")
 @click.option("--runs-per-gpu", default=1, show_default=True, help="Runs that share a GPU.")
 @click.option("--retries", default=2, show_default=True, help="Times that a failed run is tried again.")
 @click.option("--engine", default="local", show_default=True, help="This machine, or ray for a cluster.")
-@click.option("--address", default="auto", help="Of the Ray cluster, HOST:PORT.")
+@click.option("--address", default="auto", show_default=True, help="Of the Ray cluster, HOST:PORT.")
 @click.option("--cpus", default=1, show_default=True, help="Cores of a run on the cluster.")
 @click.option("--yes", is_flag=True, help="Agree to more than a day.")
 @click.option("--dry-run", is_flag=True, help="Check and show what would be run, and stop.")
@@ -123,7 +123,7 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
 @click.argument("runs", nargs=-1)
 @click.option("--results", multiple=True, metavar="FILE", help="Result file of others (JSON).")
 @click.option("--against", help="Published methods shown game by game, or all.")
-@click.option("--repeats", help="Of the bootstrap; 2000 if left out.")
+@click.option("--repeats", help="Draws of the bootstrap; 2000 if left out.")
 @click.option("--output", help="Folder for report.html, report.md and report.tex.")
 @click.option("--save", metavar="FOLDER", help="Write a score file there for each finished run, GAME-seedN.json.")
 @click.option("--scores", is_flag=True, help="Only one table of scores, with standard errors and hours.")
@@ -183,11 +183,9 @@ def _save(made: Report, folder: str) -> None:
 @click.argument("one", metavar="RUN_A")
 @click.argument("other", metavar="RUN_B")
 def compare(one: str, other: str) -> None:
-    """Say in what two runs differ.
+    """Say in what two runs differ, and whether their scores do beyond the spread between seeds.
 
-    They are run folders, shared files, or names of shipped runs.
-
-    And whether their scores differ beyond the spread between seeds.
+    RUN_A and RUN_B are run folders, shared files, or names of shipped runs.
     """
     from glamkit.report.compare import Comparison
 

@@ -180,8 +180,8 @@ def test_a_still_screen_has_no_skill_to_speak_of() -> None:
     seen = events.view(through, through.read(20, 3))._replace(screen=screen)
     axes = plotting.figure(plotting.WIDE, 3)[1][0][0]
     frame_plots.draw_skill(axes, seen)
-    assert "Too little changes here to say" in axes.get_title(loc="left")
-    assert "nan" not in axes.get_title(loc="left") + str(axes.get_legend_handles_labels()[1])
+    assert "Too little changes here to say" in axes.get_title()
+    assert "nan" not in axes.get_title() + str(axes.get_legend_handles_labels()[1])
 
 
 def test_forecasts_by_hand() -> None:

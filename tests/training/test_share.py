@@ -27,7 +27,7 @@ from glamkit.report import Report
 from glamkit.report.compare import Comparison
 from glamkit.runs import Run, log
 from glamkit.training import Trainer, checkpoint, evaluation, open_run, shared_runs
-from glamkit.training.share import LINES, _short_log, share
+from glamkit.training.share import share
 
 SETTINGS = "runtime.compile=off evaluation.episodes=3"
 
@@ -124,16 +124,6 @@ def test_a_folder_gets_a_file_of_the_run_s_name(folder: Path, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path / "here")
     assert share(folder, ".", steps=40) == Path("catch.glam") and Path("catch.glam").is_file()
     assert share(tmp_path / "catch.glam", steps=40) == Path("catch.glam")  # not by the name that it has in the cache
-
-
-def test_evaluations_amid_training_travel_with_it(folder: Path, tmp_path: Path) -> None:
-    run = Run(shutil.copytree(folder, tmp_path / "run"))
-    with run.log_file.open("a", encoding="utf-8") as file:
-        for step in range(1000):
-            for kind in ("log", "evaluation"):
-                file.write(json.dumps({"step": 64 + step, "kind": kind}) + "\n")
-    kinds = [json.loads(line)["kind"] for line in _short_log(run).splitlines()]
-    assert kinds.count("evaluation") == 1000 and kinds.count("log") <= LINES
 
 
 def test_mistakes_get_a_sentence(folder: Path, tmp_path: Path) -> None:

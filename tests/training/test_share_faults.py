@@ -15,7 +15,7 @@ from glamkit.config import preset
 from glamkit.errors import GlamkitError
 from glamkit.runs import Run
 from glamkit.training import checkpoint, open_run, shared_runs
-from glamkit.training.share import share
+from glamkit.training.share import LINES, _short_log, share
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +87,13 @@ def test_two_that_open_a_file_at_once_leave_each_other_their_folder(
     monkeypatch.setattr(shared_runs, "_fill", overtaken)
     assert [shared_runs.unpack(file)] == others and (others[0] / "videos").is_dir()
     assert [path.name for path in others[0].parent.iterdir()] == [others[0].name]
+
+
+def test_evaluations_amid_training_travel_with_it(folder: Path, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(folder, tmp_path / "run"))
+    with run.log_file.open("a", encoding="utf-8") as file:
+        for step in range(1000):
+            for kind in ("log", "evaluation"):
+                file.write(json.dumps({"step": 64 + step, "kind": kind}) + "\n")
+    kinds = [json.loads(line)["kind"] for line in _short_log(run).splitlines()]
+    assert kinds.count("evaluation") == 1000 and kinds.count("log") <= LINES
