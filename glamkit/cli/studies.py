@@ -183,9 +183,10 @@ def _save(made: Report, folder: str) -> None:
 @click.argument("one", metavar="RUN_A")
 @click.argument("other", metavar="RUN_B")
 def compare(one: str, other: str) -> None:
-    """Say in what two runs differ, and whether their scores do beyond the spread between seeds.
+    """Say in what two runs differ.
 
-    RUN_A and RUN_B are run folders, shared files, or names of shipped runs.
+    And whether their scores do beyond the spread between seeds. RUN_A and RUN_B are run folders, shared files, or names
+    of shipped runs.
     """
     from glamkit.report.compare import Comparison
 

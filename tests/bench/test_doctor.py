@@ -107,7 +107,7 @@ def test_a_missing_rom(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     states = []
-    for free in (10**8, 10**9, 10**10):
+    for free in (10**8, 5 * 10**8, 10**10):
         monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: Mock(free=free))
         states.append(doctor.check_disk().state)
     assert states == ["problem", "note", "ok"]
