@@ -160,6 +160,10 @@ def peak_bytes(trainer: Trainer) -> int:
     """
     device = trainer.machine.device
     with memory_kept(device):
+        # As at the run's end: every step stored, since pages that nobody wrote to are no part of a process, and the
+        # longest rollouts.
+        trainer.step = trainer.config.trainer.env_steps
+        trainer.replay.frames[trainer.replay.count : trainer.step].zero_()
         for _ in range(2):  # with the optimisers' states, and what is recorded at the second step
             update(trainer)
     if device.type != "cpu":

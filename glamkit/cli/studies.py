@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--folder", help="Of run folders GAME/seedN or GAME/VARIANT-seedN; runs/sweep, or runs/FILE.")
 @click.option("--workers", type=int, help="Runs at once; as many as cores or GPUs if left out.")
 @click.option("--runs-per-gpu", default=1, show_default=True, help="Runs that share a GPU.")
-@click.option("--retries", default=2, show_default=True, help="Times that a failed run is tried again.")
+@click.option("--retries", default=2, type=click.IntRange(0), show_default=True, help="Of a run that failed.")
 @click.option("--engine", default="local", show_default=True, help="This machine, or ray for a cluster.")
 @click.option("--address", default="auto", show_default=True, help="Of the Ray cluster, HOST:PORT.")
 @click.option("--cpus", default=1, show_default=True, help="Cores of a run on the cluster.")
@@ -63,8 +63,6 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     plan |= {key: options[key] for key in planning.KEYS if key != "variants" and options[key] is not None}
     if variants:
         plan["variants"] = [text if ":" in text else f"{text}:" for text in variants]  # a bare name changes nothing
-    if "games" not in plan:
-        raise GlamkitError("no games are named; give a sweep file or --games, such as --games 'Pong Boxing'.")
     batch = Sweep(planning.make(**plan))
     click.echo(batch)
     if options["dry_run"]:
@@ -97,9 +95,6 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
     from glamkit.sweeps import Ablation
 
     study = Ablation(**plan)
-    for job in study.jobs:
-        if job.run.started:
-            job.run.changes(job.config)  # what holds another experiment is not shown as this one
     click.echo(study)
     if not show:
         engine = study.engine(workers=workers)

@@ -109,7 +109,8 @@ class Comparison:
         rest = f"What else differs: {', '.join(others) or 'nothing that is recorded'}."
         if self.settings:
             names = ", ".join(self.settings) if len(self.settings) <= MANY else len(self.settings)
-            return f"Settings that differ: {names}. {rest} {self.chance()}"
+            chance = "Returns of two games cannot be compared." if "env.game" in self.settings else self.chance()
+            return f"Settings that differ: {names}. {rest} {chance}"
         if SEED in self.minor:
             return f"Settings are the same but for the seed: such a difference is the spread between seeds. {rest}"
         step = parting(self.a.run, self.b.run)

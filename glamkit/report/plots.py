@@ -76,8 +76,10 @@ def aggregate_figure(report: Report) -> Picture:
 
 
 @plotting.style
-def profile_figure(report: Report) -> Picture:
-    """Which share of runs is better than a score, for every score."""
+def profile_figure(report: Report) -> Picture | None:
+    """Which share of runs is better than a score, for every score; None where no method shown has single runs."""
+    if not any(entry.method.single for entry in report.shown):
+        return None
     picture, ((axes,),) = figure(WIDE, 4.6)
     taus, shares = np.geomspace(LOW, HIGH, 101), []
     for place, entry in enumerate(report.shown):
@@ -165,17 +167,11 @@ def curve_figure(groups: Mapping[str, Sequence[Result]]) -> Picture | None:
     legend = 0.17 * sum(name.count("\n") + 1 for name in names.values())
     picture, grid = figure(WIDE, 0.9 + 2.3 * rows + legend, rows, columns)
     for axes, game in zip(grid.flat, panels, strict=False):
-        longest = 0
-        for place, (name, group) in enumerate(groups.items()):
-            own = [result for result in group if result.game == game]
-            if own:
-                steps = own[0].config.trainer.env_steps
-                longest = max(longest, steps)
-                # The other experiments stand there empty, as colours go by place.
-                alone = {**dict.fromkeys(names.values(), ()), names[name]: [result.training for result in own]}
-                summary.draw_curves(axes, alone, steps)
-                draw_evaluations(axes, own, plotting.look(place)[0])
-        axes.set_xlim(0, 1.03 * longest)
+        # Those without a run of this game stand there empty, as colours go by place.
+        own = {names[name]: [result for result in group if result.game == game] for name, group in groups.items()}
+        summary.draw_curves(axes, {name: [result.training for result in part] for name, part in own.items()})
+        for place, part in enumerate(own.values()):
+            draw_evaluations(axes, part, plotting.look(place)[0])
         draw_references(axes, game)
         axes.set_title(game)
         axes.set_ylabel("return")

@@ -19,7 +19,6 @@ from glamkit.runs import log
 from glamkit.runs.files import read_json
 from glamkit.runs.folder import IDLE, UNSCORED, Run
 from glamkit.sweeps import summary
-from glamkit.sweeps.job import Job
 
 NAMED = 3  # settings in which a group's name says how it differs; of more, their number
 BENCHMARK = "atari100k"  # the preset whose runs are compared with published ones
@@ -69,7 +68,7 @@ class Result:
         """Its learning curve, and how long it took."""
         if self.run.folder.is_file():
             return score_files.training(self.run.folder)
-        return summary.read(Job(self.run, self.config))
+        return summary.of_log(log.added(self.run.log_file)[0], self.config)  # damaged lines are passed over
 
 
 class LeftOut(NamedTuple):

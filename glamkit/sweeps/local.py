@@ -26,7 +26,7 @@ class LocalProcess(subprocess.Popen[str]):
     """A run in a process on this machine, in a session of its own: Ctrl+C in a terminal reaches only its starter."""
 
     def __init__(self, job: Job, attempt: int, environment: dict[str, str], place: str = "") -> None:
-        self.place = place  # the GPU that it has, if any
+        self.job, self.attempt, self.place = job, attempt, place  # the GPU that it has, if any
         with job.errors_file.open("w", encoding="utf-8") as errors:
             super().__init__(
                 [sys.executable, "-m", "glamkit.sweeps.worker", str(job.run.folder)],
@@ -36,6 +36,7 @@ class LocalProcess(subprocess.Popen[str]):
                 env=environment,
                 text=True,
                 start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
             )
         notebook = str(job.notebook) if job.notebook else None
         order = {"config": asdict(job.config), "attempt": attempt, "notebook": notebook}

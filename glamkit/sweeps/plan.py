@@ -75,7 +75,7 @@ class SweepPlan(NamedTuple):
 
 
 def make(
-    games: str | Sequence[str],
+    games: str | Sequence[str] = "",
     seeds: str | int | Iterable[int] = "1",
     preset: str = "quick",
     env_steps: int | None = None,
@@ -112,10 +112,6 @@ def make(
                     add_once(changes, key, value)
                 entries.append(PlannedRun(place, game, preset, seed, env_steps, changes))
                 config = entries[-1].config()
-                if ":" in (device := config.runtime.device):
-                    raise GlamkitError(
-                        f"runtime.device = {device!r} names one GPU, and a batch gives each run its own; use auto."
-                    )
                 if (other := same.setdefault(config, name)) != name:
                     raise GlamkitError(f"variants {other!r} and {name!r} are one and the same; leave one out.")
     return SweepPlan(resolve(folder), entries)
@@ -129,7 +125,7 @@ def read_games(games: str | Sequence[str]) -> list[str]:
     """
     names = games.replace(",", " ").split() if isinstance(games, str) else games
     if not isinstance(names, (list, tuple)) or not names:
-        raise GlamkitError(f"games = {games!r} names none; write such as 'Pong Boxing', or atari100k for its 26.")
+        raise GlamkitError(f"games = {games!r} names none; write 'Pong Boxing', or atari100k for its 26.")
     if list(names) == ["atari100k"]:
         from glamkit.envs.atari100k import games as atari_games
 
@@ -244,12 +240,12 @@ def load(folder: Path) -> SweepPlan:
         raise GlamkitError(f"{folder} holds no batch: there is no {LIST} in it.")
     data = read_json(folder / LIST)
     try:
-        number, entries = data["format"], [PlannedRun(**entry) for entry in data["runs"]]
+        if (number := data["format"]) != FORMAT:
+            raise GlamkitError(f"{folder / LIST} has format {number!r}; this glamkit reads {FORMAT}, update it.")
+        entries = [PlannedRun(**entry) for entry in data["runs"]]
         outside = any(entry.folder.startswith("/") or ".." in entry.folder.split("/") for entry in entries)
     except (KeyError, TypeError, AttributeError) as error:
         raise GlamkitError(f"{folder / LIST} is damaged ({error}).") from None
-    if number != FORMAT:
-        raise GlamkitError(f"{folder / LIST} has format {number!r}; this glamkit reads {FORMAT}, update it.")
     if outside:
         raise GlamkitError(f"{folder / LIST} is damaged: a run lies outside its folder.")
     return SweepPlan(folder, entries)

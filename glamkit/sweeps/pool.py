@@ -8,22 +8,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from glamkit.errors import INTERRUPTED
 from glamkit.sweeps.job import Job, JobRecord
 from glamkit.sweeps.local import Local, LocalProcess
 from glamkit.sweeps.ray import PATIENCE, Cluster, RayProcess
-
-PAUSE = 3.0  # seconds before a failed run is tried again: a killed process's kernel needs one or two to notice
-
-
-class Task(NamedTuple):
-    """A job in progress."""
-
-    job: Job
-    attempt: int
-    process: LocalProcess | RayProcess
 
 
 class Pool:
@@ -42,8 +31,8 @@ class Pool:
         for job in jobs:
             job.run.check(job.config, resume=True)
         self.jobs, self.engine, self.retries = list(jobs), engine, retries
-        self.waiting = [(0.0, job, 1) for job in jobs if not job.done()]  # not before this time, which attempt
-        self.running: list[Task] = []
+        self.waiting = [(job, 1) for job in jobs if not job.done()]  # each with its attempt
+        self.running: list[LocalProcess | RayProcess] = []
         self.failed: dict[str, list[str]] = {}
         self.stopped: dict[str, list[str]] = {}  # by a time limit or a file STOP: they are not tried again
         self.stopping = False
@@ -56,22 +45,18 @@ class Pool:
     def tend(self) -> list[Job]:
         """Starts as many jobs as may run; returns the jobs that have ended since the last call."""
         ended: list[Job] = []
-        for task in list(self.running):
-            if (status := task.process.poll()) is not None:
-                self.running.remove(task)
-                self.settle(task, status)
-                ended.append(task.job)
-        now = time.monotonic()
-        for entry in list(self.waiting):
-            when, job, attempt = entry
-            if when <= now and len(self.running) < self.engine.capacity:
-                self.waiting.remove(entry)
-                self.running.append(Task(job, attempt, self.engine.start(job, attempt)))
+        for process in list(self.running):
+            if (status := process.poll()) is not None:
+                self.running.remove(process)
+                self.settle(process, status)
+                ended.append(process.job)
+        while self.waiting and len(self.running) < self.engine.capacity:
+            self.running.append(self.engine.start(*self.waiting.pop(0)))
         return ended
 
-    def settle(self, task: Task, status: int) -> None:
+    def settle(self, process: LocalProcess | RayProcess, status: int) -> None:
         """Handles the end of a process: a failed run is queued again, or noted as failed; a stopped one is noted."""
-        job, errors = task.job, errors_of(task.job)
+        job, attempt, errors = process.job, process.attempt, errors_of(process.job)
         if not status and job.notebook:
             job.errors_file.unlink(missing_ok=True)  # Jupyter's own warnings; what the run wrote is in its notebook
         if not status or self.stopping:
@@ -84,9 +69,9 @@ class Pool:
         errors = errors or [f"status {status}"]
         record = JobRecord.read(job.run.folder)
         if status < 0 or record is None or not record.alive:  # else another process works there, and says so itself
-            job.fail(task.attempt, errors)
-        if task.attempt <= self.retries:
-            self.waiting.append((time.monotonic() + PAUSE, job, task.attempt + 1))
+            job.fail(attempt, errors)
+        if attempt <= self.retries:
+            self.waiting.append((job, attempt + 1))
         else:
             self.failed[job.name] = errors
 
@@ -97,19 +82,19 @@ class Pool:
             The names of the runs that were killed, of which only the last checkpoint is left.
         """
         self.waiting, self.retries, self.stopping = [], 0, True
-        for task in self.running:
-            task.process.finish()
+        for process in self.running:
+            process.finish()
         deadline = time.monotonic() + PATIENCE
         with contextlib.suppress(KeyboardInterrupt):
             while self.running and time.monotonic() < deadline:
                 self.tend()
                 time.sleep(0.05)
         killed = list(self.running)
-        for task in killed:
-            task.process.kill()
-            task.job.fail(task.attempt, ["killed before it had saved"])
+        for process in killed:
+            process.kill()
+            process.job.fail(process.attempt, ["killed before it had saved"])
         self.tend()
-        return [task.job.name for task in killed]
+        return [process.job.name for process in killed]
 
 
 def errors_of(job: Job) -> list[str]:

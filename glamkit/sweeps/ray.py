@@ -61,7 +61,8 @@ class Cluster:
         result = self.ray.cluster_resources()
         gpus = result.get("GPU", 0.0) if any(job.config.runtime.device != "cpu" for job in jobs) else 0.0
         self.needs = {"num_cpus": cpus, "num_gpus": 1 / per_gpu if gpus else 0}
-        places = min(result.get("CPU", 0.0) // cpus, gpus * per_gpu if gpus else ALL)
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]  # a run is on one of them
+        places = sum(min(n.get("CPU", 0.0) // cpus, n.get("GPU", 0.0) * per_gpu if gpus else ALL) for n in nodes)
         if places < 1:
             raise GlamkitError(f"no machine of the cluster has room for a run of {cpus} CPU cores; lower cpus.")
         self.at_once = int(min(self.capacity, places))
@@ -70,7 +71,7 @@ class Cluster:
     def start(self, job: Job, attempt: int) -> RayProcess:
         """Gives a run to Ray's queue."""
         task = self.ray.remote(max_retries=0, name=job.name, **self.needs)(hold)
-        return RayProcess(self.ray, task.remote(job, attempt, self.cpus, importing()), job)
+        return RayProcess(self.ray, task.remote(job, attempt, self.cpus, importing()), job, attempt)
 
     def hours(self, config: Config) -> float:
         """Hours that a run takes, by a few of its steps on a machine of the cluster.
@@ -88,8 +89,8 @@ class Cluster:
 class RayProcess:
     """A run in Ray's queue or on one of its machines."""
 
-    def __init__(self, ray: Any, reference: Any, job: Job) -> None:
-        self.ray, self.reference, self.job = ray, reference, job
+    def __init__(self, ray: Any, reference: Any, job: Job, attempt: int) -> None:
+        self.ray, self.reference, self.job, self.attempt = ray, reference, job, attempt
 
     def poll(self) -> int | None:
         """As `LocalProcess.poll`."""

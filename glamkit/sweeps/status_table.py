@@ -11,28 +11,20 @@ from collections.abc import Mapping, Sequence
 from glamkit.errors import GlamkitError, StoppedError
 from glamkit.notebook import Bar, Live, Table, duration
 from glamkit.sweeps.job import STATES, Job, JobProgress
-from glamkit.sweeps.local import Local
 from glamkit.sweeps.pool import Pool
-from glamkit.sweeps.ray import Cluster
 
 COLUMNS = ("run", "state", "step", "steps/s", "left", "mean return", "note")
 LOOK = 2.0  # seconds between two looks into all folders
 ERROR_LINES = 5  # of a failed run, in the report at the end
 
 
-def run_jobs(jobs: Sequence[Job], engine: Local | Cluster, retries: int = 0) -> None:
-    """Makes all runs that are not finished yet; can be interrupted and called again.
-
-    Args:
-        jobs: the runs, in the order in which they are started.
-        engine: where they are made.
-        retries: how often a run that failed is tried again.
+def run_jobs(pool: Pool) -> None:
+    """Makes all runs that are not finished yet; can be interrupted and called again with a new pool.
 
     Raises:
         StoppedError: it was interrupted and nobody watches, or a run stopped by a time limit or a file STOP.
-        GlamkitError: a folder holds another experiment, or a run failed.
+        GlamkitError: a run failed.
     """
-    pool = Pool(jobs, engine, retries)
     table = StatusTable(pool)
     try:
         table.show(pool.tend())
@@ -52,9 +44,9 @@ def run_jobs(jobs: Sequence[Job], engine: Local | Cluster, retries: int = 0) -> 
     ends = {"failed": len(pool.failed), "stopped": len(pool.stopped)}
     table.finish(", ".join(f"{count} {end}" for end, count in ends.items() if count) or "done")
     for name, lines in pool.failed.items():
-        raise GlamkitError(f"{len(pool.failed)} of {len(jobs)} runs failed; {name}: {lines[-1]}")
+        raise GlamkitError(f"{len(pool.failed)} of {len(pool.jobs)} runs failed; {name}: {lines[-1]}")
     for name, lines in pool.stopped.items():
-        raise StoppedError(f"{len(pool.stopped)} of {len(jobs)} runs stopped before the end; {name}: {lines[-1]}")
+        raise StoppedError(f"{len(pool.stopped)} of {len(pool.jobs)} runs stopped before the end; {name}: {lines[-1]}")
 
 
 class StatusTable:
@@ -73,7 +65,7 @@ class StatusTable:
 
     def look(self) -> None:
         """Reads the progress of all runs; finished ones are not read again."""
-        ahead = {job.name for _, job, _ in self.pool.waiting} | {task.job.name for task in self.pool.running}
+        ahead = {job.name for job, _ in self.pool.waiting} | {process.job.name for process in self.pool.running}
         for job in self.pool.jobs:
             if job.name not in self.seen or self.seen[job.name].state != "done":
                 result = job.progress()
@@ -162,7 +154,8 @@ def summary(seen: Mapping[str, JobProgress], note: str = "") -> str:
     result, (step, total) = Counter(progress.state for progress in seen.values()), steps(seen)
     counts = [f"{result[state]} {state}" for state in STATES if state != "done" and result[state]]
     parts = [", ".join([done(seen), *counts]), f"step {step:,}/{total:,}"]
-    work = sum(progress.work for progress in seen.values() if progress.state not in ("done", "failed"))
+    left = [progress.work for progress in seen.values() if progress.work and progress.state not in ("done", "failed")]
+    work = sum(left)
     known = [progress.speed for progress in seen.values() if progress.state == "running" and progress.speed]
     if note or result["done"] == len(seen):
         parts.append(note or "done")
@@ -171,6 +164,6 @@ def summary(seen: Mapping[str, JobProgress], note: str = "") -> str:
     elif not work or not known:
         parts.append("time left: not known yet" if work else "evaluation")
     else:
-        speed = sum(known) / len(known) * result["running"]
+        speed = sum(known) / len(known) * min(result["running"], len(left))  # others are in their evaluation
         parts += [f"{speed:.3g} steps/s", f"{duration(work / speed)} left"]
     return "  ".join(parts)

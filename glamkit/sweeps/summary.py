@@ -26,6 +26,7 @@ class VariantSummary(NamedTuple):
         returns: (episodes,) their returns.
         random: returns of the episodes that ended while actions were random.
         seconds: of training, from the speeds in the log.
+        env_steps: the length of the whole run, in agent steps.
     """
 
     score: float | None
@@ -33,6 +34,7 @@ class VariantSummary(NamedTuple):
     returns: np.ndarray
     random: np.ndarray
     seconds: float
+    env_steps: int
 
 
 def read(job: Job) -> VariantSummary:
@@ -48,7 +50,7 @@ def of_log(entries: Entries, config: Config) -> VariantSummary:
     for step, speed in zip(*plotting.series(entries, "time/steps_per_second"), strict=True):
         seconds, before = seconds + (step - before) / max(speed, 1e-9), step
     chance = steps <= config.random_steps
-    return VariantSummary(None, steps, returns, returns[chance], seconds)
+    return VariantSummary(None, steps, returns, returns[chance], seconds, config.trainer.env_steps)
 
 
 def curve(outcome: VariantSummary, grid: np.ndarray) -> np.ndarray:
@@ -58,7 +60,7 @@ def curve(outcome: VariantSummary, grid: np.ndarray) -> np.ndarray:
 
     Args:
         outcome: of one run.
-        grid: (places,) agent steps, from `places`.
+        grid: (places,) agent steps.
 
     Returns:
         (places,) mean returns.
@@ -76,16 +78,6 @@ def curves(outcomes: Sequence[VariantSummary], grid: np.ndarray) -> np.ndarray:
     """The curves of several runs, (seeds, places); runs without any episode are left out."""
     result = [curve(outcome, grid) for outcome in outcomes if len(outcome.returns)]
     return np.stack(result) if result else np.zeros((0, len(grid)))
-
-
-def places(env_steps: int) -> np.ndarray:
-    """The agent steps at which curves are drawn, (places,)."""
-    return np.linspace(0, env_steps, PLACES + 1)[1:]
-
-
-def middle(result: np.ndarray) -> np.ndarray:
-    """The mean over seeds without nan: (seeds, places) -> (places,)."""
-    return np.ma.masked_invalid(result).mean(0).filled(np.nan)
 
 
 def rows(groups: Mapping[str, Sequence[VariantSummary]]) -> list[tuple[str, ...]]:
@@ -109,13 +101,12 @@ def rows(groups: Mapping[str, Sequence[VariantSummary]]) -> list[tuple[str, ...]
 
 @plotting.style
 def figure(
-    questions: Mapping[str, Mapping[str, Sequence[VariantSummary]]], env_steps: int, title: str, one_game: bool = True
+    questions: Mapping[str, Mapping[str, Sequence[VariantSummary]]], title: str, one_game: bool = True
 ) -> Picture:
     """A row for each question: learning curves of its variants on the left, final scores on the right.
 
     Args:
         questions: titles, each with its variants and their results.
-        env_steps: the length of the runs, in agent steps.
         title: of the figure.
         one_game: whether all rows are of one game: they share their scales and the return of random actions.
     """
@@ -123,7 +114,7 @@ def figure(
     rows = [[outcome for outcomes in groups.values() for outcome in outcomes] for groups in questions.values()]
     together = [outcome for row in rows for outcome in row]
     for (left, right), (question, groups), row in zip(grid, questions.items(), rows, strict=True):
-        draw_curves(left, groups, env_steps)
+        draw_curves(left, groups)
         draw_scores(right, groups)
         left.set_title(plotting.lines(question, 3.6))
         right.set_title("Final evaluation")
@@ -142,11 +133,12 @@ def figure(
     return picture
 
 
-def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_steps: int) -> None:
-    """Draws the mean and the range over seeds of each variant's training returns."""
-    grid = places(env_steps)
+def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> None:
+    """Draws the mean and the range over seeds of each variant's training returns, up to the end of its own runs."""
+    ends = [max((outcome.env_steps for outcome in outcomes), default=0) for outcomes in groups.values()]
     for place, (name, outcomes) in enumerate(groups.items()):
         colour, dashes, _ = plotting.look(place)
+        grid = np.linspace(0, ends[place], PLACES + 1)[1:]
         result = curves(outcomes, grid)
         known = ~np.isnan(result).all(0) if len(result) else np.zeros(len(grid), bool)
         if known.any():
@@ -154,12 +146,10 @@ def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]], env_
             axes.fill_between(grid[known], np.nanmin(band, 0), np.nanmax(band, 0), color=colour, alpha=0.15, lw=0)
             behind = sum(bool(len(others)) for others in list(groups.values())[place + 1 :])
             wide = 1.4 + 0.8 * min(behind, 4)  # the first is the broadest: equal curves all show
-            axes.plot(grid[known], middle(band), color=colour, ls=dashes, lw=wide, label=name)
-    for text in axes.texts[:]:  # of a call before
-        text.remove()
+            axes.plot(grid[known], np.nanmean(band, 0), color=colour, ls=dashes, lw=wide, label=name)
     if not axes.lines:
         axes.text(0.02, 0.5, "no game has ended yet", color=GREY, va="center", transform=axes.transAxes)
-    axes.set_xlim(0, 1.03 * env_steps)  # the last point is whole
+    axes.set_xlim(0, 1.03 * max(ends))  # the last point is whole
     plotting.label(axes, "return in training")
 
 

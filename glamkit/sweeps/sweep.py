@@ -21,6 +21,7 @@ from glamkit.sweeps import status_table, summary
 from glamkit.sweeps.job import Job, JobProgress
 from glamkit.sweeps.local import Local
 from glamkit.sweeps.plan import SweepPlan
+from glamkit.sweeps.pool import Pool
 from glamkit.sweeps.ray import Cluster
 from glamkit.sweeps.summary import VariantSummary
 
@@ -28,7 +29,8 @@ ENGINES = ("local", "ray")
 RETRIES = 2
 DAY = 24.0  # hours that nobody has to agree to
 SAME_COST = {"env.game": "Pong", "trainer.seed": 1}  # what does not change the cost of a run
-NOTE = "Mean return: of the evaluation's episodes, then over seeds. Interval: Student's t over the seeds' means."
+NOTE = "Mean return: of the evaluation's episodes, then over seeds. Interval: Student's t over the seeds' means. "
+NOTE += "Minutes are of training, without evaluation."
 
 
 class Sweep:
@@ -39,12 +41,20 @@ class Sweep:
         notebook: what makes each run; None for the library alone.
 
     Raises:
-        GlamkitError: the folder holds no batch, or a damaged one.
+        GlamkitError: the folder holds no batch, or a damaged one; or a folder of the plan's runs holds another
+            experiment, or one of them names a GPU.
     """
 
     def __init__(self, plan: SweepPlan | str | Path, notebook: Path | None = planning.NOTEBOOK) -> None:
         self.plan = plan if isinstance(plan, SweepPlan) else planning.load(resolve(plan))
         self.folder, self.notebook = self.plan.folder, notebook
+        for job in self.jobs if isinstance(plan, SweepPlan) else ():
+            if ":" in (device := job.config.runtime.device):
+                raise GlamkitError(
+                    f"runtime.device = {device!r} names one GPU, and a batch gives each run its own; use auto."
+                )
+            if job.run.started:
+                job.run.changes(job.config)
 
     @property
     def jobs(self) -> list[Job]:
@@ -69,8 +79,10 @@ class Sweep:
             cpus: cores of each run, for Ray.
 
         Raises:
-            GlamkitError: an unknown engine, a number out of range, or no cluster at that address.
+            GlamkitError: an unknown engine, a number out of range, no cluster at that address, or no papermill.
         """
+        if self.notebook:
+            require("papermill")
         if engine not in ENGINES:
             raise GlamkitError(f"unknown engine {engine!r}; {nearest(engine, ENGINES)}")
         if engine == "ray":
@@ -89,11 +101,8 @@ class Sweep:
             most: hours that need no agreement.
 
         Raises:
-            GlamkitError: it is more and nobody agreed, a folder holds another experiment, or a run cannot be timed.
+            GlamkitError: it is more and nobody agreed, or a run cannot be timed.
         """
-        for job in self.jobs:
-            if job.run.started:
-                job.run.check(job.config, resume=True)
         left, known, total = [job for job in self.jobs if not job.done()], dict[Config, float](), 0.0
         if not left:
             return "nothing is left to do."
@@ -115,18 +124,15 @@ class Sweep:
         return sentence
 
     def run(self, engine: Local | Cluster, retries: int = RETRIES) -> None:
-        """Makes the runs that are not finished, of this batch only; arguments as in `status_table.run_jobs`.
+        """Makes the runs that are not finished, of this batch only; arguments as in `Pool`.
 
         Raises:
             GlamkitError: a folder holds another experiment, a run failed for good, or it was stopped.
         """
         retries = at_least("retries", retries, 0)
-        if self.notebook:
-            require("papermill")
-        for job in self.jobs:
-            job.run.check(job.config, resume=True)
+        pool = Pool(self.jobs, engine, retries)
         planning.save(self.plan)
-        status_table.run_jobs(self.jobs, engine, retries)
+        status_table.run_jobs(pool)
 
     def progress(self) -> dict[str, JobProgress]:
         """The progress of each run, read from the files alone."""
@@ -160,7 +166,7 @@ class Sweep:
         longest = max(job.total for job in self.jobs)
         title = f"{self.folder.name}: {count(len(entries), 'run')} of {longest:,} agent steps, "
         title += f"preset {listed(e.preset for e in entries)}, seeds {listed(e.seed for e in entries)}"
-        return summary.figure(groups, longest, title, len({entry.game for entry in entries}) == 1)
+        return summary.figure(groups, title, len({entry.game for entry in entries}) == 1)
 
     def __repr__(self) -> str:
         return repr(self.overview())

@@ -157,6 +157,14 @@ def test_within_the_spread(tmp_path: Path) -> None:
     assert "Settings are the same but for the seed" in Comparison(tmp_path / "a1", tmp_path / "a2").verdict()
 
 
+def test_returns_of_two_games_are_not_compared(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        run(tmp_path / f"a{seed}", float(seed), seed=seed)
+        run(tmp_path / f"b{seed}", seed + 30.0, "env.game=glamkit/Memory-v0", seed=seed)
+    verdict = Comparison(tmp_path / "a1", tmp_path / "b1").verdict()
+    assert verdict.endswith("Returns of two games cannot be compared.") and "B minus A" not in verdict
+
+
 def test_versions_and_machines(tmp_path: Path) -> None:
     a = run(tmp_path / "a", 1.0)
     b = run(tmp_path / "b", 1.5, versions_torch="2.9", git_dirty=True, machine_precision="bfloat16")

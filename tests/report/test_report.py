@@ -272,7 +272,10 @@ def test_figures_show_the_numbers(two_games: Path) -> None:
     for axes, key in zip(panels, ours.values, strict=True):
         points = [line for line in axes.lines if len(line.get_xdata()) == 1]
         assert float(points[0].get_xdata()[0]) == ours.values[key]
-    (axes,) = plots.profile_figure(made).axes
+    assert plots.profile_figure(Report(against="DER")) is None  # one mean per game: no run to draw
+    profile = plots.profile_figure(made)
+    assert profile is not None
+    (axes,) = profile.axes
     assert axes.lines[0].get_ydata()[0] == 0.5 and axes.lines[0].get_ydata()[-1] == 0.0
     drawn = plots.curve_figure(made.groups)
     assert drawn is not None and [axes.get_title(loc="left") for axes in drawn.axes] == ["Boxing", "Pong"]

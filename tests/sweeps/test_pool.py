@@ -67,7 +67,6 @@ class Played:
 
 @pytest.fixture
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "PAUSE", 0.0)
     monkeypatch.setattr(status_table, "time", type("Time", (), {**vars(time), "sleep": staticmethod(lambda _: None)}))
 
 
@@ -80,7 +79,7 @@ def test_failed_runs_are_tried_again_and_then_reported(tmp_path: Path, capsys: p
     names = [job.name for job in todo]
     engine = Script(2, {names[1]: [1, -9, 0], names[2]: [1], names[3]: [-9]})
     with pytest.raises(GlamkitError, match=f"2 of 5 runs failed; {names[2]}: ValueError: no"):
-        run_jobs(todo, engine, retries=2)
+        run_jobs(Pool(todo, engine, 2))
     assert engine.most == 2
     assert names[0] not in [name for name, _ in engine.started]
     assert [attempt for name, attempt in engine.started if name == names[1]] == [1, 2, 3]
@@ -93,7 +92,7 @@ def test_failed_runs_are_tried_again_and_then_reported(tmp_path: Path, capsys: p
     assert f"{names[4]}: mean return 1.50" in out
 
     again = Script(9, {})
-    run_jobs(todo, again)
+    run_jobs(Pool(todo, again))
     assert again.started == [(names[2], 1), (names[3], 1)]
     assert {job.progress().state for job in todo} == {"done"}
 
@@ -110,7 +109,7 @@ def test_a_stopped_batch_is_not_a_failed_one(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(
         StoppedError, match="stopped with 0 of 4 runs done, and everything is saved; run it again to go on"
     ):
-        run_jobs(todo, engine)
+        run_jobs(Pool(todo, engine))
     assert len(engine.started) == 2
     assert not todo[2].run.started
 
@@ -121,7 +120,7 @@ def test_a_run_that_stopped_on_purpose_is_not_tried_again(tmp_path: Path, capsys
     stopped, failed, done = (job.name for job in todo)
     engine = Script(1, {stopped: [INTERRUPTED], failed: [1, 0]})
     with pytest.raises(StoppedError, match=f"1 of 3 runs stopped before the end; {stopped}: ValueError: no"):
-        run_jobs(todo, engine, retries=2)
+        run_jobs(Pool(todo, engine, 2))
     assert sorted(engine.started) == [(stopped, 1), (failed, 1), (failed, 2), (done, 1)]
     out = capsys.readouterr().out
     assert f"{stopped}: ValueError: no\n" in out and out.splitlines()[-1].endswith("1 stopped")
@@ -156,7 +155,7 @@ def test_what_had_to_be_killed_is_named(
     monkeypatch.setattr(status_table.time, "sleep", staticmethod(press), raising=False)
     said = f"but {todo[0].name} had to be killed before saving"
     with pytest.raises(StoppedError, match=f"stopped with 1 of 2 runs done, {said}; run it again to go on"):
-        run_jobs(todo, engine)
+        run_jobs(Pool(todo, engine))
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"stopped, {said}: run it again to go on")
     assert (todo[0].progress().state, todo[1].progress().state) == ("failed", "done")
 
@@ -231,6 +230,9 @@ def test_the_table_puts_trouble_first(tmp_path: Path, monkeypatch: pytest.Monkey
     last = {job.name: job.progress() for job in (todo[0], todo[2])}
     assert status_table.rows(last)[1][4:] == ("", "", f"attempt 2  on {socket.gethostname()}  evaluation")
     assert status_table.summary(last) == "1 of 2 runs done, 1 running  step 96/192  evaluation"
+    evaluating, training = last[todo[2].name], seen[todo[2].name]._replace(speed=4.0, work=16)
+    both = {"one": evaluating, "other": training}  # who evaluates makes none of the steps that are left
+    assert status_table.summary(both).endswith("  4 steps/s  4s left")
     assert (
         status_table.summary({name: seen[name] for name in list(seen)[:2]}) == "1 of 2 runs done, 1 failed  step 0/192"
     )

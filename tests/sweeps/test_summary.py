@@ -29,16 +29,15 @@ def test_the_t_interval_is_the_textbook_s() -> None:
 
 def test_curves_are_means_of_recent_episodes() -> None:
     steps, returns = np.array([5.0, 15.0, 18.0, 60.0]), np.array([1.0, 3.0, 5.0, 7.0])
-    outcome = summary.VariantSummary(None, steps, returns, returns[:0], 0.0)
+    outcome = summary.VariantSummary(None, steps, returns, returns[:0], 0.0, 100)
     grid = np.arange(10.0, 101.0, 10)
     assert np.allclose(summary.curve(outcome, grid), [1, 4, 4, 4, 4, 7, 7, np.nan, np.nan, np.nan], equal_nan=True)
-    late = summary.VariantSummary(None, steps + 10, returns, returns[:0], 0.0)
+    late = summary.VariantSummary(None, steps + 10, returns, returns[:0], 0.0, 100)
     assert np.isnan(summary.curve(late, grid)[0])
     result = summary.curves(
-        [outcome, late, summary.VariantSummary(None, steps[:0], returns[:0], returns[:0], 0.0)], grid
+        [outcome, late, summary.VariantSummary(None, steps[:0], returns[:0], returns[:0], 0.0, 100)], grid
     )
     assert result.shape == (2, 10)
-    assert summary.middle(result)[:3].tolist() == [1.0, 2.5, 4.0]
 
 
 def by_hand(folder: Path, variants: str = "modules") -> Ablation:
@@ -89,7 +88,7 @@ def test_equal_curves_all_show_and_the_last_point_is_whole(tmp_path: Path) -> No
     made = by_hand(tmp_path)
     twin, other, _ = made.groups()["modules"].values()
     groups = {"both": twin, "twin": twin, "other": other}
-    picture = summary.figure({"one": groups}, 1000, "")
+    picture = summary.figure({"one": groups}, "")
     left = picture.axes[0]
     labels = {line.get_label(): line for line in left.lines}
     assert {"both", "twin", "other", "random actions"} == set(labels)
@@ -103,7 +102,7 @@ def test_more_variants_than_colours_are_all_drawn(tmp_path: Path) -> None:
     made = by_hand(tmp_path)
     result = made.groups()["modules"]["both (preset)"]
     groups = {f"variant {n}": [one._replace(returns=one.returns + n) for one in result] for n in range(7)}
-    left, right = summary.figure({"one": groups}, 1000, "").axes
+    left, right = summary.figure({"one": groups}, "").axes
     curves = {line.get_label(): line for line in left.lines if line.get_label().startswith("variant")}
     assert list(curves) == list(groups) == [label.get_text() for label in right.get_yticklabels()]
     assert len({(line.get_color(), line.get_linestyle()) for line in curves.values()}) == 7
@@ -113,7 +112,7 @@ def test_more_variants_than_colours_are_all_drawn(tmp_path: Path) -> None:
 def test_one_seed_says_that_there_is_no_interval(tmp_path: Path) -> None:
     made = by_hand(tmp_path)
     groups = {label: seeds[:1] for label, seeds in made.groups()["modules"].items()}
-    picture = summary.figure({"one": groups}, 1000, "")
+    picture = summary.figure({"one": groups}, "")
     assert "One seed each: no band and no interval" in " ".join(picture.get_suptitle().split())
     assert [text.get_text() for text in picture.axes[1].texts] == ["one seed: no interval"] * 3
     assert faults(picture) == []
@@ -132,7 +131,7 @@ def test_games_of_their_own_have_scales_of_their_own(tmp_path: Path) -> None:
         name: [outcome._replace(random=outcome.random - 9) for outcome in result] for name, result in groups.items()
     }
     for one_game in (True, False):
-        axes = summary.figure({"one": groups, "other": worse}, 100, "", one_game).axes
+        axes = summary.figure({"one": groups, "other": worse}, "", one_game).axes
         lines = [{line.get_label(): line for line in part.lines}["random actions"] for part in axes[::2]]
         assert [line.get_ydata()[0] for line in lines] == ([-5.5, -5.5] if one_game else [-1.0, -10.0])
         assert axes[0].get_shared_y_axes().joined(axes[0], axes[2]) is one_game

@@ -120,7 +120,7 @@ MISTAKES = {
     "games: Pong\nenv_steps: many": "env_steps = 'many' is not a whole number.",
     "- Pong": "holds no table",
     "games: [Pong": "is not YAML: while parsing a flow sequence",
-    "seeds: 1": "no games are named",
+    "seeds: 1": "games = '' names none; write 'Pong Boxing'",
 }
 
 
@@ -145,6 +145,9 @@ def test_a_missing_sweep_file_and_a_folder_without_a_batch(tmp_path: Path, capsy
     (tmp_path / "sweep.json").write_text('{"format": 1, "runs": [{"folder": "../../x"}]}')
     assert cli.main(["sweep", "status", str(tmp_path)]) == 1
     assert "sweep.json is damaged" in capsys.readouterr().err
+    (tmp_path / "sweep.json").write_text('{"format": 2, "runs": [{"place": "x"}]}')
+    assert cli.main(["sweep", "status", str(tmp_path)]) == 1
+    assert "sweep.json has format 2; this glamkit reads 1, update it." in capsys.readouterr().err
     assert cli.main(["sweep", "status", str(tmp_path), "--workers", "2"]) == 1
     assert capsys.readouterr().err.startswith("sweep status takes one folder and no options")
 
@@ -169,7 +172,7 @@ def test_only_what_was_asked_for_is_run(tmp_path: Path, monkeypatch: pytest.Monk
     planning.save(planning.make([CATCH, MEMORY], "1-3", "debug", overrides=CPU, folder=tmp_path))
     batch = Sweep(planning.make(MEMORY, "2", "debug", overrides=CPU, folder=tmp_path))
     run: list[str] = []
-    monkeypatch.setattr(status_table, "run_jobs", lambda jobs, *_: run.extend(job.name for job in jobs))
+    monkeypatch.setattr(status_table, "run_jobs", lambda pool: run.extend(job.name for job in pool.jobs))
     for _ in range(2):  # the second time as after the stop button
         batch.run(Local(batch.jobs, 1))
     assert run == ["Memory-v0/seed2"] * 2
@@ -211,8 +214,7 @@ def test_the_cost_is_that_of_what_is_left(tmp_path: Path) -> None:
     assert "about 20h00m" in batch.cost(clock)  # only its random steps are behind it
     todo[0].run.begin(todo[0].config.override({"trainer.seed": 9}), {})
     with pytest.raises(GlamkitError, match=r"holds another experiment: trainer\.seed is 9 there"):
-        batch.cost(fresh := Clock())
-    assert not fresh.asked, "before anything is timed"
+        Sweep(batch.plan)
 
 
 def test_a_batch_of_days_does_not_start_by_itself(
