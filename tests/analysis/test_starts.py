@@ -100,7 +100,7 @@ def test_nothing_of_a_kind_gets_a_sentence(run: LoadedRun, monkeypatch: pytest.M
 
 def test_an_episode_that_began_before_the_stored_steps_has_no_beginning(run: LoadedRun) -> None:
     ring = copy.copy(run.replay)
-    ring.config = replace(ring.config, capacity=64)
+    ring.config, ring.first = replace(ring.config, capacity=64), 56
     for name in ("frames", "actions", "rewards", "terminations"):
         setattr(ring, name, torch.roll(getattr(run.replay, name)[56:120], 120 % 64, 0))
     newest = run._replace(replay=ring)

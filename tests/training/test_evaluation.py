@@ -270,7 +270,6 @@ def test_a_checkpoint_is_evaluated_from_the_command_line(
     assert cli.main(["evaluate", str(run), "--no-videos", "--save", str(scores)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(scores)
     assert score_files.read(scores)["mean_return"] == first["mean_return"]
-
     arguments = ["--checkpoint", "50", "--episodes", "3", "--actions", "greedy"]
     assert cli.main(["evaluate", str(run), *arguments, "--seed", "4", "--no-videos"]) == 0
     name = "000000050-3-episodes-sampled-False-episode_steps-40-seed-4.json"

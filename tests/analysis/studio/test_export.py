@@ -147,7 +147,7 @@ def test_the_end_and_other_actions_stand_outside_the_pictures_of_a_film(
 
 
 def test_static_pictures_show_what_there_is(run: LoadedRun) -> None:
-    loop, dream = measure_open_loop(run, 12, 6), walked(run)
+    loop, dream = measure_open_loop(run, 12, 12), walked(run)
     assert plots.spread(12)[0] == 0 and plots.spread(12)[-1] == 11 and len(plots.spread(12)) == 8
     drawn = plots.errors(loop)
     title = " ".join(drawn.get_suptitle().split())
@@ -176,11 +176,11 @@ def test_static_pictures_show_what_there_is(run: LoadedRun) -> None:
 
 def test_futures_of_a_saved_page_are_told_by_what_was_tried(run: LoadedRun) -> None:
     dream = walked(run)
-    before, depth = {node.number for node in dream.path(dream.here)}, dream.now.depth
+    depth = dream.now.depth
     dream.futures(draws=1, horizon=2)
     asked = [name for name, way in export.lines(dream) if name.startswith("what if")]
     first = [dream.run.actions[node.action] for node in dream.nodes if node.parent == dream.here]
-    assert len(first) == 3 and before
+    assert len(first) == 3
     for action in first:
         assert any(f"from step {depth}: {action}" in name for name in asked), action
 

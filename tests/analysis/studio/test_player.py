@@ -180,7 +180,7 @@ def over(playing: Player, monkeypatch: pytest.MonkeyPatch) -> Player:
 
 def test_the_end_of_the_game_pauses_and_is_said(over: Player, monkeypatch: pytest.MonkeyPatch) -> None:
     total = over.dream.now.total
-    sentence = f"The dream has ended, return {total:+.1f}. Press R to begin again, N for the next start."
+    sentence = f"The dream has ended, return {total:+z.1f}. Press R to begin again, N for the next start."
     assert over.message == sentence and state(over)["over"]
     for command in ("forward", "act", "ask"):
         done(over, command, *([0] if command == "act" else []))
