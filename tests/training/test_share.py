@@ -295,8 +295,7 @@ def test_a_module_named_by_a_file_is_used_only_if_it_is_there_already(
 
 
 def test_a_folder_without_a_log_or_a_score_can_be_shared(folder: Path, tmp_path: Path) -> None:
-    bare = tmp_path / "bare"
-    shutil.copytree(folder, bare)
+    bare = Path(shutil.copytree(folder, tmp_path / "bare"))
     for name in ("metrics.jsonl", "evaluation.json", "provenance.json"):
         (bare / name).unlink()
     opened = open_run(share(bare, steps=40))
