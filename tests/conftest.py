@@ -114,7 +114,7 @@ def catch_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(catch_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
-    """That run, opened; each file has a copy of its own, as dreams are saved into it."""
+    """The run of `catch_folder`, opened; each file has a copy of its own, as dreams are saved into it."""
     from glamkit.training.load import open_run
 
     return open_run(shutil.copytree(catch_folder, tmp_path_factory.mktemp("own") / "catch"))
@@ -128,7 +128,7 @@ def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def playing(run: LoadedRun) -> Iterator[Player]:
-    """A player of a dream of that run."""
+    """A player of a dream in `run`."""
     from glamkit.analysis.studio.player import Player
     from glamkit.analysis.studio.studio import Dream
 

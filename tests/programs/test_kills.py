@@ -43,7 +43,7 @@ def test_killed_anywhere_and_gone_on_with_it_is_the_unbroken_run() -> None:
 
 @pytest.mark.slow
 def test_killed_in_a_notebook(tmp_path: Path) -> None:
-    """Its kernel; `test_sweep_runs` kills the process that runs papermill."""
+    """Its kernel is killed; `test_sweep_runs` kills the process that runs papermill."""
     folder, out, parameters = tmp_path / "run", tmp_path / "out.ipynb", ("env_steps=128", "seed=3")
     given = (f"run_dir={folder}", *parameters)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
