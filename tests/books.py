@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -13,6 +12,8 @@ from typing import NamedTuple
 
 import nbformat
 from conftest import ROOT
+
+from glamkit.runs import log
 
 NOTEBOOKS = ROOT / "notebooks"
 TRAIN = NOTEBOOKS / "02_train.ipynb"
@@ -87,6 +88,4 @@ def papermill(output: Path, *parameters: str) -> Result:
 
 
 def last_step(folder: Path) -> int:
-    log = folder / "metrics.jsonl"
-    lines = log.read_text().splitlines() if log.exists() else []
-    return json.loads(lines[-1])["step"] if lines else 0
+    return log.last_step(folder / "metrics.jsonl")

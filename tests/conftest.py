@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,9 +18,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jaxtyping
 import pytest
 import torch
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from lab import Lab
+
+    from glamkit.analysis.studio.player import Player
+    from glamkit.training.load import LoadedRun
 
 # A shell that starts this in the background has it, and every process it starts, ignore Ctrl+C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,6 +33,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# The same examples on every machine and at every time, so that a test which fails for someone fails for all.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 
 class CheckOutsideCompilers(type(jaxtyping.config)):  # type: ignore[misc]
@@ -84,6 +93,48 @@ def page(lab: Lab) -> Iterator[Any]:
 
     with new_page(lab) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Shared runs are unpacked anew: what another glamkit left in the user's cache must not pass for this one's."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GLAMKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def catch_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run of Catch whose latents are probabilities, so that nothing is drawn."""
+    from tiny_runs import finished, short
+
+    config = short("world_model.latents=probabilities", game="glamkit/Catch-v0", env_steps=120)
+    return finished(config, tmp_path_factory.mktemp("trained") / "catch").run.folder
+
+
+@pytest.fixture(scope="module")
+def run(catch_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
+    """The run of `catch_folder`, opened; each file has a copy of its own, as dreams are saved into it."""
+    from glamkit.training.load import open_run
+
+    return open_run(shutil.copytree(catch_folder, tmp_path_factory.mktemp("own") / "catch"))
+
+
+@pytest.fixture
+def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run so short has not learnt what ends a game, and expects it everywhere."""
+    monkeypatch.setattr("glamkit.analysis.studio.dream_tree.OVER", 2.0)
+
+
+@pytest.fixture
+def playing(run: LoadedRun) -> Iterator[Player]:
+    """A player of a dream in `run`."""
+    from glamkit.analysis.studio.player import Player
+    from glamkit.analysis.studio.studio import Dream
+
+    shown = Player(Dream(run, 40))
+    yield shown
+    shown.close()
 
 
 @pytest.fixture(scope="session")

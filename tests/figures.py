@@ -1,4 +1,4 @@
-"""What is wrong with a figure for a reader: texts that are cut, small, or over each other; legends over curves."""
+"""What is wrong with a figure for a reader: texts cut, small or over each other, legends over curves; and contrast."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import combinations, pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.text import Text
+from numpy.typing import ArrayLike
 
 from glamkit.plotting import SMALL, WIDE, Picture
 
@@ -66,3 +67,15 @@ def covered(axes: Axes) -> bool:
             if inside.all(1).any():
                 return True
     return False
+
+
+def luminance(rgb: ArrayLike) -> float:
+    shares = np.asarray(rgb, float) / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: ArrayLike, other: ArrayLike) -> float:
+    """Of two colours (0 to 255), by WCAG's rule."""
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)

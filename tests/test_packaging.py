@@ -93,18 +93,22 @@ def test_what_tests_need_is_in_one_extra() -> None:
     assert ours.extras == {"hub", "lab", "tensorboard"}
 
 
-def test_the_base_works_without_what_notebooks_need() -> None:
-    """All modules but the two of widgets; `train` and `evaluate` start none of JupyterLab's packages."""
-    names = ["jupyterlab", "ipykernel", "ipywidgets", "anywidget", "papermill", "IPython", "nbclient", "jupyter_client"]
+def test_the_base_works_without_what_notebooks_and_tests_need() -> None:
+    """All modules but that of widgets, which needs the first of them; and two commands say what they lack."""
+    notebooks = ["jupyterlab", "ipykernel", "ipywidgets", "anywidget", "papermill", "IPython", "nbclient"]
+    notebooks += ["jupyter_client"]
+    tests = ["jaxtyping", "beartype", "pytest", "hypothesis", "playwright", "mypy"]
     program = f"""
 import sys, importlib
-for name in {names}: sys.modules[name] = None
+for name in {notebooks + tests}: sys.modules[name] = None
 for name in {sorted(BASE)}: importlib.import_module(name)
+from glamkit import cli
+assert cli.main(["notebook", "02_train"]) == cli.main(["lab"]) == 1
+for name in {notebooks}: del sys.modules[name]
+for name in {sorted(WIDGETS)}: importlib.import_module(name)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    blocked = program + "from glamkit import cli\nsys.exit(cli.main(sys.argv[1:]))"
-    for words in ("notebook 02_train", "lab"):
-        command = [sys.executable, "-c", blocked, *words.split()]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 1 and done.stderr.endswith("is not installed: pip install 'glamkit-rl[lab]'.\n")
+    sentences = done.stderr.splitlines()
+    assert len(sentences) == 2
+    assert all(one.endswith("is not installed: pip install 'glamkit-rl[lab]'.") for one in sentences)

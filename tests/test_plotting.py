@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT
-from figures import faults
+from figures import contrast, faults
 from PIL import Image
 
 from glamkit import plotting
@@ -158,17 +158,6 @@ def test_strip_is_readable_with_one_column_or_eight() -> None:
 def on_dark(colour: str) -> np.ndarray:
     pixel = np.array([[[int(colour[place : place + 2], 16) for place in (1, 3, 5)]]], np.uint8)
     return darkened(pixel)[0, 0]
-
-
-def luminance(rgb: Any) -> float:
-    shares = np.asarray(rgb, float) / 255
-    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
-
-
-def contrast(one: Any, other: Any) -> float:
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("colour", [plotting.INK, plotting.GREY, STYLE["xtick.color"], plotting.BLACK])

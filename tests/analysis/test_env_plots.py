@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from books import NOTEBOOKS, executed
 from figures import faults
 from PIL import Image
 
@@ -24,8 +21,7 @@ from glamkit.errors import GlamkitError
 from glamkit.plotting import Picture
 from glamkit.training.replay import Batch
 
-NOTEBOOK = ROOT / "notebooks" / "01_environment.ipynb"
-
+NOTEBOOK = NOTEBOOKS / "01_environment.ipynb"
 
 LONGEST = "DOWNRIGHTFIRE"  # of the names of Atari's actions
 LINES = ("life lost: a termination is stored, the game goes on", "game over or cut off: it is reset")
@@ -88,14 +84,6 @@ def test_view_says_both_sizes() -> None:
     assert faults(picture) == []
 
 
-def papermill(output: Path, *parameters: str) -> tuple[int, str]:
-    arguments = [part for pair in parameters for part in ("-p", *pair.split("=", 1))]
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(NOTEBOOK), str(output), *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
-
-
 @pytest.mark.parametrize("steps", [3, "many"])
 def test_too_few_steps_get_a_sentence(steps: object) -> None:
     first, setup = [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"][:2]
@@ -107,9 +95,7 @@ def test_too_few_steps_get_a_sentence(steps: object) -> None:
 
 @pytest.mark.slow
 def test_the_notebook_runs_and_keeps_its_pictures(tmp_path: Path) -> None:
-    status, errors = papermill(tmp_path / "out.ipynb", "game=Breakout", "seed=3", "steps=120")
-    assert status == 0, errors
-    book = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    book = executed(NOTEBOOK.stem, tmp_path / "out.ipynb", game="Breakout", seed=3, steps=120)
     data = {cell.id: output.get("data", {}) for cell in book.cells for output in cell.get("outputs", [])}
     for name in ("view", "frame-skip", "timeline", "window"):
         image = Image.open(io.BytesIO(base64.b64decode(data[name]["image/png"])))
@@ -119,14 +105,3 @@ def test_the_notebook_runs_and_keeps_its_pictures(tmp_path: Path) -> None:
     assert "FAILED" not in data["conformance"]["text/html"]
     assert "FIRE" in data["setup"]["text/plain"]
     assert [output for cell in book.cells for output in cell.get("outputs", []) if output.output_type == "stream"] == []
-
-
-@pytest.mark.slow
-def test_a_mistyped_game_stops_the_notebook_with_one_sentence(tmp_path: Path) -> None:
-    status, errors = papermill(tmp_path / "out.ipynb", "game=Brekout")
-    assert status != 0
-    assert errors.strip().endswith("GlamkitError: unknown game 'Brekout'; did you mean 'Breakout'?")
-    book = nbformat.read(tmp_path / "out.ipynb", as_version=4)
-    assert [cell.id for cell in book.cells if any(o.output_type == "error" for o in cell.get("outputs", []))] == [
-        "setup"
-    ]

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_runs import finished, short
 
 from glamkit.analysis import open_loop, rollouts
 from glamkit.analysis.open_loop import Curve, OpenLoop, far, measure_open_loop, movement_seen, moving
@@ -18,14 +17,7 @@ from glamkit.analysis.studio import Dream, plots
 from glamkit.analysis.studio.compare import WhatHappened
 from glamkit.errors import GlamkitError
 from glamkit.runs.folder import Run
-from glamkit.training.load import LoadedRun, open_run
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
-    config = short("world_model.latents=probabilities", game="glamkit/Catch-v0", env_steps=120)
-    return open_run(finished(config, tmp_path_factory.mktemp("loop") / "catch").run.folder)
-
+from glamkit.training.load import LoadedRun
 
 MISTAKES = {
     "by = 'rewrad' is no way to choose starts; did you mean 'reward'?": lambda o: find_starts(o, "rewrad"),
@@ -46,17 +38,17 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("sentence", MISTAKES)
-def test_a_mistake_gets_a_sentence(opened: LoadedRun, sentence: str) -> None:
+def test_a_mistake_gets_a_sentence(run: LoadedRun, sentence: str) -> None:
     with pytest.raises(GlamkitError) as error:
-        MISTAKES[sentence](opened)
+        MISTAKES[sentence](run)
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
-def test_clips_are_the_dreams_beside_the_truth(opened: LoadedRun) -> None:
-    loop = measure_open_loop(opened, 6, 4, seed=3)
+def test_clips_are_the_dreams_beside_the_truth(run: LoadedRun) -> None:
+    loop = measure_open_loop(run, 6, 4, seed=3)
     for row, start in enumerate(loop.starts):
-        dream = rollouts.dream(opened, start.step - 8, 6)
-        steps = opened.replay.window(torch.tensor([start.step - 1]), 7)
+        dream = rollouts.dream(run, start.step - 8, 6)
+        steps = run.replay.window(torch.tensor([start.step - 1]), 7)
         before = steps.frames[0, 0].permute(1, 2, 0).numpy()
         np.testing.assert_array_equal(loop.real[row], dream.real)
         assert np.abs(loop.imagined[row].astype(int) - dream.imagined).max() <= 1  # a batch may round otherwise
@@ -81,11 +73,11 @@ def from_steps(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
     monkeypatch.setattr(open_loop, "find_starts", lambda *_: [Start(step, "") for step in steps])
 
 
-def test_looking_means_having_seen_every_frame_before(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_means_having_seen_every_frame_before(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     from_steps(monkeypatch, 40, 60)
-    loop = measure_open_loop(opened, 5)
+    loop = measure_open_loop(run, 5)
     from_steps(monkeypatch, 43, 63)
-    at = measure_open_loop(opened, 1)
+    at = measure_open_loop(run, 1)
     # Step 43 foretold from the window of the 8 steps before it, all of them seen: the fourth step of the first clip.
     seen, first = loop.latents["looking"].values[:, 3], at.latents["imagined"].values[:, 0]
     counted = ~np.isnan(seen)
@@ -177,26 +169,26 @@ def test_clips_that_overlap_are_drawn_together() -> None:
     assert apart.usable == beside.usable == 6 and (apart.usable_range[0], beside.usable_range[0]) == (6, 1)
 
 
-def test_chosen_starts_need_real_steps_around_them(opened: LoadedRun) -> None:
+def test_chosen_starts_need_real_steps_around_them(run: LoadedRun) -> None:
     for step in (3, 117):
         with pytest.raises(
             GlamkitError, match=rf"start = {step} is outside 8 to 115: .* 8 real steps before it, and 5 "
         ):
-            plots.switches(opened, step, 5)
+            plots.switches(run, step, 5)
 
 
-def test_games_cut_by_a_time_limit_end_too(opened: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_games_cut_by_a_time_limit_end_too(run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are no terminations: the log alone tells of them."""
-    free = ~is_last(opened)
+    free = ~is_last(run)
     step = next(step for step in range(20, 100) if free[step - 4 : step + 4].all())  # amid a game
-    run = Run(tmp_path)
-    run.log_file.write_text(json.dumps({"step": step + 1, "kind": "episode"}) + "\n")
-    cut = opened._replace(run=run)
+    own = Run(tmp_path)
+    own.log_file.write_text(json.dumps({"step": step + 1, "kind": "episode"}) + "\n")
+    cut = run._replace(run=own)
     assert np.flatnonzero(is_last(cut) & free).tolist() == [step]
-    assert step + 1 in [start.step for start in find_starts(opened, "random", 1000)]
+    assert step + 1 in [start.step for start in find_starts(run, "random", 1000)]
     assert step + 1 not in [start.step for start in find_starts(cut, "random", 1000)]
     from_steps(monkeypatch, step - 2, 110)
-    loop, whole = (measure_open_loop(one, 5) for one in (cut, opened))
+    loop, whole = (measure_open_loop(one, 5) for one in (cut, run))
     assert loop.counted[0].tolist() == [True, True, True, False, False] and whole.counted[0].all()
     assert WhatHappened(Dream(cut, step - 2)).end == 3
 
@@ -209,8 +201,8 @@ def test_steps_that_are_not_counted_count_nowhere() -> None:
     assert np.isnan(curve.reach[2])
 
 
-def test_the_worst_clips_are_named(opened: LoadedRun) -> None:
-    loop = measure_open_loop(opened, 6, 12)
+def test_the_worst_clips_are_named(run: LoadedRun) -> None:
+    loop = measure_open_loop(run, 6, 12)
     beyond = np.nanmean(loop.pixels["imagined"].values - loop.pixels["reconstructed"].values, 1)
     long = loop.counted.sum(1) >= 3  # half the horizon: shorter ones show little
     order = [clip for some in (long, ~long) for clip in np.argsort(-beyond) if some[clip]]
@@ -223,7 +215,7 @@ def test_the_worst_clips_are_named(opened: LoadedRun) -> None:
     ]
     rows = [text.get_text() for text in plots.worst(loop).axes[0].get_yticklabels()]  # the same names in the figure
     assert rows[::2] == [f"rank {rank}\nfrom step\n{step:,}: real" for rank, (step, _) in enumerate(named, 1)]
-    assert np.array_equal(measure_open_loop(opened, 6, 12).imagined, loop.imagined)
+    assert np.array_equal(measure_open_loop(run, 6, 12).imagined, loop.imagined)
 
 
 def test_a_typical_clip_is_a_long_one_of_middling_error() -> None:

@@ -8,41 +8,34 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_runs import finished, short
 
 from glamkit.analysis.starts import AHEAD, LEAD, SEEN, Start, episodes, find_starts, good_start, ordered, surprise
 from glamkit.errors import GlamkitError
 from glamkit.runs.folder import Run
-from glamkit.training.load import LoadedRun, open_run
+from glamkit.training.load import LoadedRun
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
-    config = short("world_model.latents=probabilities", game="glamkit/Catch-v0", env_steps=120)
-    return open_run(finished(config, tmp_path_factory.mktemp("loop") / "catch").run.folder)
-
-
-def test_starts_lie_before_what_they_are_chosen_for(opened: LoadedRun) -> None:
-    rewards, ends = ordered(opened, "rewards"), ordered(opened, "terminations")
-    by_reward = find_starts(opened, "reward")
+def test_starts_lie_before_what_they_are_chosen_for(run: LoadedRun) -> None:
+    rewards, ends = ordered(run, "rewards"), ordered(run, "terminations")
+    by_reward = find_starts(run, "reward")
     assert by_reward and all(rewards[start.step + LEAD] != 0 for start in by_reward)
     sizes = [abs(rewards[start.step + LEAD]) for start in by_reward]
     assert sizes == sorted(sizes, reverse=True)
-    assert all(ends[start.step + LEAD] == 1 for start in find_starts(opened, "termination"))
+    assert all(ends[start.step + LEAD] == 1 for start in find_starts(run, "termination"))
     assert by_reward[0].why == f"reward {rewards[by_reward[0].step + LEAD]:+g} at step {by_reward[0].step + LEAD}"
-    steps, kl = surprise(opened)
-    worst = find_starts(opened, "surprise", 1)[0]
+    steps, kl = surprise(run)
+    worst = find_starts(run, "surprise", 1)[0]
     inside = [place for place, step in enumerate(steps) if step - LEAD >= 8 and not ends[step - LEAD : step].any()]
     assert worst.step + LEAD == steps[max(inside, key=lambda place: kl[place])]
     for by in ("random", "reward", "termination", "surprise", "episode"):
-        result = [start.step for start in find_starts(opened, by, 5, ahead=10)]
+        result = [start.step for start in find_starts(run, by, 5, ahead=10)]
         assert 0 < len(result) <= 5 and min(result) >= 8 and max(result) <= 110
         assert by == "random" or min(np.diff(sorted(result)), default=9) > LEAD
 
 
-def test_surprise_is_what_training_measures(opened: LoadedRun) -> None:
-    model, replay = opened.agent.world_model, opened.replay
-    steps, kl = surprise(opened)
+def test_surprise_is_what_training_measures(run: LoadedRun) -> None:
+    model, replay = run.agent.world_model, run.replay
+    steps, kl = surprise(run)
     batch = replay.window(torch.tensor([replay.oldest]), len(replay))
     with torch.no_grad():
         _, metrics = model.loss(batch)
@@ -50,66 +43,66 @@ def test_surprise_is_what_training_measures(opened: LoadedRun) -> None:
     assert steps[-1] == replay.count - 1 and len(steps) == len(kl)
 
 
-def test_what_nobody_could_foresee_is_no_start(opened: LoadedRun) -> None:
-    ends, oldest = ordered(opened, "terminations"), opened.replay.oldest
-    result = [start.step for start in find_starts(opened, "random", 1000, ahead=10)]
+def test_what_nobody_could_foresee_is_no_start(run: LoadedRun) -> None:
+    ends, oldest = ordered(run, "terminations"), run.replay.oldest
+    result = [start.step for start in find_starts(run, "random", 1000, ahead=10)]
     first, last = result[0], result[-1]
     assert result == [step for step in range(first, last + 1) if not ends[step - 1 - oldest]]
     assert len(result) < last + 1 - first  # some ends lie between them
-    surprising = [start.step + LEAD for start in find_starts(opened, "surprise", 1000)]
+    surprising = [start.step + LEAD for start in find_starts(run, "surprise", 1000)]
     assert surprising and not any(ends[step - 1 - oldest] for step in surprising)
 
 
-def test_episodes_are_told_by_their_return(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    ends = np.flatnonzero(ordered(opened, "terminations"))
-    changed = opened.replay.rewards.clone()
+def test_episodes_are_told_by_their_return(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = np.flatnonzero(ordered(run, "terminations"))
+    changed = run.replay.rewards.clone()
     changed[int(ends[2])] = 5.0  # nothing has been overwritten, so rows are step numbers
-    monkeypatch.setattr(opened.replay, "rewards", changed)
-    first = find_starts(opened, "episode", 100)
+    monkeypatch.setattr(run.replay, "rewards", changed)
+    first = find_starts(run, "episode", 100)
     gains = [float(start.why.split()[1].rstrip(",")) for start in first]
     assert gains == sorted(gains, reverse=True)
     assert first[0].why == f"return +5, steps {ends[1] + 1} to {ends[2]}" and first[0].step == ends[1] + 1 + 8
-    assert find_starts(opened, "episode", 100, context=5)[0].step == ends[1] + 1 + 5  # as far in as a dream sees
-    assert find_starts(opened, "episode", 100, context=3)[0].step == ends[1] + 1 + 3
+    assert find_starts(run, "episode", 100, context=5)[0].step == ends[1] + 1 + 5  # as far in as a dream sees
+    assert find_starts(run, "episode", 100, context=3)[0].step == ends[1] + 1 + 3
 
 
-def test_a_start_is_of_the_game_in_which_it_happens(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed, ends = torch.zeros_like(opened.replay.rewards), np.flatnonzero(ordered(opened, "terminations"))
+def test_a_start_is_of_the_game_in_which_it_happens(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed, ends = torch.zeros_like(run.replay.rewards), np.flatnonzero(ordered(run, "terminations"))
     changed[[int(ends[3]) + LEAD, int(ends[4]) + LEAD + 1]] = 1.0  # a game earlier, and the first step of the same game
-    monkeypatch.setattr(opened.replay, "rewards", changed)
-    assert [start.step for start in find_starts(opened, "reward")] == [ends[4] + 1]
-    over = opened.replay.terminations.clone()
+    monkeypatch.setattr(run.replay, "rewards", changed)
+    assert [start.step for start in find_starts(run, "reward")] == [ends[4] + 1]
+    over = run.replay.terminations.clone()
     over[int(ends[3]) + 2] = 1
-    monkeypatch.setattr(opened.replay, "terminations", over)
-    by_end = [start.step + LEAD for start in find_starts(opened, "termination", 100)]
+    monkeypatch.setattr(run.replay, "terminations", over)
+    by_end = [start.step + LEAD for start in find_starts(run, "termination", 100)]
     assert ends[3] in by_end and ends[3] + 2 not in by_end
 
 
-def test_a_good_start_is_some_steps_before_a_gain(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed, ends = torch.zeros_like(opened.replay.rewards), np.flatnonzero(ordered(opened, "terminations"))
-    monkeypatch.setattr(opened.replay, "rewards", changed)
-    assert good_start(opened) == find_starts(opened, "random", 1)[0]
+def test_a_good_start_is_some_steps_before_a_gain(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed, ends = torch.zeros_like(run.replay.rewards), np.flatnonzero(ordered(run, "terminations"))
+    monkeypatch.setattr(run.replay, "rewards", changed)
+    assert good_start(run) == find_starts(run, "random", 1)[0]
     changed[ends] = -1.0  # nothing has been overwritten, so rows are step numbers
-    assert good_start(opened) == Start(ends[-2] + 3, "9 steps before a reward of -1")
+    assert good_start(run) == Start(ends[-2] + 3, "9 steps before a reward of -1")
     changed[ends[3]] = 1.0
-    assert good_start(opened).step == max(ends[3] - AHEAD, ends[2] + 1 + SEEN)
-    monkeypatch.setattr(opened.replay, "terminations", torch.zeros_like(opened.replay.terminations))
-    endless = opened._replace(run=Run("nowhere"))  # without a log, which tells of ends too
+    assert good_start(run).step == max(ends[3] - AHEAD, ends[2] + 1 + SEEN)
+    monkeypatch.setattr(run.replay, "terminations", torch.zeros_like(run.replay.terminations))
+    endless = run._replace(run=Run("nowhere"))  # without a log, which tells of ends too
     assert good_start(endless).step == ends[3] - AHEAD
-    assert good_start(opened, context=60).step >= 60
+    assert good_start(run, context=60).step >= 60
 
 
-def test_nothing_of_a_kind_gets_a_sentence(opened: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened.replay, "rewards", torch.zeros(opened.replay.config.capacity))
+def test_nothing_of_a_kind_gets_a_sentence(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.replay, "rewards", torch.zeros(run.replay.config.capacity))
     with pytest.raises(GlamkitError, match="no stored step is a start by 'reward'; choose"):
-        find_starts(opened, "reward")
+        find_starts(run, "reward")
 
 
-def test_an_episode_that_began_before_the_stored_steps_has_no_beginning(opened: LoadedRun) -> None:
-    ring = copy.copy(opened.replay)
-    ring.config = replace(ring.config, capacity=64)
+def test_an_episode_that_began_before_the_stored_steps_has_no_beginning(run: LoadedRun) -> None:
+    ring = copy.copy(run.replay)
+    ring.config, ring.first = replace(ring.config, capacity=64), 56
     for name in ("frames", "actions", "rewards", "terminations"):
-        setattr(ring, name, torch.roll(getattr(opened.replay, name)[56:120], 120 % 64, 0))
-    newest = opened._replace(replay=ring)
+        setattr(ring, name, torch.roll(getattr(run.replay, name)[56:120], 120 % 64, 0))
+    newest = run._replace(replay=ring)
     assert ring.oldest == 56 and all(start.step > 56 for start in find_starts(newest, "episode", 100))
     assert len(find_starts(newest, "episode", 100)) == sum(first > 56 for first, _ in episodes(newest))

@@ -212,7 +212,9 @@ def test_disagreement_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "1.00e-02" in line
 
 
-def _bad_files(folder: Path) -> dict[str, Path]:
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bad")
     with np.load(AGENT) as file:
         meta = json.loads(file["meta"].tobytes())
     text, empty, truncated = folder / "text.npz", folder / "empty.npz", folder / "truncated.npz"
@@ -259,11 +261,10 @@ BAD_FILES = [
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)
-def test_foreign_files_get_one_sentence_and_status_2(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_foreign_files_get_one_sentence_and_status_1(
+    kind: str, bad_files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = _bad_files(tmp_path)[kind]
-    assert cli.main(["parity", str(path)]) == 1
+    assert cli.main(["parity", str(bad_files[kind])]) == 1
     output = capsys.readouterr()
     assert output.out == ""
     assert len(output.err.splitlines()) == 1

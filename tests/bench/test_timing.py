@@ -158,7 +158,7 @@ def test_freed_memory_is_kept_inside_and_given_back_after() -> None:
         # Each smaller than the one before: some small thing may have come to lie in its place.
         assert min(cleared(size) for size in range(64, 54, -2)) < pages / 10
         held = resident()
-    # Asked before the next tensor: a hole amid the heap takes it in, and stays then until memory is lines back again.
+    # Asked before the next tensor: a hole amid the heap takes it in, and stays then until memory is given back.
     assert resident() < held - 0.9 * 2**26
     # Large pages are cleared in one go, so that there may be few.
     assert cleared() > 10

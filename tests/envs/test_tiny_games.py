@@ -94,9 +94,9 @@ def test_catch_is_worth_what_it_says() -> None:
 
 
 def test_one_picture_of_catch_is_not_enough() -> None:
-    pictures = {step_window: Catch().draw((3, 4, step_window, 2)).tobytes() for step_window in (-1, 0, 1)}
+    pictures = {sideways: Catch().draw((3, 4, sideways, 2)).tobytes() for sideways in (-1, 0, 1)}
     assert len(set(pictures.values())) == 1
-    assert len({landing((8, 4, step_window, 2)) for step_window in (-1, 0, 1)}) == 3
+    assert len({landing((8, 4, sideways, 2)) for sideways in (-1, 0, 1)}) == 3
     places: dict[tuple[int, int], set[int]] = defaultdict(set)
     for start in CATCH:
         places[start[1], Catch().advance(start, 1)[0][1]].add(landing(start))

@@ -43,23 +43,23 @@ def test_a_person_trains_and_sees(lab: Lab, page: Any, root: Path) -> None:
 
 def test_the_stop_button_saves_and_the_cell_goes_on(lab: Lab, page: Any, root: Path) -> None:
     run = lab.folder / "stop"
-    lab.put(root / "notebooks" / "02_train.ipynb", "stop.ipynb", preset="debug", env_steps=600)
+    lab.put(root / "notebooks" / "02_train.ipynb", "stop.ipynb", preset="debug", env_steps=300)
     open_notebook(page, lab, "stop.ipynb")
     page.evaluate(RUN, "notebook:run-all-cells")
     page.wait_for_function("() => document.querySelector('.glamkit-bar progress')?.value > 60", polling=50)
     page.click("[data-jp-item-name='interrupt'] >> jp-button, [data-jp-item-name='interrupt'] button")
     page.wait_for_selector(".glamkit-bar:has-text('run this cell again to go on')")
     reached, total = progress(page)
-    assert 60 < reached < total == 600
+    assert 60 < reached < total == 300
     page.wait_for_function("() => window.outcome")
     assert page.evaluate("window.outcome") == "failed"  # the cells below it were not run
-    page.wait_for_selector(f".jp-OutputArea-output:has-text('stopped at step {reached:.0f} of 600 and saved')")
+    page.wait_for_selector(f".jp-OutputArea-output:has-text('stopped at step {reached:.0f} of 300 and saved')")
     assert not (run / "evaluation.json").exists()
     assert checkpoint.steps(run / "checkpoint")[-1] == reached
     page.click(".jp-CodeCell:has(.glamkit-bar) .jp-InputPrompt")
     page.evaluate(RUN, "notebook:run-cell")
     wait_for_end(page)
     page.wait_for_function(FULL)
-    assert progress(page) == (600, 600)
+    assert progress(page) == (300, 300)
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps) and steps.count(256) == 1  # nothing lost, nothing twice

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT
+from books import NOTEBOOKS, executed
 from made_runs import made_run, made_two_games
 
 from glamkit.errors import GlamkitError
@@ -17,7 +15,7 @@ from glamkit.report import page
 from glamkit.report.report import Report
 
 FEW = 40  # bootstrap repeats
-BOOK = ROOT / "notebooks" / "05_report.ipynb"
+BOOK = NOTEBOOKS / "05_report.ipynb"
 
 
 def cells() -> list[str]:
@@ -58,13 +56,9 @@ def test_the_notebook_by_papermill(tmp_path: Path) -> None:
     for seed in (1, 2):
         made_run(tmp_path / "more" / f"catch-{seed}", [0.5], name="debug", game="glamkit/Catch-v0", seed=seed)
     made_run(tmp_path / "more" / "nan", [float("nan")], game="Pong", seed=5)
-    given = {"runs": f"{two_games}, {tmp_path / 'more'}", "repeats": str(FEW), "against": "STORM, IRIS"}
-    parameters = [part for pair in given.items() for part in ("-p", *pair)]
-    out = tmp_path / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(BOOK), str(out), *parameters]
-    done = subprocess.run(command, cwd=BOOK.parent, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    result = [o for c in nbformat.read(out, as_version=4).cells for o in c.get("outputs", [])]
+    runs = f"{two_games}, {tmp_path / 'more'}"
+    book = executed(BOOK.stem, tmp_path / "out.ipynb", runs=runs, repeats=FEW, against="STORM, IRIS")
+    result = [o for c in book.cells for o in c.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in result) == 6
     alts = [output.metadata["image/png"]["alt"] for output in result if "image/png" in output.get("data", {})]
     assert any("Final evaluations: glamkit debug on glamkit/Catch-v0: 0.5" in alt for alt in alts)

@@ -27,7 +27,9 @@ def alive(process: int) -> bool:
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_papermill_leaves_the_run_saved_and_stopped(sent: signal.Signals, tmp_path: Path) -> None:
     folder, text = tmp_path / "run", tmp_path / "terminal.txt"
-    line = command(tmp_path / "out.ipynb", f"run_dir={folder}", "env_steps=100000", "game=glamkit/Catch-v0")
+    # A run of so many steps would be compiled, which takes minutes.
+    more = ("env_steps=100000", "game=glamkit/Catch-v0", "overrides=runtime.compile=off")
+    line = command(tmp_path / "out.ipynb", f"run_dir={folder}", *more)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with text.open("w") as terminal:
         process = subprocess.Popen(line, cwd=TRAIN.parent, env=environment, stdout=terminal, stderr=terminal)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from glamkit.errors import GlamkitError
 
 WANTED = int(os.environ.get("GLAMKIT_HOSTILE", "0"))  # inputs in all; 0 for the few hundred of an ordinary test run
-FEW = 405  # that an ordinary run tries in all: each test gets the same share of those asked for
+FEW = 380  # that an ordinary run tries in all: each test gets the same share of those asked for
 tried = {"inputs": 0, "refused": 0}
 
 

@@ -29,7 +29,7 @@ import torch
 from tiny_runs import same, short
 
 from glamkit.config import Config
-from glamkit.runs import status
+from glamkit.runs import files, status
 from glamkit.training import checkpoint
 from glamkit.training.trainer import Trainer
 
@@ -37,6 +37,7 @@ from glamkit.training.trainer import Trainer
 CONFIG = "trainer.env_steps=78 trainer.save_every=6 trainer.log_every=7 trainer.update_every=3 replay.capacity=64"
 KINDS = {".npz": "while saving the replay", ".pt": "while saving the state", ".json": "while saving its manifest"}
 QUIET = "between two saves"
+WRITES = 3 * 78 // 6  # of a run: at each save one of each kind
 MOST = 3  # kills of one run
 PATIENCE = 120.0  # seconds for a run of seconds
 
@@ -54,14 +55,17 @@ def config() -> Config:
 
 def child(folder: Path, pipe: int) -> None:
     """Trains to the end, and says when it begins and ends to write a part of a checkpoint."""
-    replace = checkpoint.replace
+    replace = files.replace
 
     def reported(path: Path, fill: Any) -> None:
-        os.write(pipe, b"(" + bytes([list(KINDS).index(path.suffix)]))
+        told = path.parent.name in ("replay", "checkpoint")  # other files are no part of one
+        if told:
+            os.write(pipe, b"(" + bytes([list(KINDS).index(path.suffix)]))
         replace(path, fill)
-        os.write(pipe, b")")
+        if told:
+            os.write(pipe, b")")
 
-    checkpoint.replace = reported  # type: ignore[attr-defined]
+    files.replace = checkpoint.replace = reported  # type: ignore[attr-defined, assignment]
     trainer = Trainer(config(), folder)
     os.write(pipe, b"s")
     for _ in trainer:
@@ -107,7 +111,7 @@ def kill(folder: Path, random: random.Random, seconds: float) -> Kill | None:
     pid, reader = fork(folder)
     heard = b""
     if random.random() < 0.5:
-        wanted = random.randrange(1, 14)
+        wanted = random.randrange(1, WRITES + 1)
         while heard.count(b"(") < wanted and (news := os.read(reader, 2)):
             heard += news
         time.sleep(random.random() * 0.004)

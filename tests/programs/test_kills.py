@@ -17,14 +17,12 @@ import torch
 from books import command, last_step, papermill
 from conftest import ROOT
 from kills import remains
-from soak import Sample, flat
 from tiny_runs import finished, same
 
 from glamkit.config import preset
 from glamkit.runs import status
 
 KILLS = int(os.environ.get("GLAMKIT_KILLS", "4"))
-SOAK = int(os.environ.get("GLAMKIT_SOAK", "0"))
 
 
 def script(*arguments: str) -> str:
@@ -43,21 +41,9 @@ def test_killed_anywhere_and_gone_on_with_it_is_the_unbroken_run() -> None:
     assert re.search(rf"in all +{KILLS} +{KILLS} +{KILLS}\n", message), message
 
 
-def test_growth_of_memory_or_files_is_told_from_noise() -> None:
-    steady = [Sample(step, 0.0, 400.0 + step % 3, 20, 1.0) for step in range(20)]
-    assert flat(steady)
-    assert not flat([s._replace(memory=400.0 + 5 * s.step) for s in steady])
-    assert not flat([s._replace(files=20 + s.step) for s in steady])
-
-
-@pytest.mark.skipif(not SOAK, reason="takes as long as GLAMKIT_SOAK says")
-def test_memory_and_files_stay_flat() -> None:
-    assert script("soak.py", str(SOAK)).endswith("flat\n")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["kernel", "papermill"])
-def test_killed_in_a_notebook(victim: str, tmp_path: Path) -> None:
+def test_killed_in_a_notebook(tmp_path: Path) -> None:
+    """Its kernel is killed; `test_sweep_runs` kills the process that runs papermill."""
     folder, out, parameters = tmp_path / "run", tmp_path / "out.ipynb", ("env_steps=128", "seed=3")
     given = (f"run_dir={folder}", *parameters)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -68,7 +54,7 @@ def test_killed_in_a_notebook(victim: str, tmp_path: Path) -> None:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     kernel = status.read(folder / "status.json")
-    os.kill(kernel.pid if victim == "kernel" else process.pid, signal.SIGKILL)
+    os.kill(kernel.pid, signal.SIGKILL)
     assert process.wait(60) != 0
     assert kernel.state == "running" and not (folder / "evaluation.json").exists()
 

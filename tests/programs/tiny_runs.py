@@ -33,7 +33,7 @@ def finished(config: Config, folder: Path) -> Trainer:
     return trainer
 
 
-def log(trainer: Trainer) -> list[dict[str, Any]]:
+def log(trainer: Trainer | Job) -> list[dict[str, Any]]:
     """The log's lines without what the clock says."""
     lines = [json.loads(line) for line in trainer.run.log_file.read_text().splitlines()]
     return [{key: value for key, value in line.items() if not key.startswith("time")} for line in lines]

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from conftest import ROOT
+from books import executed
 
 from glamkit import cli
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
+from glamkit.runs import log
 from glamkit.runs.folder import Run
 from glamkit.sweeps import local, status_table
 from glamkit.sweeps.ablation import QUESTIONS, Ablation, read_seeds, read_variants
@@ -49,15 +49,9 @@ def run(study: Ablation, workers: int) -> None:
     study.run(study.engine(workers=workers))
 
 
-def last_step(folder: Path) -> int:
-    log = folder / "metrics.jsonl"
-    lines = log.read_text().splitlines() if log.exists() else []
-    return int(json.loads(lines[-1])["step"]) if lines else 0
-
-
 def wait_for(folder: Path, step: int) -> None:
     deadline = time.monotonic() + 120
-    while last_step(folder) < step:
+    while log.last_step(folder / "metrics.jsonl") < step:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -173,7 +167,7 @@ def test_runs_are_ordinary_run_folders(made: Path) -> None:
         report = json.loads(job.run.evaluation_file.read_text())
         assert report["step"] == 64
         assert report["mean_return"] == job.score()
-        assert job.progress().step == last_step(job.run.folder) <= 64
+        assert job.progress().step == log.last_step(job.run.log_file) <= 64
         assert job.notebook is None and not (job.run.folder / "errors.txt").exists()
 
 
@@ -249,7 +243,7 @@ def test_one_failure_does_not_stop_the_others(made: Path, capsys: pytest.Capture
     assert "cannot be played" in (made / "bad" / "errors.txt").read_text()
 
 
-def test_the_board_says_where_runs_are(made: Path, tmp_path: Path) -> None:
+def test_the_table_says_where_runs_are(made: Path, tmp_path: Path) -> None:
     todo = [*plan(made).jobs, plan(tmp_path, "modules-gmamba").jobs[1]]
     shown = StatusTable(Pool(todo, Local(todo, 1)))
     assert repr(shown) == "2 of 3 runs done, 1 queued  step 128/192  time left: not known yet"
@@ -289,21 +283,9 @@ def test_the_command_line(made: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.slow
 def test_the_notebook(made: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.ipynb"
-    given = {
-        "preset": "debug",
-        "env_steps": 64,
-        "variants": "bootstrap",
-        "seeds": 1,
-        "folder": made,
-        "overrides": QUICK,
-    }
-    pairs = [part for name, value in given.items() for part in ("-p", name, str(value))]
-    source = ROOT / "notebooks" / "07_ablation.ipynb"
-    program = [sys.executable, "-m", "papermill", "--no-progress-bar", str(source), str(out), *pairs]
-    done = subprocess.run(program, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    cells = {cell.id: cell.get("outputs", []) for cell in nbformat.read(out, as_version=4).cells}
+    given = {"preset": "debug", "env_steps": 64, "variants": "bootstrap", "seeds": 1, "overrides": QUICK}
+    book = executed("07_ablation", tmp_path / "out.ipynb", folder=made, **given)
+    cells = {cell.id: cell.get("outputs", []) for cell in book.cells}
     assert "2 of 2 runs done" in cells["setup"][0]["data"]["text/plain"]
     assert "2 of 2 runs done" in cells["run"][0]["text"]
     assert "bootstrap: next" in cells["table"][0]["data"]["text/html"]

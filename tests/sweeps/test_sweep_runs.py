@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import nbformat
 import pytest
-from conftest import ROOT
-from tiny_runs import finished
+from books import executed
+from tiny_runs import finished, log
 
 from glamkit import cli
 from glamkit.config import preset
@@ -164,13 +164,7 @@ def test_the_killed_run_equals_an_unbroken_one(batch: Batch, tmp_path: Path) -> 
     made = json.loads(killed.run.evaluation_file.read_text())
     assert made["mean_return"] == report["mean_return"]
     assert made["episodes"] == report["episodes"]
-    assert log(killed.run) == log(trainer.run)
-
-
-def log(run: Run) -> list[dict[str, object]]:
-    """The lines of a log, without what the clock says."""
-    lines = [json.loads(line) for line in run.log_file.read_text().splitlines()]
-    return [{key: value for key, value in line.items() if not key.startswith("time")} for line in lines]
+    assert log(killed) == log(trainer)
 
 
 @both
@@ -188,14 +182,9 @@ def test_each_run_is_an_executed_notebook(batch: Batch) -> None:
 def test_what_is_mended_goes_on_and_the_notebook_shows_it_all(batch: Batch, tmp_path: Path) -> None:
     (batch.folder / BROKEN / "evaluation.json").rmdir()
     before = (batch.folder / KILLED / "job.json").stat().st_mtime_ns
-    given = {"games": GAMES, "seeds": 1, "preset": "debug", "env_steps": STEPS, "folder": batch.folder}
-    given |= {"overrides": SETTINGS}
-    pairs = [part for name, value in given.items() for part in ("-p", name, str(value))]
-    out = tmp_path / "out.ipynb"
-    program = [sys.executable, "-m", "papermill", "--no-progress-bar", str(ROOT / "notebooks" / "08_sweep.ipynb")]
-    done = subprocess.run([*program, str(out), *pairs], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    cells = {cell.id: cell.get("outputs", []) for cell in nbformat.read(out, as_version=4).cells}
+    given = {"games": GAMES, "seeds": 1, "preset": "debug", "env_steps": STEPS, "overrides": SETTINGS}
+    book = executed("08_sweep", tmp_path / "out.ipynb", folder=batch.folder, **given)
+    cells = {cell.id: cell.get("outputs", []) for cell in book.cells}
     assert "1 of 2 runs done, 1 failed" in cells["setup"][0]["data"]["text/plain"]
     assert "1 run to make, one after the other" in cells["cost"][-1]["text"]
     assert "2 of 2 runs done" in cells["run"][-1]["text"]

@@ -1,4 +1,4 @@
-"""Acting encodes each frame once, and the cache never shows: not in what is done, nor when a run is resumed."""
+"""Acting encodes each frame once, and the cache never shows in what is done."""
 
 from __future__ import annotations
 

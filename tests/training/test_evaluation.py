@@ -21,6 +21,7 @@ from glamkit.envs import videos
 from glamkit.envs.registry import Games
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent, RecentSteps
+from glamkit.report import score_files
 from glamkit.runtime import Machine, random_state
 from glamkit.training import evaluation, load
 from glamkit.training.trainer import Trainer
@@ -256,14 +257,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_checkpoint_is_evaluated_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_is_evaluated_from_the_command_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = json.loads((run / "evaluation.json").read_text())
     assert cli.main(["evaluate", str(run)]) == 0  # its own protocol, at its end: the same score again
     second = json.loads((run / "evaluation.json").read_text())
     assert second.pop("videos") and second == first
     assert capsys.readouterr().out.splitlines()[-1] == str(run / "evaluation.json")
     assert (run / "videos" / "evaluation-best.gif").exists()
-
+    scores = tmp_path / "scores.json"
+    assert cli.main(["evaluate", str(run), "--no-videos", "--save", str(scores)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(scores)
+    assert score_files.read(scores)["mean_return"] == first["mean_return"]
     arguments = ["--checkpoint", "50", "--episodes", "3", "--actions", "greedy"]
     assert cli.main(["evaluate", str(run), *arguments, "--seed", "4", "--no-videos"]) == 0
     name = "000000050-3-episodes-sampled-False-episode_steps-40-seed-4.json"

@@ -138,17 +138,23 @@ def test_the_figure_that_is_said_to_fit_does(monkeypatch: pytest.MonkeyPatch) ->
         guards.check_memory(config.override({"replay.capacity": most + 1}), machine)
 
 
-@pytest.mark.parametrize(
-    ("phase", "advice"),
-    [
-        ("train_world_model", r"replay\.batch_size=2 instead of 4"),
-        ("imagine", r"imagination\.starts=4 instead of 8"),
-        ("train_actor_critic", r"imagination\.starts=4 instead of 8"),
-    ],
-)
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), MemoryError()]
-)
+# CUDA's error, that of torch for the CPU, and Python's own.
+SHORT_OF_MEMORY = [
+    (
+        "train_world_model",
+        r"replay\.batch_size=2 instead of 4",
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+    ),
+    (
+        "imagine",
+        r"imagination\.starts=4 instead of 8",
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ),
+    ("train_actor_critic", r"imagination\.starts=4 instead of 8", MemoryError()),
+]
+
+
+@pytest.mark.parametrize(("phase", "advice", "error"), SHORT_OF_MEMORY)
 def test_out_of_memory_says_what_to_lower(phase: str, advice: str, error: Exception, tmp_path: Path) -> None:
     trainer = Trainer(short(**CATCH), tmp_path)
 

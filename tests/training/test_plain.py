@@ -134,13 +134,3 @@ def test_an_actor_and_critic_learn_the_same_in_bfloat16() -> None:
         torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]) for model in (fast, slow)
     )
     assert loss.dtype == torch.float32 and F.cosine_similarity(one, other, 0) > 0.99
-
-
-@torch.no_grad()
-def test_the_policy_is_asked_for_every_step(model: WorldModel) -> None:
-    model.eval()
-    critic = ActorCritic(preset("debug").actor_critic, model.features, 5)
-    data = batch(4, 8)
-    rollout = model.imagine(critic.act, model.context(data.frames, data.actions), 5)
-    assert rollout.states.shape == (4, 6, model.features)
-    assert rollout.actions.shape == rollout.rewards.shape == rollout.terminations.shape == (4, 5)

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny_runs import after_steps, finished, log, same, short
 
 from glamkit.errors import GlamkitError
+from glamkit.runs import files
 from glamkit.runs.log import read
 from glamkit.training import checkpoint
 from glamkit.training.trainer import Trainer
@@ -104,9 +106,42 @@ def test_killed_and_resumed_is_unbroken(stop: int, unbroken: Trainer, tmp_path: 
     assert differing(resumed, unbroken) == []
 
 
-@pytest.mark.parametrize("modules", [pytest.param("gmamba", marks=pytest.mark.slow), "lmamba"])
-def test_a_module_that_is_not_trained_resumes_too(modules: str, tmp_path: Path) -> None:
-    config = short(f"world_model.modules={modules}")
+@pytest.mark.parametrize("done", range(4))
+def test_killed_between_the_writes_of_the_first_save_is_unbroken(
+    done: int, unbroken: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stored steps, the state and its manifest: with fewer than all three, nothing counts as saved."""
+    killed, replace, written = after_steps(short(), tmp_path, 24), files.replace, list[Path]()
+
+    def at_most(path: Path, fill: Any) -> None:
+        if len(written) == done:
+            raise KeyboardInterrupt
+        replace(path, fill)
+        written.append(path)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(files, "replace", at_most)
+        patched.setattr(checkpoint, "replace", at_most)
+        killed.advance()
+    resumed = Trainer(short(), tmp_path)
+    assert len(written) == done and resumed.step == (25 if done == 3 else 0)
+    for _ in resumed:
+        pass
+    assert differing(resumed, unbroken) == []
+
+
+CHOICES = (
+    "world_model.modules=lmamba",
+    "imagination.contexts=batch imagination.memory=recurrent agent.acting=posterior world_model.latents=likeliest",
+    pytest.param("world_model.modules=gmamba", marks=pytest.mark.slow),
+    pytest.param("runtime.precision=bfloat16", marks=pytest.mark.slow),
+)
+
+
+@pytest.mark.parametrize("overrides", CHOICES)
+def test_other_choices_resume_too(overrides: str, tmp_path: Path) -> None:
+    """A module that is not trained, what the smaller presets choose, and another precision."""
+    config = short(overrides)
     whole = finished(config, tmp_path / "whole")
     after_steps(config, tmp_path / "parts", 55).save()
     assert differing(finished(config, tmp_path / "parts"), whole) == []

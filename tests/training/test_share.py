@@ -19,6 +19,7 @@ import pytest
 import safetensors.torch
 import torch
 from hub import Hub
+from tiny_runs import finished
 
 import glamkit
 from glamkit.config import preset
@@ -35,9 +36,7 @@ SETTINGS = "runtime.compile=off evaluation.episodes=3"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("run") / "catch"
-    trainer = Trainer(preset("debug", SETTINGS, game="glamkit/Catch-v0", seed=3), made)
-    for _ in trainer:
-        pass
+    trainer = finished(preset("debug", SETTINGS, game="glamkit/Catch-v0", seed=3), made)
     about = trainer.agent, trainer.config, trainer.machine, trainer.step
     evaluation.evaluate(*about, file=trainer.run.evaluation_file)
     return made
@@ -85,10 +84,8 @@ def test_it_is_evaluated_but_not_trained_on(file: Path) -> None:
     run = open_run(file).run
     came = run.evaluation_file.read_bytes()
     report, path = evaluation.evaluate_run(evaluation.opened(file))
-    assert (
-        len(report["episodes"]) == 3
-        and path == run.folder / "evaluations" / "000000096-3-episodes-episode_steps-40.json"
-    )
+    assert len(report["episodes"]) == 3
+    assert path == run.folder / "evaluations" / "000000096-3-episodes-episode_steps-40.json"
     assert run.evaluation_file.read_bytes() == came  # the score that came with the file
     assert all(entry["file"].startswith("evaluation-000000096") for entry in report["videos"].values())
     with pytest.raises(GlamkitError, match="is a shared run, which can be looked at but not trained on"):
@@ -288,8 +285,7 @@ def test_a_module_named_by_a_file_is_used_only_if_it_is_there_already(
 
 
 def test_a_folder_without_a_log_or_a_score_can_be_shared(folder: Path, tmp_path: Path) -> None:
-    bare = tmp_path / "bare"
-    shutil.copytree(folder, bare)
+    bare = Path(shutil.copytree(folder, tmp_path / "bare"))
     for name in ("metrics.jsonl", "evaluation.json", "provenance.json"):
         (bare / name).unlink()
     opened = open_run(share(bare, steps=40))

@@ -41,7 +41,8 @@ def test_one_is_shared_into_the_current_folder_not_the_cache(tmp_path: Path, mon
 
 
 QUICK = ("catch", "memory")  # whose episodes are short
-GAMES = {"breakout": 12, "krull": 4, "kungfumaster": 4, "pong": 8}  # played again; all would take too long
+# Played again, as all would take too long: so many that random play is more than three errors away.
+GAMES = {"breakout": 6, "krull": 4, "kungfumaster": 4, "pong": 6}
 NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in sorted(shared_runs.shipped())]
 
 
@@ -60,5 +61,5 @@ def test_each_scores_what_its_file_says(name: str, tmp_path: Path, monkeypatch: 
     # The variance is that of all games: of a few new ones alone it would be a guess.
     squares = sum(((part - part.mean()) ** 2).sum() for part in (returns, again))
     error = np.sqrt(squares / (len(returns) + games - 2) * (1 / len(returns) + 1 / games))
-    assert abs(again.mean() - returns.mean()) <= 2 * error
+    assert abs(again.mean() - returns.mean()) <= 3 * error  # beyond two, by chance, is one in twenty
     assert message["mean_return"] == pytest.approx(returns.mean())

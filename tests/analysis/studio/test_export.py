@@ -15,21 +15,12 @@ import numpy as np
 import pytest
 from figures import faults
 from PIL import Image
-from tiny_runs import finished, short
 
 from glamkit.analysis.open_loop import measure_open_loop
 from glamkit.analysis.studio import compare, dream_tree, export, plots
 from glamkit.analysis.studio.studio import Dream
 from glamkit.errors import GlamkitError
-from glamkit.training.load import LoadedRun, open_run
-
-CATCH = {"game": "glamkit/Catch-v0"}
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
-    settings = "world_model.latents=probabilities trainer.env_steps=80"
-    return open_run(finished(short(settings, **CATCH), tmp_path_factory.mktemp("export") / "catch").run.folder)
+from glamkit.training.load import LoadedRun
 
 
 class Sources(HTMLParser):
@@ -156,11 +147,11 @@ def test_the_end_and_other_actions_stand_outside_the_pictures_of_a_film(
 
 
 def test_static_pictures_show_what_there_is(run: LoadedRun) -> None:
-    loop, dream = measure_open_loop(run, 12, 6), walked(run)
+    loop, dream = measure_open_loop(run, 12, 12), walked(run)
     assert plots.spread(12)[0] == 0 and plots.spread(12)[-1] == 11 and len(plots.spread(12)) == 8
     drawn = plots.errors(loop)
     title = " ".join(drawn.get_suptitle().split())
-    assert loop.finding in title and "no usable horizon" in loop.finding  # after 80 steps of training
+    assert loop.finding in title and "no usable horizon" in loop.finding  # after so little training
     able = replace(loop, seen=1.0)
     title = " ".join(plots.errors(able).get_suptitle().split())
     assert re.search(rf"Usable horizon: (at least )?{able.usable} (of 12 )?steps", title)
@@ -185,11 +176,11 @@ def test_static_pictures_show_what_there_is(run: LoadedRun) -> None:
 
 def test_futures_of_a_saved_page_are_told_by_what_was_tried(run: LoadedRun) -> None:
     dream = walked(run)
-    before, depth = {node.number for node in dream.path(dream.here)}, dream.now.depth
+    depth = dream.now.depth
     dream.futures(draws=1, horizon=2)
     asked = [name for name, way in export.lines(dream) if name.startswith("what if")]
     first = [dream.run.actions[node.action] for node in dream.nodes if node.parent == dream.here]
-    assert len(first) == 3 and before
+    assert len(first) == 3
     for action in first:
         assert any(f"from step {depth}: {action}" in name for name in asked), action
 
@@ -209,7 +200,7 @@ def test_the_drawn_action_is_among_the_bars(run: LoadedRun) -> None:
 def test_an_interval_of_few_futures_is_student_s(run: LoadedRun) -> None:
     dream = walked(run)
     answers = dream.futures(draws=2, horizon=2)
-    answers = [answer._replace(gain=float(place), value=0.0) for place, answer in enumerate(answers)]
+    answers = [answer._replace(gain=place / 2, value=place / 2) for place, answer in enumerate(answers)]
     dots = plots.futures(dream, answers).axes[1]
     (low, high), *_ = (bar.get_segments()[0][:, 0] for bar in dots.collections)
     # Two values that lie 1 apart: s = 0.7071, and t of one degree of freedom is 12.7062.
@@ -220,10 +211,10 @@ def test_futures_are_grey_after_their_end(run: LoadedRun, monkeypatch: pytest.Mo
     monkeypatch.setattr(dream_tree, "OVER", -1.0)  # every step ends the game
     dream = Dream(run, 40)
     answers = dream.futures(horizon=3)
-    same = [answer._replace(gain=1.0, value=0.0) for answer in answers]
+    same = [answer._replace(gain=0.75, value=0.25) for answer in answers]
     said = plots.futures(dream, same).words()
     assert said.startswith("What if? From step 0 on all 3 actions lead to the same return, +1.00 on average: it")
-    picture = plots.futures(dream, [answer._replace(gain=1 + 0.02 * answer.first) for answer in same])
+    picture = plots.futures(dream, [answer._replace(gain=0.75 + 0.02 * answer.first) for answer in same])
     curves, dots, axes = picture.axes
     assert np.ptp(dots.get_xlim()) > 0.19 and np.ptp(curves.get_ylim()) > 0.19, (
         "nearly equal actions do not look ranked"

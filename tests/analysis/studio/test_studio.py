@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_runs import finished, short
 
 from glamkit.analysis import rollouts
 from glamkit.analysis.starts import good_start
@@ -21,18 +20,11 @@ from glamkit.errors import GlamkitError
 from glamkit.training.accelerate import imagination
 from glamkit.training.load import LoadedRun, open_run
 
-CATCH = {"game": "glamkit/Catch-v0"}
-TRAINED = "world_model.latents=probabilities trainer.env_steps=80"
+pytestmark = pytest.mark.usefixtures("no_end")
 
 
 def copied(run: LoadedRun, folder: Path) -> Path:
     return Path(shutil.copytree(run.run.folder, folder))
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
-    """A short run of Catch whose latents are probabilities, so that nothing is drawn."""
-    return open_run(finished(short(TRAINED, **CATCH), tmp_path_factory.mktemp("studio") / "catch").run.folder)
 
 
 def numbers(dream: Dream) -> list[tuple[float, ...]]:
@@ -58,9 +50,10 @@ def test_with_the_recorded_actions_it_is_the_dream_beside_the_truth(run: LoadedR
         assert dream.recorded(dream.now.depth) == action
         rewards.append(dream.step(action).reward)
         pictures.append(dream.picture())
-    np.testing.assert_array_equal(np.stack(pictures[:-1]), expected.imagined)
+    # A number between two brightnesses may be rounded to either.
+    assert np.abs(np.stack(pictures[:-1]).astype(int) - expected.imagined).max() <= 1
     np.testing.assert_allclose(rewards, expected.predicted, atol=1e-5)
-    assert dream.now.total == pytest.approx(sum(rewards), abs=1e-5) or dream.now.over
+    assert dream.now.total == pytest.approx(sum(rewards), abs=1e-5)
 
 
 def test_going_back_and_acting_as_before_leads_to_the_same_moment(run: LoadedRun) -> None:
@@ -92,8 +85,7 @@ def test_random_numbers_belong_to_the_node_and_its_noise_seed(
     assert np.array_equal(one, two) and not np.array_equal(one, other)
     assert not np.array_equal(one[1:], dream.uniforms(0, 4)[:-1])  # streams of neighbours share no number
     result = dream.futures(["LEFT"], draws=8, horizon=2)
-    latents = {dream.nodes[future.numbers[0]].latent.argmax().item() for future in result}
-    assert len({tuple(dream.nodes[f.numbers[0]].latent.tolist()) for f in result}) > 4 and latents
+    assert len({tuple(dream.nodes[f.numbers[0]].latent.tolist()) for f in result}) > 4
     shares = (
         np.bincount([dream.choose(dream.now._replace(noise_seed=noise)) for noise in range(3000)], minlength=3) / 3000
     )
@@ -167,8 +159,8 @@ def test_memory_can_change_on_the_way(run: LoadedRun) -> None:
 
 
 MISTAKES = {
-    "start = 7 is outside 8 to 80: a dream sees 8 real steps before it.": lambda o: Dream(o, 7),
-    "start = 81 is outside 8 to 80": lambda o: Dream(o, 81),
+    "start = 7 is outside 8 to 120: a dream sees 8 real steps before it.": lambda o: Dream(o, 7),
+    "start = 121 is outside 8 to 120": lambda o: Dream(o, 121),
     "start = 'now' is not a whole number": lambda o: Dream(o, "now"),
     "context = 1 is outside its range: at least 2": lambda o: Dream(o, 40, context=1),
     "unknown action 'LEFFT'; did you mean 'LEFT'?": lambda o: Dream(o, 40).step("LEFFT"),

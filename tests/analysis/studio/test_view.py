@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from tiny_runs import finished, short
+from players import done
 
 from glamkit.analysis.studio import dream_tree, player
 from glamkit.analysis.studio.compare import Beside
@@ -15,34 +13,9 @@ from glamkit.analysis.studio.keys import COMMANDS
 from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream, value_scale
 from glamkit.analysis.studio.view import controls, state
-from glamkit.training.load import LoadedRun, open_run
+from glamkit.training.load import LoadedRun
 
-CATCH = {"game": "glamkit/Catch-v0"}
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
-    settings = "world_model.latents=probabilities trainer.env_steps=80"
-    return open_run(finished(short(settings, **CATCH), tmp_path_factory.mktemp("player") / "catch").run.folder)
-
-
-@pytest.fixture(autouse=True)
-def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of 80 steps has not learnt what ends a game, and expects it everywhere."""
-    monkeypatch.setattr(dream_tree, "OVER", 2.0)
-
-
-@pytest.fixture
-def playing(run: LoadedRun) -> Any:
-    shown = Player(Dream(run, 40))
-    yield shown
-    shown.close()
-
-
-def done(shown: Player, command: str, *values: Any, **named: Any) -> Player:
-    shown.do(command, *values, **named)
-    shown.wait()
-    return shown
+pytestmark = pytest.mark.usefixtures("no_end")
 
 
 def beside(shown: Player) -> list[Beside]:

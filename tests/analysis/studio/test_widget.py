@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import finished, short
+from players import wait
 
 from glamkit.analysis.starts import Start, find_starts
-from glamkit.analysis.studio import dream_tree, widget
 from glamkit.analysis.studio import studio as logic
+from glamkit.analysis.studio import widget
 from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream
 from glamkit.analysis.studio.widget import ASKED, StudioWidget
-from glamkit.training.load import LoadedRun, open_run
+from glamkit.training.load import LoadedRun
 
-CATCH = {"game": "glamkit/Catch-v0"}
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
-    settings = "world_model.latents=probabilities trainer.env_steps=80"
-    return open_run(finished(short(settings, **CATCH), tmp_path_factory.mktemp("widget") / "catch").run.folder)
-
-
-@pytest.fixture(autouse=True)
-def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of 80 steps has not learnt what ends a game, and expects it everywhere."""
-    monkeypatch.setattr(dream_tree, "OVER", 2.0)
+pytestmark = pytest.mark.usefixtures("no_end")
 
 
 class Browser:
@@ -96,12 +83,6 @@ def test_the_page_never_queues_frames(page: StudioWidget) -> None:
 def test_a_dream_that_nobody_looks_at_is_paused(page: StudioWidget, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when its cell was run again, or its page was closed."""
     browser, player = Browser(page), page.player
-
-    def wait(until: Any) -> bool:
-        deadline = time.monotonic() + 20
-        while not until() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return bool(until())
 
     player.do("toggle")
     assert wait(lambda: player.dream.now.depth > 3) and player.playing  # so it is not at once
