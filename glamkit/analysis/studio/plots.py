@@ -51,7 +51,7 @@ def about(run: LoadedRun, context: int | None = None) -> Table:
     settings = config.imagination
     young = " (a snapshot)" if run.step < replay.count else ""
     rows = [
-        ("run folder", f"{run.run.folder}, which is only read"),
+        ("run folder", run.run.folder),
         ("trained", f"{run.step:,} of {config.trainer.env_steps:,} agent steps{young}, preset {config.preset}"),
         ("game", f"{config.env.game}: {', '.join(run.actions)}"),
         ("stored steps", f"{replay.oldest:,} to {replay.count - 1:,}; {count(ends, 'end')} of a life or episode"),
