@@ -130,9 +130,10 @@ def test_killed_between_the_writes_of_the_first_save_is_unbroken(
     assert differing(resumed, unbroken) == []
 
 
+SMALLER = "imagination.contexts=batch imagination.memory=recurrent agent.acting=posterior world_model.latents=likeliest"
 CHOICES = (
     "world_model.modules=lmamba",
-    "imagination.contexts=batch imagination.memory=recurrent agent.acting=posterior world_model.latents=likeliest",
+    pytest.param(SMALLER, id="those of smaller presets"),
     pytest.param("world_model.modules=gmamba", marks=pytest.mark.slow),
     pytest.param("runtime.precision=bfloat16", marks=pytest.mark.slow),
 )
