@@ -56,14 +56,20 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def available(config: RuntimeConfig) -> RuntimeConfig:
-    """The same settings, with ``auto`` for a device or a compiler that is not here; the log says so."""
+def available(config: RuntimeConfig, device: str | None = None) -> RuntimeConfig:
+    """The same settings, with ``auto`` for a device or a compiler that is not here; the log says so.
+
+    If a `device` is named, it is taken; errors as in `resolve_device`.
+    """
     try:
-        device = resolve_device(config.device)
+        here = resolve_device(config.device if device is None else device)
     except GlamkitError:
-        config, device = replace(config, device="auto"), resolve_device("auto")
-        logger.warning("The run was made on another device than there is here: it is opened on %s.", device)
-    if config.compile == "on" and missing_compiler(device):
+        if device is not None:
+            raise
+        device, here = "auto", resolve_device("auto")
+        logger.warning("The run was made on another device than there is here: it is opened on %s.", here)
+    config = config if device is None else replace(config, device=device)
+    if config.compile == "on" and missing_compiler(here):
         config = replace(config, compile="auto")
     return config
 

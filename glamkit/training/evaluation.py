@@ -132,10 +132,11 @@ def final(trainer: Any, tell: Tell | None = None) -> dict[str, Any]:
 
 
 def check_protocol(config: Config) -> None:
-    """Refuses settings of the evaluation that mean nothing in the game: a GlamkitError says how to leave them out."""
+    """Refuses a game by an unknown name, and settings of the evaluation that mean nothing in it, by a GlamkitError."""
+    atari = is_atari(config.env.game)
     for key, plain in {"no_ops": 0, "sticky": "env"}.items():
         value = getattr(config.evaluation, key)
-        if value != plain and not is_atari(config.env.game):
+        if value != plain and not atari:
             raise GlamkitError(
                 f"evaluation.{key} = {value!r} means nothing in {config.env.game}: idle starts and sticky actions are "
                 f"those of Atari games; leave it at {plain!r}."
@@ -274,11 +275,12 @@ def opened(run_dir: str | Path, checkpoint: int | None = None, changes: Mapping[
         checkpoint: the step it was saved at; None takes the newest.
         changes: of settings, such as ``{"evaluation.episodes": 100}``; a wrong one is a GlamkitError.
     """
-    loaded = open_run(run_dir, checkpoint, (changes or {}).get("runtime.device"))
+    device = (changes or {}).get("runtime.device")
+    loaded = open_run(run_dir, checkpoint, device)
     if loaded.step != loaded.replay.count:
         whole = " or ".join(map(str, checkpoints.steps(loaded.run.checkpoints)))
         raise GlamkitError(f"step {loaded.step:,} of {run_dir} is a snapshot, rounded; score a checkpoint: {whole}.")
-    here = replace(loaded.config, runtime=available(loaded.config.runtime))
+    here = replace(loaded.config, runtime=available(loaded.config.runtime, device))
     config = here.override(changes or {})
     check_protocol(config)
     return loaded._replace(config=config, machine=Machine(config.runtime))

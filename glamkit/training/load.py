@@ -115,7 +115,7 @@ def open_run(what: str | Path, checkpoint: int | None = None, device: str | None
     state = checkpoints.read(run.checkpoints, wanted) if wanted in saved else checkpoints.load(run.checkpoints)
     match state:
         case {"agent": dict(weights), "step": int(step), "replay": {"count": int(count)}} if 0 <= step == count:
-            machine = Machine(replace(config.runtime, device=device) if device else available(config.runtime))
+            machine = Machine(available(config.runtime, device))
             agent = _agent(config, weights, machine, run)
         case _:
             raise GlamkitError(

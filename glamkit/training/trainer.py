@@ -60,11 +60,11 @@ class Trainer:
         self.config, self.run, off = config, Run(resolve(run_dir)), left_out(config.runtime.accelerate)
         if config.runtime.tensorboard:
             tensorboard.writer_class()  # refused before any work where it is not installed
-        self.env = make_env(config.env)
         self.machine = Machine(config.runtime, config.trainer.updates)
         evaluation.check_protocol(config)
         guards.check_memory(config, self.machine)
-        self.run.check(config, resume)  # makes the folder
+        self.run.check(config, resume)  # after the rest, as it makes the folder
+        self.env = make_env(config.env)
         device, image_size = self.machine.device, config.env.image_size
         seed_everything(config.trainer.seed)
         with guards.explained(config, self.machine):
