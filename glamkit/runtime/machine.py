@@ -61,17 +61,16 @@ def available(config: RuntimeConfig, device: str | None = None) -> RuntimeConfig
 
     If a `device` is named, it is taken; errors as in `resolve_device`.
     """
+    wanted = config.device if device is None else device
     try:
-        here = resolve_device(config.device if device is None else device)
+        here = resolve_device(wanted)
     except GlamkitError:
         if device is not None:
             raise
-        device, here = "auto", resolve_device("auto")
+        wanted, here = "auto", resolve_device("auto")
         logger.warning("The run was made on another device than there is here: it is opened on %s.", here)
-    config = config if device is None else replace(config, device=device)
-    if config.compile == "on" and missing_compiler(here):
-        config = replace(config, compile="auto")
-    return config
+    lacking = config.compile == "on" and missing_compiler(here)
+    return replace(config, device=wanted, compile="auto" if lacking else config.compile)
 
 
 def device_name(device: torch.device) -> str:
