@@ -21,7 +21,7 @@ def texts(axes: Axes) -> list[Text]:
         for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
             places = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=False)
             result += [text for place, text in places if min(low, high) <= place <= max(low, high)]
-            result.append(axis.label)
+            result += [axis.label, axis.get_offset_text()]
     legend = axes.get_legend()
     return result + (legend.get_texts() if legend else [])
 

@@ -73,6 +73,16 @@ def test_wrong_input_gets_a_sentence(
     assert not list(tmp_path.iterdir())  # such as an empty run folder
 
 
+def test_the_command_line_is_left_to_click(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows click alone does with "runs/*" what shells elsewhere do; and only if it takes the line itself."""
+    taken: list[object] = []
+    monkeypatch.setattr(group, "main", lambda given, **_: taken.append(given))
+    monkeypatch.setattr(sys, "argv", ["glamkit", "report", "runs/*"])
+    assert (cli.main(), cli.main(["doctor"]), cli.main([])) == (0, 0, 0)
+    monkeypatch.setattr(sys, "argv", ["glamkit"])
+    assert cli.main() == 0 and taken == [None, ["doctor"], ["--help"], ["--help"]]
+
+
 def test_it_starts_without_torch_and_says_its_version() -> None:
     program = "import sys; sys.modules['torch'] = None; from glamkit import cli; sys.exit(cli.main(['--version']))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -210,7 +220,8 @@ def test_notebooks_are_copied_but_never_over_a_change(tmp_path: Path, capsys: py
     capsys.readouterr()
     assert cli.main(["lab", str(place), "--copy-only"]) == 0
     assert (place / "02_train.ipynb").read_text() == "{}" and (place / "03_imagine.ipynb").exists()
-    assert capsys.readouterr().out.splitlines()[0] == "02_train.ipynb has changes of yours and stays as it is."
+    left = capsys.readouterr().out.splitlines()[0]
+    assert left.startswith("02_train.ipynb is not as in this glamkit (changed, run, or older) and stays;")
     assert cli.main(["lab", "--copy-only"]) == 0
     assert str(notebook.folder()) in capsys.readouterr().out
 

@@ -261,7 +261,11 @@ def test_every_package_is_packed() -> None:
 def test_what_is_not_python_is_packed_too() -> None:
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     others = [path for path in LIBRARY.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
-    packed = set(LIBRARY.rglob("README.md")) if table.pop("*") == ["README.md"] else set()
+    packed = (
+        {path.parent / "README.md" for path in LIBRARY.rglob("__init__.py")}
+        if table.pop("*") == ["README.md"]
+        else set()
+    )
     for name, patterns in table.items():
         packed |= {path for pattern in patterns for path in (ROOT / name.replace(".", "/")).glob(pattern)}
     assert [str(path) for path in others if path not in packed] == []

@@ -145,7 +145,7 @@ def test_dream_says_both_rewards() -> None:
 
 
 def test_strip_is_readable_with_one_column_or_eight() -> None:
-    column = {"ahead": 5, "real": frames(), "reconstructed": frames(), "imagined": frames()}
+    column = {"start": 7, "ahead": 5, "real": frames(), "reconstructed": frames(), "imagined": frames()}
     for count in (1, 8):
         picture = plotting.strip([{"step": 100_000 * i, **column} for i in range(1, count + 1)])
         assert [label.get_text() for label in picture.axes[0].get_xticklabels()][-1] == f"{count}00,000"
@@ -179,7 +179,7 @@ def test_dark_exchanges_light_and_dark_and_keeps_hues() -> None:
 
 def test_a_figure_is_dark_on_a_dark_page_and_its_frames_are_as_they_were() -> None:
     picture = plotting.strip(
-        [{"step": 1, "ahead": 5, "real": frames(), "reconstructed": frames(), "imagined": frames()}]
+        [{"step": 1, "start": 7, "ahead": 5, "real": frames(), "reconstructed": frames(), "imagined": frames()}]
     )
     page = picture.html()
     light, dark = (

@@ -18,7 +18,7 @@ from glamkit.models.agent import RecentSteps
 from glamkit.training.load import LoadedRun
 from glamkit.training.replay import Replay
 
-STEPS = 400  # agent steps: half a minute of Atari, enough for the longest stretch that is looked at
+STEPS = 400  # agent steps: half a minute of Atari, enough for the stretch that is looked at by default
 LEAST = 64
 
 
@@ -28,21 +28,22 @@ class FreshReplay(Replay):
     ends: list[int]
 
 
-def play(loaded: LoadedRun, steps: int = STEPS, seed: int = 0) -> LoadedRun:
+def play(loaded: LoadedRun, steps: int | None = None, seed: int = 0) -> LoadedRun:
     """The same run with newly played steps; the run's folder is left as it is.
 
     The agent plays as in training, one game after the other: the same game, actions drawn from the policy.
 
     Args:
         loaded: the run.
-        steps: agent steps to play.
+        steps: agent steps to play; None: 400, or what memories are measured over if that is more.
         seed: of games and actions. Games are others than those of training and evaluation.
 
     Raises:
         GlamkitError: the game cannot be opened here, or a number is out of range.
     """
     least = max(LEAST, loaded.config.replay.sequence_length + 2)  # as memories are measured over training sequences
-    count, seed = at_least("steps", steps, least), TrainerConfig(seed=seed).seed
+    count = max(STEPS, least) if steps is None else at_least("steps", steps, least)
+    seed = TrainerConfig(seed=seed).seed
     config, device, agent = loaded.config, loaded.machine.device, loaded.agent
     try:
         game = make_env(config.env)

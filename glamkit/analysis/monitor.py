@@ -31,6 +31,7 @@ AHEAD = 5  # steps dreamt for the strip's last row: a third of a second of play
 MINUTE = 60.0  # seconds that the speed is taken over
 DRAWING = 40  # a drawing is repeated only after this many times what it took: under 3 % of the time
 STOPPED = "Stopped, and everything is saved: run this cell again to go on from here."
+FAILED = "Training ended with the error below. What was saved before is kept."
 CLOSED = "Training goes on while this tab is closed. To watch it again, run in any notebook: "
 WATCH = "import glamkit; glamkit.notebook.watch({!r})"
 logger = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ class Monitor:
         self.tell()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.last = self.last._replace(kind="failed")
         self.finish()
         self.strip.finish()
         if kind is None and self.last.kind == "stopped":
@@ -122,7 +125,7 @@ class Monitor:
     def bar(self) -> Bar:
         """The progress bar as it stands."""
         folder = str(self.trainer.run.folder)
-        notes = {"stopped": STOPPED, "done": f"Done; all of it is in {folder}"}
+        notes = {"stopped": STOPPED, "done": f"Done; all of it is in {folder}", "failed": FAILED}
         return Bar(self.state(), self.last.step, self.total, notes.get(self.last.kind, CLOSED + WATCH.format(folder)))
 
     @property
@@ -138,7 +141,7 @@ class Monitor:
         parts = [f"step {self.last.step}/{self.total}"]
         parts += [f"world_model {totals[-1]:.1f}"] if totals else []
         parts += [f"return {returns[-1]:.1f}"] if returns else []
-        if self.last.kind in ("done", "stopped"):
+        if self.last.kind in ("done", "stopped", "failed"):
             return "  ".join([*parts, self.last.kind])
         if self.evaluation:
             return f"step {self.trainer.step}/{self.total}  {self.evaluation}"
@@ -197,7 +200,8 @@ class Pace:
 class Strip:
     """One moment of play - real, reconstructed and imagined - at several steps of training; kept in the run folder.
 
-    It is the same moment each time, so the columns differ by what was learned. After a resume it goes on.
+    It is the same moment as long as the replay holds it, so the columns differ by what was learned. After a resume it
+    goes on.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -221,7 +225,9 @@ class Strip:
             return
         start = self.columns[-1]["start"] if self.columns else -1
         if start < replay.oldest:  # the first column, or a moment that the ring has forgotten
-            start = rollouts.busiest(replay, length)
+            config = self.trainer.config
+            lasting = replay.count - max(0, config.trainer.env_steps - config.replay.capacity)
+            start = rollouts.busiest(replay, length, lasting if lasting >= length else rollouts.RECENT)
         seen = rollouts.dream(self.trainer, start, AHEAD)
         shown = {"real": seen.real[-1], "reconstructed": seen.reconstructed[-1], "imagined": seen.imagined[-1]}
         self.columns.append({"step": step, "start": start, "ahead": AHEAD, **shown})

@@ -98,7 +98,8 @@ class OpenLoop:
     def leading(self, clips: np.ndarray | slice = slice(None)) -> int:
         """Steps ahead up to which the share is above `HALF`, over all clips or these."""
         below = np.flatnonzero(self.share(clips) <= HALF)
-        return min(int(below[0]), self.followed) if len(below) else self.followed
+        followed = int(self.counted[clips].any(0).sum())  # further ahead none of these clips is left
+        return min(int(below[0]), followed) if len(below) else followed
 
     @property
     def finding(self) -> str:
@@ -173,7 +174,7 @@ def measure_open_loop(
     length = loaded.config.imagination.context_length if context is None else coerce("context", context, int)
     begun, seed = find_starts(loaded, "random", count, seed, length, steps), coerce("seed", seed, int)
     if len(begun) < 2:
-        raise GlamkitError("1 start is too few to compare dreams with; at least 2 are needed.")
+        raise GlamkitError(f"horizon = {steps} leaves one start, and comparing takes two; use a smaller horizon.")
     batches = [begun[i : i + TOGETHER] for i in range(0, len(begun), TOGETHER)]
     parts = [_clips(loaded, [start.step for start in some], steps, length, seed) for some in batches]
     real, imagined, reconstructed, last, kl, looking_kl, rewards, predicted, ends, ending = (

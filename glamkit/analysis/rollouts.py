@@ -49,8 +49,8 @@ def looking(model: WorldModel, machine: Machine, seed: int) -> Iterator[None]:
         model.train(training)
 
 
-def busiest(replay: Replay, length: int) -> int:
-    """First step of the recent window of `length` steps (at least two) in which something moves all the time.
+def busiest(replay: Replay, length: int, recent: int = RECENT) -> int:
+    """First step of the window of `length` (at least two) of the `recent` newest steps in which things keep moving.
 
     The window's calmest step counts: one flash must not win. Windows with an end before their last
     step are taken only where there is no other.
@@ -58,7 +58,7 @@ def busiest(replay: Replay, length: int) -> int:
     Raises:
         GlamkitError: the replay holds fewer than `length` steps.
     """
-    count = min(len(replay), RECENT)
+    count = min(len(replay), RECENT, recent)
     if count < length:
         raise GlamkitError(f"the replay holds {len(replay)} steps, but {length} are needed for this picture.")
     first = replay.count - count

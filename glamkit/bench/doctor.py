@@ -101,7 +101,7 @@ def without_gpu(built: str, driver: str, apple: bool = False) -> DoctorFinding:
     if not driver:
         text = "no NVIDIA driver was found: everything runs on the CPU."
         if apple:
-            text += " The Apple GPU can be asked for with device=mps."
+            text += " The Apple GPU can be asked for with --set runtime.device=mps."
         return DoctorFinding("ok", text)
     if not built:
         text = f"the NVIDIA driver can run CUDA {driver}, but torch is a CPU build: everything runs on the CPU."

@@ -28,9 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a pipe on Windows may not know all letters of a table
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not (sys.argv[1:] if arguments is None else arguments):
+        arguments = ["--help"]
     try:
-        glamkit.main(given or ["--help"], prog_name="glamkit", standalone_mode=False)
+        # Where it is None, click takes sys.argv, and on Windows does what shells elsewhere do with "runs/*".
+        glamkit.main(arguments, prog_name="glamkit", standalone_mode=False)
     except click.ClickException as error:
         click.echo(error.format_message(), err=True)
         return error.exit_code

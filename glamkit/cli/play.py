@@ -69,7 +69,7 @@ def evaluate(
     save: str | None,
     **protocol: str | None,
 ) -> None:
-    """Play whole episodes with a trained agent.
+    """Play episodes with a trained agent.
 
     The score is saved with its protocol.
 
@@ -131,7 +131,9 @@ def lab(folder: str | None, jupyter: Sequence[str], copy_only: bool) -> None:
         jupyter, folder = (folder, *jupyter), None
     place, kept = notebooks.place(folder)
     for name in kept:
-        click.echo(f"{name} has changes of yours and stays as it is.")
+        click.echo(
+            f"{name} is not as in this glamkit (changed, run, or older) and stays; move it away for the new one."
+        )
     click.echo(f"The notebooks are in {place}.")
     if not copy_only:
         notebook.require("jupyterlab")

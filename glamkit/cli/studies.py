@@ -82,7 +82,7 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
 @click.option("--seeds", default="1-3", show_default=True, help="Such as '1 2 3' or 1-3.")
 @click.option("--folder", default="runs/ablation", show_default=True)
 @click.option("--overrides", default="", help="More settings for all runs, as in 'trainer.warmup=300 ...'.")
-@click.option("--workers", type=int, help="Runs side by side; one per CPU core if left out.")
+@click.option("--workers", type=int, help="Runs side by side; one per GPU or CPU core if left out.")
 @click.option("--yes", is_flag=True, help="Agree to more than a day.")
 @click.option("--show", is_flag=True, help="Run nothing, only show what there is.")
 def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:

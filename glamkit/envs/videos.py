@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -103,10 +104,16 @@ def write(path: Path, config: EnvConfig, no_ops: int, episode: Episode, title: s
     if score != episode.score:
         raise GlamkitError(f"its return was {episode.score:g}, and played again it had {score:g}.")
     pause = max(SHORTEST, 1000 * config.frame_skip / FRAMES) if is_atari(config.game) else 100.0
-    shown = [round(pause)] * (len(pictures) - 1) + [1500]  # milliseconds; the end is held
+    shown = [*delays(len(pictures) - 1, pause), 1500]  # milliseconds; the end is held
     files.make_folder(path.parent)
     options = {"save_all": True, "append_images": pictures[1:], "duration": shown, "loop": 0}
     files.replace(path, lambda file: pictures[0].save(file, "GIF", **options))
+
+
+def delays(count: int, pause: float) -> list[int]:
+    """Milliseconds of each of so many pictures that last `pause` on average; a GIF holds hundredths of a second."""
+    ends = [10 * round(pause * number / 10) for number in range(count + 1)]
+    return [end - begin for begin, end in itertools.pairwise(ends)]
 
 
 def captioned(frame: np.ndarray, words: str) -> Image.Image:

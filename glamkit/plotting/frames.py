@@ -61,12 +61,15 @@ def films(rows: Mapping[str, np.ndarray], columns: Sequence[str], beside: str, t
 def strip(columns: Sequence[Mapping[str, Any]]) -> Picture:
     """The same moment of play as the model saw it at several steps of its training, oldest first.
 
-    A column has ``step``, ``ahead`` and the pictures ``real``, ``reconstructed`` and ``imagined``.
+    A column has ``step``, ``start``, ``ahead`` and the pictures ``real``, ``reconstructed`` and ``imagined``. Where the
+    replay forgot the moment of the first columns, the title says so.
     """
     names, shown = ("real", "reconstructed", "imagined"), max(len(columns), 5)
     picture, ((axes,),) = figure(WIDE, 0.9 + 3 * min(1.2, (WIDE - 1.1) / shown))
     film(axes, {n: np.stack([c[n] for c in columns]) for n in names}, [f"{c['step']:,}" for c in columns])
     axes.set_xlabel("agent steps of training")
     ahead = count(int(columns[-1]["ahead"]), "step")
-    panel_title(axes, f"One moment of play as the model learns\nimagined: {ahead} after the last real frame")
+    same = len({column["start"] for column in columns}) == 1
+    what = "One moment of play" if same else "A moment of play, another once it was forgotten,"
+    panel_title(axes, f"{what} as the model learns\nimagined: {ahead} after the last real frame")
     return picture

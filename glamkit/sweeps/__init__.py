@@ -1,4 +1,4 @@
-"""Batches of runs: games x seeds x variants, each an executed notebook in a run folder of its own.
+"""Batches of runs: games x seeds x variants, each in a run folder of its own; those of a sweep execute a notebook.
 
 `plan` lists the runs of a batch, `pool` makes them by `local` or `ray`, and `summary` shows their results.
 """

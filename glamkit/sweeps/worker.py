@@ -95,7 +95,7 @@ def parameters(config: Config, folder: Path) -> dict[str, Any]:
     changes = {key: ours for key, (_, ours) in differences(preset(config.preset), config).items() if key not in OWN}
     overrides = " ".join(f"{key}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for key, v in changes.items())
     given = {name: getattr(getattr(config, key.split(".")[0]), name) for key, name in OWN.items()}
-    return {**given, "preset": config.preset, "run_dir": str(folder.absolute()), "overrides": overrides}
+    return {**given, "preset": config.preset, "run_dir": str(folder.absolute()), "overrides": overrides, "resume": True}
 
 
 def make(folder: Path) -> None:

@@ -54,7 +54,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Plays `config.evaluation.episodes` episodes and returns the report.
 
-    Training is not disturbed: random numbers are put back. The agent is left in evaluation mode.
+    Training is not disturbed: random numbers are put back. The agent is left in evaluation mode. Of an opened run:
+    ``evaluate(run.agent, run.config, run.machine, run.step)``.
 
     Args:
         agent: on the device of `machine`.

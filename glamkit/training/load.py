@@ -90,8 +90,8 @@ def open_run(what: str | Path, checkpoint: int | None = None, device: str | None
     It opens wherever it can: a device that it was trained on and that is not here gives way to `auto`.
 
     Args:
-        what: a run folder, a shared file, or the name of a shipped run such as ``catch``; a relative path counts from
-            the checkout.
+        what: a run folder, a shared file, ``hub:OWNER/NAME``, or the name of a shipped run such as ``catch``. A
+            relative path counts from the checkout.
         checkpoint: the step it was saved at; None takes the newest. That of a snapshot will do too: then the agent
             is as it was at that step, and the stored steps are those of the newest checkpoint.
         device: where to, as `runtime.device`; None takes the run's own.

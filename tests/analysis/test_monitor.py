@@ -23,9 +23,9 @@ from glamkit.training.diagnostics import verdict
 from glamkit.training.trainer import Event, Trainer
 
 
-def train(folder: Path, watched: bool, stop_at: int = 0) -> Trainer:
+def train(folder: Path, watched: bool, stop_at: int = 0, changes: str = "") -> Trainer:
     """A debug run, with or without a monitor, asked to stop at a step as the stop button would."""
-    trainer = Trainer(preset("debug"), folder)
+    trainer = Trainer(preset("debug", changes), folder)
     view = Monitor(trainer, every=0.0)
     if watched:
         view.__enter__()
@@ -107,6 +107,15 @@ def test_the_strip_goes_on_after_a_stop(tmp_path: Path) -> None:
     assert set(after.values()) == set(before.values())  # always the same moment
 
 
+def test_the_strip_shows_one_moment_where_the_replay_forgets_the_first_steps(tmp_path: Path) -> None:
+    train(tmp_path / "run", watched=True, changes="replay.capacity=64")
+    starts = set(columns(tmp_path / "run").values())
+    assert len(starts) == 1 and starts.pop() >= 96 - 64
+    forgotten = [dict.fromkeys(("real", "reconstructed", "imagined"), np.zeros((8, 8, 3), np.uint8))] * 2
+    moments = [column | {"step": 50, "ahead": 5, "start": start} for start, column in enumerate(forgotten)]
+    assert "another once it was forgotten" in plotting.strip(moments).words()
+
+
 def test_a_full_disk_costs_pictures_not_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -181,6 +190,19 @@ def test_a_stopped_page_says_how_to_go_on(tmp_path: Path, screen: Display) -> No
     first, last = screen.places[0][0], screen.places[0][-1]
     assert f"import glamkit; glamkit.notebook.watch({str(tmp_path / 'run')!r})" in repr(first)
     assert "run this cell again to go on" in last._repr_html_() and "run this cell again to go on" in repr(last)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_training_that_fails_is_not_shown_as_going_on(
+    trained: Trainer, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], watched: bool
+) -> None:
+    screen = request.getfixturevalue("screen") if watched else None
+    with pytest.raises(OSError, match="disk"), Monitor(trained) as view:
+        view.show(Event("log", 5, {}))
+        raise OSError("disk")
+    last = repr(screen.places[0][-1]) if screen else capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("step 5/96") and "failed" in last and " left" not in last
+    assert not screen or ("ended with the error below" in last and "goes on" not in last)
 
 
 def test_drawing_takes_less_than_three_percent(

@@ -27,7 +27,7 @@ MISTAKES = {
     "horizon = 'long' is not a whole number.": lambda o: measure_open_loop(o, "long"),
     "context = 1 is outside its range: at least 2.": lambda o: bounds(o, 1),
     "count = 1 is outside its range: at least 2.": lambda o: measure_open_loop(o, 5, 1),
-    "1 start is too few to compare": lambda o: measure_open_loop(o, 112),
+    "horizon = 112 leaves one start, and comparing takes two; use a smaller": lambda o: measure_open_loop(o, 112),
     "seed = -1 is outside 0 to": lambda o: measure_open_loop(o, 5, seed=-1),
     "seed = 'one' is not a whole number.": lambda o: find_starts(o, seed="one"),
     "count = 0 is outside its range: at least 1.": lambda o: find_starts(o, "reward", 0),
@@ -167,6 +167,21 @@ def test_clips_that_overlap_are_drawn_together() -> None:
         loop.pixels["imagined"].values[off, 1] = 11
     assert (apart.overlapping, beside.overlapping) == (1, 6)
     assert apart.usable == beside.usable == 6 and (apart.usable_range[0], beside.usable_range[0]) == (6, 1)
+
+
+def test_the_interval_counts_no_step_at_which_no_clip_is_left() -> None:
+    """Eleven clips end after two steps; what the twelfth does later is not known of draws without it."""
+    loop = made([1.0] * 4, [1.0] * 4, [9.0] * 4, 12)
+    for curve in loop.pixels.values():
+        curve.values[1:, 2:] = np.nan
+    loop.counted[1:, 2:] = False
+    assert loop.usable == 4 and loop.usable_range[0] == 2 and "at least" not in loop.finding
+    curves = loop.pixels | dict.fromkeys(("looking", "never"), loop.pixels["still"])
+    picture = plots.errors(replace(loop, latents=curves, rewards=curves, terminations=curves))
+    heading = " ".join(picture._suptitle.get_text().split())
+    assert "Means over 12 clips until a real end, 1 of them left at step 4; 95 %" in heading
+    loop.pixels["imagined"].values[0, 2:] = 9
+    assert loop.usable == 2 and loop.usable_range == (2, 2)
 
 
 def test_chosen_starts_need_real_steps_around_them(run: LoadedRun) -> None:

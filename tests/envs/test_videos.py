@@ -66,3 +66,7 @@ def test_no_picture_is_shorter_than_browsers_show(tmp_path: Path) -> None:
     videos.write(tmp_path / "film.gif", config, 0, episode, "best")
     with Image.open(tmp_path / "film.gif") as picture:
         assert picture.info["duration"] == 20
+
+
+def test_pictures_last_as_long_as_the_game_says() -> None:
+    assert videos.delays(15, 1000 / 15) == 5 * [70, 60, 70] and videos.delays(3, 100.0) == [100] * 3

@@ -55,8 +55,8 @@ def test_the_notebook_is_given_what_makes_the_same_config(tmp_path: Path) -> Non
     config = preset("debug", changes + " imagination.contexts=batch world_model.unimix=1e-3", game=CATCH, seed=7)
     given = parameters(config, tmp_path)
     names = {"preset", "overrides", "game", "seed", "env_steps"}
-    assert set(given) == names | {"run_dir"}
-    assert given["run_dir"] == str(tmp_path)
+    assert set(given) == names | {"run_dir", "resume"}
+    assert given["run_dir"] == str(tmp_path) and given["resume"] is True  # whatever the notebook was saved with
     again = preset(given["preset"], given["overrides"], **{k: given[k] for k in ("game", "seed", "env_steps")})
     assert again == config
     book = nbformat.read(ROOT / "notebooks" / "02_train.ipynb", as_version=4)

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from glamkit.analysis.studio.compare import Beside, Counterpart
 from glamkit.analysis.studio.dream_tree import Node
 from glamkit.analysis.studio.studio import Dream
+from glamkit.envs.videos import delays
 from glamkit.errors import GlamkitError
 from glamkit.plotting import count
 from glamkit.runs import files
@@ -57,7 +58,8 @@ def gif(dream: Dream, beside: Others = (), follow: Follow = iter) -> bytes:
         Image.fromarray(one).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         for one in frames(dream, beside, follow)
     )
-    next(images).save(buffer, "GIF", save_all=True, append_images=images, duration=round(1000 / SPEED), loop=0)
+    shown = delays(len(dream.line()), 1000 / SPEED)
+    next(images).save(buffer, "GIF", save_all=True, append_images=images, duration=shown, loop=0)
     return buffer.getvalue()
 
 

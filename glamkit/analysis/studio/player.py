@@ -28,6 +28,7 @@ RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times `export.SPEED`
 TOGETHER = 64  # futures dreamt in one batch
 KEPT = 20  # dreams to go back to, those shown last
 FOUND = 12  # starts that a search adds at most
+SEEDS = 2**31  # of searches at random
 EVERY = 0.5  # seconds between two words about work that takes long
 IDLE = ("NOOP", "STAY", "IDLE", "NOTHING")
 logger = logging.getLogger(__name__)
@@ -258,8 +259,10 @@ class Player:
     def find(self, by: str) -> None:
         """Looks for starts; new ones follow those in the list, so that no number changes."""
         self.working("Looking for starts ...")
-        known = len(self.starts)
-        self.add(find_starts(self.run, by, FOUND, self.dream.seed, self.dream.context))
+        known = len(self.starts)  # asked again, it finds others
+        most, seed = FOUND + known * (by != "random"), (self.dream.seed + known) % SEEDS
+        found = find_starts(self.run, by, most, seed, self.dream.context)
+        self.add([start for start in found if start.step not in self.starts][:FOUND])
         new = len(self.starts) - known
         self.note = f"{count(new, 'start')} added." if new else "All of these starts are in the list."
 

@@ -11,7 +11,7 @@ import torch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from glamkit.analysis.open_loop import OpenLoop
-from glamkit.analysis.starts import check_start, same_game
+from glamkit.analysis.starts import check_start, is_last, same_game
 from glamkit.analysis.studio.dream_tree import MEMORY
 from glamkit.analysis.studio.studio import Dream, Future, asked_at, mean_returns, no_choice, usual
 from glamkit.notebook import Table
@@ -47,7 +47,7 @@ FRAME = 0.76  # inches of a picture in a row
 def about(run: LoadedRun, context: int | None = None) -> Table:
     """What is looked into, in a few rows; dreams see `context` real steps first, by default as many as in training."""
     config, replay = run.config, run.replay
-    ends = int(replay.terminations.sum())
+    ends = int(is_last(run).sum())
     settings = config.imagination
     young = " (a snapshot)" if run.step < replay.count else ""
     rows = [
@@ -90,7 +90,9 @@ def errors(loop: OpenLoop) -> Picture:
         grid[0, 0].axvspan(0.5, loop.usable + 0.5, color=BLUE, alpha=0.08, lw=0)
     shaded = "Shaded: the dream knows over half of what can be known. " if loop.usable else ""
     apart = ", as if no clips overlapped" if loop.overlapping > 1 else ""
-    means = f"Means over {len(loop.starts)} clips until a real end, 95 % intervals{apart}"
+    left = int(loop.counted[:, loop.followed - 1].sum())
+    fewer = f", {left} of them left at step {loop.followed}" if left < len(loop.starts) else ""
+    means = f"Means over {len(loop.starts)} clips until a real end{fewer}; 95 % intervals{apart}"
     heading(picture, f"{loop.finding}\n{shaded}{means}")
     return picture
 
@@ -164,7 +166,7 @@ def dream_so_far(dream: Dream) -> Picture:
     for panel, values, title, color in (
         (reward, [step.reward for step in way], f"Predicted reward: in all {dream.now.total:+z.2f}", BLUE),
         (ended, [step.ended for step in way], "Probability of the end", RED),
-        (value, [np.nan if step.over else step.value for step in way], "Value: reward still expected", GREEN),
+        (value, [np.nan if step.over else step.value for step in way], "Value: discounted reward expected", GREEN),
     ):
         panel.plot(steps, values, ".-", color=color)
         panel_title(panel, title)
@@ -179,7 +181,9 @@ def dream_so_far(dream: Dream) -> Picture:
     chosen, order = dream.choose(last), np.argsort(last.policy)[-BARS:]
     if chosen not in order:
         order[0] = chosen
-    policy.barh([names[i] for i in order], last.policy[order], color=[ORANGE if i == chosen else BLUE for i in order])
+    places = range(len(order))  # two actions may have one name
+    policy.barh(places, last.policy[order], color=[ORANGE if i == chosen else BLUE for i in order])
+    policy.set_yticks(places, [names[i] for i in order])
     few = f", {BARS} of {len(names)} actions" * (len(names) > BARS)
     panel_title(policy, f"Policy at step {last.depth} (orange: drawn{few})")
     policy.set_xlim(0, 1)
@@ -219,7 +223,7 @@ def futures(dream: Dream, answers: Sequence[Future]) -> Picture:
         ends = interval(values.tolist()) or (0.0, 0.0)  # one future alone has none
         dots.errorbar(values.mean(), place, xerr=(ends[1] - ends[0]) / 2, fmt="D", ms=6, color=color, capsize=3)
     dots.set_yticks(range(len(actions)), [names[action] for action in reversed(actions)])
-    dots.set(xlabel="reward in all: gathered, and expected after the last step", xlim=apart(dots.get_xlim()))
+    dots.set(xlabel="reward in all: gathered, and (discounted) expected afterwards", xlim=apart(dots.get_xlim()))
     panel_title(dots, "Which first action is best? (diamond: mean and its 95 % interval)")
     places, rows = spread(horizon), {}
     for action in actions[:ROWS]:

@@ -13,7 +13,7 @@ const HINTS = {
   action: "The action that led to this picture",
   reward: "Predicted reward of that action",
   return: "Sum of the predicted rewards since step 0",
-  value: "Rewards that the critic expects from here on; below it the scale of the bar, the same for this whole run",
+  value: "Discounted rewards that the critic expects from here on; below it the scale of the bar, the same for this whole run",
   end: "Predicted probability that this action ended a life or the game; above 50% the dream ends here",
 };
 const WHO = {

@@ -36,7 +36,7 @@ class Future(NamedTuple):
     noise_seed: int
     numbers: list[int]  # of its nodes
     gain: float  # rewards from the node asked at
-    value: float  # expected after its last step; 0 if the episode is over by then
+    value: float  # discounted reward expected after its last step; 0 if the episode is over by then
 
 
 class Dream(Tree):

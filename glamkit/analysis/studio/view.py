@@ -24,7 +24,9 @@ def state(player: Player) -> dict[str, Any]:
     dream, now = player.dream, player.dream.now
     value = min(max(0.5 + now.value / player.most / 2, 0.0), 1.0)
     action = player.run.actions[now.action] if now.action >= 0 else "-"
-    numbers = [f"{number:+z.2f}" for number in (now.reward, now.total, now.value)]
+    numbers = [
+        f"{number:+z.2f}" if abs(number) < 1000 else f"{number:+,.0f}" for number in (now.reward, now.total, now.value)
+    ]
     chosen, takes = will_take(player)
     return {
         "now": [str(now.depth), action, *numbers, f"{now.ended:.0%}"],

@@ -42,6 +42,11 @@ def walked(run: LoadedRun) -> Dream:
     return dream
 
 
+def durations(film: Image.Image) -> list[int]:
+    """Milliseconds of each picture."""
+    return [film.seek(number) or film.info["duration"] for number in range(film.n_frames)]  # type: ignore[attr-defined]
+
+
 def test_exports_hold_the_way_taken(run: LoadedRun, tmp_path: Path) -> None:
     dream = walked(run)
     pictures = np.stack([*export.frames(dream)])
@@ -50,7 +55,7 @@ def test_exports_hold_the_way_taken(run: LoadedRun, tmp_path: Path) -> None:
         pictures[:, :256:8, ::8], [dream.picture(node.number) for node in dream.path(dream.here)]
     )
     with Image.open(export.save(dream, tmp_path / "a" / "dream.gif")) as film:
-        assert film.n_frames == 5 and film.info["loop"] == 0 and film.info["duration"] in (60, 67, 70)
+        assert film.n_frames == 5 and film.info["loop"] == 0 and durations(film) == [70, 60, 70, 70, 60]
     (tmp_path / "file").write_text("")
     for name in ("dream.gif", "dream.html"):
         with pytest.raises(GlamkitError, match="cannot be written"):

@@ -200,17 +200,24 @@ def test_the_end_of_the_game_pauses_and_is_said(over: Player, monkeypatch: pytes
     assert over.playing and over.dream.now.depth > 4
 
 
-def test_the_next_start_is_the_next_in_the_list(run: LoadedRun) -> None:
+def test_the_next_start_is_the_next_in_the_list(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Player(Dream(run, 40), starts=[Start(50, "worst"), Start(40, "here"), Start(50, "too"), Start(60, "next")])
     for step in (60, 50, 40):
         done(shown, "next")
         assert shown.dream.start == step and shown.dream.now.depth == 0
     done(shown, "find", "random")
     assert list(shown.starts)[:3] == [50, 40, 60]  # their numbers stay
-    assert {start.step for start in find_starts(run, "random", 12)} <= set(shown.starts)
+    assert {start.step for start in find_starts(run, "random", 12, 3)} <= set(shown.starts)  # three were in the list
     count = len(shown.starts)
     done(shown, "find", "random")
-    assert len(shown.starts) == count and shown.message == "All of these starts are in the list."
+    assert count < len(shown.starts) <= count + 12, "asked again, it finds others"
+    monkeypatch.setattr(player, "FOUND", 2)
+    left = [start.step for start in find_starts(run, "surprise", 100) if start.step not in shown.starts]
+    assert len(left) > 2
+    for now in range(0, len(left), 2):
+        done(shown, "find", "surprise")
+        assert [step for step in shown.starts if step in left] == left[: now + 2]
+    assert done(shown, "find", "surprise").message == "All of these starts are in the list."
     listed = starts(shown)
     assert [one["step"] for one in listed] == list(shown.starts)
     assert all(one["picture"].startswith("data:image/png") for one in listed)
