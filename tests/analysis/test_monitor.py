@@ -96,14 +96,7 @@ def test_the_strip_goes_on_after_a_stop(tmp_path: Path) -> None:
         np.savez(folder / "videos" / "strip-000000090.npz", **(dict(column) | {"step": 90}))
     train(folder, watched=True)
     after = columns(folder)
-    assert list(before) == [49, 51, 55] and list(after) == [
-        51,
-        55,
-        62,
-        72,
-        84,
-        96,
-    ]  # neither what is damaged nor what is not reached yet
+    assert list(before) == [49, 51, 55] and list(after) == [51, 55, 62, 72, 84, 96]  # neither what is damaged nor what is not reached yet
     assert set(after.values()) == set(before.values())  # always the same moment
 
 
