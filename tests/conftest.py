@@ -120,6 +120,25 @@ def run(catch_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedR
     return open_run(shutil.copytree(catch_folder, tmp_path_factory.mktemp("own") / "catch"))
 
 
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """What `Pace` and `Monitor` look at instead of the time."""
+    from glamkit.analysis import monitor
+
+    clock = Clock()
+    monkeypatch.setattr(monitor.time, "perf_counter", clock)
+    return clock
+
+
 @pytest.fixture
 def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run so short has not learnt what ends a game, and expects it everywhere."""
