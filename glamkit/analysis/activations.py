@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch.utils._pytree import tree_map_only
 from glamkit.errors import GlamkitError, nearest
 from glamkit.training.accelerate import plainly
 from glamkit.training.load import LoadedRun
+
+logger = logging.getLogger(__name__)
 
 Replacement = Callable[[Any], Any]
 
@@ -23,8 +26,11 @@ def watch(
     """Context in which the named modules' outputs are noted, or replaced by what a function makes of them.
 
     Inside, the model is as it is written: accelerations would bypass modules, so they are taken out and put back at the
-    end. What a `Trainer` has compiled or recorded is not reached: call the model's own `loss`, `imagine` or `act`. With
-    the memory ``recurrent``, imagination steps through the blocks, and GMamba as a whole is not called.
+    end. What a `Trainer` has compiled or recorded is not reached: call the model's own `loss`, `imagine` or `act`.
+
+    Some modules are never called as a whole: agent, world model and actor-critic; outside `loss` the sequence model;
+    GMamba, its blocks, their mixers and `conv1d` where imagination has the memory ``recurrent``. ``gmamba.out`` is
+    called in every memory. Of a named module that was not called in the context a warning tells at its end.
 
     Args:
         model: an opened run, an agent, a world model or a part of one.
@@ -40,12 +46,15 @@ def watch(
     module = model.agent if isinstance(model, LoadedRun) else model
     replace = replace or {}
     seen: dict[str, list[Any]] = {name: [] for name in names}
+    silent = dict.fromkeys((*names, *replace))
     with contextlib.ExitStack() as stack:
         stack.enter_context(plainly(module))
-        for name in dict.fromkeys((*names, *replace)):
-            hook = _hook(name, replace.get(name), seen.get(name))
+        for name in list(silent):
+            hook = _hook(name, replace.get(name), seen.get(name), silent)
             stack.callback(_find(module, name).register_forward_hook(hook).remove)
         yield seen
+    for name in silent:
+        logger.warning("%r was not called: nothing of it is noted or replaced; every memory calls gmamba.out.", name)
 
 
 def _find(module: nn.Module, name: str) -> nn.Module:
@@ -59,8 +68,11 @@ def _find(module: nn.Module, name: str) -> nn.Module:
     raise GlamkitError(f"{name!r} is no module of the model; {nearest(name, sorted(every))}")
 
 
-def _hook(name: str, replacement: Replacement | None, seen: list[Any] | None) -> Callable[..., Any]:
+def _hook(
+    name: str, replacement: Replacement | None, seen: list[Any] | None, silent: dict[str, None]
+) -> Callable[..., Any]:
     def noted(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        silent.pop(name, None)
         if replacement:
             before, output = output, replacement(output)
             if isinstance(before, Tensor) and (not isinstance(output, Tensor) or output.shape != before.shape):

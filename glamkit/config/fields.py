@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from glamkit.errors import GlamkitError, nearest
 
-LONGEST = 32  # numbers in a list
+LONGEST = 6  # numbers in a list: layers of the encoder, which make 256 pixels 4
 
 
 def setting(default: Any, unit: str, why: str, low: float | None = None, high: float | None = None) -> Any:
@@ -41,10 +41,12 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
             raise GlamkitError(f"{name} = {value!r} is not one of the choices; {nearest(value, get_args(kind))}")
         return value
     if get_origin(kind) is tuple:
-        parts = value.strip("()[] ").split(",") if isinstance(value, str) else value
-        if not isinstance(parts, (list, tuple)) or not 0 < len(parts) <= LONGEST:
-            raise GlamkitError(f"{name} = {repr(value)[:80]} is not a list of whole numbers such as 16,32,64.")
-        return tuple(coerce(name, part, get_args(kind)[0]) for part in parts if part != "")
+        parts = value.strip("()[] ").removesuffix(",").split(",") if isinstance(value, str) else value
+        listed = isinstance(parts, (list, tuple)) and 0 < len(parts) <= LONGEST
+        if not listed or not all(str(part).strip() for part in parts):
+            wanted = f"1 to {LONGEST} whole numbers such as 16,32,64"
+            raise GlamkitError(f"{name} = {repr(value)[:80]} is not a list of {wanted}.")
+        return tuple(coerce(name, part, get_args(kind)[0]) for part in parts)
     reader = {int: _whole, float: _number, bool: _flag, str: _text}[kind]
     result = reader(value)
     if result is None:

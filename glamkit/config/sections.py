@@ -197,7 +197,7 @@ class RuntimeConfig(Checked):
 
     device: str = setting("auto", "name", "auto takes a CUDA GPU when there is one; or cpu, cuda, cuda:1, mps")
     precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "choice", "of convolutions and matrix products; losses and scans stay float32"
+        "auto", "choice", "of convolutions and products (float32: TF32 on CUDA GPUs); losses and scans stay float32"
     )
     kernel: Literal["auto", "glamkit", "mamba-ssm"] = setting(
         "auto", "choice", "GMamba's training scan: auto is glamkit's own, as fast and repeatable"
@@ -248,6 +248,7 @@ class Config:
             ("trainer.warmup", filled, inf, "a batch of windows, which it has to fill"),
             ("trainer.env_steps", first, inf, f"{begin}{trainer.update_every}: nothing would be trained"),
             ("replay.capacity", trainer.warmup, inf, f"trainer.warmup = {trainer.warmup}"),
+            ("agent.context_length", window, inf, f"world_model.window = {window}"),
         ):
             section, name = key.split(".")
             value = getattr(getattr(self, section), name)

@@ -2,6 +2,9 @@
 
 Read `world_model` first, then `sequence_model`, `mamba` and `actor_critic`. Modules here know no device, file,
 optimiser or clock. `released` reads and writes the weights of the authors' code.
+
+Who changes a formula here trains with `runtime.accelerate=off` until its faster class in `training.accelerate` is
+changed too: `tests/training/test_accelerate.py` and `tests/training/test_plain.py` show where the two differ.
 """
 
 from glamkit.models.actor_critic import ActorCritic

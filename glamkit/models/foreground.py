@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from glamkit.ops.functional import squared_errors
 from glamkit.types import Float, UInt8
 
 FIRST, FALL, STEP = 128.0, 0.8, 4.0  # shades of 255: a step at first, what is left of it at the next, and the smallest
@@ -56,10 +57,7 @@ def emphasis(departing: Tensor, scale: float) -> Tensor:
     return weights * (1 / share.clamp(min=1e-9)).clamp(max=scale)
 
 
-def errors(pictures: Tensor, frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared errors of decoded pictures (N, 3, size, size) against frames / 255 in uint8, float32.
-
-    Two sums (N,) over channels and pixels: plain, and by weights (N, 1, size, size).
-    """
-    squares = (pictures.float() - frames.float() / 255).square().sum(-3, keepdim=True)
+def errors(painted: Tensor, frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """`squared_errors` summed over channels and pixels, (N,): plain, and by weights (N, 1, size, size)."""
+    squares = squared_errors(painted, frames).sum(-3, keepdim=True)
     return squares.sum((-3, -2, -1)), (weights * squares).sum((-3, -2, -1))

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from glamkit.ops.functional import picture_error, pictures, unimix
+from glamkit.ops.functional import pictures, squared_errors, unimix
 
 
 class Encoder(nn.Sequential):
@@ -47,7 +47,7 @@ class Decoder(nn.Sequential):
 
     def error(self, latents: Tensor, frames: Tensor) -> Tensor:
         """Squared errors (N,) of the pictures of latents (N, Z) against frames (N, 3, size, size) in bytes."""
-        return picture_error(self(latents), frames)
+        return squared_errors(self(latents), frames).sum((-3, -2, -1))
 
 
 class MLP(nn.Sequential):

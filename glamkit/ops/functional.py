@@ -14,9 +14,9 @@ def pictures(frames: Tensor) -> Tensor:
     return frames.float() / 255 if frames.dtype == torch.uint8 else frames
 
 
-def picture_error(painted: Tensor, frames: Tensor) -> Tensor:
-    """Squared errors (N,) of pictures (N, 3, H, W), about [0, 1], against frames in bytes, summed over a picture."""
-    return F.mse_loss(painted.float(), pictures(frames), reduction="none").sum((-3, -2, -1))
+def squared_errors(painted: Tensor, frames: Tensor) -> Tensor:
+    """Squares (N, 3, H, W), float32, of what pictures of that shape, about [0, 1], are off from frames in bytes."""
+    return F.mse_loss(painted.float(), pictures(frames), reduction="none")
 
 
 def symlog(x: Tensor) -> Tensor:
@@ -51,6 +51,8 @@ def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
 
 def unimix(logits: Tensor, share: float) -> Tensor:
     """Log-probabilities of a softmax mixed with `share` of uniform, over the last axis (DreamerV3)."""
+    if not share:  # the logarithm of a probability that rounds to 0 has no gradient
+        return F.log_softmax(logits, -1)
     probabilities = F.softmax(logits, -1)
     return torch.log((1 - share) * probabilities + share / logits.shape[-1])
 

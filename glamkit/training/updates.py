@@ -21,7 +21,7 @@ from glamkit.models.world_model import Observed
 from glamkit.ops.device import has_kernels
 from glamkit.runtime import Machine
 from glamkit.training.accelerate.rounded import Rounded
-from glamkit.training.accelerate.rules import WEIGHTS
+from glamkit.training.accelerate.rules import WEIGHTS, foreign
 from glamkit.types import Batch, Context, Rollout
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -46,7 +46,8 @@ class Updates:
         looked_up = cast(nn.Linear, model.stem[0]) if has_kernels(machine.device) else None
         unread = model.decoder, model.posterior, model.variation_posterior, model.variation_prior
         exact = model.stem, *unread, critic.critic, critic.slow_critic
-        self.imaginer = Rounded(agent, torch.float32 if WEIGHTS in off else machine.precision, exact, looked_up)
+        plain = WEIGHTS in off or foreign(agent)  # whose layers may be read without autocast
+        self.imaginer = Rounded(agent, torch.float32 if plain else machine.precision, exact, looked_up)
         twin = self.imaginer.twin.world_model
         # Rollouts get longer as training goes on: what sees whole ones is compiled for any length.
         outcome = fuse(twin.outcome, dynamic=True)

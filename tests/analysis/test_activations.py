@@ -71,7 +71,24 @@ def test_replaced_activations_change_what_follows(agent: Agent) -> None:
     assert isinstance(model.sequence_model, WindowSequenceModel)
 
 
-def test_mistaken_names_and_shapes_get_a_sentence(agent: Agent) -> None:
+@pytest.mark.parametrize(
+    ("memory", "called"),
+    [("window", {"lmamba", "gmamba.out", "gmamba", "gmamba.blocks.0"}), ("recurrent", {"lmamba", "gmamba.out"})],
+)
+def test_what_is_not_called_is_told_of(
+    agent: Agent, memory: str, called: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    model, names = agent.world_model, ("lmamba", "gmamba.out", "gmamba", "gmamba.blocks.0", "sequence_model")
+    with torch.no_grad(), watch(agent, *names[:3], replace=dict.fromkeys(names[2:], lambda x: x)) as seen:
+        model.imagine(agent.actor_critic.act, context(model), 2, memory)
+        assert not caplog.messages
+    told = [f"{name!r} was not called: " for name in names if name not in called]
+    assert [text[: len(start)] for text, start in zip(caplog.messages, told, strict=True)] == told
+    assert all(text.endswith("every memory calls gmamba.out.") for text in caplog.messages)
+    assert {name for name, outputs in seen.items() if outputs} == called & set(seen)
+
+
+def test_mistaken_names_and_shapes_get_a_sentence(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
     with (
         pytest.raises(GlamkitError, match=r"'gmamba\.outt' is no module.*did you mean.*gmamba\.out"),
         watch(agent, "gmamba.outt"),
@@ -81,8 +98,9 @@ def test_mistaken_names_and_shapes_get_a_sentence(agent: Agent) -> None:
         pass
     with (
         pytest.raises(GlamkitError, match=r"replacement of 'gmamba\.out' gives \(2,\); use shape \(2, 11, 16\)"),
-        watch(agent, replace={"gmamba.out": lambda g: g[:, 0, 0]}),
+        watch(agent, "actor", replace={"gmamba.out": lambda g: g[:, 0, 0]}),
     ):
         agent.world_model.loss(batch())
+    assert not caplog.messages, "what goes wrong inside is told of once"
     assert not agent.world_model.sequence_model.gmamba.out._forward_hooks
     assert isinstance(agent.world_model.sequence_model, WindowSequenceModel)

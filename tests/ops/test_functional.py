@@ -81,6 +81,15 @@ def test_unimix() -> None:
     assert extreme.tolist() == pytest.approx([0.0025, 0.9925, 0.0025, 0.0025], rel=1e-5)
 
 
+def test_without_unimix_the_unlikeliest_class_has_a_gradient_too() -> None:
+    logits = torch.tensor([[120.0, 0.0]], requires_grad=True)
+    p = unimix(logits, 0.0)
+    assert p.tolist() == [[0, -120]]
+    kl = kl_categorical(p, unimix(torch.tensor([[120.0, 0.0]]), 0.0))
+    assert kl.item() == 0
+    assert torch.autograd.grad(kl, logits)[0].isfinite().all()
+
+
 def test_samples_follow_the_probabilities() -> None:
     torch.manual_seed(0)
     p = torch.tensor([0.1, 0.2, 0.7, 0.0])

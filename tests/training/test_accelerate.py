@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from glamkit.config import preset
 from glamkit.errors import GlamkitError
+from glamkit.models import sequence_model
 from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.agent import Agent
+from glamkit.models.sequence_model import LMamba, SequenceModel
 from glamkit.models.world_model import WorldModel
 from glamkit.training.accelerate import RULES, accelerate, left_out, plainly
 from glamkit.training.accelerate.rules import plain_class, swap
@@ -72,6 +75,49 @@ def test_a_rule_computes_what_the_plain_models_do(name: str, blocks: int, device
         torch.testing.assert_close(mine.float() / scale, theirs.float() / scale, rtol=1e-3, atol=5e-4)
 
 
+class Zero(LMamba):
+    """A researcher's own."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return torch.zeros_like(super().forward(tokens))
+
+
+@pytest.mark.parametrize("memory", ["window", "recurrent"])
+def test_a_class_of_ones_own_is_not_bypassed(memory: str, caplog: pytest.LogCaptureFixture) -> None:
+    model, tokens = made().world_model.sequence_model, torch.randn(2, 8, 32)
+    model.lmamba.__class__ = Zero
+    accelerate(model, CPU)
+    assert caplog.messages == [
+        "Zero is no class of glamkit's: nothing is accelerated, as faster classes would bypass it."
+    ]
+    assert type(model) is SequenceModel and type(model.lmamba) is Zero
+    past = model.memory(tokens, memory)
+    assert torch.equal(past.hidden, past.variation) and not model.lmamba(tokens).any()
+    assert torch.equal(past.read(torch.randn(2, 32)), past.variation)
+
+
+def test_with_a_class_of_ones_own_no_weights_are_rounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequence_model, "LMamba", Zero)
+    trainer = Trainer(short("runtime.precision=bfloat16", game="glamkit/Catch-v0"), tmp_path)
+    assert trainer.phases.imaginer.twin is trainer.agent
+
+
+@pytest.mark.parametrize("where", ["cpu", "meta"])  # "meta" is given what GPUs are, where no kernel is needed
+def test_another_activation_in_the_place_of_relu_stays(where: str) -> None:
+    plain = made()
+    for network in [part for part in plain.modules() if isinstance(part, nn.Sequential)]:
+        for place, layer in enumerate(network):
+            if isinstance(layer, nn.ReLU):
+                network[place] = nn.SiLU()
+    fast = copy.deepcopy(plain)
+    accelerate(fast, torch.device(where))
+    for name in ("layer_norm", "sampling"):
+        assert not list(next(rule for rule in RULES if rule.name == name).swaps(fast))
+    for mine, theirs in zip(outcome(fast, CPU), outcome(plain, CPU), strict=True):
+        scale = float(theirs.float().abs().max()) + 1e-6
+        torch.testing.assert_close(mine.float() / scale, theirs.float() / scale, rtol=1e-3, atol=5e-4)
+
+
 def test_each_rule_gives_modules_another_class_and_off_none() -> None:
     for rule in RULES:
         agent = made()
@@ -96,6 +142,7 @@ def test_weights_are_shared_and_keep_their_names() -> None:
     kinds = [type(part) for part in agent.modules()]
     with plainly(agent):
         assert [type(part) for part in agent.modules()] == [type(part) for part in made().modules()]
+        pickle.dumps(agent)
     assert [type(part) for part in agent.modules()] == kinds
     accelerate(agent, CPU)
     assert [type(part) for part in agent.modules()] == kinds, "twice is as good as once"
@@ -127,10 +174,15 @@ def test_without_acceleration_a_run_learns_the_same(tmp_path: Path) -> None:
                     assert two[key] == pytest.approx(one[key], rel=1e-3, abs=1e-4), (key, one["step"])
 
 
-def test_off_is_neither_compiled_nor_bypassed_by_a_twin(tmp_path: Path) -> None:
-    config = short("runtime.accelerate=off runtime.precision=bfloat16", game="glamkit/Catch-v0")
-    trainer, heard = Trainer(config, tmp_path), list[str]()
-    for name in ("encoder.0", "sequence_model.gmamba.out", "sequence_model.lmamba"):
+@pytest.mark.parametrize("memory", ["window", "recurrent"])
+def test_off_is_neither_compiled_nor_bypassed_by_a_twin(memory: str, tmp_path: Path) -> None:
+    """But rollouts of the recurrent memory step through GMamba, so that not all of it is called."""
+    settings = f"runtime.accelerate=off runtime.precision=bfloat16 imagination.memory={memory}"
+    trainer, heard = Trainer(short(settings, game="glamkit/Catch-v0"), tmp_path), list[str]()
+    g = "sequence_model.gmamba"
+    stepped = {g, f"{g}.blocks", f"{g}.blocks.0", f"{g}.blocks.0.mixer", f"{g}.blocks.0.mixer.conv1d"}
+    model = {"encoder.0", f"{g}.out", f"{g}.blocks.0.norm", "sequence_model.lmamba", *stepped}
+    for name in model:
         part = trainer.agent.world_model.get_submodule(name)
         part.register_forward_hook(lambda _m, _i, _o, name=name: heard.append(name))
     trainer.agent.actor_critic.actor[0].register_forward_hook(lambda *_: heard.append("actor"))
@@ -146,8 +198,8 @@ def test_off_is_neither_compiled_nor_bypassed_by_a_twin(tmp_path: Path) -> None:
     while trainer.step < 49:
         trainer.collect()
     batch = trainer.replay.sample()
-    model = {"encoder.0", "sequence_model.gmamba.out", "sequence_model.lmamba"}
     assert count(trainer.train_world_model, batch) == model
-    assert count(trainer.imagine, batch, counted[-1]) == model | {"actor"}
+    dreamt = model - stepped if memory == "recurrent" else model
+    assert count(trainer.imagine, batch, counted[-1]) == dreamt | {"actor"}
     assert count(trainer.collect) == model | {"actor"}
     assert isinstance(trainer.agent, nn.Module)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from glamkit.models.networks import Decoder, Encoder
 from glamkit.ops import image_conv
 from glamkit.ops.device import precision
-from glamkit.ops.functional import picture_error, pictures
+from glamkit.ops.functional import pictures, squared_errors
 
 SLICE = 128  # frames encoded at a time on a CPU when nothing is trained: their activations stay in its cache
 CACHED = 1024  # frames of a call: more are contexts from the replay, of which few come again
@@ -115,7 +115,7 @@ class DoublingConv2d(nn.ConvTranspose2d):
     def error(self, x: Tensor, frames: Tensor) -> Tensor:
         """Squared differences between its outputs and frames / 255, (N, 3, 2 H, 2 W) in uint8, summed up: (N,)."""
         if not image_conv.supported(frames, self.weight):
-            return picture_error(self(x), frames)
+            return squared_errors(self(x), frames).sum((-3, -2, -1))
         x = x.to(precision(self.weight), memory_format=torch.channels_last)
         return image_conv.errors(x, self.taps(), frames)[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import logging
 from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -13,12 +14,16 @@ import torch
 from torch import nn
 
 from glamkit.errors import GlamkitError, nearest
+from glamkit.models.actor_critic import ActorCritic
 from glamkit.models.networks import MLP, Decoder, Encoder
+from glamkit.models.world_model import WorldModel
 from glamkit.ops.device import has_kernels
 from glamkit.training.accelerate import frames
 from glamkit.training.accelerate.imagination import PairedSequenceModel, SampledActions, SampledStates
 from glamkit.training.accelerate.layers import BatchNormReLU, RectifiedMLP, SilentReLU, SpareOutputs
 from glamkit.training.accelerate.windows import FusedMamba, ScanMamba, WindowLMamba, WindowMamba, WindowSequenceModel
+
+logger = logging.getLogger(__name__)
 
 Swaps = Iterator[tuple[nn.Module, type[nn.Module]]]
 
@@ -34,16 +39,21 @@ class Rule(NamedTuple):
 def accelerate(module: nn.Module, device: torch.device, off: Collection[str] = (), kernel: str = "auto") -> str:
     """Gives the modules inside `module`, itself included, their faster classes; weights and names stay.
 
+    With a `foreign` class among them all stay as they are, and a warning names it.
+
     Args:
         module: a whole agent, a world model or a part of one.
         device: where it computes.
         off: names of rules that are left out.
         kernel: GMamba's scan, see `select_kernel`, whose name for the record is returned.
     """
-    for rule in RULES:
-        if rule.where(device) and rule.name not in off:
-            for part, faster in list(rule.swaps(module)):
-                swap(part, faster)
+    rules = [rule for rule in RULES if rule.where(device) and rule.name not in off]
+    if rules and (own := foreign(module)):
+        logger.warning("%s is no class of glamkit's: nothing is accelerated, as faster classes would bypass it.", own)
+        rules = []
+    for rule in rules:
+        for part, faster in list(rule.swaps(module)):
+            swap(part, faster)
     return select_kernel(module, kernel, device)
 
 
@@ -64,9 +74,19 @@ def plain_class(module: nn.Module) -> type[nn.Module]:
     return next(kind for kind in type(module).__mro__ if not kind.__module__.startswith(__package__))
 
 
+def foreign(module: nn.Module) -> str:
+    """The first class of a module inside `module` that is neither glamkit's nor torch's, by name; or nothing."""
+    kinds = [plain_class(part) for part in module.modules()]
+    own = "glamkit.models.", "torch.nn."
+    return next((kind.__qualname__ for kind in kinds if not kind.__module__.startswith(own)), "")
+
+
 @contextlib.contextmanager
 def plainly(module: nn.Module) -> Iterator[None]:
-    """Context in which the modules inside `module` have their plain classes; afterwards they are as they were."""
+    """Context in which the modules inside `module` have their plain classes; afterwards they are as they were.
+
+    Classes that a swap has made cannot be pickled: `torch.save` a `state_dict()`, or the module in this context.
+    """
     fast = {part: type(part) for part in module.modules()}
     for part in fast:
         part.__class__ = plain_class(part)
@@ -138,22 +158,39 @@ def _of(*faster: type[nn.Module]) -> Callable[[nn.Module], Swaps]:
     return lambda module: ((part, kind) for kind in faster for part in _each(module, kind.__base__))
 
 
+def _usual(network: nn.Sequential, norm: type[nn.Module]) -> bool:
+    """Whether each layer still has the norm and the ReLU that classes which compute them at once take for granted."""
+    layers, kinds = list(network.children()), ((1, norm), (2, nn.ReLU))
+    return len(layers) > 3 and all(isinstance(part, kind) for first, kind in kinds for part in layers[first::3])
+
+
 def _norms(module: nn.Module) -> Swaps:
     for network in _each(module, Encoder, Decoder):
         for norm, relu in pairwise(network):
-            if isinstance(norm, nn.BatchNorm2d):
+            if isinstance(norm, nn.BatchNorm2d) and isinstance(relu, nn.ReLU):
                 yield from ((norm, BatchNormReLU), (relu, SilentReLU))
 
 
 def _frames(module: nn.Module) -> Swaps:
     for encoder in _each(module, Encoder):
-        yield from ((encoder, frames.FrameEncoder), (encoder[0], frames.HalvingConv2d))
+        if _usual(encoder, nn.BatchNorm2d):
+            yield encoder, frames.FrameEncoder
+            yield encoder[0], frames.HalvingConv2d
     for decoder in _each(module, Decoder):
         yield from ((decoder, frames.FrameDecoder), (decoder[-1], frames.DoublingConv2d))
 
 
 def _outputs(module: nn.Module) -> Swaps:
     return ((mlp[-1], SpareOutputs) for mlp in _each(module, MLP))
+
+
+def _rectified(module: nn.Module) -> Swaps:
+    return ((mlp, RectifiedMLP) for mlp in _each(module, MLP) if _usual(mlp, nn.LayerNorm))
+
+
+def _choices(module: nn.Module) -> Swaps:
+    yield from ((model, SampledStates) for model in _each(module, WorldModel) if _usual(model.stem, nn.LayerNorm))
+    yield from ((pair, SampledActions) for pair in _each(module, ActorCritic) if _usual(pair.actor, nn.LayerNorm))
 
 
 def _anywhere(_: torch.device) -> bool:
@@ -174,7 +211,7 @@ RULES = [
     Rule("slices", _cpu, _of(frames.SlicingEncoder)),  # without training, many frames are encoded part by part
     Rule("embedding_cache", _cpu, _of(frames.CachingEncoder)),  # while acting, each frame is encoded once
     Rule("image_conv", frames.faster_by_blocks, _frames),  # frames as bytes, in blocks that kernels are fast for
-    Rule("layer_norm", has_kernels, _of(RectifiedMLP)),  # with its ReLU in one pass
+    Rule("layer_norm", has_kernels, _rectified),  # with its ReLU in one pass
     Rule("spare_outputs", frames.faster_by_blocks, _outputs),  # the critics' 255 bins multiplied as 256
-    Rule("sampling", has_kernels, _of(SampledStates, SampledActions)),  # what imagination chooses, in one kernel each
+    Rule("sampling", has_kernels, _choices),  # what imagination chooses, in one kernel each
 ]
