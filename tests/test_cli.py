@@ -158,6 +158,8 @@ def test_a_run_has_a_folder_that_every_disk_takes(monkeypatch: pytest.MonkeyPatc
     for game in ("mygames:Chase-v0", "mygames:there/Chase-v0", "glamkit/Catch-v0", "ALE/Pong-v5"):
         assert cli.main(["train", game]) == 1
     assert names == [f"{name}-quick-seed1" for name in ("chase-v0", "chase-v0", "catch-v0", "pong")]
+    for given in (["--set", "trainer.seed=3"], ["--seed", "3"], ["--seed", "3", "--set", "trainer.seed=3"]):
+        assert cli.main(["train", "Pong", *given]) == 1 and names.pop() == "pong-quick-seed3"
 
 
 def test_a_failure_is_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +317,7 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("train glamkit/Catch-v0 --set trainer.seed=2", "trainer.seed is given twice, as '2' and as 1"),
+        ("train glamkit/Catch-v0 --seed 1 --set trainer.seed=2", "trainer.seed is given twice, as '2' and as 1"),
         ("benchmark --device cpu --set runtime.device=cuda", "runtime.device is given twice, as 'cuda' and as 'cpu'"),
         ("sweep --games Pong --variant a:env.sticky=0 --variant a:env.sticky=0.5", "two runs would share the folder"),
         ("ablate --overrides trainer.seed=5", "trainer.seed is given twice"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -83,7 +84,10 @@ def tensorboard(runs: Sequence[str]) -> None:
 
     RUNS are run folders.
     """
-    from glamkit.runs.tensorboard import copy
+    from glamkit.runs.folder import Run, resolve
+    from glamkit.runs.tensorboard import copy, followed
 
     for name in runs:
-        click.echo(f"tensorboard --logdir {copy(name)}")
+        run = Run(resolve(name))
+        folder = run.folder / "tensorboard" if followed(run) else copy(name)
+        click.echo(f"tensorboard --logdir {shlex.quote(str(folder))}")

@@ -16,14 +16,12 @@ from glamkit.errors import GlamkitError, nearest
 @glamkit.command(epilog=examples("glamkit train Pong --preset quick --seed 1"))
 @click.argument("game")
 @click.option("--preset", "name", default="quick", show_default=True, help="quick, laptop, learn, atari100k or debug.")
-@click.option("--seed", default=1, show_default=True, help="Everything random derives from it.")
+@click.option("--seed", type=int, help="Everything random derives from it; 1 if left out.")
 @click.option("--env-steps", type=int, help="Agent steps; the preset's if left out.")
 @click.option("--run-dir", help="The run's folder; runs/GAME-PRESET-seedN if left out.")
 @click.option("--no-resume", is_flag=True, help="Refuse a folder that already holds a run.")
 @settings
-def train(
-    game: str, name: str, seed: int, env_steps: int | None, run_dir: str | None, no_resume: bool, sets: Sequence[str]
-) -> None:
+def train(game: str, name: str, run_dir: str | None, no_resume: bool, sets: Sequence[str], **given: int | None) -> None:
     """Train on a game, then evaluate.
 
     It leaves a run folder, as notebook 02 does; the same line goes on after a stop.
@@ -33,8 +31,8 @@ def train(
     from glamkit.notebook import Live
     from glamkit.training import Trainer, evaluation
 
-    config = preset(name, " ".join(sets), game=game, seed=seed, env_steps=env_steps)
-    place = run_dir or f"runs/{game_folder(game).lower()}-{name}-seed{seed}"
+    config = preset(name, " ".join(sets), game=game, **given)
+    place = run_dir or f"runs/{game_folder(game).lower()}-{name}-seed{config.trainer.seed}"
     trainer = Trainer(config, place, resume=not no_resume)
     click.echo(overview(trainer))
     with Monitor(trainer) as monitor:
@@ -78,19 +76,18 @@ def evaluate(
     from glamkit.notebook import Live
     from glamkit.report import score_files
     from glamkit.training import evaluation
-    from glamkit.training.shared_runs import locate
 
-    if save:
-        score_files.check(locate(run))
     changes: dict[str, Any] = {f"evaluation.{key}": value for key, value in protocol.items() if value is not None}
     changes |= {"evaluation.sampled": actions == "sampled"} if actions else {}
     changes |= {"runtime.device": device} if device else {}
     loaded = evaluation.opened(run, checkpoint, changes)  # type: ignore[arg-type]
+    if save:
+        score_files.place_of(loaded.run, save, loaded.step)
     with closing(Live(stream=sys.stderr)) as tell:
         report, path = evaluation.evaluate_run(loaded, seed, not no_videos, tell)
     click.echo(f"{evaluation.in_words(report)}\n{path}")
     if save:
-        click.echo(score_files.save(locate(run).folder, save, report))
+        click.echo(score_files.save(loaded.run.folder, save, report))
 
 
 @glamkit.command(epilog=examples("glamkit share runs/pong pong.glam", "glamkit share runs/pong --hub ann/pong"))

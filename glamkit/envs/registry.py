@@ -26,6 +26,7 @@ from glamkit.errors import GlamkitError, nearest, plain, reason
 
 gymnasium.register_envs(ale_py)
 gymnasium.register_envs(tiny_games)
+BUILT_IN = frozenset(gymnasium.registry)  # ids for which nothing has to be imported
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 
 ATARI = "ale_py.env:AtariEnv"
@@ -69,7 +70,8 @@ def _look_up(name: str) -> str:
     spec = gymnasium.registry.get(registered)
     if spec is None or _outdated(spec):
         known = [one for one in gymnasium.registry.values() if not _outdated(one)]
-        names = [one.name if one.namespace == "ALE" else one.id for one in known]
+        own = {one.id: "" if one.id in BUILT_IN else module + colon for one in known}  # what must be imported before
+        names = [one.name if one.namespace == "ALE" else own[one.id] + one.id for one in known]
         names.sort(key=lambda one: ("/" not in one, one))  # of equally near ones the last is named
         raise GlamkitError(f"unknown game {name!r}; {nearest(registered, names, _bare)}")
     return name if colon and spec.namespace != "ALE" else registered
@@ -81,8 +83,8 @@ def _outdated(spec: EnvSpec) -> bool:
 
 
 def _bare(name: str) -> str:
-    """A game's name without namespace, version and variant."""
-    return plain(re.sub(r"NoFrameskip|Deterministic|-ram|-v\d+$", "", name.rpartition("/")[2]))
+    """A game's name without module, namespace, version and variant."""
+    return plain(re.sub(r"NoFrameskip|Deterministic|-ram|-v\d+$", "", re.split("[:/]", name)[-1]))
 
 
 def _import(module: str, name: str) -> None:
@@ -90,8 +92,10 @@ def _import(module: str, name: str) -> None:
     try:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a stranger's module may raise anything
-        kind = type(error).__name__
-        raise GlamkitError(f"the module of {name!r} cannot be imported: {kind}: {reason(error)}.") from error
+        why, missing = f"{type(error).__name__}: {reason(error)}", getattr(error, "name", None)
+        if isinstance(error, ModuleNotFoundError) and missing and f"{module}.".startswith(f"{missing}."):
+            why += "; name its folder in PYTHONPATH, or type python -m glamkit there instead of glamkit"
+        raise GlamkitError(f"the module of {name!r} cannot be imported: {why}.") from error
 
 
 def _open(name: str, game_id: str, **options: Any) -> gymnasium.Env:

@@ -142,15 +142,28 @@ def save(run_dir: str | Path, file: str | Path, report: Mapping[str, Any] | None
         GlamkitError: as in `score`; or the file cannot be written, or holds the score of another run.
     """
     run = Run(run_dir)
-    config, place = run.config(), Path(file)
     data = score(run, read_json(run.evaluation_file) if report is None else report)
+    place = place_of(run, file, data["env_steps"])
+    lines = [f" {json.dumps(key)}: {json.dumps(data[key], allow_nan=False)}" for key in FIELDS]  # one for each field
+    replace_text(place, "{\n" + ",\n".join(lines) + "\n}\n")
+    return place
+
+
+def place_of(run: Run, file: str | Path, step: int) -> Path:
+    """Where `save` writes the score of a step, of which the folder is made; so errors come before an hour of games.
+
+    Raises:
+        GlamkitError: as in `save` and `check`, or the step is not the run's last.
+    """
+    check(run)
+    config, place = run.config(), Path(file)
+    if step != (last := config.trainer.env_steps):
+        raise GlamkitError(f"{run.folder}: a score file is of the last step, {last:,}, not of {step:,}.")
     if place.suffix != ".json":
         place /= name_of(config)
     if place.exists() and (changed := differences(Config.from_dict(read(place)["config"]), config)):
         raise GlamkitError(f"{place} holds the score of a run with another {', '.join(changed)}; name another file.")
     make_folder(place.parent)
-    lines = [f" {json.dumps(key)}: {json.dumps(data[key], allow_nan=False)}" for key in FIELDS]  # one for each field
-    replace_text(place, "{\n" + ",\n".join(lines) + "\n}\n")
     return place
 
 
@@ -169,8 +182,8 @@ def read(file: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or set(data) != set(FIELDS):
         odd = sorted(set(data) ^ set(FIELDS)) if isinstance(data, dict) else FIELDS
         raise GlamkitError(f"{file} is no score file of a run: missing or unknown is {', '.join(odd)}.")
-    config = Config.from_dict(data["config"])
     try:
+        config = Config.from_dict(data["config"])
         returns_of(data | {"step": data["env_steps"]}, config)
     except GlamkitError as error:
         raise GlamkitError(f"{file}: {error}") from None

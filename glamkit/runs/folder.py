@@ -82,7 +82,7 @@ class Run:
             raise GlamkitError(f"{self.folder} already holds a run; use resume=True, or another run_dir.")
         self.changes(config)
         # To begin anew would remove the log and the stored steps too.
-        there = any(self.checkpoints.glob("*.json"))
+        there = any(path.stem.isdecimal() for path in self.checkpoints.glob("*.json"))
         if not there and self.status_file.exists() and (saved := status.read(self.status_file).saved):
             raise GlamkitError(
                 f"{self.checkpoints} holds no checkpoint, though {saved:,} steps of this run were saved; put it back, "
@@ -127,23 +127,28 @@ class Run:
             self._change(changes)
 
     def _change(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
-        """Writes other settings into `config.json`, and below ``changes`` what they were; no score is overwritten."""
+        """Writes other settings into `config.json`, and below ``changes`` what they were; no score is overwritten.
+
+        As an option that was only forgotten changes a setting too, a warning names each that matters.
+        """
         config = self.config().override({key: after for key, (_, after) in changes.items()})
         content = read_json(self.config_file)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         content["config"] = asdict(config)
         content["changes"] = [*content.get("changes", []), {"time": now, **changes}]
+        moved = ""
         if self.evaluation_file.exists() and (changes.keys() - IDLE - UNSCORED):
             kept = self.folder / "evaluations" / f"final-{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
             make_folder(kept.parent)
             self.evaluation_file.rename(kept)
+            moved = f"; the score of before is in {kept}"
         replace_text(self.config_file, json.dumps(content, indent=1))
-        if "trainer.env_steps" in changes:
-            before, after = changes["trainer.env_steps"]
-            logger.warning(
-                "%s goes on to %s agent steps instead of %s; final_rate and final_entropy follow the new length.",
-                self.folder, after, before,
-            )  # fmt: skip
+        for key, (before, after) in changes.items():
+            note = "" if key in UNSCORED else moved
+            if key == "trainer.env_steps":
+                note += "; final_rate and final_entropy follow the new length"
+            if key not in IDLE:
+                logger.warning("%s goes on with %s = %r instead of %r%s.", self.folder, key, after, before, note)
 
     def config(self) -> Config:
         """The config stored in the folder.
@@ -158,7 +163,10 @@ class Run:
             raise GlamkitError(f"{self.config_file} is not a glamkit config.")
         if data["format"] > FORMAT:
             raise GlamkitError(f"{self.config_file} was written by a newer glamkit; update glamkit to read it.")
-        return Config.from_dict(data.get("config"))
+        try:
+            return Config.from_dict(data.get("config"))
+        except GlamkitError as error:
+            raise GlamkitError(f"{self.config_file}: {error}") from None
 
 
 def nearby(folder: Path) -> str:
@@ -176,7 +184,7 @@ def resolve(run_dir: str | Path) -> Path:
     papermill in the caller's.
 
     Raises:
-        GlamkitError: it is empty or no text.
+        GlamkitError: it is empty, no text, too long, or in a folder that may not be looked into.
     """
     if not isinstance(run_dir, (str, Path)) or not str(run_dir):
         raise GlamkitError(f"run_dir = {run_dir!r} is no path; name a folder for the run, such as 'runs/pong'.")
@@ -184,6 +192,8 @@ def resolve(run_dir: str | Path) -> Path:
     checkouts = (folder for folder in (here, *here.parents) if (folder / "glamkit" / "runs" / "folder.py").exists())
     try:
         path = Path(run_dir).expanduser()
-    except RuntimeError as error:
-        raise GlamkitError(f"run_dir = {str(run_dir)!r} is no path: {reason(error)}.") from None
-    return here / path if path.exists() else next(checkouts, here) / path
+        found = here / path if path.exists() else next(checkouts, here) / path
+        (found / "config.json").exists()  # so that a folder without permission is refused here, and not everywhere
+    except (OSError, RuntimeError) as error:
+        raise GlamkitError(f"run_dir = {str(run_dir)!r} cannot be opened: {reason(error)}.") from None
+    return found

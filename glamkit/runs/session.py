@@ -47,7 +47,8 @@ class Session:
                     self.tell("stopped", "left at once, without saving")
                 raise
             except Exception as error:
-                self.tell("failed", reason(error))
+                if self.lock.owner == name:
+                    self.tell("failed", reason(error))
                 raise
 
     def tell(self, state: str, reason: str = "") -> None:

@@ -19,6 +19,7 @@ from glamkit.errors import GlamkitError, install
 from glamkit.runs import log
 from glamkit.runs.files import make_folder, read_json, remove
 from glamkit.runs.folder import Run, resolve
+from glamkit.runs.lock import Lock, held
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,12 @@ class TensorBoardLog:
             self.writer.flush()
         except OSError as error:  # a full disk: what TensorBoard shows is not worth a run
             logger.warning("%s cannot be written (%s); the run goes on without it.", self.folder, error.strerror)
+
+
+def followed(run: Run) -> bool:
+    """Whether a trainer at work writes the run's log for TensorBoard: the file that it holds open bears its number."""
+    pid, host = (*Lock(run.lock_file).owner.split(), "", "")[:2]
+    return any((run.folder / "tensorboard").glob(f"events.out.tfevents.*.{host}.{pid}.*")) and held(run.lock_file)
 
 
 def copy(run_dir: str | Path) -> Path:

@@ -29,6 +29,7 @@ from glamkit.training.replay import Replay
 
 FORMAT = 1
 KEEP = 2
+NUMBER = "[0-9]{9,18}"  # a step in the name of a file of ours; files of other names are left alone
 SNAPSHOTS = 8  # parts of the training; each but the last ends with a snapshot, and the last with a checkpoint
 # The arrays in a part of the replay and their types on disk.
 ARRAYS = {"frames": np.uint8, "actions": np.int64, "rewards": np.float32, "terminations": np.float32}
@@ -106,7 +107,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
     write(folder, step, state)
     kept = {f"{number:09d}" for number in [number for number in steps(folder) if number <= step][-KEEP:]}
     for old in [*folder.glob("*.json"), *folder.glob("*.pt")]:
-        if old.stem not in kept:
+        if old.stem not in kept and re.fullmatch(NUMBER, old.stem):
             remove(old)
     sweep(folder)
 
@@ -123,7 +124,7 @@ def write(folder: Path, step: int, state: dict[str, Any]) -> None:
 
 def steps(folder: Path) -> list[int]:
     """The steps of which there are checkpoints, damaged or not, oldest first."""
-    return sorted(int(path.stem) for path in folder.glob("*.json") if re.fullmatch(r"[0-9]{9,18}", path.stem))
+    return sorted(int(path.stem) for path in folder.glob("*.json") if re.fullmatch(NUMBER, path.stem))
 
 
 def load(folder: Path, take: Callable[[dict[str, Any]], object] = lambda _: None) -> dict[str, Any] | None:
@@ -253,13 +254,11 @@ def parts(folder: Path, oldest: int, count: int) -> list[ReplayPart]:
 
 
 def stored_parts(folder: Path) -> list[ReplayPart]:
-    """The parts of a replay that are there, oldest first; a file that is not named like a part is refused."""
+    """The parts of a replay that are there, oldest first; files of other names, such as a Mac's, are passed over."""
     found = []
     for path in folder.glob("*.npz"):
-        numbers = re.fullmatch(r"([0-9]{9,18})-([0-9]{9,18})", path.stem)
-        if not numbers:
-            raise GlamkitError(f"{str(path)!r} is not a part of a replay.")
-        found.append(ReplayPart(int(numbers[1]), int(numbers[2]), path))
+        if numbers := re.fullmatch(f"({NUMBER})-({NUMBER})", path.stem):
+            found.append(ReplayPart(int(numbers[1]), int(numbers[2]), path))
     return sorted(found)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from glamkit import __version__
-from glamkit.config import Config, EnvConfig, EvaluationConfig
+from glamkit.config import Config, EnvConfig, EvaluationConfig, differences
 from glamkit.envs import videos
 from glamkit.envs.registry import Games, is_atari
 from glamkit.envs.videos import Episode
@@ -29,7 +29,7 @@ from glamkit.models.agent import Agent, RecentSteps
 from glamkit.notebook import Tell
 from glamkit.runs import tensorboard
 from glamkit.runs.files import make_folder, read_json, replace_text
-from glamkit.runs.folder import Run
+from glamkit.runs.folder import UNSCORED, Run
 from glamkit.runs.lock import Lock
 from glamkit.runs.stops import Stops
 from glamkit.runtime import Machine, any_shapes, available, undisturbed
@@ -76,12 +76,13 @@ def evaluate(
 
     Raises:
         StoppedError: it was stopped.
-        GlamkitError: the game crashed too often, or `file` cannot be written, which is tried before the first game.
+        GlamkitError: the game crashed too often, memory ran out, or `file` cannot be written, which is tried before the
+            first game.
     """
     if file is not None:
         make_folder(file.parent)
     agent.eval()
-    with undisturbed(seed), any_shapes():  # games end one by one
+    with undisturbed(seed), any_shapes(), guards.explained(config, machine):  # games end one by one
         episodes = play(agent, config, machine, seed, stop, tell)
     report: dict[str, Any] = {
         "episodes": [{"return": e.score, "length": e.length, "cut": e.cut, "seed": e.seed} for e in episodes],
@@ -125,6 +126,9 @@ def final(trainer: Any, tell: Tell | None = None) -> dict[str, Any]:
         report = read_json(run.evaluation_file)
     if not isinstance(report, dict) or report.get("step") != trainer.step or "episodes" not in report:
         film = run.folder / "videos" / "evaluation"
+        if trainer.step == trainer.config.trainer.env_steps:  # nothing needs its game any more, and some open only once
+            with suppress(Exception):
+                trainer.env.close()
         with asked(run) as stop:
             report = evaluate(*about, film=film, stop=stop, tell=tell, file=run.evaluation_file)
     if trainer.config.runtime.tensorboard:
@@ -296,8 +300,8 @@ def evaluate_run(
     as is the score of a shared run, whose own came with it. Errors are those of `evaluate`; `film` is for videos.
     """
     run, config, machine = loaded.run, loaded.config, loaded.machine
-    complete = loaded.step == config.trainer.env_steps
-    own = complete and seed == 0 and config.evaluation == run.config().evaluation and not run.shared
+    changed = {key for key in differences(config, run.config()) if key.startswith("evaluation.")} - UNSCORED
+    own = loaded.step == config.trainer.env_steps and seed == 0 and not changed and not run.shared
     name = name_of(config.evaluation, loaded.step, seed)
     path = run.evaluation_file if own else run.folder / "evaluations" / f"{name}.json"
     place = run.folder / "videos" / ("evaluation" if own else f"evaluation-{name}") if film else None

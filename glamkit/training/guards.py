@@ -173,7 +173,8 @@ def explained(config: Config, machine: Machine) -> Iterator[None]:
         key = next((CAUSES[place] for place in places if place in CAUSES), "replay.capacity")
         value, there = attrgetter(key)(config), machine.memory()
         size = f" ({there / GIB:.1f} GiB)" if there < 2**63 else ""  # not known on Windows
+        start = "go on" if key.startswith("evaluation.") else "start anew in another run_dir"
         raise GlamkitError(
             f"the memory of {machine.device}{size} ran out; what was saved is intact: "
-            f"free some and go on, or start anew in another run_dir with {key}={max(value // 2, 1)} instead of {value}."
+            f"free some and go on, or {start} with {key}={max(value // 2, 1)} instead of {value}."
         ) from error

@@ -18,7 +18,7 @@ import safetensors.torch
 from glamkit.config import PRESETS, coerce, differences, preset
 from glamkit.errors import GlamkitError, reason
 from glamkit.runs import log
-from glamkit.runs.files import read_json, replace
+from glamkit.runs.files import make_folder, read_json, replace
 from glamkit.runs.folder import Run
 from glamkit.runs.provenance import sessions
 from glamkit.training.checkpoint import rounded
@@ -60,8 +60,8 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS) -> Pat
 
     Args:
         run_dir: the run's folder.
-        file: where to; a folder takes the run's name with ``.glam``. Empty is the folder that the run lies in; of a
-            shared run, the current one.
+        file: where to, made if need be; a folder, or a name without ``.glam``, gets a file of the run's name. Empty is
+            the folder that the run lies in; of a shared run, the current one.
         steps: how many of the newest stored steps travel with it.
 
     Raises:
@@ -70,7 +70,7 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS) -> Pat
     loaded = open_run(run_dir)
     beside = Path() if loaded.run.shared else loaded.run.folder.parent  # a shared run's folder lies in a cache
     place = Path(file) if str(file) else beside
-    path = place / f"{loaded.run.name}{SUFFIX}" if place.is_dir() else place
+    path = place if place.suffix == SUFFIX and not place.is_dir() else place / f"{loaded.run.name}{SUFFIX}"
     pack(loaded, path, steps)
     return path
 
@@ -105,6 +105,7 @@ def pack(loaded: LoadedRun, path: Path, steps: int) -> None:
         "evaluation.json": json.dumps(_score(run)).encode(),
         "log.jsonl": _short_log(run).encode(),
     }
+    make_folder(path.parent)
     replace(path, lambda stream: _write(stream, entries))
 
 

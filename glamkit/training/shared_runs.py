@@ -111,7 +111,7 @@ def unpack(file: Path) -> Path:
     Raises:
         GlamkitError: the file is no shared run, is damaged, or was written by a newer glamkit.
     """
-    data = read_bytes(file, LARGEST)
+    data = read_bytes(file.resolve(), LARGEST)  # a link to such a file will do
     root = Path(os.environ.get("GLAMKIT_CACHE") or platformdirs.user_cache_path("glamkit")) / "shared"
     folder = root / f"{file.stem[:40]}-{hashlib.sha256(data).hexdigest()[:16]}"
     if (folder / SHARED).exists():
@@ -178,7 +178,10 @@ def _about(file: Path, entries: Mapping[str, bytes]) -> tuple[dict[str, Any], Co
         case {"first": int(first), "step": int(step), "config": table, "provenance": _, "rights": str()} if (
             0 <= first < step < 10**9
         ):
-            config = Config.from_dict(table)
+            try:
+                config = Config.from_dict(table)
+            except GlamkitError as error:
+                raise GlamkitError(f"{file}: {error}") from None
         case _:
             raise GlamkitError(f"{file} is no shared run of glamkit, or a damaged one: see its run.json.")
     if step - first > most_steps(config.env):

@@ -115,11 +115,9 @@ class Trainer:
                 try:
                     events = self.advance()
                 except guards.CrashedError:
+                    self.whole = True
                     if self.saved != self.step:
                         self.save()
-                    raise
-                except BaseException:
-                    self.whole = False
                     raise
                 yield from events
             metrics = self.save().metrics if self.saved != self.step else {}
@@ -132,18 +130,20 @@ class Trainer:
 
     def advance(self) -> list[Event]:
         """One agent step and, when it is due, one update of everything."""
+        self.whole = False
         settings, events = self.config.trainer, self.collect()
         if self.step > settings.warmup and self.step % settings.update_every == 0:
             batch = self.replay.sample()
             observed = self.train_world_model(batch)
             if self.step > self.config.imagination.begin:
                 self.train_actor_critic(self.imagine(batch, observed))
-        if self.step in self.snapshot_steps:
-            checkpoint.save_snapshot(self.run.snapshots, self.step, self.agent)
         if self.step % settings.log_every == 0:
             events.append(self.write_log())
         if self.config.evaluation.every and self.step % self.config.evaluation.every == 0:
             events += self.evaluate()
+        self.whole = True  # what follows only writes what there is, so after a full disk this trainer may go on
+        if self.step in self.snapshot_steps:
+            checkpoint.save_snapshot(self.run.snapshots, self.step, self.agent)
         if self.step % settings.save_every == 0:
             events.append(self.save())
         return [*events, Event("step", self.step, {})]
@@ -286,9 +286,11 @@ class Trainer:
         """Writes everything from which the run can go on.
 
         Raises:
-            GlamkitError: what would be written is spoilt or half a step, or the disk is full; nothing was replaced.
+            GlamkitError: what would be written is spoilt or half a step, the disk is full, or another trainer was made
+                for the run since; nothing was replaced.
         """
         started = time.perf_counter()
+        self.session.lock.check()  # where file locks do nothing, nobody else asks
         self.refuse_half()
         self.guard.check()
         guards.check_weights(self.agent)

@@ -42,7 +42,12 @@ def test_atari_games_go_by_their_plain_name(name: str) -> None:
             "register it inside gymnasium.wrappers.AddRenderObservation to play from its rendered pictures",
         ),
         ("", "unknown game ''; allowed: glamkit"),
-        ("no_such_module:Pong", "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'"),
+        (
+            "no_such_module:Pong",
+            "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'; name its folder in PYTHONPATH, "
+            "or type python -m glamkit there instead of glamkit.",
+        ),
+        ("os:Catch", "unknown game 'os:Catch'; did you mean 'glamkit/Catch-v0'?"),
         (":Pong", "cannot be imported"),
         ("CartPole-v1", "CartPole-v1 cannot be played: its observations are Box (4,) float32, not images"),
         ("FrozenLake-v1", "its observations are Discrete, not images"),
@@ -65,8 +70,9 @@ def test_a_module_can_register_the_game(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(str(tmp_path))
     assert resolve_game("late_game:mine/Late-v0") == "late_game:mine/Late-v0"
     assert make_env(EnvConfig(game="late_game:mine/Late-v0")).num_actions == 3
-    with pytest.raises(GlamkitError, match=r"did you mean 'mine/Late-v0'"):
-        resolve_game("late_game:mine/Latte-v0")
+    for wrong in ("mine/Latte-v0", "mine/Late", "late", "Late-v1"):
+        with pytest.raises(GlamkitError, match=r"did you mean 'late_game:mine/Late-v0'\?"):
+            resolve_game(f"late_game:{wrong}")
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,20 @@ def test_a_training_cell_that_failed_can_be_run_again(tmp_path: Path) -> None:
     assert given(second)[0] == "done"  # the old one has written nothing
 
 
+def test_where_locks_do_nothing_an_earlier_trainer_saves_nothing_over_a_later_one(tmp_path: Path) -> None:
+    """As in one process, which may enter the lock twice."""
+    first = Trainer(CONFIG, tmp_path)
+    loop = iter(first)
+    while next(loop).step < 30:
+        pass
+    second = finished(CONFIG, tmp_path)
+    before = {path: path.read_bytes() for name in ("checkpoint", "replay") for path in (tmp_path / name).iterdir()}
+    with pytest.raises(GlamkitError, match="was opened anew since this trainer was made; make the trainer again"):
+        list(loop)
+    assert first.step == 40 and given(second)[0] == "done"
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_loop_that_a_traceback_keeps_has_no_say_any_more(tmp_path: Path) -> None:
     """As when the body of a training cell failed and the cell is run again, with the same trainer or a new one."""
     ours = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]

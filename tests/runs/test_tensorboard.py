@@ -112,11 +112,28 @@ def test_a_trainer_writes_it_and_a_resumed_one_goes_on(tmp_path: Path) -> None:
     trainer = finished(config, tmp_path / "run")
     result = written(tmp_path / "run")
     assert [step for step, _ in result["world_model/total"]] == [50, 60]
+    assert copy(tmp_path / "run") == tmp_path / "run" / "tensorboard"  # nobody is at work there any more
     lines = [json.loads(line) for line in trainer.run.log_file.read_text().splitlines()]
     logged = [line for line in lines if "world_model/total" in line]
     assert [value for _, value in result["world_model/total"]] == pytest.approx(
         [x["world_model/total"] for x in logged]
     )
+
+
+def test_the_file_of_a_trainer_at_work_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Even where config.json, which has the settings of the start, says that there is none."""
+    folder = tmp_path / "my run"
+    after_steps(short(), folder, 25)
+    trainer = Trainer(short("runtime.tensorboard=True"), folder)
+    for event in trainer:
+        if event.step == 40 and event.kind == "step":
+            before = sorted((folder / "tensorboard").iterdir())
+            assert cli.main(["tensorboard", str(folder)]) == 0
+            assert sorted((folder / "tensorboard").iterdir()) == before != []
+    assert [step for step, _ in written(folder)["world_model/total"]] == [50, 60]
+    assert cli.main(["tensorboard", str(folder)]) == 0
+    assert sorted((folder / "tensorboard").iterdir()) != before
+    assert capsys.readouterr().out == 2 * f"tensorboard --logdir '{folder / 'tensorboard'}'\n"
 
 
 def test_off_by_default(tmp_path: Path) -> None:

@@ -121,7 +121,9 @@ def test_damaged_later_ones_do_not_push_out_good_ones(tmp_path: Path) -> None:
     saved(tmp_path, 100)
     for step in (200, 300):
         (tmp_path / f"{step:09d}.json").write_text("damaged")
-    (tmp_path / "zzz.json").write_text("{}")
+    own = ["best.pt", "notes.json", "zzz.json"]  # a person's, which stay
+    for name in own:
+        (tmp_path / name).write_text("{}")
     (tmp_path / "000000400.pt").write_bytes(b"without its manifest")
     (tmp_path / "000000050.pt.tmp").write_bytes(b"half")
     saved(tmp_path, 150)
@@ -130,6 +132,7 @@ def test_damaged_later_ones_do_not_push_out_good_ones(tmp_path: Path) -> None:
         "000000100.pt",
         "000000150.json",
         "000000150.pt",
+        *own,
     ]
 
 
@@ -301,14 +304,17 @@ def test_a_damaged_part_is_named(damage: Any, tmp_path: Path) -> None:
         restored(tmp_path, 40)
 
 
-def test_a_part_of_another_length_or_name_is_refused(tmp_path: Path) -> None:
+def test_a_part_of_another_length_is_refused_and_a_file_of_another_name_passed_over(tmp_path: Path) -> None:
     save_at(tmp_path, 40)
     (tmp_path / "000000000-000000040.npz").rename(tmp_path / "000000000-000000041.npz")
     with pytest.raises(GlamkitError, match="are not those of 41 steps"):
         restored(tmp_path, 41)
-    (tmp_path / "000000000-000000041.npz").rename(tmp_path / "notes.npz")
-    with pytest.raises(GlamkitError, match="is not a part of a replay"):
-        restored(tmp_path, 41)
+    (tmp_path / "000000000-000000041.npz").rename(tmp_path / "000000000-000000040.npz")
+    for name in ("notes.npz", "._000000000-000000040.npz", "000000000-000000040 (copy).npz"):
+        (tmp_path / name).write_bytes(b"of a Mac, or of a program that copies folders")
+    replay = restored(tmp_path, 40)
+    grow(replay, 45)
+    assert checkpoint.save_replay(tmp_path, replay, 40) == 45 and holds(restored(tmp_path, 45), 45)
 
 
 def test_a_full_disk_keeps_the_parts_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

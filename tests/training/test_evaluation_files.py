@@ -10,8 +10,10 @@ from square import square
 from test_evaluation import Scripted, settings
 from tiny_runs import finished, short
 
+from glamkit import cli
 from glamkit.envs import videos
 from glamkit.errors import GlamkitError
+from glamkit.report import score_files
 from glamkit.runtime import Machine
 from glamkit.training import evaluation
 
@@ -27,6 +29,36 @@ def test_a_score_that_is_there_is_not_made_again_but_one_from_amid_the_run_is(tm
         file.write_text(other)
         made = evaluation.final(trainer)
         assert (made["step"], made["mean_return"] != 0.5) == (64, True) and json.loads(file.read_text()) == made
+
+
+def test_games_side_by_side_make_no_other_score(tmp_path: Path) -> None:
+    run = finished(short(game="glamkit/Catch-v0"), tmp_path).run
+    for changes, own in (({"evaluation.games": 1}, True), ({"evaluation.games": 1, "evaluation.episodes": 3}, False)):
+        path = evaluation.evaluate_run(evaluation.opened(tmp_path, changes=changes), film=False)[1]
+        assert (path == run.evaluation_file) == own
+
+
+def test_what_can_be_refused_of_a_score_file_is_refused_before_the_first_game(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (1, 2):
+        trainer = finished(short(game="glamkit/Catch-v0", seed=seed), tmp_path / str(seed))
+    file, taken = tmp_path / "scores.json", tmp_path / "taken"
+    score_files.save(trainer.run.folder, file, evaluation.final(trainer))
+    taken.write_text("")
+    kept = file.read_text()
+    monkeypatch.setattr(evaluation, "play", lambda *_: pytest.fail("it was played"))
+    for arguments, sentence in (
+        (["--save", str(file)], "scores.json holds the score of a run with another trainer.seed; name another file."),
+        (["--save", str(taken / "deep")], f"{taken / 'deep'} cannot be written: Not a directory."),
+        (
+            ["--save", "x.json", "--checkpoint", "50"],
+            "a score file is of the last step, 64, not of 50.",
+        ),
+    ):
+        assert cli.main(["evaluate", str(tmp_path / "1"), *arguments]) == 1
+        assert capsys.readouterr().err.endswith(f"{sentence}\n")
+    assert file.read_text() == kept
 
 
 def test_the_score_is_saved_before_its_videos_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

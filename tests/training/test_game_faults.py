@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +138,8 @@ class Single(Square):
 
 def test_a_game_that_can_be_open_once_trains_and_is_scored_afterwards(tmp_path: Path) -> None:
     square(Single)
-    finished(short("evaluation.episodes=3", game=SQUARE), tmp_path).env.close()  # as at the end of its process
+    trainer = finished(short("evaluation.episodes=3 evaluation.games=1", game=SQUARE), tmp_path)
+    assert len(evaluation.final(trainer)["episodes"]) == 3
     opened = evaluation.opened(tmp_path, changes={"evaluation.games": 1})
     assert len(evaluation.evaluate_run(opened, film=False)[0]["episodes"]) == 3
 
@@ -243,6 +246,27 @@ def test_half_a_step_is_not_saved_and_a_new_trainer_goes_on_from_the_checkpoint(
     assert log(again) == log(whole)
     states = (checkpoint.gather(item) | {"log_size": 0} for item in (again, whole))
     assert same(*states)
+
+
+@pytest.mark.parametrize("where", ["000000050.pt", "000000049.json", "000000050-000000055.npz"])
+def test_a_full_disk_costs_the_trainer_nothing(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once there is room again its loop goes on, be it a checkpoint, a snapshot or stored steps that did not fit."""
+    config = short("trainer.save_every=5", game=CATCH)
+    whole, trainer, usual = finished(config, tmp_path / "whole"), Trainer(config, tmp_path / "run"), os.fsync
+    full = [where]
+
+    def fails_once(number: int) -> None:
+        if full and [*(tmp_path / "run").rglob(f"{where}.tmp")]:
+            full.clear()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        usual(number)
+
+    monkeypatch.setattr(os, "fsync", fails_once)
+    with pytest.raises(GlamkitError, match=f"{where} cannot be written: No space left on device"):
+        list(trainer)
+    assert list(trainer)[-1].kind == "done" and not full and log(trainer) == log(whole)
+    assert same(trainer.agent.state_dict(), whole.agent.state_dict())
+    assert same(*(checkpoint.load(item.run.checkpoints)["random"] for item in (trainer, whole)))  # type: ignore[index]
 
 
 @pytest.mark.parametrize("spoil", ["count", "step"])

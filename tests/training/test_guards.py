@@ -15,7 +15,7 @@ from tiny_runs import finished, short
 from glamkit.config import Config, preset
 from glamkit.errors import GlamkitError
 from glamkit.runtime import Machine
-from glamkit.training import checkpoint, guards
+from glamkit.training import checkpoint, evaluation, guards
 from glamkit.training.guards import Guard
 from glamkit.training.trainer import Trainer
 
@@ -169,6 +169,26 @@ def test_out_of_memory_says_what_to_lower(phase: str, advice: str, error: Except
         trainer.agent.actor_critic.loss = fail  # type: ignore[method-assign]
     with pytest.raises(GlamkitError, match=rf"the memory of cpu \(.* GiB\) ran out; .*{advice}"):
         list(trainer)
+
+
+def test_out_of_memory_in_an_evaluation_needs_no_new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sentence = (
+        r"ran out; what was saved is intact: free some and go on, or go on with evaluation\.games=10 instead of 20\."
+    )
+    trainer = finished(short(**CATCH), tmp_path)
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("glamkit.envs.registry.Games.step", fail)
+    for play in (
+        lambda: list(Trainer(short("evaluation.every=16", **CATCH), tmp_path / "amid")),
+        lambda: evaluation.final(trainer),
+        lambda: evaluation.evaluate_run(evaluation.opened(tmp_path)),
+    ):
+        with pytest.raises(GlamkitError, match=sentence):
+            play()
+    assert Trainer(short("evaluation.every=16 evaluation.games=10", **CATCH), tmp_path / "amid").step == 0
 
 
 def test_memory_of_unknown_size_is_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,6 +167,9 @@ def test_another_config_than_the_checkpoint_s_gets_a_sentence(trainer: Trainer, 
     stored["config"]["world_model"]["width"] = 24
     (folder / "config.json").write_text(json.dumps(stored))
     assert re.search(r"does not fit its config.json \(size mismatch for \S+: .*\)\.", refused(folder))
+    stored["config"]["world_model"]["widht"] = 24
+    (folder / "config.json").write_text(json.dumps(stored))
+    assert refused(folder).startswith(f"{folder / 'config.json'}: unknown setting 'world_model.widht'; did you mean")
     stored["format"] = 2
     (folder / "config.json").write_text(json.dumps(stored))
     assert "was written by a newer glamkit" in refused(folder)

@@ -59,6 +59,7 @@ def test_a_run_whose_checkpoints_are_gone_is_refused_and_keeps_the_rest(tmp_path
     put_away = {path: path.read_bytes() for path in (tmp_path / "checkpoint").iterdir()}
     for path in put_away:
         path.unlink()
+    (tmp_path / "checkpoint" / "notes.json").write_text("a person's, and no checkpoint")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     with pytest.raises(
         GlamkitError, match=r"checkpoint holds no checkpoint, though 50 steps of this run were saved; put"

@@ -43,7 +43,8 @@ def test_that_schedules_follow_the_length_is_said(tmp_path: Path, caplog: pytest
     first = longer(world_model_optimizer__final_rate=0.2)
     list(Trainer(first, tmp_path))
     Trainer(first.override({"trainer.env_steps": 80}), tmp_path)
-    assert "goes on to 80 agent steps instead of 64; final_rate and final_entropy follow" in caplog.text
+    sentence = "goes on with trainer.env_steps = 80 instead of 64; final_rate and final_entropy follow the new length."
+    assert sentence in caplog.text
 
 
 def test_for_a_folder_that_is_refused_no_game_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,14 +63,18 @@ def test_what_changes_no_training_may_change(unbroken: Trainer, tmp_path: Path) 
     assert (resumed.run.config().evaluation.episodes, resumed.run.config().trainer.save_every) == (3, 7)
 
 
-def test_no_score_is_lost_when_its_protocol_changes(tmp_path: Path) -> None:
+def test_no_score_is_lost_when_its_protocol_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trainer = Trainer(short(), tmp_path)
     list(trainer)
     trainer.run.evaluation_file.write_text("the old score")
     Trainer(longer(trainer__save_every=9), tmp_path)
-    assert trainer.run.evaluation_file.exists()
-    Trainer(longer(trainer__save_every=9, evaluation__episodes=3), tmp_path)
+    assert trainer.run.evaluation_file.exists() and not caplog.text
+    Trainer(longer(trainer__save_every=9, evaluation__episodes=3, evaluation__games=5), tmp_path)
     (kept,) = (tmp_path / "evaluations").iterdir()
+    told = [f"{tmp_path} goes on with evaluation.{name}." for name in (
+        f"episodes = 3 instead of 2; the score of before is in {kept}", "games = 5 instead of 20",
+    )]  # fmt: skip
+    assert sorted(record.getMessage() for record in caplog.records) == told
     assert kept.read_text() == "the old score"
     assert not trainer.run.evaluation_file.exists()
 

@@ -121,6 +121,10 @@ def test_a_folder_gets_a_file_of_the_run_s_name(folder: Path, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path / "here")
     assert share(folder, ".", steps=40) == Path("catch.glam") and Path("catch.glam").is_file()
     assert share(tmp_path / "catch.glam", steps=40) == Path("catch.glam")  # not by the name that it has in the cache
+    for place, made in (("new/", "new/catch.glam"), ("out/x.glam", "out/x.glam")):
+        assert share(folder, place, steps=40) == Path(made) and Path(made).is_file()
+    Path("link.glam").symlink_to("out/x.glam")
+    assert open_run("link.glam").run.name == "link"
 
 
 def test_mistakes_get_a_sentence(folder: Path, tmp_path: Path) -> None:
@@ -202,7 +206,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "path outside": (lambda file: changed(file, **{"../../evil__txt": b"x"}), "does not hold the entries"),
     "pickle": (lambda file: changed(file, agent__safetensors=b"\x80\x04cos\nsystem\n."), "its weights cannot be read"),
     "newer": (lambda file: changed(file, run__json=about(file, format=99)), "written by a newer glamkit"),
-    "no config": (lambda file: changed(file, run__json=about(file, config=[])), "a config is a table of sections"),
+    "no config": (lambda file: changed(file, run__json=about(file, config=[])), "hostile.glam: a config is a table"),
     "no step": (lambda file: changed(file, run__json=about(file, step=-1)), "or a damaged one: see its run.json"),
     "huge steps": (lambda file: changed(file, run__json=about(file, step=10**8)), "stored steps are more than"),
     "list": (lambda file: changed(file, run__json=b"[]"), "its run.json is no table"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,30 @@ def test_a_provenance_of_another_kind_is_no_reason_not_to_share(folder: Path, tm
     opened = open_run(share(other, steps=40))
     assert not opened.run.evaluation_file.exists()
     assert json.loads((opened.run.folder / "shared.json").read_text())["provenance"] == {"sessions": []}
+
+
+@pytest.mark.parametrize("line", ["evaluate {}", "share {}", "compare {} catch", "report {}", "tensorboard {}"])
+def test_a_path_that_cannot_be_opened_is_a_sentence(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that only someone else may look into, itself or the one above it, and a name that no disk takes."""
+    usual, closed = Path.stat, tmp_path / "closed"
+    (closed / "run").mkdir(parents=True)
+
+    def stat(path: Path, **options: Any) -> Any:
+        if closed in path.parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return usual(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    for place, why in (
+        (closed, "Permission denied"),
+        (closed / "run", "Permission denied"),
+        ("x" * 256, "File name too"),
+    ):
+        assert cli.main(line.format(place).split()) == 1
+        message = capsys.readouterr().err
+        assert f"run_dir = {str(place)!r} cannot be opened: {why}" in message and len(message.splitlines()) == 1
 
 
 def test_a_damaged_score_is_named(folder: Path, tmp_path: Path) -> None:
