@@ -181,9 +181,9 @@ def dream_so_far(dream: Dream) -> Picture:
     chosen, order = dream.choose(last), np.argsort(last.policy)[-BARS:]
     if chosen not in order:
         order[0] = chosen
-    places = range(len(order))  # two actions may have one name
-    policy.barh(places, last.policy[order], color=[ORANGE if i == chosen else BLUE for i in order])
-    policy.set_yticks(places, [names[i] for i in order])
+    rows = range(len(order))  # two actions may have one name
+    policy.barh(rows, last.policy[order], color=[ORANGE if i == chosen else BLUE for i in order])
+    policy.set_yticks(rows, [names[i] for i in order])
     few = f", {BARS} of {len(names)} actions" * (len(names) > BARS)
     panel_title(policy, f"Policy at step {last.depth} (orange: drawn{few})")
     policy.set_xlim(0, 1)
