@@ -60,7 +60,8 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     if len(what) > 1:
         raise GlamkitError(f"sweep takes one file, not {len(what)}: {' '.join(what)}.")
     plan = planning.read_file(what[0]) if what else {}
-    plan |= {key: options[key] for key in planning.KEYS if key != "variants" and options[key] is not None}
+    named = {key: options[key] for key in planning.KEYS if key != "variants" and options[key] is not None}
+    plan |= named | {"overrides": planning.merged(plan.get("overrides"), options["overrides"])}
     if variants:
         plan["variants"] = [text if ":" in text else f"{text}:" for text in variants]  # a bare name changes nothing
     batch = Sweep(planning.make(**plan))
@@ -96,6 +97,8 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
 
     study = Ablation(**plan)
     click.echo(study)
+    if show and not study.folder.exists():
+        raise GlamkitError(f"{study.folder} holds no runs yet; leave out --show to make them.")
     if not show:
         engine = study.engine(workers=workers)
         with closing(Live(stream=sys.stderr)) as tell:
@@ -148,6 +151,10 @@ def report(
         if table is None:
             raise GlamkitError("none of these runs counts; without --scores the reasons are shown.")
         click.echo(table, nl=False)
+        if made.left_out:
+            click.echo(
+                f"Runs that do not count: {len(made.left_out)}; without --scores the reasons are shown.", err=True
+            )
     elif not save:
         click.echo(page.markdown(made), nl=False)
     for path in page.write(made, Path(output)) if output else ():
@@ -164,7 +171,8 @@ def _save(made: Report, folder: str) -> None:
     """
     from glamkit.report import save
 
-    reasons = [f"{left.folder}: {left.reason}" for left in made.left_out]
+    # A score file that was saved before stands beside its run, and does not count again.
+    reasons = [f"{left.folder}: {left.reason}" for left in made.left_out if left.folder.is_dir()]
     for place in (result.run.folder for result in made.results if result.run.folder.is_dir()):
         try:
             click.echo(save(place, folder))

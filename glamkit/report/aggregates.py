@@ -82,13 +82,14 @@ def intervals(sample: Sample, repeats: int, seed: int = 0) -> dict[str, Interval
     return {name: (float(low), float(high)) for name, low, high in zip(AGGREGATES, *ends, strict=True)}
 
 
-def coverage(runs: int) -> float:
+def coverage(counts: Sequence[int]) -> float:
     """How often, at best, a 95 % bootstrap interval over games of so many runs holds the truth, for normal scores.
 
-    Drawing from n runs understates the variance of their mean by (n - 1) / n. With few games it is less often still, as
-    that variance is then not known well.
+    Drawing from n runs understates the variance of their mean, by (n - 1) / n; of a single run it sees none. With few
+    games it is less often still, as that variance is then not known well.
     """
-    return erf(1.959964 * sqrt(1 - 1 / runs) / sqrt(2))
+    kept = sum((n - 1) / n**2 for n in counts) / sum(1 / n for n in counts)
+    return erf(1.959964 * sqrt(kept) / sqrt(2))
 
 
 class Improvement(NamedTuple):

@@ -49,12 +49,15 @@ def differing_protocols(name: str, group: Sequence[Result]) -> Iterator[str]:
 
 def about_games(report: Report) -> Iterator[str]:
     """Games that are missing."""
-    every = atari100k.games()
+    every, played = atari100k.games(), {game for entry in report.new for game in entry.method.scores}
     if len(report.games) < len(every):
+        apart = [game for game in every if game in played and game not in report.games]
+        missing = [game for game in every if game not in played and game not in report.games]
         yield (
             f"Games that are there: {len(report.games)} of {len(every)} ({', '.join(report.games)}). Every aggregate "
-            "below, the published methods' too, is over these alone and is not the published one. "
-            f"Missing: {', '.join(game for game in every if game not in report.games)}."
+            "below, the published methods' too, is over these alone and is not the published one."
+            + f" Left out, as not every experiment has them: {', '.join(apart)}." * bool(apart)
+            + f" Missing: {', '.join(missing)}." * bool(missing)
         )
     for entry in report.new:
         if set(entry.normal) != set(report.games):
@@ -78,10 +81,11 @@ def about_seeds(report: Report) -> Iterator[str]:
         elif low < high:
             few = [game for game, values in entry.normal.items() if len(values) < high]
             yield f"{entry.name} has {low} to {high} seeds per game; fewer than {high}: {', '.join(few)}."
-        if 1 < high < 10:
+        if high > 1 and low < 10:
+            seeds = f"{high} seeds" if low == high else f"{low} to {high} seeds"
             yield (
-                f"{entry.name}: with {high} seeds a bootstrap interval of 95 % holds the truth in at most "
-                f"{aggregates.coverage(high):.0%} of cases; read it as too narrow."
+                f"{entry.name}: with {seeds} a bootstrap interval of 95 % holds the truth in at most "
+                f"{aggregates.coverage([len(runs) for runs in entry.sample]):.0%} of cases; read it as too narrow."
             )
 
 

@@ -189,8 +189,8 @@ def read(file: Path) -> dict[str, Any]:
         raise GlamkitError(f"{file}: {error}") from None
     try:
         wrong = [key for key, value in derived(config, data["mean_return"]).items() if data[key] != value]
-        steps = [step for step, _ in data["curve"]]
-        if steps != sorted(steps) or max(steps, default=0) > data["env_steps"]:
+        steps = [step for step, value in data["curve"] if math.isfinite(value)]
+        if len(steps) != len(data["curve"]) or steps != sorted(steps) or max(steps, default=0) > data["env_steps"]:
             wrong.append("curve")
         if len(data["episodes"]) != data["protocol"]["episodes"] or min(e["length"] for e in data["episodes"]) < 1:
             wrong.append("episodes")

@@ -107,9 +107,7 @@ def make(
                 if place.lower() in taken:  # many disks take small and capital letters for the same
                     raise GlamkitError(f"two runs would share the folder {place}; name games and variants only once.")
                 taken.add(place.lower())
-                changes = dict(common)
-                for key, value in flat(own).items():
-                    add_once(changes, key, value)
+                changes = merged(common, own)
                 entries.append(PlannedRun(place, game, preset, seed, env_steps, changes))
                 config = entries[-1].config()
                 if (other := same.setdefault(config, name)) != name:
@@ -170,6 +168,14 @@ def flat(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
     for key, value in parse_overrides(given).items():
         for part, inner in value.items() if isinstance(value, Mapping) else [("", value)]:
             add_once(table, f"{key}.{part}" if part else key, inner)
+    return table
+
+
+def merged(given: str | Mapping[str, Any] | None, more: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Two sets of settings as one; a GlamkitError where both give the same setting."""
+    table = flat(given)
+    for key, value in flat(more).items():
+        add_once(table, key, value)
     return table
 
 

@@ -97,7 +97,8 @@ def test_the_command_saves_and_shows(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert cli.main(["report", str(run.folder), "--save", str(tmp_path / "kept")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'kept' / 'Pong-seed1.json'}\n"
     assert cli.main(["report", str(tmp_path / "kept"), "--scores"]) == 0
-    assert "| Pong | -12.0 ± 2.0 | - |" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "| Pong | -12.0 ± 2.0 | - |" in shown.out and not shown.err
     assert cli.main(["report", str(tmp_path / "kept" / "Pong-seed1.json"), "--against", "STORM"]) == 0
     assert "glamkit atari100k" in capsys.readouterr().out
 
@@ -196,6 +197,8 @@ def test_a_file_is_not_written_over_by_another_run(tmp_path: Path) -> None:
         ({"env_steps": 5}, "at step 5 of 102,000, before its end"),
         ({"curve": [[5, 1.0], [3, 1.0]]}, "contradicts itself: curve"),
         ({"curve": [[102_001, 1.0]]}, "contradicts itself: curve"),
+        ({"curve": [[5, float("nan")]]}, "contradicts itself: curve"),
+        ({"curve": [[5, "x"]]}, "is damaged"),
         ({"episodes": []}, "holds no episodes"),
         ({"episodes": [{"return": 1.5, "length": 9}]}, "contradicts itself: episodes"),
         ({"hours": -1.0}, "contradicts itself: hours"),

@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_runs import made_run
+from made_runs import made_run, made_two_games
 from test_report import notes_of, report
+from test_score_files import finished
 
 from glamkit import cli
 from glamkit.report import plots, score_table, tables
@@ -27,6 +28,28 @@ def test_one_seed_has_no_interval_and_no_table_is_empty(tmp_path: Path) -> None:
     found = [part.table(made) for part in SECTIONS if part.table]
     assert all(table.rows for table in found if table) and tables.sensitivity_table(made) is None
     assert "Games that are there: 1 of 26 (Pong)." in notes_of(made)
+
+
+def test_games_of_another_experiment_are_left_out_and_not_missing(tmp_path: Path) -> None:
+    made_two_games(tmp_path / "runs")
+    made_run(tmp_path / "changed", [-3, 9], "actor_critic.discount=0.9", game="Pong")
+    text = notes_of(report(tmp_path))
+    assert "Games that are there: 1 of 26 (Pong)." in text
+    assert "Left out, as not every experiment has them: Boxing. Missing: Alien" in text and ", Boxing," not in text
+
+
+def test_runs_that_do_not_count_are_told_and_a_file_beside_its_run_is_no_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished(tmp_path / "run", [-10, -14], game="Pong", seed=1)
+    for _ in range(2):
+        assert cli.main(["report", str(run.folder), "--save", str(run.folder)]) == 0
+    finished(tmp_path / "other", [1, 2], game="Boxing", seed=1).evaluation_file.unlink()
+    capsys.readouterr()
+    assert cli.main(["report", str(run.folder), str(tmp_path / "other"), "--scores"]) == 0
+    shown = capsys.readouterr()
+    assert "| Pong | -12.0 ± 2.0 | - |" in shown.out and "Boxing" not in shown.out
+    assert shown.err == "Runs that do not count: 2; without --scores the reasons are shown.\n"
 
 
 def test_an_evaluation_of_which_games_were_cut_is_not_drawn(tmp_path: Path) -> None:

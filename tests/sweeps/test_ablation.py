@@ -255,8 +255,10 @@ def test_the_table_says_where_runs_are(made: Path, tmp_path: Path) -> None:
 # For people -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_line(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = command(made, "--env-steps", "64")[4:]
+    assert cli.main(["ablate", "--folder", str(tmp_path / "none"), "--show"]) == 1
+    assert "holds no runs yet" in capsys.readouterr().err and not (tmp_path / "none").exists()
     assert cli.main(["ablate", *arguments, "--show"]) == 0
     out = capsys.readouterr().out
     assert "bootstrap: current (preset)  1 of 1" in out

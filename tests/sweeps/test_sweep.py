@@ -88,6 +88,15 @@ def test_a_sweep_file(tmp_path: Path) -> None:
     assert rows == [["a", "as the preset"], ["b", "agent.context=reset"]]  # once, whatever the number of runs
 
 
+def test_settings_of_the_line_come_to_those_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(tmp_path, "games: Pong\npreset: debug\noverrides: {agent.context: reset}")
+    assert cli.main(["sweep", file, "--overrides", "runtime.max_hours=3", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "agent.context=reset" in shown and "runtime.max_hours=3" in shown
+    assert cli.main(["sweep", file, "--overrides", "agent.context=carried", "--dry-run"]) == 1
+    assert "agent.context is given twice" in capsys.readouterr().err
+
+
 def test_variants_whose_names_differ_in_a_dash_are_two(tmp_path: Path) -> None:
     made = Sweep(planning.make("Pong", variants=["a:", "a-:env.sticky=0", "b-seed:env.sticky=0.5"], folder=tmp_path))
     assert list(made.groups()["Pong"]) == ["a", "a-", "b-seed"]
