@@ -16,6 +16,7 @@ from typing import NamedTuple
 from glamkit.config import Config
 from glamkit.errors import GlamkitError
 from glamkit.runs import log
+from glamkit.runs.files import make_folder
 from glamkit.runs.folder import IDLE, UNSCORED, Run, replace_text
 
 BEAT = 5.0  # seconds between two signs of life
@@ -152,5 +153,6 @@ class Job(NamedTuple):
 
     def fail(self, attempt: int, error: list[str]) -> None:
         """Records the end of an attempt (from 1) whose process was killed before it could do so, with its errors."""
+        make_folder(self.run.folder)  # it may have been removed meanwhile
         record = JobRecord.read(self.run.folder) or JobRecord.begin(attempt)
         record._replace(state="failed", error=error[-SHOWN:]).write(self.run.folder)
