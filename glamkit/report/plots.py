@@ -196,16 +196,17 @@ def curve_figure(groups: Mapping[str, Sequence[Result]]) -> Picture | None:
     handles = {word: handle for a in grid.flat for handle, word in zip(*a.get_legend_handles_labels(), strict=True)}
     picture.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=1)
     plotting.heading(picture, "Reward in training. Line: mean of seeds, band: lowest to highest, diamonds: evaluations")
-    scores = [f"{name} on {r.game}: {r.score:.1f}" for name, group in groups.items() for r in group]
-    picture.alt = f"Returns in training, a panel for each game. Final evaluations: {'; '.join(scores)}."
+    scores = [f"{name} on {r.game}: {r.score:.1f}" for name, group in groups.items() for r in group if not r.cut]
+    picture.alt = f"Returns in training, a panel for each game. Final evaluations: {'; '.join(scores) or 'none'}."
     return picture
 
 
 def draw_evaluations(axes: Axes, group: Sequence[Result], colour: str) -> None:
-    """The final evaluations of one game's runs, and smaller those during training."""
+    """The final evaluations of one game's runs, and smaller those during training; those of whole games alone."""
     for result in group:
         steps = result.config.trainer.env_steps
-        axes.plot(steps, result.score, "D", ms=4, color=colour, mec="white", mew=0.5, clip_on=False, zorder=3)
+        if not result.cut:  # the curve is of whole games
+            axes.plot(steps, result.score, "D", ms=4, color=colour, mec="white", mew=0.5, clip_on=False, zorder=3)
         entries = log.added(result.run.log_file)[0]  # damaged lines are passed over
         axes.plot(*plotting.evaluations(entries), "D", ms=2.5, color=colour, alpha=0.7)
 

@@ -130,6 +130,8 @@ def rows(seen: Mapping[str, JobProgress]) -> list[tuple[str, ...]]:
             notes.append(f"on {record.host}")
         if running and not progress.work:
             notes.append("evaluation" if score is None else "last pictures")
+        if progress.cut:
+            notes.append(f"games cut after {progress.cut:,} steps")
         if record and progress.state in ("failed", "cut"):
             notes += record.error[-1:]
         lines.append(
