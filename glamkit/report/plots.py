@@ -22,6 +22,8 @@ from glamkit.sweeps import summary
 
 LOW, HIGH = 0.01, 10.0  # thresholds at which profiles are drawn
 PANELS = 3  # of curves, side by side
+LETTERS = 31  # of a name in one line; the longest of a published method has as many
+PAIR = 60  # letters of two names in one line
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
@@ -32,10 +34,23 @@ def draw_value(axes: Axes, place: float, value: float, ends: Interval | None, co
     axes.plot(value, place, marker, ms=5, color=colour)
 
 
-def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Names beside rows, from the top."""
-    axes.set_yticks(range(len(names)), names, fontsize=SMALL)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+def in_lines(name: str, letters: int = LETTERS) -> str:
+    """A name in lines that leave room for the panels beside it."""
+    return textwrap.fill(name, letters)
+
+
+def row_edges(names: Sequence[str], letters: int = LETTERS) -> np.ndarray:
+    """Where rows with these names begin and end, from the top, (names + 1,): a name of one line has a row of 1."""
+    return np.cumsum([-0.5, *(1 + 0.65 * in_lines(name, letters).count("\n") for name in names)])
+
+
+def name_rows(axes: Axes, names: Sequence[str], letters: int = LETTERS) -> np.ndarray:
+    """Names beside rows, from the top; returns the rows' places, (names,)."""
+    edges = row_edges(names, letters)
+    places = (edges[1:] + edges[:-1]) / 2
+    axes.set_yticks(places, [in_lines(name, letters) for name in names], fontsize=SMALL)
+    axes.set_ylim(edges[-1], edges[0])
+    return places
 
 
 def draw_line(axes: Axes, value: float, word: str = "") -> None:
@@ -48,10 +63,11 @@ def draw_line(axes: Axes, value: float, word: str = "") -> None:
 def aggregate_figure(report: Report) -> Picture:
     """The four aggregates of every method with their intervals; a line stands above those without single runs."""
     entries, shown = ordered(report), [entry.name for entry in report.shown]
-    single = sum(entry.method.single for entry in entries)
-    picture, (row,) = figure(WIDE, 1.5 + 0.24 * len(entries), 1, 4, sharey=True)
+    single, names = sum(entry.method.single for entry in entries), [entry.name for entry in entries]
+    edges = row_edges(names)
+    picture, (row,) = figure(WIDE, 1.5 + 0.24 * (edges[-1] + 0.5), 1, 4, sharey=True)
     for axes, key in zip(row, NAMES, strict=True):
-        for place, entry in enumerate(entries):
+        for place, entry in zip(name_rows(axes, names), entries, strict=True):
             known, value = entry.name in shown, entry.values[key]
             colour, _, marker = plotting.look(shown.index(entry.name)) if known else (GREY, "-", "o")
             if value is not None:
@@ -63,8 +79,7 @@ def aggregate_figure(report: Report) -> Picture:
         axes.set_xlabel("0 = human\nor better" if gap else "1 = human")
         if not gap:
             draw_line(axes, 1)
-        axes.axhline(single - 0.5, color=GREY, lw=0.7)
-        name_rows(axes, [entry.name for entry in entries])
+        axes.axhline(edges[single], color=GREY, lw=0.7)
     plotting.heading(
         picture,
         f"How good is each method over {plotting.count(len(report.games), 'game')}? Bars: 95 % stratified bootstrap "
@@ -87,7 +102,7 @@ def profile_figure(report: Report) -> Picture | None:
             continue
         colour, line, _ = plotting.look(place)
         curve = aggregates.profile(entry.sample, taus)
-        axes.plot(taus, curve, line, color=colour, label=entry.name, lw=2.4 if entry.new else 1.4)
+        axes.plot(taus, curve, line, color=colour, label=in_lines(entry.name), lw=2.4 if entry.new else 1.4)
         shares.append(f"{entry.name} {aggregates.profile(entry.sample, np.ones(1))[0]:.0%}")
         if entry.intervals and (entry.new or not report.new):
             repeats = min(report.repeats, 500)  # a band needs no more
@@ -111,12 +126,11 @@ def improvement_figure(report: Report) -> Picture | None:
     if not pairs:
         return None
     several = pairs[0][0] != pairs[-1][0]
-    picture, ((axes,),) = figure(WIDE, 1.2 + 0.26 * len(pairs))
-    for place, (ours, _, result) in enumerate(pairs):
+    names = [f"{ours} over {theirs}" if several else theirs for ours, theirs, _ in pairs]
+    picture, ((axes,),) = figure(WIDE, 1.2 + 0.26 * (row_edges(names, PAIR)[-1] + 0.5))
+    for place, (ours, _, result) in zip(name_rows(axes, names, PAIR), pairs, strict=True):
         colour, _, marker = plotting.look(shown.index(ours))
         draw_value(axes, place, result.value, result.interval, colour, marker)
-    names = [f"{ours} over {theirs}" if several else theirs for ours, theirs, _ in pairs]
-    name_rows(axes, names)
     draw_line(axes, 0.5)
     axes.set(xlim=(0, 1), xlabel="probability (above 0.5: better)")
     who = "each" if several else pairs[0][0]
@@ -129,12 +143,13 @@ def improvement_figure(report: Report) -> Picture | None:
 @plotting.style
 def game_figure(report: Report) -> Picture:
     """Human-normalised scores game by game."""
-    picture, ((axes,),) = figure(WIDE, 1.6 + 0.26 * len(report.games))
+    legend = 0.17 * sum(in_lines(entry.name).count("\n") for entry in report.shown)  # beyond a line for each name
+    picture, ((axes,),) = figure(WIDE, 1.6 + 0.26 * len(report.games) + legend)
     for number, entry in enumerate(report.shown):
         colour, _, marker = plotting.look(number)
         places = [report.games.index(game) for game in entry.normal]
         means, fill = aggregates.game_means(entry.sample), colour if entry.new else "none"
-        axes.plot(means, places, marker, color=colour, mfc=fill, ms=7 if entry.new else 5, label=entry.name)
+        axes.plot(means, places, marker, color=colour, mfc=fill, ms=7 if entry.new else 5, label=in_lines(entry.name))
         for place, values in zip(places, entry.sample, strict=True) if entry.new else ():
             axes.plot(values, [place] * len(values), "|", color=colour, ms=9, alpha=0.7)
     name_rows(axes, report.games)
@@ -181,16 +196,17 @@ def curve_figure(groups: Mapping[str, Sequence[Result]]) -> Picture | None:
     handles = {word: handle for a in grid.flat for handle, word in zip(*a.get_legend_handles_labels(), strict=True)}
     picture.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=1)
     plotting.heading(picture, "Reward in training. Line: mean of seeds, band: lowest to highest, diamonds: evaluations")
-    scores = [f"{name} on {r.game}: {r.score:.1f}" for name, group in groups.items() for r in group]
-    picture.alt = f"Returns in training, a panel for each game. Final evaluations: {'; '.join(scores)}."
+    scores = [f"{name} on {r.game}: {r.score:.1f}" for name, group in groups.items() for r in group if not r.cut]
+    picture.alt = f"Returns in training, a panel for each game. Final evaluations: {'; '.join(scores) or 'none'}."
     return picture
 
 
 def draw_evaluations(axes: Axes, group: Sequence[Result], colour: str) -> None:
-    """The final evaluations of one game's runs, and smaller those during training."""
+    """The final evaluations of one game's runs, and smaller those during training; those of whole games alone."""
     for result in group:
         steps = result.config.trainer.env_steps
-        axes.plot(steps, result.score, "D", ms=4, color=colour, mec="white", mew=0.5, clip_on=False, zorder=3)
+        if not result.cut:  # the curve is of whole games
+            axes.plot(steps, result.score, "D", ms=4, color=colour, mec="white", mew=0.5, clip_on=False, zorder=3)
         entries = log.added(result.run.log_file)[0]  # damaged lines are passed over
         axes.plot(*plotting.evaluations(entries), "D", ms=2.5, color=colour, alpha=0.7)
 

@@ -51,12 +51,16 @@ def score_table(groups: Mapping[str, Sequence[Result]]) -> MarkupTable | None:
 def game_cells(game: str, runs: Sequence[Result]) -> tuple[list[str], list[float]]:
     """The cells of an experiment's runs in one game, from the seeds on, and the human-normalised scores among them."""
     scores, digits = [result.score for result in runs], 1 if runs[0].atari else 2
-    seeds = ", ".join(f"{result.score:.{digits}f} ± {error(result.returns):.{digits}f}" for result in runs)
+    marks = [f" ({result.cut} cut)" if result.cut else "" for result in runs]
+    seeds = ", ".join(
+        f"{result.score:.{digits}f} ± {error(result.returns):.{digits}f}{mark}"
+        for result, mark in zip(runs, marks, strict=True)
+    )
     ends = interval(scores)
     spread = f"{np.mean(scores):.{digits}f} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else NONE
     # The log of a shared run is not whole.
     hours = ", ".join(NONE if r.run.shared else f"{r.training.seconds / 3600:.1f}" for r in runs)
-    if not runs[0].atari:
+    if not runs[0].atari or any(marks):  # the others' scores are of whole games
         return [seeds, spread, *[NONE] * (len(HEADER) - 5), hours], []
     best = strongest(game)
     own = float(atari100k.normalise({game: np.array(scores)})[game].mean())

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from glamkit.config import Config
 from glamkit.errors import GlamkitError
 from glamkit.runs import log
+from glamkit.runs.files import make_folder
 from glamkit.runs.folder import IDLE, UNSCORED, Run, replace_text
 
 BEAT = 5.0  # seconds between two signs of life
@@ -69,6 +70,7 @@ class JobProgress(NamedTuple):
         score: mean return of the final evaluation, if there is one.
         record: of the process that works or worked on it.
         work: agent steps with updates that are left, see `Job.work`.
+        cut: of the final evaluation, see `Job.final`.
     """
 
     state: str
@@ -78,6 +80,7 @@ class JobProgress(NamedTuple):
     score: float | None
     record: JobRecord | None
     work: int
+    cut: int = 0
 
     @property
     def left(self) -> float | None:
@@ -115,14 +118,24 @@ class Job(NamedTuple):
         """The file that its process writes errors to."""
         return self.run.folder / "errors.txt"
 
-    def score(self) -> float | None:
-        """The mean return of the final evaluation; None while there is none, or only one by other settings."""
+    def final(self) -> tuple[float | None, int]:
+        """The mean return of the final evaluation, and after how many steps games of it were cut; 0 if all are whole.
+
+        None and 0 while there is no evaluation, or only one by other settings.
+        """
         try:
             report = json.loads(self.run.evaluation_file.read_text(encoding="utf-8"))
             score = float(report["mean_return"]) if report["step"] == self.total else None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return None
-        return score if self.as_wanted() else None
+            cut = any(episode.get("cut") for episode in report.get("episodes", ()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None, 0
+        if score is None or not self.as_wanted():
+            return None, 0
+        return score, self.config.evaluation.episode_steps if cut else 0
+
+    def score(self) -> float | None:
+        """The mean return alone of `final`."""
+        return self.final()[0]
 
     def as_wanted(self) -> bool:
         """Whether the run was made and evaluated with the settings that are wanted now."""
@@ -137,7 +150,7 @@ class Job(NamedTuple):
 
     def progress(self) -> JobProgress:
         """Its progress, read from its folder."""
-        record, score = JobRecord.read(self.run.folder), self.score()
+        record, (score, cut) = JobRecord.read(self.run.folder), self.final()
         if score is not None and (record is None or record.state == "done"):
             state = "done"
         elif record is not None and record.alive:
@@ -148,9 +161,11 @@ class Job(NamedTuple):
             state = "cut" if self.run.started or record is not None else "queued"
         entries = log.added(self.run.log_file, -log.TAIL)[0]
         step = entries[-1]["step"] if entries else 0
-        return JobProgress(state, step, self.total, log.speed(entries, self.config), score, record, self.work(step))
+        speed, work = log.speed(entries, self.config), self.work(step)
+        return JobProgress(state, step, self.total, speed, score, record, work, cut)
 
     def fail(self, attempt: int, error: list[str]) -> None:
         """Records the end of an attempt (from 1) whose process was killed before it could do so, with its errors."""
+        make_folder(self.run.folder)  # it may have been removed meanwhile
         record = JobRecord.read(self.run.folder) or JobRecord.begin(attempt)
         record._replace(state="failed", error=error[-SHOWN:]).write(self.run.folder)

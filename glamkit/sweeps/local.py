@@ -18,8 +18,9 @@ from pathlib import Path
 
 from glamkit.bench import timing
 from glamkit.config import Config, at_least
+from glamkit.runs.files import make_folder
 from glamkit.runtime import only_gpu, own_cores, visible_gpus
-from glamkit.sweeps.job import Job
+from glamkit.sweeps.job import Job, JobRecord
 
 
 class LocalProcess(subprocess.Popen[str]):
@@ -27,7 +28,10 @@ class LocalProcess(subprocess.Popen[str]):
 
     def __init__(self, job: Job, attempt: int, environment: dict[str, str], place: str = "") -> None:
         self.job, self.attempt, self.place = job, attempt, place  # the GPU that it has, if any
-        with job.errors_file.open("w", encoding="utf-8") as errors:
+        make_folder(job.run.folder)  # it may have been removed since the job was queued
+        record = JobRecord.read(job.run.folder)
+        # A process of another starter may be at work and write its own errors there.
+        with job.errors_file.open("a" if record and record.alive else "w", encoding="utf-8") as errors:
             super().__init__(
                 [sys.executable, "-m", "glamkit.sweeps.worker", str(job.run.folder)],
                 stdin=subprocess.PIPE,

@@ -35,6 +35,7 @@ class Pool:
         self.running: list[LocalProcess | RayProcess] = []
         self.failed: dict[str, list[str]] = {}
         self.stopped: dict[str, list[str]] = {}  # by a time limit or a file STOP: they are not tried again
+        self.elsewhere: dict[str, list[str]] = {}  # at work in a process that another starter began
         self.stopping = False
 
     @property
@@ -51,11 +52,18 @@ class Pool:
                 self.settle(process, status)
                 ended.append(process.job)
         while self.waiting and len(self.running) < self.engine.capacity:
-            self.running.append(self.engine.start(*self.waiting.pop(0)))
+            job, attempt = self.waiting.pop(0)
+            if job.done():  # made meanwhile by another process
+                ended.append(job)
+            else:
+                self.running.append(self.engine.start(job, attempt))
         return ended
 
     def settle(self, process: LocalProcess | RayProcess, status: int) -> None:
-        """Handles the end of a process: a failed run is queued again, or noted as failed; a stopped one is noted."""
+        """Handles the end of a process: a failed run is queued again, or noted as failed.
+
+        A stopped one is noted, and one that another process is making.
+        """
         job, attempt, errors = process.job, process.attempt, errors_of(process.job)
         if not status and job.notebook:
             job.errors_file.unlink(missing_ok=True)  # Jupyter's own warnings; what the run wrote is in its notebook
@@ -68,7 +76,12 @@ class Pool:
             errors.append(f"killed by signal {-status}; was there memory enough?")
         errors = errors or [f"status {status}"]
         record = JobRecord.read(job.run.folder)
-        if status < 0 or record is None or not record.alive:  # else another process works there, and says so itself
+        alive = record if record and record.alive else None
+        # 2: its worker refused. Had that come into the folder, the record would be its own.
+        if status == 2 and alive and alive.pid != getattr(process, "pid", None):
+            self.elsewhere[job.name] = ["another process makes it; run this again when it has ended"]
+            return
+        if status < 0 or not alive:
             job.fail(attempt, errors)
         if attempt <= self.retries:
             self.waiting.append((job, attempt + 1))

@@ -22,7 +22,8 @@ def run_jobs(pool: Pool) -> None:
     """Makes all runs that are not finished yet; can be interrupted and called again with a new pool.
 
     Raises:
-        StoppedError: it was interrupted and nobody watches, or a run stopped by a time limit or a file STOP.
+        StoppedError: it was interrupted and nobody watches, a run stopped by a time limit or a file STOP, or another
+            process is making one.
         GlamkitError: a run failed.
     """
     table = StatusTable(pool)
@@ -41,12 +42,17 @@ def run_jobs(pool: Pool) -> None:
     except BaseException:
         pool.stop()
         raise
-    ends = {"failed": len(pool.failed), "stopped": len(pool.stopped)}
+    elsewhere = {
+        job.name: pool.elsewhere[job.name] for job in pool.jobs if job.name in pool.elsewhere and not job.done()
+    }
+    ends = {"failed": len(pool.failed), "stopped": len(pool.stopped), "made by another process": len(elsewhere)}
     table.finish(", ".join(f"{count} {end}" for end, count in ends.items() if count) or "done")
     for name, lines in pool.failed.items():
         raise GlamkitError(f"{len(pool.failed)} of {len(pool.jobs)} runs failed; {name}: {lines[-1]}")
     for name, lines in pool.stopped.items():
         raise StoppedError(f"{len(pool.stopped)} of {len(pool.jobs)} runs stopped before the end; {name}: {lines[-1]}")
+    for name, lines in elsewhere.items():
+        raise StoppedError(f"{len(elsewhere)} of {len(pool.jobs)} runs left to other processes; {name}: {lines[-1]}.")
 
 
 class StatusTable:
@@ -77,7 +83,8 @@ class StatusTable:
         """Shows runs that have just ended, and all of them if it is time."""
         for job in [] if self.live.watched or self.live.terminal else ended:
             score = job.score() if job.done() else None
-            text = (self.pool.failed | self.pool.stopped).get(job.name, ["failed, and is tried again"])[-1]
+            known = self.pool.failed | self.pool.stopped | self.pool.elsewhere
+            text = known.get(job.name, ["failed, and is tried again"])[-1]
             write(f"{job.name}: {text if score is None else f'mean return {score:.2f}'}")
         if ended or self.live.due:
             self.look()
@@ -123,6 +130,8 @@ def rows(seen: Mapping[str, JobProgress]) -> list[tuple[str, ...]]:
             notes.append(f"on {record.host}")
         if running and not progress.work:
             notes.append("evaluation" if score is None else "last pictures")
+        if progress.cut:
+            notes.append(f"games cut after {progress.cut:,} steps")
         if record and progress.state in ("failed", "cut"):
             notes += record.error[-1:]
         lines.append(

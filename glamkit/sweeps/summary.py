@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ class VariantSummary(NamedTuple):
         random: returns of the episodes that ended while actions were random.
         seconds: of training, from the speeds in the log.
         env_steps: the length of the whole run, in agent steps.
+        cut: agent steps after which games of the final evaluation were cut; 0 if all are whole.
     """
 
     score: float | None
@@ -35,12 +36,14 @@ class VariantSummary(NamedTuple):
     random: np.ndarray
     seconds: float
     env_steps: int
+    cut: int = 0
 
 
 def read(job: Job) -> VariantSummary:
     """The results in a run folder, however far the run is."""
     entries = log.added(job.run.log_file)[0]  # damaged lines are passed over
-    return of_log(entries, job.config)._replace(score=job.score())
+    score, cut = job.final()
+    return of_log(entries, job.config)._replace(score=score, cut=cut)
 
 
 def of_log(entries: Entries, config: Config) -> VariantSummary:
@@ -80,6 +83,13 @@ def curves(outcomes: Sequence[VariantSummary], grid: np.ndarray) -> np.ndarray:
     return np.stack(result) if result else np.zeros((0, len(grid)))
 
 
+def measure(outcomes: Iterable[VariantSummary]) -> list[str]:
+    """What the scores are: ``mean return`` and, if games were cut, ``of games cut after 500 steps``."""
+    limits = sorted({outcome.cut for outcome in outcomes} - {0})
+    cut = f"of games cut after {' or '.join(f'{limit:,}' for limit in limits)} steps"
+    return ["mean return", *[cut] * bool(limits)]
+
+
 def rows(groups: Mapping[str, Sequence[VariantSummary]]) -> list[tuple[str, ...]]:
     """A header, and for each variant: finished runs, mean return of evaluations, 95 % interval, minutes."""
     lines: list[tuple[str, ...]] = [("variant", "runs", "mean return", "95 % interval", "minutes a run")]
@@ -91,7 +101,7 @@ def rows(groups: Mapping[str, Sequence[VariantSummary]]) -> list[tuple[str, ...]
             (
                 name,
                 f"{len(scores)} of {len(outcomes)}",
-                f"{np.mean(scores):.2f}" if scores else "-",
+                " ".join([f"{np.mean(scores):.2f}", *measure(outcomes)[1:]]) if scores else "-",
                 f"{spread[0]:.2f} to {spread[1]:.2f}" if spread else "-",
                 f"{np.mean(seconds) / 60:.1f}" if seconds else "-",
             )
@@ -121,9 +131,11 @@ def figure(
         if one_game:
             left.sharey(grid[0, 0])
             right.sharex(grid[0, 1])
-        random = np.concatenate([outcome.random for outcome in (together if one_game else row)] or [np.zeros(0)])
+        shown = together if one_game else row
+        random = np.concatenate([outcome.random for outcome in shown] or [np.zeros(0)])
+        cut = any(outcome.cut for outcome in shown)  # the return of random actions is of whole games
         if len(random):
-            for line in (left.axhline, right.axvline):
+            for line in (left.axhline,) if cut else (left.axhline, right.axvline):
                 line(random.mean(), color=GREY, ls=":", lw=1, label="random actions")
         plotting.legend_below(left, 2)
     text = "Left: mean over seeds, band from the lowest to the highest seed. Right: seeds, mean and 95 % interval"
@@ -170,4 +182,4 @@ def draw_scores(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> N
             axes.text(0.02, place, "no run is finished yet", **words)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.set_ylim(len(groups) - 0.5, -0.5)
-    axes.set_xlabel("mean return")
+    axes.set_xlabel("\n".join(measure(outcome for outcomes in groups.values() for outcome in outcomes)))

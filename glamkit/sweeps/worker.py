@@ -17,8 +17,9 @@ from typing import Any
 
 from glamkit.config import Config, differences, preset
 from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
+from glamkit.runs.folder import Run
 from glamkit.runs.lock import Lock
-from glamkit.sweeps.job import BEAT, SHOWN, JobRecord
+from glamkit.sweeps.job import BEAT, SHOWN, Job, JobRecord
 from glamkit.training import evaluation
 from glamkit.training.trainer import Trainer
 
@@ -115,7 +116,11 @@ def make(folder: Path) -> None:
     order, stop_file = json.loads(sys.stdin.readline()), folder / "STOP"
     config = Config.from_dict(order["config"])
     # The trainer's own lock protects the run; this one, what is written about the job and the notebook.
-    with Lock(folder / ".job.lock", PATIENCE) as lock, recorded(folder, order["attempt"]):
+    with contextlib.ExitStack() as inside:
+        lock = inside.enter_context(Lock(folder / ".job.lock", PATIENCE))
+        if Job(Run(folder), config).done():  # by the process that was waited for
+            return
+        inside.enter_context(recorded(folder, order["attempt"]))
         lock.claim()
         stop_file.unlink(missing_ok=True)  # left by a process that was killed while it stopped
         threading.Thread(target=listen, daemon=True).start()  # here: the file asks whoever is in the folder

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from figures import faults
+from made_runs import made_run
 from test_report import report
 
 from glamkit.report import plots, tables
@@ -27,3 +31,16 @@ def test_methods_without_single_runs_stand_apart_and_a_human_has_a_line() -> Non
     between = sum(single) - 0.5
     assert [between, between] in [list(line.get_ydata()) for line in first.lines]
     assert all([1, 1] in [list(line.get_xdata()) for line in axes.lines] for axes in (first, *others))
+
+
+def test_long_names_leave_room_for_the_panels(tmp_path: Path) -> None:
+    changed = "agent.acting=posterior world_model.variation_scale=0.125 actor_critic.bootstrap=next"
+    for seed in (1, 2):
+        made_run(tmp_path / f"a{seed}", [10.0 * seed], changed, game="Pong", seed=seed)
+        made_run(tmp_path / f"b{seed}", [5.0 * seed], "agent.acting=posterior", game="Pong", seed=seed)
+    made = report(tmp_path)
+    assert max(len(entry.name) for entry in made.new) > 80
+    for draw in (plots.aggregate_figure, plots.improvement_figure, plots.profile_figure, plots.game_figure):
+        picture = draw(made)
+        assert picture is not None and faults(picture) == [], draw.__name__
+        assert min(axes.get_window_extent().width for axes in picture.axes) > 90

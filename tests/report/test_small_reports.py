@@ -64,6 +64,22 @@ def test_an_evaluation_of_which_games_were_cut_is_not_drawn(tmp_path: Path) -> N
     assert [40_000] in diamonds and not any(80_000 in steps for steps in diamonds)
 
 
+def test_games_that_were_cut_are_beside_no_whole_ones(tmp_path: Path) -> None:
+    cut = [{"return": -11.0, "length": 500, "cut": True}] * 2
+    made_run(tmp_path / "a", [-11.0, -11.0], name="quick", game="Pong", seed=1, episodes=cut)
+    made_run(tmp_path / "b", [12.1, 12.1], name="quick", game="Boxing", seed=1)
+    made = report(tmp_path)
+    table, picture = score_table(made.small), plots.curve_figure(made.small)
+    assert table is not None and picture is not None
+    boxing, pong = (dict(zip(table.header, row, strict=True)) for row in table.rows)  # and no row of their mean
+    assert pong["mean return of each seed"] == "-11.0 ± 0.0 (2 cut)" and boxing["human-normalised"] == "1.00"
+    assert {pong[name] for name in ("random", "human", "human-normalised", "STORM", "strongest")} == {"-"}
+    steps = made.results[0].config.trainer.env_steps
+    ends = [[list(line.get_xdata()) for line in a.lines if line.get_marker() == "D"] for a in picture.axes]
+    assert [[steps] in drawn for drawn in ends] == [True, False]
+    assert "on Boxing: 12.1" in picture.alt and "on Pong" not in picture.alt
+
+
 def test_games_without_a_protocol_of_atari_do_not_differ_from_it(tmp_path: Path) -> None:
     made_run(tmp_path / "a", [10.0], game="Tennis", seed=1)
     made_run(tmp_path / "b", [1.0], game="glamkit/Catch-v0", seed=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
@@ -10,15 +11,13 @@ import socket
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tiny_runs import catch_jobs, evaluated
 
 from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
-from glamkit.sweeps import local, pool, status_table, worker
+from glamkit.sweeps import pool, status_table, worker
 from glamkit.sweeps.job import FRESH, Job, JobRecord
-from glamkit.sweeps.local import Local
 from glamkit.sweeps.pool import Pool
 from glamkit.sweeps.status_table import StatusTable, run_jobs
 
@@ -126,6 +125,42 @@ def test_a_run_that_stopped_on_purpose_is_not_tried_again(tmp_path: Path, capsys
     assert f"{stopped}: ValueError: no\n" in out and out.splitlines()[-1].endswith("1 stopped")
     assert [job.progress().state for job in todo] == ["cut", "done", "done"]
     assert status_table.rows({stopped: todo[0].progress()})[1][-1] == "ValueError: no"
+
+
+class Elsewhere(Played):
+    """Is refused, as another process is at work in its folder."""
+
+    def poll(self) -> int:
+        return 2
+
+
+@pytest.mark.usefixtures("_no_pause")
+@pytest.mark.parametrize("ended", [False, True], ids=["at work", "ended"])
+def test_runs_that_another_process_makes_are_not_failed(
+    ended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    todo = catch_jobs(tmp_path, 3)
+    engine, left = Script(1, {}), f"1 of 3 runs left to other processes; {todo[0].name}: another process makes it;"
+
+    def start(job: Job, attempt: int) -> Played:
+        if job is todo[0]:
+            evaluated(todo[1])  # by the other process
+            engine.started.append((job.name, attempt))
+            return Elsewhere(engine, job, 2, attempt)
+        if ended:
+            evaluated(todo[0])
+            JobRecord.begin(1)._replace(state="done").write(todo[0].run.folder)
+        return Script.start(engine, job, attempt)
+
+    monkeypatch.setattr(engine, "start", start)
+    with contextlib.nullcontext() if ended else pytest.raises(StoppedError, match=left):
+        run_jobs(Pool(todo, engine, 2))
+    assert engine.started == [(todo[0].name, 1), (todo[2].name, 1)]
+    assert todo[0].progress().state == ("done" if ended else "running")
+    out = capsys.readouterr().out
+    assert f"{todo[0].name}: {'mean return 1.50' if ended else 'another process makes it'}" in out
+    assert f"{todo[1].name}: mean return 1.50" in out
+    assert out.splitlines()[-1].endswith("done" if ended else "1 made by another process")
 
 
 class Stuck(Played):
@@ -265,40 +300,3 @@ def test_a_run_that_is_made_again_is_not_done_before(tmp_path: Path) -> None:
     evaluated(job)
     table.look()
     assert (table.seen[job.name].state, table.seen[job.name].score) == ("done", 1.5)
-
-
-def test_the_cores_and_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    todo = catch_jobs(tmp_path, 8)
-    for library in ("OMP", "MKL", "OPENBLAS"):
-        monkeypatch.delenv(f"{library}_NUM_THREADS", raising=False)
-    monkeypatch.setattr(local, "own_cores", lambda: 6)
-    threads = {n: Local(todo, n).environment("")["OMP_NUM_THREADS"] for n in (1, 2, 4, 7, None)}
-    assert threads == {1: "6", 2: "3", 4: "1", 7: "1", None: "1"}
-    monkeypatch.setenv("OMP_NUM_THREADS", "5")  # by hand; torch itself goes by MKL's
-    by_hand = Local(todo, 2).environment("")
-    assert {by_hand[f"{library}_NUM_THREADS"] for library in ("OMP", "MKL", "OPENBLAS")} == {"5"}
-    assert Local(todo[:2]).capacity == 2  # no more places than runs
-    monkeypatch.setattr(local, "visible_gpus", lambda: ["0", "3"])
-    assert Local(todo).places == [""] * 6  # all of them want the CPU
-    auto = [job._replace(config=job.config.override({"runtime.device": "auto"})) for job in todo]
-    assert Local(auto).places == ["0", "3"]
-    assert Local(auto, per_gpu=2).places == ["0", "3", "0", "3"]
-    assert Local(auto, workers=3, per_gpu=2).places == ["0", "3", "0"]
-    assert "3" in Local(auto).environment("3").values()
-    with pytest.raises(GlamkitError, match="runs_per_gpu = 0 is outside its range: at least 1"):
-        Local(auto, per_gpu=0)
-    for job in auto:
-        job.run.folder.mkdir(parents=True)
-    engine = Local(auto, per_gpu=2)
-    monkeypatch.setattr(local, "LocalProcess", Alive)
-    started = [engine.start(job, 1) for job in auto[:4]]
-    name = next(key for key, value in local.only_gpu("3").items())
-    assert sorted(process.environment[name] for process in started) == ["0", "0", "3", "3"]
-
-
-class Alive:
-    def __init__(self, *given: Any) -> None:
-        *_, self.environment, self.place = given
-
-    def poll(self) -> None:
-        return None

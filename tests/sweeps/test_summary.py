@@ -40,8 +40,8 @@ def test_curves_are_means_of_recent_episodes() -> None:
     assert result.shape == (2, 10)
 
 
-def by_hand(folder: Path, variants: str = "modules") -> Ablation:
-    """Runs with known returns; of the ninth, the evaluation is still to come."""
+def by_hand(folder: Path, variants: str = "modules", cut: bool = False) -> Ablation:
+    """Runs with known returns; of the ninth, the evaluation is still to come. Of the first, a game may be cut."""
     made = plan(folder, variants, "1-3")
     for number, job in enumerate(made.jobs):
         job.run.folder.mkdir(parents=True)
@@ -54,7 +54,11 @@ def by_hand(folder: Path, variants: str = "modules") -> Ablation:
         speeds = [{"step": step, "kind": "log", "time/steps_per_second": 10.0} for step in (500, 1000)]
         job.run.log_file.write_text("\n".join(json.dumps(line) for line in [*episodes, *speeds]) + "\n")
         if number < 8:
-            report = {"mean_return": level + 0.1 * (number // 3), "step": 1000, "episodes": []}
+            report = {
+                "mean_return": level + 0.1 * (number // 3),
+                "step": 1000,
+                "episodes": [{"cut": cut and not number}],
+            }
             job.run.evaluation_file.write_text(json.dumps(report))
     return made
 
@@ -82,6 +86,16 @@ def test_figure(tmp_path: Path) -> None:
     assert right.lines[0].get_xdata().tolist() == pytest.approx([1.0, 1.1, 1.2])
     assert right.lines[2].get_xdata().tolist() == pytest.approx([0.8516, 1.3484], abs=1e-3)
     assert len(picture.png()) > 10_000
+
+
+def test_scores_of_games_that_were_cut_say_so_and_stand_beside_no_whole_ones(tmp_path: Path) -> None:
+    made = by_hand(tmp_path, cut=True)
+    assert [row[2] for row in made.table().rows[1:]] == ["1.10 of games cut after 40 steps", "0.60", "-0.95"]
+    assert repr(made.status()).count("games cut after 40 steps") == 1
+    left, right = (picture := made.figure()).axes
+    assert "random actions" in [line.get_label() for line in left.lines]
+    assert "random actions" not in [line.get_label() for line in right.lines]
+    assert right.get_xlabel() == "mean return\nof games cut after 40 steps" and faults(picture) == []
 
 
 def test_equal_curves_all_show_and_the_last_point_is_whole(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from tiny_runs import catch_jobs
+from tiny_runs import catch_jobs, evaluated
 
 from glamkit.config import preset
 from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
@@ -92,6 +92,17 @@ def test_a_time_limit_is_no_failure(tmp_path: Path, given: Input, capsys: pytest
     assert "and saved (runtime.max_hours = 1e-09 is over)" in capsys.readouterr().err
     record = JobRecord.read(job.run.folder)
     assert record is not None and record.state == "stopped"
+
+
+def test_a_run_that_is_done_is_not_made_again(tmp_path: Path, given: Input, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = made(tmp_path)
+    evaluated(job)
+    JobRecord.begin(7)._replace(state="done").write(job.run.folder)
+    given.order(job)
+    monkeypatch.setattr(worker, "train", Mock(side_effect=AssertionError))
+    assert worker.main([str(job.run.folder)]) == 0
+    record = JobRecord.read(job.run.folder)
+    assert record is not None and (record.state, record.attempt) == ("done", 7)
 
 
 def test_what_can_be_mended_is_one_sentence_and_a_bug_keeps_its_traceback(
