@@ -53,8 +53,7 @@ def game_cells(game: str, runs: Sequence[Result]) -> tuple[list[str], list[float
     scores, digits = [result.score for result in runs], 1 if runs[0].atari else 2
     marks = [f" ({result.cut} cut)" if result.cut else "" for result in runs]
     seeds = ", ".join(
-        f"{result.score:.{digits}f} ± {error(result.returns):.{digits}f}{mark}"
-        for result, mark in zip(runs, marks, strict=True)
+        f"{with_error(result.score, result.returns, digits)}{mark}" for result, mark in zip(runs, marks, strict=True)
     )
     ends = interval(scores)
     spread = f"{np.mean(scores):.{digits}f} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else NONE
@@ -70,9 +69,10 @@ def game_cells(game: str, runs: Sequence[Result]) -> tuple[list[str], list[float
     return [seeds, spread, *scale, *normal[:-1], f"{normal[-1]} {best}", hours], values
 
 
-def error(returns: Sequence[float]) -> float:
-    """The standard error of a mean; 0 where there is one value alone."""
-    return float(np.std(returns, ddof=1)) / len(returns) ** 0.5 if len(returns) > 1 else 0.0
+def with_error(mean: float, returns: Sequence[float], digits: int) -> str:
+    """A mean and its standard error, which is not known of one value alone."""
+    error = f" ± {np.std(returns, ddof=1) / len(returns) ** 0.5:.{digits}f}" if len(returns) > 1 else ""
+    return f"{mean:.{digits}f}{error}"
 
 
 def published(name: str, game: str) -> float:
