@@ -33,6 +33,12 @@ def shell() -> Any:
     return get_ipython()
 
 
+def cell() -> str:
+    """The name that JupyterLab gives the cell that runs; empty elsewhere."""
+    parent = getattr(shell(), "get_parent", dict)()
+    return str(parent.get("metadata", {}).get("cellId", ""))
+
+
 def is_interactive() -> bool:
     """Whether somebody watches: not in plain Python or under papermill."""
     # Papermill leaves no mark. But whoever runs a notebook without a person does not let it ask for input.

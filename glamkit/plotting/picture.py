@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import io
 import textwrap
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image
+
+from glamkit.runtime import ALONE
 
 # Okabe and Ito's palette: distinct for all common kinds of colour vision, and in grey.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -50,7 +53,16 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.4,
     "axes.formatter.useoffset": False,
 }
-style = rc_context(STYLE)
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Context in which figures are drawn alike, by one thread at a time."""
+    with ALONE, rc_context(STYLE):
+        yield
+
+
+style = styled()
 STEPS = "agent steps"
 DARK_PAGE = 'body[data-jp-theme-light="false"]'  # CSS: JupyterLab's page names its theme in its body
 

@@ -18,4 +18,4 @@ from glamkit.runtime.machine import (
     visible_gpus,
 )
 from glamkit.runtime.memory import memory_kept
-from glamkit.runtime.randomness import random_state, seed_everything, set_random_state, undisturbed
+from glamkit.runtime.randomness import ALONE, random_state, seed_everything, set_random_state, undisturbed

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+
+# What is one for the whole process, such as random numbers and the style of figures, one thread at a time may set.
+ALONE = threading.RLock()
 
 
 def seed_everything(seed: int) -> None:
@@ -43,11 +47,15 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def undisturbed(seed: int | None = None) -> Iterator[None]:
-    """Random numbers drawn inside leave those outside as they were: for evaluation and for pictures."""
-    before = random_state()
-    if seed is not None:
-        seed_everything(seed)
-    try:
-        yield
-    finally:
-        set_random_state(before)
+    """Random numbers drawn inside leave those outside as they were: for evaluation and for pictures.
+
+    Other threads wait, such as that of a studio: their draws would be among these.
+    """
+    with ALONE:
+        before = random_state()
+        if seed is not None:
+            seed_everything(seed)
+        try:
+            yield
+        finally:
+            set_random_state(before)

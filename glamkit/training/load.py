@@ -19,7 +19,7 @@ from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent
 from glamkit.runs.folder import Run, nearby
-from glamkit.runtime import Machine, available, undisturbed
+from glamkit.runtime import ALONE, Machine, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
 from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.replay import Replay
@@ -67,9 +67,10 @@ class Recording(Replay):
         return super().part(first, last)
 
     def _want(self, first: int, last: int) -> None:
-        for part in [part for part in self.unread if part.first < last and first < part.last]:
-            self.load_part(part.first, part.read(self.size, ["frames"]))
-            self.unread.remove(part)
+        with ALONE:
+            for part in [part for part in self.unread if part.first < last and first < part.last]:
+                self.load_part(part.first, part.read(self.size, ["frames"]))
+                self.unread.remove(part)
 
 
 class LoadedRun(NamedTuple):

@@ -17,6 +17,11 @@ FIELD = ("latent", "nats", "token", "prior", "worst clip", "free bits")  # plain
 HARD = ("random numbers", "picture code", "how it is dreamt")  # words that a newcomer could not read
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 THEME = "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})"
+# Whether a part shows a step.
+AT = "([part, step]) => { const one = document.querySelector(part); return (one.value ?? one.textContent) === step }"
+PRESS = """([code, key, repeat]) => ['keydown', 'keyup'].forEach(kind => document.activeElement.dispatchEvent(
+    new KeyboardEvent(kind, {code, key, repeat: repeat && kind === 'keydown', bubbles: true, cancelable: true})))"""
+PARTS = "button, select, input, canvas, .glamkit-numbers > div, img.glamkit-futures"
 CLOSE = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
 
 
@@ -99,8 +104,11 @@ def test_a_person_stands_inside_a_dream(fresh: Mirror) -> None:
     assert "Temperature changes nothing" in page.inner_text(".glamkit-reason")
 
     assert page.locator(".glamkit-branch").all_inner_texts() == ["1", "2"]
-    page.click(".glamkit-branch >> nth=0")
+    page.focus(".glamkit-branch >> nth=0")
+    page.evaluate("window.chip = document.activeElement")
+    page.keyboard.press("Enter")
     fresh.ask("branch", 0)
+    assert page.evaluate("document.activeElement === window.chip && window.chip.ariaPressed") == "true"
     assert page.locator(".glamkit-line datalist option").count() == 1
     assert len(fresh.seen) > 6  # the picture changed
 
@@ -133,17 +141,21 @@ def test_keys_and_the_slider_are_let_go(fresh: Mirror) -> None:
     page.click(f"{STUDIO} canvas")
     page.keyboard.down("ArrowLeft"), page.keyboard.down("Control"), page.keyboard.up("ArrowLeft")
     page.keyboard.up("Control")
-    depth = page.inner_text(".glamkit-value >> nth=0")
+    page.wait_for_function(AT, arg=[".glamkit-value", "1"])
     page.keyboard.press("ArrowLeft")  # were it held still, this would be no press
-    page.wait_for_function("was => document.querySelector('.glamkit-value').textContent !== was", arg=depth)
+    page.wait_for_function(AT, arg=[".glamkit-value", "2"])
+    page.click(".glamkit-back")
+    page.wait_for_function(AT, arg=[".glamkit-value", "1"])
+    # The system repeats a key that was pressed before the click took the focus away: it is no new press.
+    page.evaluate(PRESS, ["ArrowLeft", "ArrowLeft", True])
+    page.evaluate(PRESS, ["Comma", ".", False])  # the point of a French keyboard: one step
+    page.wait_for_function(AT, arg=[".glamkit-value", "2"])
     box = page.locator(".glamkit-place").bounding_box()
     page.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
     page.mouse.down(), page.mouse.up()  # where the handle is: nothing changes
     page.click(".glamkit-step")
-    follows = (
-        "() => document.querySelector('.glamkit-place').value === document.querySelector('.glamkit-value').textContent"
-    )
-    page.wait_for_function(follows)
+    for part in (".glamkit-value", ".glamkit-place"):
+        page.wait_for_function(AT, arg=[part, "3"])
 
 
 def test_real_and_without_lmamba_stand_beside_the_dream(fresh: Mirror) -> None:
@@ -226,11 +238,11 @@ def test_it_fits_and_is_read_in_every_theme(fresh: Mirror) -> None:
             .first.evaluate("one => getComputedStyle(one).backgroundColor")
             .endswith(", 0)")
         )
-        for width in (1440, 1000, 900, 700):
+        for width in (1440, 1000, 900, 700, 460):
             page.set_viewport_size({"width": width, "height": 900})
             page.wait_for_timeout(100)
             inside = page.locator(".glamkit-studio").bounding_box()
-            for part in page.locator(f"{STUDIO} :is(button, select, input, canvas, img.glamkit-futures)").all():
+            for part in page.locator(f"{STUDIO} :is({PARTS})").all():
                 box = part.bounding_box()
                 if box:
                     assert box["x"] >= inside["x"] and box["x"] + box["width"] <= inside["x"] + inside["width"] + 1

@@ -19,10 +19,29 @@ from tiny_runs import short
 from glamkit.config import RuntimeConfig
 from glamkit.errors import GlamkitError
 from glamkit.runs import status
-from glamkit.runtime import Machine, machine
+from glamkit.runtime import Machine, machine, undisturbed
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT = [sys.executable, "-c", "import time; time.sleep(0.5); print('compiled')"]
+
+
+def test_two_threads_draw_random_numbers_one_after_the_other() -> None:
+    """That of a studio would else start the numbers of a cell anew in their midst."""
+    with undisturbed(0):
+        alone = torch.rand(2)
+    entered, before = threading.Event(), torch.get_rng_state()
+
+    def look() -> None:
+        with undisturbed(0):
+            entered.set()
+
+    with undisturbed(0):
+        first, other = torch.rand(1), threading.Thread(target=look)
+        other.start()
+        assert not entered.wait(0.2)
+        assert torch.equal(torch.cat([first, torch.rand(1)]), alone)
+    other.join()
+    assert entered.is_set() and torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_compilers_processes_do_not_notice_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ class Player:
         self.dreams: dict[tuple[int, Rules], Dream] = {}
         self.what_if: list[Future] | None = None  # the answers to *what if?*
         self.noise: int | None = None  # the noise seed of the next step, where another was asked for
+        self.tapped: int | None = None  # the action of a key that was pressed since the last step
         self.take(dream)
         self.todo: queue.Queue[tuple[str, tuple[Any, ...], dict[str, Any]] | None] = queue.Queue()
         self.thread = threading.Thread(target=self._work, daemon=True, name="glamkit-player")
@@ -86,9 +87,13 @@ class Player:
         """Until all that was asked for is done."""
         self.todo.join()
 
-    def close(self) -> None:
-        """Ends the thread."""
+    def stop(self) -> None:
+        """Ends the thread once it has done what it is doing."""
         self.todo.put(None)
+
+    def close(self) -> None:
+        """Ends the thread, and waits for that."""
+        self.stop()
         self.thread.join()
 
     def _work(self) -> None:
@@ -144,8 +149,9 @@ class Player:
         """One step by whoever plays; by the policy where it is your turn and no key is held."""
         dream, action = self.dream, None
         if self.who == "you":
-            action = self.wanted()
-            action = self.idle if action is None else action
+            # A key that was let go before the clock came is played too.
+            taken = [action for action in (self.tapped, self.wanted(), self.idle) if action is not None]
+            action, self.tapped = taken[0] if taken else None, None
         if self.who == "recorded":
             action = dream.recorded(dream.now.depth)
             if action is None:
@@ -168,7 +174,7 @@ class Player:
 
     def toggle(self) -> None:
         """Plays, or pauses; plays again where the game is over."""
-        self.playing = not self.running
+        self.playing, self.tapped = not self.running, None
         if self.dream.now.over:
             self.again()
         self.due = time.perf_counter()
@@ -232,7 +238,7 @@ class Player:
         action = self.wanted()
         if new and not controls and action is not None:
             if self.running:
-                self.who = "you"
+                self.who, self.tapped = "you", action
             else:
                 self.act(action)
 
@@ -284,7 +290,7 @@ class Player:
     def take(self, dream: Dream) -> None:
         """Goes on with this dream."""
         self.dream, self.note, self.playing = dream, "", False
-        self.what_if, self.noise = None, None
+        self.what_if, self.noise, self.tapped = None, None, None
         self.beside = compare.comparisons(dream, self.compared)
         self.dreams.pop((dream.start, dream.begun), None)
         self.dreams[dream.start, dream.begun] = dream  # the newest is the last

@@ -209,12 +209,16 @@ function fill(ui, state, n) {
   const branches = JSON.stringify(state.branches);
   if (ui.branches.drawn !== branches) {
     ui.branches.drawn = branches;
-    const chips = state.branches.map(({ title, here }, number) => {
-      const chip = make("button", null, "glamkit-branch", number + 1, { type: "button", title, "aria-pressed": here });
-      chip.onclick = () => ui.ask("branch", [number]);
-      return chip;
+    // Buttons stay while more come: one that was pressed is still there when it is let go.
+    const shown = state.branches.length > 1 ? state.branches : [], chips = ui.branches.children;
+    if (shown.length < chips.length) ui.branches.replaceChildren();
+    if (shown.length && !chips.length) ui.branches.append("branches:");
+    for (let number = chips.length; number < shown.length; number++)
+      make("button", ui.branches, "glamkit-branch", number + 1, { type: "button" }).onclick = () => ui.ask("branch", [number]);
+    shown.forEach(({ title, here }, number) => {
+      chips[number].title = title;
+      chips[number].setAttribute("aria-pressed", here);
     });
-    ui.branches.replaceChildren(...(chips.length > 1 ? ["branches:", ...chips] : []));
     ui.forks.replaceChildren(...state.branches.filter(({ fork }) => fork !== null).map(({ fork }) => make("option", null, "", "", { value: fork })));
   }
   for (const [name, control] of Object.entries(ui.rules)) {
@@ -281,7 +285,7 @@ function render({ model, el }) {
   const root = make("div", make("div", el, "glamkit-studio"), "glamkit-dream", undefined, { id: `glamkit-${count}`, role: "group", "aria-label": "Dream studio" });
   // JupyterLab leaves keys alone that are pressed inside an element marked so.
   root.setAttribute("data-lm-suppress-shortcuts", "true");
-  const down = new Set();
+  const down = new Map(); // keys that are held: their places on the keyboard, and what they are to the kernel
   let newest = null;
   let heard = performance.now();
   let asked = 0;
@@ -310,6 +314,7 @@ function render({ model, el }) {
   }
 
   const starts = () => fillStarts(ui, model.get("starts"));
+  const forget = () => (ui.urls || []).forEach((url) => URL.revokeObjectURL(url));
   function futures() {
     const { title = "", text = "", figure = [] } = model.get("what_if");
     ui.futures.hidden = !title;
@@ -317,12 +322,15 @@ function render({ model, el }) {
     if (title) ui.title.scrollIntoView({ block: "nearest" }); // on a small screen it is far below the button
     ui.image.alt = text;
     ui.image.hidden = !figure.length; // the title says it all
-    const [light, dark] = figure.map((png) => URL.createObjectURL(new Blob([png], { type: "image/png" })));
+    forget();
+    const [light, dark] = (ui.urls = figure.map((png) => URL.createObjectURL(new Blob([png], { type: "image/png" }))));
     if (light) ui.image.src = light;
     ui.image.style.setProperty("--dark", dark ? `url(${dark})` : ""); // see studio.css
   }
 
-  const held = () => ask("keys", [[...down]]);
+  const held = () => ask("keys", [[...down.values()]]);
+  // Letters and the point are what they type, on whichever keyboard; all other keys are where they lie.
+  const name = ({ key, code }) => (/^[a-z]$/i.test(key) ? `Key${key.toUpperCase()}` : key === "." ? "Period" : code);
   const back = () => pointed && ui.canvas.focus({ preventScroll: true });
 
   function press(event) {
@@ -331,10 +339,13 @@ function render({ model, el }) {
     if (!known && (event.ctrlKey || event.metaKey || event.altKey || event.code === "Tab")) return;
     event.preventDefault();
     event.stopPropagation();
+    if (event.repeat && !known) return; // it was pressed before the picture had the focus
     if (event.code === "Escape") return ui.canvas.blur();
-    if (event.type === "keydown") down.add(event.code);
-    else down.delete(event.code);
-    if (known !== down.has(event.code)) held();
+    // While a Mac's command key is held nobody hears that others are let go.
+    if (event.type === "keyup" && event.key === "Meta") down.clear();
+    else if (event.type === "keyup") down.delete(event.code);
+    else if (!known) down.set(event.code, name(event));
+    if (known !== down.has(event.code) || event.key === "Meta") held();
   }
 
   function focused(event) {
@@ -393,6 +404,7 @@ function render({ model, el }) {
   model.send({ t: "ready" });
   return () => {
     clearInterval(watch);
+    forget();
     for (const [event, done] of Object.entries(heed)) model.off(event, done);
   };
 }

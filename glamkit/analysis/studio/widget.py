@@ -6,6 +6,7 @@ picture as well (`plots`), and a notebook that nobody watches gets that alone.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ ALONE = "The dream studio needs a running kernel."
 AGAIN = "No studio here, or only an error? Run all cells again. The picture shows a dream from the same start."
 AHEAD = 2  # frames that may be on their way to the page; newer ones wait, so nothing is ever queued
 SILENCE = 10  # seconds after which a frame that the page has not shown means that nobody looks
+OPEN: dict[str, StudioWidget] = {}  # the studio that each cell shows
 # What the page may ask the player for.
 ASKED = "act again ask back begin branch compare find forward hand keys next other_noise pace save scrub switch toggle"
 
@@ -53,6 +55,7 @@ class StudioWidget(anywidget.AnyWidget):
         self.waits = False
         self.heard = 0.0  # when the page last drew a frame, or was sent one with no other under way
         self.asked: list[Future] | None = None
+        self.lock = threading.RLock()  # the page's answers and the player's frames come from two threads
         self.player = Player(dream, self.draw, choices)
         self.controls = view.controls(self.player)
         self.on_msg(self._receive)
@@ -70,8 +73,9 @@ class StudioWidget(anywidget.AnyWidget):
         beside = [one.at(player.dream.here) for one in player.beside]
         pictures = [player.dream.picture(), *(one.picture for one in beside if one.picture is not None)]
         about = [(one.name, one.caption, one.picture is not None, one.over, one.note) for one in beside]
-        self.newest = {"t": "f", "state": view.state(player), "beside": about}, [one.tobytes() for one in pictures]
-        self._offer()
+        with self.lock:
+            self.newest = {"t": "f", "state": view.state(player), "beside": about}, [one.tobytes() for one in pictures]
+            self._offer()
 
     def _offer(self) -> None:
         """Sends the newest frame, unless the page has not kept up."""
@@ -87,12 +91,14 @@ class StudioWidget(anywidget.AnyWidget):
         """A message of the page."""
         match message:
             case {"t": "ready"}:  # drawn for the first time, or again after the page was closed
-                self.drawn = self.sent
-                self._offer()
-            case {"t": "ack", "n": int(number)}:
-                self.drawn, self.heard = max(self.drawn, number), time.monotonic()
-                if self.waits:
+                with self.lock:
+                    self.drawn = self.sent
                     self._offer()
+            case {"t": "ack", "n": int(number)}:
+                with self.lock:
+                    self.drawn, self.heard = max(self.drawn, number), time.monotonic()
+                    if self.waits:
+                        self._offer()
             case {"t": "do", "command": str(command), "values": list(values), "named": dict(named)}:
                 if command in ASKED.split():
                     self.player.do(command, *values, **named)
@@ -114,5 +120,10 @@ def studio(dream: Dream, choices: Sequence[Start] = ()) -> StudioWidget | None:
     from IPython.display import HTML, display
 
     shown = StudioWidget(dream, choices)
+    if cell := notebook.cell():
+        if old := OPEN.pop(cell, None):  # nobody sees it any more, and it holds its whole run
+            old.player.stop()
+            old.close()
+        OPEN[cell] = shown
     display(shown, HTML(f'<p class="glamkit-gone"><i>{AGAIN}</i></p>'))
     return shown

@@ -226,6 +226,16 @@ def test_the_next_start_is_the_next_in_the_list(run: LoadedRun, monkeypatch: pyt
     shown.close()
 
 
+def test_a_key_that_is_let_go_before_the_clock_comes_is_played(playing: Player) -> None:
+    playing.playing = True
+    playing.keys(["ArrowRight"])
+    playing.keys([])
+    playing.forward()
+    assert playing.dream.now.action == 2
+    playing.forward()
+    assert playing.dream.now.action == playing.idle == 1  # once
+
+
 def test_branches_that_were_left_stay_reachable(playing: Player) -> None:
     for action in (0, 0, 0):
         done(playing, "act", action)

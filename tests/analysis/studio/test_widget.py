@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,51 @@ def calls(page: StudioWidget) -> list[tuple[Any, ...]]:
     asked: list[tuple[Any, ...]] = []
     page.player.do = lambda *values, **named: asked.append((*values, named))  # type: ignore[method-assign]
     return asked
+
+
+def test_frames_are_sent_in_order(page: StudioWidget) -> None:
+    """The page's answer and the player's next frame come at once, in two threads."""
+    browser, _ = Browser(page), calls(page)
+    took, threads = page.send, list[threading.Thread]()
+
+    def slow(message: dict[str, Any], buffers: Any = None) -> None:
+        if not threads:
+            page.player.dream.step()
+            threads.append(threading.Thread(target=page.draw, args=(page.player,)))
+            threads[0].start()
+            threads[0].join(0.2)
+        took(message, buffers)
+
+    page.send = slow
+    browser.says(t="ready")
+    threads[0].join()
+    assert browser.depths == [0, 1]
+
+
+def test_a_cell_that_runs_again_ends_its_studio(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would hold its whole run until the kernel ends."""
+    cells = iter(["one", "two", "one"])
+    monkeypatch.setattr(widget.notebook, "is_interactive", lambda: True)
+    monkeypatch.setattr(widget.notebook, "shell", lambda: Shell(next(cells)))
+    monkeypatch.setattr("IPython.display.display", lambda *_: None)
+    first, other, again = (widget.studio(Dream(run, 40)) for _ in range(3))
+    assert first and other and again
+    first.player.thread.join(60)
+    alive = [shown.player.thread.is_alive() for shown in (first, other, again)]
+    assert alive == [False, True, True] and {"two": other, "one": again} == widget.OPEN
+    for shown in (other, again):
+        shown.player.close()
+    widget.OPEN.clear()
+
+
+class Shell:
+    """A kernel's shell in which JupyterLab runs a cell."""
+
+    def __init__(self, cell: str) -> None:
+        self.cell = cell
+
+    def get_parent(self) -> dict[str, Any]:
+        return {"metadata": {"cellId": self.cell}}
 
 
 def test_the_page_never_queues_frames(page: StudioWidget) -> None:
