@@ -10,7 +10,9 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from conftest import ROOT
 from made_runs import made_run, made_two_games
 from test_report import notes_of, report
 from test_score_files import finished
@@ -28,6 +30,19 @@ def test_one_seed_has_no_interval_and_no_table_is_empty(tmp_path: Path) -> None:
     found = [part.table(made) for part in SECTIONS if part.table]
     assert all(table.rows for table in found if table) and tables.sensitivity_table(made) is None
     assert "Games that are there: 1 of 26 (Pong)." in notes_of(made)
+
+
+def test_the_modules_of_the_page_are_those_of_the_file() -> None:
+    runs = json.loads((ROOT / "notebooks" / "results" / "modules-laptop.json").read_text())
+    page = (ROOT / "notebooks" / "results" / "README.md").read_text()
+    for run in runs:
+        late = [value for step, value in run["curve"] if step > 20_000]
+        assert len(late) == 11 and len(run["evaluation"]) == 20
+        cells = (
+            f"{np.mean(part):.1f} ± {np.std(part, ddof=1) / len(part) ** 0.5:.1f}" for part in (late, run["evaluation"])
+        )
+        name = {"both": "both", "gmamba": "GMamba alone", "lmamba": "LMamba alone"}[run["modules"]]
+        assert f"| {name} | {' | '.join(cells)} |" in page
 
 
 def test_games_of_another_experiment_are_left_out_and_not_missing(tmp_path: Path) -> None:
