@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nbformat
 from conftest import ROOT
@@ -24,6 +26,16 @@ def python(*arguments: object) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", *map(str, arguments)]
     return subprocess.run(command, cwd=NOTEBOOKS, env=environment, text=True, capture_output=True, check=False)
+
+
+@contextlib.contextmanager
+def started(*given: Any, **named: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process, by what `Popen` takes; it ends with the block, also where a test fails in it."""
+    with subprocess.Popen(*given, **named) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def executed(name: str, book: Path, **parameters: object) -> nbformat.NotebookNode:

@@ -106,9 +106,10 @@ def die_with_parent() -> None:
 
 def wait_for_server(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
     deadline = time.monotonic() + PATIENCE
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not know this machine's server
     while True:
         with contextlib.suppress(OSError):
-            urllib.request.urlopen(address, timeout=5).close()
+            opener.open(address, timeout=5).close()
             return
         assert server.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
         time.sleep(0.1)

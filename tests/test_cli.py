@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from books import started
 
 import glamkit
 from glamkit import cli, notebook
@@ -124,19 +125,19 @@ def test_training_leaves_what_notebook_02_leaves(tmp_path: Path, capsys: pytest.
 def test_an_interrupt_saves_and_a_terminal_shows_one_line(tmp_path: Path) -> None:
     line = ["train", "glamkit/Catch-v0", *SMALL, "--env-steps", "100000", "--run-dir", str(tmp_path / "catch")]
     parent, child = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-m", "glamkit", *line], stdout=child, stderr=child)
-    os.close(child)
-    out, stopped, deadline = b"", False, time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            out += os.read(parent, 4096)
-        except OSError:  # the other end is closed
-            break
-        if not stopped and b"left" in out and b"steps/s" in out:
-            process.send_signal(signal.SIGINT)
-            stopped = True
-    os.close(parent)
-    assert process.wait(60) == 130
+    with started([sys.executable, "-m", "glamkit", *line], stdout=child, stderr=child) as process:
+        os.close(child)
+        out, stopped, deadline = b"", False, time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                out += os.read(parent, 4096)
+            except OSError:  # the other end is closed
+                break
+            if not stopped and b"left" in out and b"steps/s" in out:
+                process.send_signal(signal.SIGINT)
+                stopped = True
+        os.close(parent)
+        assert process.wait(60) == 130
     text = out.decode()
     assert "and saved (" in text and "run it again with the same run_dir to go on." in text
     updates = [part for part in text.split("\r\x1b[J") if part.startswith("step ")]
@@ -273,7 +274,7 @@ def test_an_executed_notebook_makes_no_folder_that_hides_a_run(
     capsys.readouterr()
     for where in (["--output", "pong.glam/out.ipynb"], ["-p", "run_dir", "pong.glam"]):
         assert cli.main(["notebook", "02_train", *where]) == 1
-        assert re.fullmatch(r"\S*pong.glam cannot be written: File exists\.\n", capsys.readouterr().err)
+        assert re.fullmatch(r".*pong.glam cannot be written: File exists\.\n", capsys.readouterr().err)
     assert len(targets) == 5, "nothing was started"
 
 
@@ -309,7 +310,7 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(
     made_run(tmp_path / "runs" / "a", [1.0], game="Pong", seed=1)
     (tmp_path / "taken").write_text("kept")
     assert cli.main(["report", "runs", "--output", "taken/deep"]) == 1
-    assert re.fullmatch(r"\S*taken/deep\S* cannot be written: Not a directory\.\n", capsys.readouterr().err)
+    assert re.fullmatch(r".*taken/deep.* cannot be written: Not a directory\.\n", capsys.readouterr().err)
     assert (tmp_path / "taken").read_text() == "kept"
 
 

@@ -92,6 +92,13 @@ def test_every_package_has_a_rank() -> None:
     assert {package(name) for name in MODULES if name != "glamkit.__init__"} - {"__init__"} <= set(RANK)
 
 
+def test_the_librarys_page_has_the_packages_in_order() -> None:
+    table, _, _ = (LIBRARY / "README.md").read_text().partition("\n## ")
+    shown = [re.findall(r"`(\w+)`|\[(\w+)\]", line.split("|")[1]) for line in re.findall(r"^\|.*", table, re.M)]
+    ours = [[name for name in names if not name.startswith("__")] for names in PACKAGES]
+    assert [[a or b for a, b in names] for names in shown if names] == [names for names in ours if names]
+
+
 def test_packages_import_one_way() -> None:
     result = {name: set(imported(ast.parse(path.read_text()))) for name, path in MODULES.items()}
     front = {name: others & {"glamkit"} for name, others in result.items()}

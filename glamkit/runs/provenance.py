@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -81,7 +82,9 @@ def git_state(folder: Path) -> dict[str, Any]:
     if not (folder / ".git").exists():
         return {"unknown": "glamkit was not run from a git checkout"}
     command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
-    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}  # only looks, so it must not be in another git's way
+    # A git hook names its own repository in GIT_DIR and the like. Configuration, as safe.directory, is kept.
+    environment = {name: value for name, value in os.environ.items() if not re.match("GIT_(?!CONFIG_)", name)}
+    environment["GIT_OPTIONAL_LOCKS"] = "0"  # only looks, so it must not be in another git's way
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, env=environment, check=True)
     except (OSError, subprocess.SubprocessError) as error:  # no git, a damaged checkout, or no answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def test_memory_is_that_of_a_whole_process(report: dict[str, Any]) -> None:
 def test_memory_that_cannot_be_measured_spoils_nothing(
     report: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
     monkeypatch.setattr(benchmark, "timed", lambda *_: dict(report))
     result = benchmark.measure(preset("debug"))
     assert result["peak_bytes"] == 0 and "peak memory" not in repr(benchmark.facts(result))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from books import TRAIN, Result, command, contents, last_step, papermill
+from books import TRAIN, Result, command, contents, last_step, papermill, started
 from conftest import ROOT
 from papermill import inspect_notebook
 
@@ -119,19 +119,14 @@ def test_interrupted_and_run_again(tmp_path: Path) -> None:
     folder, out = tmp_path / "run", tmp_path / "out.ipynb"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     parameters = (f"run_dir={folder}", "env_steps=160")
-    process = subprocess.Popen(
-        command(out, *parameters),
-        cwd=TRAIN.parent,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while last_step(folder) < 64:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) != 0
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with started(command(out, *parameters), cwd=TRAIN.parent, env=environment, **quiet) as process:
+        deadline = time.monotonic() + 120
+        while last_step(folder) < 64:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) != 0
     saved = max(int(path.stem) for path in (folder / "checkpoint").glob("*.json"))
     assert 64 <= saved < 160
     assert not (folder / "evaluation.json").exists()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from books import TRAIN, command, last_step
+from books import TRAIN, command, last_step, started
 
 from glamkit.runs import status
 from glamkit.training import checkpoint
@@ -31,15 +30,17 @@ def test_a_signal_to_papermill_leaves_the_run_saved_and_stopped(sent: signal.Sig
     more = ("env_steps=100000", "game=glamkit/Catch-v0", "overrides=runtime.compile=off")
     line = command(tmp_path / "out.ipynb", f"run_dir={folder}", *more)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with text.open("w") as terminal:
-        process = subprocess.Popen(line, cwd=TRAIN.parent, env=environment, stdout=terminal, stderr=terminal)
-    deadline = time.monotonic() + 300
-    while last_step(folder) < 64:
-        assert process.poll() is None and time.monotonic() < deadline, text.read_text()
-        time.sleep(0.05)
-    kernel = status.read(folder / "status.json").pid
-    process.send_signal(sent)
-    assert process.wait(120) != 0
+    with (
+        text.open("w") as terminal,
+        started(line, cwd=TRAIN.parent, env=environment, stdout=terminal, stderr=terminal) as process,
+    ):
+        deadline = time.monotonic() + 300
+        while last_step(folder) < 64:
+            assert process.poll() is None and time.monotonic() < deadline, text.read_text()
+            time.sleep(0.05)
+        kernel = status.read(folder / "status.json").pid
+        process.send_signal(sent)
+        assert process.wait(120) != 0
     while alive(kernel):
         assert time.monotonic() < deadline + 120
         time.sleep(0.1)

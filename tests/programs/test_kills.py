@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from books import command, last_step, papermill
+from books import command, last_step, papermill, started
 from conftest import ROOT
 from kills import remains
 from tiny_runs import finished, same
@@ -48,14 +48,14 @@ def test_killed_in_a_notebook(tmp_path: Path) -> None:
     given = (f"run_dir={folder}", *parameters)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command(out, *given), cwd=ROOT / "notebooks", env=environment, **quiet)  # type: ignore[call-overload]
-    deadline = time.monotonic() + 120
-    while last_step(folder) < 64:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    kernel = status.read(folder / "status.json")
-    os.kill(kernel.pid, signal.SIGKILL)
-    assert process.wait(60) != 0
+    with started(command(out, *given), cwd=ROOT / "notebooks", env=environment, **quiet) as process:
+        deadline = time.monotonic() + 120
+        while last_step(folder) < 64:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        kernel = status.read(folder / "status.json")
+        os.kill(kernel.pid, signal.SIGKILL)
+        assert process.wait(60) != 0
     assert kernel.state == "running" and not (folder / "evaluation.json").exists()
 
     again = papermill(out, *given)

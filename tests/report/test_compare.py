@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -69,12 +70,15 @@ def test_the_provenance_is_quick_and_never_in_the_way(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
-def test_the_git_state(tmp_path: Path) -> None:
+def test_the_git_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    own |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     assert git_state(tmp_path) == {"unknown": "glamkit was not run from a git checkout"}
 
     def git(*words: str) -> str:
         who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-        done = subprocess.run(["git", "-C", tmp_path, *who, *words], capture_output=True, text=True, check=True)
+        command = ["git", "-C", tmp_path, *who, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=own)
         return done.stdout.strip()
 
     git("init")
@@ -83,6 +87,9 @@ def test_the_git_state(tmp_path: Path) -> None:
     git("commit", "-m", "one")
     git("tag", "-a", "v1", "-m", "one")
     head = git("rev-parse", "HEAD")
+    assert git_state(tmp_path) == {"commit": head, "dirty": False}
+    git("init", "other")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))  # as in a hook of another repository
     assert git_state(tmp_path) == {"commit": head, "dirty": False}
     (tmp_path / "a").write_text("2")
     assert git_state(tmp_path)["dirty"] is True

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from books import started
 from tiny_runs import after_steps, finished, short
 
 from glamkit.errors import GlamkitError
@@ -149,14 +151,16 @@ time.sleep(600)
 def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that trains the run in the folder."""
     after_steps(CONFIG, tmp_path, 30)
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / ".trainer")], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    command = [sys.executable, "-c", HOLD, str(tmp_path / ".trainer")]
+    with started(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        yield process
+
+
+def test_what_a_test_starts_ends_with_it_also_where_it_fails() -> None:
+    with suppress(ZeroDivisionError), started([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        1 / 0  # noqa: B018
+    assert process.poll() is not None
 
 
 def test_a_second_process_is_refused_until_the_first_is_dead(

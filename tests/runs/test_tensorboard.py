@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -96,7 +97,7 @@ def test_any_run_can_be_shown_afterwards(run: Run, capsys: pytest.CaptureFixture
     add(run, 16, loss=2.0)
     assert cli.main(["tensorboard", str(run.folder)]) == 0
     assert cli.main(["tensorboard", str(run.folder)]) == 0
-    assert capsys.readouterr().out == 2 * f"tensorboard --logdir {run.folder / 'tensorboard'}\n"
+    assert capsys.readouterr().out == 2 * f"tensorboard --logdir {shlex.quote(str(run.folder / 'tensorboard'))}\n"
     assert written(run.folder) == {"loss": [(16, 2.0)]}
     assert cli.main(["tensorboard", str(tmp_path / "none")]) == 1
     assert "holds no run" in capsys.readouterr().err

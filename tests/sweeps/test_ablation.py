@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from books import executed
+from books import executed, started
 
 from glamkit import cli
 from glamkit.config import preset
@@ -197,9 +197,8 @@ def command(folder: Path, *more: str) -> list[str]:
 def test_a_killed_ablation_leaves_runs_that_go_on(tmp_path: Path) -> None:
     """Killed without a word: its processes notice, save and end; the next call waits for that and resumes."""
     folder = tmp_path / "Catch-v0" / "preset-seed1"
-    with subprocess.Popen([*command(tmp_path), "--env-steps", "112"], stdout=subprocess.DEVNULL) as starter:
+    with started([*command(tmp_path), "--env-steps", "112"], stdout=subprocess.DEVNULL):
         wait_for(folder, 64)
-        starter.kill()
     (job, *_) = plan(tmp_path, env_steps=112).jobs
     run_jobs(Pool([job], Local([job], 1)))
     assert job.score() is not None

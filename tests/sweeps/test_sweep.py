@@ -230,7 +230,7 @@ def test_a_batch_of_days_does_not_start_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(timing, "measured_apart", lambda *_: 50.0)
-    given = f"--games {CATCH} --preset debug --folder {tmp_path / 'study'}".split()
+    given = [*f"--games {CATCH} --preset debug --folder".split(), str(tmp_path / "study")]
     assert cli.main(["sweep", *given]) == 1
     assert "more than a day; add --yes" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()

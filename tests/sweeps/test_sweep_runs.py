@@ -13,13 +13,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
 import pytest
-from books import executed
+from books import executed, started
 from tiny_runs import finished, log
 
 from glamkit import cli
@@ -66,7 +66,7 @@ def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         command = [sys.executable, "-m", "glamkit", "sweep", *options(folder, SEEDS[request.param], *more)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = stack.enter_context(subprocess.Popen(command, text=True, env=environment, **pipes))
+        process = stack.enter_context(started(command, text=True, env=environment, **pipes))
         victim, deadline = job(folder, KILLED), time.monotonic() + 300
         while victim.progress().step < STEPS // 2:
             assert process.poll() is None, process.communicate()
@@ -86,43 +86,39 @@ def free_port() -> int:
         return int(result.getsockname()[1])
 
 
-class cluster:
+def cluster_has(address: str, count: int) -> bool:
+    """Whether the cluster comes to have so many nodes in a while."""
+    message = f"import ray; ray.init('{address}', log_to_driver=False)"
+    message += f"; import sys; sys.exit(len([n for n in ray.nodes() if n['Alive']]) < {count})"
+    for _ in range(20):
+        if not subprocess.run([sys.executable, "-c", message], capture_output=True, check=False).returncode:
+            return True
+        time.sleep(1)
+    return False
+
+
+@contextmanager
+def cluster() -> Iterator[str]:
     """A Ray cluster of two nodes of one CPU each on this machine; gives its address."""
-
-    def __enter__(self) -> str:
-        if not importlib.util.find_spec("ray"):
-            pytest.skip("needs Ray: pip install 'glamkit-rl[cluster]'")
-        self.folder, self.nodes = tempfile.mkdtemp(prefix="gk", dir="/tmp"), list[subprocess.Popen[bytes]]()
-        port = str(free_port())
-        self.address = f"127.0.0.1:{port}"
-        self.start("--head", "--port", port, "--include-dashboard", "false")
-        self.wait(1)
-        self.start("--address", self.address)
-        self.wait(2)
-        return self.address
-
-    def start(self, *given: str) -> None:
-        program = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus", "1"]
-        program += ["--node-ip-address", "127.0.0.1", "--disable-usage-stats", "--object-store-memory", "100000000"]
-        program += ["--dashboard-agent-listen-port", str(free_port()), "--temp-dir", self.folder]
-        self.nodes.append(subprocess.Popen([*program, *given], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-
-    def wait(self, count: int) -> None:
-        """Until the cluster has so many nodes."""
-        message = f"import ray; ray.init('{self.address}', log_to_driver=False)"
-        message += f"; import sys; sys.exit(len([n for n in ray.nodes() if n['Alive']]) < {count})"
-        for _ in range(20):
-            if not subprocess.run([sys.executable, "-c", message], capture_output=True, check=False).returncode:
-                return
-            time.sleep(1)
-        pytest.fail("the Ray cluster did not start")
-
-    def __exit__(self, *_: object) -> None:
-        for node in reversed(self.nodes):
-            node.terminate()
-        for node in self.nodes:
+    if not importlib.util.find_spec("ray"):
+        pytest.skip("needs Ray: pip install 'glamkit-rl[cluster]'")
+    folder, port = tempfile.mkdtemp(prefix="gk", dir="/tmp"), str(free_port())
+    address, nodes = f"127.0.0.1:{port}", list[subprocess.Popen[bytes]]()
+    program = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus", "1"]
+    program += ["--node-ip-address", "127.0.0.1", "--disable-usage-stats", "--object-store-memory", "100000000"]
+    program += ["--temp-dir", folder, "--dashboard-agent-listen-port"]
+    try:
+        for own in (["--head", "--port", port, "--include-dashboard", "false"], ["--address", address]):
+            command = [*program, str(free_port()), *own]
+            nodes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            assert cluster_has(address, len(nodes)), "the Ray cluster did not start"
+        yield address
+    finally:
+        for node in reversed(nodes):
+            node.terminate()  # not killed: each has processes of its own to end
+        for node in nodes:
             node.wait(30)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 both = pytest.mark.parametrize("batch", ["local", "ray"], indirect=True, scope="module")

@@ -307,7 +307,8 @@ def test_a_run_goes_to_the_hub_and_comes_back(folder: Path, tmp_path: Path) -> N
         "try:\n    glamkit.open_run('hub:ann/none')\nexcept glamkit.GlamkitError as error:\n    print(error)\n"
     )
     own = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": "t"}
-    own |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    own |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "0"}
+    own |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     try:
         done = subprocess.run(
             [sys.executable, "-c", program], env=os.environ | own, capture_output=True, text=True, check=False

@@ -61,7 +61,7 @@ def test_a_path_that_cannot_be_opened_is_a_sentence(
         (closed / "run", "Permission denied"),
         ("x" * 256, "File name too"),
     ):
-        assert cli.main(line.format(place).split()) == 1
+        assert cli.main([word.format(place) for word in line.split()]) == 1
         message = capsys.readouterr().err
         assert f"run_dir = {str(place)!r} cannot be opened: {why}" in message and len(message.splitlines()) == 1
 
