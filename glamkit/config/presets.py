@@ -167,7 +167,8 @@ def preset(name: str = "atari100k", overrides: str | Mapping[str, Any] | None = 
     Args:
         name: one of `PRESETS`.
         overrides: dotted keys, as ``"trainer.warmup=300 env.sticky=0"`` or as a mapping.
-        shorthand: ``game``, ``seed``, ``env_steps`` without their section; None leaves the preset's value.
+        shorthand: ``game``, ``seed``, ``env_steps`` without their section, or dotted keys; None leaves the preset's
+            value.
 
     Raises:
         GlamkitError: unknown preset, unknown key, wrong type, a value out of range, or one setting given twice.
@@ -175,10 +176,11 @@ def preset(name: str = "atari100k", overrides: str | Mapping[str, Any] | None = 
     if not isinstance(name, str) or name not in PRESETS:
         raise GlamkitError(f"unknown preset {name!r}; {nearest(name, PRESETS)}")
     given = parse_overrides(overrides)
-    sections = {"game": "env", "seed": "trainer", "env_steps": "trainer"}
+    short = {"game": "env.game", "seed": "trainer.seed", "env_steps": "trainer.env_steps"}
     for key, value in shorthand.items():
-        if key not in sections:
-            raise GlamkitError(f"unknown setting {key!r}; {nearest(key, [*sections, *keys()])}")
+        if key not in [*short, *keys()]:
+            hint = nearest(key, [*short, *keys()])
+            raise GlamkitError(f'unknown setting {key!r}; {hint} (dotted ones as overrides="trainer.warmup=300")')
         if value is not None:
-            add_once(given, f"{sections[key]}.{key}", value)
+            add_once(given, short.get(key, key), value)
     return Config(preset=name).override({**PRESETS[name], **given})

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from typing import Any, Literal
 
-from glamkit.config.fields import Checked, coerce, falling, game_name, setting
+from glamkit.config.fields import Checked, coerce, falling, game_name, parse_overrides, setting
 from glamkit.errors import GlamkitError, nearest
 
 
@@ -261,14 +261,16 @@ class Config:
         """Agent steps at the run's beginning in which actions are random."""
         return max(self.trainer.warmup, self.imagination.begin)
 
-    def override(self, changes: Mapping[str, Any]) -> Config:
+    def override(self, changes: str | Mapping[str, Any]) -> Config:
         """A copy with dotted keys replaced; all at once, so that two fields that must agree can change together.
+
+        They are given as text, such as ``"trainer.warmup=300 env.sticky=0"``, or as a mapping.
 
         Raises:
             GlamkitError: unknown key, wrong type, or a value out of range.
         """
         tables: dict[str, dict[str, Any]] = {}
-        for key, value in changes.items():
+        for key, value in parse_overrides(changes).items():
             if key not in keys():
                 raise GlamkitError(f"unknown setting {key!r}; {nearest(key, keys())}")
             section, name = key.split(".")

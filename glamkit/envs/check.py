@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glamkit.config import EnvConfig
+from glamkit.config import Config, EnvConfig
 from glamkit.envs.pixel_env import Atari, Outcome, PixelEnv
 from glamkit.envs.registry import make_env
 from glamkit.errors import reason
@@ -28,8 +28,8 @@ class Check(NamedTuple):
     detail: str
 
 
-def check_env(config: EnvConfig, seed: int = 0, steps: int = 5000) -> list[Check]:
-    """Examines the game of a config; a few seconds for most games.
+def check_env(config: str | Config | EnvConfig, seed: int = 0, steps: int = 5000) -> list[Check]:
+    """Examines the game of a config, or the one of that name; a few seconds for most games.
 
     Waiting for the ends of two episodes is given up after so many steps. What did not come up until then passes, and
     its detail says so.

@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete
 
-from glamkit.config import EnvConfig
+from glamkit.config import Config, EnvConfig
 from glamkit.envs import tiny_games
 from glamkit.envs.pixel_env import Atari, PixelEnv
 from glamkit.errors import GlamkitError, nearest, plain, reason
@@ -44,11 +44,20 @@ def resolve_game(name: str) -> str:
     return game_id
 
 
-def make_env(config: EnvConfig, no_ops: int = 0) -> PixelEnv:
-    """Opens the game of a config; errors as in `resolve_game`.
+def make_env(config: str | Config | EnvConfig, no_ops: int = 0) -> PixelEnv:
+    """Opens the game of a config, or the one of that name; errors as in `resolve_game`.
 
     Each episode of an Atari game starts with up to `no_ops` frames in which nothing is done.
     """
+    if isinstance(config, str):
+        config = EnvConfig(game=config)
+    elif isinstance(config, Config):
+        config = config.env
+    elif not isinstance(config, EnvConfig):  # such as an environment itself
+        raise GlamkitError(
+            f"{type(config).__name__} is no game: a game is opened by its name, or by a config such as "
+            "preset('quick', game='Pong'); register an environment of yours and give its name."
+        )
     game_id = _look_up(config.game)
     if game_id.startswith("ALE/"):
         game = _open(config.game, game_id, frameskip=1, repeat_action_probability=config.sticky)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -78,7 +78,8 @@ def export_released(
     What weighs small things is left out: only the training loss reads it, and the released code has none.
 
     Raises:
-        GlamkitError: a latent has not as many variables as classes, which the released code takes for granted.
+        GlamkitError: a latent has not as many variables as classes, which the released code takes for granted, or a
+            setting that is fixed there has another value.
     """
     config = world_model.config
     if config.variables != config.classes:
@@ -86,8 +87,19 @@ def export_released(
             f"world_model.variables = {config.variables} and world_model.classes = {config.classes} differ, and the "
             "released code has one number for both."
         )
+    _check_fixed("world_model", config, ("window", "modules", "unimix", "bin_limit"))
+    if actor_critic is not None:
+        _check_fixed("actor_critic", actor_critic.config, ("bin_limit",))
     agent = None if actor_critic is None else _exported(actor_critic, AGENT_NAMES)
     return _exported(world_model, WORLD_MODEL_NAMES), agent
+
+
+def _check_fixed(section: str, config: WorldModelConfig | ActorCriticConfig, names: Sequence[str]) -> None:
+    """Refuses settings that no weight shows and that the released code has as constants, which are our defaults."""
+    for name in names:
+        value, fixed = getattr(config, name), getattr(type(config)(), name)
+        if value != fixed:
+            raise GlamkitError(f"{section}.{name} = {value!r} would be lost: in the released code it is {fixed!r}.")
 
 
 def released_name(name: str, names: Mapping[str, str]) -> str:

@@ -34,7 +34,7 @@ from glamkit.envs.atari100k import game_of, normalise
 from glamkit.errors import GlamkitError
 from glamkit.runs import log
 from glamkit.runs.files import make_folder, read_json, replace_text
-from glamkit.runs.folder import Run
+from glamkit.runs.folder import Run, resolve
 from glamkit.runs.provenance import sessions
 from glamkit.sweeps.summary import VariantSummary, of_log
 
@@ -141,7 +141,7 @@ def save(run_dir: str | Path, file: str | Path, report: Mapping[str, Any] | None
     Raises:
         GlamkitError: as in `score`; or the file cannot be written, or holds the score of another run.
     """
-    run = Run(run_dir)
+    run = Run(resolve(run_dir))
     data = score(run, read_json(run.evaluation_file) if report is None else report)
     place = place_of(run, file, data["env_steps"])
     lines = [f" {json.dumps(key)}: {json.dumps(data[key], allow_nan=False)}" for key in FIELDS]  # one for each field

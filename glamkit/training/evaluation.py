@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from glamkit import __version__
-from glamkit.config import Config, EnvConfig, EvaluationConfig, differences
+from glamkit.config import Config, EnvConfig, EvaluationConfig, at_least, differences, parse_overrides
 from glamkit.envs import videos
 from glamkit.envs.registry import Games, is_atari
 from glamkit.envs.videos import Episode
@@ -47,10 +47,10 @@ def evaluate(
     machine: Machine,
     step: int,
     seed: int = 0,
-    film: Path | None = None,
+    film: str | Path | None = None,
     stop: Callable[[], bool] | None = None,
     tell: Tell | None = None,
-    file: Path | None = None,
+    file: str | Path | None = None,
 ) -> dict[str, Any]:
     """Plays `config.evaluation.episodes` episodes and returns the report.
 
@@ -76,9 +76,12 @@ def evaluate(
 
     Raises:
         StoppedError: it was stopped.
-        GlamkitError: the game crashed too often, memory ran out, or `file` cannot be written, which is tried before the
-            first game.
+        GlamkitError: the seed is not one, the game crashed too often, memory ran out, or `file` cannot be written,
+            which is tried before the first game.
     """
+    if (seed := at_least("seed", seed, 0)) >= 2**32:
+        raise GlamkitError(f"seed = {seed} is outside its range: at most {2**32 - 1}.")
+    film, file = (None if path is None else Path(path) for path in (film, file))
     if file is not None:
         make_folder(file.parent)
     agent.eval()
@@ -272,21 +275,24 @@ def in_words(report: Mapping[str, Any]) -> str:
     return text + (f"; {values['cut']:g} of them cut short" if values["cut"] else "")
 
 
-def opened(run_dir: str | Path, checkpoint: int | None = None, changes: Mapping[str, Any] | None = None) -> LoadedRun:
+def opened(
+    run_dir: str | Path, checkpoint: int | None = None, changes: str | Mapping[str, Any] | None = None
+) -> LoadedRun:
     """A checkpoint, opened as by `open_run`, with the config and the machine by which `evaluate_run` takes it.
 
     Args:
         run_dir: the run's folder.
         checkpoint: the step it was saved at; None takes the newest.
-        changes: of settings, such as ``{"evaluation.episodes": 100}``; a wrong one is a GlamkitError.
+        changes: of settings, such as ``"evaluation.episodes=100"``, or a mapping; a wrong one is a GlamkitError.
     """
-    device = (changes or {}).get("runtime.device")
+    changes = parse_overrides(changes)
+    device = changes.get("runtime.device")
     loaded = open_run(run_dir, checkpoint, device)
     if loaded.step != loaded.replay.count:
         whole = " or ".join(map(str, checkpoints.steps(loaded.run.checkpoints)))
         raise GlamkitError(f"step {loaded.step:,} of {run_dir} is a snapshot, rounded; score a checkpoint: {whole}.")
     here = replace(loaded.config, runtime=available(loaded.config.runtime, device))
-    config = here.override(changes or {})
+    config = here.override(changes)
     check_protocol(config)
     return loaded._replace(config=config, machine=Machine(config.runtime))
 

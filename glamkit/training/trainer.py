@@ -25,7 +25,7 @@ from glamkit.runs.folder import Run, resolve
 from glamkit.runs.log import Log, Means
 from glamkit.runs.provenance import Provenance
 from glamkit.runs.session import Session
-from glamkit.runtime import Machine, memory_kept, seed_everything
+from glamkit.runtime import Machine, memory_kept, random_state, seed_everything, set_random_state
 from glamkit.training import checkpoint, diagnostics, evaluation, guards
 from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.replay import Replay
@@ -46,6 +46,12 @@ class Event(NamedTuple):
 
 class Trainer:
     """A run in progress: iterate to train, stop whenever, iterate again to go on.
+
+    The end of a run is the event ``done``. While it is iterated in the main thread, Ctrl+C and SIGTERM end the loop
+    after the present step, with an event ``stopped``: a script that has more to do asks for that kind.
+
+    It seeds Python, NumPy and torch of this process. Each loop goes on where this trainer's last one ended, but two
+    trainers that are stepped in turn share one stream of random numbers.
 
     Args:
         config: the experiment.
@@ -100,6 +106,7 @@ class Trainer:
                     raise
             self.provenance = Provenance(self.run, config, self.step, device, described)
             self.mirror = tensorboard.TensorBoardLog(self.run) if config.runtime.tensorboard else None
+        self.random = random_state()  # other trainers may be made before this one goes on
 
     # Algorithm 1 ------------------------------------------------------------------------------------------------------
 
@@ -108,25 +115,29 @@ class Trainer:
         explained, kept = guards.explained(self.config, self.machine), memory_kept(self.machine.device)
         with self.session.turn(), explained, kept:
             self.refuse_half()
-            self.clock = (time.perf_counter(), self.step)
-            if self.lacks_evaluation and (played := self.evaluate()):
-                yield from [*played, self.save()]  # or the next trainer would cut its line off the log
-            while self.step < self.config.trainer.env_steps and not self.session.stops.requested():
-                try:
-                    events = self.advance()
-                except guards.CrashedError:
-                    self.whole = True
-                    if self.saved != self.step:
-                        self.save()
-                    raise
-                yield from events
-            metrics = self.save().metrics if self.saved != self.step else {}
-            left = self.step < self.config.trainer.env_steps or self.lacks_evaluation
-            if self.mirror:
-                self.mirror.follow()
-            state = "stopped" if left else "done"
-            self.session.end(state)
-            yield Event(state, self.step, metrics)
+            set_random_state(self.random)
+            try:
+                self.clock = (time.perf_counter(), self.step)
+                if self.lacks_evaluation and (played := self.evaluate()):
+                    yield from [*played, self.save()]  # or the next trainer would cut its line off the log
+                while self.step < self.config.trainer.env_steps and not self.session.stops.requested():
+                    try:
+                        events = self.advance()
+                    except guards.CrashedError:
+                        self.whole = True
+                        if self.saved != self.step:
+                            self.save()
+                        raise
+                    yield from events
+                metrics = self.save().metrics if self.saved != self.step else {}
+                left = self.step < self.config.trainer.env_steps or self.lacks_evaluation
+                if self.mirror:
+                    self.mirror.follow()
+                state = "stopped" if left else "done"
+                self.session.end(state)
+                yield Event(state, self.step, metrics)
+            finally:
+                self.random = random_state()
 
     def advance(self) -> list[Event]:
         """One agent step and, when it is due, one update of everything."""

@@ -36,6 +36,7 @@ from glamkit.errors import GlamkitError
 )
 def test_overrides_may_be_written_in_many_ways(overrides: Any) -> None:
     config = preset("atari100k", overrides)
+    assert config == Config().override(overrides)
     assert config.trainer.seed == 3
     assert type(config.trainer.seed) is int
     assert config.world_model.channels == (8, 16, 32, 64)
@@ -58,6 +59,7 @@ def test_no_overrides_change_nothing(empty: Any) -> None:
 def test_a_setting_may_be_given_once_or_twice_alike() -> None:
     config = preset("debug", "trainer.seed=4 env.game=Boxing trainer.warmup=50 trainer.warmup=50", seed=4, game=None)
     assert (config.trainer.seed, config.env.game, config.trainer.warmup) == (4, "Boxing", 50)
+    assert preset("debug", "trainer.seed=4 env.game=Boxing", **{"trainer.warmup": 50, "trainer.seed": 4}) == config
 
 
 @pytest.mark.parametrize(
@@ -147,6 +149,8 @@ def one_sentence(error: BaseException) -> bool:
 def test_bad_values_get_one_sentence(overrides: Any, sentence: str) -> None:
     with pytest.raises(GlamkitError, match=sentence) as caught:
         preset("atari100k", overrides)
+    with pytest.raises(GlamkitError, match=sentence):
+        Config().override(overrides)
     assert one_sentence(caught.value)
 
 
@@ -156,6 +160,12 @@ def test_bad_values_get_one_sentence(overrides: Any, sentence: str) -> None:
         (["atari100"], {}, r"unknown preset 'atari100'; did you mean 'atari100k'"),
         ([None], {}, "unknown preset None"),
         (["debug"], {"sed": 1}, r"unknown setting 'sed'; did you mean 'seed'"),
+        (
+            ["debug"],
+            {"warmup": 50},
+            r"did you mean 'trainer\.warmup'\? \(dotted ones as overrides=\"trainer\.warmup=300\"\)",
+        ),
+        (["debug"], {"seed": 1, "trainer.seed": 2}, r"trainer\.seed is given twice, as 1 and as 2"),
         (["debug"], {"env_steps": "many"}, r"trainer\.env_steps = 'many' is not a whole number"),
     ],
 )

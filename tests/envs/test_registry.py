@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
 from square import SQUARE, Square, square
 
-from glamkit.config import EnvConfig
+from glamkit.config import EnvConfig, preset
+from glamkit.envs.check import check_env
 from glamkit.envs.registry import Games, make_env, resolve_game
 from glamkit.errors import GlamkitError
 
@@ -62,6 +64,18 @@ def test_other_names_are_refused_in_one_sentence(name: str, hint: str) -> None:
             attempt(name)
         assert hint in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_game_is_opened_by_its_name_or_by_either_config() -> None:
+    config = preset("debug", game=SQUARE)
+    square()
+    assert [make_env(given).config for given in (SQUARE, config, config.env)] == [EnvConfig(SQUARE), *2 * [config.env]]
+    for given in (gymnasium.make(SQUARE), None, make_env):  # a wrapper of gymnasium's has an `env`, as a config does
+        for opening in (make_env, check_env):
+            with pytest.raises(
+                GlamkitError, match=r"^\w+ is no game: a game is opened by its name, or by a config such"
+            ):
+                opening(given)  # type: ignore[operator]
 
 
 def test_a_module_can_register_the_game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,19 @@ def test_a_round_trip_infers_the_sizes_and_keeps_every_number(sizes: dict[str, A
                 assert torch.equal(stored[name], value), name
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "fixed"),
+    [("window", 3, 4), ("modules", "gmamba", "'both'"), ("unimix", 0.1, 0.01), ("bin_limit", 5.0, 20.0)],
+)
+def test_what_the_released_code_has_fixed_is_not_lost(name: str, value: Any, fixed: Any) -> None:
+    with pytest.raises(GlamkitError, match=f"^world_model.{name} = {value!r} .* in the released code it is {fixed}.$"):
+        export_released(*pair(**{name: value}))
+    if name == "bin_limit":
+        world_model, agent = pair()[0], ActorCritic(ActorCriticConfig(layers=1, width=8, bin_limit=value), 25, 5)
+        with pytest.raises(GlamkitError, match=r"^actor_critic\.bin_limit = 5\.0 .* it is 20\.0\.$"):
+            export_released(world_model, agent)
+
+
 def test_imported_models_are_whole() -> None:
     world_model, actor_critic = import_released(*states())
     assert actor_critic is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from square import square
@@ -33,7 +34,7 @@ def test_a_score_that_is_there_is_not_made_again_but_one_from_amid_the_run_is(tm
 
 def test_games_side_by_side_make_no_other_score(tmp_path: Path) -> None:
     run = finished(short(game="glamkit/Catch-v0"), tmp_path).run
-    for changes, own in (({"evaluation.games": 1}, True), ({"evaluation.games": 1, "evaluation.episodes": 3}, False)):
+    for changes, own in (("evaluation.games=1", True), ({"evaluation.games": 1, "evaluation.episodes": 3}, False)):
         path = evaluation.evaluate_run(evaluation.opened(tmp_path, changes=changes), film=False)[1]
         assert (path == run.evaluation_file) == own
 
@@ -44,7 +45,8 @@ def test_what_can_be_refused_of_a_score_file_is_refused_before_the_first_game(
     for seed in (1, 2):
         trainer = finished(short(game="glamkit/Catch-v0", seed=seed), tmp_path / str(seed))
     file, taken = tmp_path / "scores.json", tmp_path / "taken"
-    score_files.save(trainer.run.folder, file, evaluation.final(trainer))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert score_files.save("~/2", file, evaluation.final(trainer)) == file  # a folder as it is typed elsewhere
     taken.write_text("")
     kept = file.read_text()
     monkeypatch.setattr(evaluation, "play", lambda *_: pytest.fail("it was played"))
@@ -64,14 +66,32 @@ def test_what_can_be_refused_of_a_score_file_is_refused_before_the_first_game(
 def test_the_score_is_saved_before_its_videos_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     square(length=5)
     config, file = settings("evaluation.episodes=3"), tmp_path / "evaluations" / "1.json"
+    about, film = (Scripted(3), config, Machine(config.runtime), 7), tmp_path / "film"
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(videos, "record", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        evaluation.evaluate(Scripted(3), config, Machine(config.runtime), 7, film=tmp_path / "film", file=file)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(videos, "record", interrupted)
+        evaluation.evaluate(*about, film=film, file=file)
     assert len(json.loads(file.read_text())["episodes"]) == 3
+    report = evaluation.evaluate(*about, film=str(film), file=str(file))  # both may be given as text
+    assert report["videos"] and json.loads(file.read_text()) == report
+
+
+@pytest.mark.parametrize(
+    ("seed", "sentence"),
+    [
+        (-1, r"^seed = -1 is outside its range: at least 0\.$"),
+        (2**32, r"^seed = 4294967296 is outside its range: at most 4294967295\.$"),
+        (None, r"^seed = None is not a whole number\.$"),
+    ],
+)
+def test_seeds_that_are_none_are_refused_before_the_first_game(seed: Any, sentence: str, tmp_path: Path) -> None:
+    config = settings()
+    with pytest.raises(GlamkitError, match=sentence):
+        evaluation.evaluate(Scripted(3), config, Machine(config.runtime), 7, seed, file=tmp_path / "new" / "1.json")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_report_that_cannot_be_written_stops_it_before_the_first_game(tmp_path: Path) -> None:

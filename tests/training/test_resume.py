@@ -44,6 +44,21 @@ def test_another_seed_is_another_run(unbroken: Trainer, tmp_path: Path) -> None:
     assert {"agent", "replay", "past", "random", "stored steps", "log"} <= set(differing(other, unbroken))
 
 
+@pytest.mark.parametrize("stop", [0, 57])
+def test_other_trainers_leave_a_run_its_random_numbers(stop: int, unbroken: Trainer, tmp_path: Path) -> None:
+    """Those made before it goes on, at its start and resumed, and those that run between two of its loops."""
+    if stop:
+        after_steps(short(), tmp_path / "run", stop).save()
+    trainer, other = Trainer(short(), tmp_path / "run"), Trainer(short(seed=2), tmp_path / "other")
+    for event in trainer:
+        if event.step == max(20, stop + 3):
+            break
+    assert torch.equal(trainer.replay.actions[:20], unbroken.replay.actions[:20])
+    for _ in (*other, *trainer):
+        pass
+    assert differing(trainer, unbroken) == []
+
+
 @pytest.mark.parametrize("stop", [1, 49, 57, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (25, 48, 63))])
 def test_stopped_and_resumed_is_unbroken(stop: int, unbroken: Trainer, tmp_path: Path) -> None:
     after_steps(short(), tmp_path, stop).save()
