@@ -35,7 +35,7 @@ def shell() -> Any:
 
 def cell() -> str:
     """The name that JupyterLab gives the cell that runs; empty elsewhere."""
-    parent = getattr(shell(), "get_parent", dict)()
+    parent: dict[str, Any] = getattr(shell(), "get_parent", dict)()
     return str(parent.get("metadata", {}).get("cellId", ""))
 
 
