@@ -161,6 +161,8 @@ class Job(NamedTuple):
             state = "cut" if self.run.started or record is not None else "queued"
         entries = log.added(self.run.log_file, -log.TAIL)[0]
         step = entries[-1]["step"] if entries else 0
+        last = self.total - self.total % self.config.trainer.log_every  # after it the log has no line
+        step = self.total if score is not None or 0 < last <= step else step
         speed, work = log.speed(entries, self.config), self.work(step)
         return JobProgress(state, step, self.total, speed, score, record, work, cut)
 

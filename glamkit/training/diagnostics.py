@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glamkit.config import Config
+from glamkit.config import Config, falling
 
 LATE = 0.2  # share of the log that is the end of the run
 EPISODES = 5  # fewest of them whose returns say anything
 APART = 0.5  # of the larger of two mean rewards: farther apart they differ
-TOO_GOOD, TOO_LITTLE = "dreams are too good", "dreams lack rewards that games give"
+TOO_GOOD, TOO_LITTLE = "dreams are too good", "dreams promise less than games give"
 AGREE, UNCOMPARED = "imagined and real rewards agree", "imagined rewards"
 Entries = Sequence[Mapping[str, Any]]
 
@@ -62,7 +62,9 @@ class LogSummary:
         self.late = [line for line in self.lines if line["step"] > from_step] or self.lines[-1:]
         self.before = self.lines[: len(self.lines) - len(self.late)][-len(self.late) :]
         last = [e for e in self.episodes if e["step"] > from_step]
-        self.games, self.source = last if len(last) >= EPISODES else self.episodes[-EPISODES:], "the last games"
+        played = [e for e in self.episodes if e["step"] > config.random_steps]  # by the policy, as dreams are
+        recent = [e for e in played if e["step"] > from_step]
+        self.games, self.source = recent if len(recent) >= EPISODES else played[-EPISODES:], "the last games"
         if len(evaluated) >= EPISODES:
             self.games = [{f"episode/{key}": episode[key] for key in ("return", "length")} for episode in evaluated]
             self.source = "the evaluation"
@@ -134,11 +136,12 @@ def no_reward(record: LogSummary) -> Iterator[Finding]:
 def unseen_rewards(record: LogSummary) -> Iterator[Finding]:
     """Rewards that the bins cannot tell from none."""
     rate, events = record.mean("replay/reward_rate"), record.mean("world_model/reward_events")
-    if rate > 0 and events == 0:
-        settings = record.config.world_model
-        bins = math.expm1(2 * settings.bin_limit / (settings.bins - 1))
-        text = f"they are {record.mean('replay/reward_size') / rate:.2g} on average, and bins are {bins:.2g} apart at 0"
-        yield Finding("the rewards are too small to be seen", f"{text}: multiply the game's rewards.")
+    settings, size = record.config.world_model, record.ratio("replay/reward_size", "replay/reward_rate")
+    bins = math.expm1(2 * settings.bin_limit / (settings.bins - 1))
+    if rate > 0 and events == 0 and size < bins:
+        text = f"they are {size:.2g} on average, and bins are {bins:.2g} apart at 0"
+        cure = "multiply the game's rewards, or set a smaller world_model.bin_limit or more world_model.bins."
+        yield Finding("the rewards are too small to be seen", f"{text}: {cure}")
 
 
 def clipped(record: LogSummary) -> Iterator[Finding]:
@@ -176,9 +179,9 @@ def reward_head(record: LogSummary) -> Iterator[Finding]:
     recall = record.ratio("world_model/reward_hits", "world_model/reward_events")
     precision = record.ratio("world_model/reward_hits", "world_model/reward_alarms")
     if recall < 0.5:
-        text = f"recall {recall:.0%}, at {record.mean('replay/reward_rate'):.1%} rewarded steps. Are the things seen "
-        cure = "that bring them? If so train longer, or let a batch hold more steps (replay.batch_size)."
-        yield Finding("the reward head misses rewards", text + cure)
+        text = f"recall {recall:.0%}, at {100 * record.mean('replay/reward_rate'):.2g} % rewarded steps. "
+        cure = "If so train longer, or let a batch hold more steps (replay.batch_size)."
+        yield Finding("the reward head misses rewards", f"{text}Are the things seen that bring them? {cure}")
     elif recall >= 0.5 and precision < 0.5:
         text = f"precision {precision:.0%}, recall {recall:.0%}. Dreams then reward what brings nothing: train longer."
         yield Finding("the reward head sees rewards that do not come", text)
@@ -189,7 +192,8 @@ def termination_head(record: LogSummary) -> Iterator[Finding]:
     predicted, real = record.mean("world_model/termination_predicted"), record.mean("world_model/termination_events")
     imagined = record.mean("imagination/termination")
     if real > 0 and not 0.5 <= predicted / real <= 2:
-        text = f"predicted with a mean probability of {predicted:.2%}, they come in {real:.2%} of steps: train longer."
+        text = f"predicted with a mean probability of {100 * predicted:.2g} %, they come in {100 * real:.2g} % of steps"
+        text += ": train longer."
         yield Finding("terminations are misjudged", text)
     elif imagined > max(3 * real, 0.01):
         text = f"{imagined:.1%} of imagined steps end, {real:.1%} of real ones: nothing is learned beyond them."
@@ -206,7 +210,7 @@ def compared(record: LogSummary) -> Iterator[Finding]:
     if not values or (math.isnan(reward) and not any(e["episode/return"] for e in games)):
         return
     if len(games) < EPISODES:
-        yield Finding(UNCOMPARED, f"{len(games)} episodes have ended, too few to compare imagination with.")
+        yield Finding(UNCOMPARED, f"{len(games)} games were ended by the policy, too few to compare imagination with.")
         return
     returns, lengths = (np.array([e[f"episode/{key}"] for e in games]) for key in ("return", "length"))
     imagined, length = float(np.mean(values)), lengths.mean()
@@ -218,10 +222,12 @@ def compared(record: LogSummary) -> Iterator[Finding]:
         yield Finding(AGREE, f"{pair}, as far as so many can show.")
     elif imagined < given:
         text = "Imagination starts where rewards are rare, or misses them, and no policy learns from what is missed: "
+        text = text if given > 0 else "Dreams punish what games do not: "
         yield Finding(TOO_LITTLE, f"{pair}. {text}see the reward head, and train longer.")
     else:
         text = f"they promise {imagined * length:.2f} per episode, games of that time gave {returns.mean():.2f}. "
-        cure = "The policy uses errors of the model: shorten imagination.horizon, or train longer."
+        missed = "Penalties are missed (see the reward head), or the" if given < 0 and imagined <= 0 else "The"
+        cure = f"{missed} policy uses errors of the model: shorten imagination.horizon, or train longer."
         yield Finding(TOO_GOOD, f"{pair}: {text}{cure}")
 
 
@@ -235,4 +241,10 @@ def collapsed(record: LogSummary) -> Iterator[Finding]:
         text = f"entropy {share:.1%} of its maximum; scaled advantages are {size:.2g} on average. "
         blind = "Dreams show no difference between actions: look at rewards in dreams, lengthen imagination.horizon."
         slow = "Dreams do tell actions apart: train longer, or raise actor_critic_optimizer.learning_rate."
-        yield Finding("the policy is still random", text + (blind if size < 0.01 else slow))
+        settings, progress = record.config.actor_critic, record.config.trainer.progress(record.step)
+        weight = falling(settings.entropy, settings.final_entropy, progress)
+        heavy = (
+            f"Entropy weighs more, {weight:.2g}: lower actor_critic.entropy, or its share at the end (final_entropy)."
+        )
+        cure = blind if size < 0.01 else heavy if weight > size else slow
+        yield Finding("the policy is still random", text + cure)

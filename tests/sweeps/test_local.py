@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 from tiny_runs import catch_jobs
 
+from glamkit.config import preset
 from glamkit.errors import GlamkitError
+from glamkit.runs.folder import Run
 from glamkit.sweeps import local
-from glamkit.sweeps.job import JobRecord
+from glamkit.sweeps.job import Job, JobRecord
 from glamkit.sweeps.local import Local, LocalProcess
 
 
@@ -75,3 +78,14 @@ class Alive:
 
     def poll(self) -> None:
         return None
+
+
+def test_a_run_whose_log_ends_before_its_last_step_comes_to_its_end(tmp_path: Path) -> None:
+    """The 6,800 steps of `quick` are no multiple of its 60 steps from line to line."""
+    job = Job(Run(tmp_path / "run"), preset("quick"))
+    job.run.folder.mkdir()
+    job.run.begin(job.config, {})
+    for step, shown in ((6720, 6720), (6780, 6800)):
+        job.run.log_file.write_text(json.dumps({"step": step, "kind": "log", "time/steps_per_second": 8.0}) + "\n")
+        assert job.progress().step == shown
+    assert job.progress().work == 0

@@ -259,17 +259,17 @@ def test_the_table_puts_trouble_first(tmp_path: Path, monkeypatch: pytest.Monkey
     assert rows[2][6] == "attempt 3  out of <memory>"
     assert rows[4][5] == "1.50"
     # 16 steps of the one at work, and 48 of the one in the queue after as many random ones; none of what failed.
-    message = "1 of 4 runs done, 1 running, 1 failed, 1 queued  step 80/384  4 steps/s  16s left"
+    message = "1 of 4 runs done, 1 running, 1 failed, 1 queued  step 176/384  4 steps/s  16s left"
     assert status_table.summary(seen) == message
     todo[2].run.log_file.write_text('{"step": 96, "kind": "log", "time/steps_per_second": 4.0}\n')
     last = {job.name: job.progress() for job in (todo[0], todo[2])}
     assert status_table.rows(last)[1][4:] == ("", "", f"attempt 2  on {socket.gethostname()}  evaluation")
-    assert status_table.summary(last) == "1 of 2 runs done, 1 running  step 96/192  evaluation"
+    assert status_table.summary(last) == "1 of 2 runs done, 1 running  step 192/192  evaluation"
     evaluating, training = last[todo[2].name], seen[todo[2].name]._replace(speed=4.0, work=16)
     both = {"one": evaluating, "other": training}  # who evaluates makes none of the steps that are left
     assert status_table.summary(both).endswith("  4 steps/s  4s left")
     assert (
-        status_table.summary({name: seen[name] for name in list(seen)[:2]}) == "1 of 2 runs done, 1 failed  step 0/192"
+        status_table.summary({name: seen[name] for name in list(seen)[:2]}) == "1 of 2 runs done, 1 failed  step 96/192"
     )
     shown = StatusTable(Pool(todo, Script(1, {})))
     assert [progress.state for progress in shown.seen.values()] == ["done", "queued", "running", "queued"]

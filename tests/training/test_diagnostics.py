@@ -58,6 +58,7 @@ def test_rewards_too_small_for_the_bins_are_named_and_give_no_nan() -> None:
         result = verdict(made_up(**changes, world_model__reward_alarms=alarms), CONFIG)
         assert result[0].sign == "the rewards are too small to be seen"
         assert result[0].text.startswith("they are 1e-06 on average, and bins are 0.17 apart at 0: multiply")
+        assert "world_model.bin_limit" in result[0].text
         assert not [str(finding) for finding in result if "nan" in str(finding)]
 
 
@@ -99,12 +100,12 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"world_model__reward_hits": 0.0, "world_model__reward_alarms": 0.0},
         "the reward head misses rewards",
-        "recall 0%, at 10.0% rewarded steps.",
+        "recall 0%, at 10 % rewarded steps.",
     ),
     (
         {"world_model__reward_hits": 0.003, "world_model__reward_alarms": 0.004},
         "the reward head misses rewards",
-        "recall 3%, at 10.0% rewarded steps.",
+        "recall 3%, at 10 % rewarded steps.",
     ),
     (
         {"world_model__reward_alarms": 0.4},
@@ -114,7 +115,7 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"world_model__termination_predicted": 0.01},
         "terminations are misjudged",
-        "predicted with a mean probability of 1.00%, they come in 10.00% of steps",
+        "predicted with a mean probability of 1 %, they come in 10 % of steps",
     ),
     (
         {"imagination__termination": 0.5},
@@ -128,8 +129,8 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"imagination__reward": -0.2},
-        "dreams lack rewards that games give",
-        "imagined -0.2 per step, 18 games -0.05 (the last games). Imagination starts where rewards are rare",
+        "dreams promise less than games give",
+        "imagined -0.2 per step, 18 games -0.05 (the last games). Dreams punish what games do not: see the reward head",
     ),
     (
         {"actor_critic__entropy_share": 0.01},
@@ -187,6 +188,15 @@ REWARDS = {
     "less than one reward an episode": (0.009, [0.0005] * 8, AGREE),
     "more than one reward an episode": (0.011, [0.0005] * 8, TOO_GOOD),
     "too few": (0.369, [0.12] * 4, UNCOMPARED),
+    "missed penalties": (-0.001, [-0.02] * 8, TOO_GOOD),
+    "invented penalties": (-0.1, [-0.02] * 8, TOO_LITTLE),
+}
+# What else it says.
+SAID = {
+    "missed penalties": "Penalties are missed (see the reward head), or the policy uses errors",
+    "invented penalties": "Dreams punish what games do not",
+    "poor": "Imagination starts where rewards are rare",
+    "BattleZone": "The policy uses errors",
 }
 
 
@@ -200,15 +210,35 @@ def test_imagined_rewards_are_compared_with_those_of_games(case: str) -> None:
     ]
     (row,) = [row for row in verdict(entries, CONFIG) if row.sign in (AGREE, TOO_GOOD, TOO_LITTLE, UNCOMPARED)]
     assert row.sign == sign and (sign == UNCOMPARED or f"imagined {imagined:.3g} per step" in row.text)
+    assert SAID.get(case, "") in row.text
     evaluated = [{"return": 100 * imagined, "length": 100, "cut": False}] * 5  # these count, where there are any
     (row,) = [row for row in verdict(entries, CONFIG, evaluated) if row.sign in (AGREE, TOO_GOOD, TOO_LITTLE)]
     assert row.sign == AGREE and "5 games" in row.text and "(the evaluation)" in row.text
+
+
+def test_games_of_random_play_are_not_compared_with_dreams_of_the_policy() -> None:
+    late = preset("debug", "trainer.env_steps=1000 trainer.warmup=100 imagination.begin=970")
+    rows = {row.sign: row.text for row in verdict(made_up(imagination__reward=0.5), late)}
+    assert rows[UNCOMPARED].startswith("3 games were ended by the policy, too few") and TOO_GOOD not in rows
+
+
+def test_rewards_that_the_bins_show_are_never_called_too_small() -> None:
+    """A rare one may have been sampled where nothing is predicted yet."""
+    none = {f"world_model__reward_{name}": 0.0 for name in ("hits", "events", "alarms")}
+    assert "the rewards are too small to be seen" not in [row.sign for row in verdict(made_up(**none), CONFIG)]
 
 
 def test_learning_too_is_shown_with_the_rewards_beside_each_other() -> None:
     assert [row.sign for row in verdict(made_up(last=0.9), CONFIG)] == ["learning shows", AGREE]
     rows = verdict(made_up(last=0.9, imagination__reward=0.5), CONFIG)
     assert [row.sign for row in rows] == ["learning shows", TOO_GOOD]
+
+
+def test_an_entropy_that_weighs_more_than_advantages_is_to_be_lowered() -> None:
+    heavy = preset("debug", "trainer.env_steps=1000 trainer.warmup=100 actor_critic.entropy=0.3")
+    random = made_up(actor_critic__entropy_share=0.99, actor_critic__advantage=0.05)
+    assert "Entropy weighs more, 0.3: lower actor_critic.entropy" in only(random, heavy).text
+    assert "train longer, or raise" in only(random).text
 
 
 def test_no_reward_at_all() -> None:
