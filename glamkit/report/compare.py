@@ -36,6 +36,7 @@ class Side(NamedTuple):
         reason: why it has no score that counts; empty where it has one.
         facts: of its provenance.
         scores: seed -> score, of all runs of its experiment that lie beside the two, and its own.
+        cut: agent steps after which some of their evaluation's games were cut; 0 where all are whole.
     """
 
     run: Run
@@ -43,11 +44,13 @@ class Side(NamedTuple):
     reason: str
     facts: Mapping[str, str]
     scores: Mapping[int, float]
+    cut: int
 
     @property
     def score(self) -> str:
         """Its own score, in words."""
-        return "none that counts" if self.reason else f"{self.scores[self.config.trainer.seed]:.2f}"
+        cut = f" of games cut after {self.cut:,} steps" if self.cut else ""
+        return "none that counts" if self.reason else f"{self.scores[self.config.trainer.seed]:.2f}{cut}"
 
     @property
     def peers(self) -> list[float]:
@@ -109,7 +112,9 @@ class Comparison:
         rest = f"What else differs: {', '.join(others) or 'nothing that is recorded'}."
         if self.settings:
             names = ", ".join(self.settings) if len(self.settings) <= MANY else len(self.settings)
-            chance = "Returns of two games cannot be compared." if "env.game" in self.settings else self.chance()
+            apart = "games that were cut and of others" if self.a.cut != self.b.cut else ""
+            apart = "two games" if "env.game" in self.settings else apart
+            chance = f"Returns of {apart} cannot be compared." if apart else self.chance()
             return f"Settings that differ: {names}. {rest} {chance}"
         if SEED in self.minor:
             return f"Settings are the same but for the seed: such a difference is the spread between seeds. {rest}"
@@ -145,12 +150,13 @@ def outcome(folder: Path) -> Result | str:
 
 def side(run: Run, outcomes: Mapping[Path, Result | str]) -> Side:
     """One of the two runs, with its other seeds among the outcomes."""
-    config, own, scores = run.config(), outcomes[run.folder], {}
+    config, own, scores, cut = run.config(), outcomes[run.folder], {}, 0
     same = results.experiment(config), config.env.game
     for result in (*outcomes.values(), own):
         if isinstance(result, Result) and (results.experiment(result.config), result.config.env.game) == same:
             scores[result.seed] = result.score
-    return Side(run, config, own if isinstance(own, str) else "", facts(run), scores)
+            cut = max(cut, result.config.evaluation.episode_steps if result.cut else 0)
+    return Side(run, config, own if isinstance(own, str) else "", facts(run), scores, cut)
 
 
 def facts(run: Run) -> dict[str, str]:

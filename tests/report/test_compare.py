@@ -172,6 +172,18 @@ def test_returns_of_two_games_are_not_compared(tmp_path: Path) -> None:
     assert verdict.endswith("Returns of two games cannot be compared.") and "B minus A" not in verdict
 
 
+def test_returns_of_cut_games_are_not_compared_with_those_of_whole_ones(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        place = run(tmp_path / f"a{seed}", float(seed), seed=seed) / "evaluation.json"
+        report = json.loads(place.read_text())
+        report["episodes"][0]["cut"] = True
+        place.write_text(json.dumps(report))
+        run(tmp_path / f"b{seed}", seed - 9.0, RESET, seed=seed)
+    made = Comparison(tmp_path / "a1", tmp_path / "b1")
+    assert made.verdict().endswith("Returns of games that were cut and of others cannot be compared.")
+    assert "B minus A" not in made.verdict() and "1.00 of games cut after 40 steps" in repr(made)
+
+
 def test_versions_and_machines(tmp_path: Path) -> None:
     a = run(tmp_path / "a", 1.0)
     b = run(tmp_path / "b", 1.5, versions_torch="2.9", git_dirty=True, machine_precision="bfloat16")
