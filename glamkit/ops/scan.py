@@ -1,12 +1,10 @@
-"""The state space's two sums (Gu & Dao 2023, section 3.2), written for a CPU's caches and for torch.compile.
+"""The state space's two sums (Gu & Dao 2023, section 3.2).
 
     selective_scan  all outputs of a sequence, step after step; `scan_step` is one of its steps
     window_sum      the last output of a short window, with A diagonal and a zero state before it
 
-Each is one opaque operation with its own gradient: compilers do not unroll it, nothing but its inputs (and the scan's
-states) is kept for the backward pass, and rows are worked on in slices that stay in a CPU core's cache, which is
-several times faster than passing over memory once for every line of the formula. Sums are taken in a fixed order.
-On CUDA GPUs with Triton the operations are the kernels of `triton.scan`, see `by_kernels`; elsewhere what stands here.
+On CUDA GPUs with Triton both are kernels of `triton.scan`. Elsewhere the scan is an operation with its own gradient,
+which compilers do not unroll: rows go in slices that stay in a CPU's cache. Sums are taken in a fixed order.
 
 Letters: N rows, T steps or P places of a window, I inner channels, S states of each channel.
 """
@@ -19,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glamkit.ops.device import float32, has_kernels, kernels
+from glamkit.ops.device import float32, has_kernels, kernels, operation
 
 Places = Tensor | tuple[Tensor, ...]  # something for each place of a window, stacked or not
 LOG2_E = math.log2(math.e)
@@ -35,7 +33,9 @@ def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Te
     with float32(u):
         if by_kernels(u):  # the kernels want channels innermost: a compiler writes them so in the first place
             u, dt, B, C = (part.contiguous() for part in (u, dt, B, C))
-        return (_scan_here if only_looked_at() else _scan)(u, dt, A, B, C)[0]
+        # An operation's first call loads torch's compiler, which takes 1.5 s; without gradients there is no need to.
+        plain = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        return (_scan_here if plain else _scan)(u, dt, A, B, C)[0]
 
 
 def window_sum(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> Tensor:
@@ -45,9 +45,9 @@ def window_sum(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> T
     place. The output (N, I) is differentiable in all of them.
     """
     with float32(A):
-        if by_kernels(A) or (A.device.type == "cpu" and not torch.compiler.is_compiling()):
+        if by_kernels(A):
             driven, dt, B = (x if isinstance(x, Tensor) else torch.stack(x) for x in (driven, dt, B))
-            return (_window_here if only_looked_at() else _window)(driven, dt, A, B, C)
+            return window(driven, dt, A, B, C)
         # Compilers fuse the formula as it stands, channels innermost, and nothing of it passes through memory. Powers
         # of two are what machines have exponentials of: to bring the base to e costs a sixth more.
         y, elapsed = driven[-1] * (C * B[-1]).sum(-1, keepdim=True), torch.zeros_like(C[:, :1])
@@ -62,19 +62,13 @@ def window_sum(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> T
 def scan_step(h: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """One step of the scan from states h (N, I, S): output (N, I) and the states after it.
 
-    `driven` and `dt` are (N, I), `B` and `C` (N, S). Differentiable, but sliced only where no gradient is wanted.
+    `driven` and `dt` are (N, I), `B` and `C` (N, S).
     """
     with float32(h):
         # Laid out anew for compilers: rounded numbers would be read half a register at a time.
         B, C = transposed(B.T), transposed(C.T)
-        whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        parts, decays = [], A * LOG2_E
-        for rows in [slice(None)] if whole else _slices(len(h), A.numel(), h.device):
-            came = driven[rows].unsqueeze(-1) * B[rows].unsqueeze(-2)
-            after = torch.exp2(dt[rows].unsqueeze(-1) * decays) * h[rows] + came
-            parts.append(((after * C[rows].unsqueeze(-2)).sum(-1), after))
-        y, states = zip(*parts, strict=True)
-        return torch.cat(y), torch.cat(states)
+        h = torch.exp2(dt.unsqueeze(-1) * (A * LOG2_E)) * h + driven.unsqueeze(-1) * B.unsqueeze(-2)
+        return (h * C.unsqueeze(-2)).sum(-1), h
 
 
 def transposed(x: Tensor) -> Tensor:
@@ -99,11 +93,6 @@ def _slices(rows: int, size: int, device: torch.device) -> list[slice]:
     """Slices of the rows, of `size` numbers each, that fit a CPU's cache; all rows at once elsewhere."""
     step = max(1, CACHED // size) if device.type == "cpu" else rows
     return [slice(first, first + step) for first in range(0, rows, step)]
-
-
-def only_looked_at() -> bool:
-    """Whether nobody wants gradients: an operation's first call loads torch's compiler, which takes 1.5 s."""
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
 def by_kernels(x: Tensor) -> bool:
@@ -160,61 +149,23 @@ def _scan_backward(
     return du, ddt, dA, dB, dC
 
 
-def _window_here(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """`window_sum`, channels innermost: sums over the few states are then products of matrices."""
-    if by_kernels(driven):
-        return kernels("scan").window(driven, dt, A, B, C)
-    y, decays = driven[-1] * (C * B[-1]).sum(-1, keepdim=True), A.T.contiguous()
-    for rows in _slices(len(C), A.numel(), C.device):
-        elapsed = torch.zeros_like(y[rows])
-        for place in reversed(range(len(driven) - 1)):
-            elapsed += dt[place + 1, rows]
-            reach, gate = (elapsed.unsqueeze(1) * decays).exp_(), C[rows] * B[place, rows]
-            y[rows] += driven[place, rows] * (gate.unsqueeze(1) @ reach).squeeze(1)
-    return y
+@_scan_backward.register_fake
+def _(_: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(part.new_empty(part.shape) for part in inputs[:5])
 
 
-_window = torch.library.custom_op("glamkit::window", _window_here, mutates_args=())
-
-
-@_window.register_fake
-def _(driven: Tensor, *_: Tensor) -> Tensor:
+@operation("scan")
+def window(driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """`window_sum` by a kernel."""
     return driven.new_empty(driven.shape[1:])
 
 
-@torch.library.custom_op("glamkit::window_backward", mutates_args=())
-def _window_backward(
+@operation("scan")
+def window_backward(
     grad: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of driven, dt, A, B, C; the exponentials are computed again."""
-    if by_kernels(grad):
-        return kernels("scan").window_backward(grad, driven, dt, A, B, C)
-    ddriven, dpast, dA, dB, dC = (part.new_zeros(part.shape) for part in (driven, dt, A, B, C))
-    pull = (grad * driven[-1]).sum(-1, keepdim=True)
-    dC += pull * B[-1]
-    dB[-1], ddriven[-1] = pull * C, grad * (C * B[-1]).sum(-1, keepdim=True)
-    for rows in _slices(len(C), A.numel(), C.device):
-        elapsed, gate = torch.zeros_like(grad[rows]), C[rows]
-        for place in reversed(range(len(driven) - 1)):
-            elapsed += dt[place + 1, rows]
-            reach, pulled = (elapsed.unsqueeze(-1) * A).exp_(), (grad * driven[place])[rows]
-            dgates = (pulled.unsqueeze(-2) @ reach).squeeze(-2)
-            dC[rows] += dgates * B[place, rows]
-            dB[place, rows] = dgates * gate
-            reach.mul_((gate * B[place, rows]).unsqueeze(-2))
-            ddriven[place, rows] = grad[rows] * reach.sum(-1)
-            exponent = reach.mul_(pulled.unsqueeze(-1))
-            dpast[place, rows] = (exponent * A).sum(-1)
-            dA += exponent.mul_(elapsed.unsqueeze(-1)).sum(0)
-    # The time from place p to the end is the sum of all later steps, so step q takes part in every earlier place.
-    ddt = torch.cat([torch.zeros_like(dpast[:1]), dpast[:-1].cumsum(0)])
-    return ddriven, ddt, dA, dB, dC
-
-
-@_scan_backward.register_fake
-@_window_backward.register_fake
-def _(_: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    return tuple(part.new_empty(part.shape) for part in inputs[:5])
+    return tuple(part.new_empty(part.shape) for part in (driven, dt, A, B, C))  # type: ignore[return-value]
 
 
 def _differentiable(operation: Any, backward: Any) -> None:
@@ -231,4 +182,4 @@ def _differentiable(operation: Any, backward: Any) -> None:
 
 
 _differentiable(_scan, _scan_backward)
-_differentiable(_window, _window_backward)
+_differentiable(window, window_backward)

@@ -75,31 +75,3 @@ def test_gradients_are_those_of_finite_differences(places: int) -> None:
     gates = [torch.rand(2, places, 2, dtype=torch.float64) for _ in range(2)]
     inputs = [*u, -torch.rand(2, 2, dtype=torch.float64), *gates]
     assert torch.autograd.gradcheck(scan.selective_scan, [part.requires_grad_() for part in inputs])
-
-
-def test_compilers_are_told_the_truth_about_the_window() -> None:
-    inputs = [part.detach() for part in random_window(torch.float32)]
-    checks = ("test_schema", "test_faketensor")
-    torch.library.opcheck(torch.ops.glamkit.window.default, inputs, test_utils=checks)
-    grad = torch.ops.glamkit.window(*inputs)
-    torch.library.opcheck(torch.ops.glamkit.window_backward.default, (grad, *inputs), test_utils=checks)
-
-
-def test_the_formula_for_other_devices_is_the_same() -> None:
-    # The fake device "meta" takes the other way, but holds no numbers: so the way itself is taken here.
-    inputs = random_window()
-
-    class Elsewhere:
-        type = "elsewhere"
-
-    class Moved(Tensor):
-        device = Elsewhere()  # type: ignore[assignment]
-
-    moved = [part.detach() for part in inputs]
-    moved[2] = moved[2].as_subclass(Moved)  # A says where
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan, "float32", lambda _: torch.no_grad())
-        for name in ("_window", "_window_here"):
-            patch.setattr(scan, name, lambda *_: pytest.fail("this is the way of CPUs"))
-        got = scan.window_sum(*moved).as_subclass(Tensor)
-    torch.testing.assert_close(got, scan.window_sum(*inputs).detach(), rtol=1e-9, atol=1e-9)

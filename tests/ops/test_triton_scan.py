@@ -109,7 +109,7 @@ def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.Monk
         assert window(u, u, A, B, C).shape == u.shape[1:]
         with torch.no_grad():
             assert window(tuple(u), tuple(u), A, tuple(B), C).shape == u.shape[1:]
-    assert seen == ["glamkit.scan.default", *2 * ["glamkit.window.default"]]
+    assert seen == ["glamkit.scan.default", *2 * ["glamkit.scan_window.default"]]
 
 
 @pytest.mark.cuda
@@ -147,6 +147,6 @@ def test_compilers_are_told_the_truth_about_the_kernels() -> None:
     y, kept = torch.ops.glamkit.scan(*inputs)
     torch.library.opcheck(torch.ops.glamkit.scan_backward.default, (y, *inputs, kept), test_utils=checks)
     inputs = random_inputs((4, 9, 20, 16), (9,), "cuda")
-    torch.library.opcheck(torch.ops.glamkit.window.default, inputs, test_utils=checks)
-    grad = torch.ops.glamkit.window(*inputs)
-    torch.library.opcheck(torch.ops.glamkit.window_backward.default, (grad, *inputs), test_utils=checks)
+    torch.library.opcheck(torch.ops.glamkit.scan_window.default, inputs, test_utils=checks)
+    grad = torch.ops.glamkit.scan_window(*inputs)
+    torch.library.opcheck(torch.ops.glamkit.scan_window_backward.default, (grad, *inputs), test_utils=checks)

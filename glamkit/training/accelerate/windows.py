@@ -30,15 +30,7 @@ Token = tuple[Tensor, Tensor]  # a token (..., D) and its input projection (...,
 class ScanMamba(Mamba):
     """`Mamba` by the operations of `ops.scan`."""
 
-    def scan(self, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-        """As `Mamba.scan`."""
-        return ops.selective_scan(u, dt, A, B, C)
-
-    def scan_step(
-        self, h: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """As `Mamba.scan_step`."""
-        return ops.scan_step(h, driven, dt, A, B, C)
+    scan, scan_step = staticmethod(ops.selective_scan), staticmethod(ops.scan_step)
 
     def taps(self) -> tuple[Tensor, Tensor]:
         """As `Mamba.taps`, laid out for compilers."""
