@@ -53,15 +53,7 @@ def stated(cells: Sequence[str]) -> list[Parameter]:
 
 
 def check(cells: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters as their annotations want them.
-
-    Args:
-        cells: the code of the cells that ran so far, the one that asks last.
-        values: what the names stand for now.
-
-    Raises:
-        GlamkitError: an unknown name, with the nearest right one, or a value of another type.
-    """
+    """The parameters as their annotations want them, from the code of the cells that ran and what names stand for."""
     known: list[str] = []
     for cell in cells:
         injected = cell.startswith(INJECTED)
@@ -74,9 +66,9 @@ def check(cells: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(parameter: Parameter, value: Any) -> Any:
     name, kind, optional = parameter
-    if value is None and optional:
-        return None
     if value is None:
+        if optional:
+            return None
         raise GlamkitError(f"{name} = None is no {kind}; this parameter has no default to leave it to.")
     if kind == "str" and isinstance(value, bool | dict | list | tuple):
         raise GlamkitError(f"{name} = {value!r} is not text.")

@@ -1,8 +1,6 @@
-"""Every number of an experiment, section by section.
+"""Every number of an experiment, section by section; the published setting is each field's default.
 
 Each field carries its unit, the reason it is there and its allowed range; `describe` prints them as a table.
-A config is frozen, checks itself when it is made and survives a round trip through JSON. The published setting
-is the field's default; presets and overrides say what they change.
 """
 
 from __future__ import annotations
@@ -24,14 +22,11 @@ class EnvConfig(Checked):
     game: str = setting("Pong", "name", "an Atari game such as Pong, or a gymnasium id with image observations")
     image_size: int = setting(64, "pixels", "side of the square frame; 2 ** (2 + number of encoder layers)", 8, 256)
     frame_skip: int = setting(4, "frames", "one agent step; the last two frames are max-pooled against flicker", 1, 16)
-    sticky: float = setting(
-        0.25, "probability", "repeat the last action: keeps games from being replayed blindly", 0, 1
-    )
+    sticky: float = setting(0.25, "probability", "the last action is repeated: no game is replayed blindly", 0, 1)
     life_loss: bool = setting(True, "yes/no", "store a lost life as a termination; the game goes on until it is over")
 
     def __post_init__(self) -> None:
-        """Checks the fields; a game has one name, whichever of its names was given."""
-        super().__post_init__()
+        super().__post_init__()  # a game has one name, whichever of its names was given
         object.__setattr__(self, "game", game_name(self.game))
 
 
@@ -62,13 +57,11 @@ class WorldModelConfig(Checked):
     conv: int = setting(4, "taps", "of Mamba's causal convolution", 2, 4)
     expand: int = setting(2, "times", "inner width of a Mamba block over D", 1, 8)
     window: int = setting(4, "tokens", "S, what LMamba sees: the local variation", 1, 64)
-    modules: Literal["both", "gmamba", "lmamba"] = setting(
-        "both", "choice", "which modules add to the hidden state: both is the paper, the others are for ablation"
-    )
+    modules: Literal["both", "gmamba", "lmamba"] = setting("both", "choice", "which add to h: both is the paper")
     bins: int = setting(255, "bins", "of the two-hot reward distribution", 3)
     bin_limit: float = setting(20.0, "symlog units", "the bins span +- this", 1, 50)
     variation_head: Literal["frozen", "learned"] = setting(
-        "frozen", "choice", "posterior of the variation: a fixed random projection (as released), or trained"
+        "frozen", "choice", "posterior: random as released, or trained"
     )
     reward_scale: float = setting(1.0, "weight", "of the reward's loss: more where rewards are few, pictures rich", 0)
     foreground_scale: float = setting(0.0, "weight", "more for errors of small things that come and go; 0 = off", 0)
@@ -84,15 +77,9 @@ class WorldModelConfig(Checked):
 class ImaginationConfig(Checked):
     """Where imagined rollouts start, how long they last and what they remember."""
 
-    contexts: Literal["replay", "batch"] = setting(
-        "replay", "choice", "encode fresh random windows (as released), or reuse the model update's latents"
-    )
-    memory: Literal["window", "recurrent"] = setting(
-        "window", "choice", "re-read the last tokens at each step (as released), or carry the Mamba state"
-    )
-    begin: int = setting(
-        0, "agent steps", "until then only the model learns and actions are random: its first rollouts mislead", 0
-    )
+    contexts: Literal["replay", "batch"] = setting("replay", "choice", "windows as released, or the update's latents")
+    memory: Literal["window", "recurrent"] = setting("window", "choice", "re-read a window as released, or carry state")
+    begin: int = setting(0, "agent steps", "until then only the model learns, from random play: rollouts mislead", 0)
     starts: int = setting(1024, "rollouts", "imagined in parallel", 1)
     context_length: int = setting(8, "steps", "of real experience before a rollout; also the window it reads", 2, 64)
     horizon: int = setting(16, "steps", "H at the start of training", 1, 1024)
@@ -110,9 +97,7 @@ class ActorCriticConfig(Checked):
     bin_limit: float = setting(20.0, "symlog units", "the bins span +- this", 1, 50)
     discount: float = setting(0.985, "per step", "gamma: how much the next step counts", 0, 1)
     trace: float = setting(0.95, "per step", "lambda of the lambda-return: bias against variance", 0, 1)
-    bootstrap: Literal["current", "next"] = setting(
-        "current", "choice", "the lambda-return mixes in V(s_t) (as released) or V(s_t+1) (the textbook)"
-    )
+    bootstrap: Literal["current", "next"] = setting("current", "choice", "in returns: V(s_t) as released, or V(s_t+1)")
     slow_decay: float = setting(0.98, "per update", "EMA of the slow critic", 0, 1)
     range_decay: float = setting(0.99, "per update", "EMA of the return range that scales advantages", 0, 1)
     range_percentile: float = setting(0.05, "share", "returns cut off at each end when the range is measured", 0, 0.5)
@@ -124,11 +109,9 @@ class ActorCriticConfig(Checked):
 class AgentConfig(Checked):
     """How the agent acts in the real game."""
 
-    acting: Literal["prior", "posterior"] = setting(
-        "prior", "choice", "act on the predicted latent (as released) or on the one seen in the current frame"
-    )
+    acting: Literal["prior", "posterior"] = setting("prior", "choice", "latent predicted as released, or of the frame")
     context: Literal["carried", "reset"] = setting(
-        "carried", "choice", "at an episode's end keep the context (as released) or empty it"
+        "carried", "choice", "at an episode's end kept as released, or empty"
     )
     context_length: int = setting(16, "steps", "of past frames and actions that acting looks at", 2, 256)
 
@@ -179,15 +162,9 @@ class EvaluationConfig(Checked):
     episodes: int = setting(20, "episodes", "played with the final policy (published: 20)", 1, 1000)
     sampled: bool = setting(True, "yes/no", "sample actions as published; no = the most likely action")
     episode_steps: int = setting(27_000, "agent steps", "an episode is cut here (108,000 frames, ALE's rule)", 1)
-    games: int = setting(
-        20, "games", "side by side; each episode has its own seed, so this changes no average", 1, 1000
-    )
-    sticky: Literal["env", "on", "off"] = setting(
-        "env", "choice", "sticky actions as in env.sticky, or on (0.25) or off whatever that is"
-    )
-    no_ops: int = setting(
-        0, "frames", "up to so many idle ones start an episode (0 as released, 30 elsewhere)", 0, 1000
-    )
+    games: int = setting(20, "games", "side by side; each episode has a seed: this changes no average", 1, 1000)
+    sticky: Literal["env", "on", "off"] = setting("env", "choice", "sticky actions: as in env.sticky, on (0.25) or off")
+    no_ops: int = setting(0, "frames", "idle at most at an episode's start (as released 0, elsewhere 30)", 0, 1000)
     every: int = setting(0, "agent steps", "between two evaluations during training; 0: at its end only", 0)
 
 
@@ -199,16 +176,12 @@ class RuntimeConfig(Checked):
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "choice", "of convolutions and products (float32: TF32 on CUDA GPUs); losses and scans stay float32"
     )
-    kernel: Literal["auto", "glamkit", "mamba-ssm"] = setting(
-        "auto", "choice", "GMamba's training scan: auto is glamkit's own, as fast and repeatable"
-    )
+    kernel: Literal["auto", "glamkit", "mamba-ssm"] = setting("auto", "choice", "GMamba's scan: auto is glamkit's own")
     accelerate: str = setting("on", "choice", "faster classes: on, off (then not compiled either), or rules left out")
     compile: Literal["auto", "on", "off"] = setting("auto", "choice", "torch.compile: slow to begin; auto: long runs")
     record: bool = setting(True, "yes/no", "on CUDA GPUs a phase's kernels are recorded once and start together")
     tensorboard: bool = setting(False, "yes/no", "also write the log for TensorBoard, into tensorboard/ of the run")
-    deterministic: bool = setting(
-        False, "yes/no", "on GPUs only kernels that repeat to the bit: slower; torch warns of those that cannot"
-    )
+    deterministic: bool = setting(False, "yes/no", "on GPUs only kernels that repeat to the bit: slower")
     max_hours: float = setting(0.0, "hours", "then the run saves and stops; start it again to go on; 0 = no limit", 0)
     env_crashes: int = setting(10, "crashes", "of the game, answered by starting it anew; after more the run stops", 0)
 

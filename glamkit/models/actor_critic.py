@@ -26,10 +26,7 @@ from glamkit.types import Float, Int, Rollout
 
 
 class ReturnRange(nn.Module):
-    """Scale of advantages: the spread between a low and a high percentile of returns, averaged over updates.
-
-    The averages start at 0 and take in the present batch before use. Below 1 small returns would become noise.
-    """
+    """Scale of advantages: the spread between two percentiles of returns, averaged over updates from 0 on."""
 
     low: Tensor
     high: Tensor
@@ -102,10 +99,7 @@ class ActorCritic(nn.Module):
 
     # `loss` in two halves, before and after the returns, so that each can be compiled as one.
     def evaluate_states(self, states: Float[Tensor, "N T F"]) -> tuple[Tensor, Tensor, Tensor]:
-        """The policy (N, T - 1, A) and the critic's logits (N, T - 1, bins), which are trained, and values (2, N, T).
-
-        The values, the critic's and the slow critic's, have no gradient; the last states have values alone.
-        """
+        """Policy (N, T - 1, A), the critic's logits (N, T - 1, bins), and both critics' values (2, N, T), detached."""
         logits = self.critic(states).float()
         with torch.no_grad():
             values = [two_hot_mean(bins, self.bins) for bins in (logits, self.slow_critic(states).float())]

@@ -64,12 +64,8 @@ class Agent(nn.Module):
     def act(self, frames: np.ndarray, past: RecentSteps, sampled: bool = True) -> Tensor:
         """Actions (N,) for the frames (N, size, size, 3) now on the screens of N games.
 
-        A game without a past, as at the very start, gets a uniformly random action: there is nothing to predict from.
-
-        Args:
-            frames: current frames; looked at only when ``acting`` is ``posterior``.
-            past: of the same N games.
-            sampled: draw from the policy, or take its most likely action.
+        A game without a past, as at the very start, gets a uniformly random action. Without `sampled` actions are the
+        most likely ones. The frames count only when ``acting`` is ``posterior``.
         """
         device = past.frames.device
         actions = torch.randint(self.world_model.actions, (len(frames),), device=device)

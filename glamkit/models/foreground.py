@@ -1,8 +1,7 @@
 """Small things: which pixels are foreground, and how much more their errors count.
 
-A ball is two pixels of 4,096, the last thing a squared error notices. Background subtraction finds such things: what
-departs from the usual picture is foreground. The usual picture is a running median of the frames trained on. The
-foreground of a frame weighs at most as much as the whole frame, so that the loss keeps its scale where much departs.
+A ball is two pixels of 4,096, the last thing a squared error notices. What departs from the usual picture, a running
+median of the frames trained on, is foreground. It weighs at most as much as a whole frame: the loss keeps its scale.
 """
 
 from __future__ import annotations
@@ -19,12 +18,8 @@ FIRST, FALL, STEP = 128.0, 0.8, 4.0  # shades of 255: a step at first, what is l
 class Foreground(nn.Module):
     """The extra weight of each pixel's squared error: 0 in the background, `scale` in a small foreground.
 
-    Its state, saved with the model, is the usual picture and how often it was moved.
-
-    Args:
-        size: side of the frames, pixels.
-        scale: weight of a foreground pixel, beside the 1 that every pixel has; above 0.
-        threshold: share of a channel's range by which a pixel of the foreground departs from the usual picture.
+    Frames have `size` pixels a side; those of the foreground depart from the usual picture, which is saved with the
+    model, by more than `threshold`, a share of a channel's range.
     """
 
     usual: Tensor

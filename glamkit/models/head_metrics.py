@@ -1,7 +1,6 @@
 """What is logged besides the losses, so that a run can say why it does not learn: see `diagnostics`.
 
-Pure functions on the device that wait for nothing. Shares are of steps, so that their means over updates are ratios of
-sums: hits over alarms is a precision, hits over events a recall.
+Shares are of steps: hits over alarms is a precision, hits over events a recall, also of their means over updates.
 """
 
 from __future__ import annotations
@@ -17,10 +16,7 @@ EVERY = 4  # steps between the frames whose spread is measured: neighbours are a
 
 @torch.no_grad()
 def detection(predicted: Int[Tensor, "*n"], actual: Int[Tensor, "*n"]) -> dict[str, Tensor]:
-    """How well events are predicted; an event is a value other than 0, and is predicted by the same value.
-
-    ``hits`` are predicted and come, ``alarms`` predicted, ``events`` come, each as a share of all steps.
-    """
+    """Shares of all steps whose event, a value other than 0, was predicted and came, was predicted, or came."""
     hits = (predicted == actual) & (actual != 0)
     shares = {"hits": hits, "alarms": predicted != 0, "events": actual != 0}
     return {name: share.float().mean() for name, share in shares.items()}
@@ -42,10 +38,7 @@ def heads(
     termination: Float[Tensor, "*n"],
     terminations: Shaped[Tensor, "*n"],
 ) -> dict[str, Tensor]:
-    """What the reward and the termination head (logits of both) predicted of what came, see `detection`.
-
-    The calibration of ``termination_predicted``, the mean probability, is its ratio to ``termination_events``.
-    """
+    """What the reward and the termination head (logits of both) predicted of what came, see `detection`."""
     signs = detection(sign(reward.softmax(-1), bins), sign(two_hot(rewards, bins), bins))
     ends = detection((termination > 0).long(), (terminations > 0.5).long())
     shares = {f"reward_{name}": share for name, share in signs.items()}
@@ -55,11 +48,7 @@ def heads(
 
 @torch.no_grad()
 def experience(batch: Batch) -> dict[str, Tensor]:
-    """What the sampled steps hold.
-
-    ``reward_rate`` is the share of steps with a reward other than zero, ``reward_size`` the mean |reward|, and
-    ``spread`` the squared error per frame of the best still picture.
-    """
+    """What the sampled steps hold; ``spread`` is the squared error per frame of the best still picture."""
     frames = batch.frames[:, ::EVERY].flatten(0, 1).float() / 255
     return {
         "reward": batch.rewards.mean(),

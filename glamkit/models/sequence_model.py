@@ -96,8 +96,7 @@ class LMamba(nn.Module):
 class SequenceModel(nn.Module):
     """h_t = g_t + l_t, for training over sequences and for memories that imagine and act.
 
-    For ablation `config.modules` leaves one of the two out of h. "gmamba": h = g, and LMamba is not trained at all.
-    "lmamba": h = l; GMamba is still trained, by the variation loss that reads g, but no head of h sees it.
+    For ablation `config.modules` leaves one out of h. "lmamba" still trains GMamba, by the variation loss alone.
     """
 
     def __init__(self, config: WorldModelConfig) -> None:

@@ -121,11 +121,8 @@ class WorldModel(nn.Module):
         return self.decoder(latent.flatten(0, -2)).unflatten(0, latent.shape[:-1])
 
     def tokens(self, latents: Float[Tensor, "*n Z"], actions: Int[Tensor, "*n"]) -> Float[Tensor, "*n D"]:
-        """Latents (..., Z) and the actions taken there (...) -> tokens (..., D), float32.
-
-        GMamba reads differences of tokens and normalises them: rounded tokens that are nearly alike would leave noise.
-        """
-        with float32(latents):
+        """Latents (..., Z) and the actions taken there (...) -> tokens (..., D), float32."""
+        with float32(latents):  # GMamba reads differences of tokens: of rounded ones noise would be left
             return self.stem(torch.cat([latents.float(), F.one_hot(actions, self.actions).float()], -1))
 
     # What is learned --------------------------------------------------------------------------------------------------
@@ -178,11 +175,8 @@ class WorldModel(nn.Module):
         return {"reconstruction": plain.mean(), "foreground": stressed.mean()}
 
     def varied(self, embedding: Float[Tensor, "B T E"]) -> Float[Tensor, "B T-1 K C"]:
-        """The variation that came, embedding_{t+1} - embedding_t: (B, T, E) -> log-probabilities (B, T - 1, K, C).
-
-        With a frozen head nothing here is trained, so the encoder is not either (README, table of choices).
-        """
-        if self.config.variation_head == "frozen":
+        """The variation that came, embedding_{t+1} - embedding_t: (B, T, E) -> log-probabilities (B, T - 1, K, C)."""
+        if self.config.variation_head == "frozen":  # nothing here is trained, so the encoder is not either
             embedding = embedding.detach()
         return self.variation_posterior(embedding[:, 1:] - embedding[:, :-1])
 

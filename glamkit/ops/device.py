@@ -31,10 +31,7 @@ def kernels(module: str) -> Any:
 
 
 def operation(module: str) -> Callable[[Callable[..., Any]], Any]:
-    """Makes an operation of torch of a function that returns its outputs empty: the kernel of its name fills them.
-
-    Compilers do not look into it. It has no gradient unless one is registered.
-    """
+    """Makes an operation of torch of a function that returns its outputs empty: the kernel of its name fills them."""
 
     def made(shapes: Callable[..., Any]) -> Any:
         def computed(*inputs: Any) -> Any:

@@ -30,10 +30,7 @@ def symexp(x: Tensor) -> Tensor:
 
 
 def two_hot(x: Float[Tensor, "*n"], bins: Float[Tensor, " bins"]) -> Float[Tensor, "*n bins"]:
-    """Spreads symlog(x) (...) over its two neighbouring bins: weights (..., n) whose expected bin is symlog(x).
-
-    The bins (n,) are evenly spaced symlog positions; values beyond the ends go to the end bin.
-    """
+    """Weights (..., n) of symlog(x)'s two neighbours among evenly spaced bins; beyond the ends, of the end bin."""
     place = ((symlog(x) - bins[0]) / (bins[1] - bins[0])).clamp(0, len(bins) - 1)
     distance = (place.unsqueeze(-1) - torch.arange(len(bins), device=x.device)).abs()
     return (1 - distance).clamp(min=0)  # one bin away and further there is nothing
@@ -106,17 +103,10 @@ def lambda_return(
     trace: float,
     bootstrap: str = "current",
 ) -> Float[Tensor, "*n H"]:
-    """Returns to learn from: a mix over all lookaheads of rewards and the critic's values.
+    """G_t = r_t + discount (1 - c_t) ((1 - trace) V + trace G_{t+1}); the last step looks at the last value.
 
-    G_t = r_t + discount (1 - c_t) ((1 - trace) V + trace G_{t+1}), and the last step looks at the last value.
-
-    Args:
-        rewards: (N, H).
-        terminations: (N, H) of 0 or 1.
-        values: (N, H + 1), the last one that of the state after the last action; or (K, N, H + 1) of K critics.
-        discount: gamma per step.
-        trace: lambda per step.
-        bootstrap: V is ``values[t]`` for "current" (released code), ``values[t + 1]`` for "next" (the textbook).
+    V is ``values[t]`` for "current" (released code), ``values[t + 1]`` for "next" (the textbook). The last value is of
+    the state after the last action; with a leading axis they are several critics'.
     """
     mixed = values[..., :-1] if bootstrap == "current" else values[..., 1:]
     live = discount * (1 - terminations.to(values.dtype))

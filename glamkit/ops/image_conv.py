@@ -1,10 +1,7 @@
-"""The two ends of the autoencoder as operations on frames themselves: bytes go in, and no picture of floats is made.
+"""The two ends of the autoencoder on frames in bytes: no picture of floats is made, since GPUs wait for memory there.
 
     halved    the encoder's first convolution: kernels of 4 x 4 pixels in steps of 2, and maybe its ReLU
     errors    the decoder's last one with the squared error of its pictures, which are never written
-
-Three channels leave GPUs waiting for memory: what counts is how often pixels pass through it, and in how many bytes.
-The kernels multiply in 16 bits.
 
 Letters: N frames of `colours` x 2 H x 2 W pixels, 0 to 255; beside them pictures of C channels and H x W pixels.
 Painted pictures are cut into blocks of 2 x 2 pixels about the corners of those H x W pixels, (H + 1) (W + 1) of them,
@@ -37,10 +34,7 @@ def supported(frames: Tensor, weight: Tensor) -> bool:
 
 @operation("image_conv")
 def halved(frames: Tensor, weight: Tensor, bias: Tensor | None, kind: torch.dtype) -> Tensor:
-    """The convolution of frames / 255 with weights (C, colours, 4, 4): (N, C, H, W) of some dtype.
-
-    With a bias (C,) its ReLU, which has no gradient.
-    """
+    """Frames / 255 convolved with weights (C, colours, 4, 4): (N, C, H, W); with a bias its ReLU, without gradient."""
     shape = frames.shape[0], weight.shape[0], frames.shape[2] // 2, frames.shape[3] // 2
     return torch.empty(shape, dtype=kind, device=frames.device, memory_format=torch.channels_last)
 

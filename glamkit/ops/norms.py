@@ -26,10 +26,7 @@ def large(x: Tensor) -> bool:
 
 
 def normalized(x: Tensor, weight: Tensor, bias: Tensor, pivot: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """ReLU of the normalised pictures (N, C, H, W), channels last, their mean and variance (C,).
-
-    `pivot` (C,) is about the mean.
-    """
+    """ReLU of normalised pictures (N, C, H, W), channels last, mean and variance (C,); `pivot` is about the mean."""
     first, second = moments(_pixels(x), pivot, PARTS).sum(0) / (x.numel() // x.shape[1])
     mean, variance = first + pivot, (second - first.square()).clamp(min=0)
     return _Normalized.apply(x, weight, bias, mean, variance, eps), mean, variance
@@ -77,10 +74,7 @@ def _pictures(pixels: Tensor, like: Tensor) -> Tensor:
 
 @operation("norms")
 def moments(x: Tensor, pivot: Tensor, parts: int) -> Tensor:
-    """Sums over pixels (N, P, C) of differences from a pivot (C,) and of their squares, in parts (parts, 2, C).
-
-    Compilers add them up in one kernel with what is made of them.
-    """
+    """Sums over pixels (N, P, C) of differences from a pivot (C,) and of their squares, in parts (parts, 2, C)."""
     return pivot.new_empty(parts, 2, x.shape[-1])
 
 

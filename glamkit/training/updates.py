@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from glamkit.config import Config, OptimizerConfig
 from glamkit.models import head_metrics
 from glamkit.models.agent import Agent
 from glamkit.models.world_model import Observed
-from glamkit.ops.device import has_kernels
 from glamkit.runtime import Machine
 from glamkit.training.accelerate.rounded import Rounded
 from glamkit.training.accelerate.rules import WEIGHTS, foreign
@@ -43,11 +42,10 @@ class Updates:
         model, critic = agent.world_model, agent.actor_critic
         fuse, record = machine.fuse, machine.record
 
-        looked_up = cast(nn.Linear, model.stem[0]) if has_kernels(machine.device) else None
         unread = model.decoder, model.posterior, model.variation_posterior, model.variation_prior
         exact = model.stem, *unread, critic.critic, critic.slow_critic
         plain = WEIGHTS in off or foreign(agent)  # whose layers may be read without autocast
-        self.imaginer = Rounded(agent, torch.float32 if plain else machine.precision, exact, looked_up)
+        self.imaginer = Rounded(agent, torch.float32 if plain else machine.precision, exact)
         twin = self.imaginer.twin.world_model
         # Rollouts get longer as training goes on: what sees whole ones is compiled for any length.
         outcome = fuse(twin.outcome, dynamic=True)

@@ -1,17 +1,11 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
 """The operations of `ops.image_conv` as Triton kernels for CUDA GPUs, which read pixels as bytes.
 
-    halved, halved_gradient     a convolution from frames, and its weights' gradient
-    errors, errors_gradients    the squared errors of painted pictures, which are never written
+A program computes the same tile, of pixels or blocks, of every so-many-th picture, as a product of matrices. Levels 0
+to 255 are exact in 16 bits: sums are multiplied by 1 / 255. Torch adds up each program's part of the gradients.
 
-A program computes the same tile, of pixels or blocks, of every so-many-th picture, as a product of matrices whose rows
-are what these see; where in a picture that lies is found once. Levels 0 to 255 are exact in 16 bits: what is multiplied
-by 1 / 255 are the sums. Each program's part of the weights' gradients is written out, and torch adds the parts up, in
-the same order each time.
-
-Letters: N frames of 2 H x 2 W pixels with their three levels side by side, as the replay has them, beside them H x W
-pixels of C channels. In kernels, names that end in `_at` are addresses; a picture's address has 64 bits, what is
-counted from there 32.
+Letters: N frames of 2 H x 2 W pixels, their three levels side by side; beside them H x W pixels of C channels. Names
+that end in `_at` are addresses; a picture's has 64 bits, what is counted from there 32.
 """
 
 from __future__ import annotations
@@ -92,10 +86,7 @@ def _words(frames: Tensor) -> Tensor:
 
 
 def _cut(shape: Sequence[int], pixels: int, cut: ImageTiles) -> tuple[tuple[int, int], dict[str, int]]:
-    """A grid, tiles of a picture and programs that share the pictures out for each, and what a kernel is compiled for.
-
-    The shape is (N, C, H, W), of which a picture has so many pixels or blocks.
-    """
+    """A grid, tiles of a picture (N, C, H, W) x programs that share pictures out, and what a kernel is compiled for."""
     count, channels, height, width = shape
     tiles, padded = triton.cdiv(pixels, cut.tile), max(16, triton.next_power_of_2(channels))
     constants = {"H": height, "W": width, "C": channels, "PADDED": padded, "TILE": cut.tile}

@@ -1,10 +1,8 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
 """The operations of `ops.norms` as Triton kernels for CUDA GPUs.
 
-    moments, pulls    programs share the pixels out, each taking every so-many-th stretch, and each writes its part
-    gradient          the formula as it stands; a compiler that sees it keeps the inputs twice, rounded and not
-
-Letters: M pixels of C channels. In kernels, names that end in `_at` are addresses.
+Programs share the pixels out, each taking every so-many-th stretch, and each writes its part of the sums.
+Letters: M pixels of C channels. Names that end in `_at` are addresses.
 """
 
 from __future__ import annotations

@@ -1,14 +1,10 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
 """Windows of both modules as Triton kernels for CUDA GPUs: both blocks in one start, each number read once.
 
-    convolved   one row and many channels of one block, at all its new places
-    summed      some rows, one after the other, and a block of channels: a whole window, from its end on
+States come one after the other, so that nothing is summed up across threads. Step sizes are made where they are needed.
+Masked channels are loaded as zeros and never stored.
 
-States come one after the other, so that nothing is summed up across threads. Step sizes are products of a few numbers
-and are made where they are needed. Masked channels are loaded as zeros and never stored.
-
-Letters as in `accelerate.imagination`. In kernels, names that end in `_at` are addresses; a tuple has one for each
-place.
+Letters as in `accelerate.imagination`. Names that end in `_at` are addresses; a tuple has one for each place.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
 """What imagination chooses as Triton kernels for CUDA GPUs: a row at a time, which stays in registers.
 
-    tokens     the columns that a row's codes pick, read together
-    states     all classes of all codes of a row
-    actions    the weights of all actions beside a row
-
 Masked numbers are loaded as zeros and never stored; masked classes and actions have no probability.
-
-Letters as in `imagination`. In kernels, names that end in `_at` are addresses, and what is padded is to a power of two.
+Letters as in `imagination`. Names that end in `_at` are addresses; what is padded is to a power of two.
 """
 
 from __future__ import annotations

@@ -1,19 +1,13 @@
 # mypy: disable-error-code="no-untyped-def, assignment, var-annotated"
 """The two sums of `scan` as Triton kernels for CUDA GPUs: a state stays in registers from its first step to its last.
 
-    scan, scan_backward        one warp for each row and block of channels, looping over time
-    window, window_backward    one warp for some rows and a block of channels, looping over the window's places
+A warp has a row, or some rows of windows, and a block of channels. Time is cut into chunks: the scan keeps the states
+before each, and its gradient computes those inside again. A chunk's loads come before its sums, so that they are on
+their way together. Parts of sums are added up by torch: no atomic additions, so the same inputs give the same bits.
 
-Time is cut into chunks of `CHUNK` steps. The scan keeps the states before each chunk alone, and its gradient computes
-those inside a chunk again, in registers. A chunk's loads all come before its first sum and depend on none of them, so
-they are on their way together. Sums over channels and rows that are shared among warps are written out part by part
-and added up by torch: no atomic additions, so the same inputs give the same bits.
+Masked steps, channels and states are loaded as zeros, which change nothing. Exponentials are taken to the base 2.
 
-Masked steps, channels and states are loaded as zeros, which change nothing: a step of no time decays by exp(0) = 1.
-Exponentials are taken to the base 2, as the hardware does, with log2(e) multiplied into A once.
-
-Letters: N rows, T steps or P places, I inner channels, S states of each channel. In kernels, names that end in `_at`
-are addresses.
+Letters: N rows, T steps or P places, I inner channels, S states. Names that end in `_at` are addresses.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Encoder and decoder: on CPUs frames go part by part or are known already; on GPUs they stay bytes.
 
-For 3 channels GPUs have slow kernels only. There a kernel of 4 x 4 pixels in steps of 2 is computed as one of 2 x 2 in
-steps of 1 over blocks of 2 x 2 pixels: the same products, of four times the channels. For frames in bytes `image_conv`
-has kernels of its own.
+GPUs have slow kernels for 3 channels. For frames in bytes `image_conv` has its own; pictures are decoded by kernels of
+2 x 2 pixels in steps of 1 over blocks of 2 x 2 pixels, instead of 4 x 4 in steps of 2.
 """
 
 from __future__ import annotations
@@ -65,8 +64,8 @@ class SlicingEncoder(Encoder):
 class CachingEncoder(Encoder):
     """`Encoder` that keeps the embeddings of the frames in its last two calls, for as long as its weights stay.
 
-    Acting looks at the recent past anew in each step, and asks for the frames of the past and then for the present one.
-    An embedding is the same whichever frames are encoded with it, so that a run may be resumed with nothing kept.
+    Acting asks for the frames of the past and then for the present one. An embedding is the same whichever frames are
+    encoded with it, so that a run may be resumed with nothing kept.
     """
 
     state: tuple[object, ...] = ()  # what changes whenever weights, statistics or precision do
@@ -100,30 +99,22 @@ def faster_by_blocks(device: torch.device) -> bool:
     return device.type not in ("cpu", "mps")
 
 
-def blocks(x: Tensor, margin: int = 0) -> Tensor:
-    """Blocks of 2 x 2 become channels: (N, C, H, W) -> (N, 4 (C + 1), H / 2 + margin, W / 2 + margin).
+def blocks(x: Tensor) -> Tensor:
+    """Blocks of 2 x 2 become channels, and so does a spare one of zeros: (N, C, H, W) -> (N, 4 (C + 1), H / 2, W / 2).
 
-    The margin is zeros, and so is a spare channel: GPUs are fast with eights, which are 16 bytes in bfloat16.
+    GPUs are fast with eights, which are 16 bytes in bfloat16.
     """
-    return F.pixel_unshuffle(F.pad(x, (margin, margin, margin, margin, 0, 1)), 2)
-
-
-def as_blocks(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs, in the memory format of fast kernels, and weights for a convolution without padding."""
-    return blocks(pictures(x), margin=1).contiguous(memory_format=torch.channels_last), blocks(weight)
+    return F.pixel_unshuffle(F.pad(x, (0, 0, 0, 0, 0, 1)), 2)
 
 
 class HalvingConv2d(nn.Conv2d):
-    """The encoder's first convolution: (N, 3, H, W) -> (N, out, H / 2, W / 2), H and W even; of frames in uint8 / 255.
-
-    The results are torch's own, up to rounding.
-    """
+    """The encoder's first convolution, of frames in uint8 / 255: (N, 3, H, W) -> (N, out, H / 2, W / 2)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """By a kernel of its own for frames, by blocks for pictures."""
+        """By a kernel of its own where it is for these frames."""
         if image_conv.supported(x, self.weight):
             return image_conv.halved(x, self.weight, None, precision(self.weight))
-        return F.conv2d(*as_blocks(x, self.weight))
+        return super().forward(pictures(x))
 
 
 class DoublingConv2d(nn.ConvTranspose2d):
@@ -171,13 +162,10 @@ class FrameEncoder(Encoder):
         for conv, norm in zip(layers[::3], layers[1::3], strict=True):
             scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
             weight, bias = conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
-            stride, padding = 2, 1
-            if isinstance(conv, HalvingConv2d):
-                if image_conv.supported(x, weight):
-                    x = image_conv.halved(x, weight, bias, computed)
-                    continue
-                (x, weight), stride, padding = as_blocks(x, weight), 1, 0
-            x = convolution_relu(*(part.to(computed) for part in (x, weight, bias)), stride, padding)
+            if image_conv.supported(x, weight):
+                x = image_conv.halved(x, weight, bias, computed)
+            else:
+                x = convolution_relu(*(part.to(computed) for part in (pictures(x), weight, bias)))
         return x.flatten(1)
 
 
@@ -193,15 +181,14 @@ class FrameDecoder(Decoder):
 
 
 @torch.library.custom_op("glamkit::convolution_relu", mutates_args=())
-def convolution_relu(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
-    """ReLU of a convolution, channels last: cuDNN has that in one kernel."""
+def convolution_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """ReLU of a convolution in steps of 2, channels last: cuDNN has that in one kernel."""
     x, weight = (part.contiguous(memory_format=torch.channels_last) for part in (x, weight))
     if x.device.type != "cpu" and torch.backends.cudnn.is_available() and torch.version.hip is None:
-        steps, margins = [stride, stride], [padding, padding]
-        return torch.ops.aten.cudnn_convolution_relu(x, weight, bias, steps, margins, [1, 1], 1)
-    return F.conv2d(x, weight, bias, stride, padding).relu_()
+        return torch.ops.aten.cudnn_convolution_relu(x, weight, bias, [2, 2], [1, 1], [1, 1], 1)
+    return F.conv2d(x, weight, bias, stride=2, padding=1).relu_()
 
 
 @convolution_relu.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
-    return torch.empty_like(F.conv2d(x, weight, bias, stride, padding), memory_format=torch.channels_last)
+def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.empty_like(F.conv2d(x, weight, bias, stride=2, padding=1), memory_format=torch.channels_last)

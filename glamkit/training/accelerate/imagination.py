@@ -1,9 +1,7 @@
 """Imagined steps on GPUs: choices by one kernel each, and GMamba's and LMamba's block as one, a batch of two.
 
-With each block on its own an imagined step is some fifty kernels, most of them so small that starting them takes as
-long as they do. Both blocks have the same sizes, so that one kernel can do the same part of both: input projection, the
-convolution at those places of the windows that are new, what is selected of them, the windows' sums with all that
-stands around them, and the output.
+Otherwise an imagined step is some fifty kernels, most so small that starting them takes as long as they do. Both blocks
+have the same sizes, so that one kernel can do the same part of both.
 
 Letters: M = 2 blocks, N rows, I inner channels, S states, R rank of the step sizes, P places of a window, of which K
 are new: the first few, and the last one. An entry is what `Paired.project` gives for one token: (M, N, 2 I).
@@ -68,10 +66,7 @@ class PairedSequenceModel(SequenceModel):
     """`SequenceModel` whose window memories read both modules together, where nobody wants gradients."""
 
     def memory(self, tokens: Tensor, kind: str = "window") -> ImaginationMemory:
-        """As `SequenceModel.memory`; rows of a `Paired` one cannot be picked.
-
-        Both windows must have as many new places, those that see fewer than `conv` tokens and the last one.
-        """
+        """As `SequenceModel.memory`; paired are windows with at least `conv` places, so that as many are new."""
         length, conv = tokens.shape[1], self.gmamba.blocks.stack[0].mixer.conv
         sizes = [length - 1, min(length, self.lmamba.window)]
         alike = len(self.gmamba.blocks) == 1 and min(sizes) >= conv
@@ -81,15 +76,9 @@ class PairedSequenceModel(SequenceModel):
 
 
 class Paired(ImaginationMemory):
-    """`sequence_model.Window` by half as many kernels, for GPUs: both modules do their work together.
+    """`WindowShared` by half as many kernels, for modules with one block; u is kept as products read it, in 16 bits.
 
-    The numbers are those of `WindowShared`, but for u, which is kept in the kind of numbers that products read it in;
-    errors of 16 bits are no larger for it.
-
-    Args:
-        model: with one block in each module.
-        tokens: (N, L, D), the context.
-        sizes: P of both windows.
+    Tokens (N, L, D) are the context, `sizes` P of both windows.
     """
 
     def __init__(self, model: SequenceModel, tokens: Tensor, sizes: list[int]) -> None:

@@ -11,34 +11,22 @@ from torch import Tensor, nn
 
 
 class Rounded:
-    """A twin of a module for use under autocast: same results, less work.
+    """A twin of a module for use under autocast to that precision: same results, less work.
 
-    It shares all tensors with the module but those of its linear layers that are rounded or read by columns. For
-    float32 it is the module itself.
-
-    Args:
-        module: the original.
-        precision: what autocast rounds to.
-        exact: parts whose layers are not rounded, as they are used without autocast, or not at all.
-        by_columns: a layer of these of whose weight single columns are read: each lies in one piece in the twin.
+    It shares all tensors but the rounded ones of linear layers; those of the parts `exact` are not rounded. For float32
+    it is the module itself.
     """
 
-    def __init__(
-        self, module: nn.Module, precision: torch.dtype, exact: Iterable[nn.Module], by_columns: nn.Linear | None = None
-    ) -> None:
+    def __init__(self, module: nn.Module, precision: torch.dtype, exact: Iterable[nn.Module]) -> None:
         self.copies: list[Tensor] = []
         self.originals: list[Tensor] = []
-        self.columns: list[tuple[Tensor, Tensor]] = []
         self.twin: Any = module
         if precision == torch.float32:
             return
         shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
         self.twin, kept = copy.deepcopy(module, shared), {layer for part in exact for layer in part.modules()}
         for own, other in zip(module.modules(), self.twin.modules(), strict=True):
-            if own is by_columns:
-                other.weight = nn.Parameter(own.weight.detach().T.contiguous().T, requires_grad=False)
-                self.columns.append((other.weight, own.weight))
-            elif isinstance(own, nn.Linear) and own not in kept:
+            if isinstance(own, nn.Linear) and own not in kept:
                 for name, weight in own.named_parameters(recurse=False):
                     rounded = nn.Parameter(weight.detach().to(precision), requires_grad=False)
                     setattr(other, name, rounded)
@@ -50,6 +38,4 @@ class Rounded:
         """The twin, with the weights as they are now."""
         if self.copies:
             torch._foreach_copy_(self.copies, self.originals)
-        for copied, weight in self.columns:  # apart: in one list with others, all would be copied one by one
-            copied.copy_(weight)
         return self.twin

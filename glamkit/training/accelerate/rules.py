@@ -38,13 +38,8 @@ class Rule(NamedTuple):
 def accelerate(module: nn.Module, device: torch.device, off: Collection[str] = (), kernel: str = "auto") -> str:
     """Gives the modules inside `module`, itself included, their faster classes; weights and names stay.
 
-    With a `foreign` class among them all stay as they are, and a warning names it.
-
-    Args:
-        module: a whole agent, a world model or a part of one.
-        device: where it computes.
-        off: names of rules that are left out.
-        kernel: GMamba's scan, see `select_kernel`, whose name for the record is returned.
+    With a `foreign` class among them all stay as they are, and a warning names it. `off` are names of rules left out,
+    `kernel` is GMamba's scan, whose name for the record is returned.
     """
     rules = [rule for rule in RULES if rule.where(device) and rule.name not in off]
     if rules and (own := foreign(module)):
@@ -97,11 +92,7 @@ def plainly(module: nn.Module) -> Iterator[None]:
 
 
 def left_out(setting: str) -> set[str]:
-    """The names of rules that `runtime.accelerate` leaves out: none for ``on``, all for ``off``.
-
-    Raises:
-        GlamkitError: a name in the list is no rule's.
-    """
+    """The names of rules that `runtime.accelerate` leaves out: none for ``on``, all for ``off``."""
     names = [rule.name for rule in RULES] + [WEIGHTS]
     if setting in ("on", "off"):
         return set(names) if setting == "off" else set()
@@ -128,13 +119,7 @@ def missing_mamba_ssm() -> str:
 
 
 def select_kernel(module: nn.Module, choice: str, device: torch.device) -> str:
-    """Puts mamba-ssm's scan into every `Mamba` inside `module` if asked; returns the scan's name for the record.
-
-    ``auto`` is glamkit's, which is as fast and repeats to the bit.
-
-    Raises:
-        GlamkitError: mamba-ssm was asked for and cannot run here.
-    """
+    """Puts mamba-ssm's scan into every `Mamba` inside `module` if asked; returns the scan's name for the record."""
     if choice != "mamba-ssm":
         return "glamkit"
     elsewhere = "" if device.type == "cuda" else f"it needs a CUDA GPU, and the device is {device}"
@@ -201,6 +186,6 @@ RULES = [
     Rule("batch_norm", _anywhere, _norms),  # with its ReLU in place, or in few passes
     Rule("slices", _cpu, _of(frames.SlicingEncoder)),  # without training, many frames are encoded part by part
     Rule("embedding_cache", _cpu, _of(frames.CachingEncoder)),  # while acting, each frame is encoded once
-    Rule("image_conv", frames.faster_by_blocks, _frames),  # frames as bytes, in blocks that kernels are fast for
+    Rule("image_conv", frames.faster_by_blocks, _frames),  # frames as bytes, pictures in blocks
     Rule("sampling", has_kernels, _choices),  # what imagination chooses, in one kernel each
 ]

@@ -1,11 +1,8 @@
 """Mamba's scan by operations or mamba-ssm's kernel; and windows of modules with one block, sharing what they can.
 
-A token's input projection is the same in every window, and with A diagonal the last output of a window is one sum
-(`ops.scan.window_sum`): nothing but that output is ever formed. A window that moves on by one token computes its first
-few places and the new one; the others add what they added before.
-
-In a stack of several blocks the later ones read what depends on the window, so that nothing can be shared: there the
-plain classes do their work.
+A token's input projection is the same in every window, and a window's last output is one sum (`scan.window_sum`). A
+window that moves on by one token computes its first few places and the new one; the others add what they added before.
+In a stack of several blocks later ones read what depends on the window: there the plain classes do their work.
 """
 
 from __future__ import annotations
@@ -49,9 +46,9 @@ class FusedMamba(Mamba):
 
 
 def convolved(inputs: list[Tensor], taps: Tensor, bias: Tensor, wanted: Iterable[int]) -> Tensor:
-    """The causal convolution and SiLU at the wanted places (P, ..., I): at place p it sees min(p + 1, conv) taps.
+    """The causal convolution and SiLU of inputs (..., I), one for each place of a window: (wanted, ..., I).
 
-    There is an input (..., I) for each place of a window. Taps (conv, I) begin with the oldest; the bias is (I,).
+    At place p it sees min(p + 1, conv) taps (conv, I), which begin with the oldest.
     """
     places = []
     for place in wanted:
@@ -68,9 +65,8 @@ class WindowMamba(Mamba):
     def step_window(self, places: list[Tensor], kept: list[Place]) -> tuple[Tensor, list[Place]]:
         """The output at a window's last place, read from a zero state, and what the next window need not compute again.
 
-        A place with all its taps inside the window adds the same wherever the window begins, so that only the first
-        few and the new last one are computed. There is an input projection (..., 2 I) for each place of the window;
-        `kept` is what the window one place before gave, nothing for the first.
+        There is an input projection (..., 2 I) for each place; `kept` is what the window one place before gave. A place
+        with all its taps inside the window adds the same wherever the window begins.
         """
         edge = self.conv - 1
         new = [place for place in range(len(places)) if not edge <= place < edge + len(kept)]
