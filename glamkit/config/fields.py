@@ -47,11 +47,10 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
             wanted = f"1 to {LONGEST} whole numbers such as 16,32,64"
             raise GlamkitError(f"{name} = {repr(value)[:80]} is not a list of {wanted}.")
         return tuple(coerce(name, part, get_args(kind)[0]) for part in parts)
-    reader = {int: _whole, float: _number, bool: _flag, str: _text}[kind]
-    result = reader(value)
+    names = {int: "a whole number", float: "a finite number", bool: "True or False", str: "text"}
+    result = {int: _whole, float: _number, bool: _flag, str: _text}[kind](value)
     if result is None:
-        expected = {int: "a whole number", float: "a finite number", bool: "True or False", str: "text"}[kind]
-        raise GlamkitError(f"{name} = {value!r} is not {expected}.")
+        raise GlamkitError(f"{name} = {value!r} is not {names[kind]}.")
     return result
 
 

@@ -173,9 +173,7 @@ class RuntimeConfig(Checked):
     """The machine, never the result."""
 
     device: str = setting("auto", "name", "auto takes a CUDA GPU when there is one; or cpu, cuda, cuda:1, mps")
-    precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "choice", "of convolutions and products (float32: TF32 on CUDA GPUs); losses and scans stay float32"
-    )
+    precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "choice", "of products; losses stay float32")
     kernel: Literal["auto", "glamkit", "mamba-ssm"] = setting("auto", "choice", "GMamba's scan: auto is glamkit's own")
     accelerate: str = setting("on", "choice", "faster classes: on, off (then not compiled either), or rules left out")
     compile: Literal["auto", "on", "off"] = setting("auto", "choice", "torch.compile: slow to begin; auto: long runs")

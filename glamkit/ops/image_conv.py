@@ -29,9 +29,6 @@ def supported(frames: Tensor, weight: Tensor) -> bool:
     return fitting and precision(weight) in (torch.bfloat16, torch.float16)
 
 
-# From frames to channels ----------------------------------------------------------------------------------------------
-
-
 @operation("image_conv")
 def halved(frames: Tensor, weight: Tensor, bias: Tensor | None, kind: torch.dtype) -> Tensor:
     """Frames / 255 convolved with weights (C, colours, 4, 4): (N, C, H, W); with a bias its ReLU, without gradient."""
@@ -59,9 +56,6 @@ def _differentiate_halved(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 halved.register_autograd(_differentiate_halved, setup_context=_remember_halved)
-
-
-# From channels to errors ----------------------------------------------------------------------------------------------
 
 
 @operation("image_conv")

@@ -237,7 +237,7 @@ def test_a_compiler_for_a_gpu_sees_the_operations_whole(monkeypatch: pytest.Monk
 @pytest.mark.cuda
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gpu_computes_the_plain_formulas(kind: torch.dtype) -> None:
-    assert device.TRITON, "this GPU has no Triton, so it uses blocks"
+    assert device.TRITON, "this GPU has no Triton, so it uses torch's own"
     for by in (image_kernels, image_conv):
         compare("cuda", [*SIZES, PUBLISHED], by, kind, 1e-2)
     look("cuda")

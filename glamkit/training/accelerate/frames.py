@@ -1,8 +1,4 @@
-"""Encoder and decoder: on CPUs frames go part by part or are known already; on GPUs they stay bytes.
-
-GPUs have slow kernels for 3 channels. For frames in bytes `image_conv` has its own; pictures are decoded by kernels of
-2 x 2 pixels in steps of 1 over blocks of 2 x 2 pixels, instead of 4 x 4 in steps of 2.
-"""
+"""Encoder and decoder: on CPUs frames go part by part or are known already; on GPUs they stay bytes (`image_conv`)."""
 
 from __future__ import annotations
 
@@ -48,11 +44,8 @@ class SilentReLU(nn.ReLU):
         return x
 
 
-# On CPUs, when nothing is trained -------------------------------------------------------------------------------------
-
-
 class SlicingEncoder(Encoder):
-    """`Encoder` that takes many frames in slices when nothing is trained: it needs less memory."""
+    """For CPUs: `Encoder` that takes many frames in slices when nothing is trained: it needs less memory."""
 
     def forward(self, frames: Tensor) -> Tensor:
         """As `Encoder.forward`."""
@@ -62,7 +55,7 @@ class SlicingEncoder(Encoder):
 
 
 class CachingEncoder(Encoder):
-    """`Encoder` that keeps the embeddings of the frames in its last two calls, for as long as its weights stay.
+    """For CPUs: `Encoder` that keeps the embeddings of its last two calls, for as long as its weights stay.
 
     Acting asks for the frames of the past and then for the present one. An embedding is the same whichever frames are
     encoded with it, so that a run may be resumed with nothing kept.
@@ -91,22 +84,6 @@ class CachingEncoder(Encoder):
         return torch.stack([known[key] for key in keys])
 
 
-# On GPUs: a convolution from pictures and one to pictures -------------------------------------------------------------
-
-
-def faster_by_blocks(device: torch.device) -> bool:
-    """Whether kernels there want channels by eights; CPUs do not, and on Apple's GPUs nobody has tried."""
-    return device.type not in ("cpu", "mps")
-
-
-def blocks(x: Tensor) -> Tensor:
-    """Blocks of 2 x 2 become channels, and so does a spare one of zeros: (N, C, H, W) -> (N, 4 (C + 1), H / 2, W / 2).
-
-    GPUs are fast with eights, which are 16 bytes in bfloat16.
-    """
-    return F.pixel_unshuffle(F.pad(x, (0, 0, 0, 0, 0, 1)), 2)
-
-
 class HalvingConv2d(nn.Conv2d):
     """The encoder's first convolution, of frames in uint8 / 255: (N, 3, H, W) -> (N, out, H / 2, W / 2)."""
 
@@ -120,17 +97,6 @@ class HalvingConv2d(nn.Conv2d):
 class DoublingConv2d(nn.ConvTranspose2d):
     """The decoder's last convolution, `HalvingConv2d` backwards: (N, C, H, W) -> (N, 3, 2 H, 2 W)."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """By blocks: in steps of 1, a transposed convolution is one with its kernel turned round."""
-        y = F.conv2d(x, *self.turned(), padding=1)
-        # Not by slices: cropped at once, compilers do this and what follows in one pass, backwards too.
-        return F.pad(F.pixel_shuffle(y, 2), (-1, -1, -1, -1, 0, -1))
-
-    def turned(self) -> tuple[Tensor, Tensor]:
-        """The kernel (4 (3 + 1), C, 2, 2) and the bias (4 (3 + 1),) for blocks."""
-        kernel = blocks(self.weight).transpose(0, 1).flip(2, 3)
-        return kernel, F.pad(cast(Tensor, self.bias), (0, 1)).repeat_interleave(4)
-
     def error(self, x: Tensor, frames: Tensor) -> Tensor:
         """Squared differences between its outputs and frames / 255, (N, 3, 2 H, 2 W) in uint8, summed up: (N,)."""
         if not image_conv.supported(frames, self.weight):
@@ -139,12 +105,14 @@ class DoublingConv2d(nn.ConvTranspose2d):
         return image_conv.errors(x, self.taps(), frames)[0]
 
     def taps(self) -> Tensor:
-        """Weights and bias as `image_conv.errors` wants them: (4 C + 1, 4 (3 + 1))."""
-        kernel, bias = self.turned()
+        """Weights and bias as `image_conv.errors` wants them: (4 C + 1, 4 (3 + 1)).
+
+        A kernel of 4 x 4 in steps of 2 is one of 2 x 2, turned round, whose outputs are blocks. A spare colour of zeros
+        makes 16: GPUs are fast with eights.
+        """
+        kernel = F.pixel_unshuffle(F.pad(self.weight, (0, 0, 0, 0, 0, 1)), 2).transpose(0, 1).flip(2, 3)
+        bias = F.pad(cast(Tensor, self.bias), (0, 1)).repeat_interleave(4)
         return torch.cat([kernel.permute(2, 3, 1, 0).flatten(0, 2), bias.unsqueeze(0)])
-
-
-# Encoder and decoder with them ----------------------------------------------------------------------------------------
 
 
 class FrameEncoder(Encoder):

@@ -106,9 +106,6 @@ def left_out(setting: str) -> set[str]:
     return set(listed)
 
 
-# GMamba's scan --------------------------------------------------------------------------------------------------------
-
-
 def missing_mamba_ssm() -> str:
     """Why mamba-ssm's scan does not load, or nothing."""
     try:
@@ -128,9 +125,6 @@ def select_kernel(module: nn.Module, choice: str, device: torch.device) -> str:
     for part, faster in list(_of(FusedMamba)(module)):
         swap(part, faster)
     return "mamba-ssm"
-
-
-# The table ------------------------------------------------------------------------------------------------------------
 
 
 def _each(module: nn.Module, *kinds: Any) -> Iterator[Any]:
@@ -177,6 +171,10 @@ def _cpu(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
+def _gpu(device: torch.device) -> bool:
+    return device.type not in ("cpu", "mps")  # on Apple's GPUs nobody has tried
+
+
 WEIGHTS = "rounded_weights"  # the one rule that is not about a module: the twin in `updates`
 RULES = [
     Rule("scan", _anywhere, _of(ScanMamba)),  # as one operation with its own gradient
@@ -186,6 +184,6 @@ RULES = [
     Rule("batch_norm", _anywhere, _norms),  # with its ReLU in place, or in few passes
     Rule("slices", _cpu, _of(frames.SlicingEncoder)),  # without training, many frames are encoded part by part
     Rule("embedding_cache", _cpu, _of(frames.CachingEncoder)),  # while acting, each frame is encoded once
-    Rule("image_conv", frames.faster_by_blocks, _frames),  # frames as bytes, pictures in blocks
+    Rule("image_conv", _gpu, _frames),  # frames as bytes
     Rule("sampling", has_kernels, _choices),  # what imagination chooses, in one kernel each
 ]
