@@ -19,7 +19,6 @@ from glamkit.ops import device
 from glamkit.ops.triton import paired_windows as kernels
 from glamkit.training.accelerate import accelerate, imagination, rules
 from glamkit.training.accelerate.imagination import Paired
-from glamkit.training.accelerate.windows import RecurrentShared, unbind_steps
 from glamkit.training.accelerate.windows import WindowShared as Window
 
 CASES: list[dict[str, Any]] = [  # rows, inner channels, states, rank, taps, sizes of the windows, entries
@@ -107,7 +106,7 @@ def test_what_cannot_be_a_pair_is_read_as_before() -> None:
         assert type(made(window=window).memory(tokens[:, :length])) is Window
     with torch.enable_grad():
         assert type(made().memory(tokens)) is Window
-    assert type(made().memory(tokens, "recurrent")) is RecurrentShared
+    assert type(made().memory(tokens, "recurrent")) is sequence_model.Recurrent
 
 
 def test_without_kernels_there_are_no_pairs() -> None:
@@ -127,7 +126,7 @@ def test_compiled_pairs_are_one_graph_for_all_steps() -> None:
     torch.compiler.reset()
     memory = torch.compile(net.memory, backend=look, fullgraph=True)(tokens[:, :8])
     read = torch.compile(lambda memory, token: memory.read(token), backend=look, fullgraph=True)
-    hidden = torch.stack([read(memory, token) for token in unbind_steps(tokens[:, 8:])])
+    hidden = torch.stack([read(memory, token) for token in tokens[:, 8:].transpose(0, 1).contiguous()])
     assert len(graphs) == 2
     alone = follow(Window(net, tokens[:, :8]), tokens[:, 8:])[1:, 0]
     torch.testing.assert_close(hidden, alone, rtol=1e-5, atol=1e-5)

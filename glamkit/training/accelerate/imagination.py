@@ -23,7 +23,7 @@ from glamkit.ops import imagination as ops
 from glamkit.ops.device import float32, precision
 from glamkit.ops.functional import one_hot_sample
 from glamkit.ops.scan import LOG2_E, by_kernels
-from glamkit.training.accelerate.windows import convolved, unbind_steps
+from glamkit.training.accelerate.windows import convolved
 
 
 class SampledStates(WorldModel):
@@ -82,7 +82,8 @@ class Paired(ImaginationMemory):
     """
 
     def __init__(self, model: SequenceModel, tokens: Tensor, sizes: list[int]) -> None:
-        self.model, self.sizes, steps = model, sizes, unbind_steps(tokens)
+        self.model, self.sizes = model, sizes
+        steps = tokens.transpose(0, 1).contiguous().unbind()  # in memory as those to come, for compilers
         blocks = [part.blocks.stack[0] for part in (model.gmamba, model.lmamba)]
         mixers = [block.mixer for block in blocks]
         self.eps, self.conv = blocks[0].norm.eps, mixers[0].conv

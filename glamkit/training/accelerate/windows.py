@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import cast
 
 import torch
@@ -116,13 +115,13 @@ class WindowLMamba(LMamba):
 
 
 class WindowSequenceModel(SequenceModel):
-    """`SequenceModel` whose memories keep what windows share."""
+    """`SequenceModel` whose window memory keeps what windows share."""
 
     def memory(self, tokens: Tensor, kind: str = "window") -> ImaginationMemory:
         """As `SequenceModel.memory`."""
-        if len(self.gmamba.blocks) > 1:
+        if kind == "recurrent" or len(self.gmamba.blocks) > 1:
             return super().memory(tokens, kind)
-        return (RecurrentShared if kind == "recurrent" else WindowShared)(self, tokens)
+        return WindowShared(self, tokens)
 
 
 class WindowShared(ImaginationMemory):
@@ -150,34 +149,3 @@ class WindowShared(ImaginationMemory):
         l, of_tokens = step_window(model.lmamba, self.tokens, self.kept[1])  # noqa: E741
         self.kept = of_changes, of_tokens
         return self.add(model, model.gmamba.out(g), model.lmamba.out(l))
-
-
-class RecurrentShared(ImaginationMemory):
-    """`sequence_model.Recurrent` that keeps LMamba's projections per token."""
-
-    def __init__(self, model: SequenceModel, tokens: Tensor) -> None:
-        self.model, blocks = model, model.gmamba.blocks
-        steps = unbind_steps(tokens)
-        self.tokens = prepare_all(model.lmamba, tokens[:, -model.lmamba.window :])
-        self.token = steps[-1]
-        self.states = blocks.start(len(tokens))
-        g, _ = blocks.step(steps[0], self.states)
-        for old, new in pairwise(steps):
-            g, self.states = blocks.step(new - old, self.states)
-        self._look(g)
-
-    def read(self, token: Tensor) -> Tensor:
-        """One step of GMamba, and LMamba's window moved on by one token."""
-        g, self.states = self.model.gmamba.blocks.step(token - self.token, self.states)
-        self.token = token
-        self.tokens = [*self.tokens, prepare(self.model.lmamba, token)][-self.model.lmamba.window :]
-        return self._look(g)
-
-    def _look(self, g: Tensor) -> Tensor:
-        l, _ = step_window(self.model.lmamba, self.tokens, [])  # noqa: E741
-        return self.add(self.model, self.model.gmamba.out(g), self.model.lmamba.out(l))
-
-
-def unbind_steps(tokens: Tensor) -> tuple[Tensor, ...]:
-    """The steps (B, D) of tokens (B, T, D), in memory as those to come: what reads them is compiled once for all."""
-    return tokens.transpose(0, 1).contiguous().unbind()
