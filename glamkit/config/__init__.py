@@ -1,6 +1,5 @@
-"""Every number of an experiment: its sections, the named presets, and how a person changes them.
+"""Every number of an experiment: `sections` with units and reasons, `presets`, and `fields`, which check themselves.
 
-`sections` has the settings with their units and reasons, `presets` the named experiments, `fields` the checks.
 Nothing here imports torch.
 """
 

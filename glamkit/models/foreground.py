@@ -43,10 +43,7 @@ class Foreground(nn.Module):
 
 
 def emphasis(departing: Tensor, scale: float) -> Tensor:
-    """Weights (..., 1, size, size) of pixels that depart or not, (..., 1, size, size) bool.
-
-    A foreground of more than 1 / `scale` of a frame's pixels gets 1 / its share, so that a frame's mean is at most 1.
-    """
+    """Weights (..., 1, size, size) of pixels that depart or not: `scale`, but a frame's mean is at most 1."""
     weights = departing.float()
     share = weights.mean((-2, -1), keepdim=True)
     return weights * (1 / share.clamp(min=1e-9)).clamp(max=scale)

@@ -76,10 +76,7 @@ class PairedSequenceModel(SequenceModel):
 
 
 class Paired(ImaginationMemory):
-    """`WindowShared` by half as many kernels, for modules with one block; u is kept as products read it, in 16 bits.
-
-    Tokens (N, L, D) are the context, `sizes` P of both windows.
-    """
+    """`WindowShared` of two windows of P = `sizes` by half as many kernels; u is kept as products read it."""
 
     def __init__(self, model: SequenceModel, tokens: Tensor, sizes: list[int]) -> None:
         self.model, self.sizes = model, sizes

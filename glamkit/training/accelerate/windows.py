@@ -45,10 +45,7 @@ class FusedMamba(Mamba):
 
 
 def convolved(inputs: list[Tensor], taps: Tensor, bias: Tensor, wanted: Iterable[int]) -> Tensor:
-    """The causal convolution and SiLU of inputs (..., I), one for each place of a window: (wanted, ..., I).
-
-    At place p it sees min(p + 1, conv) taps (conv, I), which begin with the oldest.
-    """
+    """The causal convolution and SiLU of a window's inputs (..., I) at wanted places; taps (conv, I), oldest first."""
     places = []
     for place in wanted:
         u = taps[-1] * inputs[place]
