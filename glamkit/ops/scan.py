@@ -60,7 +60,7 @@ def window_sum(driven: Places, dt: Places, A: Tensor, B: Places, C: Tensor) -> T
 
 
 def scan_step(h: Tensor, driven: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """One step from states h (N, I, S), with driven and dt (N, I), B and C (N, S): output (N, I) and the states after."""
+    """One step from states h (N, I, S), driven and dt (N, I), B and C (N, S): output (N, I) and the states after it."""
     with float32(h):
         # Laid out anew for compilers: rounded numbers would be read half a register at a time.
         B, C = transposed(B.T), transposed(C.T)

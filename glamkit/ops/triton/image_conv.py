@@ -223,7 +223,7 @@ def _taps_gradient(
 
 @jit
 def _seen(pixel, H: tl.constexpr, W: tl.constexpr):
-    """Of each row of twelve levels that pixels see, in four words: place, foreign bits, and what is inside the frame."""
+    """Of each row of twelve levels that pixels see, in four words: place, others' bits, what is inside the frame."""
     row, first = (pixel // W * 2 - 1)[:, None] + tl.arange(0, 4)[None, :], (pixel % W * 6 - 3)[:, None]
     word, inside = (first + 4) // 4 - 1, (row >= 0) & (row < 2 * H)
     shift = ((first + 4) % 4 * 8).to(tl.uint32)
