@@ -27,8 +27,6 @@ gymnasium.register_envs(ale_py)
 gymnasium.register_envs(tiny_games)
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 
-ATARI = "ale_py.env:AtariEnv"
-
 
 def resolve_game(name: str) -> str:
     """The gymnasium id behind a game's name, after checking that it can be opened and played here."""
@@ -84,7 +82,7 @@ def _look_up(name: str) -> str:
 
 def _outdated(spec: EnvSpec) -> bool:
     """Whether an id is one of 2016-2021, which hide their own frame skips and sticky actions: the config has these."""
-    return spec.entry_point == ATARI and spec.namespace != "ALE"
+    return spec.entry_point == "ale_py.env:AtariEnv" and spec.namespace != "ALE"
 
 
 def _bare(name: str) -> str:

@@ -27,7 +27,6 @@ from glamkit.errors import GlamkitError
 from glamkit.runtime.cuda_graphs import Recorded, Recorder
 
 CORES_ALLOWED = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time, and in how many
-DEVICES = "auto, cpu, cuda, cuda:N or mps"
 LONG = 4_000  # updates after which a minute or two of compiling is saved: on a CPU it saves a sixth of 160 ms
 
 # malloc.h: M_MMAP_MAX is -4, M_MMAP_THRESHOLD -3, M_TRIM_THRESHOLD -1. Blocks of their own none, giving back never; and
@@ -47,7 +46,7 @@ def resolve_device(name: str) -> torch.device:
     with contextlib.suppress(RuntimeError, ValueError):
         device = torch.device(name)
     if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise GlamkitError(f"runtime.device = {name!r} is not a device; allowed: {DEVICES}.")
+        raise GlamkitError(f"runtime.device = {name!r} is not a device; allowed: auto, cpu, cuda, cuda:N or mps.")
     if device.type == "cuda" and (device.index or 0) >= count:
         raise GlamkitError(f"runtime.device = {name!r}, but torch sees {count} CUDA GPUs here; use cpu or auto.")
     if device.type == "mps" and not torch.backends.mps.is_available():
