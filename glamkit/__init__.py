@@ -1,17 +1,11 @@
-"""The GLAM that anyone can run.
-
-config = glamkit.preset("quick", game="Pong", seed=1)
-for event in glamkit.Trainer(config, "runs/pong"):
-    ...
-"""
+"""The GLAM that anyone can run: ``for event in glamkit.Trainer(glamkit.preset("quick", game="Pong"), "runs/pong")``."""
 
 import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-# OpenMP's threads spin while they wait for each other. On a machine that does anything else at the same time (a browser
-# with JupyterLab is enough) spinning for long makes training many times slower, not spinning at all twice as slow on a
-# quiet one. This is some 30 microseconds; it has to be said before torch is imported.
+# OpenMP's threads spin while they wait for each other. Beside a browser, spinning for long makes training many times
+# slower, and not spinning twice as slow on a quiet machine. This is some 30 microseconds; torch reads it at its import.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # ruff: noqa: F401

@@ -43,10 +43,7 @@ def plain(name: str) -> str:
 
 
 def nearest(value: object, allowed: Iterable[object], key: Callable[[str], str] = plain) -> str:
-    """A hint such as ``did you mean 'Pong'?``; without a near match, the allowed names themselves.
-
-    Names are compared as `key` makes them.
-    """
+    """A hint such as ``did you mean 'Pong'?``; without a near match, the allowed names. They are compared by `key`."""
     names = [str(name) for name in allowed]
     known, given = {key(name): name for name in names}, key(str(value))
     close = [given] if given in known else get_close_matches(given, known)

@@ -12,16 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from glamkit.config import Config, parameters
 from glamkit.errors import GlamkitError, install
 from glamkit.runs import log, status
 from glamkit.runs.folder import Run, resolve
-from glamkit.runs.lock import held
-
-if TYPE_CHECKING:
-    from glamkit.plotting import Picture  # matplotlib takes half a second that `glamkit lab` need not wait for
+from glamkit.runs.session import held
 
 
 def shell() -> Any:
@@ -48,10 +45,7 @@ def is_interactive() -> bool:
 def check_parameters(cells: Sequence[str] | None = None, values: dict[str, Any] | None = None) -> None:
     """Checks the parameters by name and type, and puts values back as their annotations want them.
 
-    `cells` that ran so far and `values` of the names are by default this notebook's.
-
-    Raises:
-        GlamkitError: see `parameters.check`.
+    `cells` that ran so far and `values` of the names are by default this notebook's. Errors as in `parameters.check`.
     """
     now = getattr(shell(), "user_ns", {}) if values is None else values
     now |= parameters.check(now.get("In", []) if cells is None else cells, now)
@@ -81,9 +75,7 @@ Tell = Callable[[str], object]  # is given lines about the progress of long work
 class Live:
     """What changes while it is shown: replaced in place in a notebook or a terminal, elsewhere a new line now and then.
 
-    Args:
-        every: seconds between two lines where nobody watches.
-        stream: what lines are written to; None for the standard output.
+    Where nobody watches, `every` seconds lie between two lines; `stream` is by default the standard output.
     """
 
     def __init__(self, every: float = 10.0, stream: TextIO | None = None) -> None:
@@ -171,12 +163,7 @@ class Bar:
 def watch(run_dir: str | Path, every: float = 3.0) -> None:
     """Follows a run that is trained elsewhere, until it ends; the stop button ends the watching, not the run.
 
-    Args:
-        run_dir: the run's folder; a relative path counts from the checkout.
-        every: seconds between two looks.
-
-    Raises:
-        GlamkitError: there is no run.
+    `run_dir` may count from the checkout; `every` is in seconds. Where there is no run, a GlamkitError says so.
     """
     from glamkit import plotting
 
@@ -216,7 +203,7 @@ class Folded:
     """A figure that a notebook shows on a click, below its summary."""
 
     summary: str
-    picture: Picture
+    picture: Any  # a `plotting.Picture`
 
     def __repr__(self) -> str:
         return f"(a picture: {self.summary})"

@@ -1,8 +1,7 @@
 """What the packages hand each other: real steps, contexts of them, imagined rollouts; and array types with a shape.
 
-``Float[Tensor, "B T D"]`` names the axes by the letters of the glossary in `models.world_model`. The tests check them
-at every call (jaxtyping and beartype, see tests/conftest.py); everywhere else they are only read. A single axis is
-written ``" B"`` with a space, so that linters do not take it for the name of a type.
+``Float[Tensor, "B T D"]`` names the axes by the letters of the glossary in `models.world_model`. Only the tests check
+them. A single axis is written ``" B"`` with a space, so that linters do not take it for the name of a type.
 """
 
 from __future__ import annotations
@@ -39,10 +38,7 @@ class Context(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """An imagined rollout: states [z, h], and for each of its H actions the reward and termination.
-
-    On GPUs, under autocast, states are rounded, see `accelerate.imagination.SampledStates`.
-    """
+    """An imagined rollout: states [z, h], rounded under autocast; for each of its H actions reward and termination."""
 
     states: Float[Tensor, "N H+1 Z+D"]
     actions: Int[Tensor, "N H"]

@@ -100,7 +100,6 @@ def timed(config: Config, repeats: int, tell: Tell) -> dict[str, Any]:
         after, took = others_seconds(), time.perf_counter() - began
         machine = {
             **provenance.versions(),
-            **provenance.describe(main.machine.device),
             **main.machine.describe(),
             "cores": own_cores(),
             "kernel": main.kernel,

@@ -84,10 +84,7 @@ def tensorboard(runs: Sequence[str]) -> None:
 
     RUNS are run folders.
     """
-    from glamkit.runs.folder import Run, resolve
-    from glamkit.runs.tensorboard import copy, followed
+    from glamkit.runs.tensorboard import copy
 
     for name in runs:
-        run = Run(resolve(name))
-        folder = run.folder / "tensorboard" if followed(run) else copy(name)
-        click.echo(f"tensorboard --logdir {shlex.quote(str(folder))}")
+        click.echo(f"tensorboard --logdir {shlex.quote(str(copy(name)))}")

@@ -1,15 +1,6 @@
 """The 26 games of Atari 100k: what humans, random play and published methods score, each number with its source.
 
-The numbers are in atari100k_scores.json. Anyone's method is read from a file of the same form:
-
-    {"methods": {"My method": {
-        "runs": {"Pong": [18.2, 20.1, 19.7]},    raw score of each run; or "scores": {"Pong": 19.3}, one mean for a game
-        "protocol": {"sticky": true, "life_loss": "ignored", "eval_episodes": 100, "sampling": "greedy"},
-        "published": {"mean": 1.25, "median": 0.49},     as printed, fractions of human; they are recomputed
-        "paper": "...", "source": "...", "notes": "...", "family": "STORM", "rerun_by": "us"}}}
-
-Only ``runs`` or ``scores`` is needed. What is not known of a protocol is left out. A method of a ``family`` is shown
-beside the others of it: the authors' own numbers, and re-runs, which name who made them.
+The numbers are in atari100k_scores.json. Anyone's method is read from a file of the same form, see notebooks/README.md.
 """
 
 from __future__ import annotations
@@ -28,11 +19,8 @@ from glamkit.errors import GlamkitError, nearest
 FILE = Path(__file__).with_name("atari100k_scores.json")
 Scores = Mapping[str, np.ndarray]  # game -> (runs,) scores
 TEXTS = ("kind", "family", "rerun_by", "suspect", "source", "notes")
-KINDS: Mapping[str, type] = {
-    **dict.fromkeys(("runs", "scores", "protocol", "published"), dict),
-    **dict.fromkeys(TEXTS, str),
-    **dict.fromkeys(("paper", "matches"), object),  # not looked at
-}
+TABLES = ("runs", "scores", "protocol", "published")
+KNOWN = (*TABLES, *TEXTS, "paper", "matches")
 
 
 class Game(NamedTuple):
@@ -43,29 +31,18 @@ class Game(NamedTuple):
 
 
 class Method(NamedTuple):
-    """What a method scored.
+    """What a method scored."""
 
-    Attributes:
-        scores: raw, of each run; of one mean where single runs are not known.
-        single: whether they are of single runs.
-        kind: how they are known: per run, per game, or a transcription by a third party.
-        family: the method that several sets are of, its own numbers and re-runs by others.
-        rerun_by: whose re-run it is; empty for the authors' own numbers.
-        protocol: how they were measured, as far as known; ``sticky`` is True, False or None for unknown.
-        printed: aggregates as published, fractions of human.
-        suspect: the game whose score seems to be the reason why they do not come out when recomputed.
-    """
-
-    scores: Scores
-    single: bool
-    protocol: Mapping[str, Any]
-    printed: Mapping[str, Any]
-    suspect: str
+    scores: Scores  # raw, of each run; of one mean where single runs are not known
+    single: bool  # whether they are of single runs
+    protocol: Mapping[str, Any]  # how they were measured, as far as known
+    printed: Mapping[str, Any]  # aggregates as published, fractions of human
+    suspect: str  # the game that seems to be the reason why these do not come out when recomputed
     source: str
     notes: str
-    kind: str = ""
-    family: str = ""
-    rerun_by: str = ""
+    kind: str = ""  # how they are known: per run, per game, or a transcription by a third party
+    family: str = ""  # the method that several sets are of, its own numbers and re-runs by others
+    rerun_by: str = ""  # whose re-run it is; empty for the authors' own numbers
 
 
 @cache
@@ -80,20 +57,13 @@ def published() -> Mapping[str, Method]:
     return _methods(_shipped(), FILE)
 
 
-@cache
 def printed_only() -> Mapping[str, Mapping[str, Any]]:
     """Methods of which only aggregates are known: ``mean`` or ``median``, as printed, and their source."""
-    table: Mapping[str, Mapping[str, Any]] = _shipped()["aggregates_only"]
-    return table
+    return dict(_shipped()["aggregates_only"])
 
 
 def read(path: Path) -> Mapping[str, Method]:
-    """The methods of a result file.
-
-    Raises:
-        GlamkitError: it cannot be read, is of another form, has an entry that is not known or a score that is no finite
-            number, or names a game that is not among the 26.
-    """
+    """The methods of a result file; errors name what is wrong in it."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -125,34 +95,28 @@ def _methods(data: Any, path: Path) -> dict[str, Method]:
     table = data.get("methods") if isinstance(data, dict) else None
     if not isinstance(table, dict) or not table:
         raise GlamkitError(f'{path} is no result file: it has no table "methods" of names with their "runs".')
-    for name in table:
-        if name.startswith("_") or "$" in name:
-            raise GlamkitError(f"{name!r} in {path} begins with _ or has a $, and figures cannot show that; change it.")
     return {str(name): _method(row, f"{name} in {path}") for name, row in table.items()}
 
 
 def _method(row: Any, where: str) -> Method:
-    """A method of its entry; an error names what is wrong in it and the nearest right one."""
+    """A method of its entry."""
     if not isinstance(row, dict) or bool(row.get("runs")) is bool(row.get("scores")):
         raise GlamkitError(f'{where} needs either "runs" (game to list) or "scores" (game to number).')
     for key, value in row.items():
-        if key not in KINDS:
-            raise GlamkitError(f"{where} has the entry {key!r}, which is not known; {nearest(key, KINDS)}")
-        if not isinstance(value, (KINDS[key], type(None))):
-            kind = "table of names and values" if KINDS[key] is dict else "text"
-            raise GlamkitError(f'{where}: "{key}" is no {kind}.')
-    sticky = (row.get("protocol") or {}).get("sticky")
-    if sticky is not None and not isinstance(sticky, bool):
-        raise GlamkitError(f"{where}: protocol.sticky = {sticky!r} is not true, false or null (not known).")
+        if key not in KNOWN:
+            raise GlamkitError(f"{where} has the entry {key!r}, which is not known; {nearest(key, KNOWN)}")
+        if key in TABLES and not isinstance(value, (dict, type(None))):
+            raise GlamkitError(f'{where}: "{key}" is no table of names and values.')
     single = bool(row.get("runs"))
     scores: dict[str, np.ndarray] = {}
     for name, values in row["runs" if single else "scores"].items():
         if name not in games():
             raise GlamkitError(f"{where} names the game {name!r}, which is not one of the 26; {nearest(name, games())}")
         listed = values if single else [values]
-        if not isinstance(listed, list) or not listed or not all(_is_number(value) for value in listed):
-            kind = 'list of finite numbers in "runs"' if single else 'finite number in "scores"; single runs are "runs"'
-            raise GlamkitError(f"{where}: {name} has no {kind}.")
+        if not isinstance(listed, list) or not listed or not all(map(_is_number, listed)):
+            raise GlamkitError(
+                f'{where}: {name} has no list of finite numbers in "runs", or no such number in "scores".'
+            )
         scores[name] = np.array(listed, float)
     ordered = {name: scores[name] for name in games() if name in scores}
     text = {key: str(row.get(key) or "") for key in TEXTS}

@@ -1,20 +1,14 @@
 """One game as the agent meets it: square uint8 RGB frames, whole-number actions, one outcome a step.
 
-Two promises. Nothing here resets by itself: the caller does, when `Outcome.ended` says so, and so the invented
-transition that gymnasium's automatic resets put between two episodes cannot come into being. And every episode is
-fixed by a seed and its actions, so that a game is saved as just these and goes on to the bit when they are replayed.
-(ALE's own saved states are not used: they lack the action that may be repeated, and in games such as Q*bert and
-Yars' Revenge part of the picture's timing.)
+Nothing here resets by itself: the caller does, when `Outcome.ended` says so. So the invented transition of gymnasium's
+automatic resets cannot come into being. Every episode is fixed by a seed and its actions: a game is saved as just these
+and goes on to the bit when they are replayed, which ALE's own saved states do not.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import cv2
@@ -24,7 +18,7 @@ import torch
 from gymnasium.wrappers import AtariPreprocessing, TransformObservation
 
 from glamkit.config import EnvConfig, game_name
-from glamkit.errors import GlamkitError, reason
+from glamkit.errors import GlamkitError
 
 LARGEST = float(np.finfo(np.float32).max)  # a number of numpy's would round what it is compared with
 
@@ -48,12 +42,8 @@ class PixelEnv:
     Frames that are not `image_size` square are resized by area (squeezed, not cropped), grey ones repeated to RGB.
     `frame_skip`, `sticky` and `life_loss` are Atari's and do not touch other games.
 
-    Args:
-        config: the game and how it is seen.
-        env: the game, as gymnasium has it.
-
     Attributes:
-        config: as given.
+        config: the game and how it is seen.
         num_actions: actions are 0 .. num_actions - 1.
         action_names: one name for each.
         lives: what is left of the present game's; 0 for games that count none.
@@ -72,18 +62,12 @@ class PixelEnv:
         self.lives = 0
         space: Any = env.action_space
         self.num_actions, self._first_action = int(space.n), int(space.start)
-        names: list[str] = []
-        with contextlib.suppress(Exception):  # they only help to read: a game plays without
-            names = list(getattr(self._game, "get_action_meanings", list)())
+        names = list(getattr(self._game, "get_action_meanings", list)())
         known = len(names) == self.num_actions
         self.action_names = names if known else [f"action {index}" for index in range(self.num_actions)]
 
     def reset(self, seed: int | None = None) -> np.ndarray:
-        """Starts a game and returns its first frame (H, W, 3).
-
-        Args:
-            seed: begins a new sequence of episodes; without one the present sequence goes on.
-        """
+        """Starts a game and returns its first frame (H, W, 3); a seed begins a new sequence of games."""
         if seed is not None:
             self._random = np.random.default_rng(seed)
         return self._begin(int(self._random.integers(2**31)))
@@ -92,9 +76,8 @@ class PixelEnv:
         """Plays one agent step.
 
         Raises:
-            GlamkitError: the action is not in 0 .. num_actions - 1, or the game is over and was not reset.
-            GameFaultError: the game returned something else than its space and gymnasium's interface say.
-            Exception: whatever the game itself raises.
+            GlamkitError: the action is not in 0 .. num_actions - 1, the game is over and was not reset, or it returned
+                another picture than its space declares, or no number.
         """
         if not self.running:
             raise GlamkitError(f"{self.config.game} is over or was never started; call reset() before step().")
@@ -102,14 +85,14 @@ class PixelEnv:
             raise GlamkitError(f"action {action} is not one of 0 to {self.num_actions - 1} of {self.config.game}.")
         self._actions.append(int(action))
         self._drawn.clear()
-        with self._interface("step"):
-            observation, reward, over, cut, _ = self._env.step(self._first_action + int(action))
+        observation, reward, over, cut, _ = self._env.step(self._first_action + int(action))
         game = self.config.game
-        terminated, truncated = read_flag(game, "terminated", over), read_flag(game, "truncated", cut)
+        terminated = bool(read_number(game, "terminated =", over, flag=True))
+        truncated = bool(read_number(game, "truncated =", cut, flag=True))
         self.running = not (terminated or truncated)
         before, self.lives = self.lives, self._count_lives()
         stored = terminated or (self.lives < before and self.config.life_loss)
-        return Outcome(self._see(observation), read_reward(game, reward), stored, not self.running)
+        return Outcome(self._see(observation), read_number(game, "the reward", reward), stored, not self.running)
 
     def screens(self) -> np.ndarray:
         """Every picture the game drew in the last step (n, H, W, 3) uint8, before pooling and resizing.
@@ -134,12 +117,10 @@ class PixelEnv:
     def restore(self, state: dict[str, Any]) -> np.ndarray:
         """Puts a state from `clone` back, here or in a fresh environment of the same config.
 
-        The episode is played again from its start, about 0.5 ms a step of Atari. What follows is the same to the bit as
-        if it had never stopped. Returns the current frame (H, W, 3).
+        The episode is played again from its start, about 0.5 ms a step of Atari. Returns the current frame (H, W, 3).
 
         Raises:
-            GlamkitError: the state is another game's.
-            GameFaultError: the game did not replay to the same frames.
+            GlamkitError: the state is another game's, or the game did not replay to the same frames.
         """
         if game_name(state["game"]) != self.config.game:
             raise GlamkitError(f"a saved game of {state['game']} cannot go on in {self.config.game}.")
@@ -148,9 +129,8 @@ class PixelEnv:
             if self.running:
                 self.step(int(action))
         if self._trace != state["trace"]:
-            raise GameFaultError(
-                f"the saved episode of {self.config.game} cannot go on: replaying it from its seed gave another game."
-            )
+            name = self.config.game
+            raise GameFaultError(f"a saved {name} cannot go on: replaying it from its seed gave another game.")
         self._random.bit_generator.state = json.loads(state["random"])
         return self._frame.copy()
 
@@ -160,25 +140,10 @@ class PixelEnv:
 
     def _begin(self, seed: int) -> np.ndarray:
         self._drawn.clear()
-        with self._interface("reset"):
-            observation, _ = self._env.reset(seed=seed)
+        observation, _ = self._env.reset(seed=seed)
         self._seed, self._actions, self.running, self._trace = seed, [], True, 0
         self.lives = self._count_lives()
         return self._see(observation)
-
-    @contextmanager
-    def _interface(self, method: str) -> Iterator[None]:
-        """Context in which the errors of a game of an older interface become one sentence."""
-        try:
-            yield
-        except (TypeError, ValueError) as error:
-            if not re.search("to unpack|cannot unpack|unexpected keyword argument '(seed|options)'", str(error)):
-                raise
-            raise GameFaultError(
-                f"{self.config.game} follows an older interface than gymnasium's (its {method}: {reason(error)}): "
-                f"reset(seed=, options=) returns (picture, info), and step(action) returns (picture, reward, "
-                f"terminated, truncated, info)."
-            ) from error
 
     def _see(self, observation: Any) -> np.ndarray:
         self._screen = read_picture(self.config.game, observation, self._env.observation_space.shape or ())
@@ -213,43 +178,20 @@ class Atari(PixelEnv):
         return int(self._game.ale.lives())
 
 
-# What a game returns, checked where it enters, so that nothing is cast unseen -----------------------------------------
-
-
 def read_picture(game: str, picture: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """A picture as RGB: (H, W, 3) uint8, a copy.
-
-    Raises:
-        GameFaultError: it is not uint8, or not of the shape that the game's space declares: (H, W), (H, W, 1 or 3).
-    """
+    """A picture, uint8 of the declared shape (H, W) or (H, W, 1 or 3), as RGB: (H, W, 3) uint8, a copy."""
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape != shape:
         seen = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
-        raise GameFaultError(
-            f"{game} returned a picture that is {seen}, but its observation_space declares uint8 {shape}."
-        )
+        raise GameFaultError(f"{game} returned a picture that is {seen}, but its space declares uint8 {shape}.")
     image = np.atleast_3d(picture)
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image)
 
 
-def read_reward(game: str, reward: Any) -> float:
-    """The reward as a float; an array of one number will do.
-
-    Raises:
-        GameFaultError: it is no number, or none that float32 can hold, as the replay does.
-    """
-    value = np.asarray(reward)
-    if value.size != 1 or value.dtype.kind not in "biuf" or not abs(value.item()) <= LARGEST:
-        raise GameFaultError(f"{game} returned the reward {str(reward)[:80]!r}, which is not one finite number.")
-    return float(value.item())
-
-
-def read_flag(game: str, name: str, flag: Any) -> bool:
-    """Whether an episode is `name` ("terminated" or "truncated"); a number or an array of one will do.
-
-    Raises:
-        GameFaultError: it is neither yes nor no.
-    """
-    value = np.asarray(flag)
-    if value.size != 1 or value.dtype.kind not in "biuf" or value.item() not in (0, 1):
-        raise GameFaultError(f"{game} returned {name} = {str(flag)[:80]!r}, which is neither True nor False.")
-    return bool(value.item())
+def read_number(game: str, what: str, value: Any, flag: bool = False) -> float:
+    """A reward, which float32 can hold, or 0 or 1 for a `flag`; an array of one number will do."""
+    array = np.asarray(value)
+    known = array.size == 1 and array.dtype.kind in "biuf"
+    if known and (array.item() in (0, 1) if flag else abs(array.item()) <= LARGEST):
+        return float(array.item())
+    kind = "neither True nor False" if flag else "not one finite number"
+    raise GameFaultError(f"{game} returned {what} {str(value)[:80]!r}, which is {kind}.")

@@ -1,11 +1,8 @@
 """Tiny games whose rules are known exactly, so that learning and dreaming can be scored against the truth.
 
-Each is a 32 x 32 picture, made to test one thing. All chance lies in how a game begins: a state is a tuple of whole
-numbers, one is drawn, and `advance` and `draw` are functions of it alone. Importing this module registers
-``glamkit/Catch-v0``, ``glamkit/Memory-v0`` and ``glamkit/LongMemory-v0`` with gymnasium.
-
-Everything that matters is at least 4 x 4 pixels in the strongest colours: a squared error over pixels notices small
-or dim things last.
+All chance lies in how a game begins: a state is a tuple of whole numbers, one is drawn, and `advance` and `draw` are
+functions of it alone. Everything that matters is at least 4 x 4 pixels in the strongest colours: a squared error over
+pixels notices small or dim things last.
 """
 
 from __future__ import annotations
@@ -23,13 +20,7 @@ State = tuple[int, ...]
 
 
 class TinyGame(gymnasium.Env):
-    """What the games share; a game gives `actions`, `starts`, `advance` and `draw`.
-
-    Attributes:
-        actions: their names.
-        starts: all states a game can begin with.
-        state: the present state; what it holds is said by each game.
-    """
+    """What the games share; a game gives names of `actions`, all states it `starts` with, `advance` and `draw`."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 8}
     actions: tuple[str, ...] = ()
@@ -75,19 +66,14 @@ class Catch(TinyGame):
     """A ball falls obliquely, bouncing off the walls; be under it when it reaches the bottom.
 
     Tests whether motion is understood: one picture does not say where the ball is going, but two do. It lands in the
-    twelfth picture, right above the paddle or beside it. The only reward comes with the step after that, +1 for a catch
-    and -1 for a miss, and ends the game. So the reward can be read off a picture, and dreams told right or wrong.
-
-    Mean return: at random -0.75; running after the ball -1/11, as that is one step late whenever the ball moves
-    sideways; optimal 1, also for a player who only begins to move in the fifth step.
-
+    twelfth picture. The step after that brings +1 for a catch or -1 for a miss, and ends the game.
+    Mean return: at random -0.75; running after the ball -1/11, as that is late whenever it moves sideways; optimal 1.
     State: row (0 .. 11) and column (0 .. 7) of the ball, its sideways step (-1, 0, 1), column of the paddle.
     """
 
     actions = ("LEFT", "STAY", "RIGHT")
     cells, rows = 8, 12
-    # Ball and paddle anywhere, so that catches in every column are seen before they are sought. But never at a wall and
-    # towards it: the ball would rest there first, and two pictures would not tell whether it moves at all.
+    # Anywhere, but not at a wall and towards it: from a ball that rests there, two pictures do not tell where it goes.
     starts = tuple(
         (0, column, sideways, paddle)
         for column in range(8)
@@ -111,7 +97,7 @@ class Catch(TinyGame):
     def draw(self, state: State) -> np.ndarray:
         """A white ball and a cyan paddle in the bottom row, both 4 x 4 pixels; they never overlap."""
         row, column, _, paddle = state
-        picture, cell = canvas(), SIZE // self.cells
+        picture, cell = np.zeros((SIZE, SIZE, 3), np.uint8), SIZE // self.cells
         paint(picture, SIZE - cell, paddle * cell, cell, cell, CYAN)
         paint(picture, row * (SIZE - 2 * cell) // (self.rows - 1), column * cell, cell, cell, WHITE)
         return picture
@@ -120,21 +106,13 @@ class Catch(TinyGame):
 class Memory(TinyGame):
     """A lamp shows for two steps which of two doors is the right one; a walker reaches them long after.
 
-    Tests memory: between lamp and doors all pictures are the same for both answers. The walker walks by itself, so one
-    action alone counts, the one at the doors. The next picture shows the walker at its door and the right one lit; the
-    step after it brings +1 or -1 and ends the game.
-
-    In every fourth episode the right door is lit on arrival too, so a good prediction needs the lamp on the way there.
-    Without it Mamba kept the lamp in its state, but not in its output before the step at the doors had been read. A
-    policy sees outputs alone: it had nothing to choose by.
-
-    With ``delay`` = 6 (Memory) the lamp is last seen 6 steps before the deciding picture: out of reach for LMamba's
-    four tokens, but within the eight that an imagined step looks at. With ``delay`` = 12 (LongMemory) it is within the
-    16 steps that acting looks back, but outside the imagination's: with ``imagination.memory=window`` no dream can tell
-    the doors apart, and only ``recurrent`` can.
-
-    Mean return: at random 0; any player without memory at most 0.25; optimal 1. A player might also remember by its
-    own actions, by naming the right door in every step of the way.
+    Tests memory: between lamp and doors all pictures are the same for both answers. One action counts, at the doors.
+    The next picture shows the walker at its door and the right one lit; the step after it brings +1 or -1 and the end.
+    In every fourth episode the right door is lit on arrival too: only so does Mamba's output hold the lamp on the way.
+    With ``delay`` = 6 (Memory) the lamp is out of reach for LMamba's four tokens, but within the eight that an imagined
+    step looks at. With ``delay`` = 12 (LongMemory) it is within the 16 steps of acting, but outside the imagination's:
+    with ``imagination.memory=window`` no dream can tell the doors apart, and only ``recurrent`` can.
+    Mean return: at random 0; any player without memory at most 0.25; optimal 1.
 
     State: step (0 .. delay + 2), the right door (0 up, 1 down), the door taken (0, 1; -1 before), whether the right
     one is lit on arrival (0, 1).
@@ -155,12 +133,9 @@ class Memory(TinyGame):
         return (step + 1, door, action if step == self.delay + 1 else -1, shown), 0.0, False
 
     def draw(self, state: State) -> np.ndarray:
-        """Two cyan doors on the right, a white walker between, and at first a yellow lamp on the side of the answer.
-
-        At the end the walker stands before its door, and the right one is yellow; in some episodes it is so on arrival.
-        """
+        """Two cyan doors on the right, of which one may be lit, a white walker, and at first a yellow lamp."""
         step, door, taken, shown = state
-        picture, lit = canvas(), taken >= 0 or (shown and step == self.delay + 1)
+        picture, lit = np.zeros((SIZE, SIZE, 3), np.uint8), taken >= 0 or (shown and step == self.delay + 1)
         for number, row in enumerate((0, SIZE - 8)):
             paint(picture, row, SIZE - 4, 8, 4, YELLOW if lit and number == door else CYAN)
         if step < 2:
@@ -168,11 +143,6 @@ class Memory(TinyGame):
         along = round(min(step, self.delay + 1) * (SIZE - 8) / (self.delay + 1))
         paint(picture, SIZE // 2 - 2 if taken < 0 else taken * (SIZE - 8) + 2, along, 4, 4, WHITE)
         return picture
-
-
-def canvas() -> np.ndarray:
-    """A black picture."""
-    return np.zeros((SIZE, SIZE, 3), np.uint8)
 
 
 def paint(picture: np.ndarray, top: int, left: int, height: int, width: int, color: tuple[int, int, int]) -> None:

@@ -33,7 +33,7 @@ from glamkit.config import Config, EvaluationConfig, differences, game_folder
 from glamkit.envs.atari100k import game_of, normalise
 from glamkit.errors import GlamkitError
 from glamkit.runs import log
-from glamkit.runs.files import make_folder, read_json, replace_text
+from glamkit.runs.files import make_folder, named, read_json, replace_text
 from glamkit.runs.folder import Run, resolve
 from glamkit.runs.provenance import sessions
 from glamkit.sweeps.summary import VariantSummary, of_log
@@ -182,11 +182,9 @@ def read(file: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or set(data) != set(FIELDS):
         odd = sorted(set(data) ^ set(FIELDS)) if isinstance(data, dict) else FIELDS
         raise GlamkitError(f"{file} is no score file of a run: missing or unknown is {', '.join(odd)}.")
-    try:
+    with named(file):
         config = Config.from_dict(data["config"])
         returns_of(data | {"step": data["env_steps"]}, config)
-    except GlamkitError as error:
-        raise GlamkitError(f"{file}: {error}") from None
     try:
         wrong = [key for key, value in derived(config, data["mean_return"]).items() if data[key] != value]
         steps = [step for step, value in data["curve"] if math.isfinite(value)]

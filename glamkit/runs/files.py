@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,12 +16,17 @@ from glamkit.errors import GlamkitError, reason
 SMALL = 16 * 2**20  # bytes; no JSON file of a run comes near
 
 
-def replace(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    """Writes a file at once or not at all: what `fill` writes takes the place of the old one when it is on the disk.
+@contextlib.contextmanager
+def named(file: Path) -> Iterator[None]:
+    """Context in which an error for the user begins with the name of the file at fault."""
+    try:
+        yield
+    except GlamkitError as error:
+        raise GlamkitError(f"{file}: {error}") from None
 
-    Raises:
-        GlamkitError: the disk is full or the folder cannot be written.
-    """
+
+def replace(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    """Writes a file at once or not at all: what `fill` writes takes the place of the old one when it is on the disk."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.unlink(missing_ok=True)  # what a killed process left, or a link to somewhere else
@@ -42,16 +47,12 @@ def replace(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a small file at once or not at all; errors as in `replace`."""
+    """Writes a small file at once or not at all."""
     replace(path, lambda file: file.write(text.encode()))
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder, and those above it, where they are not there.
-
-    Raises:
-        GlamkitError: it cannot be made, or nothing can be written into it.
-    """
+    """Makes a folder, and those above it, where they are not there; refuses one that cannot be written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -73,11 +74,7 @@ def remove(path: Path) -> None:
 
 
 def read_bytes(path: Path, most: int | None = None) -> bytes:
-    """The contents of a plain file; a pipe or device, from which reading might never end, is none.
-
-    Raises:
-        GlamkitError: it is no plain file, cannot be read or is larger than `most` bytes.
-    """
+    """The contents of a plain file of at most so many bytes; a pipe or device, which might never end, is refused."""
     try:
         kind = path.lstat()
         if not stat.S_ISREG(kind.st_mode):
@@ -90,7 +87,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """What a small JSON file says; errors as in `read_bytes`, and one for text that is no JSON."""
+    """What a small JSON file says."""
     data = read_bytes(path, SMALL)
     try:
         return json.loads(data)

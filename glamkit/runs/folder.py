@@ -7,14 +7,13 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from glamkit.config import Config, coerce, differences
 from glamkit.errors import GlamkitError, reason
 from glamkit.runs import status
-from glamkit.runs.files import make_folder, read_json, replace_text
+from glamkit.runs.files import make_folder, named, read_json, replace_text
 
 FORMAT = 1
 SHARED = "shared.json"  # in the folder of an unpacked shared run
@@ -63,13 +62,7 @@ class Run:
         return self.shared_file.exists()
 
     def check(self, config: Config, resume: bool) -> None:
-        """Refuses, before any work, a folder that holds something else or cannot be written.
-
-        Of a run that goes on, settings may change that change nothing of its training, see `changes`.
-
-        Raises:
-            GlamkitError: another config, a run that must not be resumed or lacks its checkpoints, or no permission.
-        """
+        """Refuses, before any work, a folder that holds something else, must not be resumed or cannot be written."""
         make_folder(self.folder)
         if self.shared:
             raise GlamkitError(f"{self.folder} is a shared run, which can be looked at but not trained on.")
@@ -84,40 +77,28 @@ class Run:
         # To begin anew would remove the log and the stored steps too.
         there = any(path.stem.isdecimal() for path in self.checkpoints.glob("*.json"))
         if not there and self.status_file.exists() and (saved := status.read(self.status_file).saved):
-            raise GlamkitError(
-                f"{self.checkpoints} holds no checkpoint, though {saved:,} steps of this run were saved; put it back, "
-                f"or use another run_dir."
-            )
+            lost = f"holds no checkpoint, though {saved:,} steps of this run were saved"
+            raise GlamkitError(f"{self.checkpoints} {lost}; put it back, or use another run_dir.")
 
     def changes(self, config: Config) -> dict[str, tuple[Any, Any]]:
         """Settings, with both values, in which the run goes on otherwise than it was begun; not the machine's.
 
-        Raises:
-            GlamkitError: one of them would make it another experiment, or it would have to be shorter.
+        What would make it another experiment, or shorter, is refused.
         """
         changes = {k: v for k, v in differences(self.config(), config).items() if not k.startswith("runtime.")}
         refused = {k: v for k, v in changes.items() if k not in IDLE and not k.startswith("evaluation.")}
         before, after = refused.pop("trainer.env_steps", (0, 0))
         if refused:
             key, (theirs, ours) = next(iter(refused.items()))
-            raise GlamkitError(
-                f"{self.folder} holds another experiment: {key} is {theirs!r} there and {ours!r} here; "
-                f"use another run_dir. A run that goes on may change {', '.join(IDLE)}, evaluation.* and runtime.*, "
-                f"and trainer.env_steps for a larger number."
-            )
+            free = f"A run that goes on may change {', '.join(IDLE)}, evaluation.*, runtime.* and a larger env_steps"
+            other = f"{key} is {theirs!r} there and {ours!r} here; use another run_dir"
+            raise GlamkitError(f"{self.folder} holds another experiment: {other}. {free}.")
         if after < before:
-            raise GlamkitError(
-                f"{self.folder} is a run of trainer.env_steps = {before}, which can be made longer but not {after}; "
-                f"stop it where you like with a file {self.stop_file}, or use another run_dir."
-            )
+            raise GlamkitError(f"{self.folder}: trainer.env_steps = {before} can be made longer but not {after}.")
         return changes
 
     def begin(self, config: Config, machine: Mapping[str, Any]) -> None:
-        """Writes `config.json`, with what ran it at first; of a run that goes on, only what it goes on otherwise with.
-
-        Raises:
-            GlamkitError: as in `changes`, or the folder cannot be written.
-        """
+        """Writes `config.json`, with what ran it at first; of a run that goes on, only its `changes`."""
         make_folder(self.checkpoints)
         make_folder(self.replay)
         if not self.started:
@@ -127,28 +108,19 @@ class Run:
             self._change(changes)
 
     def _change(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
-        """Writes other settings into `config.json`, and below ``changes`` what they were; no score is overwritten.
-
-        As an option that was only forgotten changes a setting too, a warning names each that matters.
-        """
-        config = self.config().override({key: after for key, (_, after) in changes.items()})
-        content = read_json(self.config_file)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        content["config"] = asdict(config)
-        content["changes"] = [*content.get("changes", []), {"time": now, **changes}]
-        moved = ""
-        if self.evaluation_file.exists() and (changes.keys() - IDLE - UNSCORED):
-            kept = self.folder / "evaluations" / f"final-{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
+        """Writes other settings into `config.json`, and below ``changes`` what they were; a score is put aside."""
+        content, now = read_json(self.config_file), datetime.now(UTC)
+        content["config"] = asdict(self.config().override({key: after for key, (_, after) in changes.items()}))
+        content["changes"] = [*content.get("changes", []), {"time": now.isoformat(timespec="seconds"), **changes}]
+        if self.evaluation_file.exists() and changes.keys() - IDLE - UNSCORED:
+            kept = self.folder / "evaluations" / f"final-{now:%Y%m%dT%H%M%S}.json"
             make_folder(kept.parent)
             self.evaluation_file.rename(kept)
-            moved = f"; the score of before is in {kept}"
+            logger.warning("The score of %s of before is in %s.", self.folder, kept)
         replace_text(self.config_file, json.dumps(content, indent=1))
         for key, (before, after) in changes.items():
-            note = "" if key in UNSCORED else moved
-            if key == "trainer.env_steps":
-                note += "; final_rate and final_entropy follow the new length"
             if key not in IDLE:
-                logger.warning("%s goes on with %s = %r instead of %r%s.", self.folder, key, after, before, note)
+                logger.warning("%s goes on with %s = %r instead of %r.", self.folder, key, after, before)
 
     def config(self) -> Config:
         """The config stored in the folder.
@@ -159,22 +131,10 @@ class Run:
         if not self.started:
             raise GlamkitError(f"{self.folder} holds no run: there is no config.json in it.")
         data = read_json(self.config_file)
-        if not isinstance(data, dict) or type(data.get("format")) is not int:
-            raise GlamkitError(f"{self.config_file} is not a glamkit config.")
-        if data["format"] > FORMAT:
-            raise GlamkitError(f"{self.config_file} was written by a newer glamkit; update glamkit to read it.")
-        try:
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise GlamkitError(f"{self.config_file} is not a glamkit config, or that of a newer glamkit.")
+        with named(self.config_file):
             return Config.from_dict(data.get("config"))
-        except GlamkitError as error:
-            raise GlamkitError(f"{self.config_file}: {error}") from None
-
-
-def nearby(folder: Path) -> str:
-    """Some runs in a folder, or beside one that is not there, for the end of a sentence; empty where there are none."""
-    place = folder if folder.is_dir() else folder.parent
-    known = {str(path.parent) for depth in ("*", "*/*") for path in place.glob(f"{depth}/config.json")}
-    names = get_close_matches(str(folder), sorted(known), cutoff=0)
-    return f"; runs nearby: {', '.join(names)}" if names else ""
 
 
 def resolve(run_dir: str | Path) -> Path:

@@ -41,13 +41,13 @@ class Means:
 
     def take(self) -> dict[str, float]:
         """The means since the last call, which starts new ones."""
-        result: dict[str, tuple[float, int]] = {}
-        for keys, totals in self.sums.items():
-            for key, total in zip(keys, totals.tolist(), strict=True):
-                before, count = result.get(key, (0.0, 0))
-                result[key] = before + total, count + self.counts[keys]
+        totals, counts = dict[str, float](), dict[str, int]()
+        for keys, values in self.sums.items():
+            for key, value in zip(keys, values.tolist(), strict=True):
+                totals[key] = totals.get(key, 0.0) + value
+                counts[key] = counts.get(key, 0) + self.counts[keys]
         self.sums, self.counts = {}, {}
-        return {key: total / count for key, (total, count) in result.items()}
+        return {key: total / counts[key] for key, total in totals.items()}
 
     def state_dict(self) -> list[Any]:
         """The half-gathered means, for a checkpoint: names of values that come together, sums so far, how many."""
@@ -69,24 +69,17 @@ class Log:
 
     @property
     def size(self) -> int:
-        """Bytes written so far; a trainer has cut the file, so it is there."""
+        """Bytes written so far."""
         return self.path.stat().st_size
 
     def cut(self, size: int) -> None:
-        """Forgets what was written after `size` bytes: lines that a resumed run will write again.
-
-        Where lines before that are gone, it says so in the program's log. The rest stays, as whole lines.
-        """
+        """Forgets what was written after `size` bytes, which a resumed run writes again; whole lines stay."""
         with self._open("a+b") as file:
             file.seek(0)
-            data = file.read()
-            whole = data[: data.rfind(b"\n", 0, size) + 1]
-            file.truncate(len(whole))
-        if len(whole) < size:
-            logger.warning(
-                "%s holds %s of the %s bytes that the checkpoint counts on: lines are missing, and what reads the log "
-                "will not see them.", self.path, f"{len(whole):,}", f"{size:,}",
-            )  # fmt: skip
+            whole = file.read().rfind(b"\n", 0, size) + 1
+            file.truncate(whole)
+        if whole < size:
+            logger.warning("Lines are missing in %s: it holds %d of %d bytes.", self.path, whole, size)
 
     def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
         """Appends one line; numbers that are not finite become null, as JSON has no word for them."""
@@ -105,17 +98,12 @@ class Log:
             with self.path.open(mode) as file:
                 yield file
         except OSError as error:
-            raise GlamkitError(
-                f"{self.path} cannot be written: {reason(error)}; what was saved before is intact."
-            ) from None
+            why = f"{reason(error)}; what was saved before is intact"
+            raise GlamkitError(f"{self.path} cannot be written: {why}.") from None
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log, none without a file; a half-written last line, as a killed process leaves, is left out.
-
-    Raises:
-        GlamkitError: the file cannot be read, or a line before the last is damaged.
-    """
+    """The lines of a log, none without a file; a half-written last line, as a killed process leaves, is left out."""
     if not path.exists():
         return []
     entries = [_entry(line) for line in read_bytes(path).splitlines()]
@@ -125,9 +113,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def added(path: Path, begin: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The lines after the first `begin` bytes, and the bytes up to their end, for one who looks while it is written.
+    """The whole lines after the first `begin` bytes (before the end if negative), and the bytes up to their end.
 
-    What is damaged, half-written or not there is left out. A negative `begin` counts from the end.
+    It is for one who looks while the log is written: what is damaged or not there is left out.
     """
     try:
         with path.open("rb") as file:
@@ -146,11 +134,8 @@ def last_step(path: Path) -> int:
 
 
 def speed(entries: Sequence[Mapping[str, Any]], config: Config) -> float:
-    """Agent steps per second as last written; 0 until a line is of steps with updates of the policy alone.
-
-    Before, steps take less time; and the line of the first such update counts what is compiled for it.
-    """
-    trained = config.random_steps + config.trainer.log_every
+    """Agent steps per second as last written; 0 until a line is of steps with updates of the policy alone."""
+    trained = config.random_steps + config.trainer.log_every  # the line before counts what is compiled
     speeds = (entry.get("time/steps_per_second") for entry in reversed(entries) if entry["step"] > trained)
     return float(next(filter(None, speeds), 0.0))
 

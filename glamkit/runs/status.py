@@ -1,7 +1,4 @@
-"""status.json: where a run is and why it does not go on, for people and for other programs.
-
-A run that says ``running`` although nobody works on it was killed; running it again goes on from `saved`.
-"""
+"""status.json: where a run is and why it does not go on. One that is ``running`` with nobody at work was killed."""
 
 from __future__ import annotations
 
@@ -44,15 +41,9 @@ def write(path: Path, state: str, step: int, saved: int, reason: str = "") -> No
 
 
 def read(path: Path) -> Status:
-    """The status in a run folder.
-
-    Raises:
-        GlamkitError: there is none, it is damaged, or was written by a newer glamkit.
-    """
+    """The status in a run folder."""
     data, kinds = read_json(path), get_type_hints(Status)
-    if not isinstance(data, dict) or data.get("state") not in STATES:
-        raise GlamkitError(f"{path} is not the status of a glamkit run, or that of a newer glamkit.")
-    for name, kind in kinds.items():
-        if type(data.get(name)) is not kind:
-            raise GlamkitError(f"{path} is damaged: {name} is wrong.")
+    known = isinstance(data, dict) and data.get("state") in STATES
+    if not known or any(type(data.get(name)) is not kind for name, kind in kinds.items()):
+        raise GlamkitError(f"{path} is not the status of a glamkit run, damaged, or that of a newer glamkit.")
     return Status(**{name: data[name] for name in kinds})

@@ -4,12 +4,11 @@ Nothing outside this package names a kind of device.
 """
 
 from glamkit.runtime.machine import (
-    DEVICES,
     LONG,
     Machine,
     any_shapes,
     available,
-    device_name,
+    memory_kept,
     missing_compiler,
     only_gpu,
     own_cores,
@@ -17,5 +16,4 @@ from glamkit.runtime.machine import (
     send,
     visible_gpus,
 )
-from glamkit.runtime.memory import memory_kept
 from glamkit.runtime.randomness import ALONE, random_state, seed_everything, set_random_state, undisturbed

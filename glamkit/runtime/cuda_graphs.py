@@ -1,8 +1,7 @@
 """GPU work that is recorded once and then replayed, as CUDA graphs.
 
-A training step is thousands of small kernels, which Python needs longer to start than a GPU to run. Recorded, they
-are started by one call. The same kernels run on the same addresses, so only the numbers in the given tensors may change
-from call to call. Random numbers go on from the generator as they would without.
+A training step is thousands of small kernels, which Python needs longer to start than a GPU to run. Recorded, they are
+started by one call, on the same addresses. Random numbers go on from the generator as they would without.
 """
 
 from __future__ import annotations
@@ -18,16 +17,12 @@ from glamkit.errors import GlamkitError, reason
 
 
 class Recorder:
-    """What the recordings of one machine share: a stream to record on, and memory, as they never run side by side.
-
-    Attributes:
-        lasting: ids of tensors that a recording writes, which others may read where they are.
-    """
+    """What the recordings of one machine share: a stream to record on, and memory, as they never run side by side."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.stream, self.pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
-        self.lasting: set[int] = set()
+        self.lasting: set[int] = set()  # ids of tensors that a recording writes; others may read them where they are
 
     def aside(self, work: Callable[[], Any]) -> Any:
         """Does some work on the stream of the recordings, in order with what is done around it."""
@@ -86,9 +81,8 @@ class Recorded:
             cause = error.__context__ or error  # ending a recording that failed fails as well
             if "out of memory" in str(cause):
                 raise cause from None
-            raise GlamkitError(
-                f"the GPU's work could not be recorded ({reason(cause)}); go on with runtime.record=false."
-            ) from error
+            why = f"({reason(cause)}); go on with runtime.record=false"
+            raise GlamkitError(f"the GPU's work could not be recorded {why}.") from error
         self.graph, self.inputs, self.outputs = graph, inputs, outputs
         lasting |= {id(leaf) for leaf in tree_flatten(outputs)[0]}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import ctypes
 import importlib.util
 import logging
 import math
@@ -11,7 +11,7 @@ import os
 import platform
 import re
 import shutil
-import signal
+import socket
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
@@ -27,40 +27,35 @@ from glamkit.errors import GlamkitError
 from glamkit.runtime.cuda_graphs import Recorded, Recorder
 
 CORES_ALLOWED = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time, and in how many
-DEVICES = "auto, cpu, cuda, cuda:N or mps"
 LONG = 4_000  # updates after which a minute or two of compiling is saved: on a CPU it saves a sixth of 160 ms
+
+# malloc.h: M_MMAP_MAX is -4, M_MMAP_THRESHOLD -3, M_TRIM_THRESHOLD -1. Blocks of their own none, giving back never; and
+# where glibc arrives by itself after the first large tensors.
+KEEPING = {-4: 0, -1: -1}
+USUAL = {-4: 65536, -3: 32 << 20, -1: 64 << 20}
 
 logger = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device a setting stands for; ``auto`` prefers a GPU.
-
-    Raises:
-        GlamkitError: the name is no device, or this machine has none such.
-    """
+    """The device a setting stands for; ``auto`` prefers a GPU. One that this machine lacks is refused."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
+    device, count = None, torch.cuda.device_count()
+    with contextlib.suppress(RuntimeError, ValueError):
         device = torch.device(name)
-    except (RuntimeError, ValueError):
-        raise GlamkitError(f"runtime.device = {name!r} is not a device; allowed: {DEVICES}.") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise GlamkitError(f"runtime.device = {name!r} is not a device; allowed: auto, cpu, cuda, cuda:N or mps.")
+    if device.type == "cuda" and (device.index or 0) >= count:
         raise GlamkitError(f"runtime.device = {name!r}, but torch sees {count} CUDA GPUs here; use cpu or auto.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise GlamkitError(f"runtime.device = {name!r}, but this machine has no Apple GPU; use cpu or auto.")
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise GlamkitError(f"runtime.device = {name!r} is not supported; allowed: {DEVICES}.")
     return device
 
 
 def available(config: RuntimeConfig, device: str | None = None) -> RuntimeConfig:
-    """The same settings, with ``auto`` for a device or a compiler that is not here; the log says so.
-
-    If a `device` is named, it is taken; errors as in `resolve_device`.
-    """
+    """The same settings, with ``auto`` for a device or compiler that is not here; a `device` that is named is taken."""
     wanted = config.device if device is None else device
     try:
         here = resolve_device(wanted)
@@ -71,15 +66,6 @@ def available(config: RuntimeConfig, device: str | None = None) -> RuntimeConfig
         logger.warning("The run was made on another device than there is here: it is opened on %s.", here)
     lacking = config.compile == "on" and missing_compiler(here)
     return replace(config, device=wanted, compile="auto" if lacking else config.compile)
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU's or the processor's own name."""
-    if device.type != "cpu" and hasattr(torch.get_device_module(device), "get_device_name"):
-        return str(torch.get_device_module(device).get_device_name(device))
-    listed = Path("/proc/cpuinfo")
-    match = re.search(r"model name\s*: (.+)", listed.read_text()) if listed.exists() else None
-    return match[1] if match else platform.processor() or platform.machine()
 
 
 def visible_gpus() -> list[str]:
@@ -97,19 +83,8 @@ def only_gpu(name: str) -> dict[str, str]:
 class Machine:
     """Where a run computes and how: resolved once from `config.RuntimeConfig`, then passed around.
 
-    Attributes:
-        device: torch device of models and replay.
-        precision: dtype of convolutions and matrix products under `autocast`.
-        compiles: whether `fuse` compiles.
-        recorder: what `record` records with, on GPUs.
-        kernel: the setting for GMamba's scan, but for mamba-ssm's where runs must repeat: its gradients do not.
-
-    Args:
-        config: the section `config.RuntimeConfig`.
-        updates: how many the run will make; compiling has to pay for itself.
-
-    Raises:
-        GlamkitError: the device or the compiler that was asked for is not here.
+    `precision` is the dtype of convolutions and matrix products under `autocast`. How many `updates` the run will make
+    counts, as compiling has to save more than it costs.
     """
 
     def __init__(self, config: RuntimeConfig, updates: int = 0) -> None:
@@ -127,7 +102,7 @@ class Machine:
         self.compiles = _resolve_compile(choice, self.device, updates)
         records = self.device.type == "cuda" and config.record and not plain
         self.recorder = Recorder(self.device) if records else None
-        self.kernel = "glamkit" if config.deterministic else config.kernel
+        self.kernel = "glamkit" if config.deterministic else config.kernel  # mamba-ssm's gradients do not repeat
 
     def __repr__(self) -> str:
         return f"{self.device} in {str(self.precision).removeprefix('torch.')}"
@@ -137,23 +112,24 @@ class Machine:
         return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32)
 
     def fuse(self, function: Function, dynamic: bool = False) -> Function:
-        """The same function through torch.compile, if that was chosen: same results, same random numbers.
-
-        It is compiled once for all sizes of its inputs if `dynamic`, otherwise for each set of sizes anew.
-        """
+        """The same function through torch.compile, if that was chosen; once for all sizes of inputs if `dynamic`."""
         if not self.compiles:
             return function
-        compiled = torch.compile(function, dynamic=dynamic, options={"fallback_random": True})
-        return cast(Function, _undisturbed_children(compiled))
+        return cast(Function, torch.compile(function, dynamic=dynamic, options={"fallback_random": True}))
 
     def record(self, function: Function) -> Function:
         """The same function, on a GPU as a recording; see `cuda_graphs.Recorded` for what that asks of it."""
         return function if self.recorder is None else cast(Function, Recorded(function, self.recorder))
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> dict[str, Any]:
         """What computes here and with what, for the record."""
         return {
+            "host": socket.gethostname(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
             "device": str(self.device),
+            "device_name": _name(self.device),
             "precision": str(self.precision).removeprefix("torch."),
             "compiled": "yes" if self.compiles else "no",
             "recorded": "yes" if self.recorder else "no",
@@ -187,6 +163,15 @@ def own_cores() -> int:
     return cores
 
 
+def _name(device: torch.device) -> str:
+    """The GPU's or the processor's own name."""
+    if device.type != "cpu" and hasattr(torch.get_device_module(device), "get_device_name"):
+        return str(torch.get_device_module(device).get_device_name(device))
+    listed = Path("/proc/cpuinfo")
+    match = re.search(r"model name\s*: (.+)", listed.read_text()) if listed.exists() else None
+    return match[1] if match else platform.processor() or platform.machine()
+
+
 def _fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32 here: any recent GPU, and CPUs with instructions for it (Zen 4, AMX)."""
     if device.type == "cuda":
@@ -215,30 +200,9 @@ def missing_compiler(device: torch.device) -> str:
     own = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")  # torch tries no other
     compiler = os.environ.get("CXX", own)
     if not shutil.which(compiler):
-        source = "on Debian and Ubuntu in the package g++, on a Mac by xcode-select --install; CXX may name another"
-        return f"its C++ compiler was not found: {compiler}; there is one {source}"
+        return f"its C++ compiler was not found: {compiler}; CXX may name another"
     headers = Path(sysconfig.get_paths()["include"], "Python.h").exists()
     return "" if headers else "Python's headers, Python.h, are missing: on Debian and Ubuntu the package python3-dev"
-
-
-def _undisturbed_children(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose child processes do not notice Ctrl+C, which terminals and Jupyter send to all of a group.
-
-    A C++ compiler that it ends makes torch.compile fail, and the run with it. Children inherit what their parent's
-    thread holds back; this process still takes the signal, in another thread or when the function is over.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        return function
-
-    @functools.wraps(function)
-    def held(*given: Any, **named: Any) -> Any:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
-            return function(*given, **named)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    return held
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
@@ -254,3 +218,23 @@ def any_shapes() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.benchmark = searches
+
+
+@contextlib.contextmanager
+def memory_kept(device: torch.device) -> Iterator[None]:
+    """Memory freed inside stays in this process for the tensors to come, and goes back to the system at the end.
+
+    glibc returns every large block at once, and clearing its pages anew is a sixth of a CPU's update at full size.
+    """
+    if device.type != "cpu" or platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    try:
+        for option, value in KEEPING.items():
+            libc.mallopt(option, value)
+        yield
+    finally:
+        for option, value in USUAL.items():
+            libc.mallopt(option, value)
+        libc.malloc_trim(0)

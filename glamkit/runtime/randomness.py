@@ -47,10 +47,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def undisturbed(seed: int | None = None) -> Iterator[None]:
-    """Random numbers drawn inside leave those outside as they were: for evaluation and for pictures.
-
-    Other threads wait, such as that of a studio: their draws would be among these.
-    """
+    """Random numbers drawn inside leave those outside as they were. Other threads wait: theirs would be among them."""
     with ALONE:
         before = random_state()
         if seed is not None:

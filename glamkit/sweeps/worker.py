@@ -18,7 +18,7 @@ from typing import Any
 from glamkit.config import Config, differences, preset
 from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
 from glamkit.runs.folder import Run
-from glamkit.runs.lock import Lock
+from glamkit.runs.session import Lock
 from glamkit.sweeps.job import BEAT, SHOWN, Job, JobRecord
 from glamkit.training import evaluation
 from glamkit.training.trainer import Trainer

@@ -30,8 +30,7 @@ from glamkit.notebook import Tell
 from glamkit.runs import tensorboard
 from glamkit.runs.files import make_folder, read_json, replace_text
 from glamkit.runs.folder import UNSCORED, Run
-from glamkit.runs.lock import Lock
-from glamkit.runs.stops import Stops
+from glamkit.runs.session import Lock, Stops
 from glamkit.runtime import Machine, any_shapes, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
 from glamkit.training import guards

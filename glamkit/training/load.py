@@ -18,7 +18,7 @@ from glamkit.config import Config, coerce
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent
-from glamkit.runs.folder import Run, nearby
+from glamkit.runs.folder import Run
 from glamkit.runtime import ALONE, Machine, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
 from glamkit.training.accelerate import accelerate, left_out
@@ -103,7 +103,7 @@ def open_run(what: str | Path, checkpoint: int | None = None, device: str | None
     """
     run = locate(what)
     if not run.started:
-        raise GlamkitError(f"{run.folder} holds no run: there is no config.json in it{nearby(run.folder)}.")
+        raise GlamkitError(f"{run.folder} holds no run: there is no config.json in it.")
     config = run.config()
     wanted = None if checkpoint is None else coerce("checkpoint", checkpoint, int)
     saved, early = checkpoints.steps(run.checkpoints), checkpoints.steps(run.snapshots)

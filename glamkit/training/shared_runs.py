@@ -29,8 +29,8 @@ import torch
 from glamkit.config import Config, EnvConfig
 from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log
-from glamkit.runs.files import read_bytes
-from glamkit.runs.folder import SHARED, Run, nearby, resolve
+from glamkit.runs.files import named, read_bytes
+from glamkit.runs.folder import SHARED, Run, resolve
 from glamkit.training import checkpoint
 
 FORMAT = 1
@@ -67,7 +67,7 @@ def locate(what: str | Path) -> Run:
     if str(what) in names:
         return Run(unpack(names[str(what)]))
     if len(Path(what).parts) > 1:
-        raise GlamkitError(f"{folder} is no run folder and no shared file{nearby(folder)}.")
+        raise GlamkitError(f"{folder} is no run folder and no shared file.")
     raise GlamkitError(f"{str(what)!r} is no run folder, shared file or shipped run; {nearest(what, names)}")
 
 
@@ -178,10 +178,8 @@ def _about(file: Path, entries: Mapping[str, bytes]) -> tuple[dict[str, Any], Co
         case {"first": int(first), "step": int(step), "config": table, "provenance": _, "rights": str()} if (
             0 <= first < step < 10**9
         ):
-            try:
+            with named(file):
                 config = Config.from_dict(table)
-            except GlamkitError as error:
-                raise GlamkitError(f"{file}: {error}") from None
         case _:
             raise GlamkitError(f"{file} is no shared run of glamkit, or a damaged one: see its run.json.")
     if step - first > most_steps(config.env):

@@ -104,7 +104,7 @@ class Trainer:
                 except GlamkitError as error:
                     self.session.tell("failed", reason(error))
                     raise
-            self.provenance = Provenance(self.run, config, self.step, device, described)
+            self.provenance = Provenance(self.run, config, self.step, described)
             self.mirror = tensorboard.TensorBoardLog(self.run) if config.runtime.tensorboard else None
         self.random = random_state()  # other trainers may be made before this one goes on
 

@@ -39,11 +39,11 @@ def test_breakout_keeps_its_promises() -> None:
         ("unseeded", ["the same seed gives the same game", "a saved game goes on to the bit"]),
         ("carried", ["a saved game goes on to the bit"]),
         ("constant", ["another seed gives another game"]),
-        ("reward", ["the same seed", "another seed", "a saved game", "random play raises no error"]),
+        ("reward", ["random play raises no error"]),
         ("dark", ["frames have contrast"]),
-        ("float", ["the same seed", "another seed", "a saved game", "random play raises no error"]),
+        ("float", ["random play raises no error"]),
         ("stale", ["a saved game goes on to the bit", "a new game does not begin with the old one's last frame"]),
-        ("crash", ["the same seed", "another seed", "a saved game", "random play raises no error"]),
+        ("crash", ["random play raises no error"]),
     ],
 )
 def test_the_examination_finds_what_is_broken(flaw: str, broken: list[str]) -> None:

@@ -59,7 +59,7 @@ def test_a_picture_that_is_not_what_the_space_declares_is_refused(name: str) -> 
 
 def test_a_space_of_another_range_is_refused() -> None:
     for high in (0, 1, 254):
-        with pytest.raises(GlamkitError, match="its space declares pictures of another range than 0 to 255"):
+        with pytest.raises(GlamkitError, match=r"not pictures, Box .* uint8 of 0 to 255"):
             make_env(square(Told, high=high))
 
 
@@ -94,42 +94,6 @@ def test_an_end_may_be_an_array_of_one() -> None:
     env = make_env(square(Told, terminated=np.array([True])))
     env.reset(0)
     assert env.step(0).terminated is True
-
-
-# Old interfaces -------------------------------------------------------------------------------------------------------
-
-
-class NoSeed(Square):
-    def reset(self) -> Any:  # type: ignore[override]
-        return super().reset(seed=0)
-
-
-class OneValue(Square):
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        return super().reset(seed=seed, options=options)[0]
-
-
-class FourValues(Square):
-    def step(self, action: int) -> Any:
-        frame, reward, over, _, info = super().step(action)
-        return frame, reward, over, info
-
-
-@pytest.mark.parametrize(
-    ("game", "seen"),
-    [
-        (NoSeed, "its reset: NoSeed.reset() got an unexpected keyword argument 'seed'"),
-        (OneValue, "its reset: too many values to unpack"),
-        (FourValues, "its step: not enough values to unpack (expected 5, got 4)"),
-    ],
-)
-@pytest.mark.parametrize("limit", [None, 5])
-def test_older_interfaces_are_named(game: type[Square], seen: str, limit: int | None) -> None:
-    env = make_env(square(game, max_episode_steps=limit))
-    with pytest.raises(GameFaultError) as caught:
-        env.reset(0)
-        env.step(0)
-    assert seen in str(caught.value) and "(picture, reward, terminated, truncated, info)" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -46,14 +46,16 @@ def test_atari_games_go_by_their_plain_name(name: str) -> None:
         ("", "unknown game ''; allowed: glamkit"),
         (
             "no_such_module:Pong",
-            "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'; name its folder in PYTHONPATH, "
-            "or type python -m glamkit there instead of glamkit.",
+            "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'; is its folder in PYTHONPATH?",
         ),
         ("os:Catch", "unknown game 'os:Catch'; did you mean 'glamkit/Catch-v0'?"),
         (":Pong", "cannot be imported"),
-        ("CartPole-v1", "CartPole-v1 cannot be played: its observations are Box (4,) float32, not images"),
-        ("FrozenLake-v1", "its observations are Discrete, not images"),
-        ("Blackjack-v1", "its observations are Tuple, not images"),
+        (
+            "CartPole-v1",
+            "CartPole-v1 cannot be played: its observations are Box (4,) float32 and its actions Discrete, not",
+        ),
+        ("FrozenLake-v1", "its observations are Discrete () int64"),
+        ("Blackjack-v1", "its observations are Tuple () None"),
     ],
 )
 def test_other_names_are_refused_in_one_sentence(name: str, hint: str) -> None:
@@ -73,7 +75,7 @@ def test_a_game_is_opened_by_its_name_or_by_either_config() -> None:
     for given in (gymnasium.make(SQUARE), None, make_env):  # a wrapper of gymnasium's has an `env`, as a config does
         for opening in (make_env, check_env):
             with pytest.raises(
-                GlamkitError, match=r"^\w+ is no game: a game is opened by its name, or by a config such"
+                GlamkitError, match=r"^\w+ is no game: register yours, and open it by its name or a config"
             ):
                 opening(given)  # type: ignore[operator]
 
@@ -85,7 +87,7 @@ def test_a_module_can_register_the_game(tmp_path: Path, monkeypatch: pytest.Monk
     assert resolve_game("late_game:mine/Late-v0") == "late_game:mine/Late-v0"
     assert make_env(EnvConfig(game="late_game:mine/Late-v0")).num_actions == 3
     for wrong in ("mine/Latte-v0", "mine/Late", "late", "Late-v1"):
-        with pytest.raises(GlamkitError, match=r"did you mean 'late_game:mine/Late-v0'\?"):
+        with pytest.raises(GlamkitError, match=r"did you mean 'mine/Late-v0'\?"):
             resolve_game(f"late_game:{wrong}")
 
 
@@ -104,7 +106,9 @@ def test_a_module_that_does_not_import_is_one_sentence(
 ) -> None:
     (tmp_path / "broken_game.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(GlamkitError, match=rf"^the module of 'broken_game:mine/X-v0' cannot be imported: {message}\.$"):
+    with pytest.raises(
+        GlamkitError, match=rf"^the module of 'broken_game:mine/X-v0' cannot be imported: {message}[.;]"
+    ):
         resolve_game("broken_game:mine/X-v0")
 
 
@@ -123,18 +127,15 @@ def test_a_game_that_draws_itself_plays_from_its_pictures(tmp_path: Path, monkey
     assert env.reset(0).max() == 255 and env.num_actions == 3
 
 
-def test_a_missing_rom_is_one_sentence_with_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_rom_is_one_sentence_with_a_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Path:
         raise FileNotFoundError(2, "No such file or directory", f"{name}.bin")
 
     monkeypatch.setattr("ale_py.roms.get_rom_path", missing)
-    sentence = r"^Pong cannot be opened: its ROM is missing \(.*No such file or directory.*\); to mend it: "
+    sentence = r"^Pong cannot be opened: .*No such file or directory.*; its ROM is missing: pip install"
     for opening in (resolve_game, lambda game: make_env(EnvConfig(game=game))):
-        with pytest.raises(GlamkitError, match=sentence + "pip install --force-reinstall ale-py"):
+        with pytest.raises(GlamkitError, match=sentence):
             opening("Pong")
-    monkeypatch.setenv("ALE_ROMS_DIR", str(tmp_path))
-    with pytest.raises(GlamkitError, match=sentence + "unset ALE_ROMS_DIR"):
-        resolve_game("Pong")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_a_missing_rom_is_one_sentence_with_a_mend(tmp_path: Path, monkeypatch: 
         ("observation_space", Box(0, 255, (3, 8, 8), np.uint8), "observations are Box (3, 8, 8) uint8"),
         ("observation_space", Box(0, 255, (128,), np.uint8), "observations are Box (128,) uint8"),
         ("observation_space", Box(0, 255, (8, 8, 4), np.uint8), "observations are Box (8, 8, 4) uint8"),
-        ("action_space", Box(-1, 1, (2,)), "actions are Box, not Discrete"),
+        ("action_space", Box(-1, 1, (2,)), "and its actions Box, not"),
         ("reset", None, ""),
     ],
 )

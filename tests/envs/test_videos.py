@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from square import square
 
-from glamkit.config import EnvConfig
 from glamkit.envs import videos
 from glamkit.envs.videos import Episode
 
@@ -58,14 +57,6 @@ def test_an_episode_that_cannot_be_shown_is_tried_once(tmp_path: Path, caplog: A
     with caplog.at_level(logging.WARNING):
         assert videos.record(square(length=4), 0, [episode], tmp_path / "film") == {}
     assert caplog.text.count("its return was 5, and played again it had 4") == 1
-
-
-def test_no_picture_is_shorter_than_browsers_show(tmp_path: Path) -> None:
-    config = EnvConfig(game="Pong", frame_skip=1, sticky=0)
-    episode = Episode(0.0, 1, np.zeros(3, np.int16), True)
-    videos.write(tmp_path / "film.gif", config, 0, episode, "best")
-    with Image.open(tmp_path / "film.gif") as picture:
-        assert picture.info["duration"] == 20
 
 
 def test_pictures_last_as_long_as_the_game_says() -> None:

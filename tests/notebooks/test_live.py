@@ -14,7 +14,7 @@ from glamkit.config import preset
 from glamkit.notebook import Live, duration
 from glamkit.runs import status
 from glamkit.runs.folder import Run
-from glamkit.runs.lock import Lock
+from glamkit.runs.session import Lock
 
 
 class Terminal(io.StringIO):

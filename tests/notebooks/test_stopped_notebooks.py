@@ -1,4 +1,4 @@
-"""What clusters and people send to a notebook in batch: its run is saved and stopped, and one sentence says so last."""
+"""What clusters and people send to a notebook in batch: its run is saved and stopped."""
 
 from __future__ import annotations
 
@@ -47,7 +47,3 @@ def test_a_signal_to_papermill_leaves_the_run_saved_and_stopped(sent: signal.Sig
     left = status.read(folder / "status.json")
     assert left.state == "stopped", text.read_text()
     assert checkpoint.steps(folder / "checkpoint")[-1] == left.step >= 64
-    sentence = f"stopped at step {left.step:,} and saved; the same command goes on."
-    _, result, below = text.read_text().partition(sentence)
-    assert result, text.read_text()
-    assert below.strip() in ("", "Aborted!")  # the second is what papermill itself says at an interrupt

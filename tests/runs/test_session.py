@@ -17,9 +17,8 @@ from books import started
 from tiny_runs import after_steps, finished, short
 
 from glamkit.errors import GlamkitError
-from glamkit.runs import lock, status, stops
-from glamkit.runs.lock import Lock
-from glamkit.runs.stops import Stops
+from glamkit.runs import session, status
+from glamkit.runs.session import Lock, Stops
 from glamkit.training import checkpoint
 from glamkit.training.trainer import Trainer
 
@@ -34,7 +33,7 @@ def given(trainer: Trainer) -> tuple[str, int, int, str]:
 
 @pytest.fixture(autouse=True)
 def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stops, "LOOK", 0.0)
+    monkeypatch.setattr(session, "LOOK", 0.0)
 
 
 # How a run ends -------------------------------------------------------------------------------------------------------
@@ -166,7 +165,7 @@ def test_what_a_test_starts_ends_with_it_also_where_it_fails() -> None:
 def test_a_second_process_is_refused_until_the_first_is_dead(
     other: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "PATIENCE", 0.2)
+    monkeypatch.setattr(session, "PATIENCE", 0.2)
     before = (tmp_path / "metrics.jsonl").read_bytes()
     with pytest.raises(GlamkitError, match=r"is being trained by another process \('4321' on 'elsewhere'\); wait"):
         Trainer(CONFIG, tmp_path)
@@ -260,8 +259,8 @@ def test_on_a_disk_without_locks_a_warning_comes_and_the_newest_trainer_wins(
     ("text", "message"),
     [
         ("[]", "is not the status of a glamkit run"),
-        ('{"format": 2, "state": "runing"}', "is not the status of a glamkit run, or that of a newer glamkit"),
-        ('{"format": 1, "state": "running"}', "is damaged: step is wrong"),
+        ('{"format": 2, "state": "runing"}', "is not the status of a glamkit run, damaged, or that of a newer glamkit"),
+        ('{"format": 1, "state": "running"}', "is not the status of a glamkit run, damaged"),
         ("{", "cannot be read"),
     ],
 )

@@ -5,19 +5,20 @@ from __future__ import annotations
 import operator
 import os
 import signal
+import sys
 import types
 from pathlib import Path
 
 import pytest
 
-from glamkit.runs import stops as module
-from glamkit.runs.stops import ORPHANED, Stops
+from glamkit.runs.session import ORPHANED, Stops
 
 
 def test_the_end_of_a_kernels_parent_is_a_request_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parent = os.getppid()
     poller = types.SimpleNamespace(parent_pid=parent)
-    monkeypatch.setattr(module, "kernel", lambda: types.SimpleNamespace(poller=poller))
+    app = types.SimpleNamespace(initialized=lambda: True, instance=lambda: types.SimpleNamespace(poller=poller))
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", types.SimpleNamespace(IPKernelApp=app))
     stops = Stops(tmp_path / "STOP", 0)
     with stops.listening():
         assert not stops.requested()

@@ -1,4 +1,4 @@
-"""The log for TensorBoard: every step once, also after a stop, and videos that it can play."""
+"""The log for TensorBoard: every step once, also after a stop."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 from tiny_runs import after_steps, finished, short
 
 from glamkit import cli
@@ -33,11 +31,9 @@ def written(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """What TensorBoard reads: each scalar with its steps and values, in the order of the file."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    result = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
+    result = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
     result.Reload()
-    scalars = {tag: [(e.step, e.value) for e in result.Scalars(tag)] for tag in result.Tags()["scalars"]}
-    pictures = {tag: [(e.step, float(e.width)) for e in result.Images(tag)] for tag in result.Tags()["images"]}
-    return scalars | pictures
+    return {tag: [(e.step, e.value) for e in result.Scalars(tag)] for tag in result.Tags()["scalars"]}
 
 
 @pytest.fixture
@@ -75,22 +71,11 @@ def test_every_line_of_the_log_once(run: Run) -> None:
     assert written(run.folder) == {"loss": [(16, 2.0), (32, 3.0)]}
 
 
-def test_videos_and_the_final_score(run: Run) -> None:
-    videos = run.folder / "videos"
-    videos.mkdir()
-    frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (0, 200)]
+def test_the_final_score(run: Run) -> None:
     add(run, 96, loss=1.0)
-    for name in ("evaluation-best.gif", "evaluation-000000032-best.gif"):
-        frames[0].save(videos / name, save_all=True, append_images=frames[1:])
-    shades = {name: np.full((8, 8, 3), 90, np.uint8) for name in ("real", "reconstructed", "imagined")}
-    np.savez(videos / "strip-000000048.npz", step=48, **shades)
-    (videos / "strip-000000064.npz").write_bytes(b"damaged")
     run.evaluation_file.write_text('{"mean_return": 4.5, "step": 96}')
     copy(run.folder)
-    result = written(run.folder)
-    assert [step for step, _ in result["strip"]] == [48]
-    assert result["evaluation/final"] == [(96, 4.5)]
-    assert [step for step, _ in result["videos/evaluation-best"]] == [32, 96]
+    assert written(run.folder) == {"loss": [(96, 1.0)], "evaluation/final": [(96, 4.5)]}
 
 
 def test_any_run_can_be_shown_afterwards(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tiny_runs import catch_jobs, evaluated
 
 from glamkit.config import preset
 from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
-from glamkit.runs import Run, stops
+from glamkit.runs import Run, session
 from glamkit.sweeps import worker
 from glamkit.sweeps.job import Job, JobRecord
 from glamkit.sweeps.plan import NOTEBOOK
@@ -136,7 +136,7 @@ def test_a_stop_in_the_evaluation_after_the_last_step_is_no_end(
         return usual(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stops, "LOOK", 0.0)
+        patch.setattr(session, "LOOK", 0.0)
         patch.setattr(evaluation, "play_round", asked)
         with pytest.raises(StoppedError, match=r"^stopped at step 50 and saved \(found STOP in the run folder\)\.$"):
             worker.train(config, run.folder)

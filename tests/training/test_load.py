@@ -88,8 +88,8 @@ def refused(folder: Path, step: int | None = None) -> str:
 def test_a_folder_that_cannot_be_opened_gets_a_sentence(trainer: Trainer, tmp_path: Path) -> None:
     assert refused(tmp_path).endswith("holds no run: there is no config.json in it.")
     folder = copied(trainer, tmp_path / "run")
-    assert refused(tmp_path).endswith(f"there is no config.json in it; runs nearby: {folder}.")
-    assert refused(tmp_path / "rum").endswith(f"is no run folder and no shared file; runs nearby: {folder}.")
+    assert refused(tmp_path).endswith("there is no config.json in it.")
+    assert refused(tmp_path / "rum").endswith("is no run folder and no shared file.")
     assert "of step 81, but those of 80 and 100; snapshots, to look at, of 49, 51, 55, 61" in refused(folder, 81)
     assert "checkpoint = 'newest' is not a whole number" in refused(folder, "newest")  # type: ignore[arg-type]
     for path in (folder / "checkpoint").glob("*.pt"):
