@@ -137,17 +137,6 @@ class Machine:
             "python": platform.python_version(),
         }
 
-    def memory(self) -> int:
-        """Bytes there are for models and replay: the GPU's, else this machine's, or as many as its container allows."""
-        if self.device.type == "cuda":
-            return int(torch.cuda.get_device_properties(self.device).total_memory)
-        there = 2**63
-        if hasattr(os, "sysconf"):  # not on Windows
-            there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number
-            there = min(there, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-        return there
-
     def synchronize(self) -> None:
         """Waits until the device has done its work, so that a clock can be read."""
         if self.device.type != "cpu":

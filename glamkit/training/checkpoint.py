@@ -12,7 +12,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,17 +61,13 @@ def gather(trainer: Any) -> dict[str, Any]:
 
 
 def restore(trainer: Any, state: dict[str, Any]) -> None:
-    """Inverse of `gather`, but for the game and the random numbers; stored steps are read from the run folder.
-
-    Raises:
-        GlamkitError: stored steps are missing or damaged.
-        RuntimeError, ValueError, LookupError: the state is another experiment's.
-    """
+    """Inverse of `gather`, but for the game and the random numbers; stored steps are read from the run folder."""
     trainer.agent.load_state_dict(state["agent"])
     for name, optimizer in trainer.optimizers.items():
         optimizer.load_state_dict(state[f"{name}_optimizer"])
     trainer.replay.load_state_dict(state["replay"])
     load_replay(trainer.run.replay, trainer.replay)
+    sweep(trainer.run.replay)
     trainer.past.load_state_dict(state["past"])
     trainer.means.load_state_dict(state["means"])
     trainer.log.cut(state["log_size"])
@@ -80,11 +76,7 @@ def restore(trainer: Any, state: dict[str, Any]) -> None:
 
 
 def resume(trainer: Any) -> bool:
-    """Goes on from the newest checkpoint that can be used; returns whether there is one.
-
-    Raises:
-        GlamkitError: there are some and none can be used, or the game cannot be played.
-    """
+    """Goes on from the newest checkpoint that can be used; returns whether there is one. Errors are those of `load`."""
     state = load(trainer.run.checkpoints, lambda state: restore(trainer, state))
     if state is None:
         return False
@@ -93,17 +85,12 @@ def resume(trainer: Any) -> bool:
     except Exception as error:  # a game with randomness of its own, or whatever a stranger's game raises
         logger.warning("%s. A new episode is started.", reason(error))
         trainer.restart_game()
-    if not trainer.env.running:  # the game crashed when its next episode should have begun
-        trainer.new_game()
     set_random_state(state["random"])  # a game may have drawn
     return True
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> None:
-    """Writes the state of `step` and removes all but the newest `KEEP` checkpoints up to it.
-
-    Later ones are removed too: they turned out to be damaged, or the run would not have come to this step again.
-    """
+    """Writes the state of `step` and keeps the newest `KEEP` up to it; later ones turned out to be damaged."""
     write(folder, step, state)
     kept = {f"{number:09d}" for number in [number for number in steps(folder) if number <= step][-KEEP:]}
     for old in [*folder.glob("*.json"), *folder.glob("*.pt")]:
@@ -128,15 +115,11 @@ def steps(folder: Path) -> list[int]:
 
 
 def load(folder: Path, take: Callable[[dict[str, Any]], object] = lambda _: None) -> dict[str, Any] | None:
-    """Hands the newest state to `take`; if it is damaged or refused, the one before it.
+    """Hands the newest state to `take`, or the one before if it is damaged or refused; returns the one that was taken.
 
-    Returns:
-        The one that was taken; None where there is none.
-
-    Raises:
-        GlamkitError: there are some, but none can be used, or the newest was written by a newer glamkit.
+    None where there is none; a GlamkitError where none can be used, or where the newest is of a newer glamkit.
     """
-    problems = []
+    problem = None
     for step in reversed(steps(folder)):
         try:
             take(state := read(folder, step))
@@ -144,28 +127,15 @@ def load(folder: Path, take: Callable[[dict[str, Any]], object] = lambda _: None
         except NewerFormatError:
             raise
         except GlamkitError as error:
-            problems.append(str(error))
-        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            problems.append(f"the checkpoint of step {step} does not fit this experiment ({misfit(error)}).")
-        logger.warning("%s The one before it is used.", problems[-1])
-    if problems:
-        raise GlamkitError(f"no checkpoint in {folder} can be used: {problems[0]}")
+            problem = problem or error
+            logger.warning("%s The one before it is used.", error)
+    if problem:
+        raise GlamkitError(f"no checkpoint in {folder} can be used: {problem}")
     return None
 
 
-def misfit(error: Exception) -> str:
-    """Why a state does not fit, from the last of the lines that torch says of it."""
-    if isinstance(error, LookupError):
-        return f"it lacks {error}"
-    return str(error).strip().rpartition("\n")[2].strip().rstrip(".")
-
-
 def read(folder: Path, step: int) -> dict[str, Any]:
-    """The state of one step; runs no code from the file.
-
-    Raises:
-        GlamkitError: missing, damaged, or written by a newer glamkit.
-    """
+    """The state of one step; runs no code from the file. A missing, damaged or newer one is a GlamkitError."""
     path = folder / f"{step:09d}.pt"
     match read_json(path.with_suffix(".json")):
         case {"format": int(number)} if number > FORMAT:
@@ -193,12 +163,8 @@ class ReplayPart(NamedTuple):
     last: int
     path: Path
 
-    def read(self, size: int, names: Collection[str] = tuple(ARRAYS)) -> dict[str, Tensor]:
-        """The named arrays, of frames of size x size pixels; what is not named is not read.
-
-        Raises:
-            GlamkitError: the part is missing or damaged.
-        """
+    def read(self, size: int) -> dict[str, Tensor]:
+        """Its arrays, with frames of size x size pixels; a missing or damaged part is a GlamkitError."""
         count = self.last - self.first
         largest = 3 * size**2 * count + 1024  # bytes: more is not unpacked, whatever the file claims to hold
         try:
@@ -207,7 +173,7 @@ class ReplayPart(NamedTuple):
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 if any(info.file_size > largest for info in arrays.zip.infolist()):
                     raise ValueError("it is too large")
-                part = {name: arrays[name] for name in names}
+                part = {name: arrays[name] for name in ARRAYS}
             for name, values in part.items():
                 shape = (count, size, size, 3) if name == "frames" else (count,)
                 if values.dtype != ARRAYS[name] or values.shape != shape:
@@ -231,18 +197,13 @@ def save_replay(folder: Path, replay: Replay, saved: int) -> int:
 
 
 def load_replay(folder: Path, replay: Replay) -> None:
-    """Fills the replay with the stored steps below `replay.count`; errors as in `parts` and `ReplayPart.read`."""
+    """Fills the replay with the stored steps below `replay.count`."""
     for part in parts(folder, replay.oldest, replay.count):
         replay.load_part(part.first, part.read(replay.size))
-    sweep(folder)
 
 
 def parts(folder: Path, oldest: int, count: int) -> list[ReplayPart]:
-    """The parts that hold the steps oldest .. count - 1, in order; newer ones are passed over, nothing is read.
-
-    Raises:
-        GlamkitError: a part is missing.
-    """
+    """The parts that hold the steps oldest .. count - 1, in order; a missing one is a GlamkitError, nothing is read."""
     needed, position = [], oldest
     for part in stored_parts(folder):
         if part.first <= position < part.last <= count:
@@ -273,7 +234,7 @@ def snapshot_steps(settings: TrainerConfig) -> list[int]:
 
 
 def save_snapshot(folder: Path, step: int, agent: Agent) -> None:
-    """Writes the agent's weights, rounded, after `step` agent steps; the folder is made if need be."""
+    """Writes the agent's weights, rounded, after `step` agent steps."""
     make_folder(folder)
     sweep(folder)
     write(folder, step, {"step": step, "agent": rounded(agent)})

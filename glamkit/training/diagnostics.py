@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glamkit.config import Config, falling
+from glamkit.config import Config
 
 LATE = 0.2  # share of the log that is the end of the run
 EPISODES = 5  # fewest of them whose returns say anything
 APART = 0.5  # of the larger of two mean rewards: farther apart they differ
 TOO_GOOD, TOO_LITTLE = "dreams are too good", "dreams promise less than games give"
-AGREE, UNCOMPARED = "imagined and real rewards agree", "imagined rewards"
+AGREE = "imagined and real rewards agree"
 Entries = Sequence[Mapping[str, Any]]
 
 
@@ -46,11 +46,8 @@ def ratios(metrics: Mapping[str, float]) -> dict[str, float]:
 class LogSummary:
     """A run's log as the findings ask for it; arguments as in `verdict`.
 
-    Attributes:
-        late, before: lines of the end of the run, and as many before them.
-        games, source: episodes that imagination is compared with, and which these are.
-        change: how the return has changed, in words.
-        gain: how many standard errors it rose by; nan where there are too few episodes.
+    Lines of the end of the run are `late`. Imagination is compared with `games`, which `source` names. `change` tells
+    in words how the return has changed, and `gain` in standard errors.
     """
 
     def __init__(self, entries: Entries, config: Config, evaluated: Entries) -> None:
@@ -58,20 +55,18 @@ class LogSummary:
         self.lines = [entry for entry in entries if entry["kind"] == "log" and "world_model/total" in entry]
         self.episodes = [entry for entry in entries if entry["kind"] == "episode" and entry["episode/length"]]
         self.step = max((entry["step"] for entry in entries), default=0)
-        from_step = self.step - LATE * (self.step - config.trainer.warmup)
-        self.late = [line for line in self.lines if line["step"] > from_step] or self.lines[-1:]
-        self.before = self.lines[: len(self.lines) - len(self.late)][-len(self.late) :]
-        last = [e for e in self.episodes if e["step"] > from_step]
+        end = self.step - LATE * (self.step - config.trainer.warmup)
+        self.late = [line for line in self.lines if line["step"] > end] or self.lines[-1:]
+        last = [e for e in self.episodes if e["step"] > end]
         played = [e for e in self.episodes if e["step"] > config.random_steps]  # by the policy, as dreams are
-        recent = [e for e in played if e["step"] > from_step]
-        self.games, self.source = recent if len(recent) >= EPISODES else played[-EPISODES:], "the last games"
+        recent = max(EPISODES, sum(e["step"] > end for e in played))
+        self.games, self.source = played[-recent:], "the last games"
         if len(evaluated) >= EPISODES:
             self.games = [{f"episode/{key}": episode[key] for key in ("return", "length")} for episode in evaluated]
             self.source = "the evaluation"
-        early = [e for e in self.episodes if e["step"] < from_step]
-        chance = [e for e in early if e["step"] <= config.random_steps]  # actions were random
-        first = [e["episode/return"] for e in (chance if len(chance) >= EPISODES else early[:EPISODES])]
-        final = [e["episode/return"] for e in last]
+        early = [e for e in self.episodes if e["step"] < end]
+        chance = max(EPISODES, sum(e["step"] <= config.random_steps for e in early))  # whose actions were random
+        first, final = ([e["episode/return"] for e in part] for part in (early[:chance], last))
         self.change, self.gain = f"{len(self.episodes)} episodes have ended, too few to compare", math.nan
         if min(len(first), len(final)) >= EPISODES:
             (one, error), (other, its_error) = mean_and_error(first), mean_and_error(final)
@@ -79,19 +74,15 @@ class LogSummary:
             start = f"the first {len(first)} episodes returned {one:.2f} on average"
             self.change = f"{start}, the last {len(final)} {other:.2f}"
 
-    def mean(self, key: str, lines: Entries | None = None) -> float:
-        """Mean over the end of the run, or over other lines; nan where there is none."""
-        values = [line[key] for line in (self.late if lines is None else lines) if line.get(key) is not None]
+    def mean(self, key: str) -> float:
+        """Mean over the end of the run; nan where there is none."""
+        values = [line[key] for line in self.late if line.get(key) is not None]
         return sum(values) / len(values) if values else math.nan
 
     def ratio(self, part: str, whole: str) -> float:
         """Mean of `part` over mean of `whole`; nan where there is none."""
         whole_mean = self.mean(whole)
         return self.mean(part) / whole_mean if whole_mean else math.nan
-
-    def stays(self, key: str) -> bool:
-        """Whether a mean has stopped falling; no where it is too early to tell."""
-        return self.mean(key) >= 0.98 * self.mean(key, self.before)
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -102,7 +93,7 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 def verdict(entries: Iterable[Mapping[str, Any]], config: Config, evaluated: Entries = ()) -> list[Finding]:
     """What stands in the way of learning, causes first, and what can be done; or that learning shows, if it does.
 
-    Imagined rewards are compared with real ones in any case.
+    Imagined rewards are compared with real ones wherever there are games enough.
 
     Args:
         entries: the lines of the run's log, oldest first (`log.read`).
@@ -116,10 +107,10 @@ def verdict(entries: Iterable[Mapping[str, Any]], config: Config, evaluated: Ent
         return [Finding("no update in the log yet", f"{record.step:,} steps were played; {when}.")]
     if record.gain > 3:
         return [Finding("learning shows", f"{record.change}."), *compared(record)]
-    causes = no_reward, unseen_rewards, clipped, no_pictures, blind_prior
+    causes = no_reward, unseen_rewards, no_pictures, blind_prior
     effects = reward_head, termination_head, compared, collapsed
     findings = [finding for check in (*causes, *effects) for finding in check(record)]
-    if all(finding.sign in (AGREE, UNCOMPARED) for finding in findings):
+    if all(finding.sign == AGREE for finding in findings):
         findings.insert(0, Finding("no learning yet", f"{record.change}; no fault shows. Train longer."))
     return findings
 
@@ -144,24 +135,11 @@ def unseen_rewards(record: LogSummary) -> Iterator[Finding]:
         yield Finding("the rewards are too small to be seen", f"{text}: {cure}")
 
 
-def clipped(record: LogSummary) -> Iterator[Finding]:
-    """Steps that are cut short: usual in the first updates of a run, and a fault where it does not end."""
-    for name in ("world_model", "actor_critic"):
-        share, norm = record.mean(f"{name}/clipped"), record.mean(f"{name}/gradient_norm")
-        if share > 0.9:
-            limit = f"{name}_optimizer.clip = {getattr(record.config, f'{name}_optimizer').clip:g}"
-            stays = "It does not fall: raise that clip or lower the learning_rate."
-            cure = stays if record.stays(f"{name}/gradient_norm") else "So it is in first updates: train longer."
-            text = f"in {share:.0%} of updates. Its norm is {norm:.6g} on average, above {limit}. {cure}"
-            yield Finding(f"the gradient of {name} is clipped", text)
-
-
 def no_pictures(record: LogSummary) -> Iterator[Finding]:
     """What moves is not seen."""
     unexplained = record.ratio("world_model/reconstruction", "replay/spread")
     if unexplained > 0.5:
-        stays = "it has stopped falling: raise world_model_optimizer.learning_rate or the number of latents"
-        cure = stays if record.stays("world_model/reconstruction") else "train longer"
+        cure = "train longer, or raise world_model_optimizer.learning_rate or the number of latents"
         text = f"the error is {unexplained:.3g} times that of one still picture; {cure}. Small things come last."
         yield Finding("the pictures are not reconstructed", text)
 
@@ -188,29 +166,22 @@ def reward_head(record: LogSummary) -> Iterator[Finding]:
 
 
 def termination_head(record: LogSummary) -> Iterator[Finding]:
-    """Ends that are not predicted, or imagined rollouts that end for no reason."""
+    """Ends that are not predicted, or predicted where none come: imagined rollouts end as they are predicted."""
     predicted, real = record.mean("world_model/termination_predicted"), record.mean("world_model/termination_events")
-    imagined = record.mean("imagination/termination")
     if real > 0 and not 0.5 <= predicted / real <= 2:
         text = f"predicted with a mean probability of {100 * predicted:.2g} %, they come in {100 * real:.2g} % of steps"
-        text += ": train longer."
-        yield Finding("terminations are misjudged", text)
-    elif imagined > max(3 * real, 0.01):
-        text = f"{imagined:.1%} of imagined steps end, {real:.1%} of real ones: nothing is learned beyond them."
-        yield Finding("dreams end too soon", text)
+        yield Finding("terminations are misjudged", f"{text}: train longer.")
 
 
 def compared(record: LogSummary) -> Iterator[Finding]:
-    """Imagined reward per step beside that of games; nothing where nothing was imagined.
+    """Imagined reward per step beside that of games; nothing where nothing was imagined or few games were played.
 
     They differ if farther apart than three standard errors, `APART` of the larger one, and one reward an episode.
     """
     values = [line["imagination/reward"] for line in record.late if line.get("imagination/reward") is not None]
     games, reward = record.games, record.ratio("replay/reward_size", "replay/reward_rate")
-    if not values or (math.isnan(reward) and not any(e["episode/return"] for e in games)):
-        return
-    if len(games) < EPISODES:
-        yield Finding(UNCOMPARED, f"{len(games)} games were ended by the policy, too few to compare imagination with.")
+    unrewarded = math.isnan(reward) and not any(e["episode/return"] for e in games)
+    if not values or len(games) < EPISODES or unrewarded:
         return
     returns, lengths = (np.array([e[f"episode/{key}"] for e in games]) for key in ("return", "length"))
     imagined, length = float(np.mean(values)), lengths.mean()
@@ -221,13 +192,11 @@ def compared(record: LogSummary) -> Iterator[Finding]:
     if abs(imagined - given) <= limit or abs(imagined - given) * length < reward:
         yield Finding(AGREE, f"{pair}, as far as so many can show.")
     elif imagined < given:
-        text = "Imagination starts where rewards are rare, or misses them, and no policy learns from what is missed: "
-        text = text if given > 0 else "Dreams punish what games do not: "
-        yield Finding(TOO_LITTLE, f"{pair}. {text}see the reward head, and train longer.")
+        cure = "Imagination starts where rewards are rare, or misses them: see the reward head, and train longer."
+        yield Finding(TOO_LITTLE, f"{pair}. {cure}")
     else:
         text = f"they promise {imagined * length:.2f} per episode, games of that time gave {returns.mean():.2f}. "
-        missed = "Penalties are missed (see the reward head), or the" if given < 0 and imagined <= 0 else "The"
-        cure = f"{missed} policy uses errors of the model: shorten imagination.horizon, or train longer."
+        cure = "The policy uses errors of the model: shorten imagination.horizon, or train longer."
         yield Finding(TOO_GOOD, f"{pair}: {text}{cure}")
 
 
@@ -240,11 +209,5 @@ def collapsed(record: LogSummary) -> Iterator[Finding]:
     elif share > 0.85:  # a fresh policy has 0.9 to 1
         text = f"entropy {share:.1%} of its maximum; scaled advantages are {size:.2g} on average. "
         blind = "Dreams show no difference between actions: look at rewards in dreams, lengthen imagination.horizon."
-        slow = "Dreams do tell actions apart: train longer, or raise actor_critic_optimizer.learning_rate."
-        settings, progress = record.config.actor_critic, record.config.trainer.progress(record.step)
-        weight = falling(settings.entropy, settings.final_entropy, progress)
-        heavy = (
-            f"Entropy weighs more, {weight:.2g}: lower actor_critic.entropy, or its share at the end (final_entropy)."
-        )
-        cure = blind if size < 0.01 else heavy if weight > size else slow
-        yield Finding("the policy is still random", text + cure)
+        slow = "Dreams do tell actions apart: train longer, or lower actor_critic.entropy."
+        yield Finding("the policy is still random", text + (blind if size < 0.01 else slow))

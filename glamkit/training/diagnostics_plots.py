@@ -21,11 +21,8 @@ def panel(run: Run) -> Picture:
     pictures, prior, heads, ends, rewards, advantage, policy, free = grid.flat
     title = "Pictures: what moves is drawn below 1"
     plotting.draw_series(pictures, entries, "error", title, "error / still picture's", False)
-    errors = [entry["error"] for entry in entries if "error" in entry]
-    if errors:
+    if any("error" in entry for entry in entries):
         pictures.axhline(1, color=GREY, ls="--", lw=1, label="one still picture")
-        if max(errors) > 3:
-            plotting.decades(pictures, min(0.5, *errors), max(errors))
         plotting.legend_below(pictures)
     title = "Surprise at the next frame: should fall"
     plotting.draw_series(prior, entries, "world_model/dynamics_kl", title, "surprise (KL, in nats)", False, floor)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -29,11 +29,10 @@ from glamkit.models.agent import Agent, RecentSteps
 from glamkit.notebook import Tell
 from glamkit.runs import tensorboard
 from glamkit.runs.files import make_folder, read_json, replace_text
-from glamkit.runs.folder import UNSCORED, Run
-from glamkit.runs.session import Lock, Stops
+from glamkit.runs.folder import UNSCORED
+from glamkit.runs.session import Stops
 from glamkit.runtime import Machine, any_shapes, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
-from glamkit.training import guards
 from glamkit.training.load import LoadedRun, open_run
 
 STICKY = 0.25  # what "on" means (Machado et al. 2018)
@@ -64,7 +63,7 @@ def evaluate(
         seed: of games and actions, 0 to 2**32 - 1; not the training's.
         film: where videos of the best, median and worst episode go, such as ``runs/pong/videos/evaluation`` for
             ``evaluation-best.gif`` and so on; None for no videos.
-        stop: asked before each step whether to stop, see `asked`.
+        stop: asked before each step whether to stop.
         tell: given a line about the progress before each step, as by `notebook.Live`.
         file: written with the report as soon as there is a score, and once more with the videos.
 
@@ -75,8 +74,8 @@ def evaluate(
 
     Raises:
         StoppedError: it was stopped.
-        GlamkitError: the seed is not one, the game crashed too often, memory ran out, or `file` cannot be written,
-            which is tried before the first game.
+        GlamkitError: the seed is not one, the game crashed, or `file` cannot be written, which is tried before the
+            first game.
     """
     if (seed := at_least("seed", seed, 0)) >= 2**32:
         raise GlamkitError(f"seed = {seed} is outside its range: at most {2**32 - 1}.")
@@ -84,7 +83,7 @@ def evaluate(
     if file is not None:
         make_folder(file.parent)
     agent.eval()
-    with undisturbed(seed), any_shapes(), guards.explained(config, machine):  # games end one by one
+    with undisturbed(seed), any_shapes():  # games end one by one
         episodes = play(agent, config, machine, seed, stop, tell)
     report: dict[str, Any] = {
         "episodes": [{"return": e.score, "length": e.length, "cut": e.cut, "seed": e.seed} for e in episodes],
@@ -101,53 +100,17 @@ def evaluate(
     return report
 
 
-@contextmanager
-def asked(run: Run) -> Iterator[Callable[[], bool]]:
-    """Context that gives what says whether to stop: the stop button, Ctrl+C, SIGTERM, or the file STOP of the run.
-
-    The file is removed once it has ended the evaluation, unless a trainer at work in the folder has yet to see it.
-    """
-    requests = Stops(run.stop_file, 0)
-    try:
-        with requests.listening():
-            yield requests.requested
-    except StoppedError:
-        with suppress(GlamkitError), Lock(run.lock_file, 0):
-            requests.honour()
-        raise
-
-
 def final(trainer: Any, tell: Tell | None = None) -> dict[str, Any]:
-    """The report of a run that a `Trainer` has trained, as its evaluation.json has it; without one it is made.
-
-    Errors are those of `evaluate`. A report of another step does not count.
-    """
-    run, about = trainer.run, (trainer.agent, trainer.config, trainer.machine, trainer.step)
-    report = None
+    """The report of a trainer's last step, as its evaluation.json has it; without one it is made."""
+    run, report = trainer.run, None
     with suppress(GlamkitError):
         report = read_json(run.evaluation_file)
     if not isinstance(report, dict) or report.get("step") != trainer.step or "episodes" not in report:
-        film = run.folder / "videos" / "evaluation"
-        if trainer.step == trainer.config.trainer.env_steps:  # nothing needs its game any more, and some open only once
-            with suppress(Exception):
-                trainer.env.close()
-        with asked(run) as stop:
-            report = evaluate(*about, film=film, stop=stop, tell=tell, file=run.evaluation_file)
+        trained = trainer.config, trainer.step, trainer.agent, trainer.machine, trainer.replay
+        report, _ = evaluate_run(LoadedRun(run, *trained, tuple(trainer.env.action_names)), tell=tell)
     if trainer.config.runtime.tensorboard:
         tensorboard.copy(run.folder)
     return report
-
-
-def check_protocol(config: Config) -> None:
-    """Refuses a game by an unknown name, and settings of the evaluation that mean nothing in it, by a GlamkitError."""
-    atari = is_atari(config.env.game)
-    for key, plain in {"no_ops": 0, "sticky": "env"}.items():
-        value = getattr(config.evaluation, key)
-        if value != plain and not atari:
-            raise GlamkitError(
-                f"evaluation.{key} = {value!r} means nothing in {config.env.game}: idle starts and sticky actions are "
-                f"those of Atari games; leave it at {plain!r}."
-            )
 
 
 def evaluated_env(config: Config) -> EnvConfig:
@@ -172,22 +135,13 @@ def card(config: Config, seed: int) -> dict[str, Any]:
 
 
 def play(
-    agent: Agent,
-    config: Config,
-    machine: Machine,
-    seed: int,
-    stop: Callable[[], bool] | None = None,
-    tell: Tell | None = None,
+    agent: Agent, config: Config, machine: Machine, seed: int, stop: Callable[[], bool] | None, tell: Tell | None
 ) -> list[Episode]:
-    """The episodes themselves, in rounds of at most `config.evaluation.games` side by side; arguments as in `evaluate`.
-
-    An episode whose game crashes is played again from its start, with the same seed.
-    """
+    """The episodes themselves, in rounds of at most `config.evaluation.games`; arguments as in `evaluate`."""
     settings = config.evaluation
     # Spread, so that neighbouring seeds share no game.
     seeds = np.random.SeedSequence(seed).generate_state(settings.episodes) >> 1
-    crashes = guards.Crashes(config.env.game, config.runtime.env_crashes, " in an evaluation")
-    done, planned = dict[int, Episode](), list(range(settings.episodes))
+    done = list[Episode]()
     began, steps = time.perf_counter(), itertools.count()
 
     def check(over: int, step: int) -> None:
@@ -199,35 +153,26 @@ def play(
             raise StoppedError(f"the evaluation was stopped after {finished}; run again, it plays all of them.")
 
     with closing(Games(evaluated_env(config), settings.no_ops)) as games:
-        while planned:
-            part, planned = planned[: settings.games], planned[settings.games :]
-            episodes = play_round(agent, config, machine, games, seeds[part], check)
-            done |= {number: episodes[row] for row, number in enumerate(part) if row not in games.crashed}
-            planned += [part[row] for row in games.crashed]
-            if games.crashed:
-                crashes.note(next(iter(games.crashed.values())))
-    return [done[number] for number in range(settings.episodes)]
+        for first in range(0, settings.episodes, settings.games):
+            done += play_round(agent, config, machine, games, seeds[first : first + settings.games], check)
+            for why in games.crashed.values():
+                raise GlamkitError(f"{config.env.game} crashed in an evaluation ({why}); mend it and run it again.")
+    return done
 
 
 def play_round(
-    agent: Agent,
-    config: Config,
-    machine: Machine,
-    games: Games,
-    seeds: np.ndarray,
-    check: Callable[[int, int], None],
+    agent: Agent, config: Config, machine: Machine, games: Games, seeds: np.ndarray, check: Callable[[int, int], None]
 ) -> list[Episode]:
     """One episode of each seed (N,), all stepped together until the last of them is over.
 
-    Episodes of games that crashed are there too, as far as they came: see `Games.crashed`. Before each step `check`
-    is given how many are over, and the steps made.
+    Before each step `check` is given how many are over, and the steps made.
     """
     count, settings = len(seeds), config.evaluation
     past = RecentSteps(config.agent, count, config.env.image_size, machine.device)
     scores = np.zeros(count)
     taken: list[list[int]] = [[] for _ in range(count)]
     frames = games.reset(seeds)
-    alive = np.array([row not in games.crashed for row in range(count)])
+    alive = np.ones(count, bool)
     step = 0
     while alive.any() and step < settings.episode_steps:
         check(count - int(alive.sum()), step)
@@ -279,10 +224,7 @@ def opened(
 ) -> LoadedRun:
     """A checkpoint, opened as by `open_run`, with the config and the machine by which `evaluate_run` takes it.
 
-    Args:
-        run_dir: the run's folder.
-        checkpoint: the step it was saved at; None takes the newest.
-        changes: of settings, such as ``"evaluation.episodes=100"``, or a mapping; a wrong one is a GlamkitError.
+    Settings may be changed, as by ``"evaluation.episodes=100"`` or a mapping.
     """
     changes = parse_overrides(changes)
     device = changes.get("runtime.device")
@@ -292,7 +234,6 @@ def opened(
         raise GlamkitError(f"step {loaded.step:,} of {run_dir} is a snapshot, rounded; score a checkpoint: {whole}.")
     here = replace(loaded.config, runtime=available(loaded.config.runtime, device))
     config = here.override(changes)
-    check_protocol(config)
     return loaded._replace(config=config, machine=Machine(config.runtime))
 
 
@@ -302,7 +243,7 @@ def evaluate_run(
     """Evaluates a checkpoint that was `opened`; returns the report and the file it was written to.
 
     By its own protocol at its end it is the run's `evaluation.json`. Anything else is one more file in `evaluations/`,
-    as is the score of a shared run, whose own came with it. Errors are those of `evaluate`; `film` is for videos.
+    as is the score of a shared run, whose own came with it. The stop button, Ctrl+C, SIGTERM and the file STOP end it.
     """
     run, config, machine = loaded.run, loaded.config, loaded.machine
     changed = {key for key in differences(config, run.config()) if key.startswith("evaluation.")} - UNSCORED
@@ -311,5 +252,10 @@ def evaluate_run(
     path = run.evaluation_file if own else run.folder / "evaluations" / f"{name}.json"
     place = run.folder / "videos" / ("evaluation" if own else f"evaluation-{name}") if film else None
     agent = loaded.agent.to(machine.device)
-    with asked(run) as stop:
-        return evaluate(agent, config, machine, loaded.step, seed, place, stop, tell, path), path
+    stops = Stops(run.stop_file, 0)
+    try:
+        with stops.listening():
+            return evaluate(agent, config, machine, loaded.step, seed, place, stops.requested, tell, path), path
+    except StoppedError:
+        stops.honour()
+        raise

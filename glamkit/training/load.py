@@ -12,65 +12,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from glamkit.config import Config, coerce
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent
-from glamkit.runs.folder import Run
+from glamkit.runs.folder import Run, nearby
 from glamkit.runtime import ALONE, Machine, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
 from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.replay import Replay
 from glamkit.training.shared_runs import locate
-from glamkit.types import Batch
 
-OUTCOMES = ("actions", "rewards", "terminations")
 logger = logging.getLogger(__name__)
-
-
-class Recording(Replay):
-    """The stored steps of a run, to read only.
-
-    Frames, which are nearly all of it, are read only when a window needs them: so opening takes no longer for a long
-    run than for a short one. Of steps after the first `count` nothing is looked at.
-
-    Raises:
-        GlamkitError: a part is missing or damaged.
-    """
-
-    def __init__(self, run: Run, count: int, config: Config, device: torch.device) -> None:
-        there = checkpoints.stored_parts(run.replay)  # a shared run has the newest steps alone
-        if not there:
-            raise GlamkitError(f"{run.replay} holds no replay, so there are no real steps to start from.")
-        self.first = there[0].first if run.shared else max(0, count - config.replay.capacity)
-        rows = max(count - self.first, 64)  # no more memory than there are steps, whatever the run was allowed
-        super().__init__(replace(config.replay, capacity=rows), config.env.image_size, device)
-        self.count = count
-        self.unread = checkpoints.parts(run.replay, self.oldest, count)
-        for part in self.unread:
-            self.load_part(part.first, part.read(self.size, OUTCOMES))
-
-    def __len__(self) -> int:
-        return self.count - self.first
-
-    def window(self, starts: Tensor, length: int) -> Batch:
-        """As in `Replay`; frames that these windows need are read first."""
-        for start in starts.tolist():
-            self._want(start, start + length)
-        return super().window(starts, length)
-
-    def part(self, first: int, last: int) -> dict[str, Tensor]:
-        """As in `Replay`; frames of these steps are read first."""
-        self._want(first, last)
-        return super().part(first, last)
-
-    def _want(self, first: int, last: int) -> None:
-        with ALONE:
-            for part in [part for part in self.unread if part.first < last and first < part.last]:
-                self.load_part(part.first, part.read(self.size, ["frames"]))
-                self.unread.remove(part)
 
 
 class LoadedRun(NamedTuple):
@@ -113,33 +67,20 @@ def open_run(what: str | Path, checkpoint: int | None = None, device: str | None
         more = f"; snapshots, to look at, of {', '.join(map(str, early))}" if early else ""
         held = " and ".join(map(str, saved))
         raise GlamkitError(f"{run.folder} holds no checkpoint of step {wanted}, but those of {held}{more}.")
-    state = checkpoints.read(run.checkpoints, wanted) if wanted in saved else checkpoints.load(run.checkpoints)
-    match state:
-        case {"agent": dict(weights), "step": int(step), "replay": {"count": int(count)}} if 0 <= step == count:
-            machine = Machine(available(config.runtime, device))
-            agent = _agent(config, weights, machine, run)
-        case _:
-            raise GlamkitError(
-                f"the checkpoint in {run.folder} is no trainer's: it does not hold an agent, its step and as many "
-                f"stored steps."
-            )
-    replay = Recording(run, step, config, machine.device)
-    if not (0 <= int(replay.actions.min()) <= int(replay.actions.max()) < agent.world_model.actions):
-        raise GlamkitError(f"the replay in {run.folder} holds actions that the agent does not have.")
+    state = checkpoints.read(run.checkpoints, wanted) if wanted in saved else checkpoints.load(run.checkpoints) or {}
+    machine = Machine(available(config.runtime, device))
+    agent, step = _agent(config, state, machine, run), state["step"]
+    replay = _recorded(run, step, config, machine.device)
     names = _action_names(config, agent.world_model.actions)
     loaded = LoadedRun(run, config, step, agent, machine, replay, names)
     return loaded if wanted in (None, step) else at_step(loaded, wanted)
 
 
 def at_step(loaded: LoadedRun, step: int) -> LoadedRun:
-    """The same run with the agent as it was after `step` steps: there is a snapshot or a checkpoint of that step.
-
-    Raises:
-        GlamkitError: there is neither, or it is damaged.
-    """
+    """The same run with the agent as it was after `step` steps, from a snapshot or a checkpoint of that step."""
     run = loaded.run
     folder = run.checkpoints if step in checkpoints.steps(run.checkpoints) else run.snapshots
-    agent = _agent(loaded.config, checkpoints.read(folder, step).get("agent"), loaded.machine, run)
+    agent = _agent(loaded.config, checkpoints.read(folder, step), loaded.machine, run)
     return loaded._replace(step=step, agent=agent)
 
 
@@ -148,25 +89,33 @@ def viewable_steps(run: Run) -> list[int]:
     return sorted({*checkpoints.steps(run.snapshots), *checkpoints.steps(run.checkpoints)})
 
 
-def _agent(config: Config, weights: Any, machine: Machine, run: Run) -> Agent:
-    """The agent of these weights; how many actions it has is read off the size of the stem."""
-    latent, meta = config.world_model.variables * config.world_model.classes, torch.device("meta")
+def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
+    """The agent of a checkpoint; how many actions it has is read off the size of the stem."""
+    latent = config.world_model.variables * config.world_model.classes
     try:
-        actions = max(weights["world_model.stem.0.weight"].shape[1] - latent, 1)
+        weights = state["agent"]
         with undisturbed():
-            with meta:  # first without memory: a stranger's config may ask for any sizes
-                shapes = {name: value.to(meta) for name, value in weights.items()}
-                Agent.build(config, actions).load_state_dict(shapes)
-            agent = Agent.build(config, actions)
+            agent = Agent.build(config, weights["world_model.stem.0.weight"].shape[1] - latent)
         agent.load_state_dict(weights)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        why = checkpoints.misfit(error)
-        raise GlamkitError(f"the checkpoint in {run.folder} does not fit its config.json ({why}).") from None
+    except Exception as error:  # a stranger's may hold anything
+        raise GlamkitError(f"the checkpoint in {run.folder} does not fit its config.json.") from error
     agent.to(machine.device).eval().requires_grad_(False)
     agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
     # The studio picks rows of memories, which pairs of windows do not have.
     accelerate(agent, machine.device, left_out(config.runtime.accelerate) | {"paired_windows"})
     return agent
+
+
+def _recorded(run: Run, count: int, config: Config, device: torch.device) -> Replay:
+    """The first `count` stored steps of a run, as far as its ring held them, in no more memory than they take."""
+    there = checkpoints.stored_parts(run.replay)  # a shared run has the newest steps alone
+    if not there:
+        raise GlamkitError(f"{run.replay} holds no replay, so there are no real steps to start from.")
+    first = there[0].first if run.shared else max(0, count - config.replay.capacity)
+    replay = Replay(replace(config.replay, capacity=max(count - first, 64)), config.env.image_size, device)
+    replay.first, replay.count = first, count
+    checkpoints.load_replay(run.replay, replay)
+    return replay
 
 
 def _action_names(config: Config, count: int) -> tuple[str, ...]:

@@ -29,16 +29,15 @@ class Replay:
         self.actions = torch.zeros(rows, dtype=torch.int64, device=device)
         self.rewards = torch.zeros(rows, dtype=torch.float32, device=device)
         self.terminations = torch.zeros(rows, dtype=torch.float32, device=device)
-        self.count = 0
+        self.count = self.first = 0  # steps of the run so far, and how many of them were never here
         self.generator = torch.Generator().manual_seed(seed)
 
     def __repr__(self) -> str:
-        return (
-            f"Replay({len(self):,} of {self.config.capacity:,} steps, {self.frames.nbytes / 2**30:.2f} GiB when full)"
-        )
+        gigabytes = self.frames.nbytes / 2**30
+        return f"Replay({len(self):,} of {self.config.capacity:,} steps, {gigabytes:.2f} GiB when full)"
 
     def __len__(self) -> int:
-        return min(self.count, self.config.capacity)
+        return min(self.count - self.first, self.config.capacity)
 
     @property
     def oldest(self) -> int:
@@ -78,7 +77,7 @@ class Replay:
         return {name: getattr(self, name)[rows].cpu() for name in ("frames", "actions", "rewards", "terminations")}
 
     def load_part(self, first: int, part: dict[str, Tensor]) -> None:
-        """Puts back steps that `part` gave, of which there are `count`; of all its arrays, or of some."""
+        """Puts back steps that `part` gave, of which there are `count`."""
         begin = max(first, self.oldest)  # older steps of the part lie where newer ones are
         last = first + len(next(iter(part.values())))
         rows = (torch.arange(begin, last) % self.config.capacity).to(self.device)

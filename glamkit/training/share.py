@@ -7,27 +7,25 @@ import io
 import json
 import tempfile
 import zipfile
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import safetensors.torch
 
-from glamkit.config import PRESETS, coerce, differences, preset
+from glamkit.config import coerce
 from glamkit.errors import GlamkitError, reason
 from glamkit.runs import log
 from glamkit.runs.files import make_folder, read_json, replace
 from glamkit.runs.folder import Run
 from glamkit.runs.provenance import sessions
 from glamkit.training.checkpoint import rounded
-from glamkit.training.evaluation import summary
+from glamkit.training.evaluation import in_words
 from glamkit.training.load import LoadedRun, open_run
-from glamkit.training.shared_runs import FORMAT, HUB_FILE, SUFFIX, most_steps, require_hub
+from glamkit.training.shared_runs import FORMAT, HUB_FILE, MOST_STEPS, SUFFIX, require_hub
 
 STEPS = 300  # stored steps that travel with a run, to start from
-LINES = 200  # of the log that travel at most, besides episodes and evaluations
 RIGHTS = (
     "Weights and stored pictures were made by playing the game named in the config. Atari games and their pictures "
     "belong to their owners; share such files for research only."
@@ -39,17 +37,16 @@ tags: [reinforcement-learning, world-model, atari, mamba]
 ---
 # GLAM on {game}
 
-A world model and its policy, trained by [GLAM](https://arxiv.org/abs/2501.11949) with glamkit.
-
-| what | value |
-|---|---|
-{rows}
+A world model and its policy, trained by [GLAM](https://arxiv.org/abs/2501.11949) with glamkit: preset `{preset}`,
+seed {seed}, {step:,} of {steps:,} agent steps{score}.
 
 ```python
 import glamkit
 
 run = glamkit.open_run("hub:{repo}")
 ```
+
+Its settings and the protocol of its score are in the run: `run.config`, and `evaluation.json` in `run.run.folder`.
 
 {rights}
 """
@@ -78,9 +75,9 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS) -> Pat
 def pack(loaded: LoadedRun, path: Path, steps: int) -> None:
     """Writes a run, opened at a checkpoint, as one file; arguments and errors as in `share`."""
     steps, run, replay, config = coerce("steps", steps, int), loaded.run, loaded.replay, loaded.config
-    least, most = config.replay.sequence_length + config.imagination.context_length, most_steps(config.env)
-    if not least <= steps <= most:
-        raise GlamkitError(f"steps = {steps} is outside {least} to {most}, enough to look at and few enough to open.")
+    least = config.replay.sequence_length + config.imagination.context_length
+    if not least <= steps <= MOST_STEPS:
+        raise GlamkitError(f"steps = {steps} is outside {least} to {MOST_STEPS}, enough to look at.")
     first = max(replay.oldest, replay.count - steps)
     made = sessions(run.provenance_file)
     for session in made:
@@ -94,8 +91,8 @@ def pack(loaded: LoadedRun, path: Path, steps: int) -> None:
         "provenance": {"sessions": made},
         "rights": RIGHTS,
     }
-    part: dict[str, Any] = {name: values.numpy() for name, values in replay.part(first, replay.count).items()}
     stored = io.BytesIO()
+    part: dict[str, Any] = {name: values.numpy() for name, values in replay.part(first, replay.count).items()}
     np.savez_compressed(stored, **part)
     weights = {name: value.cpu().contiguous() for name, value in rounded(loaded.agent).items()}
     entries = {
@@ -103,10 +100,14 @@ def pack(loaded: LoadedRun, path: Path, steps: int) -> None:
         "agent.safetensors": safetensors.torch.save(weights),
         "steps.npz": stored.getvalue(),
         "evaluation.json": json.dumps(_score(run)).encode(),
-        "log.jsonl": _short_log(run).encode(),
+        "log.jsonl": "".join(json.dumps(line) + "\n" for line in log.read(run.log_file)).encode(),
     }
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, data in entries.items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # of no time: the same run, same bytes
     make_folder(path.parent)
-    replace(path, lambda stream: _write(stream, entries))
+    replace(path, lambda file: file.write(packed.getbuffer()))
 
 
 def upload(run_dir: str | Path, repo: str, steps: int = STEPS) -> str:
@@ -134,36 +135,12 @@ def upload(run_dir: str | Path, repo: str, steps: int = STEPS) -> str:
 
 
 def model_card(loaded: LoadedRun, repo: str) -> str:
-    """The README of a run on the hub, from what the run knows: how it was made, what it scores, how to open it."""
-    config = loaded.config
-    rows: dict[str, Any] = {"preset": config.preset, "seed": config.trainer.seed}
-    rows["agent steps"] = f"{loaded.step:,} of {config.trainer.env_steps:,}"
-    changed = differences(preset(config.preset), config) if config.preset in PRESETS else {}
-    told = ("env.game", "trainer.seed", "trainer.env_steps")
-    rows |= {key: value for key, (_, value) in changed.items() if key not in told}
-    with contextlib.suppress(LookupError, TypeError, ValueError):  # no report, or a damaged one
-        report = _score(loaded.run) or {}
-        values, protocol = summary(report), report["protocol"]
-        rows[f"mean return of {len(report['episodes'])} episodes"] = f"{values['evaluation/return']:.2f}"
-        rows["lowest and highest"] = f"{values['evaluation/lowest']:g} and {values['evaluation/highest']:g}"
-        rows |= {f"protocol: {key}": value for key, value in protocol.items() if value is not None}
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    return CARD.format(game=config.env.game, rows=table, repo=repo, rights=RIGHTS)
-
-
-def _write(stream: IO[bytes], entries: Mapping[str, bytes]) -> None:
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, data in entries.items():
-            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
-
-
-def _short_log(run: Run) -> str:
-    """All episodes and evaluations, and some of the log's lines about training."""
-    entries = log.read(run.log_file)
-    scores = [entry for entry in entries if entry["kind"] != "log"]
-    others = [entry for entry in entries if entry["kind"] == "log"]
-    kept = sorted([*scores, *others[:: len(others) // LINES + 1]], key=lambda entry: entry["step"])
-    return "".join(json.dumps(line) + "\n" for line in kept)
+    """The README of a run on the hub: how it was made, what it scores, how to open it."""
+    settings, score = loaded.config.trainer, ""
+    with contextlib.suppress(LookupError, TypeError, ValueError):  # no score, or a damaged one
+        score = f"; {in_words(_score(loaded.run) or {})}"
+    about = {"game": loaded.config.env.game, "preset": loaded.config.preset, "seed": settings.seed}
+    return CARD.format(**about, step=loaded.step, steps=settings.env_steps, score=score, repo=repo, rights=RIGHTS)
 
 
 def _score(run: Run) -> dict[str, Any] | None:

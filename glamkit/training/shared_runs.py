@@ -1,32 +1,27 @@
-"""Runs in one file, opened: whoever only looks needs nothing else. `share` writes them.
+"""Runs in one file, opened: each is unpacked, once, into a run folder in the user's cache. `share` writes them.
 
-A shared run is unpacked, once, into a run folder in the user's cache; so everything that looks into a folder looks into
-a file too. Reading one runs no code: its entries are JSON, safetensors and plain arrays of known sizes, and no module
-is imported because the file names it.
+Reading one runs no code: its entries are JSON, safetensors and plain arrays, and no module is imported because the
+file names it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
 import io
 import json
 import os
-import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import platformdirs
 import safetensors.torch
 import torch
 
-from glamkit.config import Config, EnvConfig
+from glamkit.config import Config
 from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log
 from glamkit.runs.files import named, read_bytes
@@ -37,25 +32,15 @@ FORMAT = 1
 SUFFIX = ".glam"
 HUB = "hub:"  # before the name of a run on the Hugging Face hub
 HUB_FILE = f"run{SUFFIX}"
-LARGEST = 512 * 2**20  # bytes of the file, of one entry, and of the stored steps unpacked; the published size has 45 MB
-LONGEST = 64 * 2**20  # bytes of an entry of text: read, they take many times as much memory
-# The entries of the zip file, each with its most bytes.
-ENTRIES = {
-    "run.json": LONGEST,  # format, config, step, provenance, rights
-    "agent.safetensors": LARGEST,  # the agent's weights, matrices in bfloat16
-    "steps.npz": LARGEST,  # the newest stored steps, as a part of the replay
-    "evaluation.json": LONGEST,  # the final score with its protocol, or null
-    "log.jsonl": LONGEST,  # the returns in training and some lines of the log
-}
+LARGEST = 512 * 2**20  # bytes of the file and of one entry unpacked; a run of the published size has 45 MB
+MOST_STEPS = 10_000  # that are stored in a file, so that it takes little memory
+ENTRIES = {"run.json", "agent.safetensors", "steps.npz", "evaluation.json", "log.jsonl"}
 
 
 def locate(what: str | Path) -> Run:
     """The run folder behind a folder, a shared file, a shipped run's name or ``hub:OWNER/NAME``.
 
-    A file is unpacked at first; one on the Hugging Face hub is fetched before.
-
-    Raises:
-        GlamkitError: it is none of these, or the file is damaged or of a newer glamkit.
+    A file is unpacked at first; one on the Hugging Face hub is fetched before. What is none is a GlamkitError.
     """
     if str(what).startswith(HUB):
         return Run(unpack(fetch(str(what).removeprefix(HUB))))
@@ -93,11 +78,7 @@ def require_hub() -> Any:
 
 
 def fetch(repo: str) -> Path:
-    """The shared file of a run on the Hugging Face hub, from its cache where it is there.
-
-    Raises:
-        GlamkitError: `huggingface_hub` is not installed, or the hub has no such run or cannot be reached.
-    """
+    """The shared file of a run on the Hugging Face hub, from its cache where it is there."""
     hub = require_hub()
     try:
         return Path(hub.hf_hub_download(repo, HUB_FILE)).resolve()
@@ -108,91 +89,60 @@ def fetch(repo: str) -> Path:
 def unpack(file: Path) -> Path:
     """The run folder of a shared file in the user's cache; made at the first call, found at later ones.
 
-    Raises:
-        GlamkitError: the file is no shared run, is damaged, or was written by a newer glamkit.
+    What is no shared run, damaged or of a newer glamkit is a GlamkitError.
     """
     data = read_bytes(file.resolve(), LARGEST)  # a link to such a file will do
     root = Path(os.environ.get("GLAMKIT_CACHE") or platformdirs.user_cache_path("glamkit")) / "shared"
     folder = root / f"{file.stem[:40]}-{hashlib.sha256(data).hexdigest()[:16]}"
-    if (folder / SHARED).exists():
-        _trusted(file, Run(folder).config())
-        return folder
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root) as place:
-            made = Path(place) / "run"
-            _fill(made, file, data)
-            if folder.exists() and not (folder / SHARED).exists():  # something cleaned the cache by half
-                shutil.rmtree(folder, ignore_errors=True)
-            made.replace(folder)
-    except OSError as error:
-        if (folder / SHARED).exists():  # another process was quicker
-            return folder
-        raise GlamkitError(f"{root} cannot be written: {reason(error)}; set GLAMKIT_CACHE to another folder.") from None
+    if not (folder / SHARED).exists():
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=root) as place:
+                _fill(Path(place) / "run", file, data)
+                (Path(place) / "run").replace(folder)
+        except OSError as error:
+            if not (folder / SHARED).exists():  # else another process was quicker
+                raise GlamkitError(f"{root} cannot be written: {reason(error)}; set GLAMKIT_CACHE.") from None
+    _trusted(file, Run(folder).config())
     return folder
 
 
 def _fill(folder: Path, file: Path, data: bytes) -> None:
     """Makes the run folder of a shared file; what tells that it is whole comes last."""
-    entries = _entries(file, data)
-    about, config = _about(file, entries)
-    _trusted(file, config)
-    run, step, first = Run(folder), about["step"], about["first"]
-    folder.mkdir()
+    try:
+        entries = _entries(data)
+        about = json.loads(entries["run.json"])
+        if about["format"] > FORMAT:
+            raise ValueError("it was written by a newer glamkit; update glamkit to read it")
+        first, step, config = int(about["first"]), int(about["step"]), Config.from_dict(about["config"])
+        if not 0 < step - first <= MOST_STEPS:
+            raise ValueError(f"{step - first:,} stored steps are outside 1 to {MOST_STEPS:,}")
+        weights = safetensors.torch.load(entries["agent.safetensors"])
+        score = dict(json.loads(entries["evaluation.json"]) or {})
+    except Exception as error:  # what readers of packed data raise for damaged ones has no end
+        raise GlamkitError(f"{file} cannot be opened as a shared run: {reason(error)}.") from None
+    run = Run(folder)
     run.begin(config, {})
     part = checkpoint.ReplayPart(first, step, run.replay / f"{first:09d}-{step:09d}.npz")
     part.path.write_bytes(entries["steps.npz"])
     part.read(config.env.image_size)  # refuses a damaged one
-    try:
-        weights = safetensors.torch.load(entries["agent.safetensors"])
-    except Exception as error:  # a stranger's file can be damaged in any way
-        raise GlamkitError(f"{file} is damaged: its weights cannot be read ({reason(error)}).") from None
     state = {"agent": weights, "step": step, "replay": {"count": step, "generator": torch.Generator().get_state()}}
     checkpoint.write(run.checkpoints, step, state)
-    run.provenance_file.write_text(json.dumps(about["provenance"]))
-    if _table(file, entries, "evaluation.json"):
+    run.provenance_file.write_text(json.dumps(about.get("provenance")))
+    if score:
         run.evaluation_file.write_bytes(entries["evaluation.json"])
     run.log_file.write_bytes(entries["log.jsonl"])
     log.read(run.log_file)  # refuses a damaged one
     run.shared_file.write_bytes(entries["run.json"])
 
 
-def _entries(file: Path, data: bytes) -> dict[str, bytes]:
-    """The entries, none larger than it says and none larger than `ENTRIES` allows."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = archive.infolist()
-            if sorted(info.filename for info in infos) != sorted(ENTRIES):
-                raise ValueError("it does not hold the entries of a shared run")
-            if any(info.file_size > ENTRIES[info.filename] for info in infos):
-                raise ValueError("an entry is too large")
-            return {info.filename: archive.read(info) for info in infos}
-    except Exception as error:  # what readers of packed data raise for damaged ones has no end
-        raise GlamkitError(f"{file} is no shared run, or a damaged one ({reason(error)}).") from None
-
-
-def _about(file: Path, entries: Mapping[str, bytes]) -> tuple[dict[str, Any], Config]:
-    match about := _table(file, entries, "run.json"):
-        case {"format": int(number)} if number > FORMAT:
-            raise GlamkitError(f"{file} was written by a newer glamkit; update glamkit to read it.")
-        case {"first": int(first), "step": int(step), "config": table, "provenance": _, "rights": str()} if (
-            0 <= first < step < 10**9
-        ):
-            with named(file):
-                config = Config.from_dict(table)
-        case _:
-            raise GlamkitError(f"{file} is no shared run of glamkit, or a damaged one: see its run.json.")
-    if step - first > most_steps(config.env):
-        raise GlamkitError(f"{file} is damaged: {step - first:,} stored steps are more than a shared run may hold.")
-    return about, config
-
-
-def _table(file: Path, entries: Mapping[str, bytes], name: str) -> dict[str, Any]:
-    """The table in an entry of JSON; empty where it says null."""
-    with contextlib.suppress(ValueError, RecursionError):
-        if isinstance(value := json.loads(entries[name]), (dict, NoneType)):
-            return value or {}
-    raise GlamkitError(f"{file} is damaged: its {name} is no table.")
+def _entries(data: bytes) -> dict[str, bytes]:
+    """The entries of a shared file, none larger than `LARGEST` bytes."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        infos = archive.infolist()
+        if {info.filename for info in infos} != ENTRIES or any(info.file_size > LARGEST for info in infos):
+            raise ValueError("it does not hold the entries of a shared run, or too large ones")
+        return {info.filename: archive.read(info) for info in infos}
 
 
 def _trusted(file: Path, config: Config) -> None:
@@ -203,8 +153,3 @@ def _trusted(file: Path, config: Config) -> None:
             f"{file} names the game {config.env.game!r}, whose module no shared run may import; "
             f"if you trust it, import {module} in Python before."
         )
-
-
-def most_steps(config: EnvConfig) -> int:
-    """How many stored steps a shared run may hold: so many that they fill `LARGEST` bytes when they are unpacked."""
-    return LARGEST // (3 * config.image_size**2)

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from glamkit.config import Config
-from glamkit.envs.registry import make_env
-from glamkit.errors import GlamkitError, StoppedError, reason
+from glamkit.envs.registry import is_atari, make_env
+from glamkit.errors import GlamkitError, StoppedError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.models.world_model import Observed
 from glamkit.notebook import Tell
 from glamkit.runs import tensorboard
-from glamkit.runs.files import remove
 from glamkit.runs.folder import Run, resolve
 from glamkit.runs.log import Log, Means
 from glamkit.runs.provenance import Provenance
@@ -29,7 +28,7 @@ from glamkit.runtime import Machine, memory_kept, random_state, seed_everything,
 from glamkit.training import checkpoint, diagnostics, evaluation, guards
 from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.replay import Replay
-from glamkit.training.updates import Gradient, Updates, adam
+from glamkit.training.updates import Updates, adam
 from glamkit.types import Batch, Rollout, choose_contexts
 
 
@@ -59,7 +58,7 @@ class Trainer:
         resume: False refuses a folder that already holds a run.
 
     Raises:
-        GlamkitError: the folder holds something else, is in use or read-only, the game is unknown, or memory is short.
+        GlamkitError: the folder holds something else, is in use or read-only, or the game is unknown.
     """
 
     def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
@@ -67,16 +66,14 @@ class Trainer:
         if config.runtime.tensorboard:
             tensorboard.writer_class()  # refused before any work where it is not installed
         self.machine = Machine(config.runtime, config.trainer.updates)
-        evaluation.check_protocol(config)
-        guards.check_memory(config, self.machine)
+        is_atari(config.env.game)  # refuses an unknown game before the folder is made
         self.run.check(config, resume)  # after the rest, as it makes the folder
         self.env = make_env(config.env)
         device, image_size = self.machine.device, config.env.image_size
         seed_everything(config.trainer.seed)
-        with guards.explained(config, self.machine):
-            self.agent = Agent.build(config, self.env.num_actions).to(device).eval()
-            self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
-            self.replay = Replay(config.replay, image_size, device, config.trainer.seed)
+        self.agent = Agent.build(config, self.env.num_actions).to(device).eval()
+        self.agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
+        self.replay = Replay(config.replay, image_size, device, config.trainer.seed)
         self.kernel = accelerate(self.agent, device, off, self.machine.kernel)
         self.phases = Updates(config, self.agent, self.machine, off)
         self.optimizers = {
@@ -88,7 +85,6 @@ class Trainer:
         self.step, self.stored = 0, 0  # agent steps; those in the replay's parts
         self.saved = max(checkpoint.steps(self.run.checkpoints), default=0)  # agent steps of the newest checkpoint
         self.whole = True  # whether the last step came to its end; half a step must not be saved
-        self.guard, self.bin_range = guards.Guard(), guards.BinRange(config)
         self.crashes = guards.Crashes(config.env.game, config.runtime.env_crashes)
         self.episode, self.frame = {"return": 0.0, "length": 0}, np.zeros((image_size, image_size, 3), np.uint8)
         self.clock, self.snapshot_steps = (0.0, 0), checkpoint.snapshot_steps(config.trainer)
@@ -99,11 +95,7 @@ class Trainer:
             self.run.begin(config, described)
             if not checkpoint.resume(self):
                 self.log.cut(0)  # lines of a process that was killed before its first checkpoint are of no use
-                try:
-                    self.new_game(config.trainer.seed)
-                except GlamkitError as error:
-                    self.session.tell("failed", reason(error))
-                    raise
+                self.new_game(config.trainer.seed)
             self.provenance = Provenance(self.run, config, self.step, described)
             self.mirror = tensorboard.TensorBoardLog(self.run) if config.runtime.tensorboard else None
         self.random = random_state()  # other trainers may be made before this one goes on
@@ -112,32 +104,26 @@ class Trainer:
 
     def __iter__(self) -> Iterator[Event]:
         """Trains until the run is complete or stopped; between two events everything may be looked at or saved."""
-        explained, kept = guards.explained(self.config, self.machine), memory_kept(self.machine.device)
-        with self.session.turn(), explained, kept:
+        with self.session.turn(), memory_kept(self.machine.device), self.own_random_numbers():
             self.refuse_half()
-            set_random_state(self.random)
-            try:
-                self.clock = (time.perf_counter(), self.step)
-                if self.lacks_evaluation and (played := self.evaluate()):
-                    yield from [*played, self.save()]  # or the next trainer would cut its line off the log
-                while self.step < self.config.trainer.env_steps and not self.session.stops.requested():
-                    try:
-                        events = self.advance()
-                    except guards.CrashedError:
-                        self.whole = True
-                        if self.saved != self.step:
-                            self.save()
-                        raise
-                    yield from events
-                metrics = self.save().metrics if self.saved != self.step else {}
-                left = self.step < self.config.trainer.env_steps or self.lacks_evaluation
-                if self.mirror:
-                    self.mirror.follow()
-                state = "stopped" if left else "done"
-                self.session.end(state)
-                yield Event(state, self.step, metrics)
-            finally:
-                self.random = random_state()
+            self.clock = (time.perf_counter(), self.step)
+            while self.step < self.config.trainer.env_steps and not self.session.stops.requested():
+                yield from self.advance()
+            metrics = self.save().metrics if self.saved != self.step else {}
+            if self.mirror:
+                self.mirror.follow()
+            state = "stopped" if self.session.stops.reason else "done"
+            self.session.end(state)
+            yield Event(state, self.step, metrics)
+
+    @contextlib.contextmanager
+    def own_random_numbers(self) -> Iterator[None]:
+        """Context in which random numbers go on where this trainer's last loop left them."""
+        set_random_state(self.random)
+        try:
+            yield
+        finally:
+            self.random = random_state()
 
     def advance(self) -> list[Event]:
         """One agent step and, when it is due, one update of everything."""
@@ -166,7 +152,6 @@ class Trainer:
             events.append(self.restart_game())
             actions = self.choose()
         self.replay.add(self.frame, int(actions), outcome.reward, outcome.terminated)
-        self.bin_range.check("world_model", outcome.reward)
         self.past.add(self.frame[None], actions, np.array([outcome.ended]))
         self.step += 1
         self.episode["return"] += outcome.reward
@@ -187,8 +172,8 @@ class Trainer:
 
     def train_world_model(self, batch: Batch) -> Observed:
         """One update of the world model; returns what it saw."""
-        observed, gradient, held = self.phases.learn_world(batch)
-        self.optimizer_step("world_model", gradient)
+        observed, metrics, held = self.phases.learn_world(batch)
+        self.optimizer_step("world_model", metrics)
         self.means.add(held, "replay")
         return observed
 
@@ -217,14 +202,13 @@ class Trainer:
         self.optimizer_step("actor_critic", self.phases.learn_behaviour(rollout, progress))
         self.agent.actor_critic.move_slow_critic()
 
-    def optimizer_step(self, name: str, gradient: Gradient) -> None:
-        """One step down the gradient that was left in the model of that name."""
-        self.guard.note(self.step, name, gradient.loss, gradient.norm)
+    def optimizer_step(self, name: str, metrics: dict[str, Tensor]) -> None:
+        """One step down the gradient that was left in the model of that name; `metrics` are of its loss."""
         optimizer, settings = self.optimizers[name], getattr(self.config, f"{name}_optimizer")
         for group in optimizer.param_groups:
             group["lr"] = settings.rate(self.config.trainer.progress(self.step))
         optimizer.step()
-        self.means.add(gradient.metrics, name)
+        self.means.add(metrics, name)
 
     # The game ---------------------------------------------------------------------------------------------------------
 
@@ -255,12 +239,10 @@ class Trainer:
     def write_log(self) -> Event:
         """Means since the last line; speed is over the same steps."""
         self.machine.synchronize()
-        self.guard.check()
         now, (before, at) = time.perf_counter(), self.clock
         metrics = self.means.take()
+        guards.check_losses(self.step, metrics)
         metrics |= diagnostics.ratios(metrics)
-        spread = self.agent.actor_critic.range
-        self.bin_range.check("actor_critic", max(float(spread.low), float(spread.high), key=abs))
         metrics["time/steps_per_second"] = (self.step - at) / max(now - before, 1e-9)
         self.clock = (now, self.step)
         self.log.write(self.step, "log", metrics)
@@ -269,10 +251,7 @@ class Trainer:
         return Event("log", self.step, metrics)
 
     def evaluate(self) -> list[Event]:
-        """Plays whole episodes with the present policy; training goes on as if it had not.
-
-        One that is stopped is no event: the loop ends, and when it goes on the evaluation is played from its start.
-        """
+        """Plays whole episodes with the present policy; training goes on as if it had not. None if it is stopped."""
         started, (before, at) = time.perf_counter(), self.clock
         file, about = self.run.evaluation_at(self.step), (self.agent, self.config, self.machine, self.step)
         # Not by the time limit: an evaluation that takes longer would be begun again in every session.
@@ -280,30 +259,21 @@ class Trainer:
         try:
             report = evaluation.evaluate(*about, stop=stop, tell=self.tell, file=file)
         except StoppedError:
-            remove(file)  # of before the run went back to an older checkpoint
             return []
         metrics = evaluation.summary(report)
         self.log.write(self.step, "evaluation", metrics)
         self.clock = (before + time.perf_counter() - started, at)  # the speed is that of training
         return [Event("evaluation", self.step, metrics)]
 
-    @property
-    def lacks_evaluation(self) -> bool:
-        """Whether the evaluation that is due after the present step was stopped before its end."""
-        every = self.config.evaluation.every
-        return bool(every and self.step and self.step % every == 0) and not self.run.evaluation_at(self.step).exists()
-
     def save(self) -> Event:
         """Writes everything from which the run can go on.
 
         Raises:
-            GlamkitError: what would be written is spoilt or half a step, the disk is full, or another trainer was made
-                for the run since; nothing was replaced.
+            GlamkitError: it is spoilt or half a step, the disk is full, or a newer trainer has the run.
         """
         started = time.perf_counter()
         self.session.lock.check()  # where file locks do nothing, nobody else asks
         self.refuse_half()
-        self.guard.check()
         guards.check_weights(self.agent)
         self.log.sync()
         self.stored = checkpoint.save_replay(self.run.replay, self.replay, self.stored)

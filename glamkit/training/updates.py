@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +24,6 @@ from glamkit.training.accelerate.rules import WEIGHTS, foreign
 from glamkit.types import Batch, Context, Rollout
 
 Module = TypeVar("Module", bound=nn.Module)
-
-
-class Gradient(NamedTuple):
-    """What is known of a gradient, which itself is left in the model's parameters, clipped."""
-
-    loss: Tensor
-    norm: Tensor  # before it was clipped
-    metrics: dict[str, Tensor]
 
 
 class Updates:
@@ -82,16 +74,16 @@ class Updates:
 
         return chosen
 
-    def _learn_world(self, batch: Batch) -> tuple[Observed, Gradient, dict[str, Tensor]]:
-        """The gradient of the world model; also what it saw, and what the batch holds."""
+    def _learn_world(self, batch: Batch) -> tuple[Observed, dict[str, Tensor], dict[str, Tensor]]:
+        """Puts the gradient into the world model; returns what it saw, its metrics, and what the batch holds."""
         model = self.agent.world_model
         model.train()
         with self.machine.autocast():
             observed = self.observe(batch.frames)
             loss, metrics = self.world_model_loss(batch, observed)
-        gradient = backward_and_clip(model, loss, metrics, self.config.world_model_optimizer.clip)
+        metrics = backward_and_clip(model, loss, metrics, self.config.world_model_optimizer.clip)
         model.eval()
-        return Observed(*(part.detach() for part in observed)), gradient, self.held(batch)
+        return Observed(*(part.detach() for part in observed)), metrics, self.held(batch)
 
     @torch.no_grad()
     def _encode(self, frames: Tensor, actions: Tensor) -> Context:
@@ -106,8 +98,8 @@ class Updates:
         with self.machine.autocast():
             return self.imagining.imagine(policy, context, horizon, self.config.imagination.memory)
 
-    def _learn_behaviour(self, rollout: Rollout, progress: Tensor) -> Gradient:
-        """The gradient of actor and critic; `progress` as in `ActorCritic.loss`."""
+    def _learn_behaviour(self, rollout: Rollout, progress: Tensor) -> dict[str, Tensor]:
+        """Puts the gradient into actor and critic; `progress` as in `ActorCritic.loss`."""
         with self.machine.autocast():
             loss, metrics = self.critic.loss(rollout, progress)
         return backward_and_clip(self.agent.actor_critic, loss, metrics, self.config.actor_critic_optimizer.clip)
@@ -120,13 +112,12 @@ def with_methods(module: Module, **methods: Callable[..., Any]) -> Module:
     return view
 
 
-def backward_and_clip(model: nn.Module, loss: Tensor, metrics: dict[str, Tensor], clip: float) -> Gradient:
-    """Puts the clipped gradient of a loss into the model's parameters."""
+def backward_and_clip(model: nn.Module, loss: Tensor, metrics: dict[str, Tensor], clip: float) -> dict[str, Tensor]:
+    """Puts the clipped gradient of a loss into the model's parameters; returns its metrics, with the norm before."""
     model.zero_grad(set_to_none=True)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-    metrics = {**metrics, "gradient_norm": norm, "clipped": (norm > clip).float()}
-    return Gradient(loss.detach(), norm, metrics)
+    return {**metrics, "gradient_norm": norm, "clipped": (norm > clip).float()}
 
 
 def adam(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:

@@ -142,4 +142,4 @@ def test_a_stop_in_the_evaluation_after_the_last_step_is_no_end(
             worker.train(config, run.folder)
     assert not run.stop_file.exists() and not run.evaluation_file.exists()
     worker.train(config, run.folder)
-    assert run.evaluation_file.exists() and run.evaluation_at(50).exists()
+    assert run.evaluation_file.exists()

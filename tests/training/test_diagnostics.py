@@ -11,14 +11,14 @@ from square import SQUARE, Square, square
 from tiny_runs import finished, log, short
 
 from glamkit.config import Config, preset
-from glamkit.training.diagnostics import AGREE, TOO_GOOD, TOO_LITTLE, UNCOMPARED, Finding, ratios, verdict
+from glamkit.training.diagnostics import AGREE, TOO_GOOD, TOO_LITTLE, Finding, ratios, verdict
 
 CONFIG = preset("debug", "trainer.env_steps=1000 trainer.warmup=100")
 
 
 def faults(entries: list[Any], config: Config = CONFIG) -> list[Finding]:
     """The findings, without the row that is always there: imagined beside real rewards, where these agree."""
-    return [finding for finding in verdict(entries, config) if finding.sign not in (AGREE, UNCOMPARED)]
+    return [finding for finding in verdict(entries, config) if finding.sign != AGREE]
 
 
 def only(entries: list[Any], config: Config = CONFIG) -> Finding:
@@ -80,17 +80,12 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"world_model__reconstruction": 30.0},
         "the pictures are not reconstructed",
-        "the error is 0.75 times that of one still picture; it has stopped falling: raise",
+        "the error is 0.75 times that of one still picture; train longer, or raise",
     ),
     (
         {"world_model__reconstruction": 19886.0},
         "the pictures are not reconstructed",
-        "the error is 497 times that of one still picture; it has stopped falling: raise",
-    ),
-    (
-        {"world_model__reconstruction": 40.0, "late": {"world_model/reconstruction": 32.0}},
-        "the pictures are not reconstructed",
-        "the error is 0.8 times that of one still picture; train longer.",
+        "the error is 497 times that of one still picture; train longer, or raise",
     ),
     (
         {"world_model__dynamics_free": 0.98},
@@ -118,11 +113,6 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
         "predicted with a mean probability of 1 %, they come in 10 % of steps",
     ),
     (
-        {"imagination__termination": 0.5},
-        "dreams end too soon",
-        "50.0% of imagined steps end, 10.0% of real ones",
-    ),
-    (
         {"imagination__reward": 0.08},
         "dreams are too good",
         "they promise 0.80 per episode, games of that time gave -0.50.",
@@ -130,7 +120,7 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"imagination__reward": -0.2},
         "dreams promise less than games give",
-        "imagined -0.2 per step, 18 games -0.05 (the last games). Dreams punish what games do not: see the reward head",
+        "imagined -0.2 per step, 18 games -0.05 (the last games). Imagination starts where rewards are rare",
     ),
     (
         {"actor_critic__entropy_share": 0.01},
@@ -146,25 +136,6 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
         {"actor_critic__entropy_share": 0.9, "actor_critic__advantage": 0.2},
         "the policy is still random",
         "advantages are 0.2 on average. Dreams do tell actions apart: train longer",
-    ),
-    (
-        {"world_model__clipped": 1.0, "world_model__gradient_norm": 5000.0},
-        "the gradient of world_model is clipped",
-        "in 100% of updates. Its norm is 5000 on average, above world_model_optimizer.clip = 1000. It does not fall",
-    ),
-    (
-        {
-            "world_model__clipped": 1.0,
-            "world_model__gradient_norm": 2025.0,
-            "late": {"world_model/gradient_norm": 1968.8},
-        },
-        "the gradient of world_model is clipped",
-        "Its norm is 1968.8 on average, above world_model_optimizer.clip = 1000. So it is in first updates: train",
-    ),
-    (
-        {"actor_critic__clipped": 0.95, "actor_critic__gradient_norm": 300.0},
-        "the gradient of actor_critic is clipped",
-        "in 95% of updates. Its norm is 300 on average, above actor_critic_optimizer.clip = 100. It does not fall",
     ),
 ]
 
@@ -187,16 +158,8 @@ REWARDS = {
     "games too unlike": (0.3, [0.0, 2.0, 0.0, 2.0, 0.0, 2.0, 0.0, 2.0], AGREE),
     "less than one reward an episode": (0.009, [0.0005] * 8, AGREE),
     "more than one reward an episode": (0.011, [0.0005] * 8, TOO_GOOD),
-    "too few": (0.369, [0.12] * 4, UNCOMPARED),
     "missed penalties": (-0.001, [-0.02] * 8, TOO_GOOD),
     "invented penalties": (-0.1, [-0.02] * 8, TOO_LITTLE),
-}
-# What else it says.
-SAID = {
-    "missed penalties": "Penalties are missed (see the reward head), or the policy uses errors",
-    "invented penalties": "Dreams punish what games do not",
-    "poor": "Imagination starts where rewards are rare",
-    "BattleZone": "The policy uses errors",
 }
 
 
@@ -208,9 +171,8 @@ def test_imagined_rewards_are_compared_with_those_of_games(case: str) -> None:
         {"step": 900 + n, "kind": "episode", "episode/return": 100 * reward, "episode/length": 100.0}
         for n, reward in enumerate(games)
     ]
-    (row,) = [row for row in verdict(entries, CONFIG) if row.sign in (AGREE, TOO_GOOD, TOO_LITTLE, UNCOMPARED)]
-    assert row.sign == sign and (sign == UNCOMPARED or f"imagined {imagined:.3g} per step" in row.text)
-    assert SAID.get(case, "") in row.text
+    (row,) = [row for row in verdict(entries, CONFIG) if row.sign in (AGREE, TOO_GOOD, TOO_LITTLE)]
+    assert row.sign == sign and f"imagined {imagined:.3g} per step" in row.text
     evaluated = [{"return": 100 * imagined, "length": 100, "cut": False}] * 5  # these count, where there are any
     (row,) = [row for row in verdict(entries, CONFIG, evaluated) if row.sign in (AGREE, TOO_GOOD, TOO_LITTLE)]
     assert row.sign == AGREE and "5 games" in row.text and "(the evaluation)" in row.text
@@ -218,8 +180,8 @@ def test_imagined_rewards_are_compared_with_those_of_games(case: str) -> None:
 
 def test_games_of_random_play_are_not_compared_with_dreams_of_the_policy() -> None:
     late = preset("debug", "trainer.env_steps=1000 trainer.warmup=100 imagination.begin=970")
-    rows = {row.sign: row.text for row in verdict(made_up(imagination__reward=0.5), late)}
-    assert rows[UNCOMPARED].startswith("3 games were ended by the policy, too few") and TOO_GOOD not in rows
+    assert TOO_GOOD in [row.sign for row in verdict(made_up(imagination__reward=0.5), CONFIG)]
+    assert TOO_GOOD not in [row.sign for row in verdict(made_up(imagination__reward=0.5), late)]  # three are too few
 
 
 def test_rewards_that_the_bins_show_are_never_called_too_small() -> None:
@@ -232,13 +194,6 @@ def test_learning_too_is_shown_with_the_rewards_beside_each_other() -> None:
     assert [row.sign for row in verdict(made_up(last=0.9), CONFIG)] == ["learning shows", AGREE]
     rows = verdict(made_up(last=0.9, imagination__reward=0.5), CONFIG)
     assert [row.sign for row in rows] == ["learning shows", TOO_GOOD]
-
-
-def test_an_entropy_that_weighs_more_than_advantages_is_to_be_lowered() -> None:
-    heavy = preset("debug", "trainer.env_steps=1000 trainer.warmup=100 actor_critic.entropy=0.3")
-    random = made_up(actor_critic__entropy_share=0.99, actor_critic__advantage=0.05)
-    assert "Entropy weighs more, 0.3: lower actor_critic.entropy" in only(random, heavy).text
-    assert "train longer, or raise" in only(random).text
 
 
 def test_no_reward_at_all() -> None:
@@ -255,12 +210,10 @@ def test_no_reward_at_all() -> None:
 def test_causes_come_before_what_they_cause() -> None:
     everything: dict[str, Any] = {}
     for changes, sign, _ in CASES:
-        if sign not in ("the policy is still random", "dreams end too soon", TOO_LITTLE):
+        if sign not in ("the policy is still random", TOO_LITTLE):
             everything |= {key: value for key, value in changes.items() if key != "late"}
     signs = [finding.sign for finding in verdict(made_up(**everything), CONFIG)]
     assert signs == [
-        "the gradient of world_model is clipped",
-        "the gradient of actor_critic is clipped",
         "the pictures are not reconstructed",
         "the next frame is not predicted",
         "the reward head misses rewards",

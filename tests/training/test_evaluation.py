@@ -165,7 +165,7 @@ def test_an_episode_is_its_seed_and_actions() -> None:
     overrides = "evaluation.episode_steps=150 evaluation.no_ops=30 evaluation.episodes=3 evaluation.games=1"
     config = preset("debug", f"runtime.device=cpu {overrides}", game="MsPacman")
     agent, machine = Scripted(9), Machine(config.runtime)
-    episodes = evaluation.play(agent.eval(), config, machine, 0)
+    episodes = evaluation.play(agent.eval(), config, machine, 0, None, None)
     assert len({episode.score for episode in episodes}) > 1
     for episode, side in zip(episodes, (32, 64, 160), strict=True):
         steps = list(videos.replay(config.env, 30, episode, side))

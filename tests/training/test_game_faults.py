@@ -1,4 +1,4 @@
-"""Games that misbehave off the beaten path, steps left half-way, and numbers that the heads cannot show."""
+"""Games that misbehave off the beaten path, and steps left half-way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 from square import SQUARE, Square, square
 from tiny_runs import after_steps, finished, log, same, short
 
-from glamkit import cli
 from glamkit.config import EnvConfig
 from glamkit.errors import GlamkitError
 from glamkit.runs import status
@@ -92,17 +91,16 @@ def test_a_run_whose_game_crashed_at_a_reset_goes_on_once_the_game_is_mended(tmp
         list(Trainer(short("runtime.env_crashes=1", game=SQUARE), tmp_path))
     faulty()
     resumed = Trainer(short("runtime.env_crashes=1", game=SQUARE), tmp_path)
-    assert resumed.step == 40
+    assert resumed.step == 25
     list(resumed)
     assert (resumed.step, resumed.replay.count) == (64, 64)
 
 
-@pytest.mark.parametrize("faults", [{"resets": (1, 2)}, {"steps": (1, 2)}, {"nan": (1, 2)}])
-def test_a_fault_before_the_first_step_is_named_in_status_json(faults: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("faults", [{"steps": (1, 2)}, {"nan": (1, 2)}])
+def test_a_fault_at_the_first_step_is_named_in_status_json(faults: dict[str, Any], tmp_path: Path) -> None:
     faulty(**faults)
-    cause = "returned the reward 'nan'" if "nan" in faults else f"no answer to the {next(iter(faults))[:-1]}"
-    crashed = "" if "nan" in faults else "crashed 2 times; .*"  # no reward at all is no game, and not tried again
-    with pytest.raises(GlamkitError, match=f"Square-v0 {crashed}.*{cause}"):
+    cause = "returned the reward 'nan'" if "nan" in faults else "no answer to the step"
+    with pytest.raises(GlamkitError, match=f"Square-v0 crashed 2 times; .*{cause}"):
         list(Trainer(short("runtime.env_crashes=1", game=SQUARE), tmp_path))
     reported = status.read(tmp_path / "status.json")
     assert reported.state == "failed" and cause in reported.reason
@@ -115,33 +113,10 @@ def test_a_game_of_another_interface_is_named_in_status_json(tmp_path: Path) -> 
             return frame, None, *rest
 
     square(NoReward)
-    with pytest.raises(GlamkitError, match=r"Square-v0 returned the reward 'None', which is not one finite"):
+    with pytest.raises(GlamkitError, match=r"Square-v0 crashed 11 times; .* returned the reward 'None', which is not"):
         list(Trainer(short(game=SQUARE), tmp_path))
     reported = status.read(tmp_path / "status.json")
     assert reported.state == "failed" and "returned the reward 'None'" in reported.reason
-
-
-class Single(Square):
-    """A square of which one copy alone can be open."""
-
-    held = False
-
-    def __init__(self) -> None:
-        if Single.held:
-            raise OSError("Address already in use")
-        super().__init__(length=10)
-        Single.held = True
-
-    def close(self) -> None:
-        Single.held = False
-
-
-def test_a_game_that_can_be_open_once_trains_and_is_scored_afterwards(tmp_path: Path) -> None:
-    square(Single)
-    trainer = finished(short("evaluation.episodes=3 evaluation.games=1", game=SQUARE), tmp_path)
-    assert len(evaluation.final(trainer)["episodes"]) == 3
-    opened = evaluation.opened(tmp_path, changes={"evaluation.games": 1})
-    assert len(evaluation.evaluate_run(opened, film=False)[0]["episodes"]) == 3
 
 
 def test_a_thousand_crashes_on_end_are_no_recursion(tmp_path: Path) -> None:
@@ -162,49 +137,28 @@ def test_the_last_cause_is_in_the_sentence(tmp_path: Path) -> None:
 PLAYED = "evaluation.episodes=4 evaluation.games=2 evaluation.episode_steps=60"
 
 
-@pytest.mark.parametrize("faults", [{"steps": (70,)}, {"nan": (70,)}, {"resets": (9,)}, {"steps": (65, 90, 110)}])
-def test_an_evaluation_plays_the_seed_of_a_crashed_episode_again(
-    faults: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("faults", [{"steps": (70,)}, {"nan": (70,)}, {"resets": (9,)}])
+def test_an_evaluation_whose_game_crashes_ends_in_a_sentence(faults: dict[str, Any], tmp_path: Path) -> None:
     faulty(**faults)
     trainer = finished(short(PLAYED, game=SQUARE), tmp_path)
-    with caplog.at_level(logging.WARNING, "glamkit"):
-        report, path = evaluation.evaluate_run(evaluation.opened(tmp_path), film=False)
+    with pytest.raises(GlamkitError, match=r"Square-v0 crashed in an evaluation \(.*\); mend it and run it again\."):
+        evaluation.evaluate_run(evaluation.opened(tmp_path), film=False)
+    assert not trainer.run.evaluation_file.exists()
+    report, path = evaluation.evaluate_run(evaluation.opened(tmp_path), film=False)  # it crashed but once
     planned = (np.random.SeedSequence(0).generate_state(4) >> 1).tolist()
     assert [episode["seed"] for episode in report["episodes"]] == planned
     assert [episode["length"] for episode in report["episodes"]] == [10] * 4
-    assert np.isfinite([episode["return"] for episode in report["episodes"]]).all()
     assert json.loads(path.read_text())["mean_return"] == report["mean_return"] and trainer.crashes.count == 0
-    assert "crashed in an evaluation" in caplog.text and "of at most 10 times" in caplog.text
 
 
-def test_an_evaluation_gives_up_after_too_many_and_what_was_trained_is_saved(tmp_path: Path) -> None:
+def test_a_crash_in_an_evaluation_amid_training_costs_no_checkpoint(tmp_path: Path) -> None:
     faulty(steps=tuple(range(41, 400)))
     config = short(f"{PLAYED} evaluation.every=40 trainer.save_every=30 runtime.env_crashes=1", game=SQUARE)
-    with pytest.raises(GlamkitError, match=r"crashed 2 times in an evaluation; .*no answer to the"):
+    with pytest.raises(GlamkitError, match=r"crashed in an evaluation \(no answer to the step\)"):
         list(Trainer(config, tmp_path))
-    assert checkpoint.steps(tmp_path / "checkpoint") == [30, 40]
+    assert checkpoint.steps(tmp_path / "checkpoint") == [30]
     faulty()
     assert finished(config, tmp_path).step == 64
-
-
-@pytest.mark.parametrize("changes", [{"no_ops": 30}, {"sticky": "on"}, {"sticky": "off"}, {"no_ops": 1}])
-def test_settings_that_mean_nothing_in_a_game_are_refused(changes: dict[str, Any], tmp_path: Path) -> None:
-    keys = {f"evaluation.{name}": value for name, value in changes.items()}
-    (key, value), *_ = keys.items()
-    config = short(game=CATCH).override(keys)
-    with pytest.raises(GlamkitError, match=f"{key} = {value!r} means nothing in {CATCH}: .*; leave it at"):
-        Trainer(config, tmp_path / "run")
-    assert not (tmp_path / "run" / "config.json").exists()
-    evaluation.check_protocol(short().override(keys))  # they are Pong's
-
-
-def test_a_run_is_not_evaluated_by_settings_that_mean_nothing(tmp_path: Path, capsys: Any) -> None:
-    finished(short("trainer.env_steps=50", game=CATCH), tmp_path)
-    before = sorted(tmp_path.rglob("*"))
-    assert cli.main(["evaluate", str(tmp_path), "--no-ops", "30", "--sticky", "on"]) == 1
-    assert "evaluation.no_ops = 30 means nothing in glamkit/Catch-v0" in capsys.readouterr().err
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 # A step that is left half-way -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Numbers that are none, memory that is not there, games that crash: each costs as little as it can."""
+"""Numbers that are none, and games that crash: each costs as little as it can."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import torch
 from square import SQUARE, square
 from tiny_runs import finished, short
 
-from glamkit.config import Config, preset
+from glamkit.config import Config
 from glamkit.errors import GlamkitError
-from glamkit.runtime import Machine
-from glamkit.training import checkpoint, evaluation, guards
-from glamkit.training.guards import Guard
+from glamkit.training import checkpoint
 from glamkit.training.trainer import Trainer
 
 CATCH = {"game": "glamkit/Catch-v0"}
@@ -46,24 +44,17 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(model: str, tmp_path
     config = short("trainer.save_every=10", **CATCH)
     trainer = Trainer(config, tmp_path)
     spoil(trainer, model, 57)
-    with pytest.raises(
-        GlamkitError, match=f"the loss of the {model.replace('_', ' ')}.* nan at step 57; the last good"
-    ):
+    sentence = rf"{model}/\S+ is nan in the steps before step 60; the last good checkpoint is intact.* {model}_opt"
+    with pytest.raises(GlamkitError, match=sentence):
         list(trainer)
     assert checkpoint.steps(tmp_path / "checkpoint") == [40, 50]
-    assert all(bool(value.isfinite().all()) for value in trainer.agent.state_dict().values())
+    for step in (40, 50):
+        weights = checkpoint.read(tmp_path / "checkpoint", step)["agent"]
+        assert all(bool(value.isfinite().all()) for value in weights.values())
     with pytest.raises(GlamkitError, match="left half-way; make the trainer again"):  # the same cell, run again
         list(trainer)
     assert checkpoint.steps(tmp_path / "checkpoint") == [40, 50]
     assert finished(config, tmp_path).step == 64  # the spoiling was ours, so a new trainer gets through
-
-
-def test_where_nothing_is_waited_for_the_first_bad_update_is_found_later() -> None:
-    watch = Guard()
-    for step, value in ((51, 1.0), (52, float("nan")), (53, float("nan"))):
-        watch.pending.append((step, "world_model", torch.tensor(value)))
-    with pytest.raises(GlamkitError, match="nan at step 52;"):
-        watch.check()
 
 
 def test_spoilt_weights_are_not_saved(tmp_path: Path) -> None:
@@ -99,10 +90,10 @@ def test_a_game_that_crashes_is_started_anew(
     assert f"{SQUARE} crashed" in caplog.text and "of at most 10 times" in caplog.text
 
 
-def test_after_too_many_crashes_all_is_saved(tmp_path: Path) -> None:
+def test_after_too_many_crashes_what_was_saved_is_intact(tmp_path: Path) -> None:
     with pytest.raises(GlamkitError, match=r"crashed 2 times; what was saved is intact: mend the game and go on"):
         list(Trainer(crashing("crash", 1), tmp_path))
-    assert checkpoint.steps(tmp_path / "checkpoint") == [25, 40]
+    assert checkpoint.steps(tmp_path / "checkpoint") == [25]
     assert finished(crashing("", 1), tmp_path).step == 64  # mended
 
 
@@ -115,93 +106,3 @@ def test_a_game_that_cannot_be_started_again(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("square.Square.reset", broken)
     with pytest.raises(GlamkitError, match="crashed 4 times"):
         list(trainer)
-
-
-# Memory ---------------------------------------------------------------------------------------------------------------
-
-
-def test_a_replay_that_cannot_fit_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(GlamkitError, match=r"^replay\.capacity = 1,000,000,000,000 needs 2,8.* GiB of memory.*use at"):
-        Trainer(short("replay.capacity=1000000000000", **CATCH), tmp_path / "run")
-    assert not list(tmp_path.glob("run/*"))
-
-
-def test_the_figure_that_is_said_to_fit_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Machine, "memory", lambda _: 2**30)
-    config = preset("atari100k", "runtime.device=cpu")
-    machine = Machine(config.runtime)
-    with pytest.raises(GlamkitError, match=r"replay\.capacity = 100,000 needs 1\.1 GiB.*use at most") as error:
-        guards.check_memory(config, machine)
-    most = int(str(error.value).split("use at most ")[1].rstrip(".").replace(",", ""))
-    guards.check_memory(config.override({"replay.capacity": most}), machine)
-    with pytest.raises(GlamkitError):
-        guards.check_memory(config.override({"replay.capacity": most + 1}), machine)
-
-
-# CUDA's error, that of torch for the CPU, and Python's own.
-SHORT_OF_MEMORY = [
-    (
-        "train_world_model",
-        r"replay\.batch_size=2 instead of 4",
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
-    ),
-    (
-        "imagine",
-        r"imagination\.starts=4 instead of 8",
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
-    ),
-    ("train_actor_critic", r"imagination\.starts=4 instead of 8", MemoryError()),
-]
-
-
-@pytest.mark.parametrize(("phase", "advice", "error"), SHORT_OF_MEMORY)
-def test_out_of_memory_says_what_to_lower(phase: str, advice: str, error: Exception, tmp_path: Path) -> None:
-    trainer = Trainer(short(**CATCH), tmp_path)
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise error
-
-    if phase == "train_world_model":
-        trainer.phases.world_model_loss = fail  # type: ignore[method-assign, assignment]
-    elif phase == "imagine":
-        trainer.phases.imagine = fail  # type: ignore[method-assign]
-    else:
-        trainer.agent.actor_critic.loss = fail  # type: ignore[method-assign]
-    with pytest.raises(GlamkitError, match=rf"the memory of cpu \(.* GiB\) ran out; .*{advice}"):
-        list(trainer)
-
-
-def test_out_of_memory_in_an_evaluation_needs_no_new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sentence = (
-        r"ran out; what was saved is intact: free some and go on, or go on with evaluation\.games=10 instead of 20\."
-    )
-    trainer = finished(short(**CATCH), tmp_path)
-
-    def fail(*_: Any) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr("glamkit.envs.registry.Games.step", fail)
-    for play in (
-        lambda: list(Trainer(short("evaluation.every=16", **CATCH), tmp_path / "amid")),
-        lambda: evaluation.final(trainer),
-        lambda: evaluation.evaluate_run(evaluation.opened(tmp_path)),
-    ):
-        with pytest.raises(GlamkitError, match=sentence):
-            play()
-    assert Trainer(short("evaluation.every=16 evaluation.games=10", **CATCH), tmp_path / "amid").step == 0
-
-
-def test_memory_of_unknown_size_is_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = Config()
-    monkeypatch.setattr(Machine, "memory", lambda _: 2**63)  # as on Windows
-    with (
-        pytest.raises(GlamkitError, match=r"the memory of cpu ran out; "),
-        guards.explained(config, Machine(config.runtime)),
-    ):
-        raise MemoryError
-
-
-def test_other_errors_stay_what_they_are() -> None:
-    config = Config()
-    with pytest.raises(RuntimeError, match="something else"), guards.explained(config, Machine(config.runtime)):
-        raise RuntimeError("something else")
