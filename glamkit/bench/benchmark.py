@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -32,10 +29,8 @@ from glamkit.training.trainer import Trainer
 
 SAME = {"imagination.contexts": "replay", "imagination.memory": "window"}  # what the released code does
 OPT_IN = {"imagination.contexts": "batch", "imagination.memory": "recurrent"}
-BUSY = 0.25  # cores that other programs use meanwhile: more spoils timings
 QUIET = "Other programs that run at the same time spoil such timings: trust them from a quiet machine only."
 BASIS = "from steps in the middle of the run; without evaluation, saving and random steps"
-CORES = Path("/proc/stat")
 
 logger = logging.getLogger(__name__)
 
@@ -95,16 +90,14 @@ def timed(config: Config, repeats: int, tell: Tell) -> dict[str, Any]:
         phases_of = {side: timing.works_of(trainers[changed]) for side, changed in sides.items()}
         for phase in PHASES:
             works |= {(phase, side): phases_of[side][phase] for side in sides if side != "opt_in" or phase == "step"}
-        main, before, began = trainers[sides["fast"]], others_seconds(), time.perf_counter()
+        main = trainers[sides["fast"]]
         spans = timing.in_turns(main.machine, works, repeats, tell)
-        after, took = others_seconds(), time.perf_counter() - began
         machine = {
             **provenance.versions(),
             **provenance.describe(main.machine.device),
             **main.machine.describe(),
             "cores": own_cores(),
             "kernel": main.kernel,
-            "busy_during": None if before is None or after is None else max(0.0, after - before) / took,
         }
         phases = {phase: compare(spans[phase, "fast"], spans[phase, "reference"]) for phase in PHASES}
         phases["step_opt_in"] = compare(spans["step", "opt_in"], spans["step", "reference"])
@@ -130,54 +123,24 @@ def compare(fast: list[float], reference: list[float]) -> dict[str, Any]:
     A ratio is formed in each round: reference / side.
     """
     ratios = [slow / quick for quick, slow in zip(fast, reference, strict=True)]
-    return {
-        "fast_s": median(fast),
-        "reference_s": median(reference),
-        "ratio": median(ratios),
-        "ratios": ratios,
-    }
-
-
-def others_seconds() -> float | None:
-    """Seconds that other programs have kept this process's cores busy, from some time on; None where nothing says."""
-    try:
-        cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-        lines = [line.split() for line in CORES.read_text().splitlines()]
-    except (AttributeError, OSError):  # only Linux says how long each core was busy
-        return None
-    spent = [map(int, line[1:8]) for line in lines if line[0] in cores]
-    ticks = sum(user + nice + system + irq + soft for user, nice, system, _, _, irq, soft in spent)
-    return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
+    return {"fast_s": median(fast), "reference_s": median(reference), "ratio": median(ratios), "ratios": ratios}
 
 
 # Reading it -----------------------------------------------------------------------------------------------------------
 
 
 def table(report: dict[str, Any]) -> notebook.Table:
-    """A row for each phase: seconds of both sides and their ratio."""
-    rows = [("phase", "glamkit", "plain", "plain / glamkit")]
+    """A row for each phase: seconds of both sides, their ratio, and the lowest and highest ratio of a round."""
+    rows = [("phase", "glamkit", "plain", "plain / glamkit", "of the rounds")]
     for name, row in report["phases"].items():
-        rows.append((name, span(row["fast_s"]), span(row["reference_s"]), beside_plain(row["ratio"], 2)))
-    warning = disturbed(report["machine"])
-    return notebook.Table(rows, f"Not to be trusted: {warning}." if warning else QUIET)
+        spread = f"{min(row['ratios']):.2f} to {max(row['ratios']):.2f}"
+        rows.append((name, span(row["fast_s"]), span(row["reference_s"]), beside_plain(row["ratio"], 2), spread))
+    return notebook.Table(rows, QUIET)
 
 
 def beside_plain(ratio: float, digits: int = 1) -> str:
     """The plain time as a multiple of glamkit's: ``3.2 x``, or ``0.8 x, slower``."""
     return f"{ratio:.{digits}f} x" + (", slower" if ratio < 1 else "")
-
-
-def disturbed(machine: Mapping[str, Any]) -> str:
-    """What disturbed a measurement, in words; empty where enough cores were free for what others did, or unknown.
-
-    Args:
-        machine: of the result.
-    """
-    busy, cores = machine.get("busy_during"), machine["cores"]
-    free = cores - (machine["threads"] if machine["device"] == "cpu" else 1)
-    if busy is None or busy <= max(BUSY, free):
-        return ""
-    return f"other programs kept {busy:.1f} of {cores} cores busy meanwhile"
 
 
 def facts(report: dict[str, Any]) -> notebook.Table:
@@ -189,8 +152,6 @@ def facts(report: dict[str, Any]) -> notebook.Table:
         ("glamkit", f"{kind}, scan: {machine['kernel']}, compiled: {machine['compiled']}"),
         ("whole run", f"{duration(3600 * hours['per_game'])} predicted, {hours['basis']}"),
     ]
-    if machine.get("busy_during") is not None:
-        rows.append(("busy meanwhile", f"{machine['busy_during']:.1f} of {machine['cores']} cores, by other programs"))
     if peak:
         rows.append(("peak memory", f"{peak / 2**30:.2f} GiB, of a process that trains"))
     return notebook.Table(rows)

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from glamkit import plotting
-from glamkit.bench.benchmark import beside_plain, disturbed
+from glamkit.bench.benchmark import beside_plain
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, Picture
 
 COLORS = {
@@ -33,22 +33,16 @@ NAMES = {
 def where_time_goes(report: Mapping[str, Any]) -> Picture:
     """The measured whole step of each side and its parts, and how the two sides' times compare in each phase.
 
-    If other programs were busy meanwhile, the figure is paler, and its heading says so.
-
     Args:
         report: the result of `benchmark.measure`.
     """
-    phases, warning = report["phases"], disturbed(report["machine"])
+    phases = report["phases"]
     picture, ((upper,), (lower,)) = plotting.figure(plotting.WIDE, 6.8, 2, 1)
     draw_parts(upper, phases)
     draw_ratios(lower, phases)
     for axes in (upper, lower):
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-    if warning:
-        plotting.heading(picture, f"Not to be trusted: {warning}")
-        for bar in [*upper.patches, *lower.patches]:
-            bar.set_alpha(0.2)
     return picture
 
 

@@ -84,16 +84,9 @@ def seconds(machine: Machine, work: Work) -> float:
 
 
 def in_turns(machine: Machine, works: Works, repeats: int, tell: Tell) -> dict[tuple[str, str], list[float]]:
-    """Times functions one after the other, round after round.
+    """Times functions one after the other, round after round: (phase, side) -> seconds, one number for each round.
 
-    Args:
-        machine: which computes.
-        works: (phase, side) -> the function to time.
-        repeats: rounds. One more before them does not count: the first call is slower.
-        tell: is called with the progress, as text.
-
-    Returns:
-        (phase, side) -> seconds, one number for each round.
+    One more round before them does not count: the first call is slower.
     """
     spans: dict[tuple[str, str], list[float]] = {key: [] for key in works}
     turns = [(turn, key) for turn in range(repeats + 1) for key in works]
@@ -112,13 +105,10 @@ def in_turns(machine: Machine, works: Works, repeats: int, tell: Tell) -> dict[t
 
 
 def run_hours(trainer: Trainer) -> float:
-    """Hours of a whole run after its random steps, without evaluation and saving.
+    """Hours of a whole run after its random steps, which are played already, without evaluation and saving.
 
     A few agent steps are timed in the middle of the run, since imagined rollouts grow. The part before
     `imagination.begin`, which trains the world model alone, is timed apart.
-
-    Args:
-        trainer: has played its random steps.
     """
     settings, now, total = trainer.config.trainer, trainer.step, 0.0
     begin = min(trainer.config.random_steps, settings.env_steps)
@@ -155,8 +145,7 @@ def rate(work: Work) -> float:
 def peak_bytes(trainer: Trainer) -> int:
     """The most memory that this process has used after two training steps, in bytes; 0 where it cannot be known.
 
-    On a GPU it is what torch has reserved, recorded CUDA graphs included. On a CPU it is the process's resident set, as
-    Linux reports it.
+    On a GPU it is what torch has reserved, on a CPU the process's resident set, as Linux reports it.
     """
     device = trainer.machine.device
     with memory_kept(device):
@@ -166,9 +155,8 @@ def peak_bytes(trainer: Trainer) -> int:
         trainer.replay.frames[trainer.replay.count : trainer.step].zero_()
         for _ in range(2):  # with the optimisers' states, and what is recorded at the second step
             update(trainer)
-    if device.type != "cpu":
-        gpu: Any = torch.get_device_module(device)
-        return int(gpu.max_memory_reserved(device)) if hasattr(gpu, "max_memory_reserved") else 0
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
     result = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
     return 1024 * int(result[1]) if result else 0
 
@@ -183,11 +171,7 @@ def measured(measure: str, config: Config) -> float:
 
 
 def measured_apart(measure: str, config: Config, environment: Mapping[str, str] | None = None) -> float:
-    """As `measured`, in a process of its own; with this one's environment variables if none are given.
-
-    Raises:
-        GlamkitError: it failed, with the last line of its error.
-    """
+    """As `measured`, in a process of its own. A GlamkitError has the last line of its error."""
     command = [sys.executable, "-m", "glamkit.bench.timing", measure]
     done = subprocess.run(command, input=config.to_json(), capture_output=True, text=True, env=environment, check=False)
     if done.returncode:  # killed, most likely for want of memory, where it says nothing
