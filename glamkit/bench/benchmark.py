@@ -1,8 +1,7 @@
 """How fast this machine trains, compared with the plain implementation: ``glamkit benchmark``.
 
-Both sides are a `Trainer`. The reference side computes the plain way: the models as they are written, in float32,
-every window read again in full, nothing shared (`timing.PLAIN`). Both start from the same weights and the same steps.
-They take turns in one process, so that whatever slows the machine slows both. A ratio is formed in each round.
+Both sides are a `Trainer`, one of them with `timing.PLAIN`, and start from the same weights and steps. They take turns
+in one process, so that whatever slows the machine slows both. A ratio is formed in each round.
 """
 
 from __future__ import annotations
@@ -118,10 +117,7 @@ def configs(config: Config) -> dict[str, Config]:
 
 
 def compare(fast: list[float], reference: list[float]) -> dict[str, Any]:
-    """One row of the result: median seconds of a side and of the reference, and the median of their ratios.
-
-    A ratio is formed in each round: reference / side.
-    """
+    """One row of the result: median seconds of a side and of the reference, and the rounds' ratios reference / side."""
     ratios = [slow / quick for quick, slow in zip(fast, reference, strict=True)]
     return {"fast_s": median(fast), "reference_s": median(reference), "ratio": median(ratios), "ratios": ratios}
 
@@ -134,13 +130,8 @@ def table(report: dict[str, Any]) -> notebook.Table:
     rows = [("phase", "glamkit", "plain", "plain / glamkit", "of the rounds")]
     for name, row in report["phases"].items():
         spread = f"{min(row['ratios']):.2f} to {max(row['ratios']):.2f}"
-        rows.append((name, span(row["fast_s"]), span(row["reference_s"]), beside_plain(row["ratio"], 2), spread))
+        rows.append((name, span(row["fast_s"]), span(row["reference_s"]), f"{row['ratio']:.2f} x", spread))
     return notebook.Table(rows, QUIET)
-
-
-def beside_plain(ratio: float, digits: int = 1) -> str:
-    """The plain time as a multiple of glamkit's: ``3.2 x``, or ``0.8 x, slower``."""
-    return f"{ratio:.{digits}f} x" + (", slower" if ratio < 1 else "")
 
 
 def facts(report: dict[str, Any]) -> notebook.Table:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.axes import Axes
-
 from glamkit import plotting
-from glamkit.bench.benchmark import beside_plain
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, Picture
 
 COLORS = {
@@ -19,39 +16,21 @@ COLORS = {
     "the rest": GREY,
     "whole step": PURPLE,
 }
-NAMES = {
-    "world_model": "world model",
-    "imagination": "imagination",
-    "imagination_steps": "its steps alone",
-    "actor_critic": "actor-critic",
-    "step": "whole step",
-    "step_opt_in": "whole step,\nopt-in settings",
-}
 
 
 @plotting.style
 def where_time_goes(report: Mapping[str, Any]) -> Picture:
-    """The measured whole step of each side and its parts, and how the two sides' times compare in each phase.
+    """A bar for each side, as long as its measured whole step; phases are parts of it, with their shares.
 
     Args:
         report: the result of `benchmark.measure`.
     """
     phases = report["phases"]
-    picture, ((upper,), (lower,)) = plotting.figure(plotting.WIDE, 6.8, 2, 1)
-    draw_parts(upper, phases)
-    draw_ratios(lower, phases)
-    for axes in (upper, lower):
-        axes.invert_yaxis()
-        axes.grid(axis="y", visible=False)
-    return picture
-
-
-def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
-    """Draws a bar for each side, as long as its measured whole step; phases are parts of it, with their shares."""
     sides = {"plain": parts(phases, "reference_s"), "glamkit,\nsame work": parts(phases, "fast_s")}
     sides["glamkit,\nopt-in"] = {"whole step": phases["step_opt_in"]["fast_s"]}
     longest = max(sum(result.values()) for result in sides.values())
     scale, unit, units = (1, "s", "seconds") if longest >= 1 else (1000, "ms", "milliseconds")
+    picture, ((axes,),) = plotting.figure(plotting.WIDE, 3.6)
     for row, result in enumerate(sides.values()):
         start, whole = 0.0, sum(result.values())
         for name, seconds in result.items():
@@ -65,19 +44,18 @@ def draw_parts(axes: Axes, phases: Mapping[str, Any]) -> None:
         axes.barh(0, 0, color=colour, alpha=0.5, label=name)
     axes.set_yticks(range(len(sides)), list(sides))
     axes.set(xlabel=f"{units}: one whole step, as measured (medians)", xlim=(0, 1.2 * scale * longest))
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
     plotting.legend_below(axes, 3)
     plotting.panel_title(axes, "Where does the time of one training step go? Shares: by the phases' own times")
+    return picture
 
 
 def parts(phases: Mapping[str, Any], key: str) -> dict[str, float]:
-    """Seconds of the parts of a step, which add up to it.
+    """Seconds of the parts of a side's step, which add up to it; `key` is ``fast_s`` or ``reference_s``.
 
     What no phase holds is ``the rest``. Phases that add up to more than the step, since each was timed alone, get
     their shares of it.
-
-    Args:
-        phases: of the result.
-        key: ``fast_s`` or ``reference_s``.
     """
     seconds = {name: row[key] for name, row in phases.items()}
     steps = min(seconds["imagination"], seconds["imagination_steps"])
@@ -89,19 +67,3 @@ def parts(phases: Mapping[str, Any], key: str) -> dict[str, float]:
     }
     whole, total = seconds["step"], sum(known.values())
     return {name: value * min(1, whole / total) for name, value in known.items()} | {"the rest": max(0, whole - total)}
-
-
-def draw_ratios(axes: Axes, phases: Mapping[str, Any]) -> None:
-    """Draws a bar for each phase's ratio and a dot for the ratio of each round."""
-    most = max(1.0, *(max(phases[name]["ratios"]) for name in NAMES))
-    for place, name in enumerate(NAMES):
-        row = phases[name]
-        axes.barh(place, row["ratio"], 0.62, color=PURPLE if name == "step_opt_in" else BLUE, alpha=0.35)
-        axes.plot(row["ratios"], [place] * len(row["ratios"]), "o", ms=3.5, color=BLUE)
-        axes.text(max(1.0, *row["ratios"]) + 0.02 * most, place, beside_plain(row["ratio"]), va="center")
-    axes.axvline(1, color=GREY, ls="--", lw=1)
-    axes.set_yticks(range(len(NAMES)), list(NAMES.values()))
-    axes.set(xlabel="plain time / glamkit time; a dot for each round", xlim=(0, 1.25 * most))
-    plotting.panel_title(
-        axes, "How do the times compare? Right of the dashed line glamkit is faster, left of it slower"
-    )
