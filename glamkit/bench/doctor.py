@@ -1,19 +1,15 @@
 """What this machine can do, in plain words, and what corrects each problem.
 
-Every check finds out about one thing and says it; `CHECKS` at the end names them. What is heavy or may be broken is
-imported inside its check.
+Every check finds out about one thing; `CHECKS` at the end names them. What is heavy or may be broken is imported inside
+its check.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
 import os
 import platform
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -71,13 +67,9 @@ def check_torch() -> DoctorFinding:
         return DoctorFinding("problem", text, "pip install --force-reinstall torch, or reinstall glamkit")
     from glamkit.runtime import own_cores
 
-    threads, cores = torch.get_num_threads(), own_cores()
     kind = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
-    text = f"torch {torch.__version__}, {kind}; on the CPU it uses {threads} of {cores} cores"
-    limit = os.environ.get("OMP_NUM_THREADS")
-    if limit and threads < cores:
-        return DoctorFinding("note", f"{text}, because OMP_NUM_THREADS={limit}.", "unset OMP_NUM_THREADS")
-    return DoctorFinding("ok", f"{text}.")
+    threads = f"on the CPU it uses {torch.get_num_threads()} of {own_cores()} cores"
+    return DoctorFinding("ok", f"torch {torch.__version__}, {kind}; {threads}.")
 
 
 def check_device() -> DoctorFinding:
@@ -87,40 +79,15 @@ def check_device() -> DoctorFinding:
     if torch.cuda.is_available():
         gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         return DoctorFinding("ok", f"{len(gpus)} CUDA GPU(s): {', '.join(gpus)}.")
-    return without_gpu(torch.version.cuda or "", newest_cuda(), torch.backends.mps.is_available())
-
-
-def without_gpu(built: str, driver: str, apple: bool = False) -> DoctorFinding:
-    """Why there is no usable NVIDIA GPU.
-
-    Args:
-        built: the CUDA that torch was built for, such as ``12.8``; empty for a CPU build.
-        driver: the newest CUDA that the NVIDIA driver can run; empty where there is none.
-        apple: whether there is an Apple GPU.
-    """
-    if not driver:
-        text = "no NVIDIA driver was found: everything runs on the CPU."
-        if apple:
-            text += " The Apple GPU can be asked for with --set runtime.device=mps."
-        return DoctorFinding("ok", text)
-    if not built:
-        text = f"the NVIDIA driver can run CUDA {driver}, but torch is a CPU build: everything runs on the CPU."
+    if not shutil.which("nvidia-smi"):
+        apple = " The Apple GPU can be asked for with --set runtime.device=mps." * torch.backends.mps.is_available()
+        return DoctorFinding("ok", f"no NVIDIA driver was found: everything runs on the CPU.{apple}")
+    if not torch.version.cuda:
+        text = "there is an NVIDIA driver, but torch is a CPU build: everything runs on the CPU."
         return DoctorFinding("note", text, OTHER_TORCH)
-    if int(built.partition(".")[0]) > int(driver.partition(".")[0]):  # minor versions are compatible
-        text = f"torch was built for CUDA {built}, but the NVIDIA driver only goes up to {driver}."
-        return DoctorFinding("note", text, f"update the NVIDIA driver, or {OTHER_TORCH}")
-    text = "torch has CUDA and there is an NVIDIA driver, but torch sees no GPU (hidden by CUDA_VISIBLE_DEVICES?)."
-    return DoctorFinding("note", text, "nvidia-smi; unset CUDA_VISIBLE_DEVICES")
-
-
-def newest_cuda() -> str:
-    """The newest CUDA that the NVIDIA driver can run, such as ``12.8``; empty where there is no driver."""
-    try:
-        text = subprocess.run(["nvidia-smi"], capture_output=True, text=True, timeout=30, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    found = re.search(r"CUDA (?:\w+ )?Version: *(\d+\.\d+)", text)
-    return found[1] if found else ""
+    text = f"there is an NVIDIA driver, but torch, built for CUDA {torch.version.cuda}, sees no GPU."
+    mend = "unset CUDA_VISIBLE_DEVICES; if nvidia-smi shows an older CUDA, update the driver, or"
+    return DoctorFinding("note", text, f"{mend} {OTHER_TORCH}")
 
 
 def check_mamba() -> DoctorFinding:
@@ -162,7 +129,7 @@ def check_computing() -> DoctorFinding:
 
 
 def check_atari() -> DoctorFinding:
-    """Whether Pong makes a step and every game's ROM is there. The ROMs come with ale-py."""
+    """Whether Pong makes a step; a build of ale-py has the ROMs of all games or, on conda-forge, of none."""
     try:
         import ale_py
         import gymnasium
@@ -173,19 +140,11 @@ def check_atari() -> DoctorFinding:
         env.reset(seed=0)
         env.step(0)
         env.close()
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints the folder, once for each game
-            for game in ale_py.roms.get_all_rom_ids():
-                ale_py.roms.get_rom_path(game)
-    except OSError as error:
-        mend = "pip install --force-reinstall --no-deps ale-py"
+    except Exception as error:  # a missing ROM or namespace, an old library: all are said
+        mend = "pip install --force-reinstall --no-deps ale-py gymnasium"
         mend = "unset ALE_ROMS_DIR" if os.environ.get("ALE_ROMS_DIR") else mend
-        return DoctorFinding("problem", f"a ROM cannot be opened ({_one_line(error)}).", mend)
-    except Exception as error:  # a missing namespace, an old library: all are said
-        return DoctorFinding(
-            "problem", f"Pong does not start ({_one_line(error)}).", "pip install --upgrade ale-py gymnasium"
-        )
-    versions = f"ale-py {ale_py.__version__}, gymnasium {gymnasium.__version__}"
-    return DoctorFinding("ok", f"Pong runs ({versions}); the ROMs of all games come with ale-py.")
+        return DoctorFinding("problem", f"Pong does not start ({_one_line(error)}).", mend)
+    return DoctorFinding("ok", f"Pong runs (ale-py {ale_py.__version__}, gymnasium {gymnasium.__version__}).")
 
 
 def check_jupyter() -> DoctorFinding:
@@ -200,8 +159,8 @@ def check_jupyter() -> DoctorFinding:
         kernel = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
         return DoctorFinding("problem", "there is no Jupyter kernel named python3.", mend)
-    # A bare name is replaced by Jupyter with the Python that it runs in; folders are compared because python and
-    # python3 in one of them are the same, and links are not followed because all virtual environments lead to one.
+    # Jupyter replaces a bare name by the Python that it runs in. Links are not followed: all virtual environments lead
+    # to one Python.
     if os.sep in kernel and Path(kernel).absolute().parent != Path(sys.executable).absolute().parent:
         return DoctorFinding("problem", f"the Jupyter kernel python3 runs {kernel}, not this Python.", mend)
     return DoctorFinding("ok", "the kernel python3 runs this Python.")
