@@ -98,8 +98,7 @@ def object_seen(
         frame shows something there.
 
     Raises:
-        GlamkitError: the game has no memory to read, a number is out of range, or nothing on the frames follows the
-            bytes.
+        GlamkitError: the game has no memory to read, a number is out of range, or no object follows the bytes.
     """
     length = config.imagination.context_length
     played = play(config.env, at_least("steps", steps, 2 * (length + at_least("horizon", horizon))), seed)
@@ -166,7 +165,7 @@ def _aligned(moving: np.ndarray, placed: np.ndarray, scale: np.ndarray) -> tuple
 
 
 def similarity(frames: Tensor, calibration: ObjectCalibration) -> Tensor:
-    """How much the 3 x 3 pixels around each pixel of frames (n, size, size, 3) look like the object, in shades of 255."""
+    """How much the 3 x 3 pixels around each pixel of frames (n, size, size, 3) look like the object, 0 to 255."""
     gaps = frames.float() - torch.from_numpy(calibration.usual)
     along = (gaps @ torch.from_numpy(calibration.colour)).clamp(min=0)
     return F.conv2d(along.unsqueeze(1), BLUR, padding=1).squeeze(1)
@@ -189,18 +188,13 @@ def is_visible(pictured: Tensor, real: Tensor, places: Tensor, calibration: Obje
 
 
 def measure(
-    model: WorldModel,
-    config: Config,
-    machine: Machine,
-    played: RecordedPlay,
-    calibration: ObjectCalibration,
-    horizon: int,
+    model: WorldModel, config: Config, machine: Machine, played: RecordedPlay, known: ObjectCalibration, horizon: int
 ) -> VisibleShares:
     """As `object_seen`, on random play that is already recorded and calibrated."""
     length, count = config.imagination.context_length, len(played.actions)
     frames, actions, ends = (torch.from_numpy(part) for part in (played.frames, played.actions, played.ends))
-    places = torch.from_numpy(calibration.places(played.memory)).float()
-    in_play = torch.from_numpy(in_play_frames(played, calibration))
+    places = torch.from_numpy(known.places(played.memory)).float()
+    in_play = torch.from_numpy(in_play_frames(played, known))
     episode = ends.long().cumsum(0) - ends.long()
     hits, counts = torch.zeros(2, horizon), torch.zeros(2, horizon)  # reconstructed, imagined
     for starts in torch.arange(length, count - horizon + 1, horizon).split(TOGETHER):
@@ -217,10 +211,10 @@ def measure(
         for kind, (pictures, wanted) in enumerate(kinds):
             shades = 255 * pictures.float().clamp(0, 1).cpu().permute(0, 1, 3, 4, 2)[wanted]
             right = torch.zeros(at.shape)
-            right[wanted] = is_visible(shades, frames[at[wanted]], places[at[wanted]], calibration).float()
+            right[wanted] = is_visible(shades, frames[at[wanted]], places[at[wanted]], known).float()
             hits[kind] += right.sum(0)
             counts[kind] += wanted.sum(0)
-    real = is_visible(frames[in_play].float(), frames[in_play], places[in_play], calibration).float().mean()
+    real = is_visible(frames[in_play].float(), frames[in_play], places[in_play], known).float().mean()
     kept = hits[0].sum() / counts[0].sum().clamp(min=1)
     all_counts = torch.cat([counts[0].sum(0, keepdim=True), counts[1]]).long()
     return VisibleShares(float(kept), (hits[1] / counts[1].clamp(min=1)).numpy(), all_counts.numpy(), float(real))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glamkit.config import Config, WorldModelConfig
 from glamkit.errors import GlamkitError, reason
@@ -22,7 +22,7 @@ from glamkit.models.released import WORLD_MODEL_NAMES, import_released, import_r
 from glamkit.models.world_model import WorldModel
 from glamkit.ops.functional import lambda_return, two_hot_mean
 from glamkit.training.accelerate import accelerate
-from glamkit.training.updates import adam
+from glamkit.training.updates import adam, backward_and_clip
 from glamkit.types import Batch, Rollout
 
 Values = dict[str, Tensor]
@@ -59,9 +59,6 @@ class Row(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name:<62} {self.absolute:9.2e} {self.relative:9.2e}  {self.tolerance:<14} {self.verdict}"
-
-
-# Reading and rebuilding ---------------------------------------------------------------------------------------------
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -113,23 +110,18 @@ def frames_and_steps(meta: dict[str, Any], size: int) -> Batch:
     actions = random.randint(0, meta["actions"], shape)
     rewards = random.choice([0, 0, 0, 1, -1, 3], shape)
     ends = random.rand(*shape) < 0.05
-    return Batch(torch.from_numpy(frames), torch.from_numpy(actions), _float(rewards), _float(ends))
+    rewards_and_ends = torch.from_numpy(rewards).float(), torch.from_numpy(ends).float()
+    return Batch(torch.from_numpy(frames), torch.from_numpy(actions), *rewards_and_ends)
 
 
 def made_up_rollout(meta: dict[str, Any]) -> Rollout:
     """The actor-critic's made-up input: (batch, length) random steps."""
     random, (count, steps) = np.random.RandomState(meta["seed"] + 1000), (meta["batch"], meta["length"])
-    states = random.standard_normal((count, steps + 1, meta["feat"]))
-    actions = random.randint(0, meta["actions"], (count, steps))
-    rewards = 2 * random.standard_normal((count, steps))
-    return Rollout(_float(states), torch.from_numpy(actions), _float(rewards), _float(random.rand(count, steps) < 0.1))
-
-
-def _float(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array.astype(np.float32))
-
-
-# Ours ---------------------------------------------------------------------------------------------------------------
+    states = torch.from_numpy(random.standard_normal((count, steps + 1, meta["feat"])))
+    actions = torch.from_numpy(random.randint(0, meta["actions"], (count, steps)))
+    rewards = torch.from_numpy(2 * random.standard_normal((count, steps)))
+    ends = torch.from_numpy(random.rand(count, steps) < 0.1)
+    return Rollout(states.float(), actions, rewards.float(), ends.float())
 
 
 def world_model_values(meta: dict[str, Any]) -> Values:
@@ -188,9 +180,7 @@ def agent_values(meta: dict[str, Any]) -> Values:
     optimizer = adam(model, settings)
     for _ in range(3):
         loss, parts = model.loss(rollout)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        backward_and_clip(model, loss, parts, settings.clip)
         optimizer.step()
         model.move_slow_critic()
         updates.append(parts | {"norm_ratio": parts["range"].clamp(min=1.0)})
@@ -200,20 +190,14 @@ def agent_values(meta: dict[str, Any]) -> Values:
     return values | {f"after/{name}": value for name, value in model.state_dict().items()}
 
 
-# Comparing ----------------------------------------------------------------------------------------------------------
-
-
 def compare(name: str, theirs: np.ndarray, values: Values) -> Row:
     """Compares one array. A value's relative error is |ours - theirs| / max(|theirs|, 0.01 max |theirs|)."""
     plain, _, part = name.removesuffix("]").partition("[")
     kind, allowed = next((kind, most) for pattern, kind, most in TOLERANCES if re.fullmatch(pattern, plain))
-    tolerance, unknown = f"{kind} {allowed:.0e}", float("nan")
-    if plain not in values:
-        return Row(name, unknown, unknown, tolerance, "not known to glamkit")
-    ours = fit(values[plain].detach().double().numpy(), part, theirs.shape)
+    tolerance = f"{kind} {allowed:.0e}"
+    ours = fit(values[plain].detach().double().numpy(), part, theirs.shape) if plain in values else None
     if ours is None or not theirs.size:
-        shapes = f"{tuple(values[plain].shape)} and {theirs.shape}"
-        return Row(name, unknown, unknown, tolerance, f"shapes {shapes} do not fit")
+        return Row(name, float("nan"), float("nan"), tolerance, "not known to glamkit, or of another shape")
     difference, largest = np.abs(ours - theirs), np.abs(theirs).max()
     scale = np.maximum(np.abs(theirs), 0.01 * largest)
     relative = np.divide(difference, scale, out=np.where(difference == 0, 0.0, np.inf), where=scale > 0)
