@@ -1,7 +1,6 @@
 """What this machine can do, in plain words, and what corrects each problem.
 
-Every check finds out about one thing; `CHECKS` at the end names them. What is heavy or may be broken is imported inside
-its check.
+`CHECKS` at the end names the checks. What is heavy or may be broken is imported inside its check.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 from glamkit.errors import DISTRIBUTION, install
@@ -30,32 +28,21 @@ class DoctorFinding(NamedTuple):
     mend: str = ""
 
 
-def check_python() -> DoctorFinding:
-    """Which Python this is."""
-    return DoctorFinding("ok", f"Python {platform.python_version()} at {sys.executable}.")
-
-
 def check_packages() -> DoctorFinding:
-    """Whether all packages that glamkit requires are installed, in versions that it supports."""
+    """Which Python this is, and whether all packages that glamkit requires are installed in versions it supports."""
     from packaging.requirements import Requirement
 
-    try:
-        requirements = metadata.requires(DISTRIBUTION) or []
-    except metadata.PackageNotFoundError:
-        return DoctorFinding("note", "glamkit is read from a folder, not installed.", "pip install -e .")
-    wrong: dict[str, str] = {}
-    for need in map(Requirement, requirements):
+    wrong = []
+    for need in map(Requirement, metadata.requires(DISTRIBUTION) or []):
         if need.marker is None or need.marker.evaluate({"extra": ""}):
-            try:
-                version = metadata.version(need.name)
-            except metadata.PackageNotFoundError:
-                version = ""
-            if not version or not need.specifier.contains(version, prereleases=True):
-                text = f"{need.name} is {version or 'missing'}, but {need.specifier} is needed"
-                wrong[f"'{need.name}{need.specifier}'"] = text
+            there = {found.version for found in metadata.distributions(name=need.name)}
+            if not any(need.specifier.contains(version, prereleases=True) for version in there):
+                wrong.append(f"'{need.name}{need.specifier}'")
+    python = f"Python {platform.python_version()} at {sys.executable}"
     if wrong:
-        return DoctorFinding("problem", "; ".join(wrong.values()) + ".", f"pip install {' '.join(wrong)}")
-    return DoctorFinding("ok", "everything glamkit asks for is installed.")
+        text = f"{python}; missing, or there in another version: {', '.join(wrong)}."
+        return DoctorFinding("problem", text, f"pip install {' '.join(wrong)}")
+    return DoctorFinding("ok", f"{python}; everything glamkit asks for is installed.")
 
 
 def check_torch() -> DoctorFinding:
@@ -148,33 +135,14 @@ def check_atari() -> DoctorFinding:
 
 
 def check_jupyter() -> DoctorFinding:
-    """Whether JupyterLab is installed, and whether the notebooks' kernel `python3` runs this Python."""
+    """Whether the packages of the notebooks are installed."""
     if missing := next((name for name in LAB if importlib.util.find_spec(name) is None), ""):
         text = f"{missing} is not installed: training and evaluating go without, the notebooks do not."
         return DoctorFinding("note", text, install("lab"))
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-
-    mend = f"{sys.executable} -m ipykernel install --sys-prefix"
-    try:
-        kernel = KernelSpecManager().get_kernel_spec("python3").argv[0]
-    except NoSuchKernel:
-        return DoctorFinding("problem", "there is no Jupyter kernel named python3.", mend)
-    # Jupyter replaces a bare name by the Python that it runs in. Links are not followed: all virtual environments lead
-    # to one Python.
-    if os.sep in kernel and Path(kernel).absolute().parent != Path(sys.executable).absolute().parent:
-        return DoctorFinding("problem", f"the Jupyter kernel python3 runs {kernel}, not this Python.", mend)
-    return DoctorFinding("ok", "the kernel python3 runs this Python.")
-
-
-def check_disk() -> DoctorFinding:
-    """Whether there is room for runs: checkpoints, snapshots and the packed replay, see runs/README.md."""
-    free = shutil.disk_usage(Path.cwd()).free
-    text = f"{free / 1e9:.1f} GB free in {Path.cwd()}; an atari100k run needs about 1 GB, a quick one 0.1 GB."
-    return DoctorFinding("problem" if free < 2e8 else "note" if free < 1e9 else "ok", text)
+    return DoctorFinding("ok", "the notebooks have what they need.")
 
 
 CHECKS: dict[str, Callable[[], DoctorFinding]] = {
-    "python": check_python,
     "packages": check_packages,
     "torch": check_torch,
     "device": check_device,
@@ -182,14 +150,13 @@ CHECKS: dict[str, Callable[[], DoctorFinding]] = {
     "computing": check_computing,
     "atari": check_atari,
     "jupyter": check_jupyter,
-    "disk": check_disk,
 }
 
 
-def examine(checks: Mapping[str, Callable[[], DoctorFinding]] = CHECKS) -> dict[str, DoctorFinding]:
+def examine() -> dict[str, DoctorFinding]:
     """All findings by name. A check that fails, because something it needs is broken, becomes a note."""
     findings = {}
-    for name, check in checks.items():
+    for name, check in CHECKS.items():
         try:
             findings[name] = check()
         except Exception as error:

@@ -11,7 +11,6 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
 from glamkit import cli
 from glamkit.bench import doctor
@@ -48,8 +47,8 @@ def test_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_packages().state == "ok"
     needs += ["numpy>=99", "glamkit-no-such-package>=1"]
     finding = doctor.check_packages()
-    assert finding.state == "problem" and "glamkit-no-such-package is missing, but >=1 is needed" in finding.text
-    assert f"numpy is {metadata.version('numpy')}, but >=99 is needed" in finding.text
+    assert finding.state == "problem"
+    assert "missing, or there in another version: 'numpy>=99', 'glamkit-no-such-package>=1'." in finding.text
     assert finding.mend == "pip install 'numpy>=99' 'glamkit-no-such-package>=1'"
 
 
@@ -85,15 +84,11 @@ def test_what_computes_and_what_compiling_lacks(missing: str, monkeypatch: pytes
 
 
 def test_jupyter(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = Path(sys.executable).parent
-    for kernel, state in (("python", "ok"), (str(here / "python9"), "ok"), ("/elsewhere/python3", "problem")):
-        spec = Mock(argv=[kernel])
-        monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda *_, spec=spec: spec)
-        finding = doctor.check_jupyter()
-        assert finding.state == state
-    assert finding.mend == f"{sys.executable} -m ipykernel install --sys-prefix"
-    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", Mock(side_effect=NoSuchKernel("python3")))
-    assert doctor.check_jupyter().text == "there is no Jupyter kernel named python3."
+    assert doctor.check_jupyter().state == "ok"
+    monkeypatch.setattr(doctor, "LAB", ("jupyterlab", "glamkit_no_such_package"))
+    finding = doctor.check_jupyter()
+    assert finding.state == "note" and "glamkit_no_such_package is not installed" in finding.text
+    assert finding.mend == "pip install 'glamkit-rl[lab]'"
 
 
 def test_a_missing_rom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -106,19 +101,12 @@ def test_a_missing_rom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert doctor.check_atari().mend == "unset ALE_ROMS_DIR"
 
 
-def test_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    states = []
-    for free in (10**8, 5 * 10**8, 10**10):
-        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: Mock(free=free))
-        states.append(doctor.check_disk().state)
-    assert states == ["problem", "note", "ok"]
-
-
-def test_what_cannot_be_examined_is_noted_and_the_rest_goes_on() -> None:
+def test_what_cannot_be_examined_is_noted_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> DoctorFinding:
         raise OSError("no such\nthing")
 
-    findings = doctor.examine({"this": broken, "that": lambda: DoctorFinding("ok", "fine.")})
+    monkeypatch.setattr(doctor, "CHECKS", {"this": broken, "that": lambda: DoctorFinding("ok", "fine.")})
+    findings = doctor.examine()
     assert findings["this"] == DoctorFinding("note", "could not be examined (OSError: no such thing).")
     assert findings["that"].state == "ok"
 
@@ -155,7 +143,7 @@ def run_doctor(before: str = "pass") -> tuple[int, dict[str, dict[str, str]]]:
 def test_this_machine_can_run_the_tests_so_the_doctor_must_agree() -> None:
     status, result = run_doctor()
     assert list(result) == list(doctor.CHECKS)
-    needed = ("python", "packages", "atari", "jupyter")
+    needed = ("packages", "atari", "jupyter")
     assert {name: result[name]["state"] for name in needed} == dict.fromkeys(needed, "ok")
     assert not [name for name, finding in result.items() if "could not be examined" in finding["text"]]
     assert status == 0
