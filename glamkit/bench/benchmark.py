@@ -1,17 +1,12 @@
 """How fast this machine trains, compared with the plain implementation: ``glamkit benchmark``.
 
-Both sides are a `Trainer`. The reference side computes the plain way: the models as they are written, in float32,
-every window read again in full, nothing shared (`timing.PLAIN`). Both start from the same weights and the same steps.
-They take turns in one process, so that whatever slows the machine slows both. A ratio is formed in each round.
+Both sides are a `Trainer`, one of them with `timing.PLAIN`, and start from the same weights and steps. They take turns
+in one process, so that whatever slows the machine slows both. A ratio is formed in each round.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
-import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -19,33 +14,31 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from glamkit import notebook
+from glamkit import notebook, plotting
 from glamkit.bench import timing
 from glamkit.bench.timing import PHASES, PLAIN, Work
 from glamkit.config import Config, at_least
+from glamkit.envs import make_env
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Tell, duration
+from glamkit.plotting import BLUE, GREY, Picture
 from glamkit.runs import provenance
 from glamkit.runs.files import make_folder, replace_text
-from glamkit.runtime import own_cores, resolve_device, undisturbed
+from glamkit.runtime import Machine, own_cores, undisturbed
 from glamkit.training.trainer import Trainer
 
 SAME = {"imagination.contexts": "replay", "imagination.memory": "window"}  # what the released code does
 OPT_IN = {"imagination.contexts": "batch", "imagination.memory": "recurrent"}
-BUSY = 0.25  # cores that other programs use meanwhile: more spoils timings
 QUIET = "Other programs that run at the same time spoil such timings: trust them from a quiet machine only."
 BASIS = "from steps in the middle of the run; without evaluation, saving and random steps"
-CORES = Path("/proc/stat")
-
-logger = logging.getLogger(__name__)
 
 
 def measure(config: Config, repeats: int = 3, tell: Tell = lambda _: None, file: Path | None = None) -> dict[str, Any]:
     """Measures everything. The result consists of plain values, ready for JSON.
 
     The fast side of the phases does the same work as the reference: `imagination.contexts` and `.memory` are set as in
-    the released code. ``step_opt_in`` is the whole step with the faster settings (`OPT_IN`). The predicted hours and
-    the memory are of the config as it is given. The state of the random generators is restored at the end.
+    the released code. ``step_opt_in`` is the whole step with the faster settings (`OPT_IN`). The predicted hours are of
+    the config as it is given. The state of the random generators is restored at the end.
 
     Args:
         config: the experiment whose sizes are used.
@@ -55,8 +48,7 @@ def measure(config: Config, repeats: int = 3, tell: Tell = lambda _: None, file:
 
     Returns:
         ``phases``: for each phase and ``step_opt_in`` seconds and ratios. ``machine``: names and versions.
-        ``predicted_hours``: of a whole run. ``peak_bytes``: of a process that trains; 0 where it is not known.
-        ``settings``: repeats and config.
+        ``predicted_hours``: of a whole run. ``settings``: repeats and config.
 
     Raises:
         GlamkitError: the device is not there, the game does not start, there is no round, or nothing can be written.
@@ -65,18 +57,13 @@ def measure(config: Config, repeats: int = 3, tell: Tell = lambda _: None, file:
         file = file.expanduser()
         if file.is_dir():
             raise GlamkitError(f"{file} is a folder; name a file for the figures.")
-        make_folder(file.parent)  # before hours of work
+        make_folder(file.parent)
     repeats = at_least("repeats", repeats)
-    resolve_device(config.runtime.device)
-    tell("peak memory, in a process of its own")
-    try:
-        peak = timing.measured_apart("peak", config)
-    except GlamkitError as error:
-        logger.warning("%s", error)
-        peak = 0
+    Machine(config.runtime)  # what cannot be here is said before hours of work
+    make_env(config.env).close()
     with undisturbed(config.trainer.seed):
         report = timed(config, repeats, tell)
-    report |= {"peak_bytes": peak, "settings": {"repeats": repeats, "config": asdict(config)}}
+    report["settings"] = {"repeats": repeats, "config": asdict(config)}
     if file is not None:
         replace_text(file, json.dumps(report, indent=1))
     return report
@@ -95,16 +82,10 @@ def timed(config: Config, repeats: int, tell: Tell) -> dict[str, Any]:
         phases_of = {side: timing.works_of(trainers[changed]) for side, changed in sides.items()}
         for phase in PHASES:
             works |= {(phase, side): phases_of[side][phase] for side in sides if side != "opt_in" or phase == "step"}
-        main, before, began = trainers[sides["fast"]], others_seconds(), time.perf_counter()
+        main = trainers[sides["fast"]]
         spans = timing.in_turns(main.machine, works, repeats, tell)
-        after, took = others_seconds(), time.perf_counter() - began
-        machine = {
-            **provenance.versions(),
-            **main.machine.describe(),
-            "cores": own_cores(),
-            "kernel": main.kernel,
-            "busy_during": None if before is None or after is None else max(0.0, after - before) / took,
-        }
+        machine: dict[str, Any] = provenance.versions() | main.machine.describe()
+        machine |= {"cores": own_cores(), "kernel": main.kernel}
         phases = {phase: compare(spans[phase, "fast"], spans[phase, "reference"]) for phase in PHASES}
         phases["step_opt_in"] = compare(spans["step", "opt_in"], spans["step", "reference"])
         tell("timing steps in the middle of the run, as configured")
@@ -124,77 +105,51 @@ def configs(config: Config) -> dict[str, Config]:
 
 
 def compare(fast: list[float], reference: list[float]) -> dict[str, Any]:
-    """One row of the result: median seconds of a side and of the reference, and the median of their ratios.
-
-    A ratio is formed in each round: reference / side.
-    """
+    """One row of the result: median seconds of a side and of the reference, and the rounds' ratios reference / side."""
     ratios = [slow / quick for quick, slow in zip(fast, reference, strict=True)]
-    return {
-        "fast_s": median(fast),
-        "reference_s": median(reference),
-        "ratio": median(ratios),
-        "ratios": ratios,
-    }
-
-
-def others_seconds() -> float | None:
-    """Seconds that other programs have kept this process's cores busy, from some time on; None where nothing says."""
-    try:
-        cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-        lines = [line.split() for line in CORES.read_text().splitlines()]
-    except (AttributeError, OSError):  # only Linux says how long each core was busy
-        return None
-    spent = [map(int, line[1:8]) for line in lines if line[0] in cores]
-    ticks = sum(user + nice + system + irq + soft for user, nice, system, _, _, irq, soft in spent)
-    return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
-
-
-# Reading it -----------------------------------------------------------------------------------------------------------
+    return {"fast_s": median(fast), "reference_s": median(reference), "ratio": median(ratios), "ratios": ratios}
 
 
 def table(report: dict[str, Any]) -> notebook.Table:
-    """A row for each phase: seconds of both sides and their ratio."""
-    rows = [("phase", "glamkit", "plain", "plain / glamkit")]
+    """A row for each phase: seconds of both sides, their ratio, and the lowest and highest ratio of a round."""
+    rows = [("phase", "glamkit", "plain", "plain / glamkit", "of the rounds")]
     for name, row in report["phases"].items():
-        rows.append((name, span(row["fast_s"]), span(row["reference_s"]), beside_plain(row["ratio"], 2)))
-    warning = disturbed(report["machine"])
-    return notebook.Table(rows, f"Not to be trusted: {warning}." if warning else QUIET)
-
-
-def beside_plain(ratio: float, digits: int = 1) -> str:
-    """The plain time as a multiple of glamkit's: ``3.2 x``, or ``0.8 x, slower``."""
-    return f"{ratio:.{digits}f} x" + (", slower" if ratio < 1 else "")
-
-
-def disturbed(machine: Mapping[str, Any]) -> str:
-    """What disturbed a measurement, in words; empty where enough cores were free for what others did, or unknown.
-
-    Args:
-        machine: of the result.
-    """
-    busy, cores = machine.get("busy_during"), machine["cores"]
-    free = cores - (machine["threads"] if machine["device"] == "cpu" else 1)
-    if busy is None or busy <= max(BUSY, free):
-        return ""
-    return f"other programs kept {busy:.1f} of {cores} cores busy meanwhile"
+        spread = f"{min(row['ratios']):.2f} to {max(row['ratios']):.2f}"
+        rows.append((name, span(row["fast_s"]), span(row["reference_s"]), f"{row['ratio']:.2f} x", spread))
+    return notebook.Table(rows, QUIET)
 
 
 def facts(report: dict[str, Any]) -> notebook.Table:
-    """A row for each fact: the machine, what it computes with, the predicted hours, and memory where it is known."""
-    machine, hours, peak = report["machine"], report["predicted_hours"], report.get("peak_bytes")
+    """A row for each fact: the machine, what it computes with, and the predicted hours."""
+    machine, hours = report["machine"], report["predicted_hours"]
     kind = f"{machine['precision']} on {machine['device']}"
     rows = [
         ("machine", f"{machine['device_name']}, {machine['threads']} threads, torch {machine['torch']}"),
         ("glamkit", f"{kind}, scan: {machine['kernel']}, compiled: {machine['compiled']}"),
         ("whole run", f"{duration(3600 * hours['per_game'])} predicted, {hours['basis']}"),
     ]
-    if machine.get("busy_during") is not None:
-        rows.append(("busy meanwhile", f"{machine['busy_during']:.1f} of {machine['cores']} cores, by other programs"))
-    if peak:
-        rows.append(("peak memory", f"{peak / 2**30:.2f} GiB, of a process that trains"))
     return notebook.Table(rows)
 
 
 def span(seconds: float) -> str:
     """A time in seconds as text: ``12.3 s``, ``45.6 ms``."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+@plotting.style
+def where_time_goes(report: dict[str, Any]) -> Picture:
+    """A bar for the seconds of each phase, plain and glamkit's."""
+    phases = report["phases"]
+    picture, ((axes,),) = plotting.figure(plotting.WIDE, 4.2)
+    for name, key, shift, colour in (("plain", "reference_s", -0.2, GREY), ("glamkit", "fast_s", 0.2, BLUE)):
+        times = [row[key] for row in phases.values()]
+        bars = axes.barh([place + shift for place in range(len(phases))], times, 0.38, color=colour, label=name)
+        axes.bar_label(bars, [span(seconds) for seconds in times], padding=3)
+    axes.set_yticks(range(len(phases)), list(phases))
+    axes.set(xlabel="seconds (medians)")
+    axes.margins(x=0.12)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    plotting.legend_below(axes)
+    plotting.panel_title(axes, "Where does the time of one training step go?")
+    return picture

@@ -1,23 +1,17 @@
 """What this machine can do, in plain words, and what corrects each problem.
 
-Every check finds out about one thing and says it; `CHECKS` at the end names them. What is heavy or may be broken is
-imported inside its check.
+`CHECKS` at the end names the checks. What is heavy or may be broken is imported inside its check.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
 import os
 import platform
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 from glamkit.errors import DISTRIBUTION, install
@@ -34,32 +28,21 @@ class DoctorFinding(NamedTuple):
     mend: str = ""
 
 
-def check_python() -> DoctorFinding:
-    """Which Python this is."""
-    return DoctorFinding("ok", f"Python {platform.python_version()} at {sys.executable}.")
-
-
 def check_packages() -> DoctorFinding:
-    """Whether all packages that glamkit requires are installed, in versions that it supports."""
+    """Which Python this is, and whether all packages that glamkit requires are installed in versions it supports."""
     from packaging.requirements import Requirement
 
-    try:
-        requirements = metadata.requires(DISTRIBUTION) or []
-    except metadata.PackageNotFoundError:
-        return DoctorFinding("note", "glamkit is read from a folder, not installed.", "pip install -e .")
-    wrong: dict[str, str] = {}
-    for need in map(Requirement, requirements):
+    wrong = []
+    for need in map(Requirement, metadata.requires(DISTRIBUTION) or []):
         if need.marker is None or need.marker.evaluate({"extra": ""}):
-            try:
-                version = metadata.version(need.name)
-            except metadata.PackageNotFoundError:
-                version = ""
-            if not version or not need.specifier.contains(version, prereleases=True):
-                text = f"{need.name} is {version or 'missing'}, but {need.specifier} is needed"
-                wrong[f"'{need.name}{need.specifier}'"] = text
+            there = {found.version for found in metadata.distributions(name=need.name)}
+            if not any(need.specifier.contains(version, prereleases=True) for version in there):
+                wrong.append(f"'{need.name}{need.specifier}'")
+    python = f"Python {platform.python_version()} at {sys.executable}"
     if wrong:
-        return DoctorFinding("problem", "; ".join(wrong.values()) + ".", f"pip install {' '.join(wrong)}")
-    return DoctorFinding("ok", "everything glamkit asks for is installed.")
+        text = f"{python}; missing, or there in another version: {', '.join(wrong)}."
+        return DoctorFinding("problem", text, f"pip install {' '.join(wrong)}")
+    return DoctorFinding("ok", f"{python}; everything glamkit asks for is installed.")
 
 
 def check_torch() -> DoctorFinding:
@@ -71,13 +54,9 @@ def check_torch() -> DoctorFinding:
         return DoctorFinding("problem", text, "pip install --force-reinstall torch, or reinstall glamkit")
     from glamkit.runtime import own_cores
 
-    threads, cores = torch.get_num_threads(), own_cores()
     kind = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
-    text = f"torch {torch.__version__}, {kind}; on the CPU it uses {threads} of {cores} cores"
-    limit = os.environ.get("OMP_NUM_THREADS")
-    if limit and threads < cores:
-        return DoctorFinding("note", f"{text}, because OMP_NUM_THREADS={limit}.", "unset OMP_NUM_THREADS")
-    return DoctorFinding("ok", f"{text}.")
+    threads = f"on the CPU it uses {torch.get_num_threads()} of {own_cores()} cores"
+    return DoctorFinding("ok", f"torch {torch.__version__}, {kind}; {threads}.")
 
 
 def check_device() -> DoctorFinding:
@@ -87,40 +66,15 @@ def check_device() -> DoctorFinding:
     if torch.cuda.is_available():
         gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         return DoctorFinding("ok", f"{len(gpus)} CUDA GPU(s): {', '.join(gpus)}.")
-    return without_gpu(torch.version.cuda or "", newest_cuda(), torch.backends.mps.is_available())
-
-
-def without_gpu(built: str, driver: str, apple: bool = False) -> DoctorFinding:
-    """Why there is no usable NVIDIA GPU.
-
-    Args:
-        built: the CUDA that torch was built for, such as ``12.8``; empty for a CPU build.
-        driver: the newest CUDA that the NVIDIA driver can run; empty where there is none.
-        apple: whether there is an Apple GPU.
-    """
-    if not driver:
-        text = "no NVIDIA driver was found: everything runs on the CPU."
-        if apple:
-            text += " The Apple GPU can be asked for with --set runtime.device=mps."
-        return DoctorFinding("ok", text)
-    if not built:
-        text = f"the NVIDIA driver can run CUDA {driver}, but torch is a CPU build: everything runs on the CPU."
+    if not shutil.which("nvidia-smi"):
+        apple = " The Apple GPU can be asked for with --set runtime.device=mps." * torch.backends.mps.is_available()
+        return DoctorFinding("ok", f"no NVIDIA driver was found: everything runs on the CPU.{apple}")
+    if not torch.version.cuda:
+        text = "there is an NVIDIA driver, but torch is a CPU build: everything runs on the CPU."
         return DoctorFinding("note", text, OTHER_TORCH)
-    if int(built.partition(".")[0]) > int(driver.partition(".")[0]):  # minor versions are compatible
-        text = f"torch was built for CUDA {built}, but the NVIDIA driver only goes up to {driver}."
-        return DoctorFinding("note", text, f"update the NVIDIA driver, or {OTHER_TORCH}")
-    text = "torch has CUDA and there is an NVIDIA driver, but torch sees no GPU (hidden by CUDA_VISIBLE_DEVICES?)."
-    return DoctorFinding("note", text, "nvidia-smi; unset CUDA_VISIBLE_DEVICES")
-
-
-def newest_cuda() -> str:
-    """The newest CUDA that the NVIDIA driver can run, such as ``12.8``; empty where there is no driver."""
-    try:
-        text = subprocess.run(["nvidia-smi"], capture_output=True, text=True, timeout=30, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    found = re.search(r"CUDA (?:\w+ )?Version: *(\d+\.\d+)", text)
-    return found[1] if found else ""
+    text = f"there is an NVIDIA driver, but torch, built for CUDA {torch.version.cuda}, sees no GPU."
+    mend = "unset CUDA_VISIBLE_DEVICES; if nvidia-smi shows an older CUDA, update the driver, or"
+    return DoctorFinding("note", text, f"{mend} {OTHER_TORCH}")
 
 
 def check_mamba() -> DoctorFinding:
@@ -162,7 +116,7 @@ def check_computing() -> DoctorFinding:
 
 
 def check_atari() -> DoctorFinding:
-    """Whether Pong makes a step and every game's ROM is there. The ROMs come with ale-py."""
+    """Whether Pong makes a step; a build of ale-py has the ROMs of all games or, on conda-forge, of none."""
     try:
         import ale_py
         import gymnasium
@@ -173,49 +127,22 @@ def check_atari() -> DoctorFinding:
         env.reset(seed=0)
         env.step(0)
         env.close()
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints the folder, once for each game
-            for game in ale_py.roms.get_all_rom_ids():
-                ale_py.roms.get_rom_path(game)
-    except OSError as error:
-        mend = "pip install --force-reinstall --no-deps ale-py"
+    except Exception as error:  # a missing ROM or namespace, an old library: all are said
+        mend = "pip install --force-reinstall --no-deps ale-py gymnasium"
         mend = "unset ALE_ROMS_DIR" if os.environ.get("ALE_ROMS_DIR") else mend
-        return DoctorFinding("problem", f"a ROM cannot be opened ({_one_line(error)}).", mend)
-    except Exception as error:  # a missing namespace, an old library: all are said
-        return DoctorFinding(
-            "problem", f"Pong does not start ({_one_line(error)}).", "pip install --upgrade ale-py gymnasium"
-        )
-    versions = f"ale-py {ale_py.__version__}, gymnasium {gymnasium.__version__}"
-    return DoctorFinding("ok", f"Pong runs ({versions}); the ROMs of all games come with ale-py.")
+        return DoctorFinding("problem", f"Pong does not start ({_one_line(error)}).", mend)
+    return DoctorFinding("ok", f"Pong runs (ale-py {ale_py.__version__}, gymnasium {gymnasium.__version__}).")
 
 
 def check_jupyter() -> DoctorFinding:
-    """Whether JupyterLab is installed, and whether the notebooks' kernel `python3` runs this Python."""
+    """Whether the packages of the notebooks are installed."""
     if missing := next((name for name in LAB if importlib.util.find_spec(name) is None), ""):
         text = f"{missing} is not installed: training and evaluating go without, the notebooks do not."
         return DoctorFinding("note", text, install("lab"))
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-
-    mend = f"{sys.executable} -m ipykernel install --sys-prefix"
-    try:
-        kernel = KernelSpecManager().get_kernel_spec("python3").argv[0]
-    except NoSuchKernel:
-        return DoctorFinding("problem", "there is no Jupyter kernel named python3.", mend)
-    # A bare name is replaced by Jupyter with the Python that it runs in; folders are compared because python and
-    # python3 in one of them are the same, and links are not followed because all virtual environments lead to one.
-    if os.sep in kernel and Path(kernel).absolute().parent != Path(sys.executable).absolute().parent:
-        return DoctorFinding("problem", f"the Jupyter kernel python3 runs {kernel}, not this Python.", mend)
-    return DoctorFinding("ok", "the kernel python3 runs this Python.")
-
-
-def check_disk() -> DoctorFinding:
-    """Whether there is room for runs: checkpoints, snapshots and the packed replay, see runs/README.md."""
-    free = shutil.disk_usage(Path.cwd()).free
-    text = f"{free / 1e9:.1f} GB free in {Path.cwd()}; an atari100k run needs about 1 GB, a quick one 0.1 GB."
-    return DoctorFinding("problem" if free < 2e8 else "note" if free < 1e9 else "ok", text)
+    return DoctorFinding("ok", "the notebooks have what they need.")
 
 
 CHECKS: dict[str, Callable[[], DoctorFinding]] = {
-    "python": check_python,
     "packages": check_packages,
     "torch": check_torch,
     "device": check_device,
@@ -223,14 +150,13 @@ CHECKS: dict[str, Callable[[], DoctorFinding]] = {
     "computing": check_computing,
     "atari": check_atari,
     "jupyter": check_jupyter,
-    "disk": check_disk,
 }
 
 
-def examine(checks: Mapping[str, Callable[[], DoctorFinding]] = CHECKS) -> dict[str, DoctorFinding]:
+def examine() -> dict[str, DoctorFinding]:
     """All findings by name. A check that fails, because something it needs is broken, becomes a note."""
     findings = {}
-    for name, check in checks.items():
+    for name, check in CHECKS.items():
         try:
             findings[name] = check()
         except Exception as error:

@@ -1,9 +1,7 @@
 """Looks for a small object of an Atari game in the reconstructions and imagined rollouts of a world model.
 
-Many games keep the position of an object in two bytes of their memory: Pong's ball in 49 and 54. New random play is
-recorded with this memory. From its frames the bytes are calibrated to pixels. Then the object is looked for in
-reconstructions, and in imagined rollouts with the recorded actions. It counts as visible within `NEAR` pixels of its
-true position.
+Many games keep the position of an object in two bytes of their memory: Pong's ball in 49 and 54. From the frames of new
+random play these bytes are calibrated to pixels. An object counts as visible within `NEAR` pixels of its true position.
 """
 
 from __future__ import annotations
@@ -100,8 +98,7 @@ def object_seen(
         frame shows something there.
 
     Raises:
-        GlamkitError: the game has no memory to read, a number is out of range, or nothing on the frames follows the
-            bytes.
+        GlamkitError: the game has no memory to read, a number is out of range, or no object follows the bytes.
     """
     length = config.imagination.context_length
     played = play(config.env, at_least("steps", steps, 2 * (length + at_least("horizon", horizon))), seed)
@@ -109,11 +106,7 @@ def object_seen(
 
 
 def play(env: EnvConfig, steps: int, seed: int) -> RecordedPlay:
-    """Plays random actions in an Atari game, and records its memory at each frame.
-
-    Raises:
-        GlamkitError: the game has no memory to read.
-    """
+    """Plays random actions in an Atari game, and records its memory at each frame."""
     game, random, kept = make_env(env), np.random.default_rng(seed), []
     if not isinstance(game, Atari):
         raise GlamkitError(f"{env.game} has no memory to read; only Atari games have.")
@@ -128,13 +121,9 @@ def play(env: EnvConfig, steps: int, seed: int) -> RecordedPlay:
 
 
 def calibrate(played: RecordedPlay, ram: Sequence[int]) -> ObjectCalibration:
-    """Calibrates two bytes of memory to positions in pixels.
+    """Calibrates two bytes of memory to positions in pixels, or raises a GlamkitError.
 
     Every frame is shifted so that the object would stay in place; with the right scales their sum has the highest peak.
-    Then the scales and offsets are fitted by least squares.
-
-    Raises:
-        GlamkitError: these are not two addresses, or nothing on the frames follows the bytes.
     """
     if len(ram) != 2 or not all(0 <= coerce("ram", address, int) < played.memory.shape[1] for address in ram):
         raise GlamkitError(f"ram = {ram} is not two addresses from 0 to {played.memory.shape[1] - 1}.")
@@ -147,8 +136,6 @@ def calibrate(played: RecordedPlay, ram: Sequence[int]) -> ObjectCalibration:
     scales = [[step * size / side for step in STEPS] for side in SCREEN]
     found = [(np.array(pair), *_aligned(moving, placed, np.array(pair))) for pair in product(*scales)]
     scale, offset, _ = max(found, key=lambda one: one[2])
-    for _ in range(3):
-        scale, offset = _refit(moving, placed, scale, offset)
     calibration = ObjectCalibration((int(ram[0]), int(ram[1])), scale, offset, usual, np.ones(3, np.float32), 0.0)
     there, inside = in_play_frames(played, calibration), calibration.inside(played.memory)
     if not inside.any() or there.sum() < ENOUGH * inside.sum():
@@ -163,62 +150,32 @@ def calibrate(played: RecordedPlay, ram: Sequence[int]) -> ObjectCalibration:
 def _aligned(moving: np.ndarray, placed: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, float]:
     """Sums frames, shifted so that the object stays in place: the offset (2,) of its place, and the sum's maximum."""
     shifts = np.round(placed * scale).astype(int)
-    top, size = shifts.max(0), moving.shape[1]
-    wide, high = top - shifts.min(0) + size
+    last, size = shifts.max(0), moving.shape[1]
+    wide, high = last - shifts.min(0) + size
     canvas = np.zeros((high, wide), np.float32)
-    for frame, (x, y) in zip(moving, top - shifts, strict=True):
+    for frame, (x, y) in zip(moving, last - shifts, strict=True):
         canvas[y : y + size, x : x + size] += frame
     row, column = np.unravel_index(int(canvas.argmax()), canvas.shape)
-    return np.array([column, row], float) - top, float(canvas.max())
-
-
-def _refit(
-    moving: np.ndarray, placed: np.ndarray, scale: np.ndarray, offset: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and offset, fitted again by least squares to the centres of what is near the old positions."""
-    around, size = np.arange(-AROUND, AROUND + 1), moving.shape[1]
-    at = np.round(placed * scale + offset).astype(int)
-    kept = np.flatnonzero(((at >= AROUND) & (at < size - AROUND)).all(1))
-    rows, columns = at[kept, 1, None, None] + around[:, None], at[kept, 0, None, None] + around
-    parts = moving[kept[:, None, None], rows, columns]
-    mass = parts.sum((1, 2))
-    sums = np.stack([parts.sum(1) @ around, parts.sum(2) @ around], 1)
-    kept, centres = kept[mass > 0], at[kept[mass > 0]] + sums[mass > 0] / mass[mass > 0, None]
-    scale, offset = scale.copy(), offset.copy()
-    for axis in range(2):
-        bytes_, centre = placed[kept, axis], centres[:, axis]
-        near = np.abs(scale[axis] * bytes_ + offset[axis] - centre) < 1
-        if len(np.unique(bytes_[near])) > 1:
-            scale[axis], offset[axis] = np.polyfit(bytes_[near], centre[near], 1)
-    return scale, offset
+    top, left = max(0, row - AROUND), max(0, column - AROUND)
+    near = canvas[top : row + AROUND + 1, left : column + AROUND + 1]
+    rows, columns = np.indices(near.shape)
+    weights = near - near.min() + 1e-6  # above 0 even where nothing moves
+    centre = np.average(columns, weights=weights) + left, np.average(rows, weights=weights) + top
+    return np.array(centre) - last, float(canvas.max())
 
 
 def similarity(frames: Tensor, calibration: ObjectCalibration) -> Tensor:
-    """How much the 3 x 3 pixels around each pixel look like the object.
-
-    Args:
-        frames: (n, size, size, 3), 0 to 255.
-        calibration: the object's colour and the usual frame.
-
-    Returns:
-        (n, size, size), in shades of 0 to 255.
-    """
+    """How much the 3 x 3 pixels around each pixel of frames (n, size, size, 3) look like the object, 0 to 255."""
     gaps = frames.float() - torch.from_numpy(calibration.usual)
     along = (gaps @ torch.from_numpy(calibration.colour)).clamp(min=0)
     return F.conv2d(along.unsqueeze(1), BLUR, padding=1).squeeze(1)
 
 
 def is_visible(pictured: Tensor, real: Tensor, places: Tensor, calibration: ObjectCalibration) -> Tensor:
-    """Whether pictures show the object within `NEAR` pixels of its true position, (n,) bool.
+    """Whether pictures (n, size, size, 3) of 0 to 255 show the object near its true columns and rows (n, 2), (n,) bool.
 
-    Its position in a picture is where 3 x 3 pixels look most like it. Pixels where the real frame shows other objects
-    are left out.
-
-    Args:
-        pictured: (n, size, size, 3), 0 to 255.
-        real: (n, size, size, 3) uint8, the real frames of the same steps.
-        places: (n, 2) true columns and rows.
-        calibration: from `calibrate`.
+    It is where 3 x 3 pixels look most like it. Pixels where the `real` frames of the same steps show other objects are
+    left out.
     """
     size = real.shape[1]
     grid = torch.arange(size)
@@ -231,18 +188,13 @@ def is_visible(pictured: Tensor, real: Tensor, places: Tensor, calibration: Obje
 
 
 def measure(
-    model: WorldModel,
-    config: Config,
-    machine: Machine,
-    played: RecordedPlay,
-    calibration: ObjectCalibration,
-    horizon: int,
+    model: WorldModel, config: Config, machine: Machine, played: RecordedPlay, known: ObjectCalibration, horizon: int
 ) -> VisibleShares:
     """As `object_seen`, on random play that is already recorded and calibrated."""
     length, count = config.imagination.context_length, len(played.actions)
     frames, actions, ends = (torch.from_numpy(part) for part in (played.frames, played.actions, played.ends))
-    places = torch.from_numpy(calibration.places(played.memory)).float()
-    in_play = torch.from_numpy(in_play_frames(played, calibration))
+    places = torch.from_numpy(known.places(played.memory)).float()
+    in_play = torch.from_numpy(in_play_frames(played, known))
     episode = ends.long().cumsum(0) - ends.long()
     hits, counts = torch.zeros(2, horizon), torch.zeros(2, horizon)  # reconstructed, imagined
     for starts in torch.arange(length, count - horizon + 1, horizon).split(TOGETHER):
@@ -259,20 +211,17 @@ def measure(
         for kind, (pictures, wanted) in enumerate(kinds):
             shades = 255 * pictures.float().clamp(0, 1).cpu().permute(0, 1, 3, 4, 2)[wanted]
             right = torch.zeros(at.shape)
-            right[wanted] = is_visible(shades, frames[at[wanted]], places[at[wanted]], calibration).float()
+            right[wanted] = is_visible(shades, frames[at[wanted]], places[at[wanted]], known).float()
             hits[kind] += right.sum(0)
             counts[kind] += wanted.sum(0)
-    real = is_visible(frames[in_play].float(), frames[in_play], places[in_play], calibration).float().mean()
+    real = is_visible(frames[in_play].float(), frames[in_play], places[in_play], known).float().mean()
     kept = hits[0].sum() / counts[0].sum().clamp(min=1)
     all_counts = torch.cat([counts[0].sum(0, keepdim=True), counts[1]]).long()
     return VisibleShares(float(kept), (hits[1] / counts[1].clamp(min=1)).numpy(), all_counts.numpy(), float(real))
 
 
 def in_play_frames(played: RecordedPlay, calibration: ObjectCalibration) -> np.ndarray:
-    """Which frames have the object in play, (N,) bool.
-
-    Its position is inside the picture, and the frame differs from the usual one there.
-    """
+    """Which frames (N,) have the object inside the picture, and differ from the usual picture there."""
     places, size = calibration.places(played.memory), played.frames.shape[1]
     column, row = places.round().astype(int).clip(0, size - 1).T
     there = played.frames[np.arange(len(row)), row, column] - calibration.usual[row, column]

@@ -1,10 +1,7 @@
-"""Compares what glamkit computes with what the released model computes.
-
-    glamkit parity FILE...
+"""Compares what glamkit computes with what the released model computes: ``glamkit parity FILE...``.
 
 A reference file holds outputs of the released code for made-up weights and inputs, which are built from a seed. This
-module builds the same weights and inputs, computes our outputs and shows one line for each array. The exit status is 0
-if all agree, and 1 if an array is beyond its tolerance or a file cannot be read.
+module builds the same weights and inputs, computes our outputs and compares them array by array.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glamkit.config import Config, WorldModelConfig
 from glamkit.errors import GlamkitError, reason
@@ -25,7 +22,7 @@ from glamkit.models.released import WORLD_MODEL_NAMES, import_released, import_r
 from glamkit.models.world_model import WorldModel
 from glamkit.ops.functional import lambda_return, two_hot_mean
 from glamkit.training.accelerate import accelerate
-from glamkit.training.updates import adam
+from glamkit.training.updates import adam, backward_and_clip
 from glamkit.types import Batch, Rollout
 
 Values = dict[str, Tensor]
@@ -47,7 +44,7 @@ TOLERANCES = [
 
 
 class Row(NamedTuple):
-    """The comparison of one array: largest errors, tolerance and result, which is ok, `BY_DESIGN` or what is wrong."""
+    """One array: largest errors, tolerance and verdict, which is ok, `BY_DESIGN` or what is wrong."""
 
     name: str
     absolute: float
@@ -57,25 +54,22 @@ class Row(NamedTuple):
 
     @property
     def fails(self) -> bool:
-        """Whether this array is beyond its tolerance or cannot be compared."""
+        """Whether it is beyond its tolerance or cannot be compared."""
         return self.verdict not in ("ok", BY_DESIGN)
 
     def __str__(self) -> str:
         return f"{self.name:<62} {self.absolute:9.2e} {self.relative:9.2e}  {self.tolerance:<14} {self.verdict}"
 
 
-# Reading and rebuilding ---------------------------------------------------------------------------------------------
-
-
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What a reference file says of its weights and inputs, and the released outputs; any error if it is none."""
+    """What a reference file says of its weights and inputs, and the released outputs."""
     with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
         arrays = {name: stored[name].astype(np.float64) for name in stored.files if name != "meta"}
         return json.loads(stored["meta"].tobytes()), arrays
 
 
 def parameters(meta: dict[str, Any]) -> Values:
-    """The made-up weights, by the released code's names. Each depends only on the seed and on its own name."""
+    """The made-up weights, by the released code's names. Each depends on the seed and its own name alone."""
     shapes, result = meta["shapes"], {}
     last = max((name.split(".")[1] for name in shapes if name.startswith("critic.")), key=int, default="")
     for name, shape in shapes.items():
@@ -107,10 +101,7 @@ def _made_up(name: str, shape: list[int], noise: np.ndarray) -> Any:
 
 
 def frames_and_steps(meta: dict[str, Any], size: int) -> Batch:
-    """The world model's made-up input: (batch, length) steps, with frames of `size` x `size` pixels.
-
-    Four fifths of the pixels stay as they are from frame to frame; the others are noise.
-    """
+    """The world model's made-up input: (batch, length) steps, whose frames keep four fifths of the pixels each."""
     random, shape = np.random.RandomState(meta["seed"] + 1000), (meta["batch"], meta["length"])
     frames = random.randint(0, 256, (*shape, 3, size, size)).astype(np.uint8)
     for t in range(1, shape[1]):
@@ -119,35 +110,24 @@ def frames_and_steps(meta: dict[str, Any], size: int) -> Batch:
     actions = random.randint(0, meta["actions"], shape)
     rewards = random.choice([0, 0, 0, 1, -1, 3], shape)
     ends = random.rand(*shape) < 0.05
-    return Batch(torch.from_numpy(frames), torch.from_numpy(actions), _float(rewards), _float(ends))
+    rewards_and_ends = torch.from_numpy(rewards).float(), torch.from_numpy(ends).float()
+    return Batch(torch.from_numpy(frames), torch.from_numpy(actions), *rewards_and_ends)
 
 
 def made_up_rollout(meta: dict[str, Any]) -> Rollout:
-    """The actor-critic's made-up input: (batch, length) steps of random states, actions, rewards and terminations."""
+    """The actor-critic's made-up input: (batch, length) random steps."""
     random, (count, steps) = np.random.RandomState(meta["seed"] + 1000), (meta["batch"], meta["length"])
-    states = random.standard_normal((count, steps + 1, meta["feat"]))
-    actions = random.randint(0, meta["actions"], (count, steps))
-    rewards = 2 * random.standard_normal((count, steps))
-    return Rollout(_float(states), torch.from_numpy(actions), _float(rewards), _float(random.rand(count, steps) < 0.1))
+    states = torch.from_numpy(random.standard_normal((count, steps + 1, meta["feat"])))
+    actions = torch.from_numpy(random.randint(0, meta["actions"], (count, steps)))
+    rewards = torch.from_numpy(2 * random.standard_normal((count, steps)))
+    ends = torch.from_numpy(random.rand(count, steps) < 0.1)
+    return Rollout(states.float(), actions, rewards.float(), ends.float())
 
 
-def _float(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array.astype(np.float32))
-
-
-# Ours ---------------------------------------------------------------------------------------------------------------
-
-
-def world_model_values(meta: dict[str, Any], plain: bool = False) -> Values:
-    """Our world model's outputs in full, by the arrays' names without their slices.
-
-    Args:
-        meta: how the file to compare with was made.
-        plain: whether acceleration is left out.
-    """
+def world_model_values(meta: dict[str, Any]) -> Values:
+    """Our world model's outputs in full, by the arrays' names without their slices."""
     model, _ = import_released(parameters(meta))
-    if not plain:
-        accelerate(model, torch.device("cpu"))
+    accelerate(model, torch.device("cpu"))
     # Probabilities instead of samples, as in the reference: no random numbers, and gradients flow.
     model.sample = torch.exp
     batch = frames_and_steps(meta, 4 * 2 ** len(model.config.channels))
@@ -200,9 +180,7 @@ def agent_values(meta: dict[str, Any]) -> Values:
     optimizer = adam(model, settings)
     for _ in range(3):
         loss, parts = model.loss(rollout)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        backward_and_clip(model, loss, parts, settings.clip)
         optimizer.step()
         model.move_slow_critic()
         updates.append(parts | {"norm_ratio": parts["range"].clamp(min=1.0)})
@@ -212,23 +190,14 @@ def agent_values(meta: dict[str, Any]) -> Values:
     return values | {f"after/{name}": value for name, value in model.state_dict().items()}
 
 
-# Comparing ----------------------------------------------------------------------------------------------------------
-
-
 def compare(name: str, theirs: np.ndarray, values: Values) -> Row:
-    """Compares one array.
-
-    The relative error of a value is |ours - theirs| / max(|theirs|, 0.01 max |theirs|).
-    """
+    """Compares one array. A value's relative error is |ours - theirs| / max(|theirs|, 0.01 max |theirs|)."""
     plain, _, part = name.removesuffix("]").partition("[")
     kind, allowed = next((kind, most) for pattern, kind, most in TOLERANCES if re.fullmatch(pattern, plain))
-    tolerance, unknown = f"{kind} {allowed:.0e}", float("nan")
-    if plain not in values:
-        return Row(name, unknown, unknown, tolerance, "not known to glamkit")
-    ours = fit(values[plain].detach().double().numpy(), part, theirs.shape)
+    tolerance = f"{kind} {allowed:.0e}"
+    ours = fit(values[plain].detach().double().numpy(), part, theirs.shape) if plain in values else None
     if ours is None or not theirs.size:
-        shapes = f"{tuple(values[plain].shape)} and {theirs.shape}"
-        return Row(name, unknown, unknown, tolerance, f"shapes {shapes} do not fit")
+        return Row(name, float("nan"), float("nan"), tolerance, "not known to glamkit, or of another shape")
     difference, largest = np.abs(ours - theirs), np.abs(theirs).max()
     scale = np.maximum(np.abs(theirs), 0.01 * largest)
     relative = np.divide(difference, scale, out=np.where(difference == 0, 0.0, np.inf), where=scale > 0)
@@ -244,8 +213,8 @@ def compare(name: str, theirs: np.ndarray, values: Values) -> Row:
 def fit(whole: np.ndarray, part: str, shape: tuple[int, ...]) -> np.ndarray | None:
     """The part of our array that a reference file kept, or None if no reading of its name gives that shape.
 
-    Slices count axes from the first (``:,:,:4``) or, if that does not fit, to the last (``::64``). A name without
-    slices means the whole array or, if the shape differs, the first values of the flattened array.
+    Slices count axes from the first (``:,:,:4``) or to the last (``::64``). Without slices it is the whole array, or
+    the first values of the flattened one.
     """
     try:
         axes = [slice(*(int(n) if n else None for n in text.split(":"))) for text in part.split(",") if part]
@@ -258,11 +227,7 @@ def fit(whole: np.ndarray, part: str, shape: tuple[int, ...]) -> np.ndarray | No
 
 
 def check(path: str | Path) -> list[Row]:
-    """All arrays of one reference file, compared with ours.
-
-    Raises:
-        GlamkitError: the file cannot be read, is damaged, or its sizes are not those of a released model.
-    """
+    """All arrays of one reference file, compared with ours, or a GlamkitError for a file that is damaged or none."""
     try:
         meta, arrays = read(path)
         values = agent_values(meta) if "actor.0.weight" in meta["shapes"] else world_model_values(meta)
@@ -275,7 +240,7 @@ def check(path: str | Path) -> list[Row]:
 
 
 def in_words(path: str) -> tuple[str, bool]:
-    """The table of one reference file as text, and whether all arrays agree; errors as in `check`."""
+    """The table of one reference file as text, and whether all arrays agree."""
     rows = check(path)
     failed, designed = sum(row.fails for row in rows), sum(row.verdict == BY_DESIGN for row in rows)
     agree = len(rows) - failed - designed

@@ -1,12 +1,11 @@
 """Times training: both sides of a step in turns for `benchmark`, and how long a whole run takes.
 
-As a program it reads a config from its standard input and prints what the named one of `MEASURES` says of it.
+As a program it reads a config from its standard input and prints the `hours` of a whole run.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import time
@@ -16,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-import torch
 
 from glamkit.config import Config
 from glamkit.errors import GlamkitError
@@ -38,7 +35,6 @@ SIDES = {"fast": "glamkit", "opt_in": "glamkit with the opt-in settings", "refer
 PLAIN = {"runtime.accelerate": "off", "runtime.precision": "float32", "runtime.kernel": "glamkit"}
 PLAIN |= {"runtime.compile": "off", "runtime.record": "false"}
 SPAN = 0.3  # seconds over which agent steps are timed
-STATUS = Path("/proc/self/status")
 Work = Callable[[], Any]
 Works = Mapping[tuple[str, str], Work]
 
@@ -84,16 +80,9 @@ def seconds(machine: Machine, work: Work) -> float:
 
 
 def in_turns(machine: Machine, works: Works, repeats: int, tell: Tell) -> dict[tuple[str, str], list[float]]:
-    """Times functions one after the other, round after round.
+    """Times functions one after the other, round after round: (phase, side) -> seconds, one number for each round.
 
-    Args:
-        machine: which computes.
-        works: (phase, side) -> the function to time.
-        repeats: rounds. One more before them does not count: the first call is slower.
-        tell: is called with the progress, as text.
-
-    Returns:
-        (phase, side) -> seconds, one number for each round.
+    One more round before them does not count: the first call is slower.
     """
     spans: dict[tuple[str, str], list[float]] = {key: [] for key in works}
     turns = [(turn, key) for turn in range(repeats + 1) for key in works]
@@ -112,13 +101,10 @@ def in_turns(machine: Machine, works: Works, repeats: int, tell: Tell) -> dict[t
 
 
 def run_hours(trainer: Trainer) -> float:
-    """Hours of a whole run after its random steps, without evaluation and saving.
+    """Hours of a whole run after its random steps, which are played already, without evaluation and saving.
 
     A few agent steps are timed in the middle of the run, since imagined rollouts grow. The part before
     `imagination.begin`, which trains the world model alone, is timed apart.
-
-    Args:
-        trainer: has played its random steps.
     """
     settings, now, total = trainer.config.trainer, trainer.step, 0.0
     begin = min(trainer.config.random_steps, settings.env_steps)
@@ -152,52 +138,24 @@ def rate(work: Work) -> float:
     return done / (time.perf_counter() - start)
 
 
-def peak_bytes(trainer: Trainer) -> int:
-    """The most memory that this process has used after two training steps, in bytes; 0 where it cannot be known.
-
-    On a GPU it is what torch has reserved, recorded CUDA graphs included. On a CPU it is the process's resident set, as
-    Linux reports it.
-    """
-    device = trainer.machine.device
-    with memory_kept(device):
-        # As at the run's end: every step stored, since pages that nobody wrote to are no part of a process, and the
-        # longest rollouts.
-        trainer.step = trainer.config.trainer.env_steps
-        trainer.replay.frames[trainer.replay.count : trainer.step].zero_()
-        for _ in range(2):  # with the optimisers' states, and what is recorded at the second step
-            update(trainer)
-    if device.type != "cpu":
-        gpu: Any = torch.get_device_module(device)
-        return int(gpu.max_memory_reserved(device)) if hasattr(gpu, "max_memory_reserved") else 0
-    result = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
-    return 1024 * int(result[1]) if result else 0
-
-
-MEASURES: dict[str, Callable[[Trainer], float]] = {"hours": run_hours, "peak": peak_bytes}
-
-
-def measured(measure: str, config: Config) -> float:
-    """One of `MEASURES` of a new trainer that has played its random steps."""
+def hours(config: Config) -> float:
+    """`run_hours` of a new trainer that has played its random steps."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        return MEASURES[measure](played(config, folder))
+        return run_hours(played(config, folder))
 
 
-def measured_apart(measure: str, config: Config, environment: Mapping[str, str] | None = None) -> float:
-    """As `measured`, in a process of its own; with this one's environment variables if none are given.
-
-    Raises:
-        GlamkitError: it failed, with the last line of its error.
-    """
-    command = [sys.executable, "-m", "glamkit.bench.timing", measure]
+def hours_apart(config: Config, environment: Mapping[str, str]) -> float:
+    """As `hours`, in a process of its own. A GlamkitError has the last line of its error."""
+    command = [sys.executable, "-m", "glamkit.bench.timing"]
     done = subprocess.run(command, input=config.to_json(), capture_output=True, text=True, env=environment, check=False)
     if done.returncode:  # killed, most likely for want of memory, where it says nothing
         reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         raise GlamkitError(f"{config.env.game} by {config.preset} could not be timed: {reason}")
-    return float(json.loads(done.stdout.splitlines()[-1]))
+    return float(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(json.dumps(measured(sys.argv[1], Config.from_dict(json.load(sys.stdin)))) + "\n")
+        sys.stdout.write(f"{hours(Config.from_dict(json.load(sys.stdin)))}\n")
     except GlamkitError as error:
         sys.exit(str(error))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from glamkit.cli import machine, play, studies
+from glamkit.cli import play, studies, machine  # isort: skip  # the help names commands in this order
 from glamkit.cli.group import FAILED, glamkit
 from glamkit.errors import INTERRUPTED, GlamkitError, StoppedError
 
@@ -20,10 +20,9 @@ __all__ = ["machine", "main", "play", "studies"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit status. An error that the user can correct is one sentence on stderr.
+    """Runs the command and returns its exit status; `arguments` are those of `sys.argv` if left out.
 
-    Args:
-        arguments: what follows ``glamkit`` on the command line; None takes it from `sys.argv`.
+    An error that the user can correct is one sentence on stderr.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -12,18 +12,14 @@ import click
 from glamkit import __version__
 
 FAILED = 1
-# From the first run to the tools.
-ORDER = ["train", "evaluate", "share", "lab", "notebook", "sweep", "ablate", "report", "compare"]
-ORDER += ["benchmark", "parity", "doctor", "tensorboard"]
 
 
 class Commands(click.Group):
-    """Subcommands in the order of `ORDER`."""
+    """Subcommands in the order in which they are defined, from the first run to the tools."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of `ORDER`."""
-        del ctx
-        return sorted(self.commands, key=ORDER.index)
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names."""
+        return list(self.commands)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -41,13 +37,10 @@ def examples(*lines: str) -> str:
 
 
 def call(command: Sequence[str], folder: Path | None = None) -> int:
-    """Runs a program to its end and returns its exit status; its folder is the current one if none is given.
+    """Runs a program in a folder to its end and returns its exit status.
 
     Ctrl+C reaches the program from the terminal as it reaches this one; SIGTERM is passed on. It may take its time to
-    save.
-
-    Raises:
-        KeyboardInterrupt: one of the two came; the program has ended by then.
+    save; then KeyboardInterrupt is raised.
     """
     interrupted = False
     with subprocess.Popen(command, cwd=folder) as process:

@@ -29,18 +29,13 @@ def benchmark(name: str, device: str | None, repeats: int, file: Path | None, se
     """
     from glamkit.bench import benchmark as bench
     from glamkit.config import add_once, parse_overrides, preset
-    from glamkit.envs import make_env
     from glamkit.notebook import Live
-    from glamkit.runtime import Machine
 
     given = parse_overrides(" ".join(sets))
     if device:
         add_once(given, "runtime.device", device)
-    config = preset(name, given)
-    Machine(config.runtime)
-    make_env(config.env).close()
     with closing(Live(stream=sys.stderr)) as tell:
-        result = bench.measure(config, repeats, tell, file)
+        result = bench.measure(preset(name, given), repeats, tell, file)
     click.echo(f"{bench.facts(result)}\n\n{bench.table(result)}")
 
 

@@ -14,18 +14,13 @@ TRAINING = "02_train"  # the notebook that makes a run, where the others look at
 
 
 def find(name: str) -> Path:
-    """The notebook of that name, with or without its number or ending.
-
-    Raises:
-        GlamkitError: there is none.
-    """
+    """The notebook of that name, with or without its number or ending."""
     known = {path.stem: path for path in sorted(folder().glob("*.ipynb"))}
-    short = {stem.split("_", 1)[-1]: stem for stem in known}
-    stem = name.removesuffix(".ipynb")
-    stem = short.get(stem, stem)
-    if stem not in known:
+    short = {stem.partition("_")[2]: path for stem, path in known.items()}
+    path = (short | known).get(name.removesuffix(".ipynb"))
+    if path is None:
         raise GlamkitError(f"unknown notebook {name!r}; {nearest(name, known)}")
-    return known[stem]
+    return path
 
 
 def output(notebook: Path, run_dir: str, target: str | None) -> Path:
@@ -33,40 +28,27 @@ def output(notebook: Path, run_dir: str, target: str | None) -> Path:
 
     Without a `target` it lies in the run's folder. Only a notebook that trains makes that one: for one that looks,
     `run_dir` may also be a shared file or the name of a shipped run, and the folder is runs/notebooks then.
-
-    Raises:
-        GlamkitError: nothing can be written there.
     """
     beside = bool(run_dir) and (notebook.stem == TRAINING or resolve(run_dir).is_dir())
     path = Path(target) if target else resolve(run_dir if beside else "runs/notebooks") / notebook.name
     make_folder(path.parent)
-    if path.is_dir():
-        raise GlamkitError(f"{path} is a folder; name a file for the executed notebook.")
     return path
 
 
-def place(target: str | None = None) -> tuple[Path, list[str]]:
+def place(target: str | None) -> Path:
     """A folder in which the notebooks can be opened and changed: `target`, to which those not there are copied.
 
-    Without one it is that of the checkout, or ``notebooks`` here where the package is installed. Returns the names of
-    notebooks too that differ from the package's and were left as they are.
-
-    Raises:
-        GlamkitError: the folder cannot be written.
+    Without one it is that of the checkout, or ``notebooks`` here where the package is installed.
     """
     source = folder()
     if target is None and source.parent != Path(__file__).resolve().parents[1]:
-        return source, []
+        return source
     copied = Path(target or "notebooks")
     make_folder(copied)
-    kept = []
     try:
-        for notebook in sorted(source.glob("*.ipynb")):
-            own = copied / notebook.name
-            if not own.exists():
-                shutil.copyfile(notebook, own)
-            elif own.read_bytes() != notebook.read_bytes():
-                kept.append(own.name)
+        for notebook in source.glob("*.ipynb"):
+            if not (copied / notebook.name).exists():
+                shutil.copyfile(notebook, copied / notebook.name)
     except OSError as error:
         raise GlamkitError(f"the notebooks cannot be copied to {copied}: {reason(error)}.") from None
-    return copied, kept
+    return copied

@@ -57,16 +57,7 @@ def train(game: str, name: str, run_dir: str | None, no_resume: bool, sets: Sequ
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of games and actions.")
 @click.option("--no-videos", is_flag=True, help="Only numbers.")
 @click.option("--save", metavar="FILE", help="Write a score file too, which glamkit report reads.")
-def evaluate(
-    run: str,
-    checkpoint: str | None,
-    actions: str | None,
-    device: str | None,
-    seed: int,
-    no_videos: bool,
-    save: str | None,
-    **protocol: str | None,
-) -> None:
+def evaluate(run: str, checkpoint: str | None, seed: int, no_videos: bool, save: str | None, **given: Any) -> None:
     """Play episodes with a trained agent.
 
     The score is saved with its protocol.
@@ -77,7 +68,8 @@ def evaluate(
     from glamkit.report import score_files
     from glamkit.training import evaluation
 
-    changes: dict[str, Any] = {f"evaluation.{key}": value for key, value in protocol.items() if value is not None}
+    actions, device = given.pop("actions"), given.pop("device")
+    changes = {f"evaluation.{key}": value for key, value in given.items() if value is not None}
     changes |= {"evaluation.sampled": actions == "sampled"} if actions else {}
     changes |= {"runtime.device": device} if device else {}
     loaded = evaluation.opened(run, checkpoint, changes)  # type: ignore[arg-type]
@@ -126,12 +118,8 @@ def lab(folder: str | None, jupyter: Sequence[str], copy_only: bool) -> None:
 
     if folder and folder.startswith("-"):  # an option of JupyterLab's, and no folder before it
         jupyter, folder = (folder, *jupyter), None
-    place, kept = notebooks.place(folder)
-    for name in kept:
-        click.echo(
-            f"{name} is not as in this glamkit (changed, run, or older) and stays; move it away for the new one."
-        )
-    click.echo(f"The notebooks are in {place}.")
+    place = notebooks.place(folder)
+    click.echo(f"The notebooks are in {place}. Those that were there before are as they were.")
     if not copy_only:
         notebook.require("jupyterlab")
         sys.exit(call([sys.executable, "-m", "jupyterlab", *jupyter], place))
@@ -153,8 +141,6 @@ def run_notebook(name: str, parameters: Sequence[tuple[str, str]], output: str |
     import papermill
 
     source, given = notebooks.find(name), dict(parameters)
-    if len(given) < len(parameters):
-        raise GlamkitError("a parameter is given twice with -p; keep one.")
     known = papermill.inspect_notebook(str(source))
     for key in given:
         if key not in known:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from glamkit.cli.group import examples, glamkit
 from glamkit.errors import GlamkitError
@@ -51,10 +50,8 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     from glamkit.sweeps import plan as planning
 
     if what[:1] == ("status",):
-        source = click.get_current_context().get_parameter_source
-        given = any(source(name) != ParameterSource.DEFAULT for name in ("variants", *options))
-        if len(what) != 2 or given:
-            raise GlamkitError("sweep status takes one folder and no options: glamkit sweep status runs/study.")
+        if len(what) != 2:
+            raise GlamkitError("sweep status takes one folder: glamkit sweep status runs/study.")
         click.echo(Sweep(what[1]).status())
         return
     if len(what) > 1:
@@ -126,21 +123,14 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
 @click.option("--save", metavar="FOLDER", help="Write a score file there for each finished run, GAME-seedN.json.")
 @click.option("--scores", is_flag=True, help="Only one table of scores, with standard errors and hours.")
 @click.option("--published", is_flag=True, help="The published methods alone, without runs.")
-def report(
-    runs: Sequence[str],
-    results: Sequence[str],
-    output: str | None,
-    save: str | None,
-    scores: bool,
-    published: bool,
-    **given: Any,
-) -> None:
+def report(runs: Sequence[str], results: Sequence[str], output: str | None, save: str | None, **given: Any) -> None:
     """Compare finished runs with published methods.
 
     RUNS are run folders, folders that hold some, shared files, names of shipped runs, or score files of --save.
     """
     from glamkit.report import Report, page, score_table
 
+    scores, published = given.pop("scores"), given.pop("published")
     if published == bool(runs or results):
         raise GlamkitError("name run folders or --results, or use --published without any.")
     if (save or scores) and not runs:
@@ -164,11 +154,7 @@ def report(
 
 
 def _save(made: Report, folder: str) -> None:
-    """Writes the score file of each run that can have one.
-
-    Raises:
-        GlamkitError: some runs have none; each is named with the reason.
-    """
+    """Writes the score file of each run that can have one; the others are named with the reason in a GlamkitError."""
     from glamkit.report import save
 
     # A score file that was saved before stands beside its run, and does not count again.

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,14 @@ class Run:
             raise GlamkitError(f"{self.config_file} is not a glamkit config, or that of a newer glamkit.")
         with named(self.config_file):
             return Config.from_dict(data.get("config"))
+
+
+def nearby(folder: Path) -> str:
+    """Some runs in a folder, or beside one that is not there, for the end of a sentence; empty where there are none."""
+    place = folder if folder.is_dir() else folder.parent
+    known = {str(path.parent) for depth in ("*", "*/*") for path in place.glob(f"{depth}/config.json")}
+    names = get_close_matches(str(folder), sorted(known), cutoff=0)
+    return f"; runs nearby: {', '.join(names)}" if names else ""
 
 
 def resolve(run_dir: str | Path) -> Path:

@@ -110,8 +110,8 @@ class Local:
         return process
 
     def hours(self, config: Config) -> float:
-        """Hours that a run takes, by a few of its steps in a process such as runs have; errors as `measured_apart`."""
-        return timing.measured_apart("hours", config, self.environment(self.places[0]))
+        """Hours that a run takes, by a few of its steps in a process such as runs have; errors as `hours_apart`."""
+        return timing.hours_apart(config, self.environment(self.places[0]))
 
 
 def importing() -> dict[str, str]:

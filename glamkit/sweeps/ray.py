@@ -138,7 +138,7 @@ def hold(job: Job, attempt: int, cpus: int, search: dict[str, str]) -> int:
 
 def hours(config: Config, cpus: int, search: dict[str, str]) -> float:
     """Hours that a run takes on the machine where Ray has put this task; arguments and errors as in `hold`."""
-    return timing.measured_apart("hours", config, threads(cpus) | beside(search))
+    return timing.hours_apart(config, threads(cpus) | beside(search))
 
 
 def beside(search: dict[str, str]) -> dict[str, str]:

@@ -57,7 +57,7 @@ def open_run(what: str | Path, checkpoint: int | None = None, device: str | None
     """
     run = locate(what)
     if not run.started:
-        raise GlamkitError(f"{run.folder} holds no run: there is no config.json in it.")
+        raise GlamkitError(f"{run.folder} holds no run: there is no config.json in it{nearby(run.folder)}.")
     config = run.config()
     wanted = None if checkpoint is None else coerce("checkpoint", checkpoint, int)
     saved, early = checkpoints.steps(run.checkpoints), checkpoints.steps(run.snapshots)

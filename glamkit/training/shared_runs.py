@@ -25,7 +25,7 @@ from glamkit.config import Config
 from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log
 from glamkit.runs.files import named, read_bytes
-from glamkit.runs.folder import SHARED, Run, resolve
+from glamkit.runs.folder import SHARED, Run, nearby, resolve
 from glamkit.training import checkpoint
 
 FORMAT = 1
@@ -52,7 +52,7 @@ def locate(what: str | Path) -> Run:
     if str(what) in names:
         return Run(unpack(names[str(what)]))
     if len(Path(what).parts) > 1:
-        raise GlamkitError(f"{folder} is no run folder and no shared file.")
+        raise GlamkitError(f"{folder} is no run folder and no shared file{nearby(folder)}.")
     raise GlamkitError(f"{str(what)!r} is no run folder, shared file or shipped run; {nearest(what, names)}")
 
 

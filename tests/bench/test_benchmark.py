@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +14,13 @@ from conftest import ROOT
 from figures import faults
 
 from glamkit import cli
-from glamkit.bench import benchmark, plots, timing
+from glamkit.bench import benchmark
 from glamkit.bench.timing import PHASES
 from glamkit.config import Config, preset
 from glamkit.errors import GlamkitError
 
 NOTEBOOK = ROOT / "notebooks" / "06_speed.ipynb"
 CPU = "runtime.device=cpu runtime.kernel=glamkit"
-LINUX = sys.platform == "linux"
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +42,7 @@ def report(reported: list[str]) -> dict[str, Any]:
 
 def test_the_result_is_complete_and_survives_json(report: dict[str, Any], reported: list[str]) -> None:
     assert json.loads(json.dumps(report)) == report | {"settings": json.loads(json.dumps(report["settings"]))}
-    assert set(report) == {"phases", "machine", "predicted_hours", "settings", "peak_bytes"}
+    assert set(report) == {"phases", "machine", "predicted_hours", "settings"}
     assert list(report["phases"]) == [*PHASES, "step_opt_in"]
     for name, row in report["phases"].items():
         assert len(row["ratios"]) == 2
@@ -60,26 +56,10 @@ def test_the_result_is_complete_and_survives_json(report: dict[str, Any], report
     assert any(line.startswith("round 1 of 2: world_model, glamkit; about ") for line in reported)
 
 
-@pytest.mark.skipif(not LINUX, reason="other systems do not say how much memory a process took")
-def test_memory_is_that_of_a_whole_process(report: dict[str, Any]) -> None:
-    assert report["peak_bytes"] > 100e6  # Python and torch alone
-
-
-def test_memory_that_cannot_be_measured_spoils_nothing(
-    report: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    monkeypatch.setattr(benchmark, "timed", lambda *_: dict(report))
-    result = benchmark.measure(preset("debug"))
-    assert result["peak_bytes"] == 0 and "peak memory" not in repr(benchmark.facts(result))
-    assert "could not be timed: status 1" in caplog.text
-
-
 @pytest.mark.cuda
 def test_on_a_gpu() -> None:
     config = preset("debug", "runtime.device=cuda")
     result = benchmark.measure(config, 1)
-    assert result["peak_bytes"] > 0
     assert result["machine"]["device"] == "cuda" and result["predicted_hours"]["per_game"] > 0
 
 
@@ -87,102 +67,30 @@ def test_the_tables_say_it(report: dict[str, Any]) -> None:
     table, facts = repr(benchmark.table(report)), repr(benchmark.facts(report))
     for name, row in report["phases"].items():
         assert f"{name} " in table and f"{row['ratio']:.2f} x" in table
-    warning = benchmark.disturbed(report["machine"])
-    assert (f"Not to be trusted: {warning}." if warning else "Other programs that run at the same time") in table
+        assert f"{min(row['ratios']):.2f} to {max(row['ratios']):.2f}" in table
+    assert "Other programs that run at the same time" in table
     assert "whole run" in facts and "float32 on cpu, scan: glamkit, compiled: no" in facts
     assert [benchmark.span(s) for s in (22.71, 0.0456)] == ["22.7 s", "45.6 ms"]
-    assert not LINUX or (f"{report['peak_bytes'] / 2**30:.2f} GiB" in facts and "busy meanwhile" in facts)
 
 
 # Pictures -------------------------------------------------------------------------------------------------------------
 
 
 def test_where_time_goes(report: dict[str, Any]) -> None:
-    phases = report["phases"]
-    left, right = plots.where_time_goes(report).axes
-    slow = {name: row["reference_s"] for name, row in phases.items()}
-    encoding = max(0.0, slow["imagination"] - slow["imagination_steps"])
-    own = [slow["world_model"], encoding, slow["imagination"] - encoding, slow["actor_critic"]]
-    fit, rest = min(1, slow["step"] / sum(own)), max(0, slow["step"] - sum(own))
-    scale, unit = (1, "seconds") if slow["step"] >= 1 else (1000, "milliseconds")
-    widths = [bar.get_width() for bar in left.patches[:5]]
-    assert widths == pytest.approx([scale * part for part in (*(fit * seconds for seconds in own), rest)])
-    assert left.get_xlabel() == f"{unit}: one whole step, as measured (medians)"
-    assert [bar.get_width() for bar in right.patches] == [row["ratio"] for row in phases.values()]
-    assert [benchmark.beside_plain(row["ratio"]) for row in phases.values()] == [t.get_text() for t in right.texts]
+    picture = benchmark.where_time_goes(report)
+    (axes,), phases = picture.axes, report["phases"]
+    times = [row[key] for key in ("reference_s", "fast_s") for row in phases.values()]
+    assert [bar.get_width() for bar in axes.patches] == times
+    assert [text.get_text() for text in axes.texts] == [benchmark.span(seconds) for seconds in times]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(phases)
+    assert faults(picture) == []
 
 
 @pytest.mark.parametrize("name", ["2-cores", "2-cores-amx", "h100"])
 def test_results_of_before_are_still_drawn(name: str) -> None:
-    text = (ROOT / "notebooks" / "results" / f"speed-atari100k-{name}.json").read_text()
-    assert faults(plots.where_time_goes(json.loads(text))) == []
-
-
-SECONDS = {"world_model": 4.0, "imagination": 3.0, "imagination_steps": 2.0, "actor_critic": 1.0}
-
-
-def made_report(whole: float, **machine: Any) -> dict[str, Any]:
-    """A result in which glamkit's phases take `SECONDS`, its whole step `whole`, and the plain ones ten seconds."""
-    fast = {**SECONDS, "step": whole, "step_opt_in": 6.0}
-    rows = {name: {"fast_s": s, "reference_s": 10.0, "ratio": 10 / s, "ratios": [10 / s]} for name, s in fast.items()}
-    return {"phases": rows, "machine": {"cores": 2, "threads": 2, "device": "cpu", **machine}}
-
-
-@pytest.mark.parametrize(("whole", "rest"), [(10.0, 2.0), (4.0, 0.0)])
-def test_the_bars_are_the_measured_steps_and_phases_are_parts_of_them(whole: float, rest: float) -> None:
-    made = made_report(whole)
-    assert sum(plots.parts(made["phases"], "fast_s").values()) == pytest.approx(whole)
-    assert plots.parts(made["phases"], "fast_s")["the rest"] == pytest.approx(rest)
-    picture = plots.where_time_goes(made)
-    ends = [text.get_text() for text in picture.axes[0].texts if text.get_text().endswith(" s")]
-    assert ends == ["10 s", f"{whole:g} s", "6 s"]  # plain, the same work, the opt-in settings: all measured
-    assert faults(picture) == []
-
-
-def test_a_ratio_below_one_is_called_slower() -> None:
-    made = made_report(10.0)
-    made["phases"]["step"] |= {"ratio": 0.8, "ratios": [0.7, 0.8]}
-    lower = plots.where_time_goes(made).axes[1]
-    assert "0.8 x, slower" in [text.get_text() for text in lower.texts] and "times faster" not in lower.get_title(
-        "left"
-    )
-    assert benchmark.beside_plain(1.0, 2) == "1.00 x"
-
-
-BUSY = {
-    "quiet": ({"busy_during": 0.1}, ""),
-    "busy": ({"busy_during": 1.6}, "other programs kept 1.6 of 2 cores busy meanwhile"),
-    "enough cores": ({"busy_during": 4.0, "cores": 16, "device": "cuda"}, ""),
-    "nothing known": ({}, ""),
-}
-
-
-@pytest.mark.parametrize("case", BUSY)
-def test_a_disturbed_measurement_is_not_drawn_as_a_good_one(case: str) -> None:
-    machine, warning = BUSY[case]
-    made = made_report(10.0, **machine)
-    picture = plots.where_time_goes(made)
-    title = " ".join(picture.get_suptitle().split())
-    assert title == (f"Not to be trusted: {warning}" if warning else "")
-    assert {bar.get_alpha() for bar in picture.axes[0].patches} == ({0.2} if warning else {0.5})
-    assert faults(picture) == []
-    assert (f"Not to be trusted: {warning}." in repr(benchmark.table(made))) is bool(warning)
-
-
-@pytest.mark.skipif(not LINUX, reason="other systems do not say how long each core was busy")
-def test_other_programs_are_measured_and_own_work_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    stat, ticks = tmp_path / "stat", os.sysconf("SC_CLK_TCK")
-    core = min(os.sched_getaffinity(0))
-    monkeypatch.setattr(benchmark, "CORES", stat)
-    own = [0.0]
-    monkeypatch.setattr(benchmark.os, "times", lambda: (own[0], 0.0, 0.0, 0.0, 0.0))
-    stat.write_text(f"cpu 9 9 9 9 9 9 9 9\ncpu{core} 0 0 0 0 0 0 0 0 0 0\ncpu999 0 0 0 0 0 0 0 0 0 0\n")
-    before, own[0] = benchmark.others_seconds(), 7.0
-    idle = 1000 * ticks
-    stat.write_text(f"cpu{core} {8 * ticks} {ticks} {ticks} {idle} 0 0 0 0 0 0\ncpu999 {idle} 0 0 0 0 0 0 0 0 0\n")
-    assert benchmark.others_seconds() - before == pytest.approx(3)  # ten seconds of work, seven of them own
-    stat.unlink()
-    assert benchmark.others_seconds() is None
+    report = json.loads((ROOT / "notebooks" / "results" / f"speed-atari100k-{name}.json").read_text())
+    assert faults(benchmark.where_time_goes(report)) == []
+    assert f"{report['phases']['step']['ratio']:.2f} x" in repr(benchmark.table(report))
 
 
 # The command and the notebook -----------------------------------------------------------------------------------------
@@ -211,14 +119,13 @@ def test_the_command_writes_what_it_measured(
 ) -> None:
     calls, file = list[Any](), tmp_path / "speed.json"
     monkeypatch.setattr(benchmark, "timed", lambda *given: calls.extend(given) or dict(report))
-    monkeypatch.setattr(timing, "measured_apart", lambda *_: 3.0 * 2**30)
     arguments = "--preset quick --device cpu --repeats 4 --set trainer.seed=7"
     assert cli.main(["benchmark", *arguments.split(), "--json", str(file)]) == 0
     assert calls[:2] == [preset("quick", "runtime.device=cpu trainer.seed=7"), 4]
     written = json.loads(file.read_text())
     assert written["phases"] == report["phases"] and written["settings"]["repeats"] == 4
     shown = capsys.readouterr().out
-    assert repr(benchmark.table(report)) in shown and "3.00 GiB" in shown
+    assert repr(benchmark.table(report)) in shown
 
 
 def test_no_round_is_refused() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from importlib import metadata
@@ -12,7 +11,6 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
 from glamkit import cli
 from glamkit.bench import doctor
@@ -49,29 +47,32 @@ def test_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_packages().state == "ok"
     needs += ["numpy>=99", "glamkit-no-such-package>=1"]
     finding = doctor.check_packages()
-    assert finding.state == "problem" and "glamkit-no-such-package is missing, but >=1 is needed" in finding.text
-    assert f"numpy is {metadata.version('numpy')}, but >=99 is needed" in finding.text
+    assert finding.state == "problem"
+    assert "missing, or there in another version: 'numpy>=99', 'glamkit-no-such-package>=1'." in finding.text
     assert finding.mend == "pip install 'numpy>=99' 'glamkit-no-such-package>=1'"
 
 
-def test_torch_and_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glamkit.runtime.own_cores", lambda: torch.get_num_threads() + 1)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert doctor.check_torch().state == "ok", "some are hyperthreads"
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    held = doctor.check_torch()
-    assert (held.state, held.mend) == ("note", "unset OMP_NUM_THREADS")
-
-
-def test_why_there_is_no_gpu() -> None:
-    assert doctor.without_gpu("", "").state == "ok"
-    assert "mps" in doctor.without_gpu("", "", apple=True).text
-    unused = doctor.without_gpu("", "12.8")
-    assert unused.state == "note" and "torch is a CPU build" in unused.text and "pytorch.org" in unused.mend
-    old = doctor.without_gpu("13.0", "12.8")
-    assert "only goes up to 12.8" in old.text and "update the NVIDIA driver" in old.mend
-    assert "CUDA_VISIBLE_DEVICES" in doctor.without_gpu("13.0", "13.0").text
-    assert "CUDA_VISIBLE_DEVICES" in doctor.without_gpu("12.8", "12.4").text, "minor versions are compatible"
+@pytest.mark.parametrize(
+    ("driver", "cuda", "state", "text"),
+    [
+        (None, "12.8", "ok", "no NVIDIA driver was found"),
+        ("/usr/bin/nvidia-smi", None, "note", "torch is a CPU build"),
+        ("/usr/bin/nvidia-smi", "12.8", "note", "built for CUDA 12.8, sees no GPU"),
+    ],
+)
+def test_why_there_is_no_gpu(
+    driver: str | None, cuda: str | None, state: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: driver)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    for apple in (False, True):
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda found=apple: found)
+        finding = doctor.check_device()
+        assert finding.state == state and text in finding.text
+        assert ("mps" in finding.text) == (apple and not driver)
+        assert ("pytorch.org" in finding.mend) == (driver is not None)
+    assert ("CUDA_VISIBLE_DEVICES" in finding.mend) == (driver is not None and cuda is not None)
 
 
 @pytest.mark.parametrize("missing", ["", "its C++ compiler was not found: g++"])
@@ -83,41 +84,29 @@ def test_what_computes_and_what_compiling_lacks(missing: str, monkeypatch: pytes
 
 
 def test_jupyter(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = Path(sys.executable).parent
-    for kernel, state in (("python", "ok"), (str(here / "python9"), "ok"), ("/elsewhere/python3", "problem")):
-        spec = Mock(argv=[kernel])
-        monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda *_, spec=spec: spec)
-        finding = doctor.check_jupyter()
-        assert finding.state == state
-    assert finding.mend == f"{sys.executable} -m ipykernel install --sys-prefix"
-    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", Mock(side_effect=NoSuchKernel("python3")))
-    assert doctor.check_jupyter().text == "there is no Jupyter kernel named python3."
+    assert doctor.check_jupyter().state == "ok"
+    monkeypatch.setattr(doctor, "LAB", ("jupyterlab", "glamkit_no_such_package"))
+    finding = doctor.check_jupyter()
+    assert finding.state == "note" and "glamkit_no_such_package is not installed" in finding.text
+    assert finding.mend == "pip install 'glamkit-rl[lab]'"
 
 
-def test_a_missing_rom(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(_: str) -> None:
-        raise FileNotFoundError("No such file: 'tennis.bin'")
-
+def test_a_missing_rom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("ALE_ROMS_DIR", raising=False)
-    monkeypatch.setattr("ale_py.roms.get_rom_path", gone)
+    monkeypatch.setattr("ale_py.roms.get_rom_path", Mock(side_effect=FileNotFoundError("no pong.bin")))
     finding = doctor.check_atari()
-    assert finding.state == "problem" and "a ROM cannot be opened" in finding.text
-    assert finding.mend == "pip install --force-reinstall --no-deps ale-py"
+    assert finding.state == "problem" and "Pong does not start (FileNotFoundError: no pong.bin)" in finding.text
+    assert finding.mend == "pip install --force-reinstall --no-deps ale-py gymnasium"
+    monkeypatch.setenv("ALE_ROMS_DIR", str(tmp_path))
+    assert doctor.check_atari().mend == "unset ALE_ROMS_DIR"
 
 
-def test_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    states = []
-    for free in (10**8, 5 * 10**8, 10**10):
-        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: Mock(free=free))
-        states.append(doctor.check_disk().state)
-    assert states == ["problem", "note", "ok"]
-
-
-def test_what_cannot_be_examined_is_noted_and_the_rest_goes_on() -> None:
+def test_what_cannot_be_examined_is_noted_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> DoctorFinding:
         raise OSError("no such\nthing")
 
-    findings = doctor.examine({"this": broken, "that": lambda: DoctorFinding("ok", "fine.")})
+    monkeypatch.setattr(doctor, "CHECKS", {"this": broken, "that": lambda: DoctorFinding("ok", "fine.")})
+    findings = doctor.examine()
     assert findings["this"] == DoctorFinding("note", "could not be examined (OSError: no such thing).")
     assert findings["that"].state == "ok"
 
@@ -154,7 +143,7 @@ def run_doctor(before: str = "pass") -> tuple[int, dict[str, dict[str, str]]]:
 def test_this_machine_can_run_the_tests_so_the_doctor_must_agree() -> None:
     status, result = run_doctor()
     assert list(result) == list(doctor.CHECKS)
-    needed = ("python", "packages", "atari", "jupyter")
+    needed = ("packages", "atari", "jupyter")
     assert {name: result[name]["state"] for name in needed} == dict.fromkeys(needed, "ok")
     assert not [name for name, finding in result.items() if "could not be examined" in finding["text"]]
     assert status == 0
@@ -172,16 +161,3 @@ def test_without_a_game_it_is_a_problem() -> None:
     status, result = run_doctor("sys.modules['ale_py'] = None")
     assert status == 1
     assert result["atari"]["state"] == "problem"
-
-
-def test_the_driver_is_read_from_what_its_tool_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho '| NVIDIA-SMI 570.86   Driver Version: 570.86   CUDA Version: 12.8     |'\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert doctor.newest_cuda() == "12.8"
-
-
-def test_a_missing_tool_is_empty_and_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert doctor.newest_cuda() == ""

@@ -74,7 +74,7 @@ def made(game: str, seed: int, overrides: str) -> Config:
 
 def skip_if_slow(game: str = "glamkit/Catch-v0", overrides: str = "") -> None:
     """Leaves a learning test out where a few steps, timed now, say that it takes too long for CI and its 40 minutes."""
-    minutes = 60 * timing.measured("hours", made(game, 1, f"{overrides} runtime.compile=off"))
+    minutes = 60 * timing.hours(made(game, 1, f"{overrides} runtime.compile=off"))
     if minutes > MOST and not os.environ.get("GLAMKIT_LEARN"):
         pytest.skip(f"takes some {minutes:.0f} minutes on this machine; GLAMKIT_LEARN=1 runs it all the same")
 

@@ -229,7 +229,7 @@ def test_the_cost_is_that_of_what_is_left(tmp_path: Path) -> None:
 def test_a_batch_of_days_does_not_start_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(timing, "measured_apart", lambda *_: 50.0)
+    monkeypatch.setattr(timing, "hours_apart", lambda *_: 50.0)
     given = [*f"--games {CATCH} --preset debug --folder".split(), str(tmp_path / "study")]
     assert cli.main(["sweep", *given]) == 1
     assert "more than a day; add --yes" in capsys.readouterr().err
