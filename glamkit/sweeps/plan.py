@@ -50,7 +50,7 @@ class PlannedRun(NamedTuple):
 
     def job(self, folder: Path, notebook: Path | None = NOTEBOOK) -> Job:
         """The run to be made in a batch's folder, by a notebook or by the library alone."""
-        return Job(Run(folder / self.folder), self.config(), self.folder, notebook)
+        return Job(self.folder, Run(folder / self.folder), self.config(), notebook)
 
 
 class SweepPlan(NamedTuple):

@@ -218,7 +218,7 @@ def test_the_cost_is_that_of_what_is_left(tmp_path: Path) -> None:
         batch.cost(clock, most=0.25)
     todo[1].run.log_file.write_text('{"step": 48, "kind": "log"}\n')
     assert "about 20h00m" in batch.cost(clock)  # only its random steps are behind it
-    todo[0].run.begin(todo[0].config.override({"trainer.seed": 9}), {})
+    todo[2].run.begin(todo[2].config.override({"trainer.seed": 9}), {})
     with pytest.raises(GlamkitError, match=r"holds another experiment: trainer\.seed is 9 there"):
         Sweep(batch.plan)
 
