@@ -60,7 +60,7 @@ def sweep(what: Sequence[str], variants: Sequence[str], **options: Any) -> None:
     named = {key: options[key] for key in planning.KEYS if key != "variants" and options[key] is not None}
     plan |= named | {"overrides": planning.merged(plan.get("overrides"), options["overrides"])}
     if variants:
-        plan["variants"] = [text if ":" in text else f"{text}:" for text in variants]  # a bare name changes nothing
+        plan["variants"] = variants
     batch = Sweep(planning.make(**plan))
     click.echo(batch)
     if options["dry_run"]:

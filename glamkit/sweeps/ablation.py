@@ -1,9 +1,6 @@
 """Compares choices: each variant has the same budget and several seeds, and its score an interval.
 
-    glamkit ablate --game glamkit/Catch-v0 --preset learn --variants "modules acting" --seeds 1-3
-
-Every run is an ordinary run folder, FOLDER/<game>/<variant>-seed<N>. The same command goes on after a stop: finished
-runs are not run again, and interrupted ones are resumed. A variant equal to the preset is the preset's own run.
+Every run is an ordinary run folder, FOLDER/<game>/<variant>-seed<N>. A variant equal to the preset is the preset's own.
 """
 
 from __future__ import annotations
@@ -30,7 +27,6 @@ class Question(NamedTuple):
     answers: Sequence[str]
 
 
-SAMPLING = ("sampled", "likeliest", "probabilities")
 QUESTIONS = {
     "modules": Question("Which modules add to the hidden state?", "world_model.modules", ("both", "gmamba", "lmamba")),
     "variation": Question(
@@ -38,13 +34,11 @@ QUESTIONS = {
         "world_model.variation_head",
         ("off", "frozen", "learned"),  # off: without the loss, see `variant`
     ),
-    "acting": Question(
-        "Act on the predicted code of a frame (latent) or on the one seen?", "agent.acting", ("prior", "posterior")
-    ),
+    "acting": Question("Act on the predicted or on the seen code of a frame?", "agent.acting", ("prior", "posterior")),
     "bootstrap": Question("Which value does the return mix in?", "actor_critic.bootstrap", ("current", "next")),
     "memory": Question("What do dreams remember?", "imagination.memory", ("window", "recurrent")),
     "contexts": Question("Where do dreams start?", "imagination.contexts", ("replay", "batch")),
-    "latents": Question("What is the code of a frame (latent)?", "world_model.latents", SAMPLING),
+    "latents": Question("What is a frame's code?", "world_model.latents", ("sampled", "likeliest", "probabilities")),
 }
 
 
@@ -110,15 +104,14 @@ class Ablation(Sweep):
     def groups(self) -> dict[str, dict[str, list[VariantSummary]]]:
         """The results of the runs, however far they are: question -> label of a variant -> its seeds."""
         (results,) = super().groups().values()  # of the one game
-        alone = len(self.variants) == 1  # the preset as it is, compared with nothing
         groups: dict[str, dict[str, list[VariantSummary]]] = {}
         for v in self.variants:
-            groups.setdefault(v.question, {})["preset" if alone else v.label] = results[v.folder]
+            groups.setdefault(v.question, {})[v.label] = results[v.folder]
         return groups
 
     def title(self, group: str) -> str:
         """A question in words, over its panels."""
-        return QUESTIONS[group].text if len(self.variants) > 1 else "Learning curve"
+        return QUESTIONS[group].text
 
 
 def variant(base: Config, question: str, answer: str) -> Variant:
@@ -132,11 +125,7 @@ def variant(base: Config, question: str, answer: str) -> Variant:
 
 
 def read_variants(names: str | Iterable[str]) -> list[tuple[str, str]]:
-    """Names of questions and variants -> question and answer of each variant, each once, in the table's order.
-
-    Raises:
-        GlamkitError: an unknown name, with the nearest right one, or none at all.
-    """
+    """Names of questions and variants -> question and answer of each variant, each once, in the table's order."""
     every = [(question, answer) for question, asked in QUESTIONS.items() for answer in asked.answers]
     known = ["all", *QUESTIONS, *("-".join(pair) for pair in every)]
     given = names.replace(",", " ").split() if isinstance(names, str) else list(names)

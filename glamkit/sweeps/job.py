@@ -29,7 +29,7 @@ class JobRecord(NamedTuple):
     """The record that the process of a run keeps in job.json; times are seconds since 1970."""
 
     state: str  # running, done, stopped or failed
-    attempt: int
+    attempt: int  # from 1
     host: str
     pid: int
     beat: float
@@ -39,15 +39,13 @@ class JobRecord(NamedTuple):
     def read(folder: Path) -> JobRecord | None:
         """The record in a run folder, or None if there is none that can be read."""
         try:
-            data = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-            state, attempt, host, pid, beat, error = (data[name] for name in JobRecord._fields)
-            return JobRecord(str(state), int(attempt), str(host), int(pid), float(beat), list(map(str, error)))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return JobRecord(**json.loads((folder / "job.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
             return None
 
     @staticmethod
     def begin(attempt: int) -> JobRecord:
-        """A new record, of a run that this process works on from now on; `attempt` counts from 1."""
+        """A new record, of a run that this process works on from now on."""
         return JobRecord("running", attempt, socket.gethostname(), os.getpid(), time.time(), [])
 
     def write(self, folder: Path) -> None:
@@ -61,48 +59,24 @@ class JobRecord(NamedTuple):
 
 
 class JobProgress(NamedTuple):
-    """The progress of a run.
+    """The progress of a run."""
 
-    Attributes:
-        state: one of `STATES`; ``cut`` is a run that was begun and that no process works on.
-        step: agent steps that its log has reached, of `total`.
-        speed: agent steps per second with updates, from the last log line; 0 while it is not known.
-        score: mean return of the final evaluation, if there is one.
-        record: of the process that works or worked on it.
-        work: agent steps with updates that are left, see `Job.work`.
-        cut: of the final evaluation, see `Job.final`.
-    """
-
-    state: str
-    step: int
-    total: int
-    speed: float
-    score: float | None
-    record: JobRecord | None
-    work: int
-    cut: int = 0
-
-    @property
-    def left(self) -> float | None:
-        """Seconds to the end of its training; None while the speed is not known, and in the evaluation after it."""
-        return self.work / self.speed if self.state == "running" and self.speed and self.work else None
+    state: str  # one of `STATES`; ``cut`` is a run that was begun and that no process works on
+    step: int  # agent steps that its log has reached
+    total: int  # agent steps of the whole run
+    speed: float  # agent steps per second with updates, from the log; 0 while it is not known
+    score: float | None  # mean return of the final evaluation
+    record: JobRecord | None  # of the process that works or worked on it
+    work: int  # agent steps with updates that are left
 
 
 class Job(NamedTuple):
-    """A run to be made: its folder, its config, its name in tables, and the notebook that makes it.
+    """A run to be made; without a notebook, the library alone trains and evaluates it."""
 
-    Without a notebook it is trained and evaluated by the library alone.
-    """
-
+    name: str  # in tables
     run: Run
     config: Config
-    label: str = ""
     notebook: Path | None = None
-
-    @property
-    def name(self) -> str:
-        """Its label, or the folder's name."""
-        return self.label or self.run.folder.name
 
     @property
     def total(self) -> int:
@@ -125,24 +99,12 @@ class Job(NamedTuple):
         """
         try:
             report = json.loads(self.run.evaluation_file.read_text(encoding="utf-8"))
-            score = float(report["mean_return"]) if report["step"] == self.total else None
-            cut = any(episode.get("cut") for episode in report.get("episodes", ()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return None, 0
-        if score is None or not self.as_wanted():
+            score, cut = float(report["mean_return"]), any(game.get("cut") for game in report.get("episodes", ()))
+            if report["step"] != self.total or self.run.changes(self.config).keys() - IDLE - UNSCORED:
+                return None, 0
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, GlamkitError):
             return None, 0
         return score, self.config.evaluation.episode_steps if cut else 0
-
-    def score(self) -> float | None:
-        """The mean return alone of `final`."""
-        return self.final()[0]
-
-    def as_wanted(self) -> bool:
-        """Whether the run was made and evaluated with the settings that are wanted now."""
-        try:
-            return not self.run.changes(self.config).keys() - IDLE - UNSCORED
-        except GlamkitError:  # another experiment, or none yet
-            return not self.run.started
 
     def done(self) -> bool:
         """Whether nothing is left to do: it is evaluated, and its process, if it left a record, has ended."""
@@ -150,7 +112,7 @@ class Job(NamedTuple):
 
     def progress(self) -> JobProgress:
         """Its progress, read from its folder."""
-        record, (score, cut) = JobRecord.read(self.run.folder), self.final()
+        record, score = JobRecord.read(self.run.folder), self.final()[0]
         if score is not None and (record is None or record.state == "done"):
             state = "done"
         elif record is not None and record.alive:
@@ -163,11 +125,10 @@ class Job(NamedTuple):
         step = entries[-1]["step"] if entries else 0
         last = self.total - self.total % self.config.trainer.log_every  # after it the log has no line
         step = self.total if score is not None or 0 < last <= step else step
-        speed, work = log.speed(entries, self.config), self.work(step)
-        return JobProgress(state, step, self.total, speed, score, record, work, cut)
+        return JobProgress(state, step, self.total, log.speed(entries, self.config), score, record, self.work(step))
 
     def fail(self, attempt: int, error: list[str]) -> None:
-        """Records the end of an attempt (from 1) whose process was killed before it could do so, with its errors."""
+        """Records the end of an attempt whose process was killed before it could do so, with its errors."""
         make_folder(self.run.folder)  # it may have been removed meanwhile
         record = JobRecord.read(self.run.folder) or JobRecord.begin(attempt)
         record._replace(state="failed", error=error[-SHOWN:]).write(self.run.folder)

@@ -20,7 +20,7 @@ from glamkit.bench import timing
 from glamkit.config import Config, at_least
 from glamkit.runs.files import make_folder
 from glamkit.runtime import only_gpu, own_cores, visible_gpus
-from glamkit.sweeps.job import Job, JobRecord
+from glamkit.sweeps.job import Job
 
 
 class LocalProcess(subprocess.Popen[str]):
@@ -29,9 +29,7 @@ class LocalProcess(subprocess.Popen[str]):
     def __init__(self, job: Job, attempt: int, environment: dict[str, str], place: str = "") -> None:
         self.job, self.attempt, self.place = job, attempt, place  # the GPU that it has, if any
         make_folder(job.run.folder)  # it may have been removed since the job was queued
-        record = JobRecord.read(job.run.folder)
-        # A process of another starter may be at work and write its own errors there.
-        with job.errors_file.open("a" if record and record.alive else "w", encoding="utf-8") as errors:
+        with job.errors_file.open("w", encoding="utf-8") as errors:
             super().__init__(
                 [sys.executable, "-m", "glamkit.sweeps.worker", str(job.run.folder)],
                 stdin=subprocess.PIPE,
@@ -50,9 +48,7 @@ class LocalProcess(subprocess.Popen[str]):
             self.stdin.flush()
 
     def poll(self) -> int | None:
-        """None while it works, then its exit status: 0, `INTERRUPTED` if its run was stopped and is saved, another
-        positive number, or minus the number of the signal that killed it.
-        """
+        """None while it works, then its exit status: `INTERRUPTED` if its run was stopped and is saved."""
         status = super().poll()
         if status is not None:
             self.finish()
@@ -64,26 +60,11 @@ class LocalProcess(subprocess.Popen[str]):
             with contextlib.suppress(BrokenPipeError):
                 self.stdin.close()
 
-    def kill(self) -> None:
-        """Ends it at once."""
-        super().kill()
-        self.wait()
-
 
 class Local:
     """The engine for this machine: runs share its cores, and each has one GPU if there are any.
 
-    Attributes:
-        capacity: runs that may be started.
-        at_once: runs that will be made at the same time, as many.
-
-    Args:
-        jobs: what is to be made; there are no more places than unfinished runs.
-        workers: runs at once; None for one per CPU core, or as many as the GPUs take.
-        per_gpu: runs that share a GPU.
-
-    Raises:
-        GlamkitError: a number is below one.
+    Without `workers` there is one run per CPU core, or as many as the GPUs take with `per_gpu` on each.
     """
 
     def __init__(self, jobs: Sequence[Job], workers: int | None = None, per_gpu: int = 1) -> None:
@@ -115,23 +96,13 @@ class Local:
 
 
 def importing() -> dict[str, str]:
-    """The environment variable with which a process finds all modules that this one finds, such as custom games.
-
-    A module may be beside the started program or in a path added by hand, where other processes do not search.
-    """
-    installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    for path in map(Path.absolute, map(Path, sys.path)):
-        packages = {"site-packages", "dist-packages"} & {*path.parts}
-        if path.is_dir() and not packages and not any(map(path.is_relative_to, installed)):
-            paths.append(str(path))
-    return {"PYTHONPATH": os.pathsep.join(filter(None, dict.fromkeys(paths)))}
+    """The environment variable with which a process finds all modules that this one finds, such as custom games."""
+    paths = [str(path.absolute()) for path in map(Path, sys.path) if path.is_dir()]
+    own = [path for path in paths if not path.startswith(sysconfig.get_path("stdlib")) and "-packages" not in path]
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(own))}
 
 
 def threads(count: int) -> dict[str, str]:
-    """This process's environment variables, for a process of `count` threads.
-
-    OMP_NUM_THREADS, if it is set, replaces `count`.
-    """
+    """This process's environment variables, for a process of `count` threads, or OMP_NUM_THREADS if that is set."""
     number = os.environ.get("OMP_NUM_THREADS") or str(count)
     return {f"{library}_NUM_THREADS": number for library in ("OMP", "MKL", "OPENBLAS")} | os.environ

@@ -16,15 +16,9 @@ from glamkit.sweeps.ray import PATIENCE, Cluster, RayProcess
 
 
 class Pool:
-    """The runs to be made and those in progress.
+    """The runs to be made and those in progress; a run that failed is tried again `retries` times.
 
-    Args:
-        jobs: the runs, in the order in which they are started.
-        engine: where they are made.
-        retries: how often a run that failed is tried again.
-
-    Raises:
-        GlamkitError: a job's folder holds another experiment or cannot be written; nothing is started then.
+    A GlamkitError, before anything is started, says which folder holds another experiment or cannot be written.
     """
 
     def __init__(self, jobs: Sequence[Job], engine: Local | Cluster, retries: int = 0) -> None:
@@ -35,13 +29,7 @@ class Pool:
         self.running: list[LocalProcess | RayProcess] = []
         self.failed: dict[str, list[str]] = {}
         self.stopped: dict[str, list[str]] = {}  # by a time limit or a file STOP: they are not tried again
-        self.elsewhere: dict[str, list[str]] = {}  # at work in a process that another starter began
         self.stopping = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether anything is left to do."""
-        return bool(self.waiting or self.running)
 
     def tend(self) -> list[Job]:
         """Starts as many jobs as may run; returns the jobs that have ended since the last call."""
@@ -60,13 +48,13 @@ class Pool:
         return ended
 
     def settle(self, process: LocalProcess | RayProcess, status: int) -> None:
-        """Handles the end of a process: a failed run is queued again, or noted as failed.
-
-        A stopped one is noted, and one that another process is making.
-        """
-        job, attempt, errors = process.job, process.attempt, errors_of(process.job)
-        if not status and job.notebook:
-            job.errors_file.unlink(missing_ok=True)  # Jupyter's own warnings; what the run wrote is in its notebook
+        """Handles the end of a process: a failed run is queued again or noted as failed, a stopped one noted."""
+        job, attempt, text = process.job, process.attempt, ""
+        if job.errors_file.exists():
+            text = job.errors_file.read_text(encoding="utf-8", errors="replace")
+            if not text.strip() or (job.notebook and not status):  # of a notebook that succeeded: Jupyter's warnings
+                job.errors_file.unlink()
+        errors = [line for line in text.splitlines() if line.strip()]
         if not status or self.stopping:
             return
         if status == INTERRUPTED:
@@ -76,12 +64,7 @@ class Pool:
             errors.append(f"killed by signal {-status}; was there memory enough?")
         errors = errors or [f"status {status}"]
         record = JobRecord.read(job.run.folder)
-        alive = record if record and record.alive else None
-        # 2: its worker refused. Had that come into the folder, the record would be its own.
-        if status == 2 and alive and alive.pid != getattr(process, "pid", None):
-            self.elsewhere[job.name] = ["another process makes it; run this again when it has ended"]
-            return
-        if status < 0 or not alive:
+        if status < 0 or not (record and record.alive):  # alive: of another process, to which this one gave way
             job.fail(attempt, errors)
         if attempt <= self.retries:
             self.waiting.append((job, attempt + 1))
@@ -91,8 +74,7 @@ class Pool:
     def stop(self) -> list[str]:
         """Lets all processes save and end. Those that take too long are killed; a second interrupt kills all.
 
-        Returns:
-            The names of the runs that were killed, of which only the last checkpoint is left.
+        Returns the names of the runs that were killed, of which only the last checkpoint is left.
         """
         self.waiting, self.retries, self.stopping = [], 0, True
         for process in self.running:
@@ -108,13 +90,3 @@ class Pool:
             process.job.fail(process.attempt, ["killed before it had saved"])
         self.tend()
         return [process.job.name for process in killed]
-
-
-def errors_of(job: Job) -> list[str]:
-    """The lines that a process wrote about its failure; an empty file is removed."""
-    if not job.errors_file.exists():
-        return []
-    text = job.errors_file.read_text(encoding="utf-8", errors="replace")
-    if not text.strip():
-        job.errors_file.unlink()
-    return [line for line in text.splitlines() if line.strip()]

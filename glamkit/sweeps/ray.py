@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import os
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from glamkit.bench import timing
 from glamkit.config import Config, at_least
-from glamkit.errors import GlamkitError, install
+from glamkit.errors import GlamkitError, install, reason
 from glamkit.sweeps.job import Job
 from glamkit.sweeps.local import LocalProcess, importing, threads
 
@@ -27,67 +26,49 @@ ALL = 1_000_000  # runs that are handed over at once: the queue is Ray's
 
 
 class Cluster:
-    """The engine for a Ray cluster.
+    """The engine for a Ray cluster; arguments and errors are those of `Sweep.engine`.
 
-    Attributes:
-        capacity: runs that may be started, which Ray queues.
-        at_once: runs that will be made at the same time.
-
-    Args:
-        jobs: what is to be made.
-        workers: runs at once; None lets Ray decide.
-        per_gpu: runs that share a GPU.
-        address: host:port of the cluster's head; ``auto`` finds the one that this machine belongs to.
-        cpus: cores of each run.
-
-    Raises:
-        GlamkitError: Ray is not installed, no cluster answers, or a number is below one.
+    It gives `capacity` runs to Ray's queue, of which the cluster makes `at_once` at the same time.
     """
 
     def __init__(self, jobs: Sequence[Job], workers: int | None, per_gpu: int, address: str, cpus: int) -> None:
-        cpus, per_gpu = at_least("cpus", cpus), at_least("runs_per_gpu", per_gpu)
+        self.cpus, per_gpu = at_least("cpus", cpus), at_least("runs_per_gpu", per_gpu)
         self.capacity = ALL if workers is None else at_least("workers", workers)
         try:
             self.ray = importlib.import_module("ray")
+            self.ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, ignore_reinit_error=True)
         except ImportError:
             raise GlamkitError(f"engine = 'ray' needs Ray, which is not installed: {install('cluster')}.") from None
-        try:
-            self.ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, ignore_reinit_error=True)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            text = str(error).strip().splitlines()[0]
             raise GlamkitError(
-                f"no Ray cluster can be used at {address!r} ({text}); start one with 'ray start --head'."
+                f"no Ray cluster can be used at {address!r} ({reason(error)}); start one with 'ray start --head'."
             ) from None
-        result = self.ray.cluster_resources()
-        gpus = result.get("GPU", 0.0) if any(job.config.runtime.device != "cpu" for job in jobs) else 0.0
-        self.needs = {"num_cpus": cpus, "num_gpus": 1 / per_gpu if gpus else 0}
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]  # a run is on one of them
+        gpus = any(job.config.runtime.device != "cpu" for job in jobs) and any(node.get("GPU") for node in nodes)
+        self.needs = {"num_cpus": cpus, "num_gpus": 1 / per_gpu if gpus else 0}
         places = sum(min(n.get("CPU", 0.0) // cpus, n.get("GPU", 0.0) * per_gpu if gpus else ALL) for n in nodes)
         if places < 1:
             raise GlamkitError(f"no machine of the cluster has room for a run of {cpus} CPU cores; lower cpus.")
         self.at_once = int(min(self.capacity, places))
-        self.cpus = cpus
 
     def start(self, job: Job, attempt: int) -> RayProcess:
         """Gives a run to Ray's queue."""
-        task = self.ray.remote(max_retries=0, name=job.name, **self.needs)(hold)
-        return RayProcess(self.ray, task.remote(job, attempt, self.cpus, importing()), job, attempt)
+        return RayProcess(self.ray, self.task(hold, job, attempt), job, attempt)
 
     def hours(self, config: Config) -> float:
-        """Hours that a run takes, by a few of its steps on a machine of the cluster.
-
-        Raises:
-            GlamkitError: it could not be timed.
-        """
-        task = self.ray.remote(max_retries=0, **self.needs)(hours)
+        """Hours that a run takes, by a few of its steps on a machine of the cluster."""
         try:
-            return float(self.ray.get(task.remote(config, self.cpus, importing())))
+            return float(self.ray.get(self.task(hours, config)))
         except self.ray.exceptions.RayError as error:
-            raise GlamkitError(last_line(error).removeprefix("glamkit.errors.GlamkitError: ")) from None
+            raise GlamkitError(last_line(error)) from None
+
+    def task(self, function: Callable[..., Any], *given: object) -> Any:
+        """Has Ray call a function on any of its machines, with the cores and the module folders of a run."""
+        return self.ray.remote(max_retries=0, **self.needs)(function).remote(*given, self.cpus, importing())
 
 
 class RayProcess:
-    """A run in Ray's queue or on one of its machines."""
+    """A run in Ray's queue or on one of its machines; used as `LocalProcess`."""
 
     def __init__(self, ray: Any, reference: Any, job: Job, attempt: int) -> None:
         self.ray, self.reference, self.job, self.attempt = ray, reference, job, attempt
@@ -114,16 +95,10 @@ class RayProcess:
 
 
 def hold(job: Job, attempt: int, cpus: int, search: dict[str, str]) -> int:
-    """Makes a run on the machine where Ray has put this task; returns its exit status.
-
-    It finds modules where `search` says too, see `local.importing`, as on the machine that asks for the run.
-
-    Raises:
-        GlamkitError: the machine does not see the run's folder.
-    """
+    """Makes a run on the machine where Ray has put this task, see `local.importing`; returns its exit status."""
     if not job.run.folder.is_dir():
         raise GlamkitError(f"{socket.gethostname()} does not see {job.run.folder}; all machines must share the folder.")
-    process = LocalProcess(job, attempt, threads(cpus) | beside(search))
+    process = LocalProcess(job, attempt, threads(cpus) | search)
     try:
         while (status := process.poll()) is None:
             time.sleep(0.2)
@@ -137,13 +112,8 @@ def hold(job: Job, attempt: int, cpus: int, search: dict[str, str]) -> int:
 
 
 def hours(config: Config, cpus: int, search: dict[str, str]) -> float:
-    """Hours that a run takes on the machine where Ray has put this task; arguments and errors as in `hold`."""
-    return timing.hours_apart(config, threads(cpus) | beside(search))
-
-
-def beside(search: dict[str, str]) -> dict[str, str]:
-    """`search` after what this machine searches already."""
-    return {name: os.pathsep.join(filter(None, (os.environ.get(name), text))) for name, text in search.items()}
+    """Hours that a run takes on the machine where Ray has put this task."""
+    return timing.hours_apart(config, threads(cpus) | search)
 
 
 def last_line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,31 +18,21 @@ PLACES = 60  # at which a learning curve is drawn
 
 
 class VariantSummary(NamedTuple):
-    """The results of one run, so far.
+    """The results of one run, so far."""
 
-    Attributes:
-        score: mean return of the final evaluation; None before it.
-        steps: (episodes,) agent steps at which training episodes ended.
-        returns: (episodes,) their returns.
-        random: returns of the episodes that ended while actions were random.
-        seconds: of training, from the speeds in the log.
-        env_steps: the length of the whole run, in agent steps.
-        cut: agent steps after which games of the final evaluation were cut; 0 if all are whole.
-    """
-
-    score: float | None
-    steps: np.ndarray
-    returns: np.ndarray
-    random: np.ndarray
-    seconds: float
-    env_steps: int
-    cut: int = 0
+    score: float | None  # mean return of the final evaluation; None before it
+    steps: np.ndarray  # (episodes,) agent steps at which training episodes ended
+    returns: np.ndarray  # (episodes,) their returns
+    random: np.ndarray  # returns of the episodes that ended while actions were random
+    seconds: float  # of training, from the speeds in the log
+    env_steps: int  # agent steps of the whole run
+    cut: int = 0  # agent steps after which games of the final evaluation were cut; 0 if all are whole
 
 
 def read(job: Job) -> VariantSummary:
     """The results in a run folder, however far the run is."""
-    entries = log.added(job.run.log_file)[0]  # damaged lines are passed over
     score, cut = job.final()
+    entries = log.added(job.run.log_file)[0]  # damaged lines are passed over
     return of_log(entries, job.config)._replace(score=score, cut=cut)
 
 
@@ -57,16 +47,9 @@ def of_log(entries: Entries, config: Config) -> VariantSummary:
 
 
 def curve(outcome: VariantSummary, grid: np.ndarray) -> np.ndarray:
-    """Mean return of the episodes that ended in the tenth of training up to each grid step.
+    """Mean return of the episodes that ended in the tenth of training up to each grid step, both (places,).
 
     If none ended there, the value before is repeated. Before the first episode and after the last it is nan.
-
-    Args:
-        outcome: of one run.
-        grid: (places,) agent steps.
-
-    Returns:
-        (places,) mean returns.
     """
     span, result, value = grid[-1] / 10, np.full(len(grid), np.nan), np.nan
     last = outcome.steps[-1] if len(outcome.steps) else -np.inf
@@ -77,17 +60,10 @@ def curve(outcome: VariantSummary, grid: np.ndarray) -> np.ndarray:
     return result
 
 
-def curves(outcomes: Sequence[VariantSummary], grid: np.ndarray) -> np.ndarray:
-    """The curves of several runs, (seeds, places); runs without any episode are left out."""
-    result = [curve(outcome, grid) for outcome in outcomes if len(outcome.returns)]
-    return np.stack(result) if result else np.zeros((0, len(grid)))
-
-
-def measure(outcomes: Iterable[VariantSummary]) -> list[str]:
-    """What the scores are: ``mean return`` and, if games were cut, ``of games cut after 500 steps``."""
-    limits = sorted({outcome.cut for outcome in outcomes} - {0})
-    cut = f"of games cut after {' or '.join(f'{limit:,}' for limit in limits)} steps"
-    return ["mean return", *[cut] * bool(limits)]
+def cut_games(outcomes: Iterable[VariantSummary]) -> str:
+    """What a mean return is of if games were cut, ``of games cut after 500 steps``; else empty."""
+    limit = max((outcome.cut for outcome in outcomes), default=0)
+    return f"of games cut after {limit:,} steps" if limit else ""
 
 
 def rows(groups: Mapping[str, Sequence[VariantSummary]]) -> list[tuple[str, ...]]:
@@ -97,49 +73,30 @@ def rows(groups: Mapping[str, Sequence[VariantSummary]]) -> list[tuple[str, ...]
         scores = [outcome.score for outcome in outcomes if outcome.score is not None]
         seconds = [outcome.seconds for outcome in outcomes if outcome.score is not None]
         spread = plotting.interval(scores)
-        lines.append(
-            (
-                name,
-                f"{len(scores)} of {len(outcomes)}",
-                " ".join([f"{np.mean(scores):.2f}", *measure(outcomes)[1:]]) if scores else "-",
-                f"{spread[0]:.2f} to {spread[1]:.2f}" if spread else "-",
-                f"{np.mean(seconds) / 60:.1f}" if seconds else "-",
-            )
-        )
+        runs = f"{len(scores)} of {len(outcomes)}"
+        mean = f"{np.mean(scores):.2f} {cut_games(outcomes)}".rstrip() if scores else "-"
+        interval = f"{spread[0]:.2f} to {spread[1]:.2f}" if spread else "-"
+        lines.append((name, runs, mean, interval, f"{np.mean(seconds) / 60:.1f}" if seconds else "-"))
     return lines
 
 
 @plotting.style
-def figure(
-    questions: Mapping[str, Mapping[str, Sequence[VariantSummary]]], title: str, one_game: bool = True
-) -> Picture:
-    """A row for each question: learning curves of its variants on the left, final scores on the right.
-
-    Args:
-        questions: titles, each with its variants and their results.
-        title: of the figure.
-        one_game: whether all rows are of one game: they share their scales and the return of random actions.
-    """
-    picture, grid = plotting.figure(plotting.WIDE, 1 + 3 * len(questions), len(questions), 2, width_ratios=(3, 2))
-    rows = [[outcome for outcomes in groups.values() for outcome in outcomes] for groups in questions.values()]
-    together = [outcome for row in rows for outcome in row]
-    for (left, right), (question, groups), row in zip(grid, questions.items(), rows, strict=True):
-        draw_curves(left, groups)
-        draw_scores(right, groups)
-        left.set_title(plotting.lines(question, 3.6))
+def figure(groups: Mapping[str, Mapping[str, Sequence[VariantSummary]]], title: str) -> Picture:
+    """A row for each of `groups`: learning curves of its variants on the left, final scores on the right."""
+    picture, grid = plotting.figure(plotting.WIDE, 1 + 3 * len(groups), len(groups), 2, width_ratios=(3, 2))
+    for (left, right), (name, variants) in zip(grid, groups.items(), strict=True):
+        draw_curves(left, variants)
+        draw_scores(right, variants)
+        left.set_title(plotting.lines(name, 3.6))
         right.set_title("Final evaluation")
-        if one_game:
-            left.sharey(grid[0, 0])
-            right.sharex(grid[0, 1])
-        shown = together if one_game else row
-        random = np.concatenate([outcome.random for outcome in shown] or [np.zeros(0)])
-        cut = any(outcome.cut for outcome in shown)  # the return of random actions is of whole games
+        row = [outcome for outcomes in variants.values() for outcome in outcomes]
+        random = np.concatenate([outcome.random for outcome in row])
         if len(random):
-            for line in (left.axhline,) if cut else (left.axhline, right.axvline):
-                line(random.mean(), color=GREY, ls=":", lw=1, label="random actions")
+            for line in (left.axhline,) if cut_games(row) else (left.axhline, right.axvline):
+                line(random.mean(), color=GREY, ls=":", lw=1, label="random actions")  # of whole games
         plotting.legend_below(left, 2)
     text = "Left: mean over seeds, band from the lowest to the highest seed. Right: seeds, mean and 95 % interval"
-    if max(len(outcomes) for groups in questions.values() for outcomes in groups.values()) < 2:
+    if max(len(outcomes) for variants in groups.values() for outcomes in variants.values()) < 2:
         text = "One seed each: no band and no interval, and nothing says how another seed would do"
     plotting.heading(picture, f"{title}\n{text}")
     return picture
@@ -151,14 +108,13 @@ def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> N
     for place, (name, outcomes) in enumerate(groups.items()):
         colour, dashes, _ = plotting.look(place)
         grid = np.linspace(0, ends[place], PLACES + 1)[1:]
-        result = curves(outcomes, grid)
-        known = ~np.isnan(result).all(0) if len(result) else np.zeros(len(grid), bool)
-        if known.any():
-            band = result[:, known]
-            axes.fill_between(grid[known], np.nanmin(band, 0), np.nanmax(band, 0), color=colour, alpha=0.15, lw=0)
-            behind = sum(bool(len(others)) for others in list(groups.values())[place + 1 :])
-            wide = 1.4 + 0.8 * min(behind, 4)  # the first is the broadest: equal curves all show
-            axes.plot(grid[known], np.nanmean(band, 0), color=colour, ls=dashes, lw=wide, label=name)
+        result = np.array([curve(outcome, grid) for outcome in outcomes if len(outcome.returns)])  # (seeds, places)
+        if not len(result):
+            continue
+        known = ~np.isnan(result).all(0)
+        steps, band = grid[known], result[:, known]
+        axes.fill_between(steps, np.nanmin(band, 0), np.nanmax(band, 0), color=colour, alpha=0.15, lw=0)
+        axes.plot(steps, np.nanmean(band, 0), color=colour, ls=dashes, label=name)
     if not axes.lines:
         axes.text(0.02, 0.5, "no game has ended yet", color=GREY, va="center", transform=axes.transAxes)
     axes.set_xlim(0, 1.03 * max(ends))  # the last point is whole
@@ -167,19 +123,17 @@ def draw_curves(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> N
 
 def draw_scores(axes: Axes, groups: Mapping[str, Sequence[VariantSummary]]) -> None:
     """Draws the final scores of each variant's seeds, their mean and its interval."""
-    words: dict[str, Any] = {"color": GREY, "va": "center", "transform": axes.get_yaxis_transform()}
     for place, outcomes in enumerate(groups.values()):
         colour, _, marker = plotting.look(place)
         scores = [outcome.score for outcome in outcomes if outcome.score is not None]
         axes.plot(scores, [place] * len(scores), marker, ms=4, color=colour)
-        if scores:
-            axes.plot(np.mean(scores), place, "|", ms=18, mew=2, color=colour)
+        if not scores:
+            words = axes.get_yaxis_transform()
+            axes.text(0.02, place, "no run is finished yet", color=GREY, va="center", transform=words)
+            continue
+        axes.plot(np.mean(scores), place, "|", ms=18, mew=2, color=colour)
         if spread := plotting.interval(scores):
             axes.plot(spread, [place, place], color=colour, lw=7, alpha=0.3, solid_capstyle="butt")
-        elif scores:
-            axes.text(0.02, place + 0.3, "one seed: no interval", **words)
-        else:
-            axes.text(0.02, place, "no run is finished yet", **words)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.set_ylim(len(groups) - 0.5, -0.5)
-    axes.set_xlabel("\n".join(measure(outcome for outcomes in groups.values() for outcome in outcomes)))
+    axes.set_xlabel(f"mean return\n{cut_games(outcome for part in groups.values() for outcome in part)}".rstrip())

@@ -7,9 +7,8 @@ fails is tried again a few times. Ray can place the runs on the machines of a cl
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from glamkit.config import Config, at_least
 from glamkit.errors import GlamkitError, nearest
@@ -41,18 +40,13 @@ class Sweep:
         notebook: what makes each run; None for the library alone.
 
     Raises:
-        GlamkitError: the folder holds no batch, or a damaged one; or a folder of the plan's runs holds another
-            experiment, or one of them names a GPU.
+        GlamkitError: the folder holds no batch or a damaged one, or a folder of the plan's runs another experiment.
     """
 
     def __init__(self, plan: SweepPlan | str | Path, notebook: Path | None = planning.NOTEBOOK) -> None:
         self.plan = plan if isinstance(plan, SweepPlan) else planning.load(resolve(plan))
         self.folder, self.notebook = self.plan.folder, notebook
         for job in self.jobs if isinstance(plan, SweepPlan) else ():
-            if ":" in (device := job.config.runtime.device):
-                raise GlamkitError(
-                    f"runtime.device = {device!r} names one GPU, and a batch gives each run its own; use auto."
-                )
             if job.run.started:
                 job.run.changes(job.config)
 
@@ -124,13 +118,12 @@ class Sweep:
         return sentence
 
     def run(self, engine: Local | Cluster, retries: int = RETRIES) -> None:
-        """Makes the runs that are not finished, of this batch only; arguments as in `Pool`.
+        """Makes the runs that are not finished, of this batch only; one that fails is tried again `retries` times.
 
         Raises:
             GlamkitError: a folder holds another experiment, a run failed for good, or it was stopped.
         """
-        retries = at_least("retries", retries, 0)
-        pool = Pool(self.jobs, engine, retries)
+        pool = Pool(self.jobs, engine, at_least("retries", retries, 0))
         planning.save(self.plan)
         status_table.run_jobs(pool)
 
@@ -163,10 +156,10 @@ class Sweep:
     def figure(self) -> Picture:
         """A row of panels for each of `groups`: learning curves of its variants, and final scores."""
         entries, groups = self.plan.entries, {self.title(name): group for name, group in self.groups().items()}
-        longest = max(job.total for job in self.jobs)
-        title = f"{self.folder.name}: {count(len(entries), 'run')} of {longest:,} agent steps, "
+        runs, steps = count(len(entries), "run"), max(job.total for job in self.jobs)
+        title = f"{self.folder.name}: {runs} of {steps:,} agent steps, "
         title += f"preset {listed(e.preset for e in entries)}, seeds {listed(e.seed for e in entries)}"
-        return summary.figure(groups, title, len({entry.game for entry in entries}) == 1)
+        return summary.figure(groups, title)
 
     def __repr__(self) -> str:
         return repr(self.overview())
@@ -176,19 +169,16 @@ class Sweep:
 
     def overview(self) -> Table:
         """The settings of all runs, and how many are finished."""
-        entries, jobs = self.plan.entries, self.jobs
-        first = entries[0].overrides
-        common = {key: value for key, value in first.items() if all(e.overrides.get(key) == value for e in entries)}
+        entries = self.plan.entries
         rows = [
             ("games", listed(entry.game for entry in entries)),
             ("seeds", listed(entry.seed for entry in entries)),
             ("preset", listed(entry.preset for entry in entries)),
-            ("agent steps", listed(f"{job.total:,}" for job in jobs) + " a run"),
+            ("agent steps", listed(f"{job.total:,}" for job in self.jobs) + " a run"),
         ]
-        for variant, entry in {entry.variant: entry for entry in entries if entry.variant}.items():
-            own = {key: value for key, value in entry.overrides.items() if key not in common}
-            rows.append((variant, text(own) or "as the preset"))
-        rows += [("changed for all", text(common))] if common else []
+        for variant, entry in {entry.variant: entry for entry in entries}.items():
+            changes = " ".join(f"{key}={value}" for key, value in entry.overrides.items())
+            rows.append((variant or "changed", changes or "as the preset"))
         runs = status_table.summary(self.progress()).partition("  ")[0]
         return Table([*rows, ("runs", runs), ("folder", self.folder)])
 
@@ -196,8 +186,3 @@ class Sweep:
 def listed(values: Iterable[object]) -> str:
     """Each value once, with commas between."""
     return ", ".join(dict.fromkeys(map(str, values)))
-
-
-def text(changes: Mapping[str, Any]) -> str:
-    """Settings as text: ``trainer.warmup=300 env.sticky=0``."""
-    return " ".join(f"{key}={value}" for key, value in changes.items())

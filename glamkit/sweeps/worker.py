@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from glamkit.training import evaluation
 from glamkit.training.trainer import Trainer
 
 PATIENCE = 90.0  # seconds to wait for another process that works in the same folder and may be about to end
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in the text of an error
 OWN = {"env.game": "game", "trainer.seed": "seed", "trainer.env_steps": "env_steps"}  # settings with their own names
 
 
@@ -55,12 +53,7 @@ def recorded(folder: Path, attempt: int) -> Iterator[None]:
 
 
 def train(config: Config, folder: Path) -> None:
-    """Trains and evaluates one run.
-
-    Raises:
-        StoppedError: it was stopped and is saved.
-        GlamkitError: whatever the trainer refuses.
-    """
+    """Trains and evaluates one run; a StoppedError says that it was stopped and is saved."""
     trainer = Trainer(config, folder)
     kinds = [event.kind for event in trainer if event.kind in ("stopped", "done")]  # to its end: it closes itself
     if "stopped" in kinds:
@@ -69,12 +62,7 @@ def train(config: Config, folder: Path) -> None:
 
 
 def execute(notebook: Path, config: Config, folder: Path) -> None:
-    """Has papermill execute the training notebook into the run folder.
-
-    Raises:
-        StoppedError: the run was stopped and is saved.
-        GlamkitError: a cell failed, with the last lines of its error; or the kernel died.
-    """
+    """Has papermill execute the training notebook into the run folder; errors as in `train`."""
     # Here, as papermill takes a second to import.
     from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError, execute_notebook
@@ -85,8 +73,7 @@ def execute(notebook: Path, config: Config, folder: Path) -> None:
     except PapermillExecutionError as error:
         if error.ename == "StoppedError":
             raise StoppedError(error.evalue) from None
-        lines = COLOURS.sub("", "\n".join(error.traceback)).splitlines()
-        raise GlamkitError("\n".join([line for line in lines if line.strip()][-SHOWN:])) from None
+        raise GlamkitError(f"{error.ename}: {error.evalue}") from None  # the notebook has its traceback
     except DeadKernelError as error:
         raise GlamkitError(f"the kernel of the notebook died ({error}); was there memory enough?") from None
 
@@ -100,12 +87,12 @@ def parameters(config: Config, folder: Path) -> dict[str, Any]:
 
 
 def make(folder: Path) -> None:
-    """Makes one run. The first line of the standard input is its order (JSON); the end of it asks to save and stop.
+    """Makes one run; errors as in `train`.
 
-    Raises:
-        StoppedError: it was stopped and is saved.
-        GlamkitError: whatever the trainer refuses, or a cell that failed.
+    The first line of the standard input is its order (JSON); the end of it asks to save and stop.
     """
+    order, stop_file = json.loads(sys.stdin.readline()), folder / "STOP"
+    config = Config.from_dict(order["config"])
 
     def listen() -> None:
         # Not through sys.stdin: a thread that sits in its lock breaks the end of Python.
@@ -113,12 +100,10 @@ def make(folder: Path) -> None:
             pass
         stop_file.touch()  # the trainer and the evaluation look for it, here and in a notebook's kernel
 
-    order, stop_file = json.loads(sys.stdin.readline()), folder / "STOP"
-    config = Config.from_dict(order["config"])
     # The trainer's own lock protects the run; this one, what is written about the job and the notebook.
     with contextlib.ExitStack() as inside:
         lock = inside.enter_context(Lock(folder / ".job.lock", PATIENCE))
-        if Job(Run(folder), config).done():  # by the process that was waited for
+        if Job(folder.name, Run(folder), config).done():  # by the process that was waited for
             return
         inside.enter_context(recorded(folder, order["attempt"]))
         lock.claim()
@@ -133,11 +118,10 @@ def make(folder: Path) -> None:
             stop_file.unlink(missing_ok=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Makes the run of a folder, the argument. Returns the exit status: 2 with a sentence for what can be mended."""
-    (name,) = sys.argv[1:] if arguments is None else arguments
+def main(folder: Path) -> int:
+    """Makes the run of a folder. Returns the exit status: 2 with a sentence for what can be mended."""
     try:
-        make(Path(name))
+        make(folder)
     except GlamkitError as error:
         sys.stderr.write(f"{error}\n")
         return INTERRUPTED if isinstance(error, StoppedError) else 2
@@ -145,4 +129,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1])))

@@ -29,7 +29,6 @@ def test_a_module_beside_the_caller_is_found_by_a_run(
 
 
 def test_what_every_process_finds_anyway_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "near").mkdir()
     monkeypatch.setattr(sys, "path", ["", "near", str(tmp_path), str(tmp_path / "gone"), *sys.path])

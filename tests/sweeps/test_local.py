@@ -15,13 +15,11 @@ from glamkit.config import preset
 from glamkit.errors import GlamkitError
 from glamkit.runs.folder import Run
 from glamkit.sweeps import local
-from glamkit.sweeps.job import Job, JobRecord
+from glamkit.sweeps.job import Job
 from glamkit.sweeps.local import Local, LocalProcess
 
 
-def test_a_process_makes_its_folder_and_keeps_what_another_wrote(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_makes_its_folder_and_begins_its_errors_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (job,) = catch_jobs(tmp_path, 1)
     folder = job.run.folder
     monkeypatch.setattr("sys.executable", shutil.which("true"))
@@ -33,9 +31,6 @@ def test_a_process_makes_its_folder_and_keeps_what_another_wrote(
         return job.errors_file.read_text()
 
     assert errors() == ""
-    JobRecord.begin(1).write(folder)
-    job.errors_file.write_text("of the other\n")
-    assert errors() == "of the other\n"
     shutil.rmtree(folder)
     job.fail(1, ["gone"])
     assert job.progress().state == "failed"
@@ -82,7 +77,7 @@ class Alive:
 
 def test_a_run_whose_log_ends_before_its_last_step_comes_to_its_end(tmp_path: Path) -> None:
     """The 6,800 steps of `quick` are no multiple of its 60 steps from line to line."""
-    job = Job(Run(tmp_path / "run"), preset("quick"))
+    job = Job("run", Run(tmp_path / "run"), preset("quick"))
     job.run.folder.mkdir()
     job.run.begin(job.config, {})
     for step, shown in ((6720, 6720), (6780, 6800)):

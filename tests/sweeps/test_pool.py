@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import io
 import json
@@ -85,8 +84,8 @@ def test_failed_runs_are_tried_again_and_then_reported(tmp_path: Path, capsys: p
     assert [sum(name == other for other, _ in engine.started) for name in names] == [0, 3, 3, 3, 1]
     assert [job.progress().state for job in todo] == ["done", "done", "failed", "failed", "done"]
     out = capsys.readouterr().out
-    assert f"{names[2]} failed:\n    Traceback\n      line\n    ValueError: no\n" in out
-    assert f"{names[3]} failed:\n    killed by signal 9; was there memory enough?\n" in out
+    assert f"{names[2]}: ValueError: no\n" in out
+    assert f"{names[3]}: killed by signal 9; was there memory enough?\n" in out
     assert f"{names[1]}: failed, and is tried again" in out
     assert f"{names[4]}: mean return 1.50" in out
 
@@ -105,9 +104,7 @@ def test_a_stopped_batch_is_not_a_failed_one(tmp_path: Path, monkeypatch: pytest
         raise KeyboardInterrupt
 
     monkeypatch.setattr(status_table.time, "sleep", staticmethod(press), raising=False)
-    with pytest.raises(
-        StoppedError, match="stopped with 0 of 4 runs done, and everything is saved; run it again to go on"
-    ):
+    with pytest.raises(StoppedError, match="stopped, and everything is saved: run it again to go on"):
         run_jobs(Pool(todo, engine))
     assert len(engine.started) == 2
     assert not todo[2].run.started
@@ -127,40 +124,30 @@ def test_a_run_that_stopped_on_purpose_is_not_tried_again(tmp_path: Path, capsys
     assert status_table.rows({stopped: todo[0].progress()})[1][-1] == "ValueError: no"
 
 
-class Elsewhere(Played):
-    """Is refused, as another process is at work in its folder."""
+class Refused(Played):
+    """Gives way, as another process is at work in its folder."""
 
     def poll(self) -> int:
         return 2
 
 
 @pytest.mark.usefixtures("_no_pause")
-@pytest.mark.parametrize("ended", [False, True], ids=["at work", "ended"])
-def test_runs_that_another_process_makes_are_not_failed(
-    ended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_another_process_makes_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     todo = catch_jobs(tmp_path, 3)
-    engine, left = Script(1, {}), f"1 of 3 runs left to other processes; {todo[0].name}: another process makes it;"
+    engine = Script(1, {})
 
     def start(job: Job, attempt: int) -> Played:
         if job is todo[0]:
+            todo[1].run.folder.mkdir(exist_ok=True)
             evaluated(todo[1])  # by the other process
-            engine.started.append((job.name, attempt))
-            return Elsewhere(engine, job, 2, attempt)
-        if ended:
-            evaluated(todo[0])
-            JobRecord.begin(1)._replace(state="done").write(todo[0].run.folder)
+            return Refused(engine, job, 2, attempt)
         return Script.start(engine, job, attempt)
 
     monkeypatch.setattr(engine, "start", start)
-    with contextlib.nullcontext() if ended else pytest.raises(StoppedError, match=left):
-        run_jobs(Pool(todo, engine, 2))
-    assert engine.started == [(todo[0].name, 1), (todo[2].name, 1)]
-    assert todo[0].progress().state == ("done" if ended else "running")
-    out = capsys.readouterr().out
-    assert f"{todo[0].name}: {'mean return 1.50' if ended else 'another process makes it'}" in out
-    assert f"{todo[1].name}: mean return 1.50" in out
-    assert out.splitlines()[-1].endswith("done" if ended else "1 made by another process")
+    with pytest.raises(GlamkitError, match=f"1 of 3 runs failed; {todo[0].name}: status 2"):
+        run_jobs(Pool(todo, engine))
+    assert engine.started == [(todo[2].name, 1)]
+    assert [job.progress().state for job in todo] == ["running", "done", "done"]
 
 
 class Stuck(Played):
@@ -188,10 +175,11 @@ def test_what_had_to_be_killed_is_named(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(status_table.time, "sleep", staticmethod(press), raising=False)
-    said = f"but {todo[0].name} had to be killed before saving"
-    with pytest.raises(StoppedError, match=f"stopped with 1 of 2 runs done, {said}; run it again to go on"):
+    said = f"stopped, but {todo[0].name} had to be killed before saving: run it again to go on"
+    with pytest.raises(StoppedError, match=said):
         run_jobs(Pool(todo, engine))
-    assert capsys.readouterr().out.splitlines()[-1].endswith(f"stopped, {said}: run it again to go on")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("1 of 2 runs done") and last.endswith(said)
     assert (todo[0].progress().state, todo[1].progress().state) == ("failed", "done")
 
 
@@ -207,7 +195,7 @@ def test_a_run_has_one_process_at_a_time(
     (folder / ".job.owner").write_text("4321 elsewhere")
     with (folder / ".job.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert worker.main([str(folder)]) == 2
+        assert worker.main(folder) == 2
     message = (
         "is being trained by another process ('4321' on 'elsewhere'); wait for it or end it, or use another run_dir."
     )
@@ -221,16 +209,16 @@ def test_where_a_run_is_from_its_files(tmp_path: Path) -> None:
     assert (job.progress().state, job.progress().work) == ("queued", 48)  # half of its steps are random
     folder.mkdir(parents=True)
     JobRecord.begin(1).write(folder)
-    assert (job.progress().state, job.progress().step, job.progress().left) == ("running", 0, None)
+    assert (job.progress().state, job.progress().step, job.progress().speed) == ("running", 0, 0)
     job.run.log_file.write_text('{"step": 48, "kind": "log", "time/steps_per_second": 900.0}\n')
-    assert (job.progress().left, job.progress().work) == (None, 48)  # random steps only
+    assert (job.progress().speed, job.progress().work) == (0, 48)  # random steps only
     with job.run.log_file.open("a") as file:
         file.write('{"step": 64, "kind": "log", "time/steps_per_second": 2.0}\n')
-    assert job.progress().left is None  # the line of the first update counts what is compiled for it
+    assert job.progress().speed == 0  # the line of the first update counts what is compiled for it
     with job.run.log_file.open("a") as file:
         file.write('{"step": 80, "kind": "log", "time/steps_per_second": 4.0}\n{"step": 82, "kind": "episode"}\n{"st')
     assert job.progress()[:4] == ("running", 82, 96, 4.0)
-    assert job.progress().left == pytest.approx(14 / 4)
+    assert job.progress().work == 14
     stale = json.loads((folder / "job.json").read_text()) | {"beat": time.time() - 2 * FRESH}
     (folder / "job.json").write_text(json.dumps(stale))
     assert job.progress().state == "cut"
@@ -271,12 +259,14 @@ def test_the_table_puts_trouble_first(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (
         status_table.summary({name: seen[name] for name in list(seen)[:2]}) == "1 of 2 runs done, 1 failed  step 96/192"
     )
-    shown = StatusTable(Pool(todo, Script(1, {})))
-    assert [progress.state for progress in shown.seen.values()] == ["done", "queued", "running", "queued"]
-    assert "<progress" in shown._repr_html_() and len(repr(shown).splitlines()) == 1
+    shown, drawn = StatusTable(Pool(todo, Script(1, {}))), list[str]()
+    monkeypatch.setattr(shown.live, "show", lambda table: drawn.append(str(table)))
+    shown.draw()
+    assert drawn[-1] == "1 of 4 runs done, 1 running, 1 failed, 1 queued  step 192/384  4 steps/s  12s left"
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((50, 5)))
     shown.live.terminal = True
-    assert len(repr(shown).splitlines()) == 4
+    shown.draw("stopped")
+    assert len(drawn[-1].splitlines()) == 3 and drawn[-1].endswith("stopped")
 
 
 def test_a_run_that_is_made_again_is_not_done_before(tmp_path: Path) -> None:
@@ -286,17 +276,17 @@ def test_a_run_that_is_made_again_is_not_done_before(tmp_path: Path) -> None:
     before.run.begin(before.config, {})
     JobRecord.begin(1)._replace(state="done").write(before.run.folder)
     evaluated(before)
-    assert "1 of 1 runs done" in repr(StatusTable(Pool([before], Script(1, {}))))
+    assert before.done()
     job = before._replace(config=before.config.override({"evaluation.episodes": 7}))
-    assert (job.score(), job.progress().state, job.done()) == (None, "cut", False)
+    assert (job.final(), job.progress().state, job.done()) == ((None, 0), "cut", False)
     table = StatusTable(Pool([job], Script(1, {}, looks=3)))
+    table.draw()
     seen = [table.seen[job.name]]
-    while table.pool.busy:
+    for _ in range(3):
         table.pool.tend()
-        table.look()
+        table.draw()
         seen.append(table.seen[job.name])
-    assert [one.state for one in seen][:2] == ["queued", "running"] and {one.score for one in seen} <= {None}
-    job.run.begin(job.config, {})  # as its trainer does, which puts the old score aside
-    evaluated(job)
-    table.look()
+    assert [one.state for one in seen] == ["cut", *["running"] * 3] and {one.score for one in seen} == {None}
+    table.pool.tend()  # its trainer puts the old score aside
+    table.draw()
     assert (table.seen[job.name].state, table.seen[job.name].score) == ("done", 1.5)

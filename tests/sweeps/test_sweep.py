@@ -84,8 +84,9 @@ def test_a_sweep_file(tmp_path: Path) -> None:
     assert len(plan.entries) == 12
     config = plan.entries[-1].config()
     assert (config.trainer.save_every, config.world_model.unimix, config.agent.context) == (16, 1e-3, "reset")
-    rows = [row for row in sweep.Sweep(plan).overview().rows if row[0] in ("a", "b")]
-    assert rows == [["a", "as the preset"], ["b", "agent.context=reset"]]  # once, whatever the number of runs
+    rows, common = sweep.Sweep(plan).overview().rows, "trainer.save_every=16 world_model.unimix=1e-3"
+    # Once, whatever the number of runs.
+    assert [row for row in rows if row[0] in ("a", "b")] == [["a", common], ["b", f"{common} agent.context=reset"]]
 
 
 def test_settings_of_the_line_come_to_those_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,16 +120,16 @@ MISTAKES = {
     "games: Pong\npreset: debgu": "unknown preset 'debgu'; did you mean 'debug'?",
     "games: Pong\noverrides: trainer.warmpu=60": "unknown setting 'trainer.warmpu'; did you mean 'trainer.warmup'",
     "games: Pong\noverrides: {trainer: {seed: 2}}": "trainer.seed is given twice, as '2' and as 1;",
-    "games: Pong\noverrides: {runtime.device: cuda:1}": "runtime.device = 'cuda:1' names one GPU, and a batch gives",
     "games: Pong\noverrides: 3": "override '3' is not of the form key=value",
-    "games: Pong\nvariants: [a, b]": "variants = ['a', 'b'] is no table of names",
+    "games: Pong\nvariants: 3": "variants = '3' is no table of names",
+    "games: Pong\nvariants: [a, a]": "two runs would share the folder Pong/a-seed1",
     "games: Pong\nvariants: {a/b: {}}": "variant 'a/b' is no name for a folder",
     "games: Pong\nvariants: {_a: {}}": "variant '_a' is no name for a folder and a curve",
     "games: Pong\nvariants: {..: {}}": "variant '..' is no name for a folder",
     "games: Pong\nvariants: {a: {agent.contxt: reset}}": "unknown setting 'agent.contxt'; did you mean 'agent.context'",
     "games: Pong\nenv_steps: many": "env_steps = 'many' is not a whole number.",
     "- Pong": "holds no table",
-    "games: [Pong": "is not YAML: while parsing a flow sequence",
+    "games: [Pong": "cannot be read: while parsing a flow sequence",
     "seeds: 1": "games = '' names none; write 'Pong Boxing'",
 }
 
@@ -148,7 +149,7 @@ def test_a_mistake_in_a_sweep_file_is_refused_at_once(
 
 def test_a_missing_sweep_file_and_a_folder_without_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sweep", str(tmp_path / "none.yaml")]) == 1
-    assert "cannot be read: No such file" in capsys.readouterr().err
+    assert "No such file" in capsys.readouterr().err
     assert cli.main(["sweep", "status", str(tmp_path)]) == 1
     assert "holds no batch: there is no sweep.json in it." in capsys.readouterr().err
     (tmp_path / "sweep.json").write_text('{"format": 1, "runs": [{"folder": "../../x"}]}')
@@ -170,10 +171,6 @@ def test_the_folder_lists_all_that_was_ever_asked_for(tmp_path: Path) -> None:
     saved = Sweep(tmp_path).plan
     assert [entry.folder for entry in saved.entries][:2] == ["Catch-v0/seed1", "Memory-v0/seed1"]
     assert len(saved.entries) == 4
-    text = (tmp_path / "sweep.json").read_text().replace("Memory-v0/seed2", "../seed2")
-    (tmp_path / "sweep.json").write_text(text)
-    with pytest.raises(GlamkitError, match="a run lies outside its folder"):
-        Sweep(tmp_path)
 
 
 def test_only_what_was_asked_for_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +218,7 @@ def test_the_cost_is_that_of_what_is_left(tmp_path: Path) -> None:
         batch.cost(clock, most=0.25)
     todo[1].run.log_file.write_text('{"step": 48, "kind": "log"}\n')
     assert "about 20h00m" in batch.cost(clock)  # only its random steps are behind it
-    todo[0].run.begin(todo[0].config.override({"trainer.seed": 9}), {})
+    todo[2].run.begin(todo[2].config.override({"trainer.seed": 9}), {})
     with pytest.raises(GlamkitError, match=r"holds another experiment: trainer\.seed is 9 there"):
         Sweep(batch.plan)
 

@@ -12,22 +12,6 @@ from glamkit.errors import GlamkitError
 from glamkit.sweeps import plan
 from glamkit.sweeps.ablation import Ablation
 
-TWICE = {
-    "seeds: 1\nseeds: 2": "seeds stands twice in the sweep file, again at line 3; keep one.",
-    "overrides: {env.sticky: 0, env.sticky: 0.25}": "env.sticky stands twice",
-    "variants: {a: {agent.acting: prior, agent.acting: posterior}}": "agent.acting stands twice",
-    "? [a]\n: 1": "is not YAML: while constructing a mapping",
-}
-
-
-@pytest.mark.parametrize(("text", "sentence"), TWICE.items())
-def test_a_key_that_is_there_twice_or_no_name_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
-    path = tmp_path / "study.yaml"
-    path.write_text(f"games: glamkit/Catch-v0\n{text}\n")
-    with pytest.raises(GlamkitError) as caught:
-        plan.read_file(path)
-    assert sentence in str(caught.value) and "\n" not in str(caught.value)
-
 
 def test_what_is_written_is_what_is_meant(tmp_path: Path) -> None:
     """YAML itself would read on as true, 010 as 8, 1.10 as 1.1 and 1:30 as 90."""
@@ -48,7 +32,6 @@ def test_what_is_written_is_what_is_meant(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"variants": {"a": {}, "b": {"agent.acting": "prior"}}}, "variants 'a' and 'b' are one and the same"),
         ({"variants": {"a": "agent.acting=prior", "A": "agent.acting=posterior"}}, "two runs would share the folder"),
         ({"seeds": "1,000"}, "seeds = '1,000' is not a list of whole numbers such as 1 2 3"),
     ],

@@ -76,7 +76,7 @@ def test_it_saves_when_it_is_asked_to_stop_in_an_evaluation(
         return evaluate(*about, **more)
 
     monkeypatch.setattr(evaluation, "evaluate", played)
-    assert worker.main([str(job.run.folder)]) == INTERRUPTED
+    assert worker.main(job.run.folder) == INTERRUPTED
     assert begun == [step]
     assert "stopped" in capsys.readouterr().err
     assert checkpoint.steps(job.run.checkpoints)[-1] == step
@@ -88,7 +88,7 @@ def test_it_saves_when_it_is_asked_to_stop_in_an_evaluation(
 def test_a_time_limit_is_no_failure(tmp_path: Path, given: Input, capsys: pytest.CaptureFixture[str]) -> None:
     job = made(tmp_path, **{"runtime.max_hours": 1e-9})
     given.order(job)
-    assert worker.main([str(job.run.folder)]) == INTERRUPTED
+    assert worker.main(job.run.folder) == INTERRUPTED
     assert "and saved (runtime.max_hours = 1e-09 is over)" in capsys.readouterr().err
     record = JobRecord.read(job.run.folder)
     assert record is not None and record.state == "stopped"
@@ -100,7 +100,7 @@ def test_a_run_that_is_done_is_not_made_again(tmp_path: Path, given: Input, monk
     JobRecord.begin(7)._replace(state="done").write(job.run.folder)
     given.order(job)
     monkeypatch.setattr(worker, "train", Mock(side_effect=AssertionError))
-    assert worker.main([str(job.run.folder)]) == 0
+    assert worker.main(job.run.folder) == 0
     record = JobRecord.read(job.run.folder)
     assert record is not None and (record.state, record.attempt) == ("done", 7)
 
@@ -109,11 +109,11 @@ def test_what_can_be_mended_is_one_sentence_and_a_bug_keeps_its_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(worker, "make", Mock(side_effect=GlamkitError("seed = -1 is outside its range.")))
-    assert worker.main(["run"]) == 2
+    assert worker.main(Path("run")) == 2
     assert capsys.readouterr() == ("", "seed = -1 is outside its range.\n")
     monkeypatch.setattr(worker, "make", Mock(side_effect=KeyError("step")))
     with pytest.raises(KeyError):
-        worker.main(["run"])
+        worker.main(Path("run"))
 
 
 @pytest.mark.slow
