@@ -80,13 +80,6 @@ def published() -> Mapping[str, Method]:
     return _methods(_shipped(), FILE)
 
 
-@cache
-def printed_only() -> Mapping[str, Mapping[str, Any]]:
-    """Methods of which only aggregates are known: ``mean`` or ``median``, as printed, and their source."""
-    table: Mapping[str, Mapping[str, Any]] = _shipped()["aggregates_only"]
-    return table
-
-
 def read(path: Path) -> Mapping[str, Method]:
     """The methods of a result file.
 
