@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import math
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +20,7 @@ from glamkit import plotting
 from glamkit.analysis.rollouts import RolloutComparison, dream_beside_truth
 from glamkit.config import preset
 from glamkit.plotting import curves
-from glamkit.plotting.picture import DARKEST, STYLE, darkened
+from glamkit.plotting.picture import STYLE
 from glamkit.runs.folder import Run
 
 LINES: list[dict[str, Any]] = [
@@ -152,57 +150,30 @@ def test_strip_is_readable_with_one_column_or_eight() -> None:
         assert faults(picture) == [] and image(picture).std() > 0
 
 
-# Dark pages -----------------------------------------------------------------------------------------------------------
-
-
-def on_dark(colour: str) -> np.ndarray:
-    pixel = np.array([[[int(colour[place : place + 2], 16) for place in (1, 3, 5)]]], np.uint8)
-    return darkened(pixel)[0, 0]
+# On a page ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("colour", [plotting.INK, plotting.GREY, STYLE["xtick.color"], plotting.BLACK])
-def test_text_has_contrast_on_light_and_on_dark(colour: str) -> None:
-    light = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
-    assert contrast(light, [255] * 3) >= 4.5 and contrast(on_dark(colour), [DARKEST] * 3) >= 4.5
+def test_text_has_contrast(colour: str) -> None:
+    assert contrast([int(colour[place : place + 2], 16) for place in (1, 3, 5)], [255] * 3) >= 4.5
 
 
-def test_dark_exchanges_light_and_dark_and_keeps_hues() -> None:
-    assert on_dark("#ffffff").tolist() == [DARKEST] * 3 and on_dark("#000000").tolist() == [255] * 3
-    for colour in (plotting.BLUE, plotting.ORANGE, plotting.GREEN, plotting.RED, plotting.PURPLE, plotting.SKY):
-        light = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
-        dark = on_dark(colour).tolist()
-        assert np.argsort(dark).tolist() == np.argsort(light).tolist() and contrast(dark, [DARKEST] * 3) >= 3
-    pixels = np.full((4, 6, 3), 255, np.uint8)
-    kept = darkened(pixels, [(1, 0, 3, 2)])  # left, bottom, right, top: from the bottom
-    assert (kept[2:, 1:3] == 255).all() and (kept == 255).all(-1).sum() == 4
-
-
-def test_a_figure_is_dark_on_a_dark_page_and_its_frames_are_as_they_were() -> None:
+def test_a_figure_shows_itself_small_and_with_its_words() -> None:
     picture = plotting.strip(
         [{"step": 1, "start": 7, "ahead": 5, "real": frames(), "reconstructed": frames(), "imagined": frames()}]
     )
-    page = picture.html()
-    light, dark = (
-        np.asarray(Image.open(io.BytesIO(base64.b64decode(part))).convert("RGB"))
-        for part in (
-            re.findall('src="data:image/png;base64,([^"]+)"', page) + re.findall('url."data:[^,]+,([^"]+)"', page)
-        )
-    )
-    assert light.shape == dark.shape and (light[0, 0] >= 254).all() and (dark[0, 0] == DARKEST).all()
-    apart = np.abs(light.astype(int) - image(picture))  # of 256 colours; files have a white background
-    assert apart.mean() < 3 and apart.max() < 64
-    box = picture.axes[0].images[0].get_window_extent()
-    across = slice(math.ceil(box.x0), math.floor(box.x1))
-    down = slice(len(light) - math.floor(box.y1), len(light) - math.ceil(box.y0))
-    both = light[down, across].astype(int), dark[down, across]
-    assert np.abs(both[0] - both[1]).mean() < 4 and np.abs(both[0] - both[1]).max() < 64 and both[0].std() > 20
-    assert 'alt="One moment of play as the model learns imagined: 5 steps after the last real frame"' in page
-    assert f".{re.search('img class=.(glamkit-[0-9a-f]{8}). ', page)[1]} {{" in page  # type: ignore[index]
-    picture.alt = "a < b"
     data, about = picture._repr_mimebundle_()
-    assert 'alt="a &lt; b"' in data["text/html"] and about == {"image/png": {"alt": "a < b"}}
-    assert base64.b64decode(data["image/png"]) == picture.pngs()[0]
-    assert 2 * len(picture.pngs()[0]) < len(picture.png())  # a notebook keeps it twice, and the dark one once
+    assert base64.b64decode(data["image/png"]) == picture.small_png()
+    assert f'src="data:image/png;base64,{data["image/png"]}"' in data["text/html"] == picture.html()
+    shown = np.asarray(Image.open(io.BytesIO(picture.small_png())).convert("RGB"))
+    apart = np.abs(shown.astype(int) - image(picture))  # of 256 colours
+    assert (shown[0, 0] >= 254).all() and apart.mean() < 3 and apart.max() < 64
+    assert 2 * len(picture.small_png()) < len(picture.png())  # a notebook keeps it twice
+    words = "One moment of play as the model learns imagined: 5 steps after the last real frame"
+    assert f'alt="{words}"' in data["text/html"] and about == {"image/png": {"alt": words}}
+    picture.axes[0].set_title("a < b", loc="left")
+    assert 'alt="a &lt; b"' in picture.html()
+    assert plotting.in_words("There is nothing to draw.").words() == "There is nothing to draw."
 
 
 def test_figures_leave_no_trace() -> None:

@@ -119,7 +119,7 @@ def ablate(workers: int | None, yes: bool, show: bool, **plan: Any) -> None:
 @click.option("--results", multiple=True, metavar="FILE", help="Result file of others (JSON).")
 @click.option("--against", help="Published methods shown game by game, or all.")
 @click.option("--repeats", help="Draws of the bootstrap; 2000 if left out.")
-@click.option("--output", help="Folder for report.html, report.md and report.tex.")
+@click.option("--output", help="Folder for report.md and its figures.")
 @click.option("--save", metavar="FOLDER", help="Write a score file there for each finished run, GAME-seedN.json.")
 @click.option("--scores", is_flag=True, help="Only one table of scores, with standard errors and hours.")
 @click.option("--published", is_flag=True, help="The published methods alone, without runs.")

@@ -57,11 +57,6 @@ def published() -> Mapping[str, Method]:
     return _methods(_shipped(), FILE)
 
 
-def printed_only() -> Mapping[str, Mapping[str, Any]]:
-    """Methods of which only aggregates are known: ``mean`` or ``median``, as printed, and their source."""
-    return dict(_shipped()["aggregates_only"])
-
-
 def read(path: Path) -> Mapping[str, Method]:
     """The methods of a result file; errors name what is wrong in it."""
     try:

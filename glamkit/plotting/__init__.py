@@ -1,6 +1,6 @@
 """Static figures: one restrained style, colours that colour-blind readers can tell apart, titles that say what to see.
 
-Every function returns a `Picture`, a matplotlib Figure that any notebook shows by itself, and in dark on a dark page.
+Every function returns a `Picture`, a matplotlib Figure that any notebook shows by itself.
 Nothing here touches pyplot, so no figure outlives its reader and no backend is chosen.
 """
 

@@ -128,9 +128,9 @@ def draw_losses(panels: Iterable[Axes], entries: Entries, config: Config, keys: 
 def same_steps(panels: Iterable[Axes]) -> None:
     """The same range of steps for all panels that have curves."""
     drawn = [axes for axes in panels if axes.lines]
-    ends = [axes.get_xlim() for axes in drawn]
+    ends = [end for axes in drawn for end in axes.get_xlim()]
     for axes in drawn:
-        axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
+        axes.set_xlim(min(ends), max(ends))
 
 
 def draw_series(

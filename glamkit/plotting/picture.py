@@ -1,4 +1,4 @@
-"""The style of all figures, a figure that shows itself on light and on dark pages, and the texts around its panels."""
+"""The style of all figures, a figure that shows itself, and the texts around its panels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import contextlib
 import html
 import io
 import textwrap
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -64,17 +62,10 @@ def styled() -> Iterator[None]:
 
 style = styled()
 STEPS = "agent steps"
-DARK_PAGE = 'body[data-jp-theme-light="false"]'  # CSS: JupyterLab's page names its theme in its body
 
 
 class Picture(Figure):
-    """A Figure that shows itself in any notebook, whichever backend there is: on a dark page of JupyterLab in dark.
-
-    Attributes:
-        alt: what it shows in words, for people who cannot see it; its titles where that is empty.
-    """
-
-    alt: str = ""
+    """A Figure that shows itself in any notebook, whichever backend there is, and says in words what it shows."""
 
     def png(self, dpi: int = 100) -> bytes:
         """The figure as a PNG file, on white."""
@@ -82,58 +73,27 @@ class Picture(Figure):
         self.savefig(buffer, format="png", dpi=dpi)
         return buffer.getvalue()
 
-    def pngs(self) -> tuple[bytes, bytes]:
-        """The figure as PNG files of 256 colours, for a light page and for a dark one."""
-        pixels = np.asarray(Image.open(io.BytesIO(self.png())).convert("RGB"))
-        boxes = [image.get_window_extent().extents for axes in self.axes for image in axes.images]
-        return few_colours(pixels), few_colours(darkened(pixels, boxes))
+    def small_png(self) -> bytes:
+        """The figure as a PNG file of 256 colours: a fifth of the size, as notebooks keep it twice."""
+        pixels, buffer = Image.open(io.BytesIO(self.png())).convert("RGB"), io.BytesIO()
+        # An octree keeps rare colours, as of a small ball; a median cut loses them.
+        pixels.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "png")
+        return buffer.getvalue()
 
     def words(self) -> str:
-        """What it shows, in words."""
-        titles = [self.get_suptitle(), *(axes.get_title(loc="left") for axes in self.axes)]
-        return self.alt or ". ".join(" ".join(title.split()) for title in titles if title)
+        """Its titles, and what stands in panels with nothing to draw: for people who cannot see it."""
+        panels = [axes.get_title(loc="left") for axes in self.axes]
+        empty = [text.get_text() for axes in self.axes if not axes.axison for text in axes.texts]
+        return ". ".join(" ".join(text.split()) for text in (self.get_suptitle(), *panels, *empty) if text)
 
     def html(self) -> str:
-        """The figure for a page of either theme."""
+        """The figure as HTML."""
         return self._repr_mimebundle_()[0]["text/html"]
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        light, dark = (base64.b64encode(png).decode() for png in self.pngs())
-        name, url = f"glamkit-{zlib.crc32(light.encode()):08x}", "data:image/png;base64,"
-        page = (
-            f'<style>{DARK_PAGE} .{name} {{ content: url("{url}{dark}") }}</style>'
-            f'<img class="{name}" style="max-width: 100%" alt="{html.escape(self.words())}" src="{url}{light}">'
-        )
-        return {"text/html": page, "image/png": light}, {"image/png": {"alt": self.words()}}
-
-
-def few_colours(pixels: np.ndarray) -> bytes:
-    """A picture (H, W, 3) uint8 as a PNG of 256 colours: a fifth of the size, which notebooks keep three times.
-
-    An octree keeps rare colours, as of a small ball; a median cut loses them.
-    """
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "png")
-    return buffer.getvalue()
-
-
-DARKEST = 17  # of 255: the page of JupyterLab's dark theme
-
-
-def darkened(pixels: np.ndarray, boxes: Iterable[Sequence[float]] = ()) -> np.ndarray:
-    """A picture (H, W, 3) uint8 with light and dark exchanged: white becomes the dark page, and hues stay as they are.
-
-    Boxes (left, bottom, right, top, in pixels from the bottom left) stay as they are: frames of a game.
-    """
-    values = pixels.astype(float)
-    turned = values + 255 - values.max(-1, keepdims=True) - values.min(-1, keepdims=True)
-    brighter = 255 * (turned / 255) ** 0.85  # or light colours would be too dark on dark
-    result = (DARKEST + brighter * (1 - DARKEST / 255)).round().astype(np.uint8)
-    for left, bottom, right, top in boxes:
-        rows = slice(max(0, round(len(pixels) - top)), max(0, round(len(pixels) - bottom)))
-        columns = slice(max(0, round(left)), max(0, round(right)))
-        result[rows, columns] = pixels[rows, columns]
-    return result
+        png, words = base64.b64encode(self.small_png()).decode(), self.words()
+        page = f'<img style="max-width: 100%" alt="{html.escape(words)}" src="data:image/png;base64,{png}">'
+        return {"text/html": page, "image/png": png}, {"image/png": {"alt": words}}
 
 
 def figure(width: float = WIDE, height: float = 3, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Picture, Any]:
@@ -160,12 +120,8 @@ def panel_title(axes: Axes, text: str) -> None:
 
 
 def lines(text: str, inches: float) -> str:
-    """Text of a title in lines of about equal length, of at most so many inches; its own line breaks stay."""
-    most, result = int(13 * inches), []
-    for line in text.split("\n"):
-        wrapped = [textwrap.wrap(line, width) for width in range(most // 2, most + 1)]
-        result += next(one for one in wrapped if len(one) == len(wrapped[-1]))
-    return "\n".join(result)
+    """Text of a title in lines of at most so many inches; its own line breaks stay."""
+    return "\n".join(textwrap.fill(line, int(13 * inches)) for line in text.split("\n"))
 
 
 def legend_below(axes: Axes, columns: int = 3) -> None:
@@ -187,7 +143,6 @@ def in_words(text: str) -> Picture:
     wrapped = lines(text, WIDE)
     picture, ((axes,),) = figure(WIDE, 0.25 + 0.2 * (1 + wrapped.count("\n")))
     nothing(axes, wrapped)
-    picture.alt = text
     return picture
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import erf, sqrt
-from typing import NamedTuple
 
 import numpy as np
 
 Sample = Sequence[np.ndarray]
 Interval = tuple[float, float]
+Statistic = Callable[[Sample], np.ndarray]
 CHUNK = 250  # bootstrap repeats at a time: of the largest published table this takes 5 MB
 ENDS = (0.025, 0.975)  # quantiles of a 95 % interval
 
@@ -45,12 +45,7 @@ def optimality_gap(sample: Sample) -> np.ndarray:
     return 1 - mean([np.minimum(runs, 1.0) for runs in sample])
 
 
-AGGREGATES: Mapping[str, Callable[[Sample], np.ndarray]] = {
-    "mean": mean,
-    "median": median,
-    "iqm": iqm,
-    "optimality_gap": optimality_gap,
-}
+AGGREGATES: Mapping[str, Statistic] = {"mean": mean, "median": median, "iqm": iqm, "optimality_gap": optimality_gap}
 
 
 def superhuman(sample: Sample) -> int:
@@ -58,12 +53,7 @@ def superhuman(sample: Sample) -> int:
     return int((game_means(sample) >= 1).sum())
 
 
-def profile(sample: Sample, thresholds: np.ndarray) -> np.ndarray:
-    """(..., thresholds): the share of runs that score more than each."""
-    return np.stack([(runs[..., None, :] > thresholds[:, None]).mean(-1) for runs in sample], -1).mean(-1)
-
-
-def bootstrap(sample: Sample, statistic: Callable[[Sample], np.ndarray], repeats: int, seed: int = 0) -> np.ndarray:
+def bootstrap(sample: Sample, statistic: Statistic, repeats: int, seed: int = 0) -> np.ndarray:
     """The 95 % percentile interval of a statistic, (2, ...): low and high end.
 
     Stratified: the runs of each game are drawn anew, with replacement.
@@ -90,45 +80,3 @@ def coverage(counts: Sequence[int]) -> float:
     """
     kept = sum((n - 1) / n**2 for n in counts) / sum(1 / n for n in counts)
     return erf(1.959964 * sqrt(kept) / sqrt(2))
-
-
-class Improvement(NamedTuple):
-    """Probability that a run of one method beats one of another, over games; ties count half.
-
-    Attributes:
-        value: 0 to 1.
-        interval: 95 %, of the bootstrap; None where one side has a single run of each game.
-        games: that both have.
-    """
-
-    value: float
-    interval: Interval | None
-    games: int
-
-
-def improvement(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], repeats: int) -> Improvement:
-    """P(ours > theirs) on the games both have: the mean over games of the Mann-Whitney U over its pairs.
-
-    Args:
-        ours: game -> (runs,), in any unit that both share.
-        theirs: the same.
-        repeats: of the bootstrap, which draws both sides' runs anew within each game.
-    """
-    shared = [name for name in ours if name in theirs]
-    random, total, value = np.random.default_rng(0), np.zeros(repeats), 0.0
-    for name in shared:
-        x, y = ours[name], theirs[name]
-        wins = (x[:, None] > y) + 0.5 * (x[:, None] == y)
-        value += wins.mean()
-        # How often each run is drawn is all that counts.
-        left, right = (random.multinomial(n, np.full(n, 1 / n), repeats) / n for n in (len(x), len(y)))
-        total += ((left @ wins) * right).sum(1)
-    low, high = np.quantile(total / len(shared), ENDS)
-    several = all(max(len(side[name]) for name in shared) > 1 for side in (ours, theirs))
-    return Improvement(value / len(shared), (float(low), float(high)) if several else None, len(shared))
-
-
-def without(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Every aggregate with one game left out: {game: {aggregate: value}}."""
-    left = {name: [runs for other, runs in scores.items() if other != name] for name in scores}
-    return {name: {key: float(f(rest)) for key, f in AGGREGATES.items()} for name, rest in left.items() if rest}

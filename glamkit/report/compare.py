@@ -1,8 +1,4 @@
-"""In what two runs differ: ``glamkit compare RUN_A RUN_B``.
-
-Settings, versions, git state and machine; then the scores, with the spread between seeds where runs of the same
-settings lie beside them, and whether the difference is beyond that spread.
-"""
+"""In what two runs differ, and whether their scores do beyond the spread between seeds."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,45 +25,19 @@ MANY = 5  # settings; more are only counted in the verdict, as the table has the
 
 
 class Side(NamedTuple):
-    """One of the two runs.
-
-    Attributes:
-        run: its folder.
-        reason: why it has no score that counts; empty where it has one.
-        facts: of its provenance.
-        scores: seed -> score, of all runs of its experiment that lie beside the two, and its own.
-        cut: agent steps after which some of their evaluation's games were cut; 0 where all are whole.
-    """
+    """One of the two runs."""
 
     run: Run
     config: Config
-    reason: str
-    facts: Mapping[str, str]
-    scores: Mapping[int, float]
-    cut: int
-
-    @property
-    def score(self) -> str:
-        """Its own score, in words."""
-        cut = f" of games cut after {self.cut:,} steps" if self.cut else ""
-        return "none that counts" if self.reason else f"{self.scores[self.config.trainer.seed]:.2f}{cut}"
-
-    @property
-    def peers(self) -> list[float]:
-        """Scores of all its seeds."""
-        return list(self.scores.values())
+    score: str  # its own, in words
+    reason: str  # why it has no score that counts; empty where it has one
+    peers: list[float]  # scores of all seeds of its experiment that lie beside the two, and its own
+    cut: int  # agent steps after which some of their evaluation's games were cut; 0 where all are whole
+    facts: Mapping[str, str]  # of its provenance
 
 
 class Comparison:
-    """Two runs, side by side.
-
-    Args:
-        one: a run folder, a shared file, or the name of a shipped run; a relative path counts from the checkout.
-        other: another.
-
-    Raises:
-        GlamkitError: one of them holds no run or cannot be read, or they are the same.
-    """
+    """Two runs side by side: run folders (a relative path counts from the checkout), shared files, or shipped runs."""
 
     def __init__(self, one: str | Path, other: str | Path) -> None:
         runs = [locate(one), locate(other)]
@@ -136,9 +106,6 @@ class Comparison:
     def __repr__(self) -> str:
         return repr(self.table())
 
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
-
 
 def outcome(folder: Path) -> Result | str:
     """The final score of a run, or why none counts."""
@@ -150,17 +117,23 @@ def outcome(folder: Path) -> Result | str:
 
 def side(run: Run, outcomes: Mapping[Path, Result | str]) -> Side:
     """One of the two runs, with its other seeds among the outcomes."""
-    config, own, scores, cut = run.config(), outcomes[run.folder], {}, 0
-    same = results.experiment(config), config.env.game
-    for result in (*outcomes.values(), own):
-        if isinstance(result, Result) and (results.experiment(result.config), result.config.env.game) == same:
-            scores[result.seed] = result.score
-            cut = max(cut, result.config.evaluation.episode_steps if result.cut else 0)
-    return Side(run, config, own if isinstance(own, str) else "", facts(run), scores, cut)
+
+    def kind(config: Config) -> tuple[Config, str]:
+        return results.experiment(config), config.env.game
+
+    config, own = run.config(), outcomes[run.folder]
+    counted = [result for result in (*outcomes.values(), own) if isinstance(result, Result)]
+    same = {result.seed: result for result in counted if kind(result.config) == kind(config)}
+    cut = max((result.config.evaluation.episode_steps for result in same.values() if result.cut), default=0)
+    peers = [result.score for result in same.values()]
+    if isinstance(own, str):
+        return Side(run, config, "none that counts", own, peers, cut, facts(run))
+    score = f"{own.score:.2f}" + (f" of games cut after {cut:,} steps" if cut else "")
+    return Side(run, config, score, "", peers, cut, facts(run))
 
 
 def facts(run: Run) -> dict[str, str]:
-    """Versions, git state and machine of a run, from its provenance; what changed at a resume is joined by an arrow."""
+    """Versions, git state and machine of a run, from its provenance; an arrow stands where a resume changed them."""
     found: dict[str, dict[str, None]] = {}
     for session in provenance.sessions(run.provenance_file):
         for part in ("git", "versions", "machine"):
@@ -185,22 +158,15 @@ def welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float] |
 
 
 def parting(one: Run, other: Run) -> int | None:
-    """The step of the first line at which two logs differ but for times; None where they do not.
-
-    A shared run's log holds all episodes and only some of the other lines.
-    """
-    logs = [lines(one), lines(other)]
-    if one.shared or other.shared:
-        logs = [[line for line in log if line["kind"] == "episode"] for log in logs]
-    for ours, theirs in zip_longest(*logs):
+    """The step of the first line at which two logs differ but for times; None where they do not."""
+    logs = [log.added(run.log_file)[0] for run in (one, other)]
+    if one.shared or other.shared:  # a shared run's log holds all episodes, and only some of the other lines
+        logs = [[line for line in lines if line["kind"] == "episode"] for lines in logs]
+    untimed = [[{k: line[k] for k in line if not k.startswith("time")} for line in lines] for lines in logs]
+    for ours, theirs in zip_longest(*untimed):
         if ours != theirs:
             return int((ours or theirs)["step"])
     return None
-
-
-def lines(run: Run) -> list[dict[str, Any]]:
-    """A log's lines without what the clock says."""
-    return [{k: entry[k] for k in entry if not k.startswith("time")} for entry in log.added(run.log_file)[0]]
 
 
 def spread(scores: Sequence[float]) -> str:

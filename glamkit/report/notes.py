@@ -17,9 +17,7 @@ def notes(report: Report) -> list[str]:
 
 
 def about_runs(report: Report) -> Iterator[str]:
-    """Runs that do not count, and experiments that differ."""
-    if report.left_out:
-        yield f"Runs left out: {len(report.left_out)}; the reasons are in the table of runs that do not count."
+    """Experiments that differ, small presets and cut games."""
     every = {**report.groups, **report.small}
     if len(every) > 1:
         parts = [f"{name}: {len(group)}" for name, group in every.items()]
@@ -52,13 +50,12 @@ def about_games(report: Report) -> Iterator[str]:
     every, played = atari100k.games(), {game for entry in report.new for game in entry.method.scores}
     if len(report.games) < len(every):
         apart = [game for game in every if game in played and game not in report.games]
-        missing = [game for game in every if game not in played and game not in report.games]
         yield (
             f"Games that are there: {len(report.games)} of {len(every)} ({', '.join(report.games)}). Every aggregate "
             "below, the published methods' too, is over these alone and is not the published one."
-            + f" Left out, as not every experiment has them: {', '.join(apart)}." * bool(apart)
-            + f" Missing: {', '.join(missing)}." * bool(missing)
         )
+        if apart:
+            yield f"Games left out, as not every experiment has them: {', '.join(apart)}."
     for entry in report.new:
         if set(entry.normal) != set(report.games):
             yield (
@@ -75,7 +72,7 @@ def about_seeds(report: Report) -> Iterator[str]:
     for entry in report.new:
         low, high = entry.counts
         if not entry.method.single:
-            yield f"{entry.name} has one mean per game: no IQM, no interval, no probability of improvement."
+            yield f"{entry.name} has one mean per game: no IQM and no interval."
         elif high == 1:
             yield f"{entry.name} has one seed per game: nothing says how another would do; there is no interval."
         elif low < high:
@@ -95,7 +92,7 @@ def about_protocols(report: Report) -> Iterator[str]:
     if report.new:
         every, sticky = [*report.new, *others], []
         for words, value in (("on in", True), ("off in", False), ("not known of", None)):
-            names = [entry.name for entry in every if entry.sticky is value]
+            names = [entry.name for entry in every if entry.method.protocol.get("sticky") is value]
             sticky += [f"{words} {', '.join(names)}"] if names else []
         yield f"Sticky actions: {'; '.join(sticky)}."
         episodes = [f"{e.episodes.split(' (')[0].split(',')[0]} in {e.name}" for e in every if e.episodes]

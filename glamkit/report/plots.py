@@ -1,4 +1,4 @@
-"""The figures of a report: one colour, line and marker for each method throughout; `alt` says what each shows."""
+"""The figures of a report: one colour, line and marker for each method throughout."""
 
 from __future__ import annotations
 
@@ -7,50 +7,25 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, StrMethodFormatter
 
 from glamkit import plotting
 from glamkit.envs import atari100k
 from glamkit.plotting import GREY, SMALL, WIDE, Picture, figure
 from glamkit.report import aggregates
-from glamkit.report.aggregates import Interval
 from glamkit.report.report import Report
 from glamkit.report.results import Result
 from glamkit.report.tables import NAMES, ordered
 from glamkit.runs import log
 from glamkit.sweeps import summary
 
-LOW, HIGH = 0.01, 10.0  # thresholds at which profiles are drawn
 PANELS = 3  # of curves, side by side
 LETTERS = 31  # of a name in one line; the longest of a published method has as many
-PAIR = 60  # letters of two names in one line
-PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
-def draw_value(axes: Axes, place: float, value: float, ends: Interval | None, colour: str, marker: str) -> None:
-    """A value in a row, with its interval as a bar."""
-    if ends:
-        axes.plot(ends, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
-    axes.plot(value, place, marker, ms=5, color=colour)
-
-
-def in_lines(name: str, letters: int = LETTERS) -> str:
+def in_lines(name: str) -> str:
     """A name in lines that leave room for the panels beside it."""
-    return textwrap.fill(name, letters)
-
-
-def row_edges(names: Sequence[str], letters: int = LETTERS) -> np.ndarray:
-    """Where rows with these names begin and end, from the top, (names + 1,): a name of one line has a row of 1."""
-    return np.cumsum([-0.5, *(1 + 0.65 * in_lines(name, letters).count("\n") for name in names)])
-
-
-def name_rows(axes: Axes, names: Sequence[str], letters: int = LETTERS) -> np.ndarray:
-    """Names beside rows, from the top; returns the rows' places, (names,)."""
-    edges = row_edges(names, letters)
-    places = (edges[1:] + edges[:-1]) / 2
-    axes.set_yticks(places, [in_lines(name, letters) for name in names], fontsize=SMALL)
-    axes.set_ylim(edges[-1], edges[0])
-    return places
+    return textwrap.fill(name, LETTERS)
 
 
 def draw_line(axes: Axes, value: float, word: str = "") -> None:
@@ -64,14 +39,17 @@ def aggregate_figure(report: Report) -> Picture:
     """The four aggregates of every method with their intervals; a line stands above those without single runs."""
     entries, shown = ordered(report), [entry.name for entry in report.shown]
     single, names = sum(entry.method.single for entry in entries), [entry.name for entry in entries]
-    edges = row_edges(names)
+    edges = np.cumsum([-0.5, *(1 + 0.65 * in_lines(name).count("\n") for name in names)])  # of rows, from the top
+    places = (edges[1:] + edges[:-1]) / 2
     picture, (row,) = figure(WIDE, 1.5 + 0.24 * (edges[-1] + 0.5), 1, 4, sharey=True)
     for axes, key in zip(row, NAMES, strict=True):
-        for place, entry in zip(name_rows(axes, names), entries, strict=True):
+        for place, entry in zip(places, entries, strict=True):
             known, value = entry.name in shown, entry.values[key]
             colour, _, marker = plotting.look(shown.index(entry.name)) if known else (GREY, "-", "o")
+            if ends := entry.intervals.get(key):
+                axes.plot(ends, [place, place], color=colour, lw=6, alpha=0.3, solid_capstyle="butt")
             if value is not None:
-                draw_value(axes, place, value, entry.intervals.get(key), colour, marker)
+                axes.plot(value, place, marker, ms=5, color=colour)
         gap = key == "optimality_gap"
         name = NAMES[key][0].upper() + NAMES[key][1:]
         axes.set_title(f"{name}:\n{'less' if gap else 'more'} is better", fontsize=SMALL)
@@ -80,63 +58,13 @@ def aggregate_figure(report: Report) -> Picture:
         if not gap:
             draw_line(axes, 1)
         axes.axhline(edges[single], color=GREY, lw=0.7)
+    row[0].set_yticks(places, [in_lines(name) for name in names], fontsize=SMALL)
+    row[0].set_ylim(edges[-1], edges[0])
     plotting.heading(
         picture,
         f"How good is each method over {plotting.count(len(report.games), 'game')}? Bars: 95 % stratified bootstrap "
         "intervals, of methods with several known runs. Below the line: one value per game, not ranked",
     )
-    best = [f"{entry.name} {entry.values['iqm']:.3f}" for entry in entries[: min(single, 5)]]
-    picture.alt = f"Mean, median, IQM and optimality gap of {len(entries)} methods. IQM: {', '.join(best)}."
-    return picture
-
-
-@plotting.style
-def profile_figure(report: Report) -> Picture | None:
-    """Which share of runs is better than a score, for every score; None where no method shown has single runs."""
-    if not any(entry.method.single for entry in report.shown):
-        return None
-    picture, ((axes,),) = figure(WIDE, 4.6)
-    taus, shares = np.geomspace(LOW, HIGH, 101), []
-    for place, entry in enumerate(report.shown):
-        if not entry.method.single:
-            continue
-        colour, line, _ = plotting.look(place)
-        curve = aggregates.profile(entry.sample, taus)
-        axes.plot(taus, curve, line, color=colour, label=in_lines(entry.name), lw=2.4 if entry.new else 1.4)
-        shares.append(f"{entry.name} {aggregates.profile(entry.sample, np.ones(1))[0]:.0%}")
-        if entry.intervals and (entry.new or not report.new):
-            repeats = min(report.repeats, 500)  # a band needs no more
-            ends = aggregates.bootstrap(entry.sample, lambda drawn: aggregates.profile(drawn, taus), repeats)
-            axes.fill_between(taus, *ends, color=colour, alpha=0.15, lw=0)
-    axes.set(xscale="log", xlim=(LOW, HIGH), ylim=(0, 1))
-    axes.set(xlabel="human-normalised score", ylabel="share of runs above it")
-    axes.xaxis.set_major_formatter(PLAIN)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    draw_line(axes, 1, "human")
-    plotting.heading(picture, "Performance profile: the higher a curve, the more runs reach that score. Bands: 95 %")
-    picture.legend(loc="outside lower center", ncols=2)
-    picture.alt = f"The share of runs above a score, falling from left to right. Above a human: {', '.join(shares)}."
-    return picture
-
-
-@plotting.style
-def improvement_figure(report: Report) -> Picture | None:
-    """Probability of improvement over every method with single runs; None without any."""
-    pairs, shown = report.improvements, [entry.name for entry in report.shown]
-    if not pairs:
-        return None
-    several = pairs[0][0] != pairs[-1][0]
-    names = [f"{ours} over {theirs}" if several else theirs for ours, theirs, _ in pairs]
-    picture, ((axes,),) = figure(WIDE, 1.2 + 0.26 * (row_edges(names, PAIR)[-1] + 0.5))
-    for place, (ours, _, result) in zip(name_rows(axes, names, PAIR), pairs, strict=True):
-        colour, _, marker = plotting.look(shown.index(ours))
-        draw_value(axes, place, result.value, result.interval, colour, marker)
-    draw_line(axes, 0.5)
-    axes.set(xlim=(0, 1), xlabel="probability (above 0.5: better)")
-    who = "each" if several else pairs[0][0]
-    plotting.heading(picture, f"How likely is it that a run of {who} beats a run of each of these on a random game?")
-    values = [f"{name} {result.value:.2f}" for name, (_, _, result) in zip(names, pairs, strict=True)]
-    picture.alt = f"Probability that a run of {who} is better, with intervals: {', '.join(values)}."
     return picture
 
 
@@ -152,27 +80,22 @@ def game_figure(report: Report) -> Picture:
         axes.plot(means, places, marker, color=colour, mfc=fill, ms=7 if entry.new else 5, label=in_lines(entry.name))
         for place, values in zip(places, entry.sample, strict=True) if entry.new else ():
             axes.plot(values, [place] * len(values), "|", color=colour, ms=9, alpha=0.7)
-    name_rows(axes, report.games)
+    axes.set_yticks(range(len(report.games)), report.games, fontsize=SMALL)
+    axes.set_ylim(len(report.games) - 0.5, -0.5)
     draw_line(axes, 0, "random")
     draw_line(axes, 1, "human")
     axes.set_xscale("symlog", linthresh=1, linscale=2)
     axes.xaxis.set_major_locator(FixedLocator([-1, 0, 0.25, 0.5, 0.75, 1, 2, 5, 10, 20, 50]))
-    axes.xaxis.set_major_formatter(PLAIN)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_xlabel("human-normalised score (linear up to 1)")
     plotting.heading(picture, "Game by game: filled are new runs (strokes: single seeds), hollow are published")
     picture.legend(loc="outside lower center", ncols=3)
-    counts = [f"{entry.name} {aggregates.superhuman(entry.sample)}" for entry in report.shown]
-    picture.alt = f"Scores on {len(report.games)} games. At or above a human, in games: {', '.join(counts)}."
     return picture
 
 
 @plotting.style
 def curve_figure(groups: Mapping[str, Sequence[Result]]) -> Picture | None:
-    """Returns in training: a panel for each game with the curves of each experiment; None without runs.
-
-    Args:
-        groups: runs by experiment, such as `Report.groups` or `Report.small`.
-    """
+    """Returns in training: a panel for each game with the curves of each experiment; None without runs."""
     panels = sorted({result.game for group in groups.values() for result in group})
     if not panels:
         return None
@@ -196,8 +119,6 @@ def curve_figure(groups: Mapping[str, Sequence[Result]]) -> Picture | None:
     handles = {word: handle for a in grid.flat for handle, word in zip(*a.get_legend_handles_labels(), strict=True)}
     picture.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=1)
     plotting.heading(picture, "Reward in training. Line: mean of seeds, band: lowest to highest, diamonds: evaluations")
-    scores = [f"{name} on {r.game}: {r.score:.1f}" for name, group in groups.items() for r in group if not r.cut]
-    picture.alt = f"Returns in training, a panel for each game. Final evaluations: {'; '.join(scores) or 'none'}."
     return picture
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,31 +14,23 @@ from glamkit.envs import atari100k
 from glamkit.envs.atari100k import Method
 from glamkit.errors import GlamkitError, nearest
 from glamkit.report import aggregates, results
-from glamkit.report.aggregates import Improvement, Interval
+from glamkit.report.aggregates import Interval
 from glamkit.report.results import Result
 from glamkit.runs.folder import resolve
 from glamkit.training.shared_runs import unpacked
 
 AGAINST = ("SimPLe", "IRIS", "DreamerV3 (Nature, 2024 code)", "STORM", "DIAMOND", "BBF", "EASimulus")
-REPEATS = 2000
 
 
 class ScoredMethod(NamedTuple):
-    """A method on the games that are compared.
-
-    Attributes:
-        new: whether it comes from runs or a file of the user, to be compared with the published ones.
-        normal: game -> (runs,) human-normalised scores.
-        values: every aggregate; None where it needs single runs that are not known.
-        intervals: 95 %, of the aggregates; empty where there is one run per game.
-    """
+    """A method on the games that are compared; `new` is what comes from runs or a file of the user."""
 
     name: str
     method: Method
     new: bool
-    normal: Mapping[str, np.ndarray]
-    values: Mapping[str, float | None]
-    intervals: Mapping[str, Interval]
+    normal: Mapping[str, np.ndarray]  # game -> (runs,) human-normalised scores
+    values: Mapping[str, float | None]  # every aggregate; None where it needs single runs that are not known
+    intervals: Mapping[str, Interval]  # 95 %, of the aggregates; empty where there is one run per game
 
     @property
     def sample(self) -> list[np.ndarray]:
@@ -47,14 +38,8 @@ class ScoredMethod(NamedTuple):
         return list(self.normal.values())
 
     @property
-    def sticky(self) -> bool | None:
-        """Whether actions were sticky; None where nobody says."""
-        known = self.method.protocol.get("sticky")
-        return known if isinstance(known, bool) else None
-
-    @property
     def episodes(self) -> str:
-        """How many evaluation episodes are behind a run's score, as its protocol has it."""
+        """How many evaluation episodes are behind a run's score, as its protocol says."""
         return str(self.method.protocol.get("episodes") or self.method.protocol.get("eval_episodes") or "")
 
     @property
@@ -85,7 +70,7 @@ class Report:
         runs: str | Path | Sequence[str | Path] = (),
         files: str | Path | Sequence[str | Path] = (),
         against: str | Sequence[str] = AGAINST,
-        repeats: int | str = REPEATS,
+        repeats: int | str = 2000,
     ) -> None:
         self.repeats = coerce("repeats", repeats, int)
         if not 1 <= self.repeats <= 1_000_000:
@@ -128,19 +113,6 @@ class Report:
         """What is shown game by game."""
         return [*self.new, *(self.entries[name] for name in self.against)]
 
-    @cached_property
-    def improvements(self) -> list[tuple[str, str, Improvement]]:
-        """The new entries (without any, the last of `against`), each over all others by falling probability."""
-        left = {entry.name: entry for entry in self.new or self.shown[-1:]}
-        found = []
-        for ours in left.values():
-            for theirs in self.entries.values():
-                single = ours.method.single and theirs.method.single
-                if single and theirs.name not in left and set(ours.normal) & set(theirs.normal):
-                    result = aggregates.improvement(ours.normal, theirs.normal, self.repeats)
-                    found.append((ours.name, theirs.name, result))
-        return sorted(found, key=lambda row: (list(left).index(row[0]), -row[2].value))
-
 
 def own_method(group: Sequence[Result]) -> Method:
     """Runs of one experiment on the 26 games as a method."""
@@ -156,11 +128,7 @@ def own_method(group: Sequence[Result]) -> Method:
 
 
 def read_methods(names: str | Sequence[str]) -> list[str]:
-    """Names of published methods, also as one text with commas between.
-
-    Raises:
-        GlamkitError: an unknown name, with the nearest right one, or none at all.
-    """
+    """Names of published methods, also as one text with commas between."""
     known = list(atari100k.published())
     if isinstance(names, str):
         parts = re.split(r",(?![^(]*\))", names)  # not at a comma in brackets

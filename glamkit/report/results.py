@@ -28,19 +28,12 @@ STEPS = (100_000, 102_000)  # agent steps of an Atari 100k result, fewest and mo
 
 @dataclass(frozen=True)
 class Result:
-    """A run with its final score.
-
-    Attributes:
-        run: its folder; `Run.folder` is the file where a score file stands for it.
-        returns: of the evaluation's episodes.
-        cut: how many of them were cut short.
-        protocol: as saved with the score.
-    """
+    """A run with its final score; where a score file stands for it, `run.folder` is that file."""
 
     run: Run
     config: Config
-    returns: list[float]
-    cut: int
+    returns: list[float]  # of the evaluation's episodes
+    cut: int  # how many of them were cut short
     protocol: Mapping[str, Any]
 
     @property
@@ -79,13 +72,7 @@ class LeftOut(NamedTuple):
 
 
 def find(paths: Sequence[str | Path]) -> list[Path]:
-    """The run folders at or below some paths, and the score files among them or in them, each once.
-
-    A folder that looks like a run but lacks its config is among them, to be named with those that do not count.
-
-    Raises:
-        GlamkitError: there is no such folder or file.
-    """
+    """The run folders at or below some paths, also those without a config, and the score files there, each once."""
     result: list[Path] = []
     for path in map(Path, paths):
         if path.is_file() and path.suffix == ".json":
@@ -97,9 +84,8 @@ def find(paths: Sequence[str | Path]) -> list[Path]:
             result += [path] if (path / "config.json").exists() else sorted(runs)
             result += sorted(files)
         else:
-            raise GlamkitError(
-                f"{path} is not a folder; name run folders, a folder that holds some, or score files (.json)."
-            )
+            hint = "name run folders, a folder that holds some, or score files (.json)"
+            raise GlamkitError(f"{path} is not a folder; {hint}.")
     return list(dict.fromkeys(result))
 
 
@@ -123,11 +109,7 @@ def collect(paths: Sequence[str | Path]) -> tuple[list[Result], list[LeftOut]]:
 
 
 def read(folder: Path) -> Result:
-    """The final score of a run, from its folder or its score file.
-
-    Raises:
-        GlamkitError: it has none that counts, with the reason.
-    """
+    """The final score of a run, from its folder or its score file; an error says why none counts."""
     run = Run(folder)
     if folder.is_file():
         report = score_files.read(folder)
@@ -145,10 +127,7 @@ def read(folder: Path) -> Result:
 
 
 def benchmark(config: Config) -> bool:
-    """Whether a run of these settings is an Atari 100k result: the published preset with its budget.
-
-    Small presets are not, whatever they score; nor is training that was shorter or longer.
-    """
+    """Whether a run of these settings is an Atari 100k result: the published preset with its budget."""
     low, high = STEPS
     return config.preset == BENCHMARK and low <= config.trainer.env_steps <= high
 

@@ -47,15 +47,7 @@ WHOLE = EvaluationConfig().episode_steps  # only what was cut before this is not
 
 
 def score(run: Run, report: Mapping[str, Any]) -> dict[str, Any]:
-    """What the file of a finished run holds.
-
-    Args:
-        run: its folder.
-        report: of its evaluation, as `glamkit.training.evaluation` returns it.
-
-    Raises:
-        GlamkitError: the run was evaluated before its end or not by whole episodes, or `check` refuses it.
-    """
+    """What the file of a finished run holds, by the report of its evaluation; an error says why there is none."""
     check(run)
     config, cut = run.config(), sum(episode["cut"] for episode in report["episodes"])
     mean = float(np.mean(returns_of(report, config)))
@@ -79,11 +71,7 @@ def score(run: Run, report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(run: Run) -> None:
-    """Refuses a run of which no score file can be made.
-
-    Raises:
-        GlamkitError: it is a shared run, or does not say what it was trained on.
-    """
+    """Refuses a shared run, and one that does not say what it was trained on: no score file can be made of them."""
     if run.shared:
         raise GlamkitError(f"{run.folder} is a shared run, whose log is not whole; use the folder it was made from.")
     if not sessions(run.provenance_file):
@@ -103,15 +91,7 @@ def derived(config: Config, mean: float) -> dict[str, Any]:
 
 
 def returns_of(report: Any, config: Config) -> list[float]:
-    """The returns of an evaluation's episodes; null, as strict JSON has for what is not finite, does not count.
-
-    Args:
-        report: from evaluation.json, or a score file.
-        config: of the run.
-
-    Raises:
-        GlamkitError: the evaluation is of another form or step, a return is not finite, or their mean is another.
-    """
+    """The returns of an evaluation's episodes, checked; null stands in strict JSON for what is not finite."""
     try:
         values = [episode["return"] for episode in report["episodes"]]
         returns = [math.nan if value is None else float(value) for value in values]
@@ -150,11 +130,7 @@ def save(run_dir: str | Path, file: str | Path, report: Mapping[str, Any] | None
 
 
 def place_of(run: Run, file: str | Path, step: int) -> Path:
-    """Where `save` writes the score of a step, of which the folder is made; so errors come before an hour of games.
-
-    Raises:
-        GlamkitError: as in `save` and `check`, or the step is not the run's last.
-    """
+    """Where `save` writes the score of a step; its folder is made, so errors come before an hour of games."""
     check(run)
     config, place = run.config(), Path(file)
     if step != (last := config.trainer.env_steps):
@@ -173,11 +149,7 @@ def name_of(config: Config) -> str:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """A score file, checked: its fields are there, and what can be computed from others comes out.
-
-    Raises:
-        GlamkitError: it cannot be read, or a field is missing, unknown or wrong.
-    """
+    """A score file, checked: its fields are there, and what can be computed from others comes out."""
     data = read_json(file)
     if not isinstance(data, dict) or set(data) != set(FIELDS):
         odd = sorted(set(data) ^ set(FIELDS)) if isinstance(data, dict) else FIELDS
@@ -186,21 +158,27 @@ def read(file: Path) -> dict[str, Any]:
         config = Config.from_dict(data["config"])
         returns_of(data | {"step": data["env_steps"]}, config)
     try:
-        wrong = [key for key, value in derived(config, data["mean_return"]).items() if data[key] != value]
-        steps = [step for step, value in data["curve"] if math.isfinite(value)]
-        if len(steps) != len(data["curve"]) or steps != sorted(steps) or max(steps, default=0) > data["env_steps"]:
-            wrong.append("curve")
-        if len(data["episodes"]) != data["protocol"]["episodes"] or min(e["length"] for e in data["episodes"]) < 1:
-            wrong.append("episodes")
-        if not 0 <= data["hours"] < math.inf:
-            wrong.append("hours")
-        if not data["machine"]["device_name"]:
-            wrong.append("machine")
+        wrong = contradictions(data, config)
     except (LookupError, TypeError, ValueError) as error:
         raise GlamkitError(f"{file} is damaged ({type(error).__name__}: {error}).") from None
     if wrong:
         raise GlamkitError(f"{file} contradicts itself: {', '.join(wrong)} cannot be so beside its other fields.")
     return data
+
+
+def contradictions(data: Mapping[str, Any], config: Config) -> list[str]:
+    """The fields of a score file that cannot be so beside its others."""
+    steps = [step for step, value in data["curve"] if math.isfinite(value)]
+    whole = len(steps) == len(data["curve"]) and steps == sorted(steps)
+    lengths = [episode["length"] for episode in data["episodes"]]
+    checks = {
+        **{key: data[key] == value for key, value in derived(config, data["mean_return"]).items()},
+        "curve": whole and max(steps, default=0) <= data["env_steps"],
+        "episodes": len(lengths) == data["protocol"]["episodes"] and min(lengths) >= 1,
+        "hours": 0 <= data["hours"] < math.inf,
+        "machine": bool(data["machine"]["device_name"]),
+    }
+    return [name for name, right in checks.items() if not right]
 
 
 def training(file: Path) -> VariantSummary:

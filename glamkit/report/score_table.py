@@ -1,9 +1,4 @@
-"""The table of a few games beside random play, humans and published methods.
-
-    glamkit report notebooks/results/laptop --scores
-
-writes it alone; so it stands in notebooks/results/README.md, where a test compares it with the files.
-"""
+"""The table of ``glamkit report RUNS --scores``: a few games beside random play, humans and published methods."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 
 from glamkit.envs import atari100k as scores
 from glamkit.errors import GlamkitError
-from glamkit.report import aggregates, tables
+from glamkit.report import aggregates
 from glamkit.report.report import Report
 
 # What others printed of these very files, and what was recomputed from them: mean, median, IQM, games above human.
@@ -78,7 +78,14 @@ def test_aggregates_are_recomputed(report: Report, name: str) -> None:
 def test_printed_numbers_come_out_where_they_are_marked_so(report: Report) -> None:
     shipped = json.loads(scores.FILE.read_text(encoding="utf-8"))["methods"]
     marked = {name: method.get("matches") for name, method in shipped.items()}
-    off = {name: by for name in KNOWN if (by := tables.off_by(report.entries[name])) is not None}
+    off: dict[str, float] = {}
+    for name in KNOWN:
+        entry = report.entries[name]
+        own = {**entry.values, "superhuman_games": aggregates.superhuman(entry.sample)}
+        for key, printed in entry.method.printed.items():
+            if (value := own.get(key)) is not None:  # rounded as it is printed
+                by = abs(round(value, len(str(printed).partition(".")[2])) - printed)
+                off[name] = max(by, off.get(name, 0.0))
     assert {name: by == 0 for name, by in off.items()} == {name: v for name, v in marked.items() if v is not None}
     assert sum(by == 0 for by in off.values()) == 17
     # Three are near: their authors had scores with more digits. Of STORM's file a whole game is another.
@@ -120,10 +127,9 @@ def test_storm_with_and_without_freeway(report: Report) -> None:
     assert storm.method.printed["mean"] == 1.267 and storm.method.printed["median"] == 0.584
     mean = storm.values["mean"] or 0.0
     assert round(mean, 3) == 1.222 and round(storm.values["median"] or 0.0, 3) == 0.425
-    without = aggregates.without(storm.normal)
-    assert without["Freeway"]["mean"] == pytest.approx(mean * 26 / 25, abs=1e-9)  # its Freeway counts 0
-    assert round(without["Freeway"]["median"], 3) == 0.493
-    assert set(without) == set(scores.games())
+    without = [runs for game, runs in storm.normal.items() if game != "Freeway"]
+    assert aggregates.mean(without) == pytest.approx(mean * 26 / 25, abs=1e-9)  # its Freeway counts 0
+    assert round(float(aggregates.median(without)), 3) == 0.493
 
 
 def test_normalised_scores_worked_by_hand() -> None:

@@ -76,14 +76,6 @@ def test_a_person_stands_inside_a_dream(fresh: Mirror) -> None:
     page.wait_for_function("() => document.querySelector('img.glamkit-futures')?.naturalWidth > 500")
     assert page.get_attribute("img.glamkit-futures", "alt").startswith("Mean return by first action")
     assert page.locator(".jp-Notebook .jp-Cell").count() == cells
-    content = "theme => getComputedStyle(document.querySelector('img.glamkit-futures')).content"
-    for theme, begins in (
-        ("Dark", 'url("blob:'),
-        ("Light", "normal"),
-    ):  # it follows the theme without being asked again
-        page.evaluate(THEME, f"JupyterLab {theme}")
-        page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
-        assert page.evaluate(content).startswith(begins)
     page.click(f"{STUDIO} canvas")
     page.keyboard.press("Backspace")
     fresh.ask("back")

@@ -20,36 +20,13 @@ def test_a_four_by_two_matrix_worked_by_hand() -> None:
     # What lacks to 1, where more than 1 does not help: 0, 0, 0, 0 and 1, .5, .5, 0.
     assert aggregates.optimality_gap(HAND) == 2 / 8
     assert aggregates.superhuman(HAND) == 2
-    thresholds = np.array([-1.0, 0.0, 0.5, 2.0, 4.0])
-    assert aggregates.profile(HAND, thresholds).tolist() == [1.0, 7 / 8, 5 / 8, 3 / 8, 0.0]
-
-
-def test_probability_of_improvement_worked_by_hand() -> None:
-    ours = {"a": np.array([1.0, 3.0]), "b": np.array([2.0, 2.0]), "only ours": np.array([9.0])}
-    theirs = {"a": np.array([0.0, 2.0]), "b": np.array([2.0, 3.0]), "only theirs": np.array([9.0])}
-    result = aggregates.improvement(ours, theirs, 500)
-    # On a: 1 > 0, 3 > 0 and 3 > 2 of four pairs. On b: two ties of four pairs, each counts half.
-    assert result.value == (3 / 4 + 1 / 4) / 2
-    assert result.games == 2
-    assert 0 <= result.interval[0] < result.value < result.interval[1] <= 1
-    same = aggregates.improvement(ours, ours, 500)
-    assert same.value == 0.5
 
 
 def test_games_with_unequal_numbers_of_runs() -> None:
     uneven = [np.array([1.0]), np.array([0.0, 0.0, 0.0])]
     assert aggregates.mean(uneven) == aggregates.median(uneven) == 0.5  # games count alike
     assert aggregates.optimality_gap(uneven) == 0.5
-    assert aggregates.profile(uneven, np.array([0.5])).tolist() == [0.5]
     assert aggregates.iqm(uneven) == 0.0  # here runs do: of 0, 0, 0, 1 the middle two
-
-
-def test_leaving_out_each_game() -> None:
-    left = aggregates.without({"a": HAND[0], "b": HAND[1]})
-    assert set(left) == {"a", "b"}
-    assert left["a"]["mean"] == left["a"]["median"] == 1.0
-    assert left["b"] == {"mean": 2.5, "median": 2.5, "iqm": 2.5, "optimality_gap": 0.0}
-    assert aggregates.without({"a": HAND[0]}) == {}
 
 
 def test_resampling_stays_within_a_game() -> None:
@@ -109,7 +86,3 @@ def test_rliable_says_the_same() -> None:
     assert aggregates.median(sample) == pytest.approx(metrics.aggregate_median(matrix), abs=1e-12)
     assert aggregates.iqm(sample) == pytest.approx(metrics.aggregate_iqm(matrix), abs=1e-12)
     assert aggregates.optimality_gap(sample) == pytest.approx(metrics.aggregate_optimality_gap(matrix), abs=1e-12)
-    other = np.random.default_rng(1).gamma(1.0, size=(4, 26))
-    ours, theirs = (dict(enumerate(table.T)) for table in (matrix, other))
-    expected = metrics.probability_of_improvement(matrix, other)
-    assert aggregates.improvement(ours, theirs, 10).value == pytest.approx(expected, abs=1e-12)  # type: ignore[arg-type]

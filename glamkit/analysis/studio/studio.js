@@ -323,9 +323,8 @@ function render({ model, el }) {
     ui.image.alt = text;
     ui.image.hidden = !figure.length; // the title says it all
     forget();
-    const [light, dark] = (ui.urls = figure.map((png) => URL.createObjectURL(new Blob([png], { type: "image/png" }))));
-    if (light) ui.image.src = light;
-    ui.image.style.setProperty("--dark", dark ? `url(${dark})` : ""); // see studio.css
+    ui.urls = figure.map((png) => URL.createObjectURL(new Blob([png], { type: "image/png" })));
+    if (figure.length) ui.image.src = ui.urls[0];
   }
 
   const held = () => ask("keys", [[...down.values()]]);

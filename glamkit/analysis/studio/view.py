@@ -102,7 +102,7 @@ def what_if(player: Player) -> dict[str, Any]:
     return {
         "title": f"What if? {len(asked)} futures from step {depth} (at most {TOGETHER} at once)",
         "text": f"Mean return by first action: {', '.join(means)}",
-        "figure": futures(player.dream, asked).pngs(),
+        "figure": [futures(player.dream, asked).small_png()],
     }
 
 

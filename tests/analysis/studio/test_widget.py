@@ -171,8 +171,8 @@ def test_every_control_asks_the_player(run: LoadedRun, monkeypatch: pytest.Monke
     assert shown.dream.now.depth == 3 and (state["depth"], state["last"]) == (3, 4)
     state = ask("ask")
     message = studio.what_if
-    light, dark = (np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in message["figure"])
-    assert light[0, 0].min() > 250 and dark[0, 0].max() < 30, "on white and on a dark page"
+    (picture,) = (np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in message["figure"])
+    assert picture[0, 0].min() > 250, "on white"
     assert message["title"] == "What if? 63 futures from step 3 (at most 64 at once)"
     assert message["text"].startswith("Mean return by first action: ") and "LEFT" in message["text"]
     monkeypatch.setattr(logic, "SAME", 1e9)
