@@ -1,4 +1,4 @@
-"""Where a dream may start: the stored steps by episode, reward, termination or surprise, or at random.
+"""Where a dream may start: the stored steps by reward, termination or surprise, or at random.
 
 Nobody can predict how a new game begins, so neither random starts nor surprises are first frames of one.
 """
@@ -24,7 +24,6 @@ KINDS = {
     "reward": "shortly before a reward, the largest first",
     "termination": "shortly before a life or an episode ends, the latest first",
     "surprise": "shortly before frames that were badly predicted, among the newest steps",
-    "episode": "at the beginnings of episodes, the best return first",
 }
 LEAD = 4  # steps between a start and what it is chosen for: a dream has to predict it
 AHEAD, SEEN = 12, 2  # steps to a reward from a good start, and of its game that are seen at least before it
@@ -63,9 +62,8 @@ def find_starts(
         steps = steps if begins.all() else steps[~begins]
         picked = np.sort(rng.choice(steps, min(count, len(steps)), replace=False))
         return [Start(int(step), "chosen at random") for step in picked]
-    starts = beginnings(loaded, first - loaded.replay.oldest) if by == "episode" else led(loaded, by)
     kept = list[Start]()
-    for start in starts:
+    for start in led(loaded, by):
         apart = all(abs(start.step - other.step) > LEAD for other in kept)  # two of the same scene are one to look at
         if len(kept) < count and first <= start.step <= last and apart:
             kept.append(start)
@@ -130,29 +128,6 @@ def led(loaded: LoadedRun, by: str) -> list[Start]:
         named = [(step - oldest, f"frame {step:,} was badly predicted") for step in steps[np.argsort(kl)[::-1]]]
     fits = [(int(place), why) for place, why in named if place >= LEAD and number[place] == number[place - LEAD]]
     return [Start(oldest + place - LEAD, why) for place, why in fits]
-
-
-def beginnings(loaded: LoadedRun, context: int) -> list[Start]:
-    """Starts near the beginnings of episodes, the best return first.
-
-    A dream needs real steps before it; so it starts as many steps into the episode as it sees, `context`.
-    """
-    oldest, values = loaded.replay.oldest, ordered(loaded, "rewards")
-    starts = []
-    for first, last in episodes(loaded):
-        if first == oldest > 0:
-            continue  # it began before the steps that are stored
-        gain = float(values[first - oldest : last + 1 - oldest].sum())
-        step = first + min(context, last - first)
-        starts.append((gain, Start(step, f"return {gain:+g}, steps {first:,} to {last:,}")))
-    return [start for _, start in sorted(starts, key=lambda pair: -pair[0])]
-
-
-def episodes(loaded: LoadedRun) -> list[tuple[int, int]]:
-    """First and last step of every episode of which the last step is stored, and of the one still going on."""
-    replay, ends = loaded.replay, episode_ends(loaded)
-    firsts = [replay.oldest, *(end + 1 for end in ends)]
-    return [(first, last) for first, last in zip(firsts, [*ends, replay.count - 1], strict=True) if first <= last]
 
 
 def episode_ends(loaded: LoadedRun) -> list[int]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
-from glamkit.analysis.starts import AHEAD, LEAD, SEEN, Start, episodes, find_starts, good_start, ordered, surprise
+from glamkit.analysis.starts import AHEAD, LEAD, SEEN, Start, find_starts, good_start, ordered, surprise
 from glamkit.errors import GlamkitError
 from glamkit.runs.folder import Run
 from glamkit.training.load import LoadedRun
@@ -27,7 +24,7 @@ def test_starts_lie_before_what_they_are_chosen_for(run: LoadedRun) -> None:
     worst = find_starts(run, "surprise", 1)[0]
     inside = [place for place, step in enumerate(steps) if step - LEAD >= 8 and not ends[step - LEAD : step].any()]
     assert worst.step + LEAD == steps[max(inside, key=lambda place: kl[place])]
-    for by in ("random", "reward", "termination", "surprise", "episode"):
+    for by in ("random", "reward", "termination", "surprise"):
         result = [start.step for start in find_starts(run, by, 5, ahead=10)]
         assert 0 < len(result) <= 5 and min(result) >= 8 and max(result) <= 110
         assert by == "random" or min(np.diff(sorted(result)), default=9) > LEAD
@@ -51,19 +48,6 @@ def test_what_nobody_could_foresee_is_no_start(run: LoadedRun) -> None:
     assert len(result) < last + 1 - first  # some ends lie between them
     surprising = [start.step + LEAD for start in find_starts(run, "surprise", 1000)]
     assert surprising and not any(ends[step - 1 - oldest] for step in surprising)
-
-
-def test_episodes_are_told_by_their_return(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    ends = np.flatnonzero(ordered(run, "terminations"))
-    changed = run.replay.rewards.clone()
-    changed[int(ends[2])] = 5.0  # nothing has been overwritten, so rows are step numbers
-    monkeypatch.setattr(run.replay, "rewards", changed)
-    first = find_starts(run, "episode", 100)
-    gains = [float(start.why.split()[1].rstrip(",")) for start in first]
-    assert gains == sorted(gains, reverse=True)
-    assert first[0].why == f"return +5, steps {ends[1] + 1} to {ends[2]}" and first[0].step == ends[1] + 1 + 8
-    assert find_starts(run, "episode", 100, context=5)[0].step == ends[1] + 1 + 5  # as far in as a dream sees
-    assert find_starts(run, "episode", 100, context=3)[0].step == ends[1] + 1 + 3
 
 
 def test_a_start_is_of_the_game_in_which_it_happens(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,13 +80,3 @@ def test_nothing_of_a_kind_gets_a_sentence(run: LoadedRun, monkeypatch: pytest.M
     monkeypatch.setattr(run.replay, "rewards", torch.zeros(run.replay.config.capacity))
     with pytest.raises(GlamkitError, match="no stored step is a start by 'reward'; choose"):
         find_starts(run, "reward")
-
-
-def test_an_episode_that_began_before_the_stored_steps_has_no_beginning(run: LoadedRun) -> None:
-    ring = copy.copy(run.replay)
-    ring.config, ring.first = replace(ring.config, capacity=64), 56
-    for name in ("frames", "actions", "rewards", "terminations"):
-        setattr(ring, name, torch.roll(getattr(run.replay, name)[56:120], 120 % 64, 0))
-    newest = run._replace(replay=ring)
-    assert ring.oldest == 56 and all(start.step > 56 for start in find_starts(newest, "episode", 100))
-    assert len(find_starts(newest, "episode", 100)) == sum(first > 56 for first, _ in episodes(newest))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from tiny_runs import finished, short
 from glamkit import notebook
 from glamkit.analysis import fresh_play
 from glamkit.analysis.fresh_play import FreshReplay, play
-from glamkit.analysis.starts import episodes
+from glamkit.analysis.starts import episode_ends
 from glamkit.analysis.variation import (
     Lens,
     effective_memory,
@@ -56,20 +55,17 @@ def lens(opened: LoadedRun) -> Lens:
     return Lens(opened)
 
 
-def test_episodes_are_those_of_the_log(opened: LoadedRun, run: Path) -> None:
+def test_episode_ends_are_those_of_the_log(opened: LoadedRun, run: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     ends = [line["step"] - 1 for line in lines if line["kind"] == "episode" and line["step"] > 92]
-    result = episodes(opened)
-    assert result[0][0] == opened.replay.oldest == 92 and result[-1][1] == 219
-    assert [last for _, last in result][: len(ends)] == ends and len(ends) > 8
-    assert all(first == before + 1 for (_, before), (first, _) in pairwise(result))
+    assert episode_ends(opened) == ends and len(ends) > 8
 
 
 def test_without_a_log_terminations_end_episodes(opened: LoadedRun) -> None:
-    result = episodes(opened)
+    result = episode_ends(opened)
     opened.run.log_file.rename(opened.run.folder / "moved")
     try:
-        assert episodes(opened) == result  # a game of Catch ends by termination alone
+        assert episode_ends(opened) == result  # a game of Catch ends by termination alone
     finally:
         (opened.run.folder / "moved").rename(opened.run.log_file)
 
@@ -274,7 +270,7 @@ def test_fresh_play_is_new_and_can_be_made_again(opened: LoadedRun) -> None:
     one, two, three = (run.replay.part(0, 100) for run in (fresh, again, other))
     assert all((one[name] == two[name]).all() for name in one) and not (one["frames"] == three["frames"]).all()
     assert fresh.replay.ends == np.flatnonzero(one["terminations"]).tolist()  # a game of Catch ends by termination
-    assert [last for _, last in episodes(fresh)][:-1] == fresh.replay.ends and len(fresh.replay.ends) > 5
+    assert episode_ends(fresh) == fresh.replay.ends and len(fresh.replay.ends) > 5
     stored = opened.replay.part(92, 220)["frames"]
     drops = {tuple(frame.flatten().tolist()) for frame in stored}
     assert any(tuple(frame.flatten().tolist()) not in drops for frame in one["frames"])
