@@ -9,7 +9,7 @@ import numpy as np
 
 from glamkit.analysis.fresh_play import FreshReplay
 from glamkit.analysis.starts import episode_ends, ordered
-from glamkit.analysis.variation import effective_memory, metrics
+from glamkit.analysis.variation import metrics
 from glamkit.analysis.variation.lens import Lens, Reading
 from glamkit.analysis.variation.metrics import Forecast, ScreenForecast
 from glamkit.config import coerce
@@ -34,7 +34,6 @@ class VariationView(NamedTuple):
     numbers: np.ndarray  # (n,) of the steps
     variation: Forecast
     effects: np.ndarray  # (n, 2, 4): of switching off GMamba or LMamba, see `metrics.effects`
-    window: np.ndarray  # (n, S, 4): effects of hiding one of LMamba's S tokens, the newest last
     screen: ScreenForecast
     events: Sequence[GameEvent] = ()
     source: str = "steps"  # what they are steps of
@@ -78,8 +77,8 @@ def view(
     """All of it for a reading; `ends` are steps of the run that end a game, and are not counted."""
     numbers = reading.numbers.numpy()
     screen = metrics.screen(lens, reading, ~np.isin(numbers, ends))
-    measured = metrics.variation(lens, reading), metrics.effects(lens, reading), effective_memory.window(lens, reading)
-    return VariationView(numbers, *measured, screen, events, source)
+    predicted, effects = metrics.variation(lens, reading), metrics.effects(lens, reading)
+    return VariationView(numbers, predicted, effects, screen, events, source)
 
 
 def choose(loaded: LoadedRun, lens: Lens, start: int | None = None, length: int | None = None) -> tuple[int, int]:

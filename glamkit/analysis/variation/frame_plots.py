@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 
 from glamkit import notebook, plotting
 from glamkit.analysis.variation.events import VariationView
-from glamkit.analysis.variation.lens import QUANTITIES
 from glamkit.analysis.variation.metrics import ScreenForecast
 from glamkit.analysis.variation.plots import STEP, about, draw_shares, mark, signs, steps_axis
 from glamkit.notebook import Folded
@@ -83,10 +82,9 @@ def moment(view: VariationView, step: int) -> Picture:
         plotting.show(axes, departure, name)
         axes.images[0].set(cmap="PuOr", clim=(-most, most))
         axes.set(xlabel="class", ylabel="variable")
-    bars = picture.add_axes((0.17, 0.104, 0.26, 0.155))
-    draw_shares(bars, view.effects, {"": view.numbers == step}, 0.17)
+    bars = picture.add_axes((0.17, 0.104, 0.66, 0.155))
+    draw_shares(bars, view.effects, {"": view.numbers == step})
     bars.set(xticks=(0, 0.5, 1), title="GMamba blue, LMamba orange")
-    draw_window(picture.add_axes((0.66, 0.104, 0.32, 0.155)), view.window[place])
     kinds = " and ".join(event.kind for event in view.events if event.step == step)
     caption = f" ({kinds})" if kinds else ""
     title = f"Step {step:,}{caption}: was the change predicted, and by which branch?"
@@ -94,15 +92,6 @@ def moment(view: VariationView, step: int) -> Picture:
     end = "" if view.counted[place] else "The next frame begins a new life or game, which nobody can predict.\n"
     picture.suptitle(f"{title}\n{end}{right}. Changes: {BRIGHTER}", x=0.01, ha="left")
     return picture
-
-
-def draw_window(axes: Axes, window: np.ndarray) -> None:
-    """What hiding each of LMamba's tokens does to the next latent at one step; `window` (S, 4) holds all effects."""
-    effects = window[:, QUANTITIES.index("next latent")]
-    axes.bar(range(len(effects)), effects, color=ORANGE)
-    axes.set_xticks(range(len(effects)), [*(str(-age) for age in range(len(effects) - 1, 0, -1)), "now"])
-    axes.set(xlabel="step (token) hidden from LMamba", ylabel="nats")
-    axes.set_title("the next latent changes by")
 
 
 def busiest(screen: ScreenForecast, count: int) -> list[int]:

@@ -19,6 +19,7 @@ from glamkit.plotting import BLACK, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED,
 # Each kind of event has a colour and a sign of its own, so that either is enough.
 SIGNS = dict(zip(KINDS, ((GREEN, "^"), (RED, "v"), (PURPLE, "X"), (BLACK, "s")), strict=True))
 STEP = "agent step"
+LEAST = 0.08  # a share that has room for its number on the bar
 
 
 @plotting.style
@@ -71,13 +72,13 @@ def branches(view: VariationView, reach: Reach, window: int, dreams: int = 0) ->
     return picture
 
 
-def draw_shares(axes: Axes, effects: np.ndarray, groups: Mapping[str, np.ndarray], least: float = 0.08) -> None:
-    """A bar for each quantity and group of steps (a mask), of the mean effects; a share below `least` has no number."""
+def draw_shares(axes: Axes, effects: np.ndarray, groups: Mapping[str, np.ndarray]) -> None:
+    """A bar for each quantity and group of steps (a mask), of the mean effects."""
     rows, names, apart = [], [], len(groups) + (0.6 if len(groups) > 1 else 0)
     for number, quantity in enumerate(QUANTITIES):
         for place, (group, which) in enumerate(groups.items()):
             mean, row = effects[which].mean(0), number * apart + place
-            draw_share(axes, row, number, local_share(mean)[number], float(mean.sum(0)[number]), least)
+            draw_share(axes, row, number, local_share(mean)[number], float(mean.sum(0)[number]))
             rows.append(row)
             names.append(f"{quantity}, {group}".removesuffix(", ") if place == 0 else group)
     axes.set_yticks(rows, names)
@@ -86,7 +87,7 @@ def draw_shares(axes: Axes, effects: np.ndarray, groups: Mapping[str, np.ndarray
     axes.xaxis.set_major_formatter(PercentFormatter(1))
 
 
-def draw_share(axes: Axes, row: float, number: int, local: float, size: float, least: float) -> None:
+def draw_share(axes: Axes, row: float, number: int, local: float, size: float) -> None:
     """One bar: GMamba's share in blue, LMamba's (`local`) in orange, numbers on it; beside it the effect's `size`."""
     unit = " nats" if QUANTITIES[number] == "next latent" else ""
     whole = f"{size:.2g}{unit}" if size < 100 else f"{size:,.0f}{unit}"
@@ -97,7 +98,7 @@ def draw_share(axes: Axes, row: float, number: int, local: float, size: float, l
         return
     for share, left, colour in ((1 - local, 0, BLUE), (local, 1 - local, ORANGE)):
         axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text is read on it, on dark pages too
-        if share > least:
+        if share > LEAST:
             axes.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=SMALL, color=BLACK)
 
 
