@@ -49,9 +49,6 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
         pictures[step] = shown
 
     shows(striking(seen))
-    page.set_viewport_size({"width": 900, "height": 1000})  # no button is cut in a narrow window
-    cut = "button => button.scrollWidth > button.clientWidth"
-    assert [page.locator(f"button.glamkit-{name}").evaluate(cut) for name in ("before", "next")] == [False, False]
     page.locator(".glamkit-steps .noUi-handle").focus()
     page.keyboard.press("Home")
     shows(begin)
@@ -66,8 +63,8 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
     dragged = int(readout.inner_text())
     assert begin + 20 < dragged < begin + 36
     shows(dragged)
-    page.click("button.glamkit-before")
-    shows(max(event.step for event in seen.events if event.step < dragged))
+    page.keyboard.press("ArrowLeft")
+    shows(dragged - 1)
     # The striking step, found by the model, may be one of the others.
     assert len(set(pictures.values())) == len(pictures) >= 4
 

@@ -127,14 +127,12 @@ def step_by_step(view: VariationView) -> Folded | Picture:
 
 
 def slider(view: VariationView) -> Any:
-    """The slider, buttons to the events, and the picture of the chosen step: an ipywidgets.VBox."""
+    """The slider and the picture of the chosen step: an ipywidgets.VBox."""
     import ipywidgets  # of the extra `lab`
 
-    first, last, marks = int(view.numbers[0]), int(view.numbers[-1]), {event.step for event in view.events}
+    first, last = int(view.numbers[0]), int(view.numbers[-1])
     # A page sends the newest place only, once the one before it is drawn: dragging never falls behind.
-    steps = ipywidgets.IntSlider(
-        striking(view), first, last, description="step", layout={"flex": "1 1 300px"}
-    ).add_class("glamkit-steps")
+    steps = ipywidgets.IntSlider(striking(view), first, last, description="step", layout={"width": "95%"})
     shown = ipywidgets.HTML().add_class("glamkit-moment")
 
     @functools.cache  # going back to a step is at once
@@ -144,19 +142,9 @@ def slider(view: VariationView) -> Any:
     def draw(_: object = None) -> None:
         shown.value = drawn(steps.value)
 
-    def jump(forward: bool) -> None:
-        there = [step for step in marks if (step > steps.value if forward else step < steps.value)]
-        steps.value = (min if forward else max)(there, default=steps.value)
-
-    before, after = (
-        ipywidgets.Button(description=text, disabled=not marks, layout={"width": "auto", "flex": "0 0 auto"})
-        for text in ("event before", "next event")
-    )
-    before.add_class("glamkit-before").on_click(lambda _: jump(False))
-    after.add_class("glamkit-next").on_click(lambda _: jump(True))
     steps.observe(draw, "value")
     draw()
-    return ipywidgets.VBox([ipywidgets.HBox([steps, before, after], layout={"flex_flow": "row wrap"}), shown])
+    return ipywidgets.VBox([steps.add_class("glamkit-steps"), shown])
 
 
 def striking(view: VariationView) -> int:
