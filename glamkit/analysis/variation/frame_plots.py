@@ -83,7 +83,7 @@ def moment(view: VariationView, step: int) -> Picture:
         axes.images[0].set(cmap="PuOr", clim=(-most, most))
         axes.set(xlabel="class", ylabel="variable")
     bars = picture.add_axes((0.17, 0.104, 0.66, 0.155))
-    draw_shares(bars, view.effects, {"": view.numbers == step})
+    draw_shares(bars, view.effects[place])
     bars.set(xticks=(0, 0.5, 1), title="GMamba blue, LMamba orange")
     kinds = " and ".join(event.kind for event in view.events if event.step == step)
     caption = f" ({kinds})" if kinds else ""

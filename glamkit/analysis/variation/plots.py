@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
@@ -57,49 +55,38 @@ def predicted(view: VariationView) -> Picture:
 
 @plotting.style
 def branches(view: VariationView, reach: Reach, window: int, dreams: int = 0) -> Picture:
-    """Which branch each prediction depends on, between and at events, and how far back memory reaches.
+    """Which branch each prediction depends on, and how far back memory reaches.
 
     LMamba sees `window` tokens; `dreams` are those that a dream reads again at each step, 0 if it forgets none.
     """
     picture, ((upper,), (lower,)) = plotting.figure(plotting.WIDE, 7.2, 2, 1)
-    at = np.isin(view.numbers, [event.step for event in view.events])
-    groups = {"between": ~at, "at events": at} if at.any() and not at.all() else {"": np.ones_like(at)}
-    draw_shares(upper, view.effects, groups)
+    draw_shares(upper, view.effects.mean(0))
     upper.set_xlabel("share of the effect of switching a branch off; on the right the effect's size")
-    counts = f"{len(at):,} steps, of which {int(at.sum())} bring an event"
-    plotting.panel_title(upper, f"Which branch does each prediction depend on?\nGMamba blue, LMamba orange; {counts}")
+    counts = f"GMamba blue, LMamba orange; mean over {len(view.numbers):,} steps"
+    plotting.panel_title(upper, f"Which branch does each prediction depend on?\n{counts}")
     draw_reach(lower, reach, window, dreams)
     return picture
 
 
-def draw_shares(axes: Axes, effects: np.ndarray, groups: Mapping[str, np.ndarray]) -> None:
-    """A bar for each quantity and group of steps (a mask), of the mean effects."""
-    rows, names, apart = [], [], len(groups) + (0.6 if len(groups) > 1 else 0)
-    for number, quantity in enumerate(QUANTITIES):
-        for place, (group, which) in enumerate(groups.items()):
-            mean, row = effects[which].mean(0), number * apart + place
-            draw_share(axes, row, number, local_share(mean)[number], float(mean.sum(0)[number]))
-            rows.append(row)
-            names.append(f"{quantity}, {group}".removesuffix(", ") if place == 0 else group)
-    axes.set_yticks(rows, names)
+def draw_shares(axes: Axes, effects: np.ndarray) -> None:
+    """A bar for each quantity, of effects (2, 4): GMamba's share in blue, LMamba's in orange; beside it the size."""
+    shares, sizes = local_share(effects), effects.sum(0)
+    for row, (quantity, local, size) in enumerate(zip(QUANTITIES, shares, sizes, strict=True)):
+        unit = " nats" if quantity == "next latent" else ""
+        whole = f"{size:.2g}{unit}" if size < 100 else f"{size:,.0f}{unit}"
+        beside = f"{size:.2g} < {SMALLEST[row]:g}" if np.isnan(local) else whole
+        axes.text(1.02, row, beside, va="center", fontsize=SMALL, color=INK)
+        if np.isnan(local):
+            axes.text(0.5, row, "too small to divide", ha="center", va="center", fontsize=SMALL, color=GREY)
+            continue
+        for share, left, colour in ((1 - local, 0, BLUE), (local, 1 - local, ORANGE)):
+            axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text on it is read on dark pages too
+            if share > LEAST:
+                axes.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=SMALL, color=BLACK)
+    axes.set_yticks(range(len(QUANTITIES)), QUANTITIES)
     axes.grid(False)
-    axes.set(xlim=(0, 1), ylim=(rows[-1] + 0.6, -0.6))
+    axes.set(xlim=(0, 1), ylim=(len(QUANTITIES) - 0.4, -0.6))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-
-
-def draw_share(axes: Axes, row: float, number: int, local: float, size: float) -> None:
-    """One bar: GMamba's share in blue, LMamba's (`local`) in orange, numbers on it; beside it the effect's `size`."""
-    unit = " nats" if QUANTITIES[number] == "next latent" else ""
-    whole = f"{size:.2g}{unit}" if size < 100 else f"{size:,.0f}{unit}"
-    beside = f"{size:.2g} < {SMALLEST[number]:g}" if np.isnan(local) else whole
-    axes.text(1.02, row, beside, va="center", fontsize=SMALL, color=INK)
-    if np.isnan(local):
-        axes.text(0.5, row, "too small to divide", ha="center", va="center", fontsize=SMALL, color=GREY)
-        return
-    for share, left, colour in ((1 - local, 0, BLUE), (local, 1 - local, ORANGE)):
-        axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text is read on it, on dark pages too
-        if share > LEAST:
-            axes.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=SMALL, color=BLACK)
 
 
 def draw_reach(axes: Axes, reach: Reach, size: int, dreams: int) -> None:
