@@ -191,7 +191,6 @@ def test_forecasts_by_hand() -> None:
     assert result.surprise == pytest.approx([0, np.log(4 / 3), np.log(4)])
     assert result.blind == pytest.approx([0, np.log(2), np.log(2)])
     assert result.agreement.tolist() == [1, 1, 0]
-    assert result.chance == pytest.approx(2 / 3)  # class 0 came most often twice
     assert result.size_came == pytest.approx([0, np.log(2), np.log(2)])
 
 

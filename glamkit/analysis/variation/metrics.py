@@ -47,12 +47,6 @@ class Forecast(NamedTuple):
         return (self.expected.argmax(-1) == self.came.argmax(-1)).mean(-1)
 
     @property
-    def chance(self) -> float:
-        """Agreement of the best constant guess: for each variable the class that came most often."""
-        winners = np.eye(self.came.shape[-1])[self.came.argmax(-1)]
-        return float(winners.mean(0).max(-1).mean())
-
-    @property
     def size_expected(self) -> np.ndarray:
         """(n,) nats: how far the forecast is from nothing happening."""
         return divergence(self.expected, self.resting)

@@ -33,9 +33,9 @@ def predicted(view: VariationView) -> Picture:
     sizes.plot(steps, came, color=ORANGE, label="variation that came")
     sizes.plot(steps, expected, color=BLUE, label="variation that GMamba predicted")
     sizes.set(ylabel="size of the variation\n(KL, in nats)", ylim=(0, None))
-    share, together = ratio(kept.size_expected.sum(), kept.size_came.sum()), correlation(came, expected)
-    size = f"On average blue is {share:.0%} of the size of orange, correlation {together:.2f}"
-    size = size if np.isfinite(share + together) else "Too little changes here to compare the two"
+    share = ratio(kept.size_expected.sum(), kept.size_came.sum())
+    size = f"On average blue is {share:.0%} of the size of orange"
+    size = size if np.isfinite(share) else "Too little changes here to compare the two"
     plotting.panel_title(sizes, f"Was the change predicted? Then blue lies on orange\n{size}")
     surprise.plot(steps, blind, color=GREY, ls="--", label="a uniform guess")
     surprise.plot(steps, off, color=BLUE, label="GMamba")
@@ -139,9 +139,3 @@ def steps_axis(axes: Axes) -> None:
     """Whole numbers of steps."""
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-
-
-def correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's, of the pairs without a NaN; NaN where one of them does not vary."""
-    both = np.stack([one, other])[:, ~np.isnan(one + other)]
-    return float(np.corrcoef(both)[0, 1]) if both.shape[1] > 1 and both.std(1).all() else float("nan")
