@@ -32,8 +32,10 @@ MINUTE = 60.0  # seconds that the speed is taken over
 DRAWING = 40  # a drawing is repeated only after this many times what it took: under 3 % of the time
 STOPPED = "Stopped, and everything is saved: run this cell again to go on from here."
 FAILED = "Training ended with the error below. What was saved before is kept."
-CLOSED = "Training goes on while this tab is closed. To watch it again, run in any notebook: "
-WATCH = "import glamkit; glamkit.notebook.watch({!r})"
+CLOSED = (
+    "Training goes on while this tab is closed. To watch it again, run in any notebook: "
+    "import glamkit; glamkit.notebook.watch({!r})"
+)
 logger = logging.getLogger(__name__)
 
 
@@ -82,7 +84,17 @@ class Monitor:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self.last = self.last._replace(kind="failed")
-        self.finish()
+        self.line.show(self.progress())
+        self.line.close()
+        if self.line.watched:
+            self.draw()
+        elif notebook.shell() is None and self.last.kind == "done":
+            for finding in diagnostics.verdict(self.entries, self.trainer.config):
+                sys.stdout.write(f"{finding}\n")
+        elif notebook.shell() and self.strip.columns:
+            from IPython.display import display
+
+            display(plotting.strip(self.strip.columns))
         self.strip.finish()
         if kind is None and self.last.kind == "stopped":
             # A run cut short must not look complete, nor be evaluated by the cells below.
@@ -93,7 +105,7 @@ class Monitor:
         """Shows what it is time for."""
         begins = self.last.step in self.pace.changes  # what compiles shows nothing until it is done
         if self.line.due or (begins and self.compiling):
-            self.line.show(self.bar() if self.line.watched else self.state())
+            self.line.show(self.progress())
         if self.line.watched and time.perf_counter() >= self.next_drawing:
             self.draw()
 
@@ -108,25 +120,13 @@ class Monitor:
         now = time.perf_counter()
         self.next_drawing = now + max(2.0, DRAWING * (now - began))
 
-    def finish(self) -> None:
-        """The last state: in a notebook with its pictures, elsewhere with the verdict of a complete run."""
-        self.line.show(self.bar() if self.line.watched else self.state())
-        self.line.close()
-        if self.line.watched:
-            self.draw()
-        elif notebook.shell() is None:
-            findings = diagnostics.verdict(self.entries, self.trainer.config) if self.last.kind == "done" else []
-            sys.stdout.writelines(f"{finding}\n" for finding in findings)
-        elif self.strip.columns:
-            from IPython.display import display
-
-            display(plotting.strip(self.strip.columns))
-
-    def bar(self) -> Bar:
-        """The progress bar as it stands."""
+    def progress(self) -> Bar | str:
+        """Where training is: a bar where somebody watches, or a line."""
+        if not self.line.watched:
+            return self.state()
         folder = str(self.trainer.run.folder)
         notes = {"stopped": STOPPED, "done": f"Done; all of it is in {folder}", "failed": FAILED}
-        return Bar(self.state(), self.last.step, self.total, notes.get(self.last.kind, CLOSED + WATCH.format(folder)))
+        return Bar(self.state(), self.last.step, self.total, notes.get(self.last.kind, CLOSED.format(folder)))
 
     @property
     def compiling(self) -> bool:
@@ -153,18 +153,15 @@ class Monitor:
 
 
 class Pace:
-    """Speed over the last minute, and the time left.
+    """Speed over the last minute, and the time left; known once `every` steps, from one piece of work to the next, are.
 
-    Args:
-        step: where the process begins.
-        changes: steps after which work of a new kind begins, each with the step that ends when it was done for the
-            first time. What was timed until then is forgotten, and until the first of them the time left is unknown.
-        every: steps from one piece of work to the next; the time left is known once so many are timed.
+    `changes` has the steps after which work of a new kind begins, each with the step that ends when it was done for the
+    first time. What was timed until then is forgotten.
     """
 
     def __init__(self, step: int, changes: Mapping[int, int] | None = None, every: int = 1) -> None:
         self.changes, self.every = changes or {step: step + 1}, every
-        self.marks: deque[tuple[float, int]] = deque([(time.perf_counter(), step)])
+        self.pause(step)
 
     def note(self, step: int) -> None:
         """Training is at this step now."""
@@ -219,13 +216,12 @@ class Strip:
     def extend(self, step: int) -> None:
         """Adds a column if a share of training has been reached since the last one."""
         last = self.columns[-1]["step"] if self.columns else 0
-        replay = self.trainer.replay
-        length = self.trainer.config.imagination.context_length + AHEAD
+        config, replay = self.trainer.config, self.trainer.replay
+        length = config.imagination.context_length + AHEAD
         if not any(last < due <= step for due in self.due) or len(replay) < length:
             return
         start = self.columns[-1]["start"] if self.columns else -1
         if start < replay.oldest:  # the first column, or a moment that the ring has forgotten
-            config = self.trainer.config
             lasting = replay.count - max(0, config.trainer.env_steps - config.replay.capacity)
             start = rollouts.busiest(replay, length, lasting if lasting >= length else rollouts.RECENT)
         seen = rollouts.dream(self.trainer, start, AHEAD)
@@ -251,8 +247,7 @@ def read_column(path: Path) -> dict[str, Any] | None:
     """A saved column, or None for a damaged file."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            numbers = {name: int(arrays[name]) for name in ("step", "start", "ahead")}
-            return numbers | {name: arrays[name] for name in ("real", "reconstructed", "imagined")}
+            return {name: array if array.ndim else int(array) for name, array in arrays.items()}
     except Exception:  # what readers of packed data raise for damaged ones has no end
         return None
 
