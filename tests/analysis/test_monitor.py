@@ -110,14 +110,6 @@ def test_the_strip_shows_one_moment_where_the_replay_forgets_the_first_steps(tmp
     assert "another once it was forgotten" in plotting.strip(moments).words()
 
 
-def test_a_full_disk_costs_pictures_not_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "videos").write_text("in the way")
-    assert train(folder, watched=True).step == 96
-    assert "training goes on without it" in caplog.text
-
-
 class Display:
     """What JupyterLab would show: one entry for each place, the newest last."""
 
