@@ -1,8 +1,7 @@
 """Open loop against the truth: how long a dream stays near what really happened, given the actions really taken.
 
-From many starts the model sees a few real steps and dreams on. At each step ahead the dream is compared with the real
-step, and with easier guesses. Frames are compared where something moves, in the real clip or in the dream: a dream in
-which nothing plays would look nearly right. Steps after a real end are not counted: nobody can predict a new game.
+Frames are compared where something moves, in the real clip or in the dream: a dream in which nothing plays would look
+nearly right. Steps after a real end are not counted: nobody can predict a new game.
 """
 
 from __future__ import annotations
@@ -74,10 +73,9 @@ class OpenLoop:
         return self.real.shape[1]
 
     def share(self, clips: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """(H,) share of what can be known about the frames that the dreams know, over all clips or these.
+        """(H,): 1 is as good as a reconstruction of the real frame, 0 as bad as a dream of some other moment.
 
-        1 is as good as a reconstruction of the real frame, 0 as bad as a dream of some other moment; NaN where no clip
-        is left. Errors are averaged before they are divided, as single ones may be near zero.
+        NaN where no clip is left. Errors are averaged before they are divided, as single ones may be near zero.
         """
         dreamt, best, wrong = (self.pixels[name].values[clips] for name in ("imagined", "reconstructed", "wrong"))
         counts = (~np.isnan(dreamt)).sum(0)
@@ -85,21 +83,19 @@ class OpenLoop:
         unknown = np.where(counts > 0, -np.inf, np.nan)
         return np.divide(known - lost, known, out=unknown, where=(counts > 0) & (known > 0))
 
-    @property
-    def followed(self) -> int:
-        """Steps ahead at which a clip is left; the others have come to a real end."""
-        return int(self.counted.any(0).sum())
+    def followed(self, clips: np.ndarray | slice = slice(None)) -> int:
+        """Steps ahead at which one of all clips or these is left; the others have come to a real end."""
+        return int(self.counted[clips].any(0).sum())
+
+    def leading(self, clips: np.ndarray | slice = slice(None)) -> int:
+        """Steps ahead up to which the share is above `HALF`, over all clips or these."""
+        below = np.flatnonzero(self.share(clips) <= HALF)
+        return min([*below[:1].tolist(), self.followed(clips)])
 
     @property
     def usable(self) -> int:
         """Steps ahead up to which dreams know over half of what can be known; 0 if reconstructions lack what moves."""
         return self.leading() if self.seen > SEEN else 0
-
-    def leading(self, clips: np.ndarray | slice = slice(None)) -> int:
-        """Steps ahead up to which the share is above `HALF`, over all clips or these."""
-        below = np.flatnonzero(self.share(clips) <= HALF)
-        followed = int(self.counted[clips].any(0).sum())  # further ahead none of these clips is left
-        return min(int(below[0]), followed) if len(below) else followed
 
     @property
     def finding(self) -> str:
@@ -111,7 +107,7 @@ class OpenLoop:
             return f"Moving things are not reconstructed ({shown}): no usable horizon"
         low, high = self.usable_range
         span = f"{self.usable} of {self.horizon} steps (95 % interval {low} to {high})"
-        if self.usable == self.followed < self.horizon:
+        if self.usable == self.followed() < self.horizon:
             span = f"at least {self.usable} steps (95 % sure of {low}), as no clip is longer before a real end"
         return f"Usable horizon: {span}. Reconstructions show {self.seen:.0%} of the movement"
 
@@ -132,27 +128,21 @@ class OpenLoop:
         gap = np.median(np.diff(np.sort([start.step for start in self.starts])))
         return math.ceil(self.horizon / max(gap, 1))
 
-    @property
-    def beyond(self) -> np.ndarray:
-        """(N,): each clip's mean error beyond that of its reconstruction; -inf for one of which nothing is counted."""
-        beyond = self.pixels["imagined"].values - self.pixels["reconstructed"].values
-        return np.ma.masked_invalid(beyond).mean(1).filled(-np.inf)
-
-    def worst(self, count: int = WORST) -> list[int]:
+    def worst(self, count: int | None = WORST) -> list[int]:
         """Clips whose dreams went wrong most, worst first; those that end before half the horizon come last."""
+        beyond = self.pixels["imagined"].values - self.pixels["reconstructed"].values
         short = self.counted.sum(1) < self.horizon / 2  # two or three pictures show little
-        return np.lexsort((-self.beyond, short))[:count].tolist()
+        return np.lexsort((-np.ma.masked_invalid(beyond).mean(1).filled(-np.inf), short))[:count].tolist()
 
-    def failures(self, count: int = WORST) -> list[Start]:
+    def failures(self) -> list[Start]:
         """The starts of the worst clips, to dream from."""
-        why, clips = "dream went wrong: rank", enumerate(self.worst(count), 1)
+        why, clips = "dream went wrong: rank", enumerate(self.worst(), 1)
         return [Start(self.starts[clip].step, f"{why} {rank} of {len(self.starts)}") for rank, clip in clips]
 
     def typical(self) -> int:
-        """The clip to show for all: the median by what went wrong, of those that are counted as long as most."""
-        counts = self.counted.sum(1)
-        long = np.flatnonzero(counts >= np.median(counts))
-        return int(long[np.argsort(self.beyond[long])[len(long) // 2]])
+        """The clip to show for all: the middle one by what went wrong, of those that go on for half the horizon."""
+        long = int((self.counted.sum(1) >= self.horizon / 2).sum())
+        return self.worst(None)[long // 2]
 
 
 def measure_open_loop(
@@ -177,37 +167,43 @@ def measure_open_loop(
         raise GlamkitError(f"horizon = {steps} leaves one start, and comparing takes two; use a smaller horizon.")
     batches = [begun[i : i + TOGETHER] for i in range(0, len(begun), TOGETHER)]
     parts = [_clips(loaded, [start.step for start in some], steps, length, seed) for some in batches]
-    real, imagined, reconstructed, last, kl, looking_kl, rewards, predicted, ends, ending = (
+    real, imagined, reconstructed, last, kl, looked, rewards, predicted, ends, ending = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
     counted = same_game(loaded, [start.step for start in begun], steps)
     wrong = np.roll(imagined, len(begun) // 2, 0)  # random starts are in order: neighbours may share their scene
+    where = moving(np.concatenate([last, real], 1), np.insert(counted, 0, True, 1)) | moving(imagined, counted)
 
     def curve(name: str, unit: str, values: np.ndarray) -> Curve:
         return Curve(name, unit, np.where(counted, values, np.nan))
 
-    rms = "RMS error where things move,\n% of full range"
-    where = moving(np.concatenate([last, real], 1), np.insert(counted, 0, True, 1)) | moving(imagined, counted)
-    pixels = {
-        "imagined": curve("the dream", rms, far(imagined, real, where)),
-        "reconstructed": curve("reconstruction: the best possible", rms, far(reconstructed, real, where)),
-        "still": curve("the last frame seen, held still", rms, far(last, real, where)),
-        "wrong": curve("a dream of another moment", rms, far(wrong, real, where)),
-    }
-    seen = movement_seen(real, reconstructed, where, counted)
-    latents = {
-        "imagined": curve("the dream", "surprise (KL, in nats)", kl),
-        "looking": curve("with every frame before it seen", "surprise (KL, in nats)", looking_kl),
-    }
+    def pixels(name: str, shown: np.ndarray) -> Curve:
+        return curve(name, "RMS error where things move,\n% of full range", far(shown, real, where))
 
     def against_never(expected: np.ndarray, came: np.ndarray) -> dict[str, Curve]:
+        unit = "mean squared error"
         return {
-            "imagined": curve("the dream", "mean squared error", (expected - came) ** 2),
-            "never": curve("expecting none", "mean squared error", came**2),
+            "imagined": curve("the dream", unit, (expected - came) ** 2),
+            "never": curve("expecting none", unit, came**2),
         }
 
-    outcomes, terminations = against_never(predicted, rewards), against_never(ending, ends)
-    return OpenLoop(begun, real, imagined, counted, seen, pixels, latents, outcomes, terminations)
+    nats = "surprise (KL, in nats)"
+    return OpenLoop(
+        begun,
+        real,
+        imagined,
+        counted,
+        movement_seen(real, reconstructed, where, counted),
+        {
+            "imagined": pixels("the dream", imagined),
+            "reconstructed": pixels("reconstruction: the best possible", reconstructed),
+            "still": pixels("the last frame seen, held still", last),
+            "wrong": pixels("a dream of another moment", wrong),
+        },
+        {"imagined": curve("the dream", nats, kl), "looking": curve("with every frame before it seen", nats, looked)},
+        against_never(predicted, rewards),
+        against_never(ending, ends),
+    )
 
 
 def moving(frames: np.ndarray, counted: np.ndarray) -> np.ndarray:
