@@ -21,7 +21,6 @@ from glamkit.analysis.variation import (
     events,
     frame_plots,
     metrics,
-    over_training,
     plots,
 )
 from glamkit.analysis.variation.events import GameEvent
@@ -31,9 +30,6 @@ from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.plotting import Picture
 from glamkit.training.load import LoadedRun, open_run
-
-POINT = {"step": 220, "saved": 0.1, "skill": 0.2}
-POINT |= dict.fromkeys(QUANTITIES, 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -110,28 +106,6 @@ def test_a_stretch_that_is_not_there_gets_a_sentence(
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_points_of_a_run_are_its_snapshots_and_checkpoints(opened: LoadedRun) -> None:
-    result = over_training.points(opened, 110, 20)
-    assert [point["step"] for point in result] == [51, 59, 72, 91, 115, 145, 180, 200, 220]
-    assert all(point["saved"] <= 1 and set(QUANTITIES) < set(point) for point in result)
-    earlier = open_run(opened.run.folder, 200)
-    assert result[-2]["skill"] == over_training.point(earlier, 110, 20)["skill"]
-    assert result[-1]["skill"] == over_training.point(opened, 110, 20)["skill"]
-    assert [point["step"] for point in over_training.points(earlier, 110, 20)][-2:] == [180, 200]
-
-
-def test_a_long_stretch_is_seen_from_its_end_and_damage_is_passed_over(opened: LoadedRun) -> None:
-    path = opened.run.snapshots / "000000072.pt"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1])
-    try:
-        result = over_training.points(opened, 110, 100)
-    finally:
-        path.write_bytes(whole)
-    assert [point["step"] for point in result] == [51, 59, 91, 115, 145, 180, 200, 220]
-    assert result[-1]["skill"] == over_training.point(opened, 146, 64)["skill"]
-
-
 def test_every_figure_can_be_drawn(opened: LoadedRun, lens: Lens) -> None:
     begin, length = events.choose(opened, lens, length=30)
     seen = events.look(opened, lens, begin, length)
@@ -142,8 +116,6 @@ def test_every_figure_can_be_drawn(opened: LoadedRun, lens: Lens) -> None:
         plots.predicted(seen),
         plots.branches(seen, reach, 4, 8),
         plots.branches(seen._replace(events=()), reach, 4),
-        over_training.training(opened, [POINT]),
-        over_training.training(opened, over_training.points(opened, begin, length)[-2:]),
     ]
     # A stretch of one step, and one without any event.
     one = events.view(lens, lens.read(begin, 1))
@@ -200,18 +172,6 @@ def test_dots_of_single_steps_can_be_seen(lens: Lens) -> None:
     light = [255 * (1 - (dots.get_alpha() or 1) * (1 - part)) for part in to_rgb(dots.get_color())]
     assert contrast(light, [255] * 3) >= 3
     assert dots.get_markersize() >= 4
-
-
-def test_the_axes_over_training_begin_where_there_is_something(opened: LoadedRun) -> None:
-    late = [POINT | {"step": step} for step in (210, 220)]
-    for axes in over_training.training(opened, late).axes:
-        drawn = [step for line in axes.lines for step in line.get_xdata() if step > 1]
-        if drawn:
-            low, high = axes.get_xlim()
-            first = min(
-                min(line.get_xdata()) for a in axes.figure.axes for line in a.lines if max(line.get_xdata()) > 1
-            )
-            assert (first - low) < 0.1 * (high - low), axes.get_title(loc="left")
 
 
 def test_how_far_back_each_branch_reaches_is_said(lens: Lens) -> None:

@@ -74,6 +74,6 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
     cells = nbformat.read(book, as_version=4).cells
     kept = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
     # They outlive the kernel; that of the slider's first step is folded below it.
-    assert sum("image/png" in data for data in kept) == 4
+    assert sum("image/png" in data for data in kept) == 3
     assert sum("data:image/png" in data.get("text/html", "") for data in kept if "image/png" not in data) == 1
-    assert len(exported_pictures(book)) == 5
+    assert len(exported_pictures(book)) == 4
