@@ -93,11 +93,9 @@ def bounds(loaded: LoadedRun, context: int | None = None, ahead: int = 0) -> tup
     replay, ahead = loaded.replay, at_least("horizon", ahead, 0)
     first, last = replay.oldest + steps, replay.count - ahead
     if first > last:
-        left = len(replay) - steps
-        most = f"horizon of at most {left}" if left > 0 else f"context of at most {max(len(replay) - ahead, 0)}"
         raise GlamkitError(
             f"{steps} real steps before a dream and {ahead} to compare it with are more than the {len(replay):,} "
-            f"that are stored; use a {most}."
+            "that are stored; use a smaller horizon or context."
         )
     return first, last
 
@@ -106,11 +104,8 @@ def check_start(loaded: LoadedRun, step: int, context: int | None = None, ahead:
     """Raises a GlamkitError if the real steps before or after a start are not stored."""
     first, last = bounds(loaded, context, ahead)
     if not first <= step <= last:
-        compared = f", and {ahead} from it on are compared with it" if ahead else ""
-        raise GlamkitError(
-            f"start = {step} is outside {first} to {last}: a dream sees {first - loaded.replay.oldest} real steps "
-            f"before it{compared}."
-        )
+        seen = f"a dream sees {first - loaded.replay.oldest} real steps before it, and {ahead} from it on are compared"
+        raise GlamkitError(f"start = {step} is outside {first} to {last}: {seen}.")
 
 
 def led(loaded: LoadedRun, by: str) -> list[Start]:

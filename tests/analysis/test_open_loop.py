@@ -22,7 +22,7 @@ from glamkit.training.load import LoadedRun
 MISTAKES = {
     "by = 'rewrad' is no way to choose starts; did you mean 'reward'?": lambda o: find_starts(o, "rewrad"),
     "8 real steps before a dream and 200 to compare it with are more than the 120 that are stored; "
-    "use a horizon of at most 112.": lambda o: measure_open_loop(o, 200),
+    "use a smaller horizon or context.": lambda o: measure_open_loop(o, 200),
     "horizon = 0 is outside its range: at least 1.": lambda o: measure_open_loop(o, 0),
     "horizon = 'long' is not a whole number.": lambda o: measure_open_loop(o, "long"),
     "context = 1 is outside its range: at least 2.": lambda o: bounds(o, 1),

@@ -58,7 +58,7 @@ class Forecast(NamedTuple):
 
 
 class ScreenForecast(NamedTuple):
-    """Changes from frame to frame, (n, size, size) in shares of a pixel's range, brighter is positive."""
+    """Changes from frame to frame, (n, size, size) in shares of a pixel's range; brighter is positive."""
 
     frames: np.ndarray  # (n + 1, size, size, 3) uint8
     true: np.ndarray  # of the real frames
