@@ -75,22 +75,21 @@ class OpenLoop:
     def share(self, clips: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(H,): 1 is as good as a reconstruction of the real frame, 0 as bad as a dream of some other moment.
 
-        NaN where no clip is left. Errors are averaged before they are divided, as single ones may be near zero.
+        -inf where no clip is left. Errors are averaged before they are divided, as single ones may be near zero.
         """
         dreamt, best, wrong = (self.pixels[name].values[clips] for name in ("imagined", "reconstructed", "wrong"))
-        counts = (~np.isnan(dreamt)).sum(0)
         lost, known = np.nansum(dreamt - best, 0), np.nansum(wrong - best, 0)
-        unknown = np.where(counts > 0, -np.inf, np.nan)
-        return np.divide(known - lost, known, out=unknown, where=(counts > 0) & (known > 0))
-
-    def followed(self, clips: np.ndarray | slice = slice(None)) -> int:
-        """Steps ahead at which one of all clips or these is left; the others have come to a real end."""
-        return int(self.counted[clips].any(0).sum())
+        return np.divide(known - lost, known, out=np.full(self.horizon, -np.inf), where=known > 0)
 
     def leading(self, clips: np.ndarray | slice = slice(None)) -> int:
         """Steps ahead up to which the share is above `HALF`, over all clips or these."""
         below = np.flatnonzero(self.share(clips) <= HALF)
-        return min([*below[:1].tolist(), self.followed(clips)])
+        return int(below[0]) if len(below) else self.horizon
+
+    @property
+    def followed(self) -> int:
+        """Steps ahead at which a clip is left; the others have come to a real end."""
+        return int(self.counted.any(0).sum())
 
     @property
     def usable(self) -> int:
@@ -107,7 +106,7 @@ class OpenLoop:
             return f"Moving things are not reconstructed ({shown}): no usable horizon"
         low, high = self.usable_range
         span = f"{self.usable} of {self.horizon} steps (95 % interval {low} to {high})"
-        if self.usable == self.followed() < self.horizon:
+        if self.usable == self.followed < self.horizon:
             span = f"at least {self.usable} steps (95 % sure of {low}), as no clip is longer before a real end"
         return f"Usable horizon: {span}. Reconstructions show {self.seen:.0%} of the movement"
 

@@ -148,7 +148,8 @@ def test_without_the_moving_things_there_is_no_usable_horizon() -> None:
     )
     loop = made([1.0, 2, 4, 9], [1, 1, 1, 1], [9, 9, 9, 9])
     short = replace(loop, counted=np.array([[True, True, False, False]] * 4))
-    short.pixels["imagined"].values[:, 2:] = np.nan
+    for curve in short.pixels.values():
+        curve.values[:, 2:] = np.nan
     assert short.finding.startswith("Usable horizon: at least 2 steps (95 % sure of 2), as no clip is longer before")
     loop = made([1, 2, 4, 9], [1, 1, 1, 1], [9, 9, 9, 9])
     lost = replace(loop, seen=0.2)

@@ -90,8 +90,8 @@ def errors(loop: OpenLoop) -> Picture:
         grid[0, 0].axvspan(0.5, loop.usable + 0.5, color=BLUE, alpha=0.08, lw=0)
     shaded = "Shaded: the dream knows over half of what can be known. " if loop.usable else ""
     apart = ", as if no clips overlapped" if loop.overlapping > 1 else ""
-    left = int(loop.counted[:, loop.followed() - 1].sum())
-    fewer = f", {left} of them left at step {loop.followed()}" if left < len(loop.starts) else ""
+    left = int(loop.counted[:, loop.followed - 1].sum())
+    fewer = f", {left} of them left at step {loop.followed}" if left < len(loop.starts) else ""
     means = f"Means over {len(loop.starts)} clips until a real end{fewer}; 95 % intervals{apart}"
     heading(picture, f"{loop.finding}\n{shaded}{means}")
     return picture

@@ -37,7 +37,9 @@ def of_tokens(lens: Lens, tokens: Tensor) -> Reach:
     with looking(lens.model, lens.machine, 0):
         before = outputs(lens, tokens)
         for place in reversed(range(tokens.shape[1])):
-            pairs = zip(outputs(lens, hide(tokens, place, mean)), before, strict=True)
+            hidden = tokens.clone()
+            hidden[:, place] = mean
+            pairs = zip(outputs(lens, hidden), before, strict=True)
             moved = [(now - was).norm(dim=-1) / was.norm(dim=-1).clamp(min=1e-9) for now, was in pairs]
             rows.append(lens.added(*moved))  # a branch that adds nothing to h remembers nothing for it
     return Reach(*(plain(torch.stack(part, 1)) for part in zip(*rows, strict=True)))
@@ -60,10 +62,3 @@ def reach(effect: np.ndarray) -> float:
     """Steps back within which 90 % of an effect (L,) lies; NaN where there is none."""
     shares = ratio(effect.cumsum(), np.full(len(effect), effect.sum()))
     return float("nan") if np.isnan(shares).any() else float(np.argmax(shares >= SHARE))
-
-
-def hide(tokens: Tensor, place: int, mean: Tensor) -> Tensor:
-    """Sequences (N, L, D) with the token at one place replaced."""
-    hidden = tokens.clone()
-    hidden[:, place] = mean
-    return hidden

@@ -25,7 +25,7 @@ def predicted(view: VariationView) -> Picture:
     """The variation that came and the one that was predicted on one scale, and the surprise, events marked."""
     picture, grid = plotting.figure(plotting.WIDE, 6.4, 2, 1, sharex=True)
     sizes, surprise = grid[:, 0]
-    steps, forecast, kept = view.numbers, view.variation, view.variation.at(view.counted)
+    steps, forecast = view.numbers, view.variation
     came, expected, off, blind = (
         np.where(view.counted, values, np.nan)
         for values in (forecast.size_came, forecast.size_expected, forecast.surprise, forecast.blind)
@@ -33,16 +33,15 @@ def predicted(view: VariationView) -> Picture:
     sizes.plot(steps, came, color=ORANGE, label="variation that came")
     sizes.plot(steps, expected, color=BLUE, label="variation that GMamba predicted")
     sizes.set(ylabel="size of the variation\n(KL, in nats)", ylim=(0, None))
-    share = ratio(kept.size_expected.sum(), kept.size_came.sum())
+    share, saved = ratio(np.nansum(expected), np.nansum(came)), 1 - ratio(np.nansum(off), np.nansum(blind))
     size = f"On average blue is {share:.0%} of the size of orange"
     size = size if np.isfinite(share) else "Too little changes here to compare the two"
     plotting.panel_title(sizes, f"Was the change predicted? Then blue lies on orange\n{size}")
     surprise.plot(steps, blind, color=GREY, ls="--", label="a uniform guess")
     surprise.plot(steps, off, color=BLUE, label="GMamba")
     title = "How far off was the prediction?"
-    if np.isfinite(kept.saved):
-        side = "below" if kept.saved >= 0 else "above"
-        title += f"\nBlue is {abs(kept.saved):.0%} {side} the uniform guess over all steps"
+    if np.isfinite(saved):
+        title += f"\nBlue is {abs(saved):.0%} {'below' if saved >= 0 else 'above'} the uniform guess over all steps"
     plotting.panel_title(surprise, title)
     surprise.set(ylabel="surprise (KL, in nats)", ylim=(0, None), xlabel=about(view))
     for axes in (sizes, surprise):
