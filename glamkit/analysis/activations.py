@@ -74,7 +74,7 @@ def _find(module: nn.Module, name: str) -> nn.Module:
     ends = [name] if name in parts else [own for own in parts if own.endswith(f".{name}")]
     if len(ends) == 1:
         return parts[ends[0]]
-    if ends:
-        raise GlamkitError(f"{name!r} is the name of {len(ends)} modules; say which: {nearest(name, ends)}")
-    every = {own.split(".", first)[-1] for own in parts for first in range(own.count(".") + 1)}
-    raise GlamkitError(f"{name!r} is no module of the model; {nearest(name, sorted(every - {''}))}")
+    every = {own.split(".", first)[-1] for own in parts if own for first in range(own.count(".") + 1)}
+    raise GlamkitError(
+        f"{name!r} is the name of {len(ends)} modules, not of one; {nearest(name, ends or sorted(every))}"
+    )

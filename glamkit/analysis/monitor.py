@@ -10,7 +10,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,7 +92,6 @@ class Monitor:
             from IPython.display import display
 
             display(plotting.strip(self.strip.columns))
-        self.strip.finish()
         if kind is None and self.last.kind == "stopped":
             # A run cut short must not look complete, nor be evaluated by the cells below.
             saved = f"stopped at step {self.last.step} of {self.total} and saved ({self.trainer.session.stops.reason})"
@@ -101,9 +99,7 @@ class Monitor:
 
     def tell(self) -> None:
         """Shows what it is time for."""
-        begins = self.last.step in self.pace.changes  # what compiles shows nothing until it is done
-        if self.line.due or (begins and self.compiling):
-            self.line.show(self.progress())
+        self.line(self.progress())
         if self.line.watched and time.perf_counter() >= self.next_drawing:
             self.draw()
 
@@ -126,12 +122,6 @@ class Monitor:
         notes = {"stopped": STOPPED, "done": f"Done; all of it is in {folder}", "failed": FAILED}
         return Bar(self.state(), self.last.step, self.total, notes.get(self.last.kind, CLOSED.format(folder)))
 
-    @property
-    def compiling(self) -> bool:
-        """Whether the steps up to the next update compile what they run for the first time."""
-        between = any(start <= self.last.step < done for start, done in self.pace.changes.items())
-        return between and self.last.step < self.total and self.trainer.machine.compiles
-
     def state(self) -> str:
         """Where training is, in one line."""
         _, returns = plotting.series(self.entries, "episode/return")
@@ -143,11 +133,11 @@ class Monitor:
             return "  ".join([*parts, self.last.kind])
         if self.evaluation:
             return f"step {self.trainer.step}/{self.total}  {self.evaluation}"
-        if self.compiling:
-            return "  ".join([*parts, "compiling what comes next takes about a minute"])
         parts += [f"{self.pace.speed:.1f} steps/s"] if self.pace.speed else []
         left, more = self.pace.left(self.total), "more than " if self.pace.slows else ""
-        return "  ".join([*parts, f"{more}{duration(left)} left" if left is not None else "time left: not known yet"])
+        compiles = "; to compile takes about a minute" if self.trainer.machine.compiles else ""
+        known = f"{more}{duration(left)} left" if left is not None else f"time left: not known yet{compiles}"
+        return "  ".join([*parts, known])
 
 
 class Pace:
@@ -205,10 +195,11 @@ class Strip:
         self.due = [settings.warmup + max(1, round(share * (settings.env_steps - settings.warmup))) for share in SHARES]
         self.columns: list[dict[str, Any]] = []
         for path in sorted(self.folder.glob("strip-*.npz")):
-            column = read_column(path)
-            if column and column["step"] <= trainer.step:
+            with np.load(path, allow_pickle=False) as arrays:
+                column = {name: array if array.ndim else int(array) for name, array in arrays.items()}
+            if column["step"] <= trainer.step:
                 self.columns.append(column)
-            else:  # damaged, or taken after the checkpoint that training goes on from: it will be taken again
+            else:  # taken after the checkpoint that training goes on from: it will be taken again
                 remove(path)
 
     def extend(self, step: int) -> None:
@@ -227,20 +218,6 @@ class Strip:
         self.columns.append({"step": step, "start": start, "ahead": AHEAD, **shown})
         self.folder.mkdir(exist_ok=True)
         replace(self.folder / f"strip-{step:09d}.npz", lambda file: np.savez_compressed(file, **self.columns[-1]))
-
-    def finish(self) -> None:
-        """The strip as a picture file, for who trained without a notebook."""
-        if self.columns:
-            replace(self.folder / "strip.png", lambda file: file.write(plotting.strip(self.columns).png()))
-
-
-def read_column(path: Path) -> dict[str, Any] | None:
-    """A saved column, or None for a damaged file."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: array if array.ndim else int(array) for name, array in arrays.items()}
-    except Exception:  # what readers of packed data raise for damaged ones has no end
-        return None
 
 
 def overview(trainer: Trainer) -> notebook.Table:

@@ -99,11 +99,8 @@ class OpenLoop:
     @property
     def finding(self) -> str:
         """The usable horizon in words, or why there is none."""
-        if np.isnan(self.seen):
-            return "Nothing moves in these clips: no usable horizon"
-        if self.seen <= SEEN:
-            shown = f"their reconstructions show {max(self.seen, 0):.0%} of the movement"
-            return f"Moving things are not reconstructed ({shown}): no usable horizon"
+        if not self.seen > SEEN:
+            return "Reconstructions show next to nothing that moves: no usable horizon"
         low, high = self.usable_range
         span = f"{self.usable} of {self.horizon} steps (95 % interval {low} to {high})"
         if self.usable == self.followed < self.horizon:

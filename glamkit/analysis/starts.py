@@ -95,14 +95,14 @@ def check_start(loaded: LoadedRun, step: int, context: int | None = None, ahead:
     """Raises a GlamkitError if the real steps before or after a start are not stored."""
     first, last = bounds(loaded, context, ahead)
     if not first <= step <= last:
-        seen = f"a dream sees {first - loaded.replay.oldest} real steps before it, and {ahead} from it on are compared"
-        raise GlamkitError(f"start = {step} is outside {first} to {last}: {seen}.")
+        wanted = f"{first - loaded.replay.oldest} real steps before it, and {ahead} from it on"
+        raise GlamkitError(f"start = {step} is outside {first} to {last}: there must be {wanted}.")
 
 
 def led(loaded: LoadedRun, by: str, lead: int = LEAD, seen: int = 0) -> list[Start]:
     """Starts before a ``reward``, the largest first, or a ``termination``, in the same life; the latest first.
 
-    They are `lead` steps before it. Where its life began later they are fewer, `seen` steps into it, but at least `LEAD`.
+    They are `lead` steps before it. Where its life began later, they are `seen` steps into it, at least `LEAD` before.
     """
     values, number, oldest = ordered(loaded, f"{by}s"), games(loaded), loaded.replay.oldest
     begins, starts = np.searchsorted(number, number), []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -26,15 +25,10 @@ def where(view: VariationView) -> Picture:
     """Where on the screen a change was predicted beside where it came, for some steps, and the skill at every step."""
     screen, picks = view.screen, busiest(view.screen, SHOWN)
     picture, ((film,), (curve,)) = plotting.figure(plotting.WIDE, 7.8, 2, 1, height_ratios=(2.2, 1))
-    changes = {
-        "true change": screen.true,
-        "change as the\nmodel sees it": screen.seen,
-        "change that was\npredicted": screen.expected,
-    }
-    reach = limit(screen)
-    rows = {"frame before": screen.frames[picks]} | {
-        name: coloured(change[picks], reach) for name, change in changes.items()
-    }
+    reach, rows = limit(screen), {"frame before": screen.frames[picks]}
+    rows["true change"] = coloured(screen.true[picks], reach)
+    rows["change as the\nmodel sees it"] = coloured(screen.seen[picks], reach)
+    rows["change that was\npredicted"] = coloured(screen.expected[picks], reach)
     plotting.film(film, rows, [f"{view.numbers[pick]:,}" for pick in picks])
     film.set_xlabel(STEP)
     film.set_title(f"Did the model know where things would move?\nCompare the last row with the second; {BRIGHTER}")
@@ -69,8 +63,8 @@ def moment(view: VariationView, step: int) -> Picture:
     images = {
         "frame": screen.frames[place],
         "next frame": screen.frames[place + 1],
-        "true change": coloured(screen.true[place : place + 1], reach)[0],
-        "change predicted": coloured(screen.expected[place : place + 1], reach)[0],
+        "true change": coloured(screen.true[place], reach),
+        "change predicted": coloured(screen.expected[place], reach),
     }
     for column, (name, image) in enumerate(images.items()):
         plotting.show(picture.add_axes((0.07 + 0.235 * column, 0.62, 0.21, 0.235)), image, name)
@@ -108,7 +102,7 @@ def limit(screen: ScreenForecast) -> float:
 
 
 def coloured(change: np.ndarray, reach: float) -> np.ndarray:
-    """Changes (n, size, size) as pictures (n, size, size, 3) uint8; white is none."""
+    """Changes (..., size, size) as pictures (..., size, size, 3) uint8; white is none."""
     return (colormaps["PuOr"](np.clip(change / reach, -1, 1) / 2 + 0.5)[..., :3] * 255).round().astype(np.uint8)
 
 
@@ -135,12 +129,8 @@ def slider(view: VariationView) -> Any:
     steps = ipywidgets.IntSlider(striking(view), first, last, description="step", layout={"width": "95%"})
     shown = ipywidgets.HTML().add_class("glamkit-moment")
 
-    @functools.cache  # going back to a step is at once
-    def drawn(step: int) -> str:
-        return moment(view, step).html()
-
     def draw(_: object = None) -> None:
-        shown.value = drawn(steps.value)
+        shown.value = moment(view, steps.value).html()
 
     steps.observe(draw, "value")
     draw()

@@ -11,7 +11,7 @@ from glamkit.analysis.variation import effective_memory
 from glamkit.analysis.variation.effective_memory import Reach
 from glamkit.analysis.variation.events import KINDS, VariationView
 from glamkit.analysis.variation.lens import QUANTITIES
-from glamkit.analysis.variation.metrics import SMALLEST, local_share, ratio
+from glamkit.analysis.variation.metrics import local_share, ratio
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SMALL, Picture
 
 # Each kind of event has a colour and a sign of its own, so that either is enough.
@@ -53,17 +53,14 @@ def predicted(view: VariationView) -> Picture:
 
 
 @plotting.style
-def branches(view: VariationView, reach: Reach, window: int, dreams: int = 0) -> Picture:
-    """Which branch each prediction depends on, and how far back memory reaches.
-
-    LMamba sees `window` tokens; `dreams` are those that a dream reads again at each step, 0 if it forgets none.
-    """
+def branches(view: VariationView, reach: Reach, window: int) -> Picture:
+    """Which branch each prediction depends on, and how far back memory reaches; LMamba sees `window` tokens."""
     picture, ((upper,), (lower,)) = plotting.figure(plotting.WIDE, 7.2, 2, 1)
     draw_shares(upper, view.effects.mean(0))
     upper.set_xlabel("share of the effect of switching a branch off; on the right the effect's size")
     counts = f"GMamba blue, LMamba orange; mean over {len(view.numbers):,} steps"
     plotting.panel_title(upper, f"Which branch does each prediction depend on?\n{counts}")
-    draw_reach(lower, reach, window, dreams)
+    draw_reach(lower, reach, window)
     return picture
 
 
@@ -72,14 +69,14 @@ def draw_shares(axes: Axes, effects: np.ndarray) -> None:
     shares, sizes = local_share(effects), effects.sum(0)
     for row, (quantity, local, size) in enumerate(zip(QUANTITIES, shares, sizes, strict=True)):
         unit = " nats" if quantity == "next latent" else ""
-        whole = f"{size:.2g}{unit}" if size < 100 else f"{size:,.0f}{unit}"
-        beside = f"{size:.2g} < {SMALLEST[row]:g}" if np.isnan(local) else whole
-        axes.text(1.02, row, beside, va="center", fontsize=SMALL, color=INK)
+        axes.text(1.02, row, f"{size:.3g}{unit}", va="center", fontsize=SMALL, color=INK)
         if np.isnan(local):
             axes.text(0.5, row, "too small to divide", ha="center", va="center", fontsize=SMALL, color=GREY)
             continue
         for share, left, colour in ((1 - local, 0, BLUE), (local, 1 - local, ORANGE)):
-            axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text on it is read on dark pages too
+            axes.barh(
+                row, share, 0.85, left=left, color=colour, alpha=0.5
+            )  # pale: text on it is read on dark pages too
             if share > LEAST:
                 axes.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=SMALL, color=BLACK)
     axes.set_yticks(range(len(QUANTITIES)), QUANTITIES)
@@ -88,7 +85,7 @@ def draw_shares(axes: Axes, effects: np.ndarray) -> None:
     axes.xaxis.set_major_formatter(PercentFormatter(1))
 
 
-def draw_reach(axes: Axes, reach: Reach, size: int, dreams: int) -> None:
+def draw_reach(axes: Axes, reach: Reach, size: int) -> None:
     """The effective memory curve of each branch."""
     back, within = np.arange(reach.globally.shape[1]), []
     for values, colour, name in ((reach.globally, BLUE, "GMamba"), (reach.locally, ORANGE, "LMamba")):
@@ -97,17 +94,11 @@ def draw_reach(axes: Axes, reach: Reach, size: int, dreams: int) -> None:
         within.append(f"{name}: {matters}")
         shown = np.where(back < size, values, np.nan) if name == "LMamba" else values
         axes.plot(back, shown.mean(0), ".-", ms=4, color=colour, label=f"{name}'s output")
-        if len(shown) > 1:
-            low, high = np.transpose([plotting.interval(column) or (np.nan, np.nan) for column in shown.T])
-            axes.fill_between(back, np.maximum(low, 0), high, color=colour, alpha=0.2, lw=0)
     axes.axvline(size - 0.5, color=ORANGE, ls=":", lw=1, label=f"LMamba's window, {size}")
-    if dreams:
-        axes.axvline(dreams - 0.5, color=BLACK, ls="--", lw=1, label=f"what imagination re-reads, {dreams}")
     axes.set(xlabel="how many steps back the replaced step (token) lies", ylim=(0, None))
     axes.set_ylabel("change of the output,\nshare of its length")
     mean = f"Mean over {plotting.count(len(reach.globally), 'step')} of play"
-    bands = ", with 95 % bands" if len(reach.globally) > 1 else ""
-    plotting.panel_title(axes, f"How far back does each branch remember?\n{'; '.join(within)}\n{mean}{bands}")
+    plotting.panel_title(axes, f"How far back does each branch remember?\n{'; '.join(within)}\n{mean}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     plotting.legend_below(axes, 2)
 
