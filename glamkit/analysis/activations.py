@@ -17,12 +17,10 @@ from glamkit.training.load import LoadedRun
 
 logger = logging.getLogger(__name__)
 
-Replacement = Callable[[Any], Any]
-
 
 @contextlib.contextmanager
 def watch(
-    model: LoadedRun | nn.Module, *names: str, replace: Mapping[str, Replacement] | None = None
+    model: LoadedRun | nn.Module, *names: str, replace: Mapping[str, Callable[[Any], Any]] | None = None
 ) -> Iterator[dict[str, list[Any]]]:
     """Context in which the named modules' outputs are noted, or replaced by what a function makes of them.
 
@@ -75,6 +73,4 @@ def _find(module: nn.Module, name: str) -> nn.Module:
     if len(ends) == 1:
         return parts[ends[0]]
     every = {own.split(".", first)[-1] for own in parts if own for first in range(own.count(".") + 1)}
-    raise GlamkitError(
-        f"{name!r} is the name of {len(ends)} modules, not of one; {nearest(name, ends or sorted(every))}"
-    )
+    raise GlamkitError(f"{name!r} is the name of {len(ends)} modules; {nearest(name, ends or sorted(every))}")

@@ -67,8 +67,6 @@ def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
     upper.set(ylabel="reward of the step")
     lower.set(ylabel="lives left", xlabel=plotting.STEPS, ylim=(0, max(1, *lives) + 0.3))
     lower.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
-    if not any(lives):
-        lower.set_title("this game counts no lives")
     stored = count(sum(outcome.terminated for outcome in outcomes), "stored termination")
     counts = f"{count(int(np.count_nonzero(rewards)), 'reward')}, {stored}, {count(len(over), 'game')} ended"
     plotting.panel_title(upper, f"{count(len(outcomes), 'step')} of a random player: {counts}")

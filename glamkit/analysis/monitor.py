@@ -6,6 +6,7 @@ pictures come once, at the end. What is shown is ordinary HTML and PNG, so a sav
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import deque
@@ -30,10 +31,7 @@ MINUTE = 60.0  # seconds that the speed is taken over
 DRAWING = 40  # a drawing is repeated only after this many times what it took: under 3 % of the time
 STOPPED = "Stopped, and everything is saved: run this cell again to go on from here."
 FAILED = "Training ended with the error below. What was saved before is kept."
-CLOSED = (
-    "Training goes on while this tab is closed. To watch it again, run in any notebook: "
-    "import glamkit; glamkit.notebook.watch({!r})"
-)
+CLOSED = "Training goes on while this tab is closed. To watch it again: import glamkit; glamkit.notebook.watch({!r})"
 
 
 class Monitor:
@@ -185,8 +183,7 @@ class Pace:
 class Strip:
     """One moment of play - real, reconstructed and imagined - at several steps of training; kept in the run folder.
 
-    It is the same moment as long as the replay holds it, so the columns differ by what was learned. After a resume it
-    goes on.
+    It is the same moment as long as the replay holds it, so the columns differ by what was learned.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -195,12 +192,11 @@ class Strip:
         self.due = [settings.warmup + max(1, round(share * (settings.env_steps - settings.warmup))) for share in SHARES]
         self.columns: list[dict[str, Any]] = []
         for path in sorted(self.folder.glob("strip-*.npz")):
-            with np.load(path, allow_pickle=False) as arrays:
-                column = {name: array if array.ndim else int(array) for name, array in arrays.items()}
-            if column["step"] <= trainer.step:
-                self.columns.append(column)
-            else:  # taken after the checkpoint that training goes on from: it will be taken again
+            if int(path.stem[6:]) > trainer.step:  # after the checkpoint that training goes on from: taken again
                 remove(path)
+                continue
+            with contextlib.suppress(Exception), np.load(path, allow_pickle=False) as arrays:
+                self.columns.append({name: part if part.ndim else int(part) for name, part in arrays.items()})
 
     def extend(self, step: int) -> None:
         """Adds a column if a share of training has been reached since the last one."""

@@ -124,7 +124,7 @@ class OpenLoop:
         gap = np.median(np.diff(np.sort([start.step for start in self.starts])))
         return math.ceil(self.horizon / max(gap, 1))
 
-    def worst(self, count: int | None = WORST) -> list[int]:
+    def worst(self, count: int = WORST) -> list[int]:
         """Clips whose dreams went wrong most, worst first; those that end before half the horizon come last."""
         beyond = self.pixels["imagined"].values - self.pixels["reconstructed"].values
         short = self.counted.sum(1) < self.horizon / 2  # two or three pictures show little
@@ -134,11 +134,6 @@ class OpenLoop:
         """The starts of the worst clips, to dream from."""
         why, clips = "dream went wrong: rank", enumerate(self.worst(), 1)
         return [Start(self.starts[clip].step, f"{why} {rank} of {len(self.starts)}") for rank, clip in clips]
-
-    def typical(self) -> int:
-        """The clip to show for all: the middle one by what went wrong, of those that go on for half the horizon."""
-        long = int((self.counted.sum(1) >= self.horizon / 2).sum())
-        return self.worst(None)[long // 2]
 
 
 def measure_open_loop(

@@ -59,8 +59,7 @@ def busiest(replay: Replay, length: int, recent: int = RECENT) -> int:
         raise GlamkitError(f"the replay holds {len(replay)} steps, but {length} are needed for this picture.")
     first = replay.count - count
     steps = replay.window(torch.tensor([first]), count)
-    frames = steps.frames[0].float()
-    moving = (frames[1:] - frames[:-1]).abs().mean((1, 2, 3))
+    moving = steps.frames[0].float().diff(dim=0).abs().mean((1, 2, 3))
     windows = moving.unfold(0, length - 1, 1)
     ended = steps.terminations[0, : count - 1].unfold(0, length - 1, 1).amax(1)
     return first + int((windows.amin(1) + windows.median(1).values - 1e6 * ended).argmax())

@@ -90,12 +90,15 @@ def test_the_strip_goes_on_after_a_stop(tmp_path: Path) -> None:
     with pytest.raises(GlamkitError):
         train(folder, watched=True, stop_at=60)
     before = columns(folder)
+    damaged = folder / "videos" / "strip-000000049.npz"
+    damaged.write_bytes(b"damaged")
     with np.load(folder / "videos" / "strip-000000055.npz") as column:
         np.savez(folder / "videos" / "strip-000000090.npz", **(dict(column) | {"step": 90}))
     train(folder, watched=True)
+    damaged.unlink()
     after = columns(folder)
     assert list(before) == [49, 51, 55]
-    assert list(after) == [49, 51, 55, 62, 72, 84, 96]  # not what is not reached yet
+    assert list(after) == [51, 55, 62, 72, 84, 96]  # not what is not reached yet
     assert set(after.values()) == set(before.values())  # always the same moment
 
 

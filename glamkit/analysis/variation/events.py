@@ -105,7 +105,6 @@ def overview(loaded: LoadedRun, view: VariationView) -> Table:
         ("run", f"{loaded.run.folder}: {loaded.config.env.game}, preset {loaded.config.preset}, step {loaded.step:,}"),
         ("steps at hand", f"{loaded.replay.oldest:,} to {loaded.replay.count - 1:,}: {view.source}"),
         ("looked at", looked),
-        ("hidden state", f"branches {model.modules}; window of {model.window} tokens, Mamba blocks {model.blocks}"),
-        ("variation", f"{model.variables} variables of {model.classes} classes; posterior head {model.variation_head}"),
+        ("model", f"branches {model.modules}; window of {model.window}; variation_head {model.variation_head}"),
     ]
     return Table(rows, view.about)

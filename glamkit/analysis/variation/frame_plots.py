@@ -50,8 +50,7 @@ def draw_skill(axes: Axes, view: VariationView) -> None:
     axes.set(ylabel="share of the change\nthat was predicted", ylim=(-1.2, 1.1), yticks=(-1, 0, 1))
     axes.set_xlabel(about(view))
     known = f"{share:.2g} over all steps" if np.isfinite(share) else "Too little changes here to say"
-    title = f"How much of the change was predicted? {known}"
-    axes.set_title(f"{title}\n1 is all of it, 0 is no better than a still picture")
+    axes.set_title(f"How much of the change was predicted? {known}\n1 is all, 0 is no better than a still picture")
     steps_axis(axes)
 
 
@@ -124,9 +123,9 @@ def slider(view: VariationView) -> Any:
     """The slider and the picture of the chosen step: an ipywidgets.VBox."""
     import ipywidgets  # of the extra `lab`
 
-    first, last = int(view.numbers[0]), int(view.numbers[-1])
     # A page sends the newest place only, once the one before it is drawn: dragging never falls behind.
-    steps = ipywidgets.IntSlider(striking(view), first, last, description="step", layout={"width": "95%"})
+    low, high = view.numbers[[0, -1]].tolist()
+    steps = ipywidgets.IntSlider(striking(view), low, high, description="step", layout={"width": "95%"})
     shown = ipywidgets.HTML().add_class("glamkit-moment")
 
     def draw(_: object = None) -> None:

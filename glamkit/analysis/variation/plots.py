@@ -60,7 +60,19 @@ def branches(view: VariationView, reach: Reach, window: int) -> Picture:
     upper.set_xlabel("share of the effect of switching a branch off; on the right the effect's size")
     counts = f"GMamba blue, LMamba orange; mean over {len(view.numbers):,} steps"
     plotting.panel_title(upper, f"Which branch does each prediction depend on?\n{counts}")
-    draw_reach(lower, reach, window)
+    back, within = np.arange(reach.globally.shape[1]), []
+    for values, colour, name in ((reach.globally, BLUE, "GMamba"), (reach.locally[:, :window], ORANGE, "LMamba")):
+        steps = effective_memory.reach(values.mean(0))
+        matters = "no effect" if np.isnan(steps) else f"90 % within {plotting.count(round(steps), 'step')}"
+        within.append(f"{name}: {matters}")
+        lower.plot(back[: values.shape[1]], values.mean(0), ".-", ms=4, color=colour, label=f"{name}'s output")
+    lower.axvline(window - 0.5, color=ORANGE, ls=":", lw=1, label=f"LMamba's window, {window}")
+    lower.set(xlabel="how many steps back the replaced step (token) lies", ylim=(0, None))
+    lower.set_ylabel("change of the output,\nshare of its length")
+    mean = f"Mean over {plotting.count(len(reach.globally), 'step')} of play"
+    plotting.panel_title(lower, f"How far back does each branch remember?\n{'; '.join(within)}\n{mean}")
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plotting.legend_below(lower, 2)
     return picture
 
 
@@ -74,33 +86,13 @@ def draw_shares(axes: Axes, effects: np.ndarray) -> None:
             axes.text(0.5, row, "too small to divide", ha="center", va="center", fontsize=SMALL, color=GREY)
             continue
         for share, left, colour in ((1 - local, 0, BLUE), (local, 1 - local, ORANGE)):
-            axes.barh(
-                row, share, 0.85, left=left, color=colour, alpha=0.5
-            )  # pale: text on it is read on dark pages too
+            axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text is read on it in dark too
             if share > LEAST:
                 axes.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=SMALL, color=BLACK)
     axes.set_yticks(range(len(QUANTITIES)), QUANTITIES)
     axes.grid(False)
     axes.set(xlim=(0, 1), ylim=(len(QUANTITIES) - 0.4, -0.6))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-
-
-def draw_reach(axes: Axes, reach: Reach, size: int) -> None:
-    """The effective memory curve of each branch."""
-    back, within = np.arange(reach.globally.shape[1]), []
-    for values, colour, name in ((reach.globally, BLUE, "GMamba"), (reach.locally, ORANGE, "LMamba")):
-        steps = effective_memory.reach(values.mean(0))
-        matters = "no effect" if np.isnan(steps) else f"90 % within {plotting.count(round(steps), 'step')}"
-        within.append(f"{name}: {matters}")
-        shown = np.where(back < size, values, np.nan) if name == "LMamba" else values
-        axes.plot(back, shown.mean(0), ".-", ms=4, color=colour, label=f"{name}'s output")
-    axes.axvline(size - 0.5, color=ORANGE, ls=":", lw=1, label=f"LMamba's window, {size}")
-    axes.set(xlabel="how many steps back the replaced step (token) lies", ylim=(0, None))
-    axes.set_ylabel("change of the output,\nshare of its length")
-    mean = f"Mean over {plotting.count(len(reach.globally), 'step')} of play"
-    plotting.panel_title(axes, f"How far back does each branch remember?\n{'; '.join(within)}\n{mean}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    plotting.legend_below(axes, 2)
 
 
 def mark(axes: Axes, view: VariationView) -> None:
