@@ -97,7 +97,8 @@ class Monitor:
 
     def tell(self) -> None:
         """Shows what it is time for."""
-        self.line(self.progress())
+        if self.line.due:
+            self.line.show(self.progress())
         if self.line.watched and time.perf_counter() >= self.next_drawing:
             self.draw()
 
@@ -133,13 +134,13 @@ class Monitor:
             return f"step {self.trainer.step}/{self.total}  {self.evaluation}"
         parts += [f"{self.pace.speed:.1f} steps/s"] if self.pace.speed else []
         left, more = self.pace.left(self.total), "more than " if self.pace.slows else ""
-        compiles = "; to compile takes about a minute" if self.trainer.machine.compiles else ""
+        compiles = "; compiling takes about a minute" if self.trainer.machine.compiles else ""
         known = f"{more}{duration(left)} left" if left is not None else f"time left: not known yet{compiles}"
         return "  ".join([*parts, known])
 
 
 class Pace:
-    """Speed over the last minute, and the time left; known once `every` steps, from one piece of work to the next, are.
+    """Speed over the last minute, and the time left, which is known once `every` steps are timed.
 
     `changes` has the steps after which work of a new kind begins, each with the step that ends when it was done for the
     first time. What was timed until then is forgotten.

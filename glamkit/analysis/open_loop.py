@@ -158,43 +158,37 @@ def measure_open_loop(
         raise GlamkitError(f"horizon = {steps} leaves one start, and comparing takes two; use a smaller horizon.")
     batches = [begun[i : i + TOGETHER] for i in range(0, len(begun), TOGETHER)]
     parts = [_clips(loaded, [start.step for start in some], steps, length, seed) for some in batches]
-    real, imagined, reconstructed, last, kl, looked, rewards, predicted, ends, ending = (
+    real, imagined, reconstructed, last, kl, looking_kl, rewards, predicted, ends, ending = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
     counted = same_game(loaded, [start.step for start in begun], steps)
     wrong = np.roll(imagined, len(begun) // 2, 0)  # random starts are in order: neighbours may share their scene
-    where = moving(np.concatenate([last, real], 1), np.insert(counted, 0, True, 1)) | moving(imagined, counted)
 
     def curve(name: str, unit: str, values: np.ndarray) -> Curve:
         return Curve(name, unit, np.where(counted, values, np.nan))
 
-    def pixels(name: str, shown: np.ndarray) -> Curve:
-        return curve(name, "RMS error where things move,\n% of full range", far(shown, real, where))
+    rms = "RMS error where things move,\n% of full range"
+    where = moving(np.concatenate([last, real], 1), np.insert(counted, 0, True, 1)) | moving(imagined, counted)
+    pixels = {
+        "imagined": curve("the dream", rms, far(imagined, real, where)),
+        "reconstructed": curve("reconstruction: the best possible", rms, far(reconstructed, real, where)),
+        "still": curve("the last frame seen, held still", rms, far(last, real, where)),
+        "wrong": curve("a dream of another moment", rms, far(wrong, real, where)),
+    }
+    seen = movement_seen(real, reconstructed, where, counted)
+    latents = {
+        "imagined": curve("the dream", "surprise (KL, in nats)", kl),
+        "looking": curve("with every frame before it seen", "surprise (KL, in nats)", looking_kl),
+    }
 
     def against_never(expected: np.ndarray, came: np.ndarray) -> dict[str, Curve]:
-        unit = "mean squared error"
         return {
-            "imagined": curve("the dream", unit, (expected - came) ** 2),
-            "never": curve("expecting none", unit, came**2),
+            "imagined": curve("the dream", "mean squared error", (expected - came) ** 2),
+            "never": curve("expecting none", "mean squared error", came**2),
         }
 
-    nats = "surprise (KL, in nats)"
-    return OpenLoop(
-        begun,
-        real,
-        imagined,
-        counted,
-        movement_seen(real, reconstructed, where, counted),
-        {
-            "imagined": pixels("the dream", imagined),
-            "reconstructed": pixels("reconstruction: the best possible", reconstructed),
-            "still": pixels("the last frame seen, held still", last),
-            "wrong": pixels("a dream of another moment", wrong),
-        },
-        {"imagined": curve("the dream", nats, kl), "looking": curve("with every frame before it seen", nats, looked)},
-        against_never(predicted, rewards),
-        against_never(ending, ends),
-    )
+    outcomes, terminations = against_never(predicted, rewards), against_never(ending, ends)
+    return OpenLoop(begun, real, imagined, counted, seen, pixels, latents, outcomes, terminations)
 
 
 def moving(frames: np.ndarray, counted: np.ndarray) -> np.ndarray:

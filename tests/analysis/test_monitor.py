@@ -205,9 +205,9 @@ def test_compiling_is_announced_until_the_time_left_is_known(
         for event in trainer:
             view.show(event)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "step 0/96  time left: not known yet; to compile takes about a minute"
-    assert "compile" in next(line for line in lines if line.startswith("step 48/96"))
-    assert "compile" not in next(line for line in lines if line.startswith("step 80/96"))
+    assert lines[0] == "step 0/96  time left: not known yet; compiling takes about a minute"
+    assert "compiling" in next(line for line in lines if line.startswith("step 48/96"))
+    assert "compiling" not in next(line for line in lines if line.startswith("step 80/96"))
 
 
 def test_an_evaluation_amid_training_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
