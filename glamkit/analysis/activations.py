@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -16,12 +17,10 @@ from glamkit.training.load import LoadedRun
 
 logger = logging.getLogger(__name__)
 
-Replacement = Callable[[Any], Any]
-
 
 @contextlib.contextmanager
 def watch(
-    model: LoadedRun | nn.Module, *names: str, replace: Mapping[str, Replacement] | None = None
+    model: LoadedRun | nn.Module, *names: str, replace: Mapping[str, Callable[[Any], Any]] | None = None
 ) -> Iterator[dict[str, list[Any]]]:
     """Context in which the named modules' outputs are noted, or replaced by what a function makes of them.
 
@@ -43,43 +42,35 @@ def watch(
     Raises:
         GlamkitError: a name is no module's or several modules', or a replacement has another shape.
     """
-    module = model.agent if isinstance(model, LoadedRun) else model
-    replace = replace or {}
+    module, replace = model.agent if isinstance(model, LoadedRun) else model, replace or {}
     seen: dict[str, list[Any]] = {name: [] for name in names}
     silent = dict.fromkeys((*names, *replace))
+
+    def noted(name: str, _module: nn.Module, _inputs: Any, output: Any) -> Any:
+        silent.pop(name, None)
+        if name in replace:
+            before, output = output, replace[name](output)
+            given = tuple(getattr(output, "shape", ()))
+            if isinstance(before, Tensor) and given != before.shape:
+                raise GlamkitError(f"the replacement of {name!r} gives {given}; use shape {tuple(before.shape)}.")
+        if name in seen:
+            seen[name].append(tree_map_only(Tensor, lambda part: part.detach().clone(), output))
+        return output
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(plainly(module))
         for name in list(silent):
-            hook = _hook(name, replace.get(name), seen.get(name), silent)
-            stack.callback(_find(module, name).register_forward_hook(hook).remove)
+            stack.callback(_find(module, name).register_forward_hook(functools.partial(noted, name)).remove)
         yield seen
     for name in silent:
         logger.warning("%r was not called: nothing of it is noted or replaced; every memory calls gmamba.out.", name)
 
 
 def _find(module: nn.Module, name: str) -> nn.Module:
+    """The one module of this name, or whose name ends so."""
     parts = dict(module.named_modules())
     ends = [name] if name in parts else [own for own in parts if own.endswith(f".{name}")]
     if len(ends) == 1:
         return parts[ends[0]]
-    if ends:
-        raise GlamkitError(f"{name!r} is the name of {len(ends)} modules; say which: {nearest(name, ends)}")
-    every = {".".join(own.split(".")[first:]) for own in parts if own for first in range(own.count(".") + 1)}
-    raise GlamkitError(f"{name!r} is no module of the model; {nearest(name, sorted(every))}")
-
-
-def _hook(
-    name: str, replacement: Replacement | None, seen: list[Any] | None, silent: dict[str, None]
-) -> Callable[..., Any]:
-    def noted(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        silent.pop(name, None)
-        if replacement:
-            before, output = output, replacement(output)
-            if isinstance(before, Tensor) and (not isinstance(output, Tensor) or output.shape != before.shape):
-                given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-                raise GlamkitError(f"the replacement of {name!r} gives {given}; use shape {tuple(before.shape)}.")
-        if seen is not None:
-            seen.append(tree_map_only(Tensor, lambda part: part.detach().clone(), output))
-        return output
-
-    return noted
+    every = {own.split(".", first)[-1] for own in parts if own for first in range(own.count(".") + 1)}
+    raise GlamkitError(f"{name!r} is the name of {len(ends)} modules; {nearest(name, ends or sorted(every))}")

@@ -12,8 +12,6 @@ from glamkit.envs.pixel_env import Outcome
 from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, RED, WIDE, Picture, count
 from glamkit.types import Batch
 
-FLASH = 0.25  # of the pixels changing at once is the whole screen flashing, not things that flicker
-
 
 @plotting.style
 def view(screen: np.ndarray, frame: np.ndarray) -> Picture:
@@ -31,10 +29,7 @@ def frame_skip(moments: Sequence[np.ndarray], frames: Sequence[np.ndarray]) -> P
 
     Of several steps the one is shown whose last two pictures differ in the most pixels.
     """
-    # The one before the last, or the only one.
-    before = [moment[-2] if len(moment) > 1 else moment[-1] for moment in moments]
-    shares = [np.any(moment[-1] != one, axis=-1).mean() for moment, one in zip(moments, before, strict=True)]
-    pick = int(np.argmax([share if share < FLASH else 0 for share in shares]))
+    pick = int(np.argmax([np.any(moment[-1] != moment[-2:][0], axis=-1).mean() for moment in moments]))
     shown, number = moments[pick], len(moments[pick])
     images = [*shown, shown[-2:].max(axis=0), frames[pick]]
     names = [f"frame {i}" + ("" if i > number - 2 else "\nskipped") for i in range(1, number + 1)]
@@ -72,8 +67,6 @@ def timeline(outcomes: Sequence[Outcome], lives: Sequence[int]) -> Picture:
     upper.set(ylabel="reward of the step")
     lower.set(ylabel="lives left", xlabel=plotting.STEPS, ylim=(0, max(1, *lives) + 0.3))
     lower.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
-    if not any(lives):
-        lower.set_title("this game counts no lives")
     stored = count(sum(outcome.terminated for outcome in outcomes), "stored termination")
     counts = f"{count(int(np.count_nonzero(rewards)), 'reward')}, {stored}, {count(len(over), 'game')} ended"
     plotting.panel_title(upper, f"{count(len(outcomes), 'step')} of a random player: {counts}")

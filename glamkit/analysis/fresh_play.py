@@ -1,7 +1,4 @@
-"""Fresh play: an agent's newly played steps in the place of its stored ones.
-
-A model knows by heart what it has seen often. So what it predicts is measured on play that it never saw.
-"""
+"""Fresh play: an agent's newly played steps in the place of its stored ones, which a model may know by heart."""
 
 from __future__ import annotations
 
@@ -13,13 +10,9 @@ import numpy as np
 from glamkit.analysis.rollouts import looking
 from glamkit.config import TrainerConfig, at_least
 from glamkit.envs.registry import make_env
-from glamkit.errors import GlamkitError
 from glamkit.models.agent import RecentSteps
 from glamkit.training.load import LoadedRun
 from glamkit.training.replay import Replay
-
-STEPS = 400  # agent steps: half a minute of Atari, enough for the stretch that is looked at by default
-LEAST = 64
 
 
 class FreshReplay(Replay):
@@ -28,27 +21,22 @@ class FreshReplay(Replay):
     ends: list[int]
 
 
-def play(loaded: LoadedRun, steps: int | None = None, seed: int = 0) -> LoadedRun:
+def play(loaded: LoadedRun, steps: int = 400, seed: int = 0) -> LoadedRun:
     """The same run with newly played steps; the run's folder is left as it is.
 
     The agent plays as in training, one game after the other: the same game, actions drawn from the policy.
 
     Args:
         loaded: the run.
-        steps: agent steps to play; None: 400, or what memories are measured over if that is more.
+        steps: agent steps to play; at least 64, and those that memories are measured over.
         seed: of games and actions. Games are others than those of training and evaluation.
 
     Raises:
         GlamkitError: the game cannot be opened here, or a number is out of range.
     """
-    least = max(LEAST, loaded.config.replay.sequence_length + 2)  # as memories are measured over training sequences
-    count = max(STEPS, least) if steps is None else at_least("steps", steps, least)
-    seed = TrainerConfig(seed=seed).seed
     config, device, agent = loaded.config, loaded.machine.device, loaded.agent
-    try:
-        game = make_env(config.env)
-    except GlamkitError as error:
-        raise GlamkitError(f"{str(error).rstrip('.')}; held_out=False looks at stored steps instead.") from None
+    count = at_least("steps", steps, max(64, config.replay.sequence_length + 2))
+    seed, game = TrainerConfig(seed=seed).seed, make_env(config.env)
     played = FreshReplay(replace(config.replay, capacity=count), config.env.image_size, device)
     played.ends, past = [], RecentSteps(config.agent, 1, config.env.image_size, device)
     with contextlib.closing(game), looking(agent.world_model, loaded.machine, seed):

@@ -6,20 +6,19 @@ pictures come once, at the end. What is shown is ordinary HTML and PNG, so a sav
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from glamkit import notebook, plotting
 from glamkit.analysis import rollouts
 from glamkit.config import Config, describe, differences
-from glamkit.errors import GlamkitError, StoppedError, reason
+from glamkit.errors import StoppedError
 from glamkit.notebook import Bar, Live, duration
 from glamkit.runs import log
 from glamkit.runs.files import remove, replace
@@ -32,9 +31,7 @@ MINUTE = 60.0  # seconds that the speed is taken over
 DRAWING = 40  # a drawing is repeated only after this many times what it took: under 3 % of the time
 STOPPED = "Stopped, and everything is saved: run this cell again to go on from here."
 FAILED = "Training ended with the error below. What was saved before is kept."
-CLOSED = "Training goes on while this tab is closed. To watch it again, run in any notebook: "
-WATCH = "import glamkit; glamkit.notebook.watch({!r})"
-logger = logging.getLogger(__name__)
+CLOSED = "Training goes on while this tab is closed. To watch it again: import glamkit; glamkit.notebook.watch({!r})"
 
 
 class Monitor:
@@ -82,8 +79,17 @@ class Monitor:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self.last = self.last._replace(kind="failed")
-        self.finish()
-        self.strip.finish()
+        self.line.show(self.progress())
+        self.line.close()
+        if self.line.watched:
+            self.draw()
+        elif notebook.shell() is None and self.last.kind == "done":
+            for finding in diagnostics.verdict(self.entries, self.trainer.config):
+                sys.stdout.write(f"{finding}\n")
+        elif notebook.shell() and self.strip.columns:
+            from IPython.display import display
+
+            display(plotting.strip(self.strip.columns))
         if kind is None and self.last.kind == "stopped":
             # A run cut short must not look complete, nor be evaluated by the cells below.
             saved = f"stopped at step {self.last.step} of {self.total} and saved ({self.trainer.session.stops.reason})"
@@ -91,9 +97,8 @@ class Monitor:
 
     def tell(self) -> None:
         """Shows what it is time for."""
-        begins = self.last.step in self.pace.changes  # what compiles shows nothing until it is done
-        if self.line.due or (begins and self.compiling):
-            self.line.show(self.bar() if self.line.watched else self.state())
+        if self.line.due:
+            self.line.show(self.progress())
         if self.line.watched and time.perf_counter() >= self.next_drawing:
             self.draw()
 
@@ -108,31 +113,13 @@ class Monitor:
         now = time.perf_counter()
         self.next_drawing = now + max(2.0, DRAWING * (now - began))
 
-    def finish(self) -> None:
-        """The last state: in a notebook with its pictures, elsewhere with the verdict of a complete run."""
-        self.line.show(self.bar() if self.line.watched else self.state())
-        self.line.close()
-        if self.line.watched:
-            self.draw()
-        elif notebook.shell() is None:
-            findings = diagnostics.verdict(self.entries, self.trainer.config) if self.last.kind == "done" else []
-            sys.stdout.writelines(f"{finding}\n" for finding in findings)
-        elif self.strip.columns:
-            from IPython.display import display
-
-            display(plotting.strip(self.strip.columns))
-
-    def bar(self) -> Bar:
-        """The progress bar as it stands."""
+    def progress(self) -> Bar | str:
+        """Where training is: a bar where somebody watches, or a line."""
+        if not self.line.watched:
+            return self.state()
         folder = str(self.trainer.run.folder)
         notes = {"stopped": STOPPED, "done": f"Done; all of it is in {folder}", "failed": FAILED}
-        return Bar(self.state(), self.last.step, self.total, notes.get(self.last.kind, CLOSED + WATCH.format(folder)))
-
-    @property
-    def compiling(self) -> bool:
-        """Whether the steps up to the next update compile what they run for the first time."""
-        between = any(start <= self.last.step < done for start, done in self.pace.changes.items())
-        return between and self.last.step < self.total and self.trainer.machine.compiles
+        return Bar(self.state(), self.last.step, self.total, notes.get(self.last.kind, CLOSED.format(folder)))
 
     def state(self) -> str:
         """Where training is, in one line."""
@@ -145,26 +132,23 @@ class Monitor:
             return "  ".join([*parts, self.last.kind])
         if self.evaluation:
             return f"step {self.trainer.step}/{self.total}  {self.evaluation}"
-        if self.compiling:
-            return "  ".join([*parts, "compiling what comes next takes about a minute"])
         parts += [f"{self.pace.speed:.1f} steps/s"] if self.pace.speed else []
         left, more = self.pace.left(self.total), "more than " if self.pace.slows else ""
-        return "  ".join([*parts, f"{more}{duration(left)} left" if left is not None else "time left: not known yet"])
+        compiles = "; compiling takes about a minute" if self.trainer.machine.compiles else ""
+        known = f"{more}{duration(left)} left" if left is not None else f"time left: not known yet{compiles}"
+        return "  ".join([*parts, known])
 
 
 class Pace:
-    """Speed over the last minute, and the time left.
+    """Speed over the last minute, and the time left, which is known once `every` steps are timed.
 
-    Args:
-        step: where the process begins.
-        changes: steps after which work of a new kind begins, each with the step that ends when it was done for the
-            first time. What was timed until then is forgotten, and until the first of them the time left is unknown.
-        every: steps from one piece of work to the next; the time left is known once so many are timed.
+    `changes` has the steps after which work of a new kind begins, each with the step that ends when it was done for the
+    first time. What was timed until then is forgotten.
     """
 
     def __init__(self, step: int, changes: Mapping[int, int] | None = None, every: int = 1) -> None:
         self.changes, self.every = changes or {step: step + 1}, every
-        self.marks: deque[tuple[float, int]] = deque([(time.perf_counter(), step)])
+        self.pause(step)
 
     def note(self, step: int) -> None:
         """Training is at this step now."""
@@ -200,8 +184,7 @@ class Pace:
 class Strip:
     """One moment of play - real, reconstructed and imagined - at several steps of training; kept in the run folder.
 
-    It is the same moment as long as the replay holds it, so the columns differ by what was learned. After a resume it
-    goes on.
+    It is the same moment as long as the replay holds it, so the columns differ by what was learned.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -210,51 +193,28 @@ class Strip:
         self.due = [settings.warmup + max(1, round(share * (settings.env_steps - settings.warmup))) for share in SHARES]
         self.columns: list[dict[str, Any]] = []
         for path in sorted(self.folder.glob("strip-*.npz")):
-            column = read_column(path)
-            if column and column["step"] <= trainer.step:
-                self.columns.append(column)
-            else:  # damaged, or taken after the checkpoint that training goes on from: it will be taken again
+            if int(path.stem[6:]) > trainer.step:  # after the checkpoint that training goes on from: taken again
                 remove(path)
+                continue
+            with contextlib.suppress(Exception), np.load(path, allow_pickle=False) as arrays:
+                self.columns.append({name: part if part.ndim else int(part) for name, part in arrays.items()})
 
     def extend(self, step: int) -> None:
         """Adds a column if a share of training has been reached since the last one."""
         last = self.columns[-1]["step"] if self.columns else 0
-        replay = self.trainer.replay
-        length = self.trainer.config.imagination.context_length + AHEAD
+        config, replay = self.trainer.config, self.trainer.replay
+        length = config.imagination.context_length + AHEAD
         if not any(last < due <= step for due in self.due) or len(replay) < length:
             return
         start = self.columns[-1]["start"] if self.columns else -1
         if start < replay.oldest:  # the first column, or a moment that the ring has forgotten
-            config = self.trainer.config
             lasting = replay.count - max(0, config.trainer.env_steps - config.replay.capacity)
             start = rollouts.busiest(replay, length, lasting if lasting >= length else rollouts.RECENT)
         seen = rollouts.dream(self.trainer, start, AHEAD)
         shown = {"real": seen.real[-1], "reconstructed": seen.reconstructed[-1], "imagined": seen.imagined[-1]}
         self.columns.append({"step": step, "start": start, "ahead": AHEAD, **shown})
-        self.write(f"strip-{step:09d}.npz", lambda file: np.savez_compressed(file, **self.columns[-1]))
-
-    def finish(self) -> None:
-        """The strip as a picture file, for who trained without a notebook."""
-        if self.columns:
-            self.write("strip.png", lambda file: file.write(plotting.strip(self.columns).png()))
-
-    def write(self, name: str, fill: Callable[[IO[bytes]], object]) -> None:
-        """Writes a file at once or not at all; a full disk is only reported, as pictures are not worth a run."""
-        try:
-            self.folder.mkdir(exist_ok=True)
-            replace(self.folder / name, fill)
-        except (OSError, GlamkitError) as error:
-            logger.warning("%s cannot be written (%s); training goes on without it.", name, reason(error))
-
-
-def read_column(path: Path) -> dict[str, Any] | None:
-    """A saved column, or None for a damaged file."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            numbers = {name: int(arrays[name]) for name in ("step", "start", "ahead")}
-            return numbers | {name: arrays[name] for name in ("real", "reconstructed", "imagined")}
-    except Exception:  # what readers of packed data raise for damaged ones has no end
-        return None
+        self.folder.mkdir(exist_ok=True)
+        replace(self.folder / f"strip-{step:09d}.npz", lambda file: np.savez_compressed(file, **self.columns[-1]))
 
 
 def overview(trainer: Trainer) -> notebook.Table:

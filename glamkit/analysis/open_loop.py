@@ -1,8 +1,7 @@
 """Open loop against the truth: how long a dream stays near what really happened, given the actions really taken.
 
-From many starts the model sees a few real steps and dreams on. At each step ahead the dream is compared with the real
-step, and with easier guesses. Frames are compared where something moves, in the real clip or in the dream: a dream in
-which nothing plays would look nearly right. Steps after a real end are not counted: nobody can predict a new game.
+Frames are compared where something moves, in the real clip or in the dream: a dream in which nothing plays would look
+nearly right. Steps after a real end are not counted: nobody can predict a new game.
 """
 
 from __future__ import annotations
@@ -74,16 +73,18 @@ class OpenLoop:
         return self.real.shape[1]
 
     def share(self, clips: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """(H,) share of what can be known about the frames that the dreams know, over all clips or these.
+        """(H,): 1 is as good as a reconstruction of the real frame, 0 as bad as a dream of some other moment.
 
-        1 is as good as a reconstruction of the real frame, 0 as bad as a dream of some other moment; NaN where no clip
-        is left. Errors are averaged before they are divided, as single ones may be near zero.
+        -inf where no clip is left. Errors are averaged before they are divided, as single ones may be near zero.
         """
         dreamt, best, wrong = (self.pixels[name].values[clips] for name in ("imagined", "reconstructed", "wrong"))
-        counts = (~np.isnan(dreamt)).sum(0)
         lost, known = np.nansum(dreamt - best, 0), np.nansum(wrong - best, 0)
-        unknown = np.where(counts > 0, -np.inf, np.nan)
-        return np.divide(known - lost, known, out=unknown, where=(counts > 0) & (known > 0))
+        return np.divide(known - lost, known, out=np.full(self.horizon, -np.inf), where=known > 0)
+
+    def leading(self, clips: np.ndarray | slice = slice(None)) -> int:
+        """Steps ahead up to which the share is above `HALF`, over all clips or these."""
+        below = np.flatnonzero(self.share(clips) <= HALF)
+        return int(below[0]) if len(below) else self.horizon
 
     @property
     def followed(self) -> int:
@@ -95,20 +96,11 @@ class OpenLoop:
         """Steps ahead up to which dreams know over half of what can be known; 0 if reconstructions lack what moves."""
         return self.leading() if self.seen > SEEN else 0
 
-    def leading(self, clips: np.ndarray | slice = slice(None)) -> int:
-        """Steps ahead up to which the share is above `HALF`, over all clips or these."""
-        below = np.flatnonzero(self.share(clips) <= HALF)
-        followed = int(self.counted[clips].any(0).sum())  # further ahead none of these clips is left
-        return min(int(below[0]), followed) if len(below) else followed
-
     @property
     def finding(self) -> str:
         """The usable horizon in words, or why there is none."""
-        if np.isnan(self.seen):
-            return "Nothing moves in these clips: no usable horizon"
-        if self.seen <= SEEN:
-            shown = f"their reconstructions show {max(self.seen, 0):.0%} of the movement"
-            return f"Moving things are not reconstructed ({shown}): no usable horizon"
+        if not self.seen > SEEN:
+            return "Reconstructions show next to nothing that moves: no usable horizon"
         low, high = self.usable_range
         span = f"{self.usable} of {self.horizon} steps (95 % interval {low} to {high})"
         if self.usable == self.followed < self.horizon:
@@ -132,27 +124,16 @@ class OpenLoop:
         gap = np.median(np.diff(np.sort([start.step for start in self.starts])))
         return math.ceil(self.horizon / max(gap, 1))
 
-    @property
-    def beyond(self) -> np.ndarray:
-        """(N,): each clip's mean error beyond that of its reconstruction; -inf for one of which nothing is counted."""
-        beyond = self.pixels["imagined"].values - self.pixels["reconstructed"].values
-        return np.ma.masked_invalid(beyond).mean(1).filled(-np.inf)
-
     def worst(self, count: int = WORST) -> list[int]:
         """Clips whose dreams went wrong most, worst first; those that end before half the horizon come last."""
+        beyond = self.pixels["imagined"].values - self.pixels["reconstructed"].values
         short = self.counted.sum(1) < self.horizon / 2  # two or three pictures show little
-        return np.lexsort((-self.beyond, short))[:count].tolist()
+        return np.lexsort((-np.ma.masked_invalid(beyond).mean(1).filled(-np.inf), short))[:count].tolist()
 
-    def failures(self, count: int = WORST) -> list[Start]:
+    def failures(self) -> list[Start]:
         """The starts of the worst clips, to dream from."""
-        why, clips = "dream went wrong: rank", enumerate(self.worst(count), 1)
+        why, clips = "dream went wrong: rank", enumerate(self.worst(), 1)
         return [Start(self.starts[clip].step, f"{why} {rank} of {len(self.starts)}") for rank, clip in clips]
-
-    def typical(self) -> int:
-        """The clip to show for all: the median by what went wrong, of those that are counted as long as most."""
-        counts = self.counted.sum(1)
-        long = np.flatnonzero(counts >= np.median(counts))
-        return int(long[np.argsort(self.beyond[long])[len(long) // 2]])
 
 
 def measure_open_loop(

@@ -1,8 +1,4 @@
-"""Looking into a world model: reconstructions, and dreams beside what really happened.
-
-Nothing here trains or disturbs training: BatchNorm only reads its statistics, no gradient is kept, and the random
-numbers drawn here leave those of the run as they were.
-"""
+"""Looking into a world model, also in training: reconstructions, and dreams beside what really happened."""
 
 from __future__ import annotations
 
@@ -39,7 +35,7 @@ class RolloutComparison(NamedTuple):
 
 @contextlib.contextmanager
 def looking(model: WorldModel, machine: Machine, seed: int) -> Iterator[None]:
-    """Context in which a model in training may be looked at."""
+    """Context in which a model in training may be looked at: its statistics and the run's random numbers stay."""
     training = model.training
     model.eval()
     try:
@@ -52,8 +48,8 @@ def looking(model: WorldModel, machine: Machine, seed: int) -> Iterator[None]:
 def busiest(replay: Replay, length: int, recent: int = RECENT) -> int:
     """First step of the window of `length` (at least two) of the `recent` newest steps in which things keep moving.
 
-    The window's calmest step counts: one flash must not win. Windows with an end before their last
-    step are taken only where there is no other.
+    The calmest and the middle step count: one flash must not win. Windows with an end before their last step are taken
+    only where there is no other.
 
     Raises:
         GlamkitError: the replay holds fewer than `length` steps.
@@ -63,13 +59,10 @@ def busiest(replay: Replay, length: int, recent: int = RECENT) -> int:
         raise GlamkitError(f"the replay holds {len(replay)} steps, but {length} are needed for this picture.")
     first = replay.count - count
     steps = replay.window(torch.tensor([first]), count)
-    frames = steps.frames[0].float()
-    moving = (frames[1:] - frames[:-1]).abs().mean((1, 2, 3))
-    # More than is usual when something moves is no better: it is flicker, or the whole screen changing.
-    usual = moving[moving > 0].median() if moving.any() else moving.new_tensor(0.0)
-    windows = moving.clamp(max=float(usual)).unfold(0, length - 1, 1)
+    moving = steps.frames[0].float().diff(dim=0).abs().mean((1, 2, 3))
+    windows = moving.unfold(0, length - 1, 1)
     ended = steps.terminations[0, : count - 1].unfold(0, length - 1, 1).amax(1)
-    return first + int((windows.amin(1) + 0.1 * windows.mean(1) - 1e6 * ended).argmax())
+    return first + int((windows.amin(1) + windows.median(1).values - 1e6 * ended).argmax())
 
 
 def dream(run: LoadedRun | Trainer, start: int, horizon: int, seed: int = 0) -> RolloutComparison:

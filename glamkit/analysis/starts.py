@@ -1,6 +1,6 @@
-"""Where a dream may start: the stored steps by episode, reward, termination or surprise, or at random.
+"""Where a dream may start: some steps before a reward or an end, or at random.
 
-Nobody can predict how a new game begins, so neither random starts nor surprises are first frames of one.
+Nobody can predict how a new game begins, so random starts are no first frames of one.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import numpy as np
 import torch
 
 from glamkit.analysis.fresh_play import FreshReplay
-from glamkit.analysis.rollouts import looking
 from glamkit.config import TrainerConfig, at_least
 from glamkit.errors import GlamkitError, nearest
-from glamkit.ops.functional import kl_categorical
 from glamkit.runs import log
 from glamkit.training.load import LoadedRun
 
@@ -23,12 +21,9 @@ KINDS = {
     "random": "anywhere, evenly",
     "reward": "shortly before a reward, the largest first",
     "termination": "shortly before a life or an episode ends, the latest first",
-    "surprise": "shortly before frames that were badly predicted, among the newest steps",
-    "episode": "at the beginnings of episodes, the best return first",
 }
 LEAD = 4  # steps between a start and what it is chosen for: a dream has to predict it
 AHEAD, SEEN = 12, 2  # steps to a reward from a good start, and of its game that are seen at least before it
-RECENT = 2000  # steps searched for surprises: a second or two of encoding with the full-size model
 
 
 class Start(NamedTuple):
@@ -63,14 +58,13 @@ def find_starts(
         steps = steps if begins.all() else steps[~begins]
         picked = np.sort(rng.choice(steps, min(count, len(steps)), replace=False))
         return [Start(int(step), "chosen at random") for step in picked]
-    starts = beginnings(loaded, first - loaded.replay.oldest) if by == "episode" else led(loaded, by)
     kept = list[Start]()
-    for start in starts:
+    for start in led(loaded, by):
         apart = all(abs(start.step - other.step) > LEAD for other in kept)  # two of the same scene are one to look at
         if len(kept) < count and first <= start.step <= last and apart:
             kept.append(start)
     if not kept:
-        raise GlamkitError(f"no stored step is a start by {by!r}; choose starts by 'random' or 'surprise'.")
+        raise GlamkitError(f"no stored step is a start by {by!r}; choose them by 'random'.")
     return kept
 
 
@@ -80,13 +74,8 @@ def good_start(loaded: LoadedRun, context: int | None = None, ahead: int = 0) ->
     Gains come before penalties, then the largest, then the newest. Without any such reward it is a random start.
     """
     first, last = bounds(loaded, context, ahead)
-    values, number, oldest = ordered(loaded, "rewards"), games(loaded), loaded.replay.oldest
-    for place in sorted(map(int, np.flatnonzero(values)), key=lambda place: (-values[place], -place)):
-        seen = int(np.searchsorted(number, number[place])) + SEEN if number[place] else 0
-        step = oldest + max(place - AHEAD, seen)
-        if first <= step <= min(last, oldest + place - LEAD):
-            return Start(step, f"{oldest + place - step} steps before a reward of {values[place]:+g}")
-    return find_starts(loaded, "random", 1, 0, context, ahead)[0]
+    good = [start for start in led(loaded, "reward", AHEAD, SEEN) if first <= start.step <= last]
+    return good[0] if good else find_starts(loaded, "random", 1, 0, context, ahead)[0]
 
 
 def bounds(loaded: LoadedRun, context: int | None = None, ahead: int = 0) -> tuple[int, int]:
@@ -95,11 +84,9 @@ def bounds(loaded: LoadedRun, context: int | None = None, ahead: int = 0) -> tup
     replay, ahead = loaded.replay, at_least("horizon", ahead, 0)
     first, last = replay.oldest + steps, replay.count - ahead
     if first > last:
-        left = len(replay) - steps
-        most = f"horizon of at most {left}" if left > 0 else f"context of at most {max(len(replay) - ahead, 0)}"
         raise GlamkitError(
             f"{steps} real steps before a dream and {ahead} to compare it with are more than the {len(replay):,} "
-            f"that are stored; use a {most}."
+            "that are stored; use a smaller horizon or context."
         )
     return first, last
 
@@ -108,51 +95,23 @@ def check_start(loaded: LoadedRun, step: int, context: int | None = None, ahead:
     """Raises a GlamkitError if the real steps before or after a start are not stored."""
     first, last = bounds(loaded, context, ahead)
     if not first <= step <= last:
-        compared = f", and {ahead} from it on are compared with it" if ahead else ""
-        raise GlamkitError(
-            f"start = {step} is outside {first} to {last}: a dream sees {first - loaded.replay.oldest} real steps "
-            f"before it{compared}."
-        )
+        wanted = f"{first - loaded.replay.oldest} real steps before it, and {ahead} from it on"
+        raise GlamkitError(f"start = {step} is outside {first} to {last}: there must be {wanted}.")
 
 
-def led(loaded: LoadedRun, by: str) -> list[Start]:
-    """Starts `LEAD` steps before a ``reward``, ``termination`` or ``surprise``, in the same life; see `KINDS`."""
-    number, oldest = games(loaded), loaded.replay.oldest
-    if by == "reward":
-        values = ordered(loaded, "rewards")
-        places = sorted(np.flatnonzero(values), key=lambda place: (-abs(values[place]), -place))
-        named = [(place, f"reward {values[place]:+g} at step {oldest + place:,}") for place in places]
-    elif by == "termination":
-        ends = np.flatnonzero(ordered(loaded, "terminations"))[::-1]
-        named = [(place, f"an end at step {oldest + place:,}") for place in ends]
-    else:
-        steps, kl = surprise(loaded)
-        named = [(step - oldest, f"frame {step:,} was badly predicted") for step in steps[np.argsort(kl)[::-1]]]
-    fits = [(int(place), why) for place, why in named if place >= LEAD and number[place] == number[place - LEAD]]
-    return [Start(oldest + place - LEAD, why) for place, why in fits]
+def led(loaded: LoadedRun, by: str, lead: int = LEAD, seen: int = 0) -> list[Start]:
+    """Starts before a ``reward``, the largest first, or a ``termination``, in the same life; the latest first.
 
-
-def beginnings(loaded: LoadedRun, context: int) -> list[Start]:
-    """Starts near the beginnings of episodes, the best return first.
-
-    A dream needs real steps before it; so it starts as many steps into the episode as it sees, `context`.
+    They are `lead` steps before it. Where its life began later, they are `seen` steps into it, at least `LEAD` before.
     """
-    oldest, values = loaded.replay.oldest, ordered(loaded, "rewards")
-    starts = []
-    for first, last in episodes(loaded):
-        if first == oldest > 0:
-            continue  # it began before the steps that are stored
-        gain = float(values[first - oldest : last + 1 - oldest].sum())
-        step = first + min(context, last - first)
-        starts.append((gain, Start(step, f"return {gain:+g}, steps {first:,} to {last:,}")))
-    return [start for _, start in sorted(starts, key=lambda pair: -pair[0])]
-
-
-def episodes(loaded: LoadedRun) -> list[tuple[int, int]]:
-    """First and last step of every episode of which the last step is stored, and of the one still going on."""
-    replay, ends = loaded.replay, episode_ends(loaded)
-    firsts = [replay.oldest, *(end + 1 for end in ends)]
-    return [(first, last) for first, last in zip(firsts, [*ends, replay.count - 1], strict=True) if first <= last]
+    values, number, oldest = ordered(loaded, f"{by}s"), games(loaded), loaded.replay.oldest
+    begins, starts = np.searchsorted(number, number), []
+    for place in sorted(map(int, np.flatnonzero(values)), key=lambda place: (-values[place], -place)):
+        begin = max(place - lead, int(begins[place]) + seen)
+        if begin <= place - LEAD:
+            what = f"reward {values[place]:+g}" if by == "reward" else "an end"
+            starts.append(Start(oldest + begin, f"{what} at step {oldest + place:,}"))
+    return starts
 
 
 def episode_ends(loaded: LoadedRun) -> list[int]:
@@ -165,19 +124,6 @@ def episode_ends(loaded: LoadedRun) -> list[int]:
     else:
         ends = (np.flatnonzero(ordered(loaded, "terminations")) + replay.oldest).tolist()
     return [end for end in ends if replay.oldest <= end < replay.count]
-
-
-def surprise(loaded: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
-    """For the newest steps their numbers, and KL(seen || predicted) in nats of each frame, knowing all before it."""
-    model, replay = loaded.agent.world_model, loaded.replay
-    count, first = min(RECENT, len(replay)), model.config.window
-    begin = replay.count - count
-    steps = replay.window(torch.tensor([begin]), count)
-    with looking(model, loaded.machine, 0):
-        observed = model.observe(steps.frames)
-        hidden, _ = model.sequence_model(model.tokens(observed.latent, steps.actions))
-        kl = kl_categorical(observed.posterior[:, first + 1 :], model.prior(hidden[:, :-1]))
-    return np.arange(begin + first + 1, replay.count), kl[0].float().cpu().numpy()
 
 
 def same_game(loaded: LoadedRun, starts: Sequence[int], steps: int) -> np.ndarray:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
-from glamkit.analysis.starts import AHEAD, LEAD, SEEN, Start, episodes, find_starts, good_start, ordered, surprise
+from glamkit.analysis.starts import AHEAD, LEAD, SEEN, Start, find_starts, good_start, ordered
 from glamkit.errors import GlamkitError
 from glamkit.runs.folder import Run
 from glamkit.training.load import LoadedRun
@@ -23,24 +20,10 @@ def test_starts_lie_before_what_they_are_chosen_for(run: LoadedRun) -> None:
     assert sizes == sorted(sizes, reverse=True)
     assert all(ends[start.step + LEAD] == 1 for start in find_starts(run, "termination"))
     assert by_reward[0].why == f"reward {rewards[by_reward[0].step + LEAD]:+g} at step {by_reward[0].step + LEAD}"
-    steps, kl = surprise(run)
-    worst = find_starts(run, "surprise", 1)[0]
-    inside = [place for place, step in enumerate(steps) if step - LEAD >= 8 and not ends[step - LEAD : step].any()]
-    assert worst.step + LEAD == steps[max(inside, key=lambda place: kl[place])]
-    for by in ("random", "reward", "termination", "surprise", "episode"):
+    for by in ("random", "reward", "termination"):
         result = [start.step for start in find_starts(run, by, 5, ahead=10)]
         assert 0 < len(result) <= 5 and min(result) >= 8 and max(result) <= 110
         assert by == "random" or min(np.diff(sorted(result)), default=9) > LEAD
-
-
-def test_surprise_is_what_training_measures(run: LoadedRun) -> None:
-    model, replay = run.agent.world_model, run.replay
-    steps, kl = surprise(run)
-    batch = replay.window(torch.tensor([replay.oldest]), len(replay))
-    with torch.no_grad():
-        _, metrics = model.loss(batch)
-    assert kl.mean() == pytest.approx(float(metrics["dynamics_kl"]), rel=1e-4)
-    assert steps[-1] == replay.count - 1 and len(steps) == len(kl)
 
 
 def test_what_nobody_could_foresee_is_no_start(run: LoadedRun) -> None:
@@ -49,21 +32,6 @@ def test_what_nobody_could_foresee_is_no_start(run: LoadedRun) -> None:
     first, last = result[0], result[-1]
     assert result == [step for step in range(first, last + 1) if not ends[step - 1 - oldest]]
     assert len(result) < last + 1 - first  # some ends lie between them
-    surprising = [start.step + LEAD for start in find_starts(run, "surprise", 1000)]
-    assert surprising and not any(ends[step - 1 - oldest] for step in surprising)
-
-
-def test_episodes_are_told_by_their_return(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    ends = np.flatnonzero(ordered(run, "terminations"))
-    changed = run.replay.rewards.clone()
-    changed[int(ends[2])] = 5.0  # nothing has been overwritten, so rows are step numbers
-    monkeypatch.setattr(run.replay, "rewards", changed)
-    first = find_starts(run, "episode", 100)
-    gains = [float(start.why.split()[1].rstrip(",")) for start in first]
-    assert gains == sorted(gains, reverse=True)
-    assert first[0].why == f"return +5, steps {ends[1] + 1} to {ends[2]}" and first[0].step == ends[1] + 1 + 8
-    assert find_starts(run, "episode", 100, context=5)[0].step == ends[1] + 1 + 5  # as far in as a dream sees
-    assert find_starts(run, "episode", 100, context=3)[0].step == ends[1] + 1 + 3
 
 
 def test_a_start_is_of_the_game_in_which_it_happens(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +51,7 @@ def test_a_good_start_is_some_steps_before_a_gain(run: LoadedRun, monkeypatch: p
     monkeypatch.setattr(run.replay, "rewards", changed)
     assert good_start(run) == find_starts(run, "random", 1)[0]
     changed[ends] = -1.0  # nothing has been overwritten, so rows are step numbers
-    assert good_start(run) == Start(ends[-2] + 3, "9 steps before a reward of -1")
+    assert good_start(run) == Start(ends[-2] + 3, f"reward -1 at step {ends[-1]}")
     changed[ends[3]] = 1.0
     assert good_start(run).step == max(ends[3] - AHEAD, ends[2] + 1 + SEEN)
     monkeypatch.setattr(run.replay, "terminations", torch.zeros_like(run.replay.terminations))
@@ -96,13 +64,3 @@ def test_nothing_of_a_kind_gets_a_sentence(run: LoadedRun, monkeypatch: pytest.M
     monkeypatch.setattr(run.replay, "rewards", torch.zeros(run.replay.config.capacity))
     with pytest.raises(GlamkitError, match="no stored step is a start by 'reward'; choose"):
         find_starts(run, "reward")
-
-
-def test_an_episode_that_began_before_the_stored_steps_has_no_beginning(run: LoadedRun) -> None:
-    ring = copy.copy(run.replay)
-    ring.config, ring.first = replace(ring.config, capacity=64), 56
-    for name in ("frames", "actions", "rewards", "terminations"):
-        setattr(ring, name, torch.roll(getattr(run.replay, name)[56:120], 120 % 64, 0))
-    newest = run._replace(replay=ring)
-    assert ring.oldest == 56 and all(start.step > 56 for start in find_starts(newest, "episode", 100))
-    assert len(find_starts(newest, "episode", 100)) == sum(first > 56 for first, _ in episodes(newest))

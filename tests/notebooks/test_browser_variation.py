@@ -49,9 +49,6 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
         pictures[step] = shown
 
     shows(striking(seen))
-    page.set_viewport_size({"width": 900, "height": 1000})  # no button is cut in a narrow window
-    cut = "button => button.scrollWidth > button.clientWidth"
-    assert [page.locator(f"button.glamkit-{name}").evaluate(cut) for name in ("before", "next")] == [False, False]
     page.locator(".glamkit-steps .noUi-handle").focus()
     page.keyboard.press("Home")
     shows(begin)
@@ -66,8 +63,9 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
     dragged = int(readout.inner_text())
     assert begin + 20 < dragged < begin + 36
     shows(dragged)
-    page.click("button.glamkit-before")
-    shows(max(event.step for event in seen.events if event.step < dragged))
+    page.locator(".glamkit-steps .noUi-handle").focus()
+    page.keyboard.press("ArrowLeft")
+    shows(dragged - 1)
     # The striking step, found by the model, may be one of the others.
     assert len(set(pictures.values())) == len(pictures) >= 4
 
@@ -76,6 +74,6 @@ def test_dragging_the_slider_changes_the_picture(lab: Lab, page: Any, root: Path
     cells = nbformat.read(book, as_version=4).cells
     kept = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
     # They outlive the kernel; that of the slider's first step is folded below it.
-    assert sum("image/png" in data for data in kept) == 4
+    assert sum("image/png" in data for data in kept) == 3
     assert sum("data:image/png" in data.get("text/html", "") for data in kept if "image/png" not in data) == 1
-    assert len(exported_pictures(book)) == 5
+    assert len(exported_pictures(book)) == 4

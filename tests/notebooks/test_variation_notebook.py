@@ -13,7 +13,7 @@ from glamkit.errors import GlamkitError
 from glamkit.notebook import check_parameters
 
 NAME = "04_variation"
-PICTURES = 5  # where, step, predicted, branches, training
+PICTURES = 4  # where, step, predicted, branches
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,4 @@
-"""How far back: on which of its tokens LMamba depends, and how many steps GMamba's memory reaches.
-
-By occlusion: a token is replaced by the mean token, and what follows is compared with what was.
-"""
+"""How far back each branch remembers: a token is replaced by the mean token, and outputs are compared with before."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glamkit.analysis.rollouts import looking
-from glamkit.analysis.variation.lens import Lens, Reading
+from glamkit.analysis.variation.lens import Lens
 from glamkit.analysis.variation.metrics import plain, ratio
 
 SHARE = 0.9  # of the whole effect: what lies within the reach of a memory
@@ -24,20 +21,6 @@ class Reach(NamedTuple):
 
     globally: np.ndarray  # (N, L): change of g over the length of g
     locally: np.ndarray  # (N, L): change of l over the length of l
-
-
-def window(lens: Lens, reading: Reading) -> np.ndarray:
-    """Effects (n, S, 4) of hiding one of the S tokens from LMamba alone, the newest last; see `QUANTITIES`."""
-    size, count = lens.model.config.window, len(reading.variation)
-    mean = reading.tokens.mean(0)
-    effects = []
-    with looking(lens.model, lens.machine, 0):
-        seen = reading.tokens.unfold(0, size, 1)[-count:].transpose(1, 2)  # (n, S, D)
-        for place in range(size):
-            output = lens.model.sequence_model.lmamba(hide(seen, place, mean))[:, -1].float()
-            _, locally = lens.added(output, output)
-            effects.append(lens.effect(reading.hidden, (reading.globally + locally).float()))
-    return plain(torch.stack(effects, 1))
 
 
 def memory(lens: Lens, steps: list[int], seed: int = 0) -> Reach:
@@ -54,7 +37,9 @@ def of_tokens(lens: Lens, tokens: Tensor) -> Reach:
     with looking(lens.model, lens.machine, 0):
         before = outputs(lens, tokens)
         for place in reversed(range(tokens.shape[1])):
-            pairs = zip(outputs(lens, hide(tokens, place, mean)), before, strict=True)
+            hidden = tokens.clone()
+            hidden[:, place] = mean
+            pairs = zip(outputs(lens, hidden), before, strict=True)
             moved = [(now - was).norm(dim=-1) / was.norm(dim=-1).clamp(min=1e-9) for now, was in pairs]
             rows.append(lens.added(*moved))  # a branch that adds nothing to h remembers nothing for it
     return Reach(*(plain(torch.stack(part, 1)) for part in zip(*rows, strict=True)))
@@ -77,10 +62,3 @@ def reach(effect: np.ndarray) -> float:
     """Steps back within which 90 % of an effect (L,) lies; NaN where there is none."""
     shares = ratio(effect.cumsum(), np.full(len(effect), effect.sum()))
     return float("nan") if np.isnan(shares).any() else float(np.argmax(shares >= SHARE))
-
-
-def hide(tokens: Tensor, place: int, mean: Tensor) -> Tensor:
-    """Sequences (N, L, D) with the token at one place replaced."""
-    hidden = tokens.clone()
-    hidden[:, place] = mean
-    return hidden

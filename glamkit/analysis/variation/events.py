@@ -9,7 +9,7 @@ import numpy as np
 
 from glamkit.analysis.fresh_play import FreshReplay
 from glamkit.analysis.starts import episode_ends, ordered
-from glamkit.analysis.variation import effective_memory, metrics
+from glamkit.analysis.variation import metrics
 from glamkit.analysis.variation.lens import Lens, Reading
 from glamkit.analysis.variation.metrics import Forecast, ScreenForecast
 from glamkit.config import coerce
@@ -34,7 +34,6 @@ class VariationView(NamedTuple):
     numbers: np.ndarray  # (n,) of the steps
     variation: Forecast
     effects: np.ndarray  # (n, 2, 4): of switching off GMamba or LMamba, see `metrics.effects`
-    window: np.ndarray  # (n, S, 4): effects of hiding one of LMamba's S tokens, the newest last
     screen: ScreenForecast
     events: Sequence[GameEvent] = ()
     source: str = "steps"  # what they are steps of
@@ -55,13 +54,11 @@ class VariationView(NamedTuple):
 def events(loaded: LoadedRun) -> list[GameEvent]:
     """Everything that happened in the stored steps, in order."""
     oldest, ends = loaded.replay.oldest, set(episode_ends(loaded))
+    rewards, lost = ordered(loaded, "rewards"), set((np.flatnonzero(ordered(loaded, "terminations")) + oldest).tolist())
     marks = [GameEvent(step, "episode end") for step in ends]
-    for place, reward in enumerate(ordered(loaded, "rewards")):
-        if reward:
-            marks.append(GameEvent(oldest + place, "reward" if reward > 0 else "penalty"))
-    lost = np.flatnonzero(ordered(loaded, "terminations")) + oldest
-    marks += [GameEvent(int(step), "life lost") for step in lost if int(step) not in ends]
-    return sorted(marks)
+    marks += [GameEvent(int(step) + oldest, "reward") for step in np.flatnonzero(rewards > 0)]
+    marks += [GameEvent(int(step) + oldest, "penalty") for step in np.flatnonzero(rewards < 0)]
+    return sorted([*marks, *(GameEvent(step, "life lost") for step in lost - ends)])
 
 
 def look(loaded: LoadedRun, lens: Lens, begin: int, length: int, seed: int = 0) -> VariationView:
@@ -78,21 +75,15 @@ def view(
     """All of it for a reading; `ends` are steps of the run that end a game, and are not counted."""
     numbers = reading.numbers.numpy()
     screen = metrics.screen(lens, reading, ~np.isin(numbers, ends))
-    measured = metrics.variation(lens, reading), metrics.effects(lens, reading), effective_memory.window(lens, reading)
-    return VariationView(numbers, *measured, screen, events, source)
+    predicted, effects = metrics.variation(lens, reading), metrics.effects(lens, reading)
+    return VariationView(numbers, predicted, effects, screen, events, source)
 
 
 def choose(loaded: LoadedRun, lens: Lens, start: int | None = None, length: int | None = None) -> tuple[int, int]:
     """The stretch to look at: its first step, and its length.
 
-    Args:
-        loaded: the run.
-        lens: through which it will be seen.
-        start: the first step; None takes the stretch up to the newest event.
-        length: steps; None takes all there are up to its end, but at most `LONGEST`.
-
-    Raises:
-        GlamkitError: one of the two is no whole number. Whether the steps are stored is checked by `Lens.read`.
+    By default it goes up to the newest event, or from `start` on, and has at most `LONGEST` steps. Whether its steps
+    are stored is checked by `Lens.read`.
     """
     first, last = lens.replay.oldest + lens.before, lens.replay.count - 2
     most = LONGEST if length is None else coerce("length", length, int)
@@ -102,23 +93,18 @@ def choose(loaded: LoadedRun, lens: Lens, start: int | None = None, length: int 
         begin = max(end - most + 1, first)
     else:
         begin, end = coerce("start", start, int), last
-    if length is not None:
-        return begin, most
-    return begin, min(max(end - begin + 1, 1), most)
+    return begin, most if length is not None else min(max(end - begin + 1, 1), most)
 
 
 def overview(loaded: LoadedRun, view: VariationView) -> Table:
     """What is looked at, in a few rows."""
-    begin, end = int(view.numbers[0]), int(view.numbers[-1])
     model, inside = loaded.config.world_model, [event.kind for event in view.events]
     counts = [f"{inside.count(kind)} x {kind}" for kind in KINDS if kind in inside]
+    looked = f"steps {view.numbers[0]:,} to {view.numbers[-1]:,}: {', '.join(counts) or 'nothing happens in them'}"
     rows = [
-        ("run", f"{loaded.run.folder}: {loaded.config.env.game}, preset {loaded.config.preset}"),
-        ("checkpoint", f"of step {loaded.step:,}"),
+        ("run", f"{loaded.run.folder}: {loaded.config.env.game}, preset {loaded.config.preset}, step {loaded.step:,}"),
         ("steps at hand", f"{loaded.replay.oldest:,} to {loaded.replay.count - 1:,}: {view.source}"),
-        ("looked at", f"steps {begin:,} to {end:,}: {', '.join(counts) or 'nothing happens in them'}"),
-        ("measured on", view.about.removeprefix("Measured on ")),
-        ("hidden state", f"branches {model.modules}; window of {model.window} tokens, Mamba blocks {model.blocks}"),
-        ("variation", f"{model.variables} variables of {model.classes} classes; posterior head {model.variation_head}"),
+        ("looked at", looked),
+        ("model", f"branches {model.modules}; window of {model.window}; variation_head {model.variation_head}"),
     ]
-    return Table(rows)
+    return Table(rows, view.about)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from matplotlib.axes import Axes
 
 from glamkit import notebook, plotting
 from glamkit.analysis.variation.events import VariationView
-from glamkit.analysis.variation.lens import QUANTITIES
 from glamkit.analysis.variation.metrics import ScreenForecast
 from glamkit.analysis.variation.plots import STEP, about, draw_shares, mark, signs, steps_axis
 from glamkit.notebook import Folded
@@ -27,15 +25,10 @@ def where(view: VariationView) -> Picture:
     """Where on the screen a change was predicted beside where it came, for some steps, and the skill at every step."""
     screen, picks = view.screen, busiest(view.screen, SHOWN)
     picture, ((film,), (curve,)) = plotting.figure(plotting.WIDE, 7.8, 2, 1, height_ratios=(2.2, 1))
-    changes = {
-        "true change": screen.true,
-        "change as the\nmodel sees it": screen.seen,
-        "change that was\npredicted": screen.expected,
-    }
-    reach = limit(screen)
-    rows = {"frame before": screen.frames[picks]} | {
-        name: coloured(change[picks], reach) for name, change in changes.items()
-    }
+    reach, rows = limit(screen), {"frame before": screen.frames[picks]}
+    rows["true change"] = coloured(screen.true[picks], reach)
+    rows["change as the\nmodel sees it"] = coloured(screen.seen[picks], reach)
+    rows["change that was\npredicted"] = coloured(screen.expected[picks], reach)
     plotting.film(film, rows, [f"{view.numbers[pick]:,}" for pick in picks])
     film.set_xlabel(STEP)
     film.set_title(f"Did the model know where things would move?\nCompare the last row with the second; {BRIGHTER}")
@@ -57,8 +50,7 @@ def draw_skill(axes: Axes, view: VariationView) -> None:
     axes.set(ylabel="share of the change\nthat was predicted", ylim=(-1.2, 1.1), yticks=(-1, 0, 1))
     axes.set_xlabel(about(view))
     known = f"{share:.2g} over all steps" if np.isfinite(share) else "Too little changes here to say"
-    title = f"How much of the change was predicted? {known}"
-    axes.set_title(f"{title}\n1 is all of it, 0 is no better than a still picture")
+    axes.set_title(f"How much of the change was predicted? {known}\n1 is all, 0 is no better than a still picture")
     steps_axis(axes)
 
 
@@ -70,8 +62,8 @@ def moment(view: VariationView, step: int) -> Picture:
     images = {
         "frame": screen.frames[place],
         "next frame": screen.frames[place + 1],
-        "true change": coloured(screen.true[place : place + 1], reach)[0],
-        "change predicted": coloured(screen.expected[place : place + 1], reach)[0],
+        "true change": coloured(screen.true[place], reach),
+        "change predicted": coloured(screen.expected[place], reach),
     }
     for column, (name, image) in enumerate(images.items()):
         plotting.show(picture.add_axes((0.07 + 0.235 * column, 0.62, 0.21, 0.235)), image, name)
@@ -83,10 +75,9 @@ def moment(view: VariationView, step: int) -> Picture:
         plotting.show(axes, departure, name)
         axes.images[0].set(cmap="PuOr", clim=(-most, most))
         axes.set(xlabel="class", ylabel="variable")
-    bars = picture.add_axes((0.17, 0.104, 0.26, 0.155))
-    draw_shares(bars, view.effects, {"": view.numbers == step}, 0.17)
+    bars = picture.add_axes((0.17, 0.104, 0.66, 0.155))
+    draw_shares(bars, view.effects[place])
     bars.set(xticks=(0, 0.5, 1), title="GMamba blue, LMamba orange")
-    draw_window(picture.add_axes((0.66, 0.104, 0.32, 0.155)), view.window[place])
     kinds = " and ".join(event.kind for event in view.events if event.step == step)
     caption = f" ({kinds})" if kinds else ""
     title = f"Step {step:,}{caption}: was the change predicted, and by which branch?"
@@ -94,15 +85,6 @@ def moment(view: VariationView, step: int) -> Picture:
     end = "" if view.counted[place] else "The next frame begins a new life or game, which nobody can predict.\n"
     picture.suptitle(f"{title}\n{end}{right}. Changes: {BRIGHTER}", x=0.01, ha="left")
     return picture
-
-
-def draw_window(axes: Axes, window: np.ndarray) -> None:
-    """What hiding each of LMamba's tokens does to the next latent at one step; `window` (S, 4) holds all effects."""
-    effects = window[:, QUANTITIES.index("next latent")]
-    axes.bar(range(len(effects)), effects, color=ORANGE)
-    axes.set_xticks(range(len(effects)), [*(str(-age) for age in range(len(effects) - 1, 0, -1)), "now"])
-    axes.set(xlabel="step (token) hidden from LMamba", ylabel="nats")
-    axes.set_title("the next latent changes by")
 
 
 def busiest(screen: ScreenForecast, count: int) -> list[int]:
@@ -119,7 +101,7 @@ def limit(screen: ScreenForecast) -> float:
 
 
 def coloured(change: np.ndarray, reach: float) -> np.ndarray:
-    """Changes (n, size, size) as pictures (n, size, size, 3) uint8; white is none."""
+    """Changes (..., size, size) as pictures (..., size, size, 3) uint8; white is none."""
     return (colormaps["PuOr"](np.clip(change / reach, -1, 1) / 2 + 0.5)[..., :3] * 255).round().astype(np.uint8)
 
 
@@ -138,36 +120,20 @@ def step_by_step(view: VariationView) -> Folded | Picture:
 
 
 def slider(view: VariationView) -> Any:
-    """The slider, buttons to the events, and the picture of the chosen step: an ipywidgets.VBox."""
+    """The slider and the picture of the chosen step: an ipywidgets.VBox."""
     import ipywidgets  # of the extra `lab`
 
-    first, last, marks = int(view.numbers[0]), int(view.numbers[-1]), {event.step for event in view.events}
     # A page sends the newest place only, once the one before it is drawn: dragging never falls behind.
-    steps = ipywidgets.IntSlider(
-        striking(view), first, last, description="step", layout={"flex": "1 1 300px"}
-    ).add_class("glamkit-steps")
+    low, high = view.numbers[[0, -1]].tolist()
+    steps = ipywidgets.IntSlider(striking(view), low, high, description="step", layout={"width": "95%"})
     shown = ipywidgets.HTML().add_class("glamkit-moment")
 
-    @functools.cache  # going back to a step is at once
-    def drawn(step: int) -> str:
-        return moment(view, step).html()
-
     def draw(_: object = None) -> None:
-        shown.value = drawn(steps.value)
+        shown.value = moment(view, steps.value).html()
 
-    def jump(forward: bool) -> None:
-        there = [step for step in marks if (step > steps.value if forward else step < steps.value)]
-        steps.value = (min if forward else max)(there, default=steps.value)
-
-    before, after = (
-        ipywidgets.Button(description=text, disabled=not marks, layout={"width": "auto", "flex": "0 0 auto"})
-        for text in ("event before", "next event")
-    )
-    before.add_class("glamkit-before").on_click(lambda _: jump(False))
-    after.add_class("glamkit-next").on_click(lambda _: jump(True))
     steps.observe(draw, "value")
     draw()
-    return ipywidgets.VBox([ipywidgets.HBox([steps, before, after], layout={"flex_flow": "row wrap"}), shown])
+    return ipywidgets.VBox([steps.add_class("glamkit-steps"), shown])
 
 
 def striking(view: VariationView) -> int:

@@ -1,7 +1,4 @@
-"""A stretch of steps as the model reads it, and what its heads make of that.
-
-Letters as in `world_model`; step i leads from frame i to frame i + 1, and h_i has seen frame i and action i.
-"""
+"""A stretch of steps as the model reads it; step i leads from frame i to frame i + 1, and h_i has seen frame i."""
 
 from __future__ import annotations
 

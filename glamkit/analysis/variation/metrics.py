@@ -16,55 +16,19 @@ SMALLEST = np.array([0.01, 0.01, 0.01, 0.001])  # of `QUANTITIES`: a mean effect
 
 
 class Forecast(NamedTuple):
-    """n forecasts of K categoricals and what came, both (n, K, C) probabilities."""
+    """n forecasts of K categoricals and what came; divergences are in nats, summed over the categoricals."""
 
-    expected: np.ndarray
-    came: np.ndarray
-    resting: np.ndarray  # (K, C): what stands for nothing at all happening
-
-    def at(self, which: np.ndarray) -> Forecast:
-        """Those of some steps: a mask (n,) of bool."""
-        return Forecast(self.expected[which], self.came[which], self.resting)
-
-    @property
-    def surprise(self) -> np.ndarray:
-        """(n,) nats: KL(came || expected), summed over the variables."""
-        return divergence(self.came, self.expected)
-
-    @property
-    def blind(self) -> np.ndarray:
-        """(n,) nats: the surprise of a uniform guess, in which every class is equally likely."""
-        return divergence(self.came, np.full_like(self.came, 1 / self.came.shape[-1]))
-
-    @property
-    def saved(self) -> float:
-        """Share of the uniform guess's surprise that the forecast saves: 1 is perfect, 0 no better; NaN where none."""
-        return float(1 - ratio(self.surprise.sum(), self.blind.sum()))
-
-    @property
-    def agreement(self) -> np.ndarray:
-        """(n,) share of the variables whose likeliest class is the one that was the likeliest to be expected."""
-        return (self.expected.argmax(-1) == self.came.argmax(-1)).mean(-1)
-
-    @property
-    def chance(self) -> float:
-        """Agreement of the best constant guess: for each variable the class that came most often."""
-        winners = np.eye(self.came.shape[-1])[self.came.argmax(-1)]
-        return float(winners.mean(0).max(-1).mean())
-
-    @property
-    def size_expected(self) -> np.ndarray:
-        """(n,) nats: how far the forecast is from nothing happening."""
-        return divergence(self.expected, self.resting)
-
-    @property
-    def size_came(self) -> np.ndarray:
-        """(n,) nats: how far what came is from nothing happening."""
-        return divergence(self.came, self.resting)
+    expected: np.ndarray  # (n, K, C) probabilities
+    came: np.ndarray  # (n, K, C)
+    agreement: np.ndarray  # (n,) share of the variables whose likeliest class was the likeliest to be expected
+    surprise: np.ndarray  # (n,): KL(came || expected)
+    blind: np.ndarray  # (n,): the surprise of a uniform guess
+    size_expected: np.ndarray  # (n,): how far the forecast is from nothing happening
+    size_came: np.ndarray  # (n,): how far what came is from nothing happening
 
 
 class ScreenForecast(NamedTuple):
-    """Changes from frame to frame, (n, size, size) in shares of a pixel's range, brighter is positive."""
+    """Changes from frame to frame, (n, size, size) in shares of a pixel's range; brighter is positive."""
 
     frames: np.ndarray  # (n + 1, size, size, 3) uint8
     true: np.ndarray  # of the real frames
@@ -94,7 +58,20 @@ def variation(lens: Lens, reading: Reading) -> Forecast:
         came = model.varied(embedding)[0].float().exp()
         expected = model.variation_prior(reading.variation).float().exp()
         resting = model.varied(torch.zeros_like(embedding[:, :2]))[0, 0].float().exp()
-    return Forecast(plain(expected), plain(came), plain(resting))
+    return forecast(plain(expected), plain(came), plain(resting))
+
+
+def forecast(expected: np.ndarray, came: np.ndarray, resting: np.ndarray) -> Forecast:
+    """All of it; `resting` (K, C) stands for nothing at all happening."""
+    return Forecast(
+        expected,
+        came,
+        (expected.argmax(-1) == came.argmax(-1)).mean(-1),
+        divergence(came, expected),
+        divergence(came, np.full_like(came, 1 / came.shape[-1])),
+        divergence(expected, resting),
+        divergence(came, resting),
+    )
 
 
 def effects(lens: Lens, reading: Reading) -> np.ndarray:

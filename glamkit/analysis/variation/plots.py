@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
@@ -13,12 +11,13 @@ from glamkit.analysis.variation import effective_memory
 from glamkit.analysis.variation.effective_memory import Reach
 from glamkit.analysis.variation.events import KINDS, VariationView
 from glamkit.analysis.variation.lens import QUANTITIES
-from glamkit.analysis.variation.metrics import SMALLEST, local_share, ratio
+from glamkit.analysis.variation.metrics import local_share, ratio
 from glamkit.plotting import BLACK, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SMALL, Picture
 
 # Each kind of event has a colour and a sign of its own, so that either is enough.
 SIGNS = dict(zip(KINDS, ((GREEN, "^"), (RED, "v"), (PURPLE, "X"), (BLACK, "s")), strict=True))
 STEP = "agent step"
+LEAST = 0.08  # a share that has room for its number on the bar
 
 
 @plotting.style
@@ -26,7 +25,7 @@ def predicted(view: VariationView) -> Picture:
     """The variation that came and the one that was predicted on one scale, and the surprise, events marked."""
     picture, grid = plotting.figure(plotting.WIDE, 6.4, 2, 1, sharex=True)
     sizes, surprise = grid[:, 0]
-    steps, forecast, kept = view.numbers, view.variation, view.variation.at(view.counted)
+    steps, forecast = view.numbers, view.variation
     came, expected, off, blind = (
         np.where(view.counted, values, np.nan)
         for values in (forecast.size_came, forecast.size_expected, forecast.surprise, forecast.blind)
@@ -34,16 +33,15 @@ def predicted(view: VariationView) -> Picture:
     sizes.plot(steps, came, color=ORANGE, label="variation that came")
     sizes.plot(steps, expected, color=BLUE, label="variation that GMamba predicted")
     sizes.set(ylabel="size of the variation\n(KL, in nats)", ylim=(0, None))
-    share, together = ratio(kept.size_expected.sum(), kept.size_came.sum()), correlation(came, expected)
-    size = f"On average blue is {share:.0%} of the size of orange, correlation {together:.2f}"
-    size = size if np.isfinite(share + together) else "Too little changes here to compare the two"
+    share, saved = ratio(np.nansum(expected), np.nansum(came)), 1 - ratio(np.nansum(off), np.nansum(blind))
+    size = f"On average blue is {share:.0%} of the size of orange"
+    size = size if np.isfinite(share) else "Too little changes here to compare the two"
     plotting.panel_title(sizes, f"Was the change predicted? Then blue lies on orange\n{size}")
     surprise.plot(steps, blind, color=GREY, ls="--", label="a uniform guess")
     surprise.plot(steps, off, color=BLUE, label="GMamba")
     title = "How far off was the prediction?"
-    if np.isfinite(kept.saved):
-        side = "below" if kept.saved >= 0 else "above"
-        title += f"\nBlue is {abs(kept.saved):.0%} {side} the uniform guess over all steps"
+    if np.isfinite(saved):
+        title += f"\nBlue is {abs(saved):.0%} {'below' if saved >= 0 else 'above'} the uniform guess over all steps"
     plotting.panel_title(surprise, title)
     surprise.set(ylabel="surprise (KL, in nats)", ylim=(0, None), xlabel=about(view))
     for axes in (sizes, surprise):
@@ -55,74 +53,46 @@ def predicted(view: VariationView) -> Picture:
 
 
 @plotting.style
-def branches(view: VariationView, reach: Reach, window: int, dreams: int = 0) -> Picture:
-    """Which branch each prediction depends on, between and at events, and how far back memory reaches.
-
-    LMamba sees `window` tokens; `dreams` are those that a dream reads again at each step, 0 if it forgets none.
-    """
+def branches(view: VariationView, reach: Reach, window: int) -> Picture:
+    """Which branch each prediction depends on, and how far back memory reaches; LMamba sees `window` tokens."""
     picture, ((upper,), (lower,)) = plotting.figure(plotting.WIDE, 7.2, 2, 1)
-    at = np.isin(view.numbers, [event.step for event in view.events])
-    groups = {"between": ~at, "at events": at} if at.any() and not at.all() else {"": np.ones_like(at)}
-    draw_shares(upper, view.effects, groups)
+    draw_shares(upper, view.effects.mean(0))
     upper.set_xlabel("share of the effect of switching a branch off; on the right the effect's size")
-    counts = f"{len(at):,} steps, of which {int(at.sum())} bring an event"
-    plotting.panel_title(upper, f"Which branch does each prediction depend on?\nGMamba blue, LMamba orange; {counts}")
-    draw_reach(lower, reach, window, dreams)
-    return picture
-
-
-def draw_shares(axes: Axes, effects: np.ndarray, groups: Mapping[str, np.ndarray], least: float = 0.08) -> None:
-    """A bar for each quantity and group of steps (a mask), of the mean effects; a share below `least` has no number."""
-    rows, names, apart = [], [], len(groups) + (0.6 if len(groups) > 1 else 0)
-    for number, quantity in enumerate(QUANTITIES):
-        for place, (group, which) in enumerate(groups.items()):
-            mean, row = effects[which].mean(0), number * apart + place
-            draw_share(axes, row, number, local_share(mean)[number], float(mean.sum(0)[number]), least)
-            rows.append(row)
-            names.append(f"{quantity}, {group}".removesuffix(", ") if place == 0 else group)
-    axes.set_yticks(rows, names)
-    axes.grid(False)
-    axes.set(xlim=(0, 1), ylim=(rows[-1] + 0.6, -0.6))
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-
-
-def draw_share(axes: Axes, row: float, number: int, local: float, size: float, least: float) -> None:
-    """One bar: GMamba's share in blue, LMamba's (`local`) in orange, numbers on it; beside it the effect's `size`."""
-    unit = " nats" if QUANTITIES[number] == "next latent" else ""
-    whole = f"{size:.2g}{unit}" if size < 100 else f"{size:,.0f}{unit}"
-    beside = f"{size:.2g} < {SMALLEST[number]:g}" if np.isnan(local) else whole
-    axes.text(1.02, row, beside, va="center", fontsize=SMALL, color=INK)
-    if np.isnan(local):
-        axes.text(0.5, row, "too small to divide", ha="center", va="center", fontsize=SMALL, color=GREY)
-        return
-    for share, left, colour in ((1 - local, 0, BLUE), (local, 1 - local, ORANGE)):
-        axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text is read on it, on dark pages too
-        if share > least:
-            axes.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=SMALL, color=BLACK)
-
-
-def draw_reach(axes: Axes, reach: Reach, size: int, dreams: int) -> None:
-    """The effective memory curve of each branch."""
+    counts = f"GMamba blue, LMamba orange; mean over {len(view.numbers):,} steps"
+    plotting.panel_title(upper, f"Which branch does each prediction depend on?\n{counts}")
     back, within = np.arange(reach.globally.shape[1]), []
-    for values, colour, name in ((reach.globally, BLUE, "GMamba"), (reach.locally, ORANGE, "LMamba")):
+    for values, colour, name in ((reach.globally, BLUE, "GMamba"), (reach.locally[:, :window], ORANGE, "LMamba")):
         steps = effective_memory.reach(values.mean(0))
         matters = "no effect" if np.isnan(steps) else f"90 % within {plotting.count(round(steps), 'step')}"
         within.append(f"{name}: {matters}")
-        shown = np.where(back < size, values, np.nan) if name == "LMamba" else values
-        axes.plot(back, shown.mean(0), ".-", ms=4, color=colour, label=f"{name}'s output")
-        if len(shown) > 1:
-            low, high = np.transpose([plotting.interval(column) or (np.nan, np.nan) for column in shown.T])
-            axes.fill_between(back, np.maximum(low, 0), high, color=colour, alpha=0.2, lw=0)
-    axes.axvline(size - 0.5, color=ORANGE, ls=":", lw=1, label=f"LMamba's window, {size}")
-    if dreams:
-        axes.axvline(dreams - 0.5, color=BLACK, ls="--", lw=1, label=f"what imagination re-reads, {dreams}")
-    axes.set(xlabel="how many steps back the replaced step (token) lies", ylim=(0, None))
-    axes.set_ylabel("change of the output,\nshare of its length")
+        lower.plot(back[: values.shape[1]], values.mean(0), ".-", ms=4, color=colour, label=f"{name}'s output")
+    lower.axvline(window - 0.5, color=ORANGE, ls=":", lw=1, label=f"LMamba's window, {window}")
+    lower.set(xlabel="how many steps back the replaced step (token) lies", ylim=(0, None))
+    lower.set_ylabel("change of the output,\nshare of its length")
     mean = f"Mean over {plotting.count(len(reach.globally), 'step')} of play"
-    bands = ", with 95 % bands" if len(reach.globally) > 1 else ""
-    plotting.panel_title(axes, f"How far back does each branch remember?\n{'; '.join(within)}\n{mean}{bands}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    plotting.legend_below(axes, 2)
+    plotting.panel_title(lower, f"How far back does each branch remember?\n{'; '.join(within)}\n{mean}")
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plotting.legend_below(lower, 2)
+    return picture
+
+
+def draw_shares(axes: Axes, effects: np.ndarray) -> None:
+    """A bar for each quantity, of effects (2, 4): GMamba's share in blue, LMamba's in orange; beside it the size."""
+    shares, sizes = local_share(effects), effects.sum(0)
+    for row, (quantity, local, size) in enumerate(zip(QUANTITIES, shares, sizes, strict=True)):
+        unit = " nats" if quantity == "next latent" else ""
+        axes.text(1.02, row, f"{size:.3g}{unit}", va="center", fontsize=SMALL, color=INK)
+        if np.isnan(local):
+            axes.text(0.5, row, "too small to divide", ha="center", va="center", fontsize=SMALL, color=GREY)
+            continue
+        for share, left, colour in ((1 - local, 0, BLUE), (local, 1 - local, ORANGE)):
+            axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text is read on it in dark too
+            if share > LEAST:
+                axes.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=SMALL, color=BLACK)
+    axes.set_yticks(range(len(QUANTITIES)), QUANTITIES)
+    axes.grid(False)
+    axes.set(xlim=(0, 1), ylim=(len(QUANTITIES) - 0.4, -0.6))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
 
 
 def mark(axes: Axes, view: VariationView) -> None:
@@ -151,9 +121,3 @@ def steps_axis(axes: Axes) -> None:
     """Whole numbers of steps."""
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-
-
-def correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's, of the pairs without a NaN; NaN where one of them does not vary."""
-    both = np.stack([one, other])[:, ~np.isnan(one + other)]
-    return float(np.corrcoef(both)[0, 1]) if both.shape[1] > 1 and both.std(1).all() else float("nan")

@@ -212,12 +212,12 @@ def test_the_next_start_is_the_next_in_the_list(run: LoadedRun, monkeypatch: pyt
     done(shown, "find", "random")
     assert count < len(shown.starts) <= count + 12, "asked again, it finds others"
     monkeypatch.setattr(player, "FOUND", 2)
-    left = [start.step for start in find_starts(run, "surprise", 100) if start.step not in shown.starts]
+    left = [start.step for start in find_starts(run, "reward", 100) if start.step not in shown.starts]
     assert len(left) > 2
     for now in range(0, len(left), 2):
-        done(shown, "find", "surprise")
+        done(shown, "find", "reward")
         assert [step for step in shown.starts if step in left] == left[: now + 2]
-    assert done(shown, "find", "surprise").message == "All of these starts are in the list."
+    assert done(shown, "find", "reward").message == "All of these starts are in the list."
     listed = starts(shown)
     assert [one["step"] for one in listed] == list(shown.starts)
     assert all(one["picture"].startswith("data:image/png") for one in listed)

@@ -159,7 +159,7 @@ def test_memory_can_change_on_the_way(run: LoadedRun) -> None:
 
 
 MISTAKES = {
-    "start = 7 is outside 8 to 120: a dream sees 8 real steps before it.": lambda o: Dream(o, 7),
+    "start = 7 is outside 8 to 120: there must be 8 real steps before it, and 0 from it on.": lambda o: Dream(o, 7),
     "start = 121 is outside 8 to 120": lambda o: Dream(o, 121),
     "start = 'now' is not a whole number": lambda o: Dream(o, "now"),
     "context = 1 is outside its range: at least 2": lambda o: Dream(o, 40, context=1),
