@@ -8,20 +8,18 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from glamkit.analysis.monitor import Pace
 from glamkit.analysis.starts import Start, find_starts
 from glamkit.analysis.studio import compare, export
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS, keys_of
 from glamkit.analysis.studio.studio import HORIZON, Dream, Future, no_choice, value_scale
 from glamkit.errors import GlamkitError
-from glamkit.notebook import duration
 from glamkit.plotting import count
 
 RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times `export.SPEED`
@@ -29,7 +27,6 @@ TOGETHER = 64  # futures dreamt in one batch
 KEPT = 20  # dreams to go back to, those shown last
 FOUND = 12  # starts that a search adds at most
 SEEDS = 2**31  # of searches at random
-EVERY = 0.5  # seconds between two words about work that takes long
 IDLE = ("NOOP", "STAY", "IDLE", "NOTHING")
 logger = logging.getLogger(__name__)
 
@@ -297,28 +294,15 @@ class Player:
         if len(self.dreams) > KEPT:
             del self.dreams[next(iter(self.dreams))]
 
-    def save(self, kind: str) -> None:
-        """Writes what was played and what stands beside it into the run's folder `dreams`.
+    def save(self) -> None:
+        """Writes the present branch and what stands beside it into the run's folder `dreams`.
 
         A shared run has no folder that people look into: there it is `dreams` beside the notebook.
         """
         run = self.run.run
         folder = (Path.cwd() if run.shared else run.folder) / "dreams"
-        names = (folder / f"dream-{self.dream.start}-{number}.{kind}" for number in itertools.count(1))
+        names = (folder / f"dream-{self.dream.start}-{number}.gif" for number in itertools.count(1))
         path = next(path for path in names if not path.exists())
         self.working("Saving ...")
-        export.save(self.dream, path, self.beside, self.progress)
+        export.save(self.dream, path, self.beside)
         self.note = f"Saved as {path}"
-        if kind == "html":
-            self.note += "; open it in a browser (JupyterLab shows it once Trust HTML is pressed)"
-
-    def progress(self, numbers: Collection[int]) -> Iterator[int]:
-        """Passes numbers of pictures on; says now and then how many are done, how fast, and how long the rest takes."""
-        pace, total, due = Pace(0), len(numbers), time.perf_counter() + EVERY
-        for done, number in enumerate(numbers):
-            pace.note(done)
-            if time.perf_counter() >= due and (left := pace.left(total)) is not None:
-                due = time.perf_counter() + EVERY
-                speed = f"{pace.speed:.0f} pictures/s, {duration(left)} left"
-                self.working(f"Saving: {done:,} of {total:,} pictures ({done / total:.0%}), {speed}")
-            yield number

@@ -182,8 +182,7 @@ function build(root, info, ask) {
   const find = button(search, "find", "Find", "Add starts of this kind to the list", "find");
   find.onclick = () => ask("find", [ui.kind.value]);
   const [, files] = fold("save", "Save", "Keep this dream as a file; where it lies is said above");
-  button(files, "save-html", "web page (no Python needed)", "Plays in any browser: every branch, with the pictures beside it", "save", "html");
-  button(files, "save-gif", "GIF", "This branch from step 0 to its end, with the pictures beside it, as a moving picture", "save", "gif");
+  button(files, "save-gif", "GIF", "This branch from step 0 to its end, with the pictures beside it, as a moving picture", "save");
   return ui;
 }
 

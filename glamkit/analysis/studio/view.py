@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from glamkit.analysis.starts import KINDS
 from glamkit.analysis.studio import compare
 from glamkit.analysis.studio.dream_tree import LATENTS, MEMORY, MODULES
-from glamkit.analysis.studio.export import data_uri
 from glamkit.analysis.studio.keys import COMMANDS, written
 from glamkit.analysis.studio.player import RATES, TOGETHER, Player
 from glamkit.analysis.studio.plots import futures
@@ -123,6 +126,13 @@ def controls(player: Player) -> dict[str, Any]:
         "latents": [(name, f"{text} ({name})") for name, text in LATENTS.items()],
         "kinds": list(KINDS.items()),
     }
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """A picture as a PNG inside a text."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def starts(player: Player) -> list[dict[str, Any]]:

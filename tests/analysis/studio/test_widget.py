@@ -196,7 +196,7 @@ def test_every_control_asks_the_player(run: LoadedRun, monkeypatch: pytest.Monke
     ask("toggle")
     state = ask("toggle")
     assert not shown.playing and not state["playing"]
-    assert "Saved as" in ask("save", "gif")["message"]
+    assert "Saved as" in ask("save")["message"]
     ask("compare", ["real", "lmamba"])
     message, pixels = browser.newest("f")
     assert [name for name, *_ in message["beside"]] == ["what really happened", "LMamba off"] and len(pixels) == 3
