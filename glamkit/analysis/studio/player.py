@@ -14,19 +14,16 @@ from typing import Any
 
 import torch
 
-from glamkit.analysis.starts import Start, find_starts
+from glamkit.analysis.starts import Start
 from glamkit.analysis.studio import compare, export
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS, keys_of
 from glamkit.analysis.studio.studio import HORIZON, Dream, Future, no_choice, value_scale
 from glamkit.errors import GlamkitError
-from glamkit.plotting import count
 
 RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times `export.SPEED`
 TOGETHER = 64  # futures dreamt in one batch
 KEPT = 20  # dreams to go back to, those shown last
-FOUND = 12  # starts that a search adds at most
-SEEDS = 2**31  # of searches at random
 IDLE = ("NOOP", "STAY", "IDLE", "NOTHING")
 logger = logging.getLogger(__name__)
 
@@ -39,7 +36,7 @@ class Player:
     Args:
         dream: to begin with; later dreams are of its run and seed, and see as many real steps.
         shown: called with the player after every change, in the player's thread; what went wrong is in `note`.
-        starts: to choose from; those that are found later follow them.
+        starts: to choose from.
     """
 
     def __init__(
@@ -50,8 +47,7 @@ class Player:
         self.idle = next((i for i, name in enumerate(self.run.actions) if name.upper() in IDLE), None)
         self.held: frozenset[str] = frozenset()
         self.who, self.rate, self.due = "policy", "1", 0.0  # `due`: when the clock makes its next step
-        self.starts: dict[int, Start] = {}  # by their steps
-        self.add(starts)
+        self.starts = {start.step: start for start in starts}
         self.compared: list[str] = []
         self.dreams: dict[tuple[int, Rules], Dream] = {}
         self.what_if: list[Future] | None = None  # the answers to *what if?*
@@ -184,7 +180,7 @@ class Player:
     def next(self) -> None:
         """Dreams from the next start, and plays on if it played."""
         if not self.starts:
-            raise GlamkitError("There is no list of starts: find some below.")
+            raise GlamkitError("There is no list of starts.")
         steps, playing = list(self.starts), self.playing
         place = steps.index(self.dream.start) + 1 if self.dream.start in steps else 0
         self.begin(steps[place % len(steps)])
@@ -259,20 +255,6 @@ class Player:
         """Changes the rules from the next step on."""
         self.dream.switch(**rules)
 
-    def find(self, by: str) -> None:
-        """Looks for starts; new ones follow those in the list, so that no number changes."""
-        self.working("Looking for starts ...")
-        known = len(self.starts)  # asked again, it finds others
-        most, seed = FOUND + known * (by != "random"), (self.dream.seed + known) % SEEDS
-        found = find_starts(self.run, by, most, seed, self.dream.context)
-        self.add([start for start in found if start.step not in self.starts][:FOUND])
-        new = len(self.starts) - known
-        self.note = f"{count(new, 'start')} added." if new else "All of these starts are in the list."
-
-    def add(self, starts: Sequence[Start]) -> None:
-        """Adds starts to the list, each step once."""
-        for start in starts:
-            self.starts.setdefault(start.step, start)
 
     def begin(self, step: int) -> None:
         """Dreams from this step under the present rules; one begun so before, if not full, goes on at its step 0."""

@@ -1,5 +1,5 @@
 // Draws what the kernel sends and passes on what was pressed; it decides nothing.
-//   traits          controls, starts, what_if
+//   traits          controls, what_if
 //   kernel -> page  {t: "f", n, state, beside} + one buffer of side * side * 3 bytes for each picture;  {t: "pong"}
 //   page -> kernel  {t: "ready"} once drawn;  {t: "ack", n} for each frame;  {t: "ping"}
 //                   {t: "do", command, values, named}
@@ -175,12 +175,16 @@ function build(root, info, ask) {
   ui.reason = make("span", rules, "glamkit-reason");
   const [heading, choices] = fold("starts", "Starts", "Stored steps of the game at which a dream can begin");
   ui.heading = heading;
-  ui.starts = make("div", choices, "glamkit-thumbnails");
-  const search = make("div", choices);
-  const kinds = info.kinds.map(([name, text]) => [name, `${name}: ${text}`]);
-  ui.kind = select(search, "kind", "find more", kinds, "What kind of steps to look for", () => {});
-  const find = button(search, "find", "Find", "Add starts of this kind to the list", "find");
-  find.onclick = () => ask("find", [ui.kind.value]);
+  choices.classList.add("glamkit-thumbnails");
+  ui.starts = info.starts.map(({ step, why, picture }, number) => {
+    const at = `step ${step.toLocaleString("en")}`;
+    const one = button(choices, `start-${number + 1}`, undefined, `Begin a dream at ${at}: ${why}`, "begin", step);
+    one.dataset.step = step;
+    make("img", one, "", undefined, { src: picture, alt: `The last real frame before ${at}` });
+    make("b", one, "", at);
+    make("span", one, "", why);
+    return one;
+  });
   const [, files] = fold("save", "Save", "Keep this dream as a file; where it lies is said above");
   button(files, "save-gif", "GIF", "This branch from step 0 to its end, with the pictures beside it, as a moving picture", "save");
   return ui;
@@ -235,7 +239,7 @@ function fill(ui, state, n) {
   ui.canvas.parentNode.dataset.from = state.begun;
   ui.futures.classList.toggle("glamkit-stale", Boolean(state.stale));
   put(ui.title, ui.futures.heading + (state.stale ? ` - ${state.stale}` : ""));
-  for (const one of ui.starts.children) one.setAttribute("aria-pressed", Number(one.dataset.step) === state.start);
+  for (const one of ui.starts) one.setAttribute("aria-pressed", Number(one.dataset.step) === state.start);
   ui.canvas.closest(".glamkit-dream").dataset.n = n; // what a test waits for
 }
 
@@ -265,18 +269,6 @@ function fillBeside(ui, beside, pictures) {
   });
 }
 
-function fillStarts(ui, starts) {
-  ui.starts.replaceChildren(...starts.map(({ step, why, picture }, number) => {
-    const at = `step ${step.toLocaleString("en")}`;
-    const title = `Begin a dream at ${at}: ${why}`;
-    const one = make("button", null, `glamkit-start-${number + 1}`, undefined, { type: "button", title, "data-step": step });
-    make("img", one, "", undefined, { src: picture, alt: `The last real frame before ${at}` });
-    make("b", one, "", at);
-    make("span", one, "", why);
-    one.onclick = () => ui.ask("begin", [step]);
-    return one;
-  }));
-}
 
 function render({ model, el }) {
   // Studios in this page: each widget has a copy of this module, so the count is the page's.
@@ -312,7 +304,6 @@ function render({ model, el }) {
     newest = { message, buffers };
   }
 
-  const starts = () => fillStarts(ui, model.get("starts"));
   const forget = () => (ui.urls || []).forEach((url) => URL.revokeObjectURL(url));
   function futures() {
     const { title = "", text = "", figure = [] } = model.get("what_if");
@@ -396,9 +387,8 @@ function render({ model, el }) {
     }
   }, 500);
 
-  const heed = { "change:starts": starts, "change:what_if": futures, "msg:custom": hear };
+  const heed = { "change:what_if": futures, "msg:custom": hear };
   for (const [event, done] of Object.entries(heed)) model.on(event, done);
-  starts();
   futures();
   model.send({ t: "ready" });
   return () => {

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from glamkit.analysis.starts import KINDS
 from glamkit.analysis.studio import compare
 from glamkit.analysis.studio.dream_tree import LATENTS, MEMORY, MODULES
 from glamkit.analysis.studio.keys import COMMANDS, written
@@ -124,7 +123,7 @@ def controls(player: Player) -> dict[str, Any]:
         "modules": [(name, text, alone if name != trained and alone else "") for name, text in MODULES.items()],
         "memory": [(name, f"{text} ({name})") for name, text in MEMORY.items()],
         "latents": [(name, f"{text} ({name})") for name, text in LATENTS.items()],
-        "kinds": list(KINDS.items()),
+        "starts": starts(player),
     }
 
 

@@ -28,7 +28,7 @@ AHEAD = 2  # frames that may be on their way to the page; newer ones wait, so no
 SILENCE = 10  # seconds after which a frame that the page has not shown means that nobody looks
 OPEN: dict[str, StudioWidget] = {}  # the studio that each cell shows
 # What the page may ask the player for.
-ASKED = "act again ask back begin branch compare find forward hand keys next other_noise pace save scrub switch toggle"
+ASKED = "act again ask back begin branch compare forward hand keys next other_noise pace save scrub switch toggle"
 
 
 class StudioWidget(anywidget.AnyWidget):
@@ -45,7 +45,6 @@ class StudioWidget(anywidget.AnyWidget):
     _esm = Path(__file__).parent / "studio.js"
     _css = Path(__file__).parent / "studio.css"
     controls = traitlets.Dict().tag(sync=True)
-    starts: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     what_if = traitlets.Dict().tag(sync=True)
 
     def __init__(self, dream: Dream, choices: Sequence[Start] = ()) -> None:
@@ -65,8 +64,6 @@ class StudioWidget(anywidget.AnyWidget):
         """Draws the player's present step; pauses it where nobody looks, as when its cell was run again."""
         if player.playing and self.waits and time.monotonic() - self.heard > SILENCE:
             player.playing, player.note = False, f"Paused: the page showed no picture for {SILENCE} seconds."
-        if len(self.starts) != len(player.starts):
-            self.starts = view.starts(player)
         if player.what_if is not self.asked:
             self.asked = player.what_if
             self.what_if = view.what_if(player)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from players import done, wait
 
-from glamkit.analysis.starts import Start, find_starts
+from glamkit.analysis.starts import Start
 from glamkit.analysis.studio import dream_tree, export, player
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import keys_of
 from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream
-from glamkit.analysis.studio.view import starts, state, will_take
+from glamkit.analysis.studio.view import controls, state, will_take
 from glamkit.training.load import LoadedRun
 
 pytestmark = pytest.mark.usefixtures("no_end")
@@ -199,26 +199,13 @@ def test_the_end_of_the_game_pauses_and_is_said(over: Player, monkeypatch: pytes
     assert over.playing and over.dream.now.depth > 4
 
 
-def test_the_next_start_is_the_next_in_the_list(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_start_is_the_next_in_the_list(run: LoadedRun) -> None:
     shown = Player(Dream(run, 40), starts=[Start(50, "worst"), Start(40, "here"), Start(50, "too"), Start(60, "next")])
     for step in (60, 50, 40):
         done(shown, "next")
         assert shown.dream.start == step and shown.dream.now.depth == 0
-    done(shown, "find", "random")
-    assert list(shown.starts)[:3] == [50, 40, 60]  # their numbers stay
-    assert {start.step for start in find_starts(run, "random", 12, 3)} <= set(shown.starts)  # three were in the list
-    count = len(shown.starts)
-    done(shown, "find", "random")
-    assert count < len(shown.starts) <= count + 12, "asked again, it finds others"
-    monkeypatch.setattr(player, "FOUND", 2)
-    left = [start.step for start in find_starts(run, "surprise", 100) if start.step not in shown.starts]
-    assert len(left) > 2
-    for now in range(0, len(left), 2):
-        done(shown, "find", "surprise")
-        assert [step for step in shown.starts if step in left] == left[: now + 2]
-    assert done(shown, "find", "surprise").message == "All of these starts are in the list."
-    listed = starts(shown)
-    assert [one["step"] for one in listed] == list(shown.starts)
+    listed = controls(shown)["starts"]
+    assert [one["step"] for one in listed] == list(shown.starts) == [50, 40, 60]
     assert all(one["picture"].startswith("data:image/png") for one in listed)
     shown.starts.clear()
     assert "no list of starts" in done(shown, "next").message
@@ -258,7 +245,6 @@ def test_what_takes_long_says_so_at_once(run: LoadedRun) -> None:
     for command, values, sentence, kept in (
         ("ask", [2], "Computing 63 futures of 2 steps ...", "63 futures of 2 steps from step 0"),
         ("compare", [["lmamba"]], "Computing what stands beside the dream ...", ""),
-        ("find", ["random"], "Looking for starts ...", "starts added"),
         ("save", [], "Saving ...", "Saved as"),
     ):
         said.clear()
