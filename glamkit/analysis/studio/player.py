@@ -18,7 +18,7 @@ from glamkit.analysis.starts import Start
 from glamkit.analysis.studio import compare, export
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS, keys_of
-from glamkit.analysis.studio.studio import HORIZON, Dream, Future, no_choice, value_scale
+from glamkit.analysis.studio.studio import HORIZON, Dream, Future
 from glamkit.errors import GlamkitError
 
 RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times `export.SPEED`
@@ -42,7 +42,7 @@ class Player:
     def __init__(
         self, dream: Dream, shown: Callable[[Player], None] = lambda _: None, starts: Sequence[Start] = ()
     ) -> None:
-        self.run, self.most, self.shown = dream.run, value_scale(dream.run), shown
+        self.run, self.shown = dream.run, shown
         self.keymap = keys_of(self.run.actions)
         self.idle = next((i for i, name in enumerate(self.run.actions) if name.upper() in IDLE), None)
         self.held: frozenset[str] = frozenset()
@@ -248,8 +248,7 @@ class Player:
         draws = max(1, TOGETHER // len(self.run.actions))
         self.working(f"Computing {draws * len(self.run.actions)} futures of {horizon} steps ...")
         self.what_if = self.dream.futures(None, draws, horizon)
-        compared = f"{len(self.what_if)} futures of {horizon} steps from step {now.depth}; they are compared below."
-        self.note = no_choice(self.dream, self.what_if) or compared
+        self.note = f"{len(self.what_if)} futures of {horizon} steps from step {now.depth}; they are compared below."
 
     def switch(self, **rules: Any) -> None:
         """Changes the rules from the next step on."""

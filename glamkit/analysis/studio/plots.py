@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from glamkit.analysis.open_loop import OpenLoop
 from glamkit.analysis.starts import check_start, is_last, same_game
 from glamkit.analysis.studio.dream_tree import MEMORY
-from glamkit.analysis.studio.studio import Dream, Future, asked_at, mean_returns, no_choice, usual
+from glamkit.analysis.studio.studio import Dream, Future, asked_at, mean_returns, usual
 from glamkit.notebook import Table
 from glamkit.plotting import (
     BLUE,
@@ -27,7 +27,6 @@ from glamkit.plotting import (
     figure,
     film,
     heading,
-    in_words,
     interval,
     legend_below,
     look,
@@ -193,12 +192,7 @@ def dream_so_far(dream: Dream) -> Picture:
 
 @style
 def futures(dream: Dream, answers: Sequence[Future]) -> Picture:
-    """What if? Returns of the futures by their first action, and the pictures of one future each.
-
-    Where all first actions lead to the same, it is one sentence that says so.
-    """
-    if same := no_choice(dream, answers):
-        return in_words(f"What if? {same}")
+    """What if? Returns of the futures by their first action, and the pictures of one future each."""
     begin, names, actions = asked_at(dream, answers), dream.run.actions, list(mean_returns(answers))
     gains = {a: np.array([future.gain + future.value for future in answers if future.first == a]) for a in actions}
     colors = {action: look(place)[0] if place < LINES else GREY for place, action in enumerate(actions)}

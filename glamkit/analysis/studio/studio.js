@@ -13,7 +13,7 @@ const HINTS = {
   action: "The action that led to this picture",
   reward: "Predicted reward of that action",
   return: "Sum of the predicted rewards since step 0",
-  value: "Discounted rewards that the critic expects from here on; below it the scale of the bar, the same for this whole run",
+  value: "Discounted rewards that the critic expects from here on",
   end: "Predicted probability that this action ended a life or the game; above 50% the dream ends here",
 };
 const WHO = {
@@ -95,13 +95,7 @@ function build(root, info, ask) {
     make("div", cell, "glamkit-label", name);
     return make("div", cell, "glamkit-value");
   });
-  ui.meters = [4, 5].map((place) => {
-    const meter = make("span", ui.numbers[place].parentNode, "glamkit-meter", undefined, { "aria-hidden": "true" });
-    const scale = make("div", ui.numbers[place].parentNode, "glamkit-scale", undefined, { "aria-hidden": "true" });
-    for (const mark of info.scales[place - 4]) make("span", scale, "", mark);
-    return make("span", meter);
-  });
-  ui.numbers[4].parentNode.classList.add("glamkit-stays"); // grey once the game is over
+  ui.numbers[4].classList.add("glamkit-stays"); // grey once the game is over
   ui.takes = make("div", now, "glamkit-takes", undefined, { title: "The next action, and how it is chosen: the policy draws it at random by the probabilities below" });
   const policy = make("div", now, "glamkit-policy", undefined, { role: "group", "aria-label": "The policy's probabilities" });
   ui.policy = info.actions.map(([action]) => {
@@ -192,7 +186,6 @@ function build(root, info, ask) {
 
 function fill(ui, state, n) {
   state.now.forEach((text, place) => put(ui.numbers[place], text));
-  state.meters.forEach(([from, to], place) => Object.assign(ui.meters[place].style, { marginLeft: `${100 * from}%`, width: `${100 * (to - from)}%` }));
   put(ui.takes, `will take: ${state.takes}`);
   state.policy.forEach((share, place) => {
     const { row, bar, share: text } = ui.policy[place];
@@ -311,7 +304,6 @@ function render({ model, el }) {
     ui.futures.heading = title;
     if (title) ui.title.scrollIntoView({ block: "nearest" }); // on a small screen it is far below the button
     ui.image.alt = text;
-    ui.image.hidden = !figure.length; // the title says it all
     forget();
     const [light, dark] = (ui.urls = figure.map((png) => URL.createObjectURL(new Blob([png], { type: "image/png" }))));
     if (light) ui.image.src = light;

@@ -15,7 +15,7 @@ from glamkit.analysis.studio.dream_tree import LATENTS, MEMORY, MODULES
 from glamkit.analysis.studio.keys import COMMANDS, written
 from glamkit.analysis.studio.player import RATES, TOGETHER, Player
 from glamkit.analysis.studio.plots import futures
-from glamkit.analysis.studio.studio import asked_at, mean_returns, no_choice
+from glamkit.analysis.studio.studio import asked_at, mean_returns
 from glamkit.plotting import count
 
 NO_TEMPERATURE = "Temperature changes nothing with the likeliest picture: nothing is drawn."
@@ -24,7 +24,6 @@ NO_TEMPERATURE = "Temperature changes nothing with the likeliest picture: nothin
 def state(player: Player) -> dict[str, Any]:
     """The present step, and how the controls stand."""
     dream, now = player.dream, player.dream.now
-    value = min(max(0.5 + now.value / player.most / 2, 0.0), 1.0)
     action = player.run.actions[now.action] if now.action >= 0 else "-"
     numbers = [
         f"{number:+z.2f}" if abs(number) < 1000 else f"{number:+,.0f}" for number in (now.reward, now.total, now.value)
@@ -32,7 +31,6 @@ def state(player: Player) -> dict[str, Any]:
     chosen, takes = will_take(player)
     return {
         "now": [str(now.depth), action, *numbers, f"{now.ended:.0%}"],
-        "meters": [sorted((0.5, value)), (0.0, now.ended)],
         "policy": [float(share) for share in now.policy],
         "next": chosen,
         "takes": takes,
@@ -93,12 +91,10 @@ def stale(player: Player) -> str:
 
 
 def what_if(player: Player) -> dict[str, Any]:
-    """The answers to *what if?*: a title, and a figure with its text; where all are alike, the title says so."""
+    """The answers to *what if?*: a title, and a figure with its text."""
     asked = player.what_if
     if asked is None:
         return {}
-    if same := no_choice(player.dream, asked):
-        return {"title": f"What if? {same}"}
     depth = asked_at(player.dream, asked).depth
     means = [f"{player.run.actions[action]} {mean:+z.2f}" for action, mean in mean_returns(asked).items()]
     return {
@@ -118,7 +114,6 @@ def controls(player: Player) -> dict[str, Any]:
         "actions": [(name, first.get(number, "")) for number, name in enumerate(player.run.actions)],
         "keys": [f"{written([code])} {what}" for code, (_, what) in COMMANDS.items()],
         "rates": list(RATES),
-        "scales": [(f"{-player.most:g}", "0", f"+{player.most:g}"), ("0%", "100%")],
         "compare": [(name, text, alone if name != compare.REAL else "") for name, text in compare.NAMES.items()],
         "modules": [(name, text, alone if name != trained and alone else "") for name, text in MODULES.items()],
         "memory": [(name, f"{text} ({name})") for name, text in MEMORY.items()],

@@ -11,7 +11,7 @@ from glamkit.analysis.studio.compare import Beside
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS
 from glamkit.analysis.studio.player import Player
-from glamkit.analysis.studio.studio import Dream, value_scale
+from glamkit.analysis.studio.studio import Dream
 from glamkit.analysis.studio.view import controls, state
 from glamkit.training.load import LoadedRun
 
@@ -102,18 +102,6 @@ def test_where_the_real_game_ended_is_said(run: LoadedRun) -> None:
     shown.close()
 
 
-def test_the_value_has_one_scale_for_the_whole_run(playing: Player, run: LoadedRun) -> None:
-    assert controls(playing)["scales"] == [("-1", "0", "+1"), ("0%", "100%")]  # Catch: rewards of -1 and +1 at the end
-    for value, share in ((-0.5, (0.25, 0.5)), (1.0, (0.5, 1.0)), (7.0, (0.5, 1.0)), (0.0, (0.5, 0.5))):
-        playing.dream.nodes[0] = playing.dream.now._replace(value=value)
-        assert tuple(state(playing)["meters"][0]) == share
-    assert state(playing)["meters"][1] == (0.0, playing.dream.now.ended)
-    before = run.replay.rewards.clone()
-    for largest, end in ((3.0, 5.0), (60.0, 100.0), (0.0, 1.0)):
-        run.replay.rewards[:] = 0
-        run.replay.rewards[70] = -largest
-        assert value_scale(run) == end
-    run.replay.rewards[:] = before
 
 
 def test_the_view_says_who_acts_and_how_it_was_chosen(playing: Player, run: LoadedRun) -> None:
