@@ -81,21 +81,16 @@ def test_a_person_stands_inside_a_dream(fresh: Mirror) -> None:
     page.click(f"{STUDIO} canvas")
     page.keyboard.press("Backspace")
     fresh.ask("back")
-    assert page.inner_text(".glamkit-what-if figcaption").endswith("about step 8, not the present one.")
-    assert page.locator(".glamkit-what-if.glamkit-stale").count() == 1
+    assert page.inner_text(".glamkit-what-if figcaption").startswith("What if? 63 futures from step 8 ")
 
     (before,) = fresh.player.dream.futures([1], horizon=1)
     page.select_option(".glamkit-modules", "gmamba")
     fresh.ask("switch", modules="gmamba")
     fresh.press("action-1", "act", 1)
     assert fresh.player.dream.now.reward != fresh.player.dream.nodes[before.numbers[0]].reward
-    page.select_option(".glamkit-latents", "sampled")
-    fresh.ask("switch", latents="sampled")
-    assert page.is_enabled(".glamkit-temperature")
-    page.select_option(".glamkit-latents", "likeliest")
-    fresh.ask("switch", latents="likeliest")
-    assert page.is_disabled(".glamkit-temperature")
-    assert "Temperature changes nothing" in page.inner_text(".glamkit-reason")
+    for latents in ("sampled", "likeliest"):
+        page.select_option(".glamkit-latents", latents)
+        fresh.ask("switch", latents=latents)
 
     assert page.locator(".glamkit-branch").all_inner_texts() == ["1", "2"]
     page.focus(".glamkit-branch >> nth=0")
@@ -103,7 +98,6 @@ def test_a_person_stands_inside_a_dream(fresh: Mirror) -> None:
     page.keyboard.press("Enter")
     fresh.ask("branch", 0)
     assert page.evaluate("document.activeElement === window.chip && window.chip.ariaPressed") == "true"
-    assert page.locator(".glamkit-line datalist option").count() == 1
     assert len(fresh.seen) > 6  # the picture changed
 
 
@@ -221,7 +215,6 @@ def test_it_fits_and_is_read_in_every_theme(fresh: Mirror) -> None:
             (".glamkit-label", "color", 4.5),
             (".glamkit-note", "color", 4.5),
             (".glamkit-warning", "color", 4.5),
-            (".glamkit-reason", "color", 4.5),
             (".glamkit-on .glamkit-focus", "color", 4.5),
             (".glamkit-meter", "borderTopColor", 3),
             (".glamkit-meter > span", "backgroundColor", 3),

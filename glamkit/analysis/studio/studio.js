@@ -96,10 +96,9 @@ function build(root, info, ask) {
     return make("div", cell, "glamkit-value");
   });
   ui.numbers[4].classList.add("glamkit-stays"); // grey once the game is over
-  ui.takes = make("div", now, "glamkit-takes", undefined, { title: "The next action, and how it is chosen: the policy draws it at random by the probabilities below" });
   const policy = make("div", now, "glamkit-policy", undefined, { role: "group", "aria-label": "The policy's probabilities" });
   ui.policy = info.actions.map(([action]) => {
-    const row = make("div", policy, "", undefined, { title: `Probability with which the policy takes ${action} next; the arrow marks the action that it has drawn` });
+    const row = make("div", policy, "", undefined, { title: `Probability with which the policy takes ${action} next; the arrow marks the action that is taken next` });
     make("span", row, "glamkit-name", action);
     const meter = make("span", row, "glamkit-meter", undefined, { "aria-hidden": "true" });
     return { row, bar: make("span", meter), share: make("span", row, "glamkit-share") };
@@ -133,10 +132,9 @@ function build(root, info, ask) {
   ui.who = Object.entries(WHO).map(([name, [text, hint]]) => pick(who, "radio", "who", name, text, hint, () => ask("hand", [name])));
   const place = make("div", root, "glamkit-line");
   ui.place = make("input", place, "glamkit-place", undefined, {
-    type: "range", min: 0, "aria-label": "Step of this branch", title: "Drag to go to any step of this branch; marks show where other branches leave it", list: `${root.id}-forks`,
+    type: "range", min: 0, "aria-label": "Step of this branch", title: "Drag to go to any step of this branch",
   });
   ui.step = make("span", place, "glamkit-step-of");
-  ui.forks = make("datalist", place, "", undefined, { id: `${root.id}-forks` });
   ui.branches = make("span", place, "glamkit-branches", undefined, { role: "group", "aria-label": "Branches" });
   const more = make("div", root, "glamkit-more");
   button(more, "ask", "What if?", "Try every action from this step, several times each, and compare what follows (key B)", "ask");
@@ -164,9 +162,8 @@ function build(root, info, ask) {
     modules: rule("modules", "modules", info.modules, "Which of the two Mamba modules take part in the dream"),
     memory: rule("memory", "memory", info.memory, "What the dream remembers: a window of the last steps, or every step so far"),
     latents: rule("latents", "next picture", info.latents, "The model predicts how likely each possible next picture is; here you choose which one the dream goes on with"),
-    temperature: rule("temperature", "temperature", TEMPERATURES.map((one) => [one, String(one)]), "Above 1 random draws are more varied, below 1 less"),
+    temperature: rule("temperature", "temperature", TEMPERATURES.map((one) => [one, String(one)]), "Above 1 random draws are more varied, below 1 less; nothing changes where the next picture is the most likely one"),
   };
-  ui.reason = make("span", rules, "glamkit-reason");
   const [heading, choices] = fold("starts", "Starts", "Stored steps of the game at which a dream can begin");
   ui.heading = heading;
   choices.classList.add("glamkit-thumbnails");
@@ -186,12 +183,11 @@ function build(root, info, ask) {
 
 function fill(ui, state, n) {
   state.now.forEach((text, place) => put(ui.numbers[place], text));
-  put(ui.takes, `will take: ${state.takes}`);
   state.policy.forEach((share, place) => {
     const { row, bar, share: text } = ui.policy[place];
     bar.style.width = `${100 * share}%`;
     put(text, `${Math.round(100 * share)}%`);
-    row.classList.toggle("glamkit-next", place === state.next && !state.over);
+    row.classList.toggle("glamkit-next", place === state.next);
   });
   ui.compared.forEach((box) => (box.checked = state.compared.includes(box.value)));
   ui.who.forEach((radio) => (radio.checked = radio.value === state.who));
@@ -215,23 +211,18 @@ function fill(ui, state, n) {
       chips[number].title = title;
       chips[number].setAttribute("aria-pressed", here);
     });
-    ui.forks.replaceChildren(...state.branches.filter(({ fork }) => fork !== null).map(({ fork }) => make("option", null, "", "", { value: fork })));
   }
   for (const [name, control] of Object.entries(ui.rules)) {
     const value = String(state.rules[name]);
     if (![...control.options].some((option) => option.value === value)) make("option", control, "", value, { value });
     if (control.value !== value) control.value = value;
   }
-  ui.rules.temperature.disabled = Boolean(state.no_temperature);
-  put(ui.reason, state.no_temperature);
   put(ui.summary, `Settings of the dream: ${state.summary}`);
   put(ui.heading, `Starts (${state.begun})`);
   put(ui.note, state.message);
   ui.canvas.parentNode.classList.toggle("glamkit-over", state.over);
   ui.canvas.closest(".glamkit-dream").classList.toggle("glamkit-ended", state.over);
   ui.canvas.parentNode.dataset.from = state.begun;
-  ui.futures.classList.toggle("glamkit-stale", Boolean(state.stale));
-  put(ui.title, ui.futures.heading + (state.stale ? ` - ${state.stale}` : ""));
   for (const one of ui.starts) one.setAttribute("aria-pressed", Number(one.dataset.step) === state.start);
   ui.canvas.closest(".glamkit-dream").dataset.n = n; // what a test waits for
 }
@@ -301,7 +292,7 @@ function render({ model, el }) {
   function futures() {
     const { title = "", text = "", figure = [] } = model.get("what_if");
     ui.futures.hidden = !title;
-    ui.futures.heading = title;
+    put(ui.title, title);
     if (title) ui.title.scrollIntoView({ block: "nearest" }); // on a small screen it is far below the button
     ui.image.alt = text;
     forget();

@@ -18,7 +18,6 @@ from glamkit.analysis.studio.plots import futures
 from glamkit.analysis.studio.studio import asked_at, mean_returns
 from glamkit.plotting import count
 
-NO_TEMPERATURE = "Temperature changes nothing with the likeliest picture: nothing is drawn."
 
 
 def state(player: Player) -> dict[str, Any]:
@@ -28,12 +27,10 @@ def state(player: Player) -> dict[str, Any]:
     numbers = [
         f"{number:+z.2f}" if abs(number) < 1000 else f"{number:+,.0f}" for number in (now.reward, now.total, now.value)
     ]
-    chosen, takes = will_take(player)
     return {
         "now": [str(now.depth), action, *numbers, f"{now.ended:.0%}"],
         "policy": [float(share) for share in now.policy],
-        "next": chosen,
-        "takes": takes,
+        "next": next_action(player),
         "depth": now.depth,
         "last": len(dream.line()) - 1,
         "playing": player.running,
@@ -44,50 +41,33 @@ def state(player: Player) -> dict[str, Any]:
         "branches": branches(player),
         "rules": vars(dream.rules),
         "summary": f"{dream.rules}",
-        "no_temperature": NO_TEMPERATURE if dream.rules.latents == "likeliest" else "",
         "start": dream.start,
         "begun": f"this dream began at stored step {dream.start:,}",
         "message": player.message,
-        "stale": stale(player),
     }
 
 
-def will_take(player: Player) -> tuple[int, str]:
-    """The action that is taken next, -1 where none is or a person says so; and how it is chosen, in words."""
-    dream, now, names = player.dream, player.dream.now, player.run.actions
-    likeliest = int(now.policy.argmax())
-    if now.over:
-        return -1, "nothing: the dream has ended"
-    if player.who == "you":
-        idle = "the policy" if player.idle is None else names[player.idle]
-        return -1, f"you play: the key that is held, else {idle}"
+def next_action(player: Player) -> int:
+    """The action that is taken next; -1 where none is, or a person says so."""
+    dream, now = player.dream, player.dream.now
+    if now.over or player.who == "you":
+        return -1
     if player.who == "policy":
-        drawn = dream.choose(now, player.noise)
-        how = "the likeliest" if drawn == likeliest else f"likeliest: {names[likeliest]}"
-        return drawn, f"{names[drawn]} (drawn; {how})"
+        return dream.choose(now, player.noise)
     recorded = dream.recorded(now.depth)
-    if recorded is None:
-        return -1, "nothing: no more actions are recorded"
-    return recorded, f"{names[recorded]} (recorded; the policy's likeliest: {names[likeliest]})"
+    return -1 if recorded is None else recorded
 
 
 def branches(player: Player) -> list[dict[str, Any]]:
-    """The branches that were played: what they brought, and the step where they leave the present one."""
-    dream, present, result = player.dream, set(player.dream.line()), list[dict[str, Any]]()
+    """The branches that were played, and what they brought."""
+    dream, result = player.dream, list[dict[str, Any]]()
     for place, end in enumerate(dream.branches):
-        last, here = dream.nodes[end], place == dream.branch
+        last = dream.nodes[end]
         title = f"Go to the end of branch {place + 1}: {count(last.depth, 'step')}, return {last.total:+z.2f}"
-        fork = None if here else len(present.intersection(dream.line(end))) - 1
-        result.append({"title": title, "here": here, "fork": fork})
+        result.append({"title": title, "here": place == dream.branch})
     return result
 
 
-def stale(player: Player) -> str:
-    """Why the answer to *what if?* is not about the present step; empty while it is."""
-    asked, now = player.what_if, player.dream.now
-    if asked is None or (begin := asked_at(player.dream, asked)).number == now.number:
-        return ""
-    return f"You have moved on: this is about step {begin.depth}, not the present one."
 
 
 def what_if(player: Player) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def test_what_really_happened_stands_beside_the_dream(playing: Player, run: Load
         np.testing.assert_array_equal(other.picture, frame)
         assert playing.dream.now.action == recorded[depth - 1]
         assert other.name == "what really happened" and other.note == ""
-    assert "(recorded; the policy's likeliest: " in state(playing)["takes"]
+    assert state(playing)["next"] == playing.dream.recorded(3)
     done(playing, "back"), done(playing, "act", (recorded[2] + 1) % 3)
     (other,) = beside(playing)
     # Step 3 shows the first picture that another action led to; the note says so.
@@ -104,25 +104,13 @@ def test_where_the_real_game_ended_is_said(run: LoadedRun) -> None:
 
 
 
-def test_the_view_says_who_acts_and_how_it_was_chosen(playing: Player, run: LoadedRun) -> None:
-    dream, names = playing.dream, run.actions
-    now = dream.now._replace(policy=np.array([0.2, 0.0, 0.8]))
-    dream.nodes[0] = now
-    drawn = dream.choose(now)
-    expected = {0: "LEFT (drawn; likeliest: RIGHT)", 2: "RIGHT (drawn; the likeliest)"}[drawn]
-    assert state(playing)["takes"] == expected and state(playing)["next"] == drawn
+def test_the_view_says_which_action_is_taken_next(playing: Player) -> None:
+    dream = playing.dream
+    assert state(playing)["next"] == dream.choose(dream.now)
     done(playing, "hand", "you")
-    assert state(playing)["takes"] == "you play: the key that is held, else STAY"
     assert state(playing)["next"] == -1
     done(playing, "hand", "recorded")
-    assert state(playing)["takes"] == f"{names[dream.recorded(0)]} (recorded; the policy's likeliest: RIGHT)"
     assert state(playing)["next"] == dream.recorded(0)
-
-
-def test_a_temperature_that_does_nothing_says_so(playing: Player) -> None:
-    assert state(playing)["no_temperature"] == ""
-    done(playing, "switch", latents="likeliest")
-    assert "changes nothing with the likeliest picture" in state(playing)["no_temperature"]
 
 
 def test_speeds_are_parts_of_the_games_own(playing: Player, monkeypatch: pytest.MonkeyPatch) -> None:
