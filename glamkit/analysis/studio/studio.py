@@ -211,6 +211,6 @@ def mean_returns(answers: Sequence[Future]) -> dict[int, float]:
     return dict(sorted(((first, float(np.mean(r))) for first, r in returns.items()), key=lambda pair: -pair[1]))
 
 
-def asked_at(dream: Dream, answers: Sequence[Future]) -> Node:
-    """The node that futures begin at."""
-    return dream.nodes[dream.nodes[answers[0].numbers[0]].parent]
+def asked_at(dream: Dream, answers: Sequence[Future]) -> int:
+    """The step of the dream that futures begin at."""
+    return dream.nodes[answers[0].numbers[0]].depth - 1

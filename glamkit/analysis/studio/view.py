@@ -75,10 +75,9 @@ def what_if(player: Player) -> dict[str, Any]:
     asked = player.what_if
     if asked is None:
         return {}
-    depth = asked_at(player.dream, asked).depth
     means = [f"{player.run.actions[action]} {mean:+z.2f}" for action, mean in mean_returns(asked).items()]
     return {
-        "title": f"What if? {len(asked)} futures from step {depth} (at most {TOGETHER} at once)",
+        "title": f"What if? {len(asked)} futures from step {asked_at(player.dream, asked)} (at most {TOGETHER} at once)",
         "text": f"Mean return by first action: {', '.join(means)}",
         "figure": futures(player.dream, asked).pngs(),
     }
