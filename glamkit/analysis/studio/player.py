@@ -23,7 +23,6 @@ from glamkit.errors import GlamkitError
 
 RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times `export.SPEED`
 TOGETHER = 64  # futures dreamt in one batch
-KEPT = 20  # dreams to go back to, those shown last
 IDLE = ("NOOP", "STAY", "IDLE", "NOTHING")
 logger = logging.getLogger(__name__)
 
@@ -31,12 +30,7 @@ logger = logging.getLogger(__name__)
 class Player:
     """A dream and its controls: commands from any thread are carried out one after the other in a thread of its own.
 
-    So no notebook cell has to run for a dream to go on, and none is held up by it.
-
-    Args:
-        dream: to begin with; later dreams are of its run and seed, and see as many real steps.
-        shown: called with the player after every change, in the player's thread; what went wrong is in `note`.
-        starts: to choose from.
+    So no notebook cell has to run for a dream to go on. `shown` is called in that thread after every change.
     """
 
     def __init__(
@@ -49,7 +43,7 @@ class Player:
         self.who, self.rate, self.due = "policy", "1", 0.0  # `due`: when the clock makes its next step
         self.starts = {start.step: start for start in starts}
         self.compared: list[str] = []
-        self.dreams: dict[tuple[int, Rules], Dream] = {}
+        self.dreams: dict[tuple[int, Rules], Dream] = {}  # to go back to
         self.what_if: list[Future] | None = None  # the answers to *what if?*
         self.noise: int | None = None  # the noise seed of the next step, where another was asked for
         self.tapped: int | None = None  # the action of a key that was pressed since the last step
@@ -80,13 +74,9 @@ class Player:
         """Until all that was asked for is done."""
         self.todo.join()
 
-    def stop(self) -> None:
-        """Ends the thread once it has done what it is doing."""
-        self.todo.put(None)
-
     def close(self) -> None:
-        """Ends the thread, and waits for that."""
-        self.stop()
+        """Ends the thread once it has done what it is doing, and waits for that."""
+        self.todo.put(None)
         self.thread.join()
 
     def _work(self) -> None:
@@ -197,14 +187,7 @@ class Player:
     def compare(self, names: Sequence[str]) -> None:
         """What is shown beside the dream: any of ``real``, ``lmamba``, ``gmamba`` (that module off)."""
         begun = compare.REAL in names and compare.REAL not in self.compared
-        before, self.compared = self.compared, list(names)  # first, or the page would untick a box until it is done
-        try:
-            if names:
-                self.working("Computing what stands beside the dream ...")
-            self.beside = compare.comparisons(self.dream, names)
-        except BaseException:
-            self.compared = before
-            raise
+        self.beside, self.compared = compare.comparisons(self.dream, names), list(names)
         if begun:
             self.who, apart = "recorded", compare.first_difference(self.dream, self.dream.here)
             if apart is not None:
@@ -270,10 +253,7 @@ class Player:
         self.dream, self.note, self.playing = dream, "", False
         self.what_if, self.noise, self.tapped = None, None, None
         self.beside = compare.comparisons(dream, self.compared)
-        self.dreams.pop((dream.start, dream.begun), None)
-        self.dreams[dream.start, dream.begun] = dream  # the newest is the last
-        if len(self.dreams) > KEPT:
-            del self.dreams[next(iter(self.dreams))]
+        self.dreams[dream.start, dream.begun] = dream
 
     def save(self) -> None:
         """Writes the present branch and what stands beside it into the run's folder `dreams`.

@@ -34,10 +34,6 @@ class StudioWidget(anywidget.AnyWidget):
 
     The dream's pixels are messages, not state: they are never saved into a notebook, and a page that comes back later
     gets the newest ones.
-
-    Args:
-        dream: to begin with.
-        choices: starts to choose from.
     """
 
     _esm = Path(__file__).parent / "studio.js"
@@ -112,7 +108,7 @@ def studio(dream: Dream, choices: Sequence[Start] = ()) -> StudioWidget | None:
     shown = StudioWidget(dream, choices)
     if cell := notebook.cell():
         if old := OPEN.pop(cell, None):  # nobody sees it any more, and it holds its whole run
-            old.player.stop()
+            old.player.close()
             old.close()
         OPEN[cell] = shown
     display(shown, HTML(f'<p class="glamkit-gone"><i>{AGAIN}</i></p>'))

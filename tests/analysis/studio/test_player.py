@@ -138,11 +138,6 @@ def test_a_full_dream_is_begun_anew(playing: Player, monkeypatch: pytest.MonkeyP
     assert len(playing.dream.nodes) == 1
 
 
-def test_only_the_dreams_shown_last_are_kept(playing: Player, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(player, "KEPT", 2)
-    for step in (50, 40, 60):
-        done(playing, "begin", step)
-    assert [step for step, _ in playing.dreams] == [40, 60]  # 50 was shown before 40 was shown again
 
 
 def test_what_cannot_be_shown_does_not_end_the_player(playing: Player, caplog: pytest.LogCaptureFixture) -> None:
@@ -244,7 +239,6 @@ def test_what_takes_long_says_so_at_once(run: LoadedRun) -> None:
     shown = Player(Dream(run, 40), lambda player: said.append(player.message))
     for command, values, sentence, kept in (
         ("ask", [2], "Computing 63 futures of 2 steps ...", "63 futures of 2 steps from step 0"),
-        ("compare", [["lmamba"]], "Computing what stands beside the dream ...", ""),
         ("save", [], "Saving ...", "Saved as"),
     ):
         said.clear()
@@ -275,11 +269,6 @@ def test_other_noise_draws_the_next_action_anew_too(run: LoadedRun) -> None:
     shown.close()
 
 
-def test_a_ticked_box_stays_ticked_while_it_is_computed(playing: Player, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr(playing, "working", lambda text: seen.append((text, state(playing)["compared"])))
-    done(playing, "compare", ["lmamba"])
-    assert seen == [("Computing what stands beside the dream ...", ["lmamba"])]
 
 
 def test_other_noise_leads_elsewhere_with_the_same_actions(run: LoadedRun) -> None:
