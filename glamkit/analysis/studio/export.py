@@ -44,16 +44,12 @@ def frames(dream: Dream, beside: Sequence[Counterpart] = ()) -> Iterator[np.ndar
 
 
 def framed(shown: Beside, side: int) -> np.ndarray:
-    """A picture enlarged to `side` pixels, grey where there is none; below it room for END, and words."""
-    canvas = Image.new("RGB", (side + GAP, side + 2 * CAPTION), "white")
-    draw = ImageDraw.Draw(canvas)
+    """A picture enlarged to `side` pixels, white where there is none; below it words, which begin with END after it."""
+    canvas = Image.new("RGB", (side + GAP, side + CAPTION), "white")
+    words = shown.note or shown.name
     if shown.picture is None:
-        draw.rectangle((0, 0, side - 1, side - 1), fill=(200, 200, 200))
+        words += "; nothing stored"
     else:
         canvas.paste(Image.fromarray(shown.picture).resize((side, side), Image.Resampling.NEAREST))
-    if shown.over:
-        draw.rectangle((0, side, side - 1, side + CAPTION - 1), fill="black", outline="gray")
-        draw.text((2, side + 2), "END", fill="white")
-    words = shown.note or shown.name + "; nothing stored" * (shown.picture is None)
-    draw.text((2, side + CAPTION + 2), words, fill="black")
+    ImageDraw.Draw(canvas).text((2, side + 2), f"END; {words}" if shown.over else words, fill="black")
     return np.asarray(canvas)
