@@ -61,7 +61,7 @@ class Player:
     def message(self) -> str:
         """What there is to say: about the last command, else that the dream has ended."""
         now = self.dream.now
-        over = f"The dream has ended, return {now.total:+z.1f}. Press R to begin again, N for the next start."
+        over = f"The dream has ended, return {now.total:+z.1f}. Press R to begin again."
         return self.note or (over if now.over else "")
 
     # The thread ------------------------------------------------------------------------------------------------------
@@ -167,14 +167,6 @@ class Player:
         self.dream.go(0)
         self.due = time.perf_counter()
 
-    def next(self) -> None:
-        """Dreams from the next start, and plays on if it played."""
-        if not self.starts:
-            raise GlamkitError("There is no list of starts.")
-        steps, playing = list(self.starts), self.playing
-        place = steps.index(self.dream.start) + 1 if self.dream.start in steps else 0
-        self.begin(steps[place % len(steps)])
-        self.playing, self.due = playing, time.perf_counter()
 
     def hand(self, who: str) -> None:
         """Who plays: the policy, you by the keys that are held, or the actions that were really taken."""

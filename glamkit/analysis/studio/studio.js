@@ -138,7 +138,6 @@ function build(root, info, ask) {
   ui.branches = make("span", place, "glamkit-branches", undefined, { role: "group", "aria-label": "Branches" });
   const more = make("div", root, "glamkit-more");
   button(more, "ask", "What if?", "Try every action from this step, several times each, and compare what follows (key B)", "ask");
-  button(more, "next", "Next start", "Begin a dream at the next start of the list below (key N)", "next");
   button(more, "noise", "Go on differently", "From the next step on random draws are made anew: the policy may choose other actions, and where the next picture is drawn at random the same actions may lead elsewhere", "other_noise");
 
   const message = make("div", root, "glamkit-message");

@@ -26,7 +26,7 @@ AGAIN = "No studio here, or only an error? Run all cells again. The picture show
 AHEAD = 2  # frames that may be on their way to the page; newer ones wait, so nothing is ever queued
 OPEN: dict[str, StudioWidget] = {}  # the studio that each cell shows
 # What the page may ask the player for.
-ASKED = "act again ask back begin branch compare forward hand keys next other_noise pace save scrub switch toggle"
+ASKED = "act again ask back begin branch compare forward hand keys other_noise pace save scrub switch toggle"
 
 
 class StudioWidget(anywidget.AnyWidget):
