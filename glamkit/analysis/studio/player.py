@@ -64,15 +64,9 @@ class Player:
         over = f"The dream has ended, return {now.total:+z.1f}. Press R to begin again."
         return self.note or (over if now.over else "")
 
-    # The thread ------------------------------------------------------------------------------------------------------
-
     def do(self, command: str, *values: Any, **named: Any) -> None:
         """Asks for a command by its name, and returns at once."""
         self.todo.put((command, values, named))
-
-    def wait(self) -> None:
-        """Until all that was asked for is done."""
-        self.todo.join()
 
     def close(self) -> None:
         """Ends the thread once it has done what it is doing, and waits for that."""
@@ -89,7 +83,6 @@ class Player:
                 self._try("tick")
                 continue
             if asked is None:
-                self.todo.task_done()
                 return
             command, values, named = asked
             if command != "keys":  # a key that is let go wipes no message away
@@ -114,8 +107,6 @@ class Player:
         self.note = note
         self.shown(self)
         self.note = ""
-
-    # Commands --------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """One step of the clock: late ones are left out, not made up for."""
@@ -166,7 +157,6 @@ class Player:
         """Goes back to step 0, and plays on if it played."""
         self.dream.go(0)
         self.due = time.perf_counter()
-
 
     def hand(self, who: str) -> None:
         """Who plays: the policy, you by the keys that are held, or the actions that were really taken."""
@@ -228,7 +218,6 @@ class Player:
     def switch(self, **rules: Any) -> None:
         """Changes the rules from the next step on."""
         self.dream.switch(**rules)
-
 
     def begin(self, step: int) -> None:
         """Dreams from this step under the present rules; one begun so before, if not full, goes on at its step 0."""

@@ -19,7 +19,6 @@ from glamkit.analysis.studio.studio import asked_at, mean_returns
 from glamkit.plotting import count
 
 
-
 def state(player: Player) -> dict[str, Any]:
     """The present step, and how the controls stand."""
     dream, now = player.dream, player.dream.now
@@ -66,8 +65,6 @@ def branches(player: Player) -> list[dict[str, Any]]:
         title = f"Go to the end of branch {place + 1}: {count(last.depth, 'step')}, return {last.total:+z.2f}"
         result.append({"title": title, "here": place == dream.branch})
     return result
-
-
 
 
 def what_if(player: Player) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def test_every_control_asks_the_player(run: LoadedRun) -> None:
 
     def ask(command: str, *values: Any, **named: Any) -> dict[str, Any]:
         browser.says(t="do", command=command, values=list(values), named=named)
-        shown.wait()
+        shown.todo.join()
         for message, _ in list(browser.got):
             browser.says(t="ack", n=message.get("n", 0))
         message, pixels = browser.newest("f")
