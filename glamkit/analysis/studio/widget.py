@@ -1,8 +1,4 @@
-"""The dream studio in JupyterLab: a page (`studio.js`, `studio.css`) around a `Player`, which does all that matters.
-
-The page only draws and passes on what was pressed. Nothing here is needed without a browser: every view has a static
-picture as well (`plots`), and a notebook that nobody watches gets that alone.
-"""
+"""The dream studio in JupyterLab: a page that draws and passes on what was pressed, around a `Player`."""
 
 from __future__ import annotations
 
@@ -21,8 +17,6 @@ from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream, Future
 
 ALONE = "The dream studio needs a running kernel."
-# Hidden while a studio stands above it; see studio.css.
-AGAIN = "No studio here, or only an error? Run all cells again. The picture shows a dream from the same start."
 AHEAD = 2  # frames that may be on their way to the page; newer ones wait, so nothing is ever queued
 OPEN: dict[str, StudioWidget] = {}  # the studio that each cell shows
 # What the page may ask the player for.
@@ -30,10 +24,9 @@ ASKED = "act again ask back begin branch compare forward hand keys other_noise p
 
 
 class StudioWidget(anywidget.AnyWidget):
-    """The dream studio: shows pictures and passes on what was pressed; see `studio.js` for the messages.
+    """The dream studio; see `studio.js` for the messages.
 
-    The dream's pixels are messages, not state: they are never saved into a notebook, and a page that comes back later
-    gets the newest ones.
+    Its pixels are messages, not state: they are never saved into a notebook.
     """
 
     _esm = Path(__file__).parent / "studio.js"
@@ -103,7 +96,7 @@ def studio(dream: Dream, choices: Sequence[Start] = ()) -> StudioWidget | None:
     """Shows the studio where somebody watches; None elsewhere, where its static pictures are all there is."""
     if not notebook.is_interactive():
         return None
-    from IPython.display import HTML, display
+    from IPython.display import display
 
     shown = StudioWidget(dream, choices)
     if cell := notebook.cell():
@@ -111,5 +104,5 @@ def studio(dream: Dream, choices: Sequence[Start] = ()) -> StudioWidget | None:
             old.player.close()
             old.close()
         OPEN[cell] = shown
-    display(shown, HTML(f'<p class="glamkit-gone"><i>{AGAIN}</i></p>'))
+    display(shown)
     return shown

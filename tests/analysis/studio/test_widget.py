@@ -192,13 +192,6 @@ def test_text_is_never_markup_and_nothing_is_fetched() -> None:
     assert "url(" not in style and "@import" not in style
 
 
-def test_below_the_studio_stands_what_to_do_when_it_is_gone(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[Any] = []
-    monkeypatch.setattr(widget.notebook, "is_interactive", lambda: True)
-    monkeypatch.setattr("IPython.display.display", lambda *values: shown.extend(values))
-    studio = widget.studio(Dream(run, 40))
-    assert shown[0] is studio and "Run all cells again" in shown[1].data and "glamkit-gone" in shown[1].data
-    studio.player.close()
 
 
 def test_nothing_is_shown_where_nobody_watches(run: LoadedRun, capsys: pytest.CaptureFixture[str]) -> None:
