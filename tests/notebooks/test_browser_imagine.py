@@ -81,7 +81,7 @@ def test_a_person_stands_inside_a_dream(fresh: Mirror) -> None:
     page.click(f"{STUDIO} canvas")
     page.keyboard.press("Backspace")
     fresh.ask("back")
-    assert page.inner_text(".glamkit-what-if figcaption").startswith("What if? 63 futures from step 8 ")
+    assert page.inner_text(".glamkit-what-if figcaption").endswith("63 futures from step 8")
 
     (before,) = fresh.player.dream.futures([1], horizon=1)
     page.select_option(".glamkit-modules", "gmamba")

@@ -60,9 +60,9 @@ class Player:
     @property
     def message(self) -> str:
         """What there is to say: about the last command, else that the dream has ended."""
-        now = self.dream.now
-        over = f"The dream has ended, return {now.total:+z.1f}. Press R to begin again."
-        return self.note or (over if now.over else "")
+        if self.note or not self.dream.now.over:
+            return self.note
+        return f"The dream has ended, return {self.dream.now.total:+z.1f}. Press R to begin again."
 
     def do(self, command: str, *values: Any, **named: Any) -> None:
         """Asks for a command by its name, and returns at once."""
@@ -113,24 +113,22 @@ class Player:
         self.due = max(self.due + 1 / (export.SPEED * RATES[self.rate]), time.perf_counter())
         self.forward()
 
-    def act(self, action: int | str) -> None:
-        """One step with this action; none after the end, where it would mean nothing."""
+    def act(self, action: int | str | None) -> None:
+        """One step with this action, or the policy's; none after the end, where it would mean nothing."""
         if not self.dream.now.over:
             self.dream.step(action, self.noise)
             self.noise = None
 
     def forward(self) -> None:
         """One step by whoever plays; by the policy where it is your turn and no key is held."""
-        dream, action = self.dream, None
+        action, depth = None, self.dream.now.depth
         if self.who == "you":
             # A key that was let go before the clock came is played too.
             taken = [action for action in (self.tapped, self.wanted(), self.idle) if action is not None]
             action, self.tapped = taken[0] if taken else None, None
-        if self.who == "recorded":
-            action = dream.recorded(dream.now.depth)
-            if action is None:
-                raise GlamkitError(f"No action after step {dream.now.depth} is recorded: choose who plays on.")
-        self.act(dream.choose(dream.now, self.noise) if action is None else action)
+        if self.who == "recorded" and (action := self.dream.recorded(depth)) is None:
+            raise GlamkitError(f"No action after step {depth} is recorded: choose who plays on.")
+        self.act(action)
 
     def back(self) -> None:
         """Goes back by a step, unless this is the first."""
@@ -174,10 +172,7 @@ class Player:
             self.who, apart = "recorded", compare.first_difference(self.dream, self.dream.here)
             if apart is not None:
                 self.scrub(apart - 1)
-            self.note = (
-                f"From step {self.dream.now.depth} on the recorded actions are taken, so that the pictures can be "
-                "compared; choose who plays to change that."
-            )
+            self.note = f"From step {self.dream.now.depth} on the recorded actions are taken, as in the real game."
 
     def other_noise(self) -> None:
         """From the next step on everything random is drawn anew: the policy's actions, and pictures where they are."""
@@ -237,10 +232,7 @@ class Player:
         self.dreams[dream.start, dream.begun] = dream
 
     def save(self) -> None:
-        """Writes the present branch and what stands beside it into the run's folder `dreams`.
-
-        A shared run has no folder that people look into: there it is `dreams` beside the notebook.
-        """
+        """Writes the present branch into `dreams` in the run's folder; beside the notebook if the run is shared."""
         run = self.run.run
         folder = (Path.cwd() if run.shared else run.folder) / "dreams"
         names = (folder / f"dream-{self.dream.start}-{number}.gif" for number in itertools.count(1))

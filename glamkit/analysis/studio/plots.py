@@ -42,9 +42,8 @@ FRAME = 0.76  # inches of a picture in a row
 
 def about(run: LoadedRun, context: int | None = None) -> Table:
     """What is looked into, in a few rows; dreams see `context` real steps first, by default as many as in training."""
-    config, replay = run.config, run.replay
+    config, replay, settings = run.config, run.replay, run.config.imagination
     ends = int(is_last(run).sum())
-    settings = config.imagination
     young = " (a snapshot)" if run.step < replay.count else ""
     rows = [
         ("run folder", run.run.folder),
@@ -54,9 +53,6 @@ def about(run: LoadedRun, context: int | None = None) -> Table:
         ("dreams", f"see {context or settings.context_length} real steps; {usual(run)}"),
     ]
     return Table(rows)
-
-
-# Open loop ------------------------------------------------------------------------------------------------------------
 
 
 @style
@@ -139,9 +135,6 @@ def spread(horizon: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, horizon - 1, min(horizon, SHOWN))})
 
 
-# The studio -----------------------------------------------------------------------------------------------------------
-
-
 @style
 def dream_so_far(dream: Dream) -> Picture:
     """The way to the present step as pictures, what was predicted on it, and the policy now."""
@@ -168,9 +161,8 @@ def dream_so_far(dream: Dream) -> Picture:
         panel_title(panel, title)
         panel.set_xlabel("steps into the dream")
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    low, high = reward.get_ylim()
-    reward.set_ylim(min(low, -0.05), max(high, 0.05))  # what is hardly a reward shall look so
-    value.set_ylim(*apart(value.get_ylim()))
+    for panel in (reward, value):
+        panel.set_ylim(*apart(panel.get_ylim()))
     ended.set_ylim(-0.02, 1.02)
     ended.yaxis.set_major_formatter(PercentFormatter(1))
     last = next(node for node in reversed(way) if not node.over)  # of an ended game nothing is expected or taken
@@ -215,10 +207,9 @@ def futures(dream: Dream, answers: Sequence[Future]) -> Picture:
     axes.set_xlabel(f"{text}; grey: after its end", loc="left")
     heading(
         picture,
-        f"What if? {count(len(answers), 'future')} of {horizon} steps from step {asked_at(dream, answers)} of the dream "
-        f"from step {dream.start:,}\nA future is one way the dream may go on: a first action, then the policy plays. "
-        f"Each of {len(means)} actions came first in {len(answers) // len(means)} of them, each time with other random "
-        "numbers.",
+        f"What if? {count(len(answers), 'future')} of {horizon} steps from step {asked_at(dream, answers)} of the "
+        f"dream from step {dream.start:,}\nA future is one way the dream may go on: a first action, then the policy "
+        f"plays. Each of {len(means)} actions came first in {len(answers) // len(means)} of them.",
     )
     return picture
 

@@ -217,11 +217,12 @@ function fill(ui, state, n) {
     if (control.value !== value) control.value = value;
   }
   put(ui.summary, `Settings of the dream: ${state.summary}`);
-  put(ui.heading, `Starts (${state.begun})`);
+  const begun = `this dream began at stored step ${state.start.toLocaleString("en")}`;
+  put(ui.heading, `Starts (${begun})`);
   put(ui.note, state.message);
   ui.canvas.parentNode.classList.toggle("glamkit-over", state.over);
   ui.canvas.closest(".glamkit-dream").classList.toggle("glamkit-ended", state.over);
-  ui.canvas.parentNode.dataset.from = state.begun;
+  ui.canvas.parentNode.dataset.from = begun;
   for (const one of ui.starts) one.setAttribute("aria-pressed", Number(one.dataset.step) === state.start);
   ui.canvas.closest(".glamkit-dream").dataset.n = n; // what a test waits for
 }

@@ -73,8 +73,6 @@ class Dream(Tree):
         node = self.now
         return f"Dream(start={self.start}, {len(self.nodes)} nodes, now {node.depth} deep: {node.total:+z.2f})"
 
-    # Moving about ----------------------------------------------------------------------------------------------------
-
     @property
     def now(self) -> Node:
         """The present node."""
@@ -104,8 +102,7 @@ class Dream(Tree):
         if not 0 <= number < len(self.nodes):
             raise GlamkitError(f"there is no node {number}; this dream has nodes 0 to {len(self.nodes) - 1}.")
         self.here, way = number, self.line(number)
-        others = [place for place in range(len(self.branches)) if place != self.branch]
-        for place in [self.branch, *others]:
+        for place in sorted(range(len(self.branches)), key=lambda place: place != self.branch):  # the present one first
             end = self.branches[place]
             if end in way or number in self.line(end):
                 self.branch = place
@@ -156,8 +153,6 @@ class Dream(Tree):
             )
         self.rules = changed
         return self.rules
-
-    # Looking ---------------------------------------------------------------------------------------------------------
 
     def picture(self, number: int | None = None) -> np.ndarray:
         """What a node (the present one) looks like, (size, size, 3) uint8; decoded alone, so always the same."""

@@ -13,7 +13,7 @@ from PIL import Image
 from glamkit.analysis.studio import compare
 from glamkit.analysis.studio.dream_tree import LATENTS, MEMORY, MODULES
 from glamkit.analysis.studio.keys import COMMANDS, written
-from glamkit.analysis.studio.player import RATES, TOGETHER, Player
+from glamkit.analysis.studio.player import RATES, Player
 from glamkit.analysis.studio.plots import futures
 from glamkit.analysis.studio.studio import asked_at, mean_returns
 from glamkit.plotting import count
@@ -41,7 +41,6 @@ def state(player: Player) -> dict[str, Any]:
         "rules": vars(dream.rules),
         "summary": f"{dream.rules}",
         "start": dream.start,
-        "begun": f"this dream began at stored step {dream.start:,}",
         "message": player.message,
     }
 
@@ -51,10 +50,8 @@ def next_action(player: Player) -> int:
     dream, now = player.dream, player.dream.now
     if now.over or player.who == "you":
         return -1
-    if player.who == "policy":
-        return dream.choose(now, player.noise)
-    recorded = dream.recorded(now.depth)
-    return -1 if recorded is None else recorded
+    taken = dream.choose(now, player.noise) if player.who == "policy" else dream.recorded(now.depth)
+    return -1 if taken is None else taken
 
 
 def branches(player: Player) -> list[dict[str, Any]]:
@@ -74,7 +71,7 @@ def what_if(player: Player) -> dict[str, Any]:
         return {}
     means = [f"{player.run.actions[action]} {mean:+z.2f}" for action, mean in mean_returns(asked).items()]
     return {
-        "title": f"What if? {len(asked)} futures from step {asked_at(player.dream, asked)} (at most {TOGETHER} at once)",
+        "title": f"What if? {len(asked)} futures from step {asked_at(player.dream, asked)}",
         "text": f"Mean return by first action: {', '.join(means)}",
         "figure": futures(player.dream, asked).pngs(),
     }

@@ -24,10 +24,7 @@ ASKED = "act again ask back begin branch compare forward hand keys other_noise p
 
 
 class StudioWidget(anywidget.AnyWidget):
-    """The dream studio; see `studio.js` for the messages.
-
-    Its pixels are messages, not state: they are never saved into a notebook.
-    """
+    """The dream studio; its pixels are messages (see `studio.js`), not state: no notebook saves them."""
 
     _esm = Path(__file__).parent / "studio.js"
     _css = Path(__file__).parent / "studio.css"

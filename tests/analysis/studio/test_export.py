@@ -18,8 +18,6 @@ from glamkit.errors import GlamkitError
 from glamkit.training.load import LoadedRun
 
 
-
-
 def walked(run: LoadedRun) -> Dream:
     dream = Dream(run, 40)
     for action in (0, 1, 2, 2):

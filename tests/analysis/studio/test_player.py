@@ -10,7 +10,7 @@ import pytest
 from players import done, wait
 
 from glamkit.analysis.starts import Start
-from glamkit.analysis.studio import dream_tree, export, player
+from glamkit.analysis.studio import dream_tree, export
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import keys_of
 from glamkit.analysis.studio.player import Player
@@ -138,8 +138,6 @@ def test_a_full_dream_is_begun_anew(playing: Player, monkeypatch: pytest.MonkeyP
     assert len(playing.dream.nodes) == 1
 
 
-
-
 def test_what_cannot_be_shown_does_not_end_the_player(playing: Player, caplog: pytest.LogCaptureFixture) -> None:
     def fail(_: Any) -> None:
         raise RuntimeError("CUDA out of memory")
@@ -242,13 +240,11 @@ def test_what_takes_long_says_so_at_once(run: LoadedRun) -> None:
     shown.close()
 
 
-
-
 def test_what_if_is_about_one_step(playing: Player) -> None:
     done(playing, "act", 0), done(playing, "ask", 2)
     assert "from step 1" in playing.message
     done(playing, "act", 1)
-    assert "63 futures from step 1 " in what_if(playing)["title"]
+    assert what_if(playing)["title"].endswith("63 futures from step 1")
 
 
 def test_other_noise_draws_the_next_action_anew_too(run: LoadedRun) -> None:
@@ -262,8 +258,6 @@ def test_other_noise_draws_the_next_action_anew_too(run: LoadedRun) -> None:
     dream.go(0)
     assert dream.step(None, noise_seed=1).action == expected
     shown.close()
-
-
 
 
 def test_other_noise_leads_elsewhere_with_the_same_actions(run: LoadedRun) -> None:

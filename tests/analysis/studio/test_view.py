@@ -102,8 +102,6 @@ def test_where_the_real_game_ended_is_said(run: LoadedRun) -> None:
     shown.close()
 
 
-
-
 def test_the_view_says_which_action_is_taken_next(playing: Player) -> None:
     dream = playing.dream
     assert state(playing)["next"] == dream.choose(dream.now)

@@ -124,8 +124,6 @@ def test_the_page_never_queues_frames(page: StudioWidget) -> None:
     assert not [name for name in page.keys if "pixel" in name or "frame" in name]  # no pixels among what is saved
 
 
-
-
 def test_a_page_may_ask_for_what_its_controls_do_and_nothing_else(page: StudioWidget) -> None:
     browser, asked = Browser(page), calls(page)
     for command in ("close", "add", "__init__", "take", "_work"):
@@ -160,7 +158,7 @@ def test_every_control_asks_the_player(run: LoadedRun) -> None:
     message = studio.what_if
     light, dark = (np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in message["figure"])
     assert light[0, 0].min() > 250 and dark[0, 0].max() < 30, "on white and on a dark page"
-    assert message["title"] == "What if? 63 futures from step 3 (at most 64 at once)"
+    assert message["title"] == "What if? 63 futures from step 3"
     assert message["text"].startswith("Mean return by first action: ") and "LEFT" in message["text"]
     assert ask("switch", modules="gmamba")["rules"]["modules"] == "gmamba" == shown.dream.rules.modules
     state = ask("switch", modules="neither")  # the page offers no such choice
@@ -190,8 +188,6 @@ def test_text_is_never_markup_and_nothing_is_fetched() -> None:
     assert "innerHTML" not in code and "outerHTML" not in code and "insertAdjacent" not in code and "http" not in code
     style = (Path(widget.__file__).parent / "studio.css").read_text()
     assert "url(" not in style and "@import" not in style
-
-
 
 
 def test_nothing_is_shown_where_nobody_watches(run: LoadedRun, capsys: pytest.CaptureFixture[str]) -> None:
