@@ -105,7 +105,8 @@ def data_uri(picture: np.ndarray) -> str:
 def starts(player: Player) -> list[dict[str, Any]]:
     """The starts to choose from, each with the last real frame that a dream from there sees."""
     replay = player.run.replay
-    frames = replay.window(torch.tensor(list(player.starts)) - 1, 1).frames[:, 0].permute(0, 2, 3, 1).cpu().numpy()
+    before = torch.tensor(list(player.starts), dtype=torch.long) - 1
+    frames = replay.window(before, 1).frames[:, 0].permute(0, 2, 3, 1).cpu().numpy()
     return [
         {"step": start.step, "why": start.why, "picture": data_uri(frame)}
         for start, frame in zip(player.starts.values(), frames, strict=True)
