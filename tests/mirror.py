@@ -96,5 +96,5 @@ class Mirror:
 
     def ask(self, command: str, *values: Any, **named: Any) -> None:
         self.player.do(command, *values, **named)
-        self.player.wait()
+        self.player.todo.join()
         self.agrees()

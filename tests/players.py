@@ -11,7 +11,7 @@ from glamkit.analysis.studio.player import Player
 
 def done(shown: Player, command: str, *values: Any, **named: Any) -> Player:
     shown.do(command, *values, **named)
-    shown.wait()
+    shown.todo.join()
     return shown
 
 

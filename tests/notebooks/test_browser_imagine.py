@@ -61,16 +61,10 @@ def test_a_person_stands_inside_a_dream(fresh: Mirror) -> None:
     for _ in range(2):  # the button has given the focus back to the picture
         page.keyboard.press("ArrowLeft")
         fresh.ask("act", 0)
-    page.keyboard.press("b")  # to JupyterLab itself this would mean: add a cell
-    fresh.ask("ask")
-    same = "From step 4 on all 3 actions lead to the same return, +1.00 on average"
-    assert page.inner_text(".glamkit-note").startswith(same)
-    assert page.inner_text(".glamkit-what-if figcaption").startswith(f"What if? {same}")
-    assert page.locator("img.glamkit-futures").is_hidden()  # it would show nothing
     for _ in range(4):
         page.keyboard.press("ArrowLeft")
         fresh.ask("act", 0)
-    page.keyboard.press("b")
+    page.keyboard.press("b")  # to JupyterLab itself this would mean: add a cell
     fresh.ask("ask")
     assert "63 futures of 15 steps from step 8" in page.inner_text(".glamkit-note")
     page.wait_for_function("() => document.querySelector('img.glamkit-futures')?.naturalWidth > 500")
@@ -79,21 +73,16 @@ def test_a_person_stands_inside_a_dream(fresh: Mirror) -> None:
     page.click(f"{STUDIO} canvas")
     page.keyboard.press("Backspace")
     fresh.ask("back")
-    assert page.inner_text(".glamkit-what-if figcaption").endswith("about step 8, not the present one.")
-    assert page.locator(".glamkit-what-if.glamkit-stale").count() == 1
+    assert page.inner_text(".glamkit-what-if figcaption").endswith("63 futures from step 8")
 
     (before,) = fresh.player.dream.futures([1], horizon=1)
     page.select_option(".glamkit-modules", "gmamba")
     fresh.ask("switch", modules="gmamba")
     fresh.press("action-1", "act", 1)
     assert fresh.player.dream.now.reward != fresh.player.dream.nodes[before.numbers[0]].reward
-    page.select_option(".glamkit-latents", "sampled")
-    fresh.ask("switch", latents="sampled")
-    assert page.is_enabled(".glamkit-temperature")
-    page.select_option(".glamkit-latents", "likeliest")
-    fresh.ask("switch", latents="likeliest")
-    assert page.is_disabled(".glamkit-temperature")
-    assert "Temperature changes nothing" in page.inner_text(".glamkit-reason")
+    for latents in ("sampled", "likeliest"):
+        page.select_option(".glamkit-latents", latents)
+        fresh.ask("switch", latents=latents)
 
     assert page.locator(".glamkit-branch").all_inner_texts() == ["1", "2"]
     page.focus(".glamkit-branch >> nth=0")
@@ -101,22 +90,22 @@ def test_a_person_stands_inside_a_dream(fresh: Mirror) -> None:
     page.keyboard.press("Enter")
     fresh.ask("branch", 0)
     assert page.evaluate("document.activeElement === window.chip && window.chip.ariaPressed") == "true"
-    assert page.locator(".glamkit-line datalist option").count() == 1
     assert len(fresh.seen) > 6  # the picture changed
 
 
 def test_the_game_ends_in_the_dream(fresh: Mirror) -> None:
     page = fresh.page
     page.select_option(".glamkit-rate", "2")
+    colors = "[...document.querySelectorAll('.glamkit-meter > span')].map(one => getComputedStyle(one).backgroundColor)"
+    (colored,) = set(page.evaluate(colors))
     page.click(".glamkit-play")
     page.wait_for_selector(".glamkit-over")
     assert page.inner_text(".glamkit-note").startswith("The dream has ended, return ")
     assert page.inner_text(".glamkit-play") == "Play"
     bar = "one => [getComputedStyle(one, '::after').content, one.clientHeight - one.firstChild.offsetHeight]"
     assert page.locator(".glamkit-stage").evaluate(bar) == ['"END"', 22]  # below the picture
-    colors = "[...document.querySelectorAll('.glamkit-meter > span')].map(one => getComputedStyle(one).backgroundColor)"
-    value, end, *policy = page.evaluate(colors)
-    assert value != end and {value} == set(policy)  # grey: of an ended game nothing is expected or taken
+    (grey,) = set(page.evaluate(colors))
+    assert grey != colored  # of an ended game nothing is expected or taken
     depth = page.inner_text(".glamkit-value >> nth=0")
     page.keyboard.press("ArrowLeft")  # nothing follows the end
     page.keyboard.press("r")
@@ -124,8 +113,6 @@ def test_the_game_ends_in_the_dream(fresh: Mirror) -> None:
     page.wait_for_selector(".glamkit-over")
     assert page.inner_text(".glamkit-value >> nth=0") == depth  # the same actions, the same noise
     assert page.inner_text(".glamkit-step-of") == f"step {depth} of {depth}"
-    page.keyboard.press("n")
-    page.wait_for_selector(f".glamkit-start-{fresh.longest % len(fresh.player.starts) + 1}[aria-pressed=true]")
 
 
 def test_keys_and_the_slider_are_let_go(fresh: Mirror) -> None:
@@ -186,7 +173,7 @@ def test_the_studio_can_be_used_by_keys_and_read(fresh: Mirror) -> None:
     assert page.evaluate(active) == "glamkit-step"
 
     controls = page.locator(f"{STUDIO} :is(button, select, input)")
-    assert controls.count() > 30
+    assert controls.count() > 25
     for title, name in controls.evaluate_all(
         "all => all.map(one => [one.title || one.closest('label')?.title,"
         " one.ariaLabel || one.closest('label')?.innerText || one.innerText])"
@@ -218,7 +205,6 @@ def test_it_fits_and_is_read_in_every_theme(fresh: Mirror) -> None:
             (".glamkit-label", "color", 4.5),
             (".glamkit-note", "color", 4.5),
             (".glamkit-warning", "color", 4.5),
-            (".glamkit-reason", "color", 4.5),
             (".glamkit-on .glamkit-focus", "color", 4.5),
             (".glamkit-meter", "borderTopColor", 3),
             (".glamkit-meter > span", "backgroundColor", 3),
@@ -299,7 +285,6 @@ def test_what_is_saved_outlives_the_kernel(fresh: Mirror, lab: Lab) -> None:
     cells = nbformat.read(lab.folder / "imagine.ipynb", as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 6  # these outlive the kernel
-    assert page.locator(".glamkit-gone").is_hidden()
     page.click(".glamkit-back")
     page.wait_for_selector(".glamkit-play:has-text('Play')")
     open_notebook(page, lab, "imagine.ipynb")  # the tab was closed, the kernel goes on: so does the studio
@@ -314,5 +299,5 @@ def test_what_is_saved_outlives_the_kernel(fresh: Mirror, lab: Lab) -> None:
     page.wait_for_selector(".glamkit-warning:has-text('it was closed or restarted. Run all cells again.')")
     assert page.locator(".glamkit-note").is_hidden()  # one message
     open_notebook(page, lab, "imagine.ipynb")  # a new kernel knows nothing of the studio
-    page.wait_for_selector(".glamkit-gone:has-text('Run all cells again')")
+    page.wait_for_selector(".jp-OutputArea-output img")
     assert page.locator(STUDIO).count() == 0

@@ -30,11 +30,7 @@ class Beside(NamedTuple):
 
 
 class ModuleOff:
-    """The same dream with ``lmamba`` or ``gmamba`` off from its start on: the same actions, the same random numbers.
-
-    Raises:
-        GlamkitError: the run was trained with one module alone.
-    """
+    """The same dream with ``lmamba`` or ``gmamba`` off from its start on: the same actions, the same random numbers."""
 
     def __init__(self, dream: Dream, off: str) -> None:
         if dream.trained != "both":
@@ -95,11 +91,7 @@ Counterpart: TypeAlias = ModuleOff | WhatHappened
 
 
 def comparisons(dream: Dream, names: Sequence[str]) -> list[Counterpart]:
-    """What stands beside a dream, of the `NAMES` given.
-
-    Raises:
-        GlamkitError: a module that the run was trained without.
-    """
+    """What stands beside a dream, of the `NAMES` given."""
     return [WhatHappened(dream) if name == REAL else ModuleOff(dream, name) for name in names]
 
 

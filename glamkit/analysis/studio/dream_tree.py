@@ -97,10 +97,7 @@ class Tree:
     def grow(
         self, parents: Sequence[int], actions: Sequence[int], noise_seeds: Sequence[int] | None = None
     ) -> list[int]:
-        """One step from several nodes in one batch, and the numbers of the nodes it leads to.
-
-        A step that has been taken before under the same rules and noise seed is not taken again.
-        """
+        """One step from several nodes in one batch, none taken twice; returns the numbers of the nodes it leads to."""
         noise_seeds = [self.nodes[parent].noise_seed for parent in parents] if noise_seeds is None else noise_seeds
         steps = [(p, a, noise, self.rules) for p, a, noise in zip(parents, actions, noise_seeds, strict=True)]
         new = [step for step in dict.fromkeys(steps) if step not in self.children]
@@ -202,19 +199,16 @@ class Tree:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Context in which torch computes with one CPU thread.
-
-    A second thread gains nothing for so little work, and waiting for it on a busy machine makes a step twenty times
-    slower. Sums in another order would make a dream depend on the number of cores.
-    """
+    """Context of one CPU thread: a second gains nothing here, waits on busy machines, and sums in another order."""
     threads = torch.get_num_threads()
-    if threads > 1:  # setting it empties caches
-        torch.set_num_threads(1)
+    if threads == 1:  # setting it empties caches
+        yield
+        return
+    torch.set_num_threads(1)
     try:
         yield
     finally:
-        if threads > 1:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(threads)
 
 
 def gathered(pieces: Sequence[tuple[ImaginationMemory, int]]) -> ImaginationMemory:

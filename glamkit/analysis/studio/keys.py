@@ -12,7 +12,6 @@ COMMANDS = {
     "Backspace": ("back", "one step back"),
     "KeyB": ("ask", "what if?"),
     "KeyR": ("again", "begin again"),
-    "KeyN": ("next", "next start"),
 }
 SIGNS = {"ArrowUp": "↑", "ArrowDown": "↓", "ArrowLeft": "←", "ArrowRight": "→", "Period": "."}
 

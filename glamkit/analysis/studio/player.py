@@ -8,28 +8,21 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from glamkit.analysis.monitor import Pace
-from glamkit.analysis.starts import Start, find_starts
+from glamkit.analysis.starts import Start
 from glamkit.analysis.studio import compare, export
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS, keys_of
-from glamkit.analysis.studio.studio import HORIZON, Dream, Future, no_choice, value_scale
+from glamkit.analysis.studio.studio import HORIZON, Dream, Future
 from glamkit.errors import GlamkitError
-from glamkit.notebook import duration
-from glamkit.plotting import count
 
 RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times `export.SPEED`
 TOGETHER = 64  # futures dreamt in one batch
-KEPT = 20  # dreams to go back to, those shown last
-FOUND = 12  # starts that a search adds at most
-SEEDS = 2**31  # of searches at random
-EVERY = 0.5  # seconds between two words about work that takes long
 IDLE = ("NOOP", "STAY", "IDLE", "NOTHING")
 logger = logging.getLogger(__name__)
 
@@ -37,26 +30,20 @@ logger = logging.getLogger(__name__)
 class Player:
     """A dream and its controls: commands from any thread are carried out one after the other in a thread of its own.
 
-    So no notebook cell has to run for a dream to go on, and none is held up by it.
-
-    Args:
-        dream: to begin with; later dreams are of its run and seed, and see as many real steps.
-        shown: called with the player after every change, in the player's thread; what went wrong is in `note`.
-        starts: to choose from; those that are found later follow them.
+    So no notebook cell has to run for a dream to go on. `shown` is called in that thread after every change.
     """
 
     def __init__(
         self, dream: Dream, shown: Callable[[Player], None] = lambda _: None, starts: Sequence[Start] = ()
     ) -> None:
-        self.run, self.most, self.shown = dream.run, value_scale(dream.run), shown
+        self.run, self.shown = dream.run, shown
         self.keymap = keys_of(self.run.actions)
         self.idle = next((i for i, name in enumerate(self.run.actions) if name.upper() in IDLE), None)
         self.held: frozenset[str] = frozenset()
         self.who, self.rate, self.due = "policy", "1", 0.0  # `due`: when the clock makes its next step
-        self.starts: dict[int, Start] = {}  # by their steps
-        self.add(starts)
+        self.starts = {start.step: start for start in starts}
         self.compared: list[str] = []
-        self.dreams: dict[tuple[int, Rules], Dream] = {}
+        self.dreams: dict[tuple[int, Rules], Dream] = {}  # to go back to
         self.what_if: list[Future] | None = None  # the answers to *what if?*
         self.noise: int | None = None  # the noise seed of the next step, where another was asked for
         self.tapped: int | None = None  # the action of a key that was pressed since the last step
@@ -73,27 +60,17 @@ class Player:
     @property
     def message(self) -> str:
         """What there is to say: about the last command, else that the dream has ended."""
-        now = self.dream.now
-        over = f"The dream has ended, return {now.total:+z.1f}. Press R to begin again, N for the next start."
-        return self.note or (over if now.over else "")
-
-    # The thread ------------------------------------------------------------------------------------------------------
+        if self.note or not self.dream.now.over:
+            return self.note
+        return f"The dream has ended, return {self.dream.now.total:+z.1f}. Press R to begin again."
 
     def do(self, command: str, *values: Any, **named: Any) -> None:
         """Asks for a command by its name, and returns at once."""
         self.todo.put((command, values, named))
 
-    def wait(self) -> None:
-        """Until all that was asked for is done."""
-        self.todo.join()
-
-    def stop(self) -> None:
-        """Ends the thread once it has done what it is doing."""
-        self.todo.put(None)
-
     def close(self) -> None:
-        """Ends the thread, and waits for that."""
-        self.stop()
+        """Ends the thread once it has done what it is doing, and waits for that."""
+        self.todo.put(None)
         self.thread.join()
 
     def _work(self) -> None:
@@ -106,7 +83,6 @@ class Player:
                 self._try("tick")
                 continue
             if asked is None:
-                self.todo.task_done()
                 return
             command, values, named = asked
             if command != "keys":  # a key that is let go wipes no message away
@@ -132,31 +108,27 @@ class Player:
         self.shown(self)
         self.note = ""
 
-    # Commands --------------------------------------------------------------------------------------------------------
-
     def tick(self) -> None:
         """One step of the clock: late ones are left out, not made up for."""
         self.due = max(self.due + 1 / (export.SPEED * RATES[self.rate]), time.perf_counter())
         self.forward()
 
-    def act(self, action: int | str) -> None:
-        """One step with this action; none after the end, where it would mean nothing."""
+    def act(self, action: int | str | None) -> None:
+        """One step with this action, or the policy's; none after the end, where it would mean nothing."""
         if not self.dream.now.over:
             self.dream.step(action, self.noise)
             self.noise = None
 
     def forward(self) -> None:
         """One step by whoever plays; by the policy where it is your turn and no key is held."""
-        dream, action = self.dream, None
+        action, depth = None, self.dream.now.depth
         if self.who == "you":
             # A key that was let go before the clock came is played too.
             taken = [action for action in (self.tapped, self.wanted(), self.idle) if action is not None]
             action, self.tapped = taken[0] if taken else None, None
-        if self.who == "recorded":
-            action = dream.recorded(dream.now.depth)
-            if action is None:
-                raise GlamkitError(f"No action after step {dream.now.depth} is recorded: choose who plays on.")
-        self.act(dream.choose(dream.now, self.noise) if action is None else action)
+        if self.who == "recorded" and (action := self.dream.recorded(depth)) is None:
+            raise GlamkitError(f"No action after step {depth} is recorded: choose who plays on.")
+        self.act(action)
 
     def back(self) -> None:
         """Goes back by a step, unless this is the first."""
@@ -184,15 +156,6 @@ class Player:
         self.dream.go(0)
         self.due = time.perf_counter()
 
-    def next(self) -> None:
-        """Dreams from the next start, and plays on if it played."""
-        if not self.starts:
-            raise GlamkitError("There is no list of starts: find some below.")
-        steps, playing = list(self.starts), self.playing
-        place = steps.index(self.dream.start) + 1 if self.dream.start in steps else 0
-        self.begin(steps[place % len(steps)])
-        self.playing, self.due = playing, time.perf_counter()
-
     def hand(self, who: str) -> None:
         """Who plays: the policy, you by the keys that are held, or the actions that were really taken."""
         self.who = who
@@ -204,22 +167,12 @@ class Player:
     def compare(self, names: Sequence[str]) -> None:
         """What is shown beside the dream: any of ``real``, ``lmamba``, ``gmamba`` (that module off)."""
         begun = compare.REAL in names and compare.REAL not in self.compared
-        before, self.compared = self.compared, list(names)  # first, or the page would untick a box until it is done
-        try:
-            if names:
-                self.working("Computing what stands beside the dream ...")
-            self.beside = compare.comparisons(self.dream, names)
-        except BaseException:
-            self.compared = before
-            raise
+        self.beside, self.compared = compare.comparisons(self.dream, names), list(names)
         if begun:
             self.who, apart = "recorded", compare.first_difference(self.dream, self.dream.here)
             if apart is not None:
                 self.scrub(apart - 1)
-            self.note = (
-                f"From step {self.dream.now.depth} on the recorded actions are taken, so that the pictures can be "
-                "compared; choose who plays to change that."
-            )
+            self.note = f"From step {self.dream.now.depth} on the recorded actions are taken, as in the real game."
 
     def other_noise(self) -> None:
         """From the next step on everything random is drawn anew: the policy's actions, and pictures where they are."""
@@ -255,27 +208,11 @@ class Player:
         draws = max(1, TOGETHER // len(self.run.actions))
         self.working(f"Computing {draws * len(self.run.actions)} futures of {horizon} steps ...")
         self.what_if = self.dream.futures(None, draws, horizon)
-        compared = f"{len(self.what_if)} futures of {horizon} steps from step {now.depth}; they are compared below."
-        self.note = no_choice(self.dream, self.what_if) or compared
+        self.note = f"{len(self.what_if)} futures of {horizon} steps from step {now.depth}; they are compared below."
 
     def switch(self, **rules: Any) -> None:
         """Changes the rules from the next step on."""
         self.dream.switch(**rules)
-
-    def find(self, by: str) -> None:
-        """Looks for starts; new ones follow those in the list, so that no number changes."""
-        self.working("Looking for starts ...")
-        known = len(self.starts)  # asked again, it finds others
-        most, seed = FOUND + known * (by != "random"), (self.dream.seed + known) % SEEDS
-        found = find_starts(self.run, by, most, seed, self.dream.context)
-        self.add([start for start in found if start.step not in self.starts][:FOUND])
-        new = len(self.starts) - known
-        self.note = f"{count(new, 'start')} added." if new else "All of these starts are in the list."
-
-    def add(self, starts: Sequence[Start]) -> None:
-        """Adds starts to the list, each step once."""
-        for start in starts:
-            self.starts.setdefault(start.step, start)
 
     def begin(self, step: int) -> None:
         """Dreams from this step under the present rules; one begun so before, if not full, goes on at its step 0."""
@@ -292,33 +229,14 @@ class Player:
         self.dream, self.note, self.playing = dream, "", False
         self.what_if, self.noise, self.tapped = None, None, None
         self.beside = compare.comparisons(dream, self.compared)
-        self.dreams.pop((dream.start, dream.begun), None)
-        self.dreams[dream.start, dream.begun] = dream  # the newest is the last
-        if len(self.dreams) > KEPT:
-            del self.dreams[next(iter(self.dreams))]
+        self.dreams[dream.start, dream.begun] = dream
 
-    def save(self, kind: str) -> None:
-        """Writes what was played and what stands beside it into the run's folder `dreams`.
-
-        A shared run has no folder that people look into: there it is `dreams` beside the notebook.
-        """
+    def save(self) -> None:
+        """Writes the present branch into `dreams` in the run's folder; beside the notebook if the run is shared."""
         run = self.run.run
         folder = (Path.cwd() if run.shared else run.folder) / "dreams"
-        names = (folder / f"dream-{self.dream.start}-{number}.{kind}" for number in itertools.count(1))
+        names = (folder / f"dream-{self.dream.start}-{number}.gif" for number in itertools.count(1))
         path = next(path for path in names if not path.exists())
         self.working("Saving ...")
-        export.save(self.dream, path, self.beside, self.progress)
+        export.save(self.dream, path, self.beside)
         self.note = f"Saved as {path}"
-        if kind == "html":
-            self.note += "; open it in a browser (JupyterLab shows it once Trust HTML is pressed)"
-
-    def progress(self, numbers: Collection[int]) -> Iterator[int]:
-        """Passes numbers of pictures on; says now and then how many are done, how fast, and how long the rest takes."""
-        pace, total, due = Pace(0), len(numbers), time.perf_counter() + EVERY
-        for done, number in enumerate(numbers):
-            pace.note(done)
-            if time.perf_counter() >= due and (left := pace.left(total)) is not None:
-                due = time.perf_counter() + EVERY
-                speed = f"{pace.speed:.0f} pictures/s, {duration(left)} left"
-                self.working(f"Saving: {done:,} of {total:,} pictures ({done / total:.0%}), {speed}")
-            yield number

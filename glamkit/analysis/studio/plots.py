@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 
@@ -13,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from glamkit.analysis.open_loop import OpenLoop
 from glamkit.analysis.starts import check_start, is_last, same_game
 from glamkit.analysis.studio.dream_tree import MEMORY
-from glamkit.analysis.studio.studio import Dream, Future, asked_at, mean_returns, no_choice, usual
+from glamkit.analysis.studio.studio import Dream, Future, asked_at, mean_returns, usual
 from glamkit.notebook import Table
 from glamkit.plotting import (
     BLUE,
@@ -27,18 +26,15 @@ from glamkit.plotting import (
     figure,
     film,
     heading,
-    in_words,
     interval,
     legend_below,
-    look,
     panel_title,
     style,
 )
 from glamkit.training.load import LoadedRun
 
 SHOWN = 8  # pictures in a row
-LINES, ROWS = 6, 4  # best first actions that are drawn as curves, and as pictures
-DASHES = ("-", "--", "-.", ":")  # equal curves under each other are still seen
+ROWS = 4  # best first actions of which a future is shown
 BARS = 8  # actions of the policy that are shown, most likely first
 LEAST = 0.2  # of return on an axis: less would make equal actions look ranked
 FRAME = 0.76  # inches of a picture in a row
@@ -46,9 +42,8 @@ FRAME = 0.76  # inches of a picture in a row
 
 def about(run: LoadedRun, context: int | None = None) -> Table:
     """What is looked into, in a few rows; dreams see `context` real steps first, by default as many as in training."""
-    config, replay = run.config, run.replay
+    config, replay, settings = run.config, run.replay, run.config.imagination
     ends = int(is_last(run).sum())
-    settings = config.imagination
     young = " (a snapshot)" if run.step < replay.count else ""
     rows = [
         ("run folder", run.run.folder),
@@ -58,9 +53,6 @@ def about(run: LoadedRun, context: int | None = None) -> Table:
         ("dreams", f"see {context or settings.context_length} real steps; {usual(run)}"),
     ]
     return Table(rows)
-
-
-# Open loop ------------------------------------------------------------------------------------------------------------
 
 
 @style
@@ -143,9 +135,6 @@ def spread(horizon: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, horizon - 1, min(horizon, SHOWN))})
 
 
-# The studio -----------------------------------------------------------------------------------------------------------
-
-
 @style
 def dream_so_far(dream: Dream) -> Picture:
     """The way to the present step as pictures, what was predicted on it, and the policy now."""
@@ -172,9 +161,8 @@ def dream_so_far(dream: Dream) -> Picture:
         panel_title(panel, title)
         panel.set_xlabel("steps into the dream")
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    low, high = reward.get_ylim()
-    reward.set_ylim(min(low, -0.05), max(high, 0.05))  # what is hardly a reward shall look so
-    value.set_ylim(*apart(value.get_ylim()))
+    for panel in (reward, value):
+        panel.set_ylim(*apart(panel.get_ylim()))
     ended.set_ylim(-0.02, 1.02)
     ended.yaxis.set_major_formatter(PercentFormatter(1))
     last = next(node for node in reversed(way) if not node.over)  # of an ended game nothing is expected or taken
@@ -193,54 +181,35 @@ def dream_so_far(dream: Dream) -> Picture:
 
 @style
 def futures(dream: Dream, answers: Sequence[Future]) -> Picture:
-    """What if? Returns of the futures by their first action, and the pictures of one future each.
-
-    Where all first actions lead to the same, it is one sentence that says so.
-    """
-    if same := no_choice(dream, answers):
-        return in_words(f"What if? {same}")
-    begin, names, actions = asked_at(dream, answers), dream.run.actions, list(mean_returns(answers))
-    gains = {a: np.array([future.gain + future.value for future in answers if future.first == a]) for a in actions}
-    colors = {action: look(place)[0] if place < LINES else GREY for place, action in enumerate(actions)}
-    horizon, draws = len(answers[0].numbers), len(answers) // len(actions)
-    high = 1.4 + 0.19 * len(actions), 0.5 + FRAME * len(actions[:ROWS])
-    picture = Picture(figsize=(WIDE, 3.3 + sum(high)), layout="constrained", facecolor="white")
-    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(2.6 + high[0], high[1])))
-    curves, dots = upper.subplots(2, 1, height_ratios=(2.2, high[0] - 0.6))
-    for action, dashes in zip(actions[:LINES], itertools.cycle(DASHES), strict=False):
-        ways = [answer.numbers for answer in answers if answer.first == action]
-        totals = np.array([[dream.nodes[number].total - begin.total for number in way] for way in ways])
-        color, ahead = colors[action], range(1, horizon + 1)
-        curves.plot(ahead, totals.T, dashes, color=color, alpha=0.3, lw=0.7)
-        curves.plot(ahead, totals.mean(0), dashes, color=color, lw=2.2, label=names[action], zorder=3)
-    curves.set(xlabel="steps from here", ylabel="sum of predicted rewards", ylim=apart(curves.get_ylim()))
-    curves.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    panel_title(curves, "Reward gathered after the best first actions (thick: mean, thin: each future)")
-    curves.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), title="first action")
-    for place, action in enumerate(reversed(actions)):
-        values, color = gains[action], colors[action]
-        dots.plot(values, np.full(len(values), place), "o", ms=4, alpha=0.35, color=color)
-        ends = interval(values.tolist()) or (0.0, 0.0)  # one future alone has none
-        dots.errorbar(values.mean(), place, xerr=(ends[1] - ends[0]) / 2, fmt="D", ms=6, color=color, capsize=3)
-    dots.set_yticks(range(len(actions)), [names[action] for action in reversed(actions)])
+    """What if? Returns of the futures by their first action, and the pictures of one future each."""
+    means, names, horizon = mean_returns(answers), dream.run.actions, len(answers[0].numbers)
+    heights = 0.9 + 0.19 * len(means), 0.5 + FRAME * min(ROWS, len(means))
+    picture = Picture(figsize=(WIDE, 0.7 + sum(heights)), layout="constrained", facecolor="white")
+    upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=heights))
+    dots, axes = upper.subplots(), lower.subplots()
+    for place, (action, mean) in enumerate(reversed(means.items())):
+        gains = [future.gain + future.value for future in answers if future.first == action]
+        low, high = interval(gains) or (mean, mean)  # one future alone has none
+        dots.plot(gains, [place] * len(gains), "o", ms=4, alpha=0.35, color=BLUE)
+        dots.errorbar(mean, place, xerr=(high - low) / 2, fmt="D", ms=6, color=BLUE, capsize=3)
+    dots.set_yticks(range(len(means)), [names[action] for action in reversed(means)])
     dots.set(xlabel="reward in all: gathered, and (discounted) expected afterwards", xlim=apart(dots.get_xlim()))
     panel_title(dots, "Which first action is best? (diamond: mean and its 95 % interval)")
     places, rows = spread(horizon), {}
-    for action in actions[:ROWS]:
+    for action in list(means)[:ROWS]:
         first = next(future for future in answers if future.first == action)
         nodes = [dream.nodes[first.numbers[place]] for place in places]
         after = np.array([dream.nodes[node.parent].over for node in nodes])
         pictures = np.stack([dream.picture(node.number) for node in nodes])
-        rows[f"{broken(names[action])}\n{gains[action].mean():+z.2f}"] = faded(pictures, after)
-    axes = lower.subplots()
+        rows[f"{broken(names[action])}\n{means[action]:+z.2f}"] = faded(pictures, after)
     film(axes, rows, [f"+{place + 1}" for place in places])
     text = "steps from here, one future for each first action\n(below its name: mean reward in all)"
     axes.set_xlabel(f"{text}; grey: after its end", loc="left")
     heading(
         picture,
-        f"What if? {count(len(answers), 'future')} of {horizon} steps from step {begin.depth} of the dream from step "
-        f"{dream.start:,}\nA future is one way the dream may go on: a first action, then the policy plays. Each of "
-        f"{len(actions)} actions came first in {draws} of them, each time with other random numbers.",
+        f"What if? {count(len(answers), 'future')} of {horizon} steps from step {asked_at(dream, answers)} of the "
+        f"dream from step {dream.start:,}\nA future is one way the dream may go on: a first action, then the policy "
+        f"plays. Each of {len(means)} actions came first in {len(answers) // len(means)} of them.",
     )
     return picture
 

@@ -1,5 +1,5 @@
 // Draws what the kernel sends and passes on what was pressed; it decides nothing.
-//   traits          controls, starts, what_if
+//   traits          controls, what_if
 //   kernel -> page  {t: "f", n, state, beside} + one buffer of side * side * 3 bytes for each picture;  {t: "pong"}
 //   page -> kernel  {t: "ready"} once drawn;  {t: "ack", n} for each frame;  {t: "ping"}
 //                   {t: "do", command, values, named}
@@ -13,7 +13,7 @@ const HINTS = {
   action: "The action that led to this picture",
   reward: "Predicted reward of that action",
   return: "Sum of the predicted rewards since step 0",
-  value: "Discounted rewards that the critic expects from here on; below it the scale of the bar, the same for this whole run",
+  value: "Discounted rewards that the critic expects from here on",
   end: "Predicted probability that this action ended a life or the game; above 50% the dream ends here",
 };
 const WHO = {
@@ -95,17 +95,10 @@ function build(root, info, ask) {
     make("div", cell, "glamkit-label", name);
     return make("div", cell, "glamkit-value");
   });
-  ui.meters = [4, 5].map((place) => {
-    const meter = make("span", ui.numbers[place].parentNode, "glamkit-meter", undefined, { "aria-hidden": "true" });
-    const scale = make("div", ui.numbers[place].parentNode, "glamkit-scale", undefined, { "aria-hidden": "true" });
-    for (const mark of info.scales[place - 4]) make("span", scale, "", mark);
-    return make("span", meter);
-  });
-  ui.numbers[4].parentNode.classList.add("glamkit-stays"); // grey once the game is over
-  ui.takes = make("div", now, "glamkit-takes", undefined, { title: "The next action, and how it is chosen: the policy draws it at random by the probabilities below" });
+  ui.numbers[4].classList.add("glamkit-stays"); // grey once the game is over
   const policy = make("div", now, "glamkit-policy", undefined, { role: "group", "aria-label": "The policy's probabilities" });
   ui.policy = info.actions.map(([action]) => {
-    const row = make("div", policy, "", undefined, { title: `Probability with which the policy takes ${action} next; the arrow marks the action that it has drawn` });
+    const row = make("div", policy, "", undefined, { title: `Probability with which the policy takes ${action} next; the arrow marks the action that is taken next` });
     make("span", row, "glamkit-name", action);
     const meter = make("span", row, "glamkit-meter", undefined, { "aria-hidden": "true" });
     return { row, bar: make("span", meter), share: make("span", row, "glamkit-share") };
@@ -139,14 +132,12 @@ function build(root, info, ask) {
   ui.who = Object.entries(WHO).map(([name, [text, hint]]) => pick(who, "radio", "who", name, text, hint, () => ask("hand", [name])));
   const place = make("div", root, "glamkit-line");
   ui.place = make("input", place, "glamkit-place", undefined, {
-    type: "range", min: 0, "aria-label": "Step of this branch", title: "Drag to go to any step of this branch; marks show where other branches leave it", list: `${root.id}-forks`,
+    type: "range", min: 0, "aria-label": "Step of this branch", title: "Drag to go to any step of this branch",
   });
   ui.step = make("span", place, "glamkit-step-of");
-  ui.forks = make("datalist", place, "", undefined, { id: `${root.id}-forks` });
   ui.branches = make("span", place, "glamkit-branches", undefined, { role: "group", "aria-label": "Branches" });
   const more = make("div", root, "glamkit-more");
   button(more, "ask", "What if?", "Try every action from this step, several times each, and compare what follows (key B)", "ask");
-  button(more, "next", "Next start", "Begin a dream at the next start of the list below (key N)", "next");
   button(more, "noise", "Go on differently", "From the next step on random draws are made anew: the policy may choose other actions, and where the next picture is drawn at random the same actions may lead elsewhere", "other_noise");
 
   const message = make("div", root, "glamkit-message");
@@ -170,32 +161,32 @@ function build(root, info, ask) {
     modules: rule("modules", "modules", info.modules, "Which of the two Mamba modules take part in the dream"),
     memory: rule("memory", "memory", info.memory, "What the dream remembers: a window of the last steps, or every step so far"),
     latents: rule("latents", "next picture", info.latents, "The model predicts how likely each possible next picture is; here you choose which one the dream goes on with"),
-    temperature: rule("temperature", "temperature", TEMPERATURES.map((one) => [one, String(one)]), "Above 1 random draws are more varied, below 1 less"),
+    temperature: rule("temperature", "temperature", TEMPERATURES.map((one) => [one, String(one)]), "Above 1 random draws are more varied, below 1 less; nothing changes where the next picture is the most likely one"),
   };
-  ui.reason = make("span", rules, "glamkit-reason");
   const [heading, choices] = fold("starts", "Starts", "Stored steps of the game at which a dream can begin");
   ui.heading = heading;
-  ui.starts = make("div", choices, "glamkit-thumbnails");
-  const search = make("div", choices);
-  const kinds = info.kinds.map(([name, text]) => [name, `${name}: ${text}`]);
-  ui.kind = select(search, "kind", "find more", kinds, "What kind of steps to look for", () => {});
-  const find = button(search, "find", "Find", "Add starts of this kind to the list", "find");
-  find.onclick = () => ask("find", [ui.kind.value]);
+  choices.classList.add("glamkit-thumbnails");
+  ui.starts = info.starts.map(({ step, why, picture }, number) => {
+    const at = `step ${step.toLocaleString("en")}`;
+    const one = button(choices, `start-${number + 1}`, undefined, `Begin a dream at ${at}: ${why}`, "begin", step);
+    one.dataset.step = step;
+    make("img", one, "", undefined, { src: picture, alt: `The last real frame before ${at}` });
+    make("b", one, "", at);
+    make("span", one, "", why);
+    return one;
+  });
   const [, files] = fold("save", "Save", "Keep this dream as a file; where it lies is said above");
-  button(files, "save-html", "web page (no Python needed)", "Plays in any browser: every branch, with the pictures beside it", "save", "html");
-  button(files, "save-gif", "GIF", "This branch from step 0 to its end, with the pictures beside it, as a moving picture", "save", "gif");
+  button(files, "save-gif", "GIF", "This branch from step 0 to its end, with the pictures beside it, as a moving picture", "save");
   return ui;
 }
 
 function fill(ui, state, n) {
   state.now.forEach((text, place) => put(ui.numbers[place], text));
-  state.meters.forEach(([from, to], place) => Object.assign(ui.meters[place].style, { marginLeft: `${100 * from}%`, width: `${100 * (to - from)}%` }));
-  put(ui.takes, `will take: ${state.takes}`);
   state.policy.forEach((share, place) => {
     const { row, bar, share: text } = ui.policy[place];
     bar.style.width = `${100 * share}%`;
     put(text, `${Math.round(100 * share)}%`);
-    row.classList.toggle("glamkit-next", place === state.next && !state.over);
+    row.classList.toggle("glamkit-next", place === state.next);
   });
   ui.compared.forEach((box) => (box.checked = state.compared.includes(box.value)));
   ui.who.forEach((radio) => (radio.checked = radio.value === state.who));
@@ -219,24 +210,20 @@ function fill(ui, state, n) {
       chips[number].title = title;
       chips[number].setAttribute("aria-pressed", here);
     });
-    ui.forks.replaceChildren(...state.branches.filter(({ fork }) => fork !== null).map(({ fork }) => make("option", null, "", "", { value: fork })));
   }
   for (const [name, control] of Object.entries(ui.rules)) {
     const value = String(state.rules[name]);
     if (![...control.options].some((option) => option.value === value)) make("option", control, "", value, { value });
     if (control.value !== value) control.value = value;
   }
-  ui.rules.temperature.disabled = Boolean(state.no_temperature);
-  put(ui.reason, state.no_temperature);
   put(ui.summary, `Settings of the dream: ${state.summary}`);
-  put(ui.heading, `Starts (${state.begun})`);
+  const begun = `this dream began at stored step ${state.start.toLocaleString("en")}`;
+  put(ui.heading, `Starts (${begun})`);
   put(ui.note, state.message);
   ui.canvas.parentNode.classList.toggle("glamkit-over", state.over);
   ui.canvas.closest(".glamkit-dream").classList.toggle("glamkit-ended", state.over);
-  ui.canvas.parentNode.dataset.from = state.begun;
-  ui.futures.classList.toggle("glamkit-stale", Boolean(state.stale));
-  put(ui.title, ui.futures.heading + (state.stale ? ` - ${state.stale}` : ""));
-  for (const one of ui.starts.children) one.setAttribute("aria-pressed", Number(one.dataset.step) === state.start);
+  ui.canvas.parentNode.dataset.from = begun;
+  for (const one of ui.starts) one.setAttribute("aria-pressed", Number(one.dataset.step) === state.start);
   ui.canvas.closest(".glamkit-dream").dataset.n = n; // what a test waits for
 }
 
@@ -266,18 +253,6 @@ function fillBeside(ui, beside, pictures) {
   });
 }
 
-function fillStarts(ui, starts) {
-  ui.starts.replaceChildren(...starts.map(({ step, why, picture }, number) => {
-    const at = `step ${step.toLocaleString("en")}`;
-    const title = `Begin a dream at ${at}: ${why}`;
-    const one = make("button", null, `glamkit-start-${number + 1}`, undefined, { type: "button", title, "data-step": step });
-    make("img", one, "", undefined, { src: picture, alt: `The last real frame before ${at}` });
-    make("b", one, "", at);
-    make("span", one, "", why);
-    one.onclick = () => ui.ask("begin", [step]);
-    return one;
-  }));
-}
 
 function render({ model, el }) {
   // Studios in this page: each widget has a copy of this module, so the count is the page's.
@@ -313,15 +288,13 @@ function render({ model, el }) {
     newest = { message, buffers };
   }
 
-  const starts = () => fillStarts(ui, model.get("starts"));
   const forget = () => (ui.urls || []).forEach((url) => URL.revokeObjectURL(url));
   function futures() {
     const { title = "", text = "", figure = [] } = model.get("what_if");
     ui.futures.hidden = !title;
-    ui.futures.heading = title;
+    put(ui.title, title);
     if (title) ui.title.scrollIntoView({ block: "nearest" }); // on a small screen it is far below the button
     ui.image.alt = text;
-    ui.image.hidden = !figure.length; // the title says it all
     forget();
     ui.urls = figure.map((png) => URL.createObjectURL(new Blob([png], { type: "image/png" })));
     if (figure.length) ui.image.src = ui.urls[0];
@@ -396,9 +369,8 @@ function render({ model, el }) {
     }
   }, 500);
 
-  const heed = { "change:starts": starts, "change:what_if": futures, "msg:custom": hear };
+  const heed = { "change:what_if": futures, "msg:custom": hear };
   for (const [event, done] of Object.entries(heed)) model.on(event, done);
-  starts();
   futures();
   model.send({ t: "ready" });
   return () => {

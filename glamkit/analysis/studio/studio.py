@@ -9,7 +9,6 @@ How steps are dreamt is in `dream_tree`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -18,15 +17,13 @@ import numpy as np
 import torch
 
 from glamkit.analysis.rollouts import pictures
-from glamkit.analysis.starts import check_start, good_start, ordered
+from glamkit.analysis.starts import check_start, good_start
 from glamkit.analysis.studio.dream_tree import Node, Rules, Tree
 from glamkit.config import TrainerConfig, at_least, coerce
 from glamkit.errors import GlamkitError, nearest
 from glamkit.training.load import LoadedRun
 
 HORIZON = 15  # steps of a future: a second of play
-SAME = 0.01  # of the scale of values: first actions whose mean returns differ by less lead to the same
-MOST = 0.95  # share of the stored steps whose return lies on the scale of values
 
 
 class Future(NamedTuple):
@@ -76,8 +73,6 @@ class Dream(Tree):
         node = self.now
         return f"Dream(start={self.start}, {len(self.nodes)} nodes, now {node.depth} deep: {node.total:+z.2f})"
 
-    # Moving about ----------------------------------------------------------------------------------------------------
-
     @property
     def now(self) -> Node:
         """The present node."""
@@ -107,8 +102,7 @@ class Dream(Tree):
         if not 0 <= number < len(self.nodes):
             raise GlamkitError(f"there is no node {number}; this dream has nodes 0 to {len(self.nodes) - 1}.")
         self.here, way = number, self.line(number)
-        others = [place for place in range(len(self.branches)) if place != self.branch]
-        for place in [self.branch, *others]:
+        for place in sorted(range(len(self.branches)), key=lambda place: place != self.branch):  # the present one first
             end = self.branches[place]
             if end in way or number in self.line(end):
                 self.branch = place
@@ -159,8 +153,6 @@ class Dream(Tree):
             )
         self.rules = changed
         return self.rules
-
-    # Looking ---------------------------------------------------------------------------------------------------------
 
     def picture(self, number: int | None = None) -> np.ndarray:
         """What a node (the present one) looks like, (size, size, 3) uint8; decoded alone, so always the same."""
@@ -214,29 +206,6 @@ def mean_returns(answers: Sequence[Future]) -> dict[int, float]:
     return dict(sorted(((first, float(np.mean(r))) for first, r in returns.items()), key=lambda pair: -pair[1]))
 
 
-def asked_at(dream: Dream, answers: Sequence[Future]) -> Node:
-    """The node that futures begin at."""
-    return dream.nodes[dream.nodes[answers[0].numbers[0]].parent]
-
-
-def no_choice(dream: Dream, answers: Sequence[Future]) -> str:
-    """Says so where all first actions lead to the same; empty where they do not."""
-    means = list(mean_returns(answers).values())
-    if len(means) < 2 or means[0] - means[-1] >= SAME * value_scale(dream.run):
-        return ""
-    return (
-        f"From step {asked_at(dream, answers).depth} on all {len(means)} actions lead to the same return, "
-        f"{np.mean(means):+z.2f} on average: it does not matter which comes first. Ask again some steps later."
-    )
-
-
-def value_scale(run: LoadedRun) -> float:
-    """Where a scale for values ends: above the discounted returns of most stored steps, at 1, 2 or 5 times 10^n."""
-    rewards, ends, discount = ordered(run, "rewards"), ordered(run, "terminations"), run.config.actor_critic.discount
-    following, returns = 0.0, list[float]()
-    for reward, ended in zip(rewards[::-1].tolist(), ends[::-1].tolist(), strict=True):
-        following = reward + discount * following * (not ended)
-        returns.append(abs(following))
-    most = float(np.quantile(returns, MOST)) or max(returns) or 1.0
-    power = 10.0 ** math.floor(math.log10(most))
-    return next(power * step for step in (1, 2, 5, 10) if most <= power * step)
+def asked_at(dream: Dream, answers: Sequence[Future]) -> int:
+    """The step of the dream that futures begin at."""
+    return dream.nodes[answers[0].numbers[0]].depth - 1

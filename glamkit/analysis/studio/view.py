@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
-from glamkit.analysis.starts import KINDS
 from glamkit.analysis.studio import compare
 from glamkit.analysis.studio.dream_tree import LATENTS, MEMORY, MODULES
-from glamkit.analysis.studio.export import data_uri
 from glamkit.analysis.studio.keys import COMMANDS, written
-from glamkit.analysis.studio.player import RATES, TOGETHER, Player
+from glamkit.analysis.studio.player import RATES, Player
 from glamkit.analysis.studio.plots import futures
-from glamkit.analysis.studio.studio import asked_at, mean_returns, no_choice
+from glamkit.analysis.studio.studio import asked_at, mean_returns
 from glamkit.plotting import count
-
-NO_TEMPERATURE = "Temperature changes nothing with the likeliest picture: nothing is drawn."
 
 
 def state(player: Player) -> dict[str, Any]:
     """The present step, and how the controls stand."""
     dream, now = player.dream, player.dream.now
-    value = min(max(0.5 + now.value / player.most / 2, 0.0), 1.0)
     action = player.run.actions[now.action] if now.action >= 0 else "-"
     numbers = [
         f"{number:+z.2f}" if abs(number) < 1000 else f"{number:+,.0f}" for number in (now.reward, now.total, now.value)
     ]
-    chosen, takes = will_take(player)
     return {
         "now": [str(now.depth), action, *numbers, f"{now.ended:.0%}"],
-        "meters": [sorted((0.5, value)), (0.0, now.ended)],
         "policy": [float(share) for share in now.policy],
-        "next": chosen,
-        "takes": takes,
+        "next": next_action(player),
         "depth": now.depth,
         "last": len(dream.line()) - 1,
         "playing": player.running,
@@ -44,63 +40,38 @@ def state(player: Player) -> dict[str, Any]:
         "branches": branches(player),
         "rules": vars(dream.rules),
         "summary": f"{dream.rules}",
-        "no_temperature": NO_TEMPERATURE if dream.rules.latents == "likeliest" else "",
         "start": dream.start,
-        "begun": f"this dream began at stored step {dream.start:,}",
         "message": player.message,
-        "stale": stale(player),
     }
 
 
-def will_take(player: Player) -> tuple[int, str]:
-    """The action that is taken next, -1 where none is or a person says so; and how it is chosen, in words."""
-    dream, now, names = player.dream, player.dream.now, player.run.actions
-    likeliest = int(now.policy.argmax())
-    if now.over:
-        return -1, "nothing: the dream has ended"
-    if player.who == "you":
-        idle = "the policy" if player.idle is None else names[player.idle]
-        return -1, f"you play: the key that is held, else {idle}"
-    if player.who == "policy":
-        drawn = dream.choose(now, player.noise)
-        how = "the likeliest" if drawn == likeliest else f"likeliest: {names[likeliest]}"
-        return drawn, f"{names[drawn]} (drawn; {how})"
-    recorded = dream.recorded(now.depth)
-    if recorded is None:
-        return -1, "nothing: no more actions are recorded"
-    return recorded, f"{names[recorded]} (recorded; the policy's likeliest: {names[likeliest]})"
+def next_action(player: Player) -> int:
+    """The action that is taken next; -1 where none is, or a person says so."""
+    dream, now = player.dream, player.dream.now
+    if now.over or player.who == "you":
+        return -1
+    taken = dream.choose(now, player.noise) if player.who == "policy" else dream.recorded(now.depth)
+    return -1 if taken is None else taken
 
 
 def branches(player: Player) -> list[dict[str, Any]]:
-    """The branches that were played: what they brought, and the step where they leave the present one."""
-    dream, present, result = player.dream, set(player.dream.line()), list[dict[str, Any]]()
+    """The branches that were played, and what they brought."""
+    dream, result = player.dream, list[dict[str, Any]]()
     for place, end in enumerate(dream.branches):
-        last, here = dream.nodes[end], place == dream.branch
+        last = dream.nodes[end]
         title = f"Go to the end of branch {place + 1}: {count(last.depth, 'step')}, return {last.total:+z.2f}"
-        fork = None if here else len(present.intersection(dream.line(end))) - 1
-        result.append({"title": title, "here": here, "fork": fork})
+        result.append({"title": title, "here": place == dream.branch})
     return result
 
 
-def stale(player: Player) -> str:
-    """Why the answer to *what if?* is not about the present step; empty while it is."""
-    asked, now = player.what_if, player.dream.now
-    if asked is None or (begin := asked_at(player.dream, asked)).number == now.number:
-        return ""
-    return f"You have moved on: this is about step {begin.depth}, not the present one."
-
-
 def what_if(player: Player) -> dict[str, Any]:
-    """The answers to *what if?*: a title, and a figure with its text; where all are alike, the title says so."""
+    """The answers to *what if?*: a title, and a figure with its text."""
     asked = player.what_if
     if asked is None:
         return {}
-    if same := no_choice(player.dream, asked):
-        return {"title": f"What if? {same}"}
-    depth = asked_at(player.dream, asked).depth
     means = [f"{player.run.actions[action]} {mean:+z.2f}" for action, mean in mean_returns(asked).items()]
     return {
-        "title": f"What if? {len(asked)} futures from step {depth} (at most {TOGETHER} at once)",
+        "title": f"What if? {len(asked)} futures from step {asked_at(player.dream, asked)}",
         "text": f"Mean return by first action: {', '.join(means)}",
         "figure": [futures(player.dream, asked).small_png()],
     }
@@ -116,19 +87,26 @@ def controls(player: Player) -> dict[str, Any]:
         "actions": [(name, first.get(number, "")) for number, name in enumerate(player.run.actions)],
         "keys": [f"{written([code])} {what}" for code, (_, what) in COMMANDS.items()],
         "rates": list(RATES),
-        "scales": [(f"{-player.most:g}", "0", f"+{player.most:g}"), ("0%", "100%")],
         "compare": [(name, text, alone if name != compare.REAL else "") for name, text in compare.NAMES.items()],
         "modules": [(name, text, alone if name != trained and alone else "") for name, text in MODULES.items()],
         "memory": [(name, f"{text} ({name})") for name, text in MEMORY.items()],
         "latents": [(name, f"{text} ({name})") for name, text in LATENTS.items()],
-        "kinds": list(KINDS.items()),
+        "starts": starts(player),
     }
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """A picture as a PNG inside a text."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def starts(player: Player) -> list[dict[str, Any]]:
     """The starts to choose from, each with the last real frame that a dream from there sees."""
     replay = player.run.replay
-    frames = replay.window(torch.tensor(list(player.starts)) - 1, 1).frames[:, 0].permute(0, 2, 3, 1).cpu().numpy()
+    before = torch.tensor(list(player.starts), dtype=torch.long) - 1
+    frames = replay.window(before, 1).frames[:, 0].permute(0, 2, 3, 1).cpu().numpy()
     return [
         {"step": start.step, "why": start.why, "picture": data_uri(frame)}
         for start, frame in zip(player.starts.values(), frames, strict=True)

@@ -1,13 +1,8 @@
-"""The dream studio in JupyterLab: a page (`studio.js`, `studio.css`) around a `Player`, which does all that matters.
-
-The page only draws and passes on what was pressed. Nothing here is needed without a browser: every view has a static
-picture as well (`plots`), and a notebook that nobody watches gets that alone.
-"""
+"""The dream studio in JupyterLab: a page that draws and passes on what was pressed, around a `Player`."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,30 +17,18 @@ from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream, Future
 
 ALONE = "The dream studio needs a running kernel."
-# Hidden while a studio stands above it; see studio.css.
-AGAIN = "No studio here, or only an error? Run all cells again. The picture shows a dream from the same start."
 AHEAD = 2  # frames that may be on their way to the page; newer ones wait, so nothing is ever queued
-SILENCE = 10  # seconds after which a frame that the page has not shown means that nobody looks
 OPEN: dict[str, StudioWidget] = {}  # the studio that each cell shows
 # What the page may ask the player for.
-ASKED = "act again ask back begin branch compare find forward hand keys next other_noise pace save scrub switch toggle"
+ASKED = "act again ask back begin branch compare forward hand keys other_noise pace save scrub switch toggle"
 
 
 class StudioWidget(anywidget.AnyWidget):
-    """The dream studio: shows pictures and passes on what was pressed; see `studio.js` for the messages.
-
-    The dream's pixels are messages, not state: they are never saved into a notebook, and a page that comes back later
-    gets the newest ones.
-
-    Args:
-        dream: to begin with.
-        choices: starts to choose from.
-    """
+    """The dream studio; its pixels are messages (see `studio.js`), not state: no notebook saves them."""
 
     _esm = Path(__file__).parent / "studio.js"
     _css = Path(__file__).parent / "studio.css"
     controls = traitlets.Dict().tag(sync=True)
-    starts: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     what_if = traitlets.Dict().tag(sync=True)
 
     def __init__(self, dream: Dream, choices: Sequence[Start] = ()) -> None:
@@ -53,7 +36,6 @@ class StudioWidget(anywidget.AnyWidget):
         self.newest: tuple[dict[str, Any], list[bytes]] | None = None  # frame
         self.sent = self.drawn = 0  # numbers of the frames that the page got, and has drawn
         self.waits = False
-        self.heard = 0.0  # when the page last drew a frame, or was sent one with no other under way
         self.asked: list[Future] | None = None
         self.lock = threading.RLock()  # the page's answers and the player's frames come from two threads
         self.player = Player(dream, self.draw, choices)
@@ -62,11 +44,7 @@ class StudioWidget(anywidget.AnyWidget):
         self.draw(self.player)
 
     def draw(self, player: Player) -> None:
-        """Draws the player's present step; pauses it where nobody looks, as when its cell was run again."""
-        if player.playing and self.waits and time.monotonic() - self.heard > SILENCE:
-            player.playing, player.note = False, f"Paused: the page showed no picture for {SILENCE} seconds."
-        if len(self.starts) != len(player.starts):
-            self.starts = view.starts(player)
+        """Draws the player's present step."""
         if player.what_if is not self.asked:
             self.asked = player.what_if
             self.what_if = view.what_if(player)
@@ -81,8 +59,6 @@ class StudioWidget(anywidget.AnyWidget):
         """Sends the newest frame, unless the page has not kept up."""
         self.waits = self.sent - self.drawn >= AHEAD
         if self.newest is not None and not self.waits:
-            if self.sent == self.drawn:
-                self.heard = time.monotonic()
             self.sent += 1
             message, pixels = self.newest
             self.send({**message, "n": self.sent}, pixels)
@@ -96,7 +72,7 @@ class StudioWidget(anywidget.AnyWidget):
                     self._offer()
             case {"t": "ack", "n": int(number)}:
                 with self.lock:
-                    self.drawn, self.heard = max(self.drawn, number), time.monotonic()
+                    self.drawn = max(self.drawn, number)
                     if self.waits:
                         self._offer()
             case {"t": "do", "command": str(command), "values": list(values), "named": dict(named)}:
@@ -117,13 +93,13 @@ def studio(dream: Dream, choices: Sequence[Start] = ()) -> StudioWidget | None:
     """Shows the studio where somebody watches; None elsewhere, where its static pictures are all there is."""
     if not notebook.is_interactive():
         return None
-    from IPython.display import HTML, display
+    from IPython.display import display
 
     shown = StudioWidget(dream, choices)
     if cell := notebook.cell():
         if old := OPEN.pop(cell, None):  # nobody sees it any more, and it holds its whole run
-            old.player.stop()
+            old.player.close()
             old.close()
         OPEN[cell] = shown
-    display(shown, HTML(f'<p class="glamkit-gone"><i>{AGAIN}</i></p>'))
+    display(shown)
     return shown

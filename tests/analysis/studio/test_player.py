@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 import pytest
 from players import done, wait
 
-from glamkit.analysis.starts import Start, find_starts
-from glamkit.analysis.studio import dream_tree, export, player
+from glamkit.analysis.starts import Start
+from glamkit.analysis.studio import dream_tree, export
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import keys_of
 from glamkit.analysis.studio.player import Player
 from glamkit.analysis.studio.studio import Dream
-from glamkit.analysis.studio.view import starts, state, will_take
+from glamkit.analysis.studio.view import controls, state, what_if
 from glamkit.training.load import LoadedRun
 
 pytestmark = pytest.mark.usefixtures("no_end")
@@ -114,19 +113,19 @@ def test_action_names_become_keys() -> None:
 
 def test_saving_asked_for_goes_into_a_folder_of_its_own(playing: Player, run: LoadedRun) -> None:
     done(playing, "act", 0)
-    for kind in ("gif", "gif", "html"):
-        done(playing, "save", kind)
+    for _ in range(2):
+        done(playing, "save")
     names = {path.name for path in (run.run.folder / "dreams").iterdir()}
-    assert names == {"dream-40-1.gif", "dream-40-2.gif", "dream-40-1.html"}
+    assert names == {"dream-40-1.gif", "dream-40-2.gif"}
 
 
 def test_nothing_saved_is_written_over(playing: Player, run: LoadedRun) -> None:
     for _ in range(3):
-        done(playing, "save", "html")
-    first, *_, last = sorted((run.run.folder / "dreams").glob("dream-40-*.html"))
+        done(playing, "save")
+    first, *_, last = sorted((run.run.folder / "dreams").glob("dream-40-*.gif"))
     kept = last.read_bytes()
     first.unlink()
-    done(playing, "act", 0), done(playing, "save", "html")
+    done(playing, "act", 0), done(playing, "save")
     assert last.read_bytes() == kept != first.read_bytes()
 
 
@@ -137,13 +136,6 @@ def test_a_full_dream_is_begun_anew(playing: Player, monkeypatch: pytest.MonkeyP
     assert "this dream has 2 of at most 2 steps; no 63 more: begin at a start again" in done(playing, "ask", 1).message
     done(playing, "begin", 40)
     assert len(playing.dream.nodes) == 1
-
-
-def test_only_the_dreams_shown_last_are_kept(playing: Player, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(player, "KEPT", 2)
-    for step in (50, 40, 60):
-        done(playing, "begin", step)
-    assert [step for step, _ in playing.dreams] == [40, 60]  # 50 was shown before 40 was shown again
 
 
 def test_what_cannot_be_shown_does_not_end_the_player(playing: Player, caplog: pytest.LogCaptureFixture) -> None:
@@ -164,9 +156,9 @@ def test_dreams_of_a_shared_run_are_saved_beside_the_notebook(
     monkeypatch.setattr(run.run, "shared_file", tmp_path / "shared.json")
     run.run.shared_file.touch()
     done(playing, "act", 0)
-    done(playing, "save", "html")
-    assert (tmp_path / "dreams" / "dream-40-1.html").exists()
-    assert playing.note.startswith(f"Saved as {tmp_path / 'dreams' / 'dream-40-1.html'}; open it in a browser")
+    done(playing, "save")
+    assert (tmp_path / "dreams" / "dream-40-1.gif").exists()
+    assert playing.note == f"Saved as {tmp_path / 'dreams' / 'dream-40-1.gif'}"
 
 
 @pytest.fixture
@@ -180,12 +172,12 @@ def over(playing: Player, monkeypatch: pytest.MonkeyPatch) -> Player:
 
 def test_the_end_of_the_game_pauses_and_is_said(over: Player, monkeypatch: pytest.MonkeyPatch) -> None:
     total = over.dream.now.total
-    sentence = f"The dream has ended, return {total:+z.1f}. Press R to begin again, N for the next start."
+    sentence = f"The dream has ended, return {total:+z.1f}. Press R to begin again."
     assert over.message == sentence and state(over)["over"]
     for command in ("forward", "act", "ask"):
         done(over, command, *([0] if command == "act" else []))
         assert over.dream.now.depth == 3 and over.message == sentence and over.what_if is None
-    assert state(over)["takes"] == "nothing: the dream has ended"
+    assert state(over)["next"] == -1
     done(over, "keys", ["KeyR"]), done(over, "keys", [])
     assert over.dream.now.depth == 0 and not over.running and over.message == ""
     monkeypatch.setattr(export, "SPEED", 200)
@@ -200,29 +192,11 @@ def test_the_end_of_the_game_pauses_and_is_said(over: Player, monkeypatch: pytes
     assert over.playing and over.dream.now.depth > 4
 
 
-def test_the_next_start_is_the_next_in_the_list(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Player(Dream(run, 40), starts=[Start(50, "worst"), Start(40, "here"), Start(50, "too"), Start(60, "next")])
-    for step in (60, 50, 40):
-        done(shown, "next")
-        assert shown.dream.start == step and shown.dream.now.depth == 0
-    done(shown, "find", "random")
-    assert list(shown.starts)[:3] == [50, 40, 60]  # their numbers stay
-    assert {start.step for start in find_starts(run, "random", 12, 3)} <= set(shown.starts)  # three were in the list
-    count = len(shown.starts)
-    done(shown, "find", "random")
-    assert count < len(shown.starts) <= count + 12, "asked again, it finds others"
-    monkeypatch.setattr(player, "FOUND", 2)
-    left = [start.step for start in find_starts(run, "reward", 100) if start.step not in shown.starts]
-    assert len(left) > 2
-    for now in range(0, len(left), 2):
-        done(shown, "find", "reward")
-        assert [step for step in shown.starts if step in left] == left[: now + 2]
-    assert done(shown, "find", "reward").message == "All of these starts are in the list."
-    listed = starts(shown)
-    assert [one["step"] for one in listed] == list(shown.starts)
+def test_each_start_stands_once_in_the_list(run: LoadedRun) -> None:
+    shown = Player(Dream(run, 40), starts=[Start(50, "worst"), Start(40, "here"), Start(50, "too"), Start(60, "last")])
+    listed = controls(shown)["starts"]
+    assert [one["step"] for one in listed] == list(shown.starts) == [50, 40, 60]
     assert all(one["picture"].startswith("data:image/png") for one in listed)
-    shown.starts.clear()
-    assert "no list of starts" in done(shown, "next").message
     shown.close()
 
 
@@ -243,7 +217,7 @@ def test_branches_that_were_left_stay_reachable(playing: Player) -> None:
     done(playing, "scrub", 1), done(playing, "act", 2), done(playing, "act", 2)
     done(playing, "ask", 2)  # futures are no branches
     shown = state(playing)["branches"]
-    assert [(b["here"], b["fork"]) for b in shown] == [(False, 1), (True, None)]
+    assert [b["here"] for b in shown] == [False, True]
     assert "3 steps, return" in shown[0]["title"]
     done(playing, "branch", 0)
     assert playing.dream.here == left and place(playing) == (3, 3)
@@ -256,40 +230,21 @@ def test_branches_that_were_left_stay_reachable(playing: Player) -> None:
 def test_what_takes_long_says_so_at_once(run: LoadedRun) -> None:
     said: list[str] = []
     shown = Player(Dream(run, 40), lambda player: said.append(player.message))
-    for command, value, sentence, kept in (
-        ("ask", 2, "Computing 63 futures of 2 steps ...", "63 futures of 2 steps from step 0"),
-        ("compare", ["lmamba"], "Computing what stands beside the dream ...", ""),
-        ("find", "random", "Looking for starts ...", "starts added"),
-        ("save", "gif", "Saving ...", "Saved as"),
+    for command, values, sentence, kept in (
+        ("ask", [2], "Computing 63 futures of 2 steps ...", "63 futures of 2 steps from step 0"),
+        ("save", [], "Saving ...", "Saved as"),
     ):
         said.clear()
-        done(shown, command, value)
+        done(shown, command, *values)
         assert len(said) == 2 and said[0] == sentence and kept in said[1] != sentence
-    shown.close()
-
-
-@pytest.mark.parametrize("kind", ["html", "gif"])
-def test_saving_says_how_much_is_done_how_fast_and_how_long_the_rest_takes(
-    run: LoadedRun, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(player, "EVERY", 0.0)
-    said: list[str] = []
-    shown = Player(Dream(run, 40), lambda player: said.append(player.message))
-    for _ in range(4):
-        shown.act(0)
-    done(shown, "save", kind)
-    pattern = r"Saving: (\d) of 5 pictures \((\d+)%\), [\d,]+ pictures/s, \d+s left"
-    parts = [re.fullmatch(pattern, one) for one in said[1:-1]]
-    assert [part and part.groups() for part in parts] == [("2", "40"), ("3", "60"), ("4", "80")]
     shown.close()
 
 
 def test_what_if_is_about_one_step(playing: Player) -> None:
     done(playing, "act", 0), done(playing, "ask", 2)
-    assert "from step 1" in playing.message and state(playing)["stale"] == ""
+    assert "from step 1" in playing.message
     done(playing, "act", 1)
-    assert state(playing)["stale"] == "You have moved on: this is about step 1, not the present one."
-    assert state(done(playing, "back"))["stale"] == ""
+    assert what_if(playing)["title"].endswith("63 futures from step 1")
 
 
 def test_other_noise_draws_the_next_action_anew_too(run: LoadedRun) -> None:
@@ -297,19 +252,12 @@ def test_other_noise_draws_the_next_action_anew_too(run: LoadedRun) -> None:
     dream = next(dream for dream in dreams if dream.choose(dream.now) != dream.choose(dream.now, 1))
     shown, expected = Player(dream), dream.choose(dream.now, 1)
     done(shown, "other_noise")
-    assert will_take(shown)[0] == expected
+    assert state(shown)["next"] == expected
     done(shown, "forward")
     assert dream.now.action == expected and dream.now.noise_seed == 1
     dream.go(0)
     assert dream.step(None, noise_seed=1).action == expected
     shown.close()
-
-
-def test_a_ticked_box_stays_ticked_while_it_is_computed(playing: Player, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr(playing, "working", lambda text: seen.append((text, state(playing)["compared"])))
-    done(playing, "compare", ["lmamba"])
-    assert seen == [("Computing what stands beside the dream ...", ["lmamba"])]
 
 
 def test_other_noise_leads_elsewhere_with_the_same_actions(run: LoadedRun) -> None:

@@ -11,7 +11,7 @@ from glamkit.analysis.studio.compare import Beside
 from glamkit.analysis.studio.dream_tree import Rules
 from glamkit.analysis.studio.keys import COMMANDS
 from glamkit.analysis.studio.player import Player
-from glamkit.analysis.studio.studio import Dream, value_scale
+from glamkit.analysis.studio.studio import Dream
 from glamkit.analysis.studio.view import controls, state
 from glamkit.training.load import LoadedRun
 
@@ -34,7 +34,7 @@ def test_what_really_happened_stands_beside_the_dream(playing: Player, run: Load
         np.testing.assert_array_equal(other.picture, frame)
         assert playing.dream.now.action == recorded[depth - 1]
         assert other.name == "what really happened" and other.note == ""
-    assert "(recorded; the policy's likeliest: " in state(playing)["takes"]
+    assert state(playing)["next"] == playing.dream.recorded(3)
     done(playing, "back"), done(playing, "act", (recorded[2] + 1) % 3)
     (other,) = beside(playing)
     # Step 3 shows the first picture that another action led to; the note says so.
@@ -102,39 +102,13 @@ def test_where_the_real_game_ended_is_said(run: LoadedRun) -> None:
     shown.close()
 
 
-def test_the_value_has_one_scale_for_the_whole_run(playing: Player, run: LoadedRun) -> None:
-    assert controls(playing)["scales"] == [("-1", "0", "+1"), ("0%", "100%")]  # Catch: rewards of -1 and +1 at the end
-    for value, share in ((-0.5, (0.25, 0.5)), (1.0, (0.5, 1.0)), (7.0, (0.5, 1.0)), (0.0, (0.5, 0.5))):
-        playing.dream.nodes[0] = playing.dream.now._replace(value=value)
-        assert tuple(state(playing)["meters"][0]) == share
-    assert state(playing)["meters"][1] == (0.0, playing.dream.now.ended)
-    before = run.replay.rewards.clone()
-    for largest, end in ((3.0, 5.0), (60.0, 100.0), (0.0, 1.0)):
-        run.replay.rewards[:] = 0
-        run.replay.rewards[70] = -largest
-        assert value_scale(run) == end
-    run.replay.rewards[:] = before
-
-
-def test_the_view_says_who_acts_and_how_it_was_chosen(playing: Player, run: LoadedRun) -> None:
-    dream, names = playing.dream, run.actions
-    now = dream.now._replace(policy=np.array([0.2, 0.0, 0.8]))
-    dream.nodes[0] = now
-    drawn = dream.choose(now)
-    expected = {0: "LEFT (drawn; likeliest: RIGHT)", 2: "RIGHT (drawn; the likeliest)"}[drawn]
-    assert state(playing)["takes"] == expected and state(playing)["next"] == drawn
+def test_the_view_says_which_action_is_taken_next(playing: Player) -> None:
+    dream = playing.dream
+    assert state(playing)["next"] == dream.choose(dream.now)
     done(playing, "hand", "you")
-    assert state(playing)["takes"] == "you play: the key that is held, else STAY"
     assert state(playing)["next"] == -1
     done(playing, "hand", "recorded")
-    assert state(playing)["takes"] == f"{names[dream.recorded(0)]} (recorded; the policy's likeliest: RIGHT)"
     assert state(playing)["next"] == dream.recorded(0)
-
-
-def test_a_temperature_that_does_nothing_says_so(playing: Player) -> None:
-    assert state(playing)["no_temperature"] == ""
-    done(playing, "switch", latents="likeliest")
-    assert "changes nothing with the likeliest picture" in state(playing)["no_temperature"]
 
 
 def test_speeds_are_parts_of_the_games_own(playing: Player, monkeypatch: pytest.MonkeyPatch) -> None:
