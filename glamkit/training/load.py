@@ -18,7 +18,7 @@ from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent
 from glamkit.runs.folder import Run, nearby
-from glamkit.runtime import ALONE, Machine, available, undisturbed
+from glamkit.runtime import Machine, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
 from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.replay import Replay

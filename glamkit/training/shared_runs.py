@@ -24,7 +24,7 @@ import torch
 from glamkit.config import Config
 from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log
-from glamkit.runs.files import named, read_bytes
+from glamkit.runs.files import read_bytes
 from glamkit.runs.folder import SHARED, Run, nearby, resolve
 from glamkit.training import checkpoint
 
