@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from glamkit.config import WorldModelConfig
 from glamkit.models.networks import Decoder, Encoder
 from glamkit.models.world_model import WorldModel
-from glamkit.training.accelerate import accelerate
+from glamkit.training.accelerate import accelerate, layers
 from glamkit.training.accelerate.frames import DoublingConv2d, FrameEncoder, HalvingConv2d
+from glamkit.training.accelerate.layers import SpareOutputs
 
 
 def outcome(function: nn.Module, x: Tensor) -> list[Tensor]:
@@ -116,3 +117,31 @@ def test_gpus_see_and_paint_what_cpus_do() -> None:
         accelerate(model, torch.device("cuda"))
         there = outcome(model.to("cuda", memory_format=torch.channels_last), x.detach().cuda().requires_grad_())
         close(there, here, 1e-8)
+
+
+@pytest.mark.parametrize("out", [255, 6, 1])
+def test_spare_outputs_make_no_difference(out: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "precision", lambda _: torch.bfloat16)
+    linear, x = SpareOutputs(12, out).double(), torch.randn(3, 5, 12, dtype=torch.float64, requires_grad=True)
+
+    def gradients(y: Tensor) -> list[Tensor]:
+        return [y, *torch.autograd.grad((y * torch.linspace(-1, 1, out)).sum(), [x, *linear.parameters()])]
+
+    close(gradients(linear(x)), gradients(nn.functional.linear(x, linear.weight, linear.bias)), 1e-12)
+
+
+def test_spare_outputs_are_for_gpus_and_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "precision", lambda x: x.dtype)  # nobody asks this device about autocast
+    linear, x = SpareOutputs(12, 255).to("meta", torch.bfloat16), torch.empty(4, 12, device="meta")
+    assert linear(x.bfloat16()).stride() == (256, 1)
+    assert linear.float()(x).stride() == (255, 1)
+
+
+@pytest.mark.cuda
+def test_spare_outputs_on_a_gpu_differ_by_rounding_only() -> None:
+    linear, x = SpareOutputs(512, 255).cuda(), torch.randn(64, 512, device="cuda")
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        y = linear(x)
+        assert y.shape == (64, 255) and y.stride(0) == 256, "its rows are no multiple of 16 bytes"
+    exact = nn.functional.linear(x.double(), linear.weight.double(), linear.bias.double())
+    assert (y.double() - exact).norm() < 1e-2 * exact.norm()

@@ -49,6 +49,21 @@ def gradient(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tenso
     return (through(grad, x, scale, shift) * scale + x.float() * slope + offset).to(x.dtype)
 
 
+# LayerNorm ------------------------------------------------------------------------------------------------------------
+
+
+@norms.rectified_gradient.register_kernel("cpu")
+def rectified_gradient(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float, parts: int
+) -> tuple[Tensor, Tensor]:
+    wide, width = x.to(weight.dtype), x.shape[-1:]
+    y, mean, inverse = torch.native_layer_norm(wide, width, weight, bias, eps)
+    gradient = torch.where(y > 0, grad.to(weight.dtype), 0.0)
+    backward = torch.ops.aten.native_layer_norm_backward
+    of_x, *others = backward(gradient, wide, width, mean, inverse, weight, bias, [True, True, True])
+    return of_x.to(x.dtype), in_parts(torch.stack(others), parts)
+
+
 # Convolutions of frames -----------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from glamkit.models.networks import Decoder, Encoder
 from glamkit.ops import device, norms
 from glamkit.ops.triton import norms as kernels
-from glamkit.training.accelerate.frames import BatchNormReLU
+from glamkit.training.accelerate.layers import BatchNormReLU
 
 SIZES = [(20, 8, 12), (1, 4, 4), (7, 1, 2)]
 LOOKS = ("test_schema", "test_faketensor")

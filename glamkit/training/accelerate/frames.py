@@ -9,39 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glamkit.models.networks import Decoder, Encoder
-from glamkit.ops import image_conv, norms
+from glamkit.ops import image_conv
 from glamkit.ops.device import precision
 from glamkit.ops.functional import pictures, squared_errors
 
 SLICE = 128  # frames encoded at a time on a CPU when nothing is trained: their activations stay in its cache
 CACHED = 1024  # frames of a call: more are contexts from the replay, of which few come again
-
-
-class BatchNormReLU(nn.BatchNorm2d):
-    """ReLU of `nn.BatchNorm2d`, with its parameters: (N, C, H, W) -> (N, C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """With fewer passes where that is faster."""
-        if not (self.training and norms.large(x)):
-            return F.relu(super().forward(x), inplace=True)
-        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
-        assert self.momentum is not None
-        x = x.contiguous(memory_format=torch.channels_last)
-        y, mean, variance = norms.normalized(x, self.weight, self.bias, self.running_mean, self.eps)
-        count = x.numel() // x.shape[1]
-        with torch.no_grad():
-            self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
-        return y
-
-
-class SilentReLU(nn.ReLU):
-    """A ReLU whose work the layer before it has done, see `BatchNormReLU`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Its input as it is."""
-        return x
 
 
 class SlicingEncoder(Encoder):

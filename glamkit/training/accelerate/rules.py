@@ -15,11 +15,12 @@ from torch import nn
 
 from glamkit.errors import GlamkitError, nearest
 from glamkit.models.actor_critic import ActorCritic
-from glamkit.models.networks import Decoder, Encoder
+from glamkit.models.networks import MLP, Decoder, Encoder
 from glamkit.models.world_model import WorldModel
 from glamkit.ops.device import has_kernels
 from glamkit.training.accelerate import frames
 from glamkit.training.accelerate.imagination import PairedSequenceModel, SampledActions, SampledStates
+from glamkit.training.accelerate.layers import BatchNormReLU, RectifiedMLP, SilentReLU, SpareOutputs
 from glamkit.training.accelerate.windows import FusedMamba, ScanMamba, WindowLMamba, WindowMamba, WindowSequenceModel
 
 logger = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ def _norms(module: nn.Module) -> Swaps:
     for network in _each(module, Encoder, Decoder):
         for norm, relu in pairwise(network):
             if isinstance(norm, nn.BatchNorm2d) and isinstance(relu, nn.ReLU):
-                yield from ((norm, frames.BatchNormReLU), (relu, frames.SilentReLU))
+                yield from ((norm, BatchNormReLU), (relu, SilentReLU))
 
 
 def _frames(module: nn.Module) -> Swaps:
@@ -156,6 +157,14 @@ def _frames(module: nn.Module) -> Swaps:
             yield encoder[0], frames.HalvingConv2d
     for decoder in _each(module, Decoder):
         yield from ((decoder, frames.FrameDecoder), (decoder[-1], frames.DoublingConv2d))
+
+
+def _outputs(module: nn.Module) -> Swaps:
+    return ((mlp[-1], SpareOutputs) for mlp in _each(module, MLP))
+
+
+def _rectified(module: nn.Module) -> Swaps:
+    return ((mlp, RectifiedMLP) for mlp in _each(module, MLP) if _usual(mlp, nn.LayerNorm))
 
 
 def _choices(module: nn.Module) -> Swaps:
@@ -185,5 +194,7 @@ RULES = [
     Rule("slices", _cpu, _of(frames.SlicingEncoder)),  # without training, many frames are encoded part by part
     Rule("embedding_cache", _cpu, _of(frames.CachingEncoder)),  # while acting, each frame is encoded once
     Rule("image_conv", _gpu, _frames),  # frames as bytes
+    Rule("layer_norm", has_kernels, _rectified),  # with its ReLU in one pass
+    Rule("spare_outputs", _gpu, _outputs),  # the critics' 255 bins multiplied as 256
     Rule("sampling", has_kernels, _choices),  # what imagination chooses, in one kernel each
 ]
