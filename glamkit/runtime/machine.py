@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib.util
 import logging
 import math
@@ -11,6 +12,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import socket
 import sys
 import sysconfig
@@ -115,7 +117,8 @@ class Machine:
         """The same function through torch.compile, if that was chosen; once for all sizes of inputs if `dynamic`."""
         if not self.compiles:
             return function
-        return cast(Function, torch.compile(function, dynamic=dynamic, options={"fallback_random": True}))
+        compiled = torch.compile(function, dynamic=dynamic, options={"fallback_random": True})
+        return cast(Function, _undisturbed_children(compiled))
 
     def record(self, function: Function) -> Function:
         """The same function, on a GPU as a recording; see `cuda_graphs.Recorded` for what that asks of it."""
@@ -136,6 +139,17 @@ class Machine:
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
+
+    def memory(self) -> int:
+        """Bytes there are for models and replay: the GPU's, else this machine's, or as many as its container allows."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.get_device_properties(self.device).total_memory)
+        there = 2**63
+        if hasattr(os, "sysconf"):  # not on Windows
+            there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            there = min(there, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+        return there
 
     def synchronize(self) -> None:
         """Waits until the device has done its work, so that a clock can be read."""
@@ -192,6 +206,22 @@ def missing_compiler(device: torch.device) -> str:
         return f"its C++ compiler was not found: {compiler}; CXX may name another"
     headers = Path(sysconfig.get_paths()["include"], "Python.h").exists()
     return "" if headers else "Python's headers, Python.h, are missing: on Debian and Ubuntu the package python3-dev"
+
+
+def _undisturbed_children(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose child processes, such as a C++ compiler, do not notice Ctrl+C: this process stops and saves."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        return function
+
+    @functools.wraps(function)
+    def held(*given: Any, **named: Any) -> Any:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            return function(*given, **named)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    return held
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

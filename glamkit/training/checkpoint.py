@@ -12,7 +12,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,8 +163,8 @@ class ReplayPart(NamedTuple):
     last: int
     path: Path
 
-    def read(self, size: int) -> dict[str, Tensor]:
-        """Its arrays, with frames of size x size pixels; a missing or damaged part is a GlamkitError."""
+    def read(self, size: int, names: Collection[str] = tuple(ARRAYS)) -> dict[str, Tensor]:
+        """The named arrays, of frames of size x size pixels; a missing or damaged part is a GlamkitError."""
         count = self.last - self.first
         largest = 3 * size**2 * count + 1024  # bytes: more is not unpacked, whatever the file claims to hold
         try:
@@ -173,7 +173,7 @@ class ReplayPart(NamedTuple):
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 if any(info.file_size > largest for info in arrays.zip.infolist()):
                     raise ValueError("it is too large")
-                part = {name: arrays[name] for name in ARRAYS}
+                part = {name: arrays[name] for name in names}
             for name, values in part.items():
                 shape = (count, size, size, 3) if name == "frames" else (count,)
                 if values.dtype != ARRAYS[name] or values.shape != shape:

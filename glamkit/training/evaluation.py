@@ -113,6 +113,18 @@ def final(trainer: Any, tell: Tell | None = None) -> dict[str, Any]:
     return report
 
 
+def check_protocol(config: Config) -> None:
+    """Refuses a game by an unknown name, and settings of the evaluation that mean nothing in it, by a GlamkitError."""
+    atari = is_atari(config.env.game)
+    for key, plain in {"no_ops": 0, "sticky": "env"}.items():
+        value = getattr(config.evaluation, key)
+        if value != plain and not atari:
+            raise GlamkitError(
+                f"evaluation.{key} = {value!r} means nothing in {config.env.game}: idle starts and sticky actions are "
+                f"those of Atari games; leave it at {plain!r}."
+            )
+
+
 def evaluated_env(config: Config) -> EnvConfig:
     """The game as the evaluation plays it: sticky actions may be others than in training."""
     sticky = {"on": STICKY, "off": 0.0}.get(config.evaluation.sticky, config.env.sticky)
@@ -234,6 +246,7 @@ def opened(
         raise GlamkitError(f"step {loaded.step:,} of {run_dir} is a snapshot, rounded; score a checkpoint: {whole}.")
     here = replace(loaded.config, runtime=available(loaded.config.runtime, device))
     config = here.override(changes)
+    check_protocol(config)
     return loaded._replace(config=config, machine=Machine(config.runtime))
 
 

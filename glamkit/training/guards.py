@@ -1,4 +1,6 @@
-"""What can go wrong in a step, caught before it costs the run: numbers that are none, and a game that crashes."""
+"""What can go wrong in a run, caught before it costs much: numbers that are none or too large, a replay that memory
+cannot hold, and a game that crashes.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,13 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from glamkit.config import Config
 from glamkit.envs.pixel_env import GameFaultError
 from glamkit.errors import GlamkitError, reason
+from glamkit.runtime import Machine
 
+GIB = 2**30
+PREDICTED = {"world_model": "Rewards", "actor_critic": "Imagined returns"}  # what the heads with bins predict
 Played = TypeVar("Played")
 logger = logging.getLogger(__name__)
 
@@ -32,6 +38,36 @@ def check_weights(model: nn.Module) -> None:
     for name, value in model.state_dict().items():
         if not value.isfinite().all():
             raise GlamkitError(f"{name} is not finite, so it is not saved; the last good checkpoint is kept.")
+
+
+class BinRange:
+    """Warns once of numbers beyond the bins of the heads that predict them, where all look like the last bin."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.warned = config, set[str]()
+
+    def check(self, section: str, value: float) -> None:
+        """To be called with what a section's head is to predict."""
+        limit = getattr(self.config, section).bin_limit
+        if abs(value) > math.expm1(limit) and section not in self.warned:
+            self.warned.add(section)
+            wanted = math.ceil(10 * math.log1p(abs(value))) / 10
+            logger.warning(
+                "%s such as %.6g lie beyond the bins, which end at %.6g: they are learned as that; use "
+                "%s.bin_limit = %.1f or more in a new run (it is %g), or smaller rewards.",
+                PREDICTED[section], value, math.copysign(math.expm1(limit), value), section, wanted, limit,
+            )  # fmt: skip
+
+
+def check_memory(config: Config, machine: Machine) -> None:
+    """Refuses a replay that cannot fit: on CPUs its memory is taken step by step, and would be lacking hours later."""
+    capacity, there = config.replay.capacity, machine.memory()
+    needed = capacity * (3 * config.env.image_size**2 + 16)  # bytes: frame; action, reward and termination
+    if needed > there:
+        raise GlamkitError(
+            f"replay.capacity = {capacity:,} needs {needed / GIB:,.1f} GiB of memory, and {machine.device} has "
+            f"{there / GIB:,.1f} GiB; use at most {capacity * there // needed:,}."
+        )
 
 
 class Crashes:

@@ -12,19 +12,61 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from glamkit.config import Config, coerce
 from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError
 from glamkit.models.agent import Agent
 from glamkit.runs.folder import Run, nearby
-from glamkit.runtime import Machine, available, undisturbed
+from glamkit.runtime import ALONE, Machine, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
 from glamkit.training.accelerate import accelerate, left_out
 from glamkit.training.replay import Replay
 from glamkit.training.shared_runs import locate
+from glamkit.types import Batch
 
+OUTCOMES = ("actions", "rewards", "terminations")
 logger = logging.getLogger(__name__)
+
+
+class Recording(Replay):
+    """The first `count` stored steps of a run, to read only.
+
+    Frames, which are nearly all of it, are read when a window needs them: so a long run opens like a short one.
+    """
+
+    def __init__(self, run: Run, count: int, config: Config, device: torch.device) -> None:
+        there = checkpoints.stored_parts(run.replay)  # a shared run has the newest steps alone
+        if not there:
+            raise GlamkitError(f"{run.replay} holds no replay, so there are no real steps to start from.")
+        self.first = there[0].first if run.shared else max(0, count - config.replay.capacity)
+        rows = max(count - self.first, 64)  # no more memory than there are steps, whatever the run was allowed
+        super().__init__(replace(config.replay, capacity=rows), config.env.image_size, device)
+        self.count = count
+        self.unread = checkpoints.parts(run.replay, self.oldest, count)
+        for part in self.unread:
+            self.load_part(part.first, part.read(self.size, OUTCOMES))
+
+    def __len__(self) -> int:
+        return self.count - self.first
+
+    def window(self, starts: Tensor, length: int) -> Batch:
+        """As in `Replay`; frames that these windows need are read first."""
+        for start in starts.tolist():
+            self._want(start, start + length)
+        return super().window(starts, length)
+
+    def part(self, first: int, last: int) -> dict[str, Tensor]:
+        """As in `Replay`; frames of these steps are read first."""
+        self._want(first, last)
+        return super().part(first, last)
+
+    def _want(self, first: int, last: int) -> None:
+        with ALONE:
+            for part in [part for part in self.unread if part.first < last and first < part.last]:
+                self.load_part(part.first, part.read(self.size, ["frames"]))
+                self.unread.remove(part)
 
 
 class LoadedRun(NamedTuple):
@@ -70,7 +112,7 @@ def open_run(what: str | Path, checkpoint: int | None = None, device: str | None
     state = checkpoints.read(run.checkpoints, wanted) if wanted in saved else checkpoints.load(run.checkpoints) or {}
     machine = Machine(available(config.runtime, device))
     agent, step = _agent(config, state, machine, run), state["step"]
-    replay = _recorded(run, step, config, machine.device)
+    replay = Recording(run, step, config, machine.device)
     names = _action_names(config, agent.world_model.actions)
     loaded = LoadedRun(run, config, step, agent, machine, replay, names)
     return loaded if wanted in (None, step) else at_step(loaded, wanted)
@@ -104,18 +146,6 @@ def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
     # The studio picks rows of memories, which pairs of windows do not have.
     accelerate(agent, machine.device, left_out(config.runtime.accelerate) | {"paired_windows"})
     return agent
-
-
-def _recorded(run: Run, count: int, config: Config, device: torch.device) -> Replay:
-    """The first `count` stored steps of a run, as far as its ring held them, in no more memory than they take."""
-    there = checkpoints.stored_parts(run.replay)  # a shared run has the newest steps alone
-    if not there:
-        raise GlamkitError(f"{run.replay} holds no replay, so there are no real steps to start from.")
-    first = there[0].first if run.shared else max(0, count - config.replay.capacity)
-    replay = Replay(replace(config.replay, capacity=max(count - first, 64)), config.env.image_size, device)
-    replay.first, replay.count = first, count
-    checkpoints.load_replay(run.replay, replay)
-    return replay
 
 
 def _action_names(config: Config, count: int) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class Replay:
         self.actions = torch.zeros(rows, dtype=torch.int64, device=device)
         self.rewards = torch.zeros(rows, dtype=torch.float32, device=device)
         self.terminations = torch.zeros(rows, dtype=torch.float32, device=device)
-        self.count = self.first = 0  # steps of the run so far, and how many of them were never here
+        self.count = 0
         self.generator = torch.Generator().manual_seed(seed)
 
     def __repr__(self) -> str:
@@ -37,7 +37,7 @@ class Replay:
         return f"Replay({len(self):,} of {self.config.capacity:,} steps, {gigabytes:.2f} GiB when full)"
 
     def __len__(self) -> int:
-        return min(self.count - self.first, self.config.capacity)
+        return min(self.count, self.config.capacity)
 
     @property
     def oldest(self) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from glamkit.config import Config
-from glamkit.envs.registry import is_atari, make_env
+from glamkit.envs.registry import make_env
 from glamkit.errors import GlamkitError, StoppedError
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.models.world_model import Observed
@@ -58,7 +58,7 @@ class Trainer:
         resume: False refuses a folder that already holds a run.
 
     Raises:
-        GlamkitError: the folder holds something else, is in use or read-only, or the game is unknown.
+        GlamkitError: the folder holds something else, is in use or read-only, the game is unknown, or memory is short.
     """
 
     def __init__(self, config: Config, run_dir: str | Path, resume: bool = True) -> None:
@@ -66,7 +66,8 @@ class Trainer:
         if config.runtime.tensorboard:
             tensorboard.writer_class()  # refused before any work where it is not installed
         self.machine = Machine(config.runtime, config.trainer.updates)
-        is_atari(config.env.game)  # refuses an unknown game before the folder is made
+        evaluation.check_protocol(config)
+        guards.check_memory(config, self.machine)
         self.run.check(config, resume)  # after the rest, as it makes the folder
         self.env = make_env(config.env)
         device, image_size = self.machine.device, config.env.image_size
@@ -85,6 +86,7 @@ class Trainer:
         self.step, self.stored = 0, 0  # agent steps; those in the replay's parts
         self.saved = max(checkpoint.steps(self.run.checkpoints), default=0)  # agent steps of the newest checkpoint
         self.whole = True  # whether the last step came to its end; half a step must not be saved
+        self.bin_range = guards.BinRange(config)
         self.crashes = guards.Crashes(config.env.game, config.runtime.env_crashes)
         self.episode, self.frame = {"return": 0.0, "length": 0}, np.zeros((image_size, image_size, 3), np.uint8)
         self.clock, self.snapshot_steps = (0.0, 0), checkpoint.snapshot_steps(config.trainer)
@@ -152,6 +154,7 @@ class Trainer:
             events.append(self.restart_game())
             actions = self.choose()
         self.replay.add(self.frame, int(actions), outcome.reward, outcome.terminated)
+        self.bin_range.check("world_model", outcome.reward)
         self.past.add(self.frame[None], actions, np.array([outcome.ended]))
         self.step += 1
         self.episode["return"] += outcome.reward
@@ -243,6 +246,8 @@ class Trainer:
         metrics = self.means.take()
         guards.check_losses(self.step, metrics)
         metrics |= diagnostics.ratios(metrics)
+        spread = self.agent.actor_critic.range
+        self.bin_range.check("actor_critic", max(float(spread.low), float(spread.high), key=abs))
         metrics["time/steps_per_second"] = (self.step - at) / max(now - before, 1e-9)
         self.clock = (now, self.step)
         self.log.write(self.step, "log", metrics)

@@ -1,21 +1,28 @@
-"""What is compiled; cores, waiting and determinism."""
+"""What is compiled, and that its compilers live through Ctrl+C; cores, waiting and determinism."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tiny_runs import short
 
 from glamkit.config import RuntimeConfig
 from glamkit.errors import GlamkitError
+from glamkit.runs import status
 from glamkit.runtime import Machine, machine, undisturbed
 
 ROOT = Path(__file__).resolve().parents[2]
+WAIT = [sys.executable, "-c", "import time; time.sleep(0.5); print('compiled')"]
 
 
 def test_two_threads_draw_random_numbers_one_after_the_other() -> None:
@@ -35,6 +42,32 @@ def test_two_threads_draw_random_numbers_one_after_the_other() -> None:
         assert torch.equal(torch.cat([first, torch.rand(1)]), alone)
     other.join()
     assert entered.is_set() and torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_compilers_processes_do_not_notice_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def compiling(function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            child = subprocess.Popen(WAIT, stdout=subprocess.PIPE, text=True)
+            time.sleep(0.2)
+            child.send_signal(signal.SIGINT)  # as a terminal and Jupyter send it: to every process of the group
+            os.kill(os.getpid(), signal.SIGINT)
+            assert child.communicate()[0] == "compiled\n"
+            return function(*given)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiling)
+    monkeypatch.setattr("glamkit.runtime.machine.missing_compiler", lambda _: "")
+    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        fused = Machine(RuntimeConfig(device="cpu", compile="on")).fuse(lambda value: value + 1)
+        assert fused(1) == 2
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGINT]  # this process takes it
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_nothing_is_compiled_where_a_part_of_the_compiler_is_missing(
@@ -110,6 +143,36 @@ def test_determinism_ends_with_the_run_that_asked_for_it(monkeypatch: pytest.Mon
         Machine(RuntimeConfig(device="cuda", precision="float32", record=False, deterministic=wanted))
         assert torch.backends.cudnn.benchmark is not wanted
     assert chosen == [True, False]
+
+
+@pytest.mark.slow
+def test_a_stop_while_the_compiler_runs_saves_and_stops(tmp_path: Path) -> None:
+    # Until step 60 only the world model is learnt, so that step 49 compiles it alone.
+    config = short("runtime.compile=on imagination.begin=60", game="glamkit/Catch-v0")
+    program = (
+        "import sys; from glamkit.config import Config; from glamkit.training.trainer import Trainer\n"
+        "import json; config = Config.from_dict(json.loads(sys.argv[1]))\n"
+        "for event in Trainer(config, sys.argv[2]):\n    print(event.step, flush=True)\n"
+    )
+    cold = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, config.to_json(), str(tmp_path / "run")],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=cold,
+    )  # fmt: skip
+    assert child.stdout is not None
+    limit = threading.Timer(500, child.kill)
+    limit.start()
+    for line in child.stdout:
+        if line.strip() == "48":  # the next step compiles
+            break
+    while not list((tmp_path / "cache").rglob("*.cpp")):  # what the compiler is given
+        assert child.poll() is None
+        time.sleep(0.05)
+    os.killpg(child.pid, signal.SIGINT)
+    rest = child.communicate()[0]
+    limit.cancel()
+    reported = status.read(tmp_path / "run" / "status.json")
+    assert (child.returncode, reported.state, reported.step, reported.saved) == (0, "stopped", 49, 49), rest
 
 
 @pytest.mark.slow

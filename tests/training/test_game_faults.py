@@ -15,6 +15,7 @@ import pytest
 from square import SQUARE, Square, square
 from tiny_runs import after_steps, finished, log, same, short
 
+from glamkit import cli
 from glamkit.config import EnvConfig
 from glamkit.errors import GlamkitError
 from glamkit.runs import status
@@ -234,3 +235,22 @@ def test_what_could_not_be_opened_is_not_written(spoil: str, tmp_path: Path) -> 
     with pytest.raises(GlamkitError, match="was left half-way; make the trainer again"):
         trainer.save()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.pt")} == before
+
+
+@pytest.mark.parametrize("changes", [{"no_ops": 30}, {"sticky": "on"}, {"sticky": "off"}, {"no_ops": 1}])
+def test_settings_that_mean_nothing_in_a_game_are_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    keys = {f"evaluation.{name}": value for name, value in changes.items()}
+    (key, value), *_ = keys.items()
+    config = short(game=CATCH).override(keys)
+    with pytest.raises(GlamkitError, match=f"{key} = {value!r} means nothing in {CATCH}: .*; leave it at"):
+        Trainer(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+    evaluation.check_protocol(short().override(keys))  # they are Pong's
+
+
+def test_a_run_is_not_evaluated_by_settings_that_mean_nothing(tmp_path: Path, capsys: Any) -> None:
+    finished(short("trainer.env_steps=50", game=CATCH), tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(["evaluate", str(tmp_path), "--no-ops", "30", "--sticky", "on"]) == 1
+    assert "evaluation.no_ops = 30 means nothing in glamkit/Catch-v0" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,4 +1,4 @@
-"""Numbers that are none, and games that crash: each costs as little as it can."""
+"""Numbers that are none, memory that is not there, games that crash: each costs as little as it can."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from square import SQUARE, square
 from tiny_runs import finished, short
 
-from glamkit.config import Config
+from glamkit.config import Config, preset
 from glamkit.errors import GlamkitError
-from glamkit.training import checkpoint
+from glamkit.runtime import Machine
+from glamkit.training import checkpoint, guards
 from glamkit.training.trainer import Trainer
 
 CATCH = {"game": "glamkit/Catch-v0"}
@@ -106,3 +107,24 @@ def test_a_game_that_cannot_be_started_again(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("square.Square.reset", broken)
     with pytest.raises(GlamkitError, match="crashed 4 times"):
         list(trainer)
+
+
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_that_cannot_fit_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(GlamkitError, match=r"^replay\.capacity = 1,000,000,000,000 needs 2,8.* GiB of memory.*use at"):
+        Trainer(short("replay.capacity=1000000000000", **CATCH), tmp_path / "run")
+    assert not list(tmp_path.glob("run/*"))
+
+
+def test_the_figure_that_is_said_to_fit_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "memory", lambda _: 2**30)
+    config = preset("atari100k", "runtime.device=cpu")
+    machine = Machine(config.runtime)
+    with pytest.raises(GlamkitError, match=r"replay\.capacity = 100,000 needs 1\.1 GiB.*use at most") as error:
+        guards.check_memory(config, machine)
+    most = int(str(error.value).split("use at most ")[1].rstrip(".").replace(",", ""))
+    guards.check_memory(config.override({"replay.capacity": most}), machine)
+    with pytest.raises(GlamkitError):
+        guards.check_memory(config.override({"replay.capacity": most + 1}), machine)

@@ -44,14 +44,19 @@ def test_what_is_opened_is_what_was_trained(trainer: Trainer) -> None:
     assert (opened.replay.oldest, opened.replay.count) == (36, 100)
 
 
-def test_the_stored_steps_are_those_of_the_ring(trainer: Trainer) -> None:
+def test_frames_are_read_when_they_are_asked_for(trainer: Trainer) -> None:
     replay = open_run(trainer.run.folder).replay
+    assert torch.equal(replay.rewards, trainer.replay.rewards) and torch.equal(replay.actions, trainer.replay.actions)
+    assert [part.first for part in replay.unread] == [0, 40, 80]
+    for ours, theirs in zip(
+        replay.window(torch.tensor([60, 61]), 10), trainer.replay.window(torch.tensor([60, 61]), 10), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    assert [part.first for part in replay.unread] == [0, 80]
     # The oldest part also holds steps that the ring has forgotten; they must not come back over newer ones.
     for ours, theirs in zip(replay.part(36, 100).values(), trainer.replay.part(36, 100).values(), strict=True):
         assert torch.equal(ours, theirs)
-    starts = torch.tensor([60, 61])
-    for mine, other in zip(replay.window(starts, 10), trainer.replay.window(starts, 10), strict=True):
-        assert torch.equal(mine, other)
+    assert not replay.unread
 
 
 def test_an_earlier_checkpoint_sees_the_steps_of_its_time(trainer: Trainer, tmp_path: Path) -> None:
@@ -83,8 +88,8 @@ def refused(folder: Path, step: int | None = None) -> str:
 def test_a_folder_that_cannot_be_opened_gets_a_sentence(trainer: Trainer, tmp_path: Path) -> None:
     assert refused(tmp_path).endswith("holds no run: there is no config.json in it.")
     folder = copied(trainer, tmp_path / "run")
-    assert refused(tmp_path).endswith("there is no config.json in it.")
-    assert refused(tmp_path / "rum").endswith("is no run folder and no shared file.")
+    assert refused(tmp_path).endswith(f"there is no config.json in it; runs nearby: {folder}.")
+    assert refused(tmp_path / "rum").endswith(f"is no run folder and no shared file; runs nearby: {folder}.")
     assert "of step 81, but those of 80 and 100; snapshots, to look at, of 49, 51, 55, 61" in refused(folder, 81)
     assert "checkpoint = 'newest' is not a whole number" in refused(folder, "newest")  # type: ignore[arg-type]
     for path in (folder / "checkpoint").glob("*.pt"):

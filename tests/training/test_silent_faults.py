@@ -1,4 +1,4 @@
-"""What would go wrong without a word: pictures, settings, names and logs that are not what they seem."""
+"""What would go wrong without a word: pictures, rewards, settings, names and logs that are not what they seem."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from glamkit.errors import GlamkitError
 from glamkit.runs.folder import Run
 from glamkit.runs.log import Log
 from glamkit.sweeps import plan
+from glamkit.training import guards
 
 SIZE = (32, 32, 3)
 
@@ -52,6 +53,21 @@ def test_a_game_that_writes_into_the_picture_it_returned_changes_no_stored_one()
     finally:
         del gymnasium.registry["OneBuffer-v0"]
     assert [int(frame.max()) for frame in (first, second, third)] == [1, 11, 22]
+
+
+# Rewards --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reward", [-100.0, float(2**62)])
+def test_rewards_far_out_on_either_side_are_warned_of(reward: float, caplog: pytest.LogCaptureFixture) -> None:
+    bins = guards.BinRange(preset("debug", "world_model.bin_limit=3"))
+    for _ in range(2):
+        bins.check("world_model", reward)
+    ends = 19.0855 * np.sign(reward)
+    assert caplog.text.count(f"Rewards such as {reward:.6g} lie beyond the bins, which end at {ends:.6g}") == 1
+    caplog.clear()
+    bins.check("actor_critic", 1e8)
+    assert not caplog.text
 
 
 # One game, one name ---------------------------------------------------------------------------------------------------

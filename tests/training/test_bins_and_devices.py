@@ -1,16 +1,19 @@
-"""Devices that are not here, and names of before."""
+"""Rewards and returns beyond the bins, devices that are not here, and names of before."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tiny_runs import finished, short
+from square import SQUARE, Square, square
+from tiny_runs import after_steps, finished, short
 
 from glamkit.config import EnvConfig, preset
 from glamkit.envs.registry import make_env
@@ -20,6 +23,57 @@ from glamkit.training import evaluation
 from glamkit.training.load import open_run
 
 CATCH = "glamkit/Catch-v0"
+
+
+# Bins -----------------------------------------------------------------------------------------------------------------
+
+
+class Paying(Square):
+    """A square that pays the same at each of ten steps."""
+
+    def __init__(self, reward: float) -> None:
+        super().__init__(length=10)
+        self.reward = reward
+
+    def step(self, action: int) -> Any:
+        frame, _, *rest = super().step(action)
+        return frame, self.reward, *rest
+
+
+LIMITS = "world_model.bin_limit=3 actor_critic.bin_limit=3"
+
+
+def test_rewards_beyond_the_bins_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    square(Paying, reward=100.0)
+    with caplog.at_level(logging.WARNING, "glamkit"):
+        finished(short(LIMITS, game=SQUARE), tmp_path)
+    warned = [line.getMessage() for line in caplog.records if "beyond the bins" in line.getMessage()]
+    assert warned[0] == (
+        "Rewards such as 100 lie beyond the bins, which end at 19.0855: they are learned as that; use "
+        "world_model.bin_limit = 4.7 or more in a new run (it is 3), or smaller rewards."
+    )
+    assert [message.split()[0] for message in warned].count("Rewards") == 1
+    assert math.expm1(4.7) > 100 > math.expm1(4.6)
+
+
+def test_imagined_returns_beyond_the_bins_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = after_steps(short(game=CATCH), tmp_path, 57)
+    trainer.agent.actor_critic.range.low.fill_(-1e12)
+    trainer.agent.actor_critic.range.high.fill_(1.0)
+    with caplog.at_level(logging.WARNING, "glamkit"):
+        trainer.write_log()
+    assert "Imagined returns such as -1e+12" in caplog.text and "actor_critic.bin_limit" in caplog.text
+
+
+@pytest.mark.parametrize("reward", [1.0, -1.0])
+def test_what_fits_the_bins_is_not_warned_of(reward: float, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    square(Paying, reward=reward)
+    with caplog.at_level(logging.WARNING, "glamkit"):
+        finished(short(LIMITS, game=SQUARE), tmp_path)
+    assert "beyond the bins" not in caplog.text
+
+
+# Devices and names of before ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
