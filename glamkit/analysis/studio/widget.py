@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from glamkit.analysis.studio.studio import Dream, Future
 
 ALONE = "The dream studio needs a running kernel."
 AHEAD = 2  # frames that may be on their way to the page; newer ones wait, so nothing is ever queued
+SILENCE = 10  # seconds after which a frame that the page has not shown means that nobody looks
 OPEN: dict[str, StudioWidget] = {}  # the studio that each cell shows
 # What the page may ask the player for.
 ASKED = "act again ask back begin branch compare forward hand keys other_noise pace save scrub switch toggle"
@@ -36,6 +38,7 @@ class StudioWidget(anywidget.AnyWidget):
         self.newest: tuple[dict[str, Any], list[bytes]] | None = None  # frame
         self.sent = self.drawn = 0  # numbers of the frames that the page got, and has drawn
         self.waits = False
+        self.heard = 0.0  # when the page last drew a frame, or was sent one with no other under way
         self.asked: list[Future] | None = None
         self.lock = threading.RLock()  # the page's answers and the player's frames come from two threads
         self.player = Player(dream, self.draw, choices)
@@ -44,7 +47,9 @@ class StudioWidget(anywidget.AnyWidget):
         self.draw(self.player)
 
     def draw(self, player: Player) -> None:
-        """Draws the player's present step."""
+        """Draws the player's present step; pauses it where nobody looks, as when its page was closed."""
+        if player.playing and self.waits and time.monotonic() - self.heard > SILENCE:
+            player.playing, player.note = False, f"Paused: the page showed no picture for {SILENCE} seconds."
         if player.what_if is not self.asked:
             self.asked = player.what_if
             self.what_if = view.what_if(player)
@@ -59,6 +64,8 @@ class StudioWidget(anywidget.AnyWidget):
         """Sends the newest frame, unless the page has not kept up."""
         self.waits = self.sent - self.drawn >= AHEAD
         if self.newest is not None and not self.waits:
+            if self.sent == self.drawn:
+                self.heard = time.monotonic()
             self.sent += 1
             message, pixels = self.newest
             self.send({**message, "n": self.sent}, pixels)
@@ -72,7 +79,7 @@ class StudioWidget(anywidget.AnyWidget):
                     self._offer()
             case {"t": "ack", "n": int(number)}:
                 with self.lock:
-                    self.drawn = max(self.drawn, number)
+                    self.drawn, self.heard = max(self.drawn, number), time.monotonic()
                     if self.waits:
                         self._offer()
             case {"t": "do", "command": str(command), "values": list(values), "named": dict(named)}:

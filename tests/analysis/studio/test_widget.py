@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from players import wait
 
 from glamkit.analysis.starts import Start
 from glamkit.analysis.studio import widget
@@ -122,6 +123,19 @@ def test_the_page_never_queues_frames(page: StudioWidget) -> None:
     assert browser.got[-1] == ({"t": "pong"}, [])
     browser.says(t="nonsense"), browser.says(t="ack", n="many")
     assert not [name for name in page.keys if "pixel" in name or "frame" in name]  # no pixels among what is saved
+
+
+def test_a_dream_that_nobody_looks_at_is_paused(page: StudioWidget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its cell was run again, or its page was closed."""
+    browser, player = Browser(page), page.player
+
+    player.do("toggle")
+    assert wait(lambda: player.dream.now.depth > 3) and player.playing  # so it is not at once
+    assert widget.SILENCE == 10  # seconds, as notebooks/README.md says
+    monkeypatch.setattr(widget, "SILENCE", 0)
+    assert wait(lambda: not page.newest[0]["state"]["playing"]) and not player.playing
+    browser.says(t="ready")
+    assert browser.newest("f")[0]["state"]["message"] == "Paused: the page showed no picture for 0 seconds."
 
 
 def test_a_page_may_ask_for_what_its_controls_do_and_nothing_else(page: StudioWidget) -> None:
