@@ -24,6 +24,6 @@ def test_notebooks_of_a_checkout_of_any_name_are_opened_where_they_are(
     for name in ("02_train.ipynb", "Untitled.ipynb"):
         (checkout / name).write_text("{}")
     monkeypatch.setattr(notebooks, "folder", lambda: checkout)
-    assert notebooks.place() == (checkout, [])
+    assert notebooks.place(None) == checkout
     assert notebooks.find("train") == checkout / "02_train.ipynb"
     assert notebooks.find("Untitled") == checkout / "Untitled.ipynb"

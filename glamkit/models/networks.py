@@ -1,4 +1,12 @@
-"""Encoder and decoder (the paper's Enc and Dec), and heads; `MLP` is actor and critic too."""
+"""Encoder, decoder and heads.
+
+| here | paper | |
+|---|---|---|
+| `Encoder` | q's first part, Enc | frame x_t to embedding E_t |
+| `Decoder` | p(x_t given z_t), Dec | latent z_t to picture |
+| `MLP` | reward and termination heads; actor and critic | features to logits |
+| `CategoricalHead` | posterior, prior and both variation heads | features to K categoricals with C classes each |
+"""
 
 from __future__ import annotations
 
@@ -11,7 +19,7 @@ from glamkit.ops.functional import pictures, squared_errors, unimix
 
 
 class Encoder(nn.Sequential):
-    """Frames x_t (N, 3, size, size), bytes or pictures in [0, 1] -> embeddings E_t (N, 16 x channels[-1])."""
+    """Frames (N, 3, size, size), bytes or pictures in [0, 1] -> (N, E = 16 x channels[-1]); layers halve the side."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         layers: list[nn.Module] = []
@@ -26,7 +34,7 @@ class Encoder(nn.Sequential):
 
 
 class Decoder(nn.Sequential):
-    """Latents z_t (N, Z) -> pictures (N, 3, size, size), about [0, 1]: the encoder backwards."""
+    """Latents (N, Z) -> pictures (N, 3, size, size), about [0, 1]: the encoder backwards."""
 
     def __init__(self, latent: int, channels: Sequence[int]) -> None:
         last = channels[-1]

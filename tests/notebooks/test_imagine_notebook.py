@@ -38,5 +38,5 @@ def test_a_horizon_beyond_what_is_stored_gets_a_sentence(run: Path) -> None:
     parameters, setup, *_ = [cell.source for cell in book.cells if cell.cell_type == "code"]
     namespace: dict[str, object] = {}
     exec(parameters, namespace)
-    with pytest.raises(GlamkitError, match=r"use a horizon of at most 72\.$"):
+    with pytest.raises(GlamkitError, match=r"more than the 80 that are stored; use a smaller horizon or context\.$"):
         exec(setup, namespace | {"run_dir": str(run), "horizon": 900})

@@ -183,7 +183,7 @@ def test_videos_of_the_best_the_median_and_the_worst(tmp_path: Path) -> None:
     assert shown == {"best": max(returns), "median": sorted(returns)[2], "worst": min(returns)}
     for name, entry in report["videos"].items():
         with Image.open(tmp_path / "videos" / entry["file"]) as picture:
-            assert picture.size == (160, 176) and picture.n_frames == shown[name] + 1
+            assert picture.size == (160, 160) and picture.n_frames == shown[name] + 1
     assert {path.suffix for path in film.parent.iterdir()} == {".gif"}
 
 

@@ -117,7 +117,7 @@ def test_the_drawn_action_is_among_the_bars(run: LoadedRun) -> None:
     dream.choose = lambda _: 0  # type: ignore[method-assign]
     axes = plots.dream_so_far(dream).axes[-1]
     shown = [label.get_text() for label in axes.get_yticklabels()]
-    assert shown == ["a0", *names[-7:]] and "8 of 18 actions" in axes.get_title(loc="left")
+    assert shown == ["a0", *names[-7:]] and "8 of 18 actions" in " ".join(axes.get_title(loc="left").split())
     assert axes.patches[0].get_facecolor() != axes.patches[1].get_facecolor()
 
 
