@@ -79,7 +79,7 @@ class Log:
             whole = file.read().rfind(b"\n", 0, size) + 1
             file.truncate(whole)
         if whole < size:
-            logger.warning("Lines are missing in %s: it holds %d of %d bytes.", self.path, whole, size)
+            logger.warning("%s holds %d of the %d bytes of its checkpoint: lines are missing.", self.path, whole, size)
 
     def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
         """Appends one line; numbers that are not finite become null, as JSON has no word for them."""
