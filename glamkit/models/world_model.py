@@ -100,6 +100,10 @@ class WorldModel(nn.Module):
         """Parameter count, shown by repr beside the architecture."""
         return f"{sum(p.numel() for p in self.parameters()):,} parameters, latent {self.latent}, actions {self.actions}"
 
+    def forward(self, frames: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (B, T, 3, size, size) and actions (B, T) -> h and g, both (B, T - S, D), as in training."""
+        return self.sequence_model(self.tokens(self.observe(frames).latent, actions))
+
     # What is seen -----------------------------------------------------------------------------------------------------
 
     def embed(self, frames: UInt8[Tensor, "*n 3 size size"]) -> Float[Tensor, "*n E"]:
