@@ -94,11 +94,13 @@ def add_once(table: dict[str, Any], key: str, value: Any) -> None:
 
 def read_seeds(seeds: str | int | Iterable[int]) -> list[int]:
     """``"1 2 3"``, ``"1-3"``, 3 or [1, 2, 3] -> the seeds, each once."""
+    if isinstance(seeds, str) and re.search(r"\d,0\d\d(?!\d)", seeds):
+        raise GlamkitError(f"seeds = {seeds!r} may be one number or several; write 1000, or 1 0 with spaces between.")
     given = re.split(r"[\s,]+", seeds.strip()) if isinstance(seeds, str) else seeds
     parts = given if isinstance(given, Iterable) else [given]
     numbers: list[int] = []
     for part in parts:
-        span = re.fullmatch(r"(0|[1-9]\d{0,8})(?:-([1-9]\d{0,8}))?", str(part))
+        span = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", str(part))
         if not span or int(span[2] or span[1]) < int(span[1]) or int(span[2] or 0) - int(span[1]) > 1000:
             raise GlamkitError(f"seeds = {seeds!r} is not a list of whole numbers such as 1 2 3 or 1-3.")
         numbers += range(int(span[1]), int(span[2] or span[1]) + 1)

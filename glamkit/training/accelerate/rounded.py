@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 
 class Rounded:
-    """A twin of a module for use under autocast to that precision: same results, less work.
+    """A twin of a module for autocast to that precision, or for float32 the module itself: same results, less work.
 
-    It shares all tensors but the rounded ones of linear layers; those of the parts `exact` are not rounded. For float32
-    it is the module itself.
+    It shares all tensors but the rounded ones of linear layers; those of the parts `exact` are not rounded.
     """
 
     def __init__(self, module: nn.Module, precision: torch.dtype, exact: Iterable[nn.Module]) -> None:

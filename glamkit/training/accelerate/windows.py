@@ -61,8 +61,7 @@ class WindowMamba(Mamba):
     def step_window(self, places: list[Tensor], kept: list[Place]) -> tuple[Tensor, list[Place]]:
         """The output at a window's last place, read from a zero state, and what the next window need not compute again.
 
-        There is an input projection (..., 2 I) for each place; `kept` is what the window one place before gave. A place
-        with all its taps inside the window adds the same wherever the window begins.
+        There is an input projection (..., 2 I) for each place; `kept` is what the window one place before gave.
         """
         edge = self.conv - 1
         new = [place for place in range(len(places)) if not edge <= place < edge + len(kept)]
