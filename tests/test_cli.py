@@ -113,7 +113,7 @@ def test_training_leaves_what_notebook_02_leaves(tmp_path: Path, capsys: pytest.
     assert "step 96/96" in out and "mean return" in out and str(tmp_path / "catch") in out
     left = {path.name for path in (tmp_path / "catch").iterdir()}
     assert {"config.json", "metrics.jsonl", "checkpoint", "replay", "evaluation.json", "videos", "status.json"} <= left
-    assert (tmp_path / "catch" / "videos" / "strip-000000096.npz").exists()
+    assert (tmp_path / "catch" / "videos" / "strip.png").exists()
     assert len(json.loads((tmp_path / "catch" / "evaluation.json").read_text())["episodes"]) == 2
     before = (tmp_path / "catch" / "evaluation.json").stat().st_mtime_ns
     assert cli.main(line) == 0, "a finished run is left alone"

@@ -7,18 +7,19 @@ pictures come once, at the end. What is shown is ordinary HTML and PNG, so a sav
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import IO, Any
 
 import numpy as np
 
 from glamkit import notebook, plotting
 from glamkit.analysis import rollouts
 from glamkit.config import Config, describe, differences
-from glamkit.errors import StoppedError
+from glamkit.errors import GlamkitError, StoppedError, reason
 from glamkit.notebook import Bar, Live, duration
 from glamkit.runs import log
 from glamkit.runs.files import remove, replace
@@ -32,6 +33,7 @@ DRAWING = 40  # a drawing is repeated only after this many times what it took: u
 STOPPED = "Stopped, and everything is saved: run this cell again to go on from here."
 FAILED = "Training ended with the error below. What was saved before is kept."
 CLOSED = "Training goes on while this tab is closed. To watch it again: import glamkit; glamkit.notebook.watch({!r})"
+logger = logging.getLogger(__name__)
 
 
 class Monitor:
@@ -81,6 +83,7 @@ class Monitor:
             self.last = self.last._replace(kind="failed")
         self.line.show(self.progress())
         self.line.close()
+        self.strip.finish()
         if self.line.watched:
             self.draw()
         elif notebook.shell() is None and self.last.kind == "done":
@@ -213,8 +216,20 @@ class Strip:
         seen = rollouts.dream(self.trainer, start, AHEAD)
         shown = {"real": seen.real[-1], "reconstructed": seen.reconstructed[-1], "imagined": seen.imagined[-1]}
         self.columns.append({"step": step, "start": start, "ahead": AHEAD, **shown})
-        self.folder.mkdir(exist_ok=True)
-        replace(self.folder / f"strip-{step:09d}.npz", lambda file: np.savez_compressed(file, **self.columns[-1]))
+        self.write(f"strip-{step:09d}.npz", lambda file: np.savez_compressed(file, **self.columns[-1]))
+
+    def finish(self) -> None:
+        """The strip as a picture file, for who trained without a notebook."""
+        if self.columns:
+            self.write("strip.png", lambda file: file.write(plotting.strip(self.columns).png()))
+
+    def write(self, name: str, fill: Callable[[IO[bytes]], object]) -> None:
+        """Writes a file at once or not at all; a full disk is only reported, as pictures are not worth a run."""
+        try:
+            self.folder.mkdir(exist_ok=True)
+            replace(self.folder / name, fill)
+        except (OSError, GlamkitError) as error:
+            logger.warning("%s cannot be written (%s); training goes on without it.", name, reason(error))
 
 
 def overview(trainer: Trainer) -> notebook.Table:

@@ -196,6 +196,99 @@ def test_drawing_takes_less_than_three_percent(
     assert len(screen.places) == 3  # the bar, the curves, and the strip that the run folder kept
 
 
+def test_a_full_disk_costs_pictures_not_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "videos").write_text("in the way")
+    assert train(folder, watched=True).step == 96
+    assert "training goes on without it" in caplog.text
+
+
+class Display:
+    """What JupyterLab would show: one entry for each place, the newest last."""
+
+    def __init__(self) -> None:
+        self.places: list[list[Any]] = []
+
+    def __call__(self, shown: Any, display_id: bool) -> Any:
+        assert display_id
+        self.places.append([shown])
+        return type("Handle", (), {"update": self.places[-1].append})
+
+
+class Watched:
+    """A shell of JupyterLab."""
+
+    class kernel:
+        _allow_stdin = True
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Display:
+    screen = Display()
+    monkeypatch.setattr(notebook, "shell", Watched)
+    monkeypatch.setattr("IPython.display.display", screen)
+    return screen
+
+
+def test_the_page_is_updated_in_place(tmp_path: Path, screen: Display) -> None:
+    trainer = Trainer(preset("debug"), tmp_path / "run")
+    with Monitor(trainer) as view:
+        for event in trainer:
+            view.show(event)
+    bars, curves, strips = screen.places
+    assert all(isinstance(bar, Bar) for bar in bars)
+    assert '<progress value="96" max="96"' in bars[-1]._repr_html_() and str(tmp_path) in bars[-1]._repr_html_()
+    assert all(isinstance(picture, plotting.Picture) for picture in (*curves, *strips))
+    assert len(curves[-1].axes[1].lines[0].get_xdata()) == 3  # reconstruction at 64, 80 and 96
+    assert [label.get_text() for label in strips[-1].axes[0].get_xticklabels()][-1] == "96"
+
+
+def test_a_stopped_page_says_how_to_go_on(tmp_path: Path, screen: Display) -> None:
+    trainer = Trainer(preset("debug"), tmp_path / "run")
+    stopped = r"stopped at step 1 of 96 and saved"  # so the cells below are not run on a half-trained agent
+    with pytest.raises(GlamkitError, match=stopped), Monitor(trainer) as view:
+        for event in trainer:
+            view.show(event)
+            trainer.session.stops.reason = "asked"
+    first, last = screen.places[0][0], screen.places[0][-1]
+    assert f"import glamkit; glamkit.notebook.watch({str(tmp_path / 'run')!r})" in repr(first)
+    assert "run this cell again to go on" in last._repr_html_() and "run this cell again to go on" in repr(last)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_training_that_fails_is_not_shown_as_going_on(
+    trained: Trainer, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], watched: bool
+) -> None:
+    screen = request.getfixturevalue("screen") if watched else None
+    with pytest.raises(OSError, match="disk"), Monitor(trained) as view:
+        view.show(Event("log", 5, {}))
+        raise OSError("disk")
+    last = repr(screen.places[0][-1]) if screen else capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("step 5/96") and "failed" in last and " left" not in last
+    assert not screen or ("ended with the error below" in last and "goes on" not in last)
+
+
+def test_drawing_takes_less_than_three_percent(
+    trained: Trainer, screen: Display, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = [0.0]
+
+    def slow(*_: Any) -> str:
+        clock.now += 0.5
+        spent[0] += 0.5
+        return "a picture"
+
+    monkeypatch.setattr(plotting, "live", slow)
+    view = Monitor(trained).__enter__()
+    began, view.entries = clock.now, []
+    for step in range(600):
+        clock.now += 1.0
+        view.show(Event("log", step, {}))
+    assert 0.01 < spent[0] / (clock.now - began) < 0.03
+    assert len(screen.places) == 3  # the bar, the curves, and the strip that the run folder kept
+
+
 def test_compiling_is_announced_until_the_time_left_is_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,7 +47,7 @@ def test_papermill_trains_and_leaves_everything_behind(trained: tuple[Path, Resu
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps[-1] == 96
     assert (folder / "checkpoint" / "000000096.pt").exists() and list((folder / "replay").glob("*.npz"))
-    assert (folder / "videos" / "strip-000000096.npz").exists()
+    assert (folder / "videos" / "strip.png").exists()
     pictures = [output for output in outputs(result.book) if "image/png" in output.get("data", {})]
     assert len(pictures) == 4  # strip, score, signs, dream
     folded = [output for output in outputs(result.book) if "<details>" in output.get("data", {}).get("text/html", "")]
