@@ -50,8 +50,8 @@ def watch(
         silent.pop(name, None)
         if name in replace:
             before, output = output, replace[name](output)
-            given = tuple(getattr(output, "shape", ()))
-            if isinstance(before, Tensor) and given != before.shape:
+            given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            if isinstance(before, Tensor) and given != tuple(before.shape):
                 raise GlamkitError(f"the replacement of {name!r} gives {given}; use shape {tuple(before.shape)}.")
         if name in seen:
             seen[name].append(tree_map_only(Tensor, lambda part: part.detach().clone(), output))
@@ -73,4 +73,5 @@ def _find(module: nn.Module, name: str) -> nn.Module:
     if len(ends) == 1:
         return parts[ends[0]]
     every = {own.split(".", first)[-1] for own in parts if own for first in range(own.count(".") + 1)}
-    raise GlamkitError(f"{name!r} is the name of {len(ends)} modules; {nearest(name, ends or sorted(every))}")
+    what = f"is the name of {len(ends)} modules" if ends else "is no module"
+    raise GlamkitError(f"{name!r} {what}; {nearest(name, ends or sorted(every))}")

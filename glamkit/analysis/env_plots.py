@@ -29,6 +29,7 @@ def frame_skip(moments: Sequence[np.ndarray], frames: Sequence[np.ndarray]) -> P
 
     Of several steps the one is shown whose last two pictures differ in the most pixels.
     """
+    # The last two pictures; of a step of one picture, that one twice.
     pick = int(np.argmax([np.any(moment[-1] != moment[-2:][0], axis=-1).mean() for moment in moments]))
     shown, number = moments[pick], len(moments[pick])
     images = [*shown, shown[-2:].max(axis=0), frames[pick]]

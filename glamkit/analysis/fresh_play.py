@@ -21,21 +21,22 @@ class FreshReplay(Replay):
     ends: list[int]
 
 
-def play(loaded: LoadedRun, steps: int = 400, seed: int = 0) -> LoadedRun:
+def play(loaded: LoadedRun, steps: int | None = None, seed: int = 0) -> LoadedRun:
     """The same run with newly played steps; the run's folder is left as it is.
 
     The agent plays as in training, one game after the other: the same game, actions drawn from the policy.
 
     Args:
         loaded: the run.
-        steps: agent steps to play; at least 64, and those that memories are measured over.
+        steps: agent steps to play; at least 64, and those that memories are measured over. None is 400, or that least.
         seed: of games and actions. Games are others than those of training and evaluation.
 
     Raises:
         GlamkitError: the game cannot be opened here, or a number is out of range.
     """
     config, device, agent = loaded.config, loaded.machine.device, loaded.agent
-    count = at_least("steps", steps, max(64, config.replay.sequence_length + 2))
+    least = max(64, config.replay.sequence_length + 2)
+    count = max(400, least) if steps is None else at_least("steps", steps, least)
     seed, game = TrainerConfig(seed=seed).seed, make_env(config.env)
     played = FreshReplay(replace(config.replay, capacity=count), config.env.image_size, device)
     played.ends, past = [], RecentSteps(config.agent, 1, config.env.image_size, device)

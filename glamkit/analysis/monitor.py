@@ -100,7 +100,8 @@ class Monitor:
 
     def tell(self) -> None:
         """Shows what it is time for."""
-        if self.line.due:
+        begins = self.last.step in self.pace.changes  # what compiles shows nothing until it is done
+        if self.line.due or (begins and self.compiling):
             self.line.show(self.progress())
         if self.line.watched and time.perf_counter() >= self.next_drawing:
             self.draw()
@@ -137,9 +138,15 @@ class Monitor:
             return f"step {self.trainer.step}/{self.total}  {self.evaluation}"
         parts += [f"{self.pace.speed:.1f} steps/s"] if self.pace.speed else []
         left, more = self.pace.left(self.total), "more than " if self.pace.slows else ""
-        compiles = "; compiling takes about a minute" if self.trainer.machine.compiles else ""
-        known = f"{more}{duration(left)} left" if left is not None else f"time left: not known yet{compiles}"
-        return "  ".join([*parts, known])
+        if self.compiling:
+            return "  ".join([*parts, "compiling what comes next takes about a minute"])
+        return "  ".join([*parts, f"{more}{duration(left)} left" if left is not None else "time left: not known yet"])
+
+    @property
+    def compiling(self) -> bool:
+        """Whether the steps up to the next update compile what they run for the first time."""
+        between = any(start <= self.last.step < done for start, done in self.pace.changes.items())
+        return between and self.last.step < self.total and self.trainer.machine.compiles
 
 
 class Pace:
@@ -195,7 +202,7 @@ class Strip:
         self.folder = trainer.run.folder / "videos"
         self.due = [settings.warmup + max(1, round(share * (settings.env_steps - settings.warmup))) for share in SHARES]
         self.columns: list[dict[str, Any]] = []
-        for path in sorted(self.folder.glob("strip-*.npz")):
+        for path in sorted(self.folder.glob("strip-?????????.npz")):
             if int(path.stem[6:]) > trainer.step:  # after the checkpoint that training goes on from: taken again
                 remove(path)
                 continue

@@ -75,16 +75,18 @@ class OpenLoop:
     def share(self, clips: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(H,): 1 is as good as a reconstruction of the real frame, 0 as bad as a dream of some other moment.
 
-        -inf where no clip is left. Errors are averaged before they are divided, as single ones may be near zero.
+        NaN where no clip is left. Errors are averaged before they are divided, as single ones may be near zero.
         """
         dreamt, best, wrong = (self.pixels[name].values[clips] for name in ("imagined", "reconstructed", "wrong"))
         lost, known = np.nansum(dreamt - best, 0), np.nansum(wrong - best, 0)
-        return np.divide(known - lost, known, out=np.full(self.horizon, -np.inf), where=known > 0)
+        unknown = np.where(np.isnan(dreamt).all(0), np.nan, -np.inf)
+        return np.divide(known - lost, known, out=unknown, where=known > 0)
 
     def leading(self, clips: np.ndarray | slice = slice(None)) -> int:
         """Steps ahead up to which the share is above `HALF`, over all clips or these."""
         below = np.flatnonzero(self.share(clips) <= HALF)
-        return int(below[0]) if len(below) else self.horizon
+        followed = int(self.counted[clips].any(0).sum())  # further ahead none of these clips is left
+        return min(int(below[0]), followed) if len(below) else followed
 
     @property
     def followed(self) -> int:

@@ -17,11 +17,8 @@ from glamkit.errors import GlamkitError, nearest
 from glamkit.runs import log
 from glamkit.training.load import LoadedRun
 
-KINDS = {
-    "random": "anywhere, evenly",
-    "reward": "shortly before a reward, the largest first",
-    "termination": "shortly before a life or an episode ends, the latest first",
-}
+# Anywhere, evenly; shortly before a reward, the largest first; shortly before a life or an episode ends, the latest.
+KINDS = ("random", "reward", "termination")
 LEAD = 4  # steps between a start and what it is chosen for: a dream has to predict it
 AHEAD, SEEN = 12, 2  # steps to a reward from a good start, and of its game that are seen at least before it
 

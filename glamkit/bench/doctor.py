@@ -32,13 +32,16 @@ def check_packages() -> DoctorFinding:
     """Which Python this is, and whether all packages that glamkit requires are installed in versions it supports."""
     from packaging.requirements import Requirement
 
-    wrong = []
-    for need in map(Requirement, metadata.requires(DISTRIBUTION) or []):
+    wrong, python = [], f"Python {platform.python_version()} at {sys.executable}"
+    try:
+        requirements = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return DoctorFinding("note", f"{python}; glamkit is read from a folder, not installed.", "pip install -e .")
+    for need in map(Requirement, requirements):
         if need.marker is None or need.marker.evaluate({"extra": ""}):
             there = {found.version for found in metadata.distributions(name=need.name)}
             if not any(need.specifier.contains(version, prereleases=True) for version in there):
                 wrong.append(f"'{need.name}{need.specifier}'")
-    python = f"Python {platform.python_version()} at {sys.executable}"
     if wrong:
         text = f"{python}; missing, or there in another version: {', '.join(wrong)}."
         return DoctorFinding("problem", text, f"pip install {' '.join(wrong)}")
@@ -128,7 +131,7 @@ def check_atari() -> DoctorFinding:
         env.step(0)
         env.close()
     except Exception as error:  # a missing ROM or namespace, an old library: all are said
-        mend = "pip install --force-reinstall --no-deps ale-py gymnasium"
+        mend = "pip install --force-reinstall ale-py gymnasium"
         mend = "unset ALE_ROMS_DIR" if os.environ.get("ALE_ROMS_DIR") else mend
         return DoctorFinding("problem", f"Pong does not start ({_one_line(error)}).", mend)
     return DoctorFinding("ok", f"Pong runs (ale-py {ale_py.__version__}, gymnasium {gymnasium.__version__}).")

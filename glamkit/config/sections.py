@@ -57,11 +57,13 @@ class WorldModelConfig(Checked):
     conv: int = setting(4, "taps", "of Mamba's causal convolution", 2, 4)
     expand: int = setting(2, "times", "inner width of a Mamba block over D", 1, 8)
     window: int = setting(4, "tokens", "S, what LMamba sees: the local variation", 1, 64)
-    modules: Literal["both", "gmamba", "lmamba"] = setting("both", "choice", "which add to h: both is the paper")
+    modules: Literal["both", "gmamba", "lmamba"] = setting(
+        "both", "choice", "which modules add to the hidden state: both is the paper, the others are for ablation"
+    )
     bins: int = setting(255, "bins", "of the two-hot reward distribution", 3)
     bin_limit: float = setting(20.0, "symlog units", "the bins span +- this", 1, 50)
     variation_head: Literal["frozen", "learned"] = setting(
-        "frozen", "choice", "posterior: random as released, or trained"
+        "frozen", "choice", "posterior of the variation: a fixed random projection (as released), or trained"
     )
     reward_scale: float = setting(1.0, "weight", "of the reward's loss: more where rewards are few, pictures rich", 0)
     foreground_scale: float = setting(0.0, "weight", "more for errors of small things that come and go; 0 = off", 0)
@@ -77,8 +79,12 @@ class WorldModelConfig(Checked):
 class ImaginationConfig(Checked):
     """Where imagined rollouts start, how long they last and what they remember."""
 
-    contexts: Literal["replay", "batch"] = setting("replay", "choice", "windows as released, or the update's latents")
-    memory: Literal["window", "recurrent"] = setting("window", "choice", "re-read a window as released, or carry state")
+    contexts: Literal["replay", "batch"] = setting(
+        "replay", "choice", "encode fresh random windows (as released), or reuse the model update's latents"
+    )
+    memory: Literal["window", "recurrent"] = setting(
+        "window", "choice", "re-read the last tokens at each step (as released), or carry the Mamba state"
+    )
     begin: int = setting(0, "agent steps", "until then only the model learns, from random play: rollouts mislead", 0)
     starts: int = setting(1024, "rollouts", "imagined in parallel", 1)
     context_length: int = setting(8, "steps", "of real experience before a rollout; also the window it reads", 2, 64)
@@ -109,9 +115,11 @@ class ActorCriticConfig(Checked):
 class AgentConfig(Checked):
     """How the agent acts in the real game."""
 
-    acting: Literal["prior", "posterior"] = setting("prior", "choice", "latent predicted as released, or of the frame")
+    acting: Literal["prior", "posterior"] = setting(
+        "prior", "choice", "act on the predicted latent (as released) or on the one seen in the current frame"
+    )
     context: Literal["carried", "reset"] = setting(
-        "carried", "choice", "at an episode's end kept as released, or empty"
+        "carried", "choice", "at an episode's end keep the context (as released) or empty it"
     )
     context_length: int = setting(16, "steps", "of past frames and actions that acting looks at", 2, 256)
 
@@ -173,7 +181,9 @@ class RuntimeConfig(Checked):
     """The machine, never the result."""
 
     device: str = setting("auto", "name", "auto takes a CUDA GPU when there is one; or cpu, cuda, cuda:1, mps")
-    precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "choice", "of products; losses stay float32")
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "choice", "of convolutions and products (float32: TF32 on CUDA GPUs); losses and scans stay float32"
+    )
     kernel: Literal["auto", "glamkit", "mamba-ssm"] = setting("auto", "choice", "GMamba's scan: auto is glamkit's own")
     accelerate: str = setting("on", "choice", "faster classes: on, off (then not compiled either), or rules left out")
     compile: Literal["auto", "on", "off"] = setting("auto", "choice", "torch.compile: slow to begin; auto: long runs")

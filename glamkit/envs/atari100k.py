@@ -90,6 +90,9 @@ def _methods(data: Any, path: Path) -> dict[str, Method]:
     table = data.get("methods") if isinstance(data, dict) else None
     if not isinstance(table, dict) or not table:
         raise GlamkitError(f'{path} is no result file: it has no table "methods" of names with their "runs".')
+    for name in table:
+        if name.startswith("_") or "$" in name:
+            raise GlamkitError(f"{name!r} in {path} begins with _ or has a $, and figures cannot show that; change it.")
     return {str(name): _method(row, f"{name} in {path}") for name, row in table.items()}
 
 
@@ -102,6 +105,9 @@ def _method(row: Any, where: str) -> Method:
             raise GlamkitError(f"{where} has the entry {key!r}, which is not known; {nearest(key, KNOWN)}")
         if key in TABLES and not isinstance(value, (dict, type(None))):
             raise GlamkitError(f'{where}: "{key}" is no table of names and values.')
+    sticky = (row.get("protocol") or {}).get("sticky")
+    if sticky is not None and not isinstance(sticky, bool):
+        raise GlamkitError(f"{where}: protocol.sticky = {sticky!r} is not true, false or null (not known).")
     single = bool(row.get("runs"))
     scores: dict[str, np.ndarray] = {}
     for name, values in row["runs" if single else "scores"].items():

@@ -35,7 +35,7 @@ def check_env(config: str | Config | EnvConfig, seed: int = 0, steps: int = 5000
     its detail says so.
 
     Raises:
-        GlamkitError: the game cannot be played at all, see `envs.resolve_game`.
+        GlamkitError: the game cannot be played at all, see `envs.make_env`.
     """
     checks = list[Check]()
     with closing(make_env(config)) as one, closing(make_env(config)) as two:

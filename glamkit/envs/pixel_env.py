@@ -7,6 +7,7 @@ and goes on to the bit when they are replayed, which ALE's own saved states do n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
 from typing import Any, NamedTuple
@@ -62,7 +63,9 @@ class PixelEnv:
         self.lives = 0
         space: Any = env.action_space
         self.num_actions, self._first_action = int(space.n), int(space.start)
-        names = list(getattr(self._game, "get_action_meanings", list)())
+        names: list[str] = []
+        with contextlib.suppress(Exception):  # they only help to read: a game plays without
+            names = list(getattr(self._game, "get_action_meanings", list)())
         known = len(names) == self.num_actions
         self.action_names = names if known else [f"action {index}" for index in range(self.num_actions)]
 

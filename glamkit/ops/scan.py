@@ -165,7 +165,7 @@ def window_backward(
     return tuple(part.new_empty(part.shape) for part in (driven, dt, A, B, C))  # type: ignore[return-value]
 
 
-def _differentiable(operation: Any, backward: Any) -> None:
+def _differentiable(forward: Any, backward: Any) -> None:
     """Registers the gradient of one of the sums, from its inputs and what else it gives beside its first output."""
 
     def remember(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
@@ -175,7 +175,7 @@ def _differentiable(operation: Any, backward: Any) -> None:
         with float32(grad):
             return backward(grad.contiguous(), *ctx.saved_tensors)
 
-    operation.register_autograd(differentiate, setup_context=remember)
+    forward.register_autograd(differentiate, setup_context=remember)
 
 
 _differentiable(_scan, _scan_backward)

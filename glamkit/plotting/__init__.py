@@ -8,7 +8,6 @@ from glamkit.plotting.curves import (
     Entries,
     decades,
     draw_curves,
-    draw_losses,
     draw_series,
     evaluations,
     learning_curve,

@@ -107,22 +107,16 @@ def losses(run: Run) -> Picture:
     """The parts of the world-model and actor-critic losses against steps, each in its own panel."""
     entries, config = log.read(run.log_file), run.config()
     picture, grid = figure(WIDE, 10.5, 5, 2)
-    draw_losses(grid.flat, entries, config)
-    grid.flat[-1].set_axis_off()
-    same_steps(grid.flat)
-    heading(picture, "Means over each line of the log. The first five panels are the world model's")
-    return picture
-
-
-def draw_losses(panels: Iterable[Axes], entries: Entries, config: Config, keys: Iterable[str] | None = None) -> None:
-    """All of `PANELS`, or those of these keys in their order; with the floors below which nothing is trained."""
     floors = {
         "world_model/dynamics_kl": config.world_model.free_nats,
         "world_model/variation_kl": config.world_model.variation_free_nats,
     }
-    known = {panel[0]: panel for panel in PANELS}
-    for axes, key in zip(panels, keys or known, strict=False):
-        draw_series(axes, entries, *known[key], floors.get(key))
+    for axes, panel in zip(grid.flat, PANELS, strict=False):
+        draw_series(axes, entries, *panel, floors.get(panel[0]))
+    grid.flat[-1].set_axis_off()
+    same_steps(grid.flat)
+    heading(picture, "Means over each line of the log. The first five panels are the world model's")
+    return picture
 
 
 def same_steps(panels: Iterable[Axes]) -> None:

@@ -56,9 +56,12 @@ class Provenance:
 
 def sessions(path: Path) -> list[dict[str, Any]]:
     """The sessions that a provenance file records; none of one that is missing or damaged."""
-    with contextlib.suppress(GlamkitError, LookupError, TypeError):
-        return [entry for entry in read_json(path)["sessions"] if entry["step"] >= entry["first_step"] >= 0]
-    return []
+    try:
+        found = list(read_json(path)["sessions"])
+    except (GlamkitError, LookupError, TypeError):
+        return []
+    entries = [entry for entry in found if isinstance(entry, dict)]
+    return [entry for entry in entries if type(entry.get("first_step")) is type(entry.get("step")) is int]
 
 
 def git_state(folder: Path) -> dict[str, Any]:

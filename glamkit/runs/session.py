@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import ANY
 
 from filelock import FileLock, Timeout
 
@@ -143,6 +142,13 @@ class Stops:
         remove(self.file)
 
 
+class AnyParent:
+    """What a kernel compares its parent's number with while a run has to be saved: it never differs."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
 @contextlib.contextmanager
 def outliving_parent() -> Iterator[int | None]:
     """Context in which a Jupyter kernel outlives its parent, whose number it gives; None in plain Python.
@@ -155,11 +161,13 @@ def outliving_parent() -> Iterator[int | None]:
     if not getattr(poller, "parent_pid", 0):
         yield None
         return
-    parent, poller.parent_pid = os.getppid(), ANY  # from which no number differs
+    parent, anyone = os.getppid(), AnyParent()
+    poller.parent_pid = anyone
     try:
         yield parent
     finally:
-        poller.parent_pid = parent
+        if poller.parent_pid is anyone:  # else a later loop holds the kernel
+            poller.parent_pid = parent
 
 
 class Session:

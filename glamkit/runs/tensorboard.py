@@ -6,6 +6,7 @@ They are copied from metrics.jsonl, which stays the truth. So a run that goes on
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def copy(run_dir: str | Path) -> Path:
     run = Run(resolve(run_dir))
     run.config()  # refuses what is no run
     pid, host = (*Lock(run.lock_file).owner.split(), "", "")[:2]
-    if any((run.folder / "tensorboard").glob(f"{FILES}.{host}.{pid}.*")) and held(run.lock_file):
+    written = any((run.folder / "tensorboard").glob(f"{FILES}.{host}.{pid}.*"))
+    if written and pid != str(os.getpid()) and held(run.lock_file):
         return run.folder / "tensorboard"
     mirror = TensorBoardLog(run)
     mirror.follow()

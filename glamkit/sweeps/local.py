@@ -60,6 +60,11 @@ class LocalProcess(subprocess.Popen[str]):
             with contextlib.suppress(BrokenPipeError):
                 self.stdin.close()
 
+    def kill(self) -> None:
+        """Ends it at once."""
+        super().kill()
+        self.wait()
+
 
 class Local:
     """The engine for this machine: runs share its cores, and each has one GPU if there are any.
@@ -97,9 +102,13 @@ class Local:
 
 def importing() -> dict[str, str]:
     """The environment variable with which a process finds all modules that this one finds, such as custom games."""
-    paths = [str(path.absolute()) for path in map(Path, sys.path) if path.is_dir()]
-    own = [path for path in paths if not path.startswith(sysconfig.get_path("stdlib")) and "-packages" not in path]
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(own))}
+    installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    for path in map(Path.absolute, map(Path, sys.path)):
+        packages = {"site-packages", "dist-packages"} & {*path.parts}
+        if path.is_dir() and not packages and not any(map(path.is_relative_to, installed)):
+            paths.append(str(path))
+    return {"PYTHONPATH": os.pathsep.join(filter(None, dict.fromkeys(paths)))}
 
 
 def threads(count: int) -> dict[str, str]:

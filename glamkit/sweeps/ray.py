@@ -36,9 +36,10 @@ class Cluster:
         self.capacity = ALL if workers is None else at_least("workers", workers)
         try:
             self.ray = importlib.import_module("ray")
-            self.ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, ignore_reinit_error=True)
         except ImportError:
             raise GlamkitError(f"engine = 'ray' needs Ray, which is not installed: {install('cluster')}.") from None
+        try:
+            self.ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, ignore_reinit_error=True)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise GlamkitError(
                 f"no Ray cluster can be used at {address!r} ({reason(error)}); start one with 'ray start --head'."
@@ -60,7 +61,7 @@ class Cluster:
         try:
             return float(self.ray.get(self.task(hours, config)))
         except self.ray.exceptions.RayError as error:
-            raise GlamkitError(last_line(error)) from None
+            raise GlamkitError(last_line(error).removeprefix("glamkit.errors.GlamkitError: ")) from None
 
     def task(self, function: Callable[..., Any], *given: object) -> Any:
         """Has Ray call a function on any of its machines, with the cores and the module folders of a run."""

@@ -85,6 +85,8 @@ def resume(trainer: Any) -> bool:
     except Exception as error:  # a game with randomness of its own, or whatever a stranger's game raises
         logger.warning("%s. A new episode is started.", reason(error))
         trainer.restart_game()
+    if not trainer.env.running:  # the game crashed when its next episode should have begun
+        trainer.new_game()
     set_random_state(state["random"])  # a game may have drawn
     return True
 
@@ -119,7 +121,7 @@ def load(folder: Path, take: Callable[[dict[str, Any]], object] = lambda _: None
 
     None where there is none; a GlamkitError where none can be used, or where the newest is of a newer glamkit.
     """
-    problem = None
+    problem = ""
     for step in reversed(steps(folder)):
         try:
             take(state := read(folder, step))
@@ -127,11 +129,19 @@ def load(folder: Path, take: Callable[[dict[str, Any]], object] = lambda _: None
         except NewerFormatError:
             raise
         except GlamkitError as error:
-            problem = problem or error
-            logger.warning("%s The one before it is used.", error)
+            text = str(error)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            text = f"the checkpoint of step {step} does not fit this experiment ({misfit(error)})."
+        problem = problem or text
+        logger.warning("%s The one before it is used.", text)
     if problem:
         raise GlamkitError(f"no checkpoint in {folder} can be used: {problem}")
     return None
+
+
+def misfit(error: Exception) -> str:
+    """Why a state does not fit: the last of the lines that torch says of it."""
+    return str(error).strip().rpartition("\n")[2].strip().rstrip(".")
 
 
 def read(folder: Path, step: int) -> dict[str, Any]:

@@ -55,18 +55,18 @@ class LogSummary:
         self.lines = [entry for entry in entries if entry["kind"] == "log" and "world_model/total" in entry]
         self.episodes = [entry for entry in entries if entry["kind"] == "episode" and entry["episode/length"]]
         self.step = max((entry["step"] for entry in entries), default=0)
-        end = self.step - LATE * (self.step - config.trainer.warmup)
-        self.late = [line for line in self.lines if line["step"] > end] or self.lines[-1:]
-        last = [e for e in self.episodes if e["step"] > end]
+        from_step = self.step - LATE * (self.step - config.trainer.warmup)
+        self.late = [line for line in self.lines if line["step"] > from_step] or self.lines[-1:]
+        last = [e for e in self.episodes if e["step"] > from_step]
         played = [e for e in self.episodes if e["step"] > config.random_steps]  # by the policy, as dreams are
-        recent = max(EPISODES, sum(e["step"] > end for e in played))
-        self.games, self.source = played[-recent:], "the last games"
+        most = max(EPISODES, sum(e["step"] > from_step for e in played))
+        self.games, self.source = played[-most:], "the last games"
         if len(evaluated) >= EPISODES:
             self.games = [{f"episode/{key}": episode[key] for key in ("return", "length")} for episode in evaluated]
             self.source = "the evaluation"
-        early = [e for e in self.episodes if e["step"] < end]
-        chance = max(EPISODES, sum(e["step"] <= config.random_steps for e in early))  # whose actions were random
-        first, final = ([e["episode/return"] for e in part] for part in (early[:chance], last))
+        early = [e for e in self.episodes if e["step"] < from_step]
+        count = max(EPISODES, sum(e["step"] <= config.random_steps for e in early))  # as many as had random actions
+        first, final = ([e["episode/return"] for e in part] for part in (early[:count], last))
         self.change, self.gain = f"{len(self.episodes)} episodes have ended, too few to compare", math.nan
         if min(len(first), len(final)) >= EPISODES:
             (one, error), (other, its_error) = mean_and_error(first), mean_and_error(final)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -29,10 +29,11 @@ from glamkit.models.agent import Agent, RecentSteps
 from glamkit.notebook import Tell
 from glamkit.runs import tensorboard
 from glamkit.runs.files import make_folder, read_json, replace_text
-from glamkit.runs.folder import UNSCORED
+from glamkit.runs.folder import UNSCORED, Run
 from glamkit.runs.session import Stops
 from glamkit.runtime import Machine, any_shapes, available, undisturbed
 from glamkit.training import checkpoint as checkpoints
+from glamkit.training import guards
 from glamkit.training.load import LoadedRun, open_run
 
 STICKY = 0.25  # what "on" means (Machado et al. 2018)
@@ -74,8 +75,8 @@ def evaluate(
 
     Raises:
         StoppedError: it was stopped.
-        GlamkitError: the seed is not one, the game crashed, or `file` cannot be written, which is tried before the
-            first game.
+        GlamkitError: the seed is not one, the game crashed too often, or `file` cannot be written, which is tried
+            before the first game.
     """
     if (seed := at_least("seed", seed, 0)) >= 2**32:
         raise GlamkitError(f"seed = {seed} is outside its range: at most {2**32 - 1}.")
@@ -100,14 +101,27 @@ def evaluate(
     return report
 
 
+@contextmanager
+def asked(run: Run) -> Iterator[Callable[[], bool]]:
+    """Context that gives what says whether to stop: the stop button, Ctrl+C, SIGTERM, or the file STOP of the run."""
+    stops = Stops(run.stop_file, 0)
+    try:
+        with stops.listening():
+            yield stops.requested
+    except StoppedError:
+        stops.honour()
+        raise
+
+
 def final(trainer: Any, tell: Tell | None = None) -> dict[str, Any]:
     """The report of a trainer's last step, as its evaluation.json has it; without one it is made."""
-    run, report = trainer.run, None
+    run, about, report = trainer.run, (trainer.agent, trainer.config, trainer.machine, trainer.step), None
     with suppress(GlamkitError):
         report = read_json(run.evaluation_file)
     if not isinstance(report, dict) or report.get("step") != trainer.step or "episodes" not in report:
-        trained = trainer.config, trainer.step, trainer.agent, trainer.machine, trainer.replay
-        report, _ = evaluate_run(LoadedRun(run, *trained, tuple(trainer.env.action_names)), tell=tell)
+        with asked(run) as stop:
+            film = run.folder / "videos" / "evaluation"
+            report = evaluate(*about, film=film, stop=stop, tell=tell, file=run.evaluation_file)
     if trainer.config.runtime.tensorboard:
         tensorboard.copy(run.folder)
     return report
@@ -147,13 +161,22 @@ def card(config: Config, seed: int) -> dict[str, Any]:
 
 
 def play(
-    agent: Agent, config: Config, machine: Machine, seed: int, stop: Callable[[], bool] | None, tell: Tell | None
+    agent: Agent,
+    config: Config,
+    machine: Machine,
+    seed: int,
+    stop: Callable[[], bool] | None = None,
+    tell: Tell | None = None,
 ) -> list[Episode]:
-    """The episodes themselves, in rounds of at most `config.evaluation.games`; arguments as in `evaluate`."""
+    """The episodes themselves, in rounds of at most `config.evaluation.games`; arguments as in `evaluate`.
+
+    An episode whose game crashes is played again from its start, with the same seed.
+    """
     settings = config.evaluation
     # Spread, so that neighbouring seeds share no game.
     seeds = np.random.SeedSequence(seed).generate_state(settings.episodes) >> 1
-    done = list[Episode]()
+    crashes = guards.Crashes(config.env.game, config.runtime.env_crashes, " in an evaluation")
+    done, planned = dict[int, Episode](), list(range(settings.episodes))
     began, steps = time.perf_counter(), itertools.count()
 
     def check(over: int, step: int) -> None:
@@ -165,11 +188,14 @@ def play(
             raise StoppedError(f"the evaluation was stopped after {finished}; run again, it plays all of them.")
 
     with closing(Games(evaluated_env(config), settings.no_ops)) as games:
-        for first in range(0, settings.episodes, settings.games):
-            done += play_round(agent, config, machine, games, seeds[first : first + settings.games], check)
-            for why in games.crashed.values():
-                raise GlamkitError(f"{config.env.game} crashed in an evaluation ({why}); mend it and run it again.")
-    return done
+        while planned:
+            part, planned = planned[: settings.games], planned[settings.games :]
+            episodes = play_round(agent, config, machine, games, seeds[part], check)
+            done |= {number: episodes[row] for row, number in enumerate(part) if row not in games.crashed}
+            planned += [part[row] for row in games.crashed]
+            if games.crashed:
+                crashes.note(next(iter(games.crashed.values())))
+    return [done[number] for number in range(settings.episodes)]
 
 
 def play_round(
@@ -177,14 +203,15 @@ def play_round(
 ) -> list[Episode]:
     """One episode of each seed (N,), all stepped together until the last of them is over.
 
-    Before each step `check` is given how many are over, and the steps made.
+    Episodes of games that crashed are there too, as far as they came: see `Games.crashed`. Before each step `check`
+    is given how many are over, and the steps made.
     """
     count, settings = len(seeds), config.evaluation
     past = RecentSteps(config.agent, count, config.env.image_size, machine.device)
     scores = np.zeros(count)
     taken: list[list[int]] = [[] for _ in range(count)]
     frames = games.reset(seeds)
-    alive = np.ones(count, bool)
+    alive = np.array([row not in games.crashed for row in range(count)])
     step = 0
     while alive.any() and step < settings.episode_steps:
         check(count - int(alive.sum()), step)
@@ -265,10 +292,5 @@ def evaluate_run(
     path = run.evaluation_file if own else run.folder / "evaluations" / f"{name}.json"
     place = run.folder / "videos" / ("evaluation" if own else f"evaluation-{name}") if film else None
     agent = loaded.agent.to(machine.device)
-    stops = Stops(run.stop_file, 0)
-    try:
-        with stops.listening():
-            return evaluate(agent, config, machine, loaded.step, seed, place, stops.requested, tell, path), path
-    except StoppedError:
-        stops.honour()
-        raise
+    with asked(run) as stop:
+        return evaluate(agent, config, machine, loaded.step, seed, place, stop, tell, path), path

@@ -28,8 +28,8 @@ def check_losses(step: int, metrics: Mapping[str, float]) -> None:
         if not math.isfinite(value):
             raise GlamkitError(
                 f"{name} is {value} in the steps before step {step}; the last good checkpoint is intact: go on from it "
-                f"with runtime.precision=float32, or start anew in another run_dir with a lower "
-                f"{name.split('/')[0]}_optimizer.learning_rate."
+                f"with runtime.precision=float32, or start anew in another run_dir with lower rates, "
+                f"world_model_optimizer.learning_rate and actor_critic_optimizer.learning_rate."
             )
 
 
@@ -71,10 +71,10 @@ def check_memory(config: Config, machine: Machine) -> None:
 
 
 class Crashes:
-    """Counts the times that a game crashed in training, and gives up after `most`."""
+    """Counts the times that a game crashed, and gives up after `most`; `where` is such as `` in an evaluation``."""
 
-    def __init__(self, game: str, most: int) -> None:
-        self.game, self.most, self.count = game, most, 0
+    def __init__(self, game: str, most: int, where: str = "") -> None:
+        self.game, self.most, self.where, self.count = game, most, where, 0
 
     def attempt(self, play: Callable[..., Played], *given: Any) -> Played | None:
         """What a step or a reset of the game returns, or None if it crashed or returned what it must not.
@@ -86,11 +86,16 @@ class Crashes:
         except Exception as error:  # a stranger's game may raise whatever it likes
             if isinstance(error, GlamkitError) and not isinstance(error, GameFaultError):
                 raise
-            self.count, why = self.count + 1, reason(error)
-            logger.warning("%s crashed (%s), %d of at most %d times.", self.game, why, self.count, self.most)
-            if self.count > self.most:
-                raise GlamkitError(
-                    f"{self.game} crashed {self.count} times; what was saved is intact: mend the game and go on, or "
-                    f"allow more crashes with runtime.env_crashes (the last time: {why})."
-                ) from None
+            self.note(reason(error))
             return None
+
+    def note(self, why: str) -> None:
+        """Counts a crash; one too many is a GlamkitError."""
+        self.count += 1
+        logger.warning("%s crashed%s (%s), %d of at most %d times.", self.game, self.where, why, self.count, self.most)
+        if self.count > self.most:
+            without = ", or train without evaluations by evaluation.every=0" if self.where else ""
+            raise GlamkitError(
+                f"{self.game} crashed {self.count} times{self.where}; what was saved is intact: mend the game and go "
+                f"on, or allow more crashes with runtime.env_crashes{without} (the last time: {why})."
+            )

@@ -111,8 +111,12 @@ def open_run(what: str | Path, checkpoint: int | None = None, device: str | None
         raise GlamkitError(f"{run.folder} holds no checkpoint of step {wanted}, but those of {held}{more}.")
     state = checkpoints.read(run.checkpoints, wanted) if wanted in saved else checkpoints.load(run.checkpoints) or {}
     machine = Machine(available(config.runtime, device))
-    agent, step = _agent(config, state, machine, run), state["step"]
+    agent, step = _agent(config, state, machine, run), state.get("step")
+    if not isinstance(step, int) or step < 0:
+        raise GlamkitError(f"the checkpoint in {run.folder} is no trainer's: it does not say its step.")
     replay = Recording(run, step, config, machine.device)
+    if not (0 <= int(replay.actions.min()) <= int(replay.actions.max()) < agent.world_model.actions):
+        raise GlamkitError(f"the replay in {run.folder} holds actions that the agent does not have.")
     names = _action_names(config, agent.world_model.actions)
     loaded = LoadedRun(run, config, step, agent, machine, replay, names)
     return loaded if wanted in (None, step) else at_step(loaded, wanted)
@@ -126,21 +130,21 @@ def at_step(loaded: LoadedRun, step: int) -> LoadedRun:
     return loaded._replace(step=step, agent=agent)
 
 
-def viewable_steps(run: Run) -> list[int]:
-    """The steps at which the agent can be seen: those of snapshots and of checkpoints, oldest first."""
-    return sorted({*checkpoints.steps(run.snapshots), *checkpoints.steps(run.checkpoints)})
-
-
 def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
     """The agent of a checkpoint; how many actions it has is read off the size of the stem."""
-    latent = config.world_model.variables * config.world_model.classes
+    latent, meta = config.world_model.variables * config.world_model.classes, torch.device("meta")
     try:
         weights = state["agent"]
+        actions = weights["world_model.stem.0.weight"].shape[1] - latent
         with undisturbed():
-            agent = Agent.build(config, weights["world_model.stem.0.weight"].shape[1] - latent)
+            with meta:  # first without memory: a stranger's config may ask for any sizes
+                shapes = {name: value.to(meta) for name, value in weights.items()}
+                Agent.build(config, actions).load_state_dict(shapes)
+            agent = Agent.build(config, actions)
         agent.load_state_dict(weights)
     except Exception as error:  # a stranger's may hold anything
-        raise GlamkitError(f"the checkpoint in {run.folder} does not fit its config.json.") from error
+        why = checkpoints.misfit(error)
+        raise GlamkitError(f"the checkpoint in {run.folder} does not fit its config.json ({why}).") from None
     agent.to(machine.device).eval().requires_grad_(False)
     agent.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
     # The studio picks rows of memories, which pairs of windows do not have.

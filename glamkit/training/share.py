@@ -23,7 +23,7 @@ from glamkit.runs.provenance import sessions
 from glamkit.training.checkpoint import rounded
 from glamkit.training.evaluation import in_words
 from glamkit.training.load import LoadedRun, open_run
-from glamkit.training.shared_runs import FORMAT, HUB_FILE, MOST_STEPS, SUFFIX, require_hub
+from glamkit.training.shared_runs import FORMAT, HUB_FILE, SUFFIX, most_steps, require_hub
 
 STEPS = 300  # stored steps that travel with a run, to start from
 RIGHTS = (
@@ -75,9 +75,9 @@ def share(run_dir: str | Path, file: str | Path = "", steps: int = STEPS) -> Pat
 def pack(loaded: LoadedRun, path: Path, steps: int) -> None:
     """Writes a run, opened at a checkpoint, as one file; arguments and errors as in `share`."""
     steps, run, replay, config = coerce("steps", steps, int), loaded.run, loaded.replay, loaded.config
-    least = config.replay.sequence_length + config.imagination.context_length
-    if not least <= steps <= MOST_STEPS:
-        raise GlamkitError(f"steps = {steps} is outside {least} to {MOST_STEPS}, enough to look at.")
+    least, most = config.replay.sequence_length + config.imagination.context_length, most_steps(config.env)
+    if not least <= steps <= most:
+        raise GlamkitError(f"steps = {steps} is outside {least} to {most}, enough to look at and few enough to open.")
     first = max(replay.oldest, replay.count - steps)
     made = sessions(run.provenance_file)
     for session in made:

@@ -21,7 +21,7 @@ import platformdirs
 import safetensors.torch
 import torch
 
-from glamkit.config import Config
+from glamkit.config import Config, EnvConfig
 from glamkit.errors import GlamkitError, install, nearest, reason
 from glamkit.runs import log
 from glamkit.runs.files import read_bytes
@@ -33,7 +33,6 @@ SUFFIX = ".glam"
 HUB = "hub:"  # before the name of a run on the Hugging Face hub
 HUB_FILE = f"run{SUFFIX}"
 LARGEST = 512 * 2**20  # bytes of the file and of one entry unpacked; a run of the published size has 45 MB
-MOST_STEPS = 10_000  # that are stored in a file, so that it takes little memory
 ENTRIES = {"run.json", "agent.safetensors", "steps.npz", "evaluation.json", "log.jsonl"}
 
 
@@ -115,8 +114,8 @@ def _fill(folder: Path, file: Path, data: bytes) -> None:
         if about["format"] > FORMAT:
             raise ValueError("it was written by a newer glamkit; update glamkit to read it")
         first, step, config = int(about["first"]), int(about["step"]), Config.from_dict(about["config"])
-        if not 0 < step - first <= MOST_STEPS:
-            raise ValueError(f"{step - first:,} stored steps are outside 1 to {MOST_STEPS:,}")
+        if not 0 < step - first <= most_steps(config.env):
+            raise ValueError(f"{step - first:,} stored steps are outside 1 to {most_steps(config.env):,}")
         weights = safetensors.torch.load(entries["agent.safetensors"])
         score = dict(json.loads(entries["evaluation.json"]) or {})
     except Exception as error:  # what readers of packed data raise for damaged ones has no end
@@ -134,6 +133,11 @@ def _fill(folder: Path, file: Path, data: bytes) -> None:
     run.log_file.write_bytes(entries["log.jsonl"])
     log.read(run.log_file)  # refuses a damaged one
     run.shared_file.write_bytes(entries["run.json"])
+
+
+def most_steps(config: EnvConfig) -> int:
+    """How many stored steps a shared run may hold: so many that they fill `LARGEST` bytes when they are unpacked."""
+    return LARGEST // (3 * config.image_size**2)
 
 
 def _entries(data: bytes) -> dict[str, bytes]:

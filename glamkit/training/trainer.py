@@ -15,11 +15,12 @@ from torch import Tensor
 
 from glamkit.config import Config
 from glamkit.envs.registry import make_env
-from glamkit.errors import GlamkitError, StoppedError
+from glamkit.errors import GlamkitError, StoppedError, reason
 from glamkit.models.agent import Agent, RecentSteps
 from glamkit.models.world_model import Observed
 from glamkit.notebook import Tell
 from glamkit.runs import tensorboard
+from glamkit.runs.files import remove
 from glamkit.runs.folder import Run, resolve
 from glamkit.runs.log import Log, Means
 from glamkit.runs.provenance import Provenance
@@ -94,10 +95,14 @@ class Trainer:
         self.session = Session(self.run, config.runtime.max_hours, lambda: (self.step, self.saved))
         described = {**self.machine.describe(), "kernel": self.kernel}
         with self.session.opening():
-            self.run.begin(config, described)
+            self.run.begin(config, {key: value for key, value in described.items() if key != "host"})
             if not checkpoint.resume(self):
                 self.log.cut(0)  # lines of a process that was killed before its first checkpoint are of no use
-                self.new_game(config.trainer.seed)
+                try:
+                    self.new_game(config.trainer.seed)
+                except GlamkitError as error:
+                    self.session.tell("failed", reason(error))
+                    raise
             self.provenance = Provenance(self.run, config, self.step, described)
             self.mirror = tensorboard.TensorBoardLog(self.run) if config.runtime.tensorboard else None
         self.random = random_state()  # other trainers may be made before this one goes on
@@ -109,12 +114,15 @@ class Trainer:
         with self.session.turn(), memory_kept(self.machine.device), self.own_random_numbers():
             self.refuse_half()
             self.clock = (time.perf_counter(), self.step)
+            if self.lacks_evaluation and (played := self.evaluate()):
+                yield from [*played, self.save()]  # or the next trainer would cut its line off the log
             while self.step < self.config.trainer.env_steps and not self.session.stops.requested():
                 yield from self.advance()
             metrics = self.save().metrics if self.saved != self.step else {}
             if self.mirror:
                 self.mirror.follow()
-            state = "stopped" if self.session.stops.reason else "done"
+            left = self.step < self.config.trainer.env_steps or self.lacks_evaluation
+            state = "stopped" if left else "done"
             self.session.end(state)
             yield Event(state, self.step, metrics)
 
@@ -142,6 +150,7 @@ class Trainer:
             events += self.evaluate()
         self.whole = True  # what follows only writes what there is, so after a full disk this trainer may go on
         if self.step in self.snapshot_steps:
+            guards.check_weights(self.agent)
             checkpoint.save_snapshot(self.run.snapshots, self.step, self.agent)
         if self.step % settings.save_every == 0:
             events.append(self.save())
@@ -256,7 +265,10 @@ class Trainer:
         return Event("log", self.step, metrics)
 
     def evaluate(self) -> list[Event]:
-        """Plays whole episodes with the present policy; training goes on as if it had not. None if it is stopped."""
+        """Plays whole episodes with the present policy; training goes on as if it had not.
+
+        One that is stopped is no event: the loop ends, and when it goes on the evaluation is played from its start.
+        """
         started, (before, at) = time.perf_counter(), self.clock
         file, about = self.run.evaluation_at(self.step), (self.agent, self.config, self.machine, self.step)
         # Not by the time limit: an evaluation that takes longer would be begun again in every session.
@@ -264,11 +276,18 @@ class Trainer:
         try:
             report = evaluation.evaluate(*about, stop=stop, tell=self.tell, file=file)
         except StoppedError:
+            remove(file)  # of before the run went back to an older checkpoint
             return []
         metrics = evaluation.summary(report)
         self.log.write(self.step, "evaluation", metrics)
         self.clock = (before + time.perf_counter() - started, at)  # the speed is that of training
         return [Event("evaluation", self.step, metrics)]
+
+    @property
+    def lacks_evaluation(self) -> bool:
+        """Whether the evaluation that is due after the present step was stopped before its end."""
+        every = self.config.evaluation.every
+        return bool(every and self.step and self.step % every == 0) and not self.run.evaluation_at(self.step).exists()
 
     def save(self) -> Event:
         """Writes everything from which the run can go on.

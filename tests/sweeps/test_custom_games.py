@@ -29,6 +29,7 @@ def test_a_module_beside_the_caller_is_found_by_a_run(
 
 
 def test_what_every_process_finds_anyway_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "near").mkdir()
     monkeypatch.setattr(sys, "path", ["", "near", str(tmp_path), str(tmp_path / "gone"), *sys.path])
@@ -36,3 +37,10 @@ def test_what_every_process_finds_anyway_is_not_named(tmp_path: Path, monkeypatc
     assert (first, second) == (str(tmp_path), str(tmp_path / "near"))
     assert not [path for path in others if "site-packages" in path or path.startswith((sys.prefix, sys.base_prefix))]
     assert len(others) == len(set(others)) and str(tmp_path) not in others
+
+
+def test_a_search_path_of_the_environment_is_kept_whatever_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On clusters packages come from folders and archives that PYTHONPATH names."""
+    given = os.pathsep.join(["/software/torch/lib/python3.12/site-packages", "/home/me/my-packages", "/opt/games.zip"])
+    monkeypatch.setenv("PYTHONPATH", given)
+    assert importing()["PYTHONPATH"].startswith(given)

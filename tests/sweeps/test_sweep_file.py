@@ -14,10 +14,10 @@ from glamkit.sweeps.ablation import Ablation
 
 
 def test_what_is_written_is_what_is_meant(tmp_path: Path) -> None:
-    """YAML itself would read on as true, 1.10 as 1.1 and 1:30 as 90."""
+    """YAML itself would read on as true, 010 as 8, 1.10 as 1.1 and 1:30 as 90."""
     path = tmp_path / "study.yaml"
     path.write_text(
-        "games: glamkit/Catch-v0\npreset: debug\nseeds: 10\nenv_steps:\nfolder: 1:30\n"
+        "games: glamkit/Catch-v0\npreset: debug\nseeds: 010\nenv_steps:\nfolder: 1:30\n"
         "overrides: {runtime.compile: off, runtime.record: no}\n"
         "variants: {on: {agent.context: reset}, 1.10: {imagination.starts: 4}, none: }\n"
     )
@@ -42,7 +42,7 @@ def test_what_would_be_something_else_than_it_looks_is_refused(given: dict[str, 
 
 
 def test_seeds_with_commas_are_still_seeds() -> None:
-    assert read_seeds("101,102, 10") == [101, 102, 10]
+    assert read_seeds("101,102, 010") == [101, 102, 10]
 
 
 @pytest.mark.parametrize(

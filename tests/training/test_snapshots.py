@@ -14,7 +14,7 @@ from glamkit.analysis.variation import Lens
 from glamkit.config import PRESETS, preset
 from glamkit.errors import GlamkitError
 from glamkit.training import checkpoint, evaluation
-from glamkit.training.load import at_step, open_run, viewable_steps
+from glamkit.training.load import at_step, open_run
 from glamkit.training.trainer import Trainer
 
 KEPT = [49, 50, 52, 54, 57, 60]  # of steps 48 to 64; the first of seven falls on step 48, which has no update yet
@@ -68,7 +68,6 @@ def test_a_resumed_run_leaves_the_same(trained: Trainer, tmp_path: Path) -> None
 
 def test_a_run_is_looked_back_at(trained: Trainer) -> None:
     opened = open_run(trained.run.folder)
-    assert viewable_steps(opened.run) == sorted({*KEPT, 50, 64})
     early = open_run(trained.run.folder, 57)
     assert early.step == 57 and early.replay.count == 64 and opened.step == 64
     weights = at_step(opened, 57).agent.state_dict()

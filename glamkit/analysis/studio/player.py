@@ -23,6 +23,7 @@ from glamkit.errors import GlamkitError
 
 RATES = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}  # times `export.SPEED`
 TOGETHER = 64  # futures dreamt in one batch
+KEPT = 20  # dreams to go back to, those shown last
 IDLE = ("NOOP", "STAY", "IDLE", "NOTHING")
 logger = logging.getLogger(__name__)
 
@@ -229,7 +230,10 @@ class Player:
         self.dream, self.note, self.playing = dream, "", False
         self.what_if, self.noise, self.tapped = None, None, None
         self.beside = compare.comparisons(dream, self.compared)
-        self.dreams[dream.start, dream.begun] = dream
+        self.dreams.pop((dream.start, dream.begun), None)
+        self.dreams[dream.start, dream.begun] = dream  # the newest is the last
+        if len(self.dreams) > KEPT:
+            del self.dreams[next(iter(self.dreams))]
 
     def save(self) -> None:
         """Writes the present branch into `dreams` in the run's folder; beside the notebook if the run is shared."""

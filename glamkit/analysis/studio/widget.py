@@ -105,7 +105,7 @@ def studio(dream: Dream, choices: Sequence[Start] = ()) -> StudioWidget | None:
     shown = StudioWidget(dream, choices)
     if cell := notebook.cell():
         if old := OPEN.pop(cell, None):  # nobody sees it any more, and it holds its whole run
-            old.player.close()
+            old.player.todo.put(None)  # its thread ends when it has done what it is doing
             old.close()
         OPEN[cell] = shown
     display(shown)

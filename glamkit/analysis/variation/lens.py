@@ -1,4 +1,6 @@
-"""A stretch of steps as the model reads it; step i leads from frame i to frame i + 1, and h_i has seen frame i."""
+"""A stretch of steps as the model reads it; step i leads from frame i to frame i + 1, and h_i has seen
+frame and action i.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ TOKENS_WARPS, STATES_WARPS, ACTIONS_WARPS = 2, 4, 2
 def tokens(
     latents: Tensor, actions: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, classes: int, eps: float
 ) -> Tensor:
-    """`imagination.tokens`; a weight whose columns lie in one piece each is read where it is."""
+    """`imagination.tokens`, from a copy of the weight by columns."""
     (*shape, latent), width = latents.shape, len(weight)
     latents, actions, columns = latents.reshape(-1, latent), actions.contiguous(), weight.T.contiguous()
     latents = latents if latents.stride(1) == 1 else latents.contiguous()
