@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from glamkit.config import Config
 from glamkit.plotting.picture import (
     BLACK,
     BLUE,

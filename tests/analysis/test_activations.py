@@ -90,7 +90,7 @@ def test_what_is_not_called_is_told_of(
 
 def test_mistaken_names_and_shapes_get_a_sentence(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
     with (
-        pytest.raises(GlamkitError, match=r"'gmamba\.outt' is the name of 0 modules.*did you mean.*gmamba\.out"),
+        pytest.raises(GlamkitError, match=r"'gmamba\.outt' is no module.*did you mean.*gmamba\.out"),
         watch(agent, "gmamba.outt"),
     ):
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from tiny_runs import finished, short
 
 from glamkit.config import PRESETS, Config, ReplayConfig, keys, preset
+from glamkit.errors import GlamkitError
 from glamkit.runs import log, status
 from glamkit.runs.folder import Run, resolve
 from glamkit.training import checkpoint
@@ -150,6 +152,30 @@ def test_manifests(place: Callable[[], Path], run: Path, data: st.DataObject) ->
     path.write_bytes(text)
     with contract():
         assert checkpoint.load(folder) is not None
+
+
+MISFITS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "size mismatch for world_model.prior.weight": lambda state: state["agent"].update(
+        {"world_model.prior.weight": torch.zeros(3)}
+    ),
+    "different number of parameter groups": lambda state: state["world_model_optimizer"]["param_groups"].clear(),
+    "'str' object has no attribute 'numpy'": lambda state: state.update(frame="black"),
+    "'means'": lambda state: state.pop("means"),
+}
+
+
+@pytest.mark.parametrize("message", MISFITS)
+def test_what_does_not_fit_is_named(place: Callable[[], Path], run: Path, message: str) -> None:
+    folder = place() / "run"
+    shutil.copytree(run, folder)
+    shutil.rmtree(folder / "checkpoint")
+    state, buffer = checkpoint.read(run / "checkpoint", 48), io.BytesIO()
+    MISFITS[message](state)
+    torch.save(state, buffer)
+    sealed(folder / "checkpoint", buffer.getvalue())
+    with pytest.raises(GlamkitError, match="does not fit this experiment") as error:
+        Trainer(CONFIG, folder)
+    assert message in str(error.value)
 
 
 @many(40)

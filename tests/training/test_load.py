@@ -114,7 +114,7 @@ def test_a_foreign_checkpoint_gets_a_sentence(
     state = checkpoint.gather(trainer) | change
     state = {name: value for name, value in state.items() if value is not None}
     checkpoint.write(folder / "checkpoint", 100, state)
-    assert refused(folder, wanted) == f"the checkpoint in {folder} does not fit its config.json."
+    assert refused(folder, wanted).startswith(f"the checkpoint in {folder} does not fit its config.json (")
 
 
 def test_opening_takes_no_more_memory_than_there_are_steps(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_another_config_than_the_checkpoint_s_gets_a_sentence(trainer: Trainer, 
     stored = json.loads((folder / "config.json").read_text())
     stored["config"]["world_model"]["width"] = 24
     (folder / "config.json").write_text(json.dumps(stored))
-    assert refused(folder).endswith("does not fit its config.json.")
+    assert re.search(r"does not fit its config.json \(size mismatch for \S+: .*\)\.", refused(folder))
     stored["config"]["world_model"]["widht"] = 24
     (folder / "config.json").write_text(json.dumps(stored))
     assert refused(folder).startswith(f"{folder / 'config.json'}: unknown setting 'world_model.widht'; did you mean")

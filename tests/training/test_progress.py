@@ -31,13 +31,8 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
 
 
 def report(trainer: Trainer, **given: Any) -> dict[str, Any]:
-    return evaluation.evaluate(trainer.agent, CONFIG, trainer.machine, trainer.step, **given)
-
-
-def scored(trainer: Trainer) -> dict[str, Any]:
-    """The final report, made anew; it listens to whoever asks to stop."""
-    trainer.run.evaluation_file.unlink(missing_ok=True)
-    return evaluation.final(trainer)
+    with evaluation.asked(trainer.run) as stop:
+        return evaluation.evaluate(trainer.agent, CONFIG, trainer.machine, trainer.step, **{"stop": stop, **given})
 
 
 def after(looks: int) -> Any:
@@ -76,17 +71,17 @@ def test_the_stop_button_ends_it_in_one_sentence(trainer: Trainer, monkeypatch: 
 
     monkeypatch.setattr(trainer.agent, "act", pressed)
     with pytest.raises(StoppedError, match=r"^the evaluation was stopped after \d of 5 episodes;"):
-        scored(trainer)
+        report(trainer)
     monkeypatch.undo()
-    assert len(scored(trainer)["episodes"]) == 5
+    assert len(report(trainer)["episodes"]) == 5
 
 
 def test_the_file_stop_ends_one_evaluation_and_no_other(trainer: Trainer) -> None:
     trainer.run.stop_file.touch()
     with pytest.raises(StoppedError):
-        scored(trainer)
+        report(trainer)
     assert not trainer.run.stop_file.exists()
-    assert len(scored(trainer)["episodes"]) == 5
+    assert len(report(trainer)["episodes"]) == 5
 
 
 @pytest.mark.parametrize("every", [49, 52])  # amid the run, and after its last step
@@ -107,5 +102,12 @@ def test_a_stop_in_training_does_not_wait_for_an_evaluation(tmp_path: Path, ever
     assert list(stopped)[-1][:2] == ("stopped", every)
     assert status.read(stopped.run.status_file).state == "stopped"
     again = Trainer(config, tmp_path / "twice")
-    assert [event.kind for event in again][-1] == "done"
-    assert log(again) == [line for line in log(once) if line["kind"] != "evaluation"]
+    kinds = [event.kind for event in again]
+    assert (kinds[0], kinds[-1]) == ("evaluation", "done")
+    files = [run.run.folder / "evaluations" / f"0000000{every}.json" for run in (once, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert log(once) == log(again)
+    with pytest.raises(StoppedError):  # the final one
+        evaluation.evaluate(again.agent, config, again.machine, 52, stop=after(3))
+    assert [event.kind for event in Trainer(config, tmp_path / "twice")] == ["done"]
+    assert log(once) == log(again)  # opening it once more takes no line away

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -126,9 +127,9 @@ def test_a_folder_gets_a_file_of_the_run_s_name(folder: Path, tmp_path: Path, mo
 
 def test_mistakes_get_a_sentence(folder: Path, tmp_path: Path) -> None:
     assert glamkit.share is share
-    with pytest.raises(GlamkitError, match="steps = 3 is outside 20 to 10000, enough to look at"):
+    with pytest.raises(GlamkitError, match="steps = 3 is outside 20 to 174762, enough to look at"):
         share(folder, tmp_path / "few.glam", steps=3)
-    with pytest.raises(GlamkitError, match="steps = 1000000 is outside 20 to 10000, enough to look at"):
+    with pytest.raises(GlamkitError, match="steps = 1000000 is outside 20 to 174762, enough to look at"):
         share(folder, tmp_path / "many.glam", steps=10**6)
     with pytest.raises(GlamkitError, match="is no run folder and no shared file"):
         open_run(tmp_path / "absent")
@@ -193,7 +194,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "pickle": (lambda file: changed(file, agent__safetensors=b"\x80\x04cos\nsystem\n."), "as a shared run: .*eader"),
     "newer": (lambda file: changed(file, run__json=about(file, format=99)), "written by a newer glamkit"),
     "no config": (lambda file: changed(file, run__json=about(file, config=[])), "shared run: a config is a table"),
-    "no step": (lambda file: changed(file, run__json=about(file, step=-1)), "stored steps are outside 1 to 10,000"),
+    "no step": (lambda file: changed(file, run__json=about(file, step=-1)), "stored steps are outside 1 to 174,762"),
     "huge steps": (lambda file: changed(file, run__json=about(file, step=10**8)), "stored steps are outside 1 to"),
     "list": (lambda file: changed(file, run__json=b"[]"), "cannot be opened as a shared run"),
     "deep": (lambda file: changed(file, evaluation__json=b"[" * 10**5), "cannot be opened as a shared run"),
@@ -228,10 +229,22 @@ def test_an_entry_that_would_fill_the_memory_is_not_unpacked(
         open_run(bomb)
 
 
+def actions(file: Path, action: int) -> bytes:
+    """The stored steps of the file with another action in each of them."""
+    steps = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(entries(file)["steps.npz"])) as old, zipfile.ZipFile(steps, "w") as new:
+        for name in old.namelist():
+            values = np.load(io.BytesIO(old.read(name)))
+            with new.open(name, "w") as entry:
+                np.save(entry, np.full_like(values, action) if name == "actions.npy" else values)
+    return steps.getvalue()
+
+
 MISFITS: dict[str, Callable[[Path], bytes]] = {
     "another size": lambda f: changed(f, agent__safetensors=weights(f, lambda value: value[:1])),
     "a width for which no machine has memory": lambda f: changed(f, run__json=config(f, world_model__width=10**9)),
     "more latents than can be counted": lambda f: changed(f, run__json=config(f, world_model__variables=10**30)),
+    "actions that the agent has not": lambda file: changed(file, steps__npz=actions(file, 9)),
 }
 
 
@@ -239,7 +252,7 @@ MISFITS: dict[str, Callable[[Path], bytes]] = {
 def test_parts_that_do_not_fit_together_are_refused(name: str, file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.glam"
     other.write_bytes(MISFITS[name](file))
-    with pytest.raises(GlamkitError, match=r"does not fit its config\.json"):
+    with pytest.raises(GlamkitError, match=r"does not fit its config\.json|holds actions that the agent does not have"):
         open_run(other)
 
 

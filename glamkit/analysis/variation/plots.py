@@ -81,7 +81,8 @@ def draw_shares(axes: Axes, effects: np.ndarray) -> None:
     shares, sizes = local_share(effects), effects.sum(0)
     for row, (quantity, local, size) in enumerate(zip(QUANTITIES, shares, sizes, strict=True)):
         unit = " nats" if quantity == "next latent" else ""
-        axes.text(1.02, row, f"{size:.3g}{unit}" if size < 1000 else f"{size:,.0f}{unit}", va="center", fontsize=SMALL, color=INK)
+        number = f"{size:.3g}" if size < 1000 else f"{size:,.0f}"
+        axes.text(1.02, row, f"{number}{unit}", va="center", fontsize=SMALL, color=INK)
         if np.isnan(local):
             axes.text(0.5, row, "too small to divide", ha="center", va="center", fontsize=SMALL, color=GREY)
             continue
