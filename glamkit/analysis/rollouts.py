@@ -50,9 +50,6 @@ def busiest(replay: Replay, length: int, recent: int = RECENT) -> int:
 
     The calmest and the middle step count: one flash must not win. Windows with an end before their last step are taken
     only where there is no other.
-
-    Raises:
-        GlamkitError: the replay holds fewer than `length` steps.
     """
     count = min(len(replay), RECENT, recent)
     if count < length:
@@ -69,16 +66,7 @@ def dream(run: LoadedRun | Trainer, start: int, horizon: int, seed: int = 0) -> 
     """Dreams `horizon` steps from the real ones `start` .. `start + context_length - 1`, with the recorded actions.
 
     The first dreamt latent is the prior's guess of the frame right after the context, so picture k of the dream stands
-    beside the real frame of step `start + context_length + k`.
-
-    Args:
-        run: whose world model dreams; opened, or in training.
-        start: number of the context's first step.
-        horizon: H.
-        seed: of the draws from the prior.
-
-    Raises:
-        GlamkitError: some of these steps are not stored, or no longer; or the seed is none.
+    beside the real frame of step `start + context_length + k`. The seed is of the draws from the prior.
     """
     model, config = run.agent.world_model, run.config.imagination
     length = config.context_length

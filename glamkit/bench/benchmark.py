@@ -44,14 +44,7 @@ def measure(config: Config, repeats: int = 3, tell: Tell = lambda _: None, file:
         config: the experiment whose sizes are used.
         repeats: rounds, in each of which every side of every phase is timed once.
         tell: is called with the progress, as text.
-        file: where the result is written as JSON; its folder is made if need be.
-
-    Returns:
-        ``phases``: for each phase and ``step_opt_in`` seconds and ratios. ``machine``: names and versions.
-        ``predicted_hours``: of a whole run. ``settings``: repeats and config.
-
-    Raises:
-        GlamkitError: the device is not there, the game does not start, there is no round, or nothing can be written.
+        file: where the result is written as JSON: ``phases`` in seconds with ratios, ``machine``, ``predicted_hours``.
     """
     if file is not None:
         file = file.expanduser()

@@ -151,9 +151,6 @@ def resolve(run_dir: str | Path) -> Path:
 
     A relative one that is not there yet counts from the checkout, if any: JupyterLab runs a notebook in its own folder,
     papermill in the caller's.
-
-    Raises:
-        GlamkitError: it is empty, no text, too long, or in a folder that may not be looked into.
     """
     if not isinstance(run_dir, (str, Path)) or not str(run_dir):
         raise GlamkitError(f"run_dir = {run_dir!r} is no path; name a folder for the run, such as 'runs/pong'.")

@@ -69,19 +69,9 @@ def make(
     variants: Mapping[str, Any] | Sequence[str] | None = None,
     folder: str | Path = "runs/sweep",
 ) -> SweepPlan:
-    """A batch from plain values, which are all checked.
+    """A batch from plain values as in a sweep file, which are all checked; lists may be text with spaces.
 
-    Args:
-        games: names as `preset` takes them, in a list or in text with spaces; ``atari100k`` stands for its 26.
-        seeds: such as ``"1 2 3"`` or ``"1-3"``.
-        preset: what all runs share.
-        env_steps: the budget of each run; None takes the preset's.
-        overrides: more settings for all runs, as text or as a table.
-        variants: names with the settings of each, as a table or as texts such as ``name:key=value``.
-        folder: where run folders go; a relative path counts from the checkout.
-
-    Raises:
-        GlamkitError: a game, preset, setting or name is unknown, missing or there twice; nothing is written then.
+    ``atari100k`` stands for its 26 games, seeds are such as ``"1-3"``, variants also texts such as ``name:key=value``.
     """
     named, names = read_variants(variants), read_games(games)
     entries, taken = list[PlannedRun](), set[str]()

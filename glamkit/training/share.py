@@ -113,13 +113,8 @@ def pack(loaded: LoadedRun, path: Path, steps: int) -> None:
 def upload(run_dir: str | Path, repo: str, steps: int = STEPS) -> str:
     """Puts a run on the Hugging Face hub as a shared file with a model card; returns the address of its page.
 
-    Args:
-        run_dir: the run's folder.
-        repo: ``owner/name`` on the hub; it is made if it is not there. ``hub:owner/name`` opens the run.
-        steps: how many of the newest stored steps travel with it.
-
-    Raises:
-        GlamkitError: `huggingface_hub` is not installed, nobody is logged in, or the hub refuses; or as in `share`.
+    The `repo` ``owner/name`` is made if it is not there; ``hub:owner/name`` opens the run. Errors are those of `share`,
+    and of the hub: `huggingface_hub` is not installed, nobody is logged in, or it refuses.
     """
     hub, loaded = require_hub(), open_run(run_dir)
     with tempfile.TemporaryDirectory() as place:
