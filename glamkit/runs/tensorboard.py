@@ -6,7 +6,6 @@ They are copied from metrics.jsonl, which stays the truth. So a run that goes on
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +59,7 @@ def copy(run_dir: str | Path) -> Path:
     run = Run(resolve(run_dir))
     run.config()  # refuses what is no run
     pid, host = (*Lock(run.lock_file).owner.split(), "", "")[:2]
-    written = any((run.folder / "tensorboard").glob(f"{FILES}.{host}.{pid}.*"))
-    if written and pid != str(os.getpid()) and held(run.lock_file):
+    if any((run.folder / "tensorboard").glob(f"{FILES}.{host}.{pid}.*")) and held(run.lock_file):
         return run.folder / "tensorboard"
     mirror = TensorBoardLog(run)
     mirror.follow()

@@ -18,6 +18,10 @@ from glamkit.runtime import Machine
 
 GIB = 2**30
 PREDICTED = {"world_model": "Rewards", "actor_critic": "Imagined returns"}  # what the heads with bins predict
+SPOILT = (
+    "the last good checkpoint is intact: go on from it with runtime.precision=float32, or start anew in another run_dir "
+    "with lower world_model_optimizer.learning_rate and actor_critic_optimizer.learning_rate."
+)
 Played = TypeVar("Played")
 logger = logging.getLogger(__name__)
 
@@ -26,18 +30,14 @@ def check_losses(step: int, metrics: Mapping[str, float]) -> None:
     """Checks the means since the last line of the log: a loss or gradient that is not finite is a GlamkitError."""
     for name, value in metrics.items():
         if not math.isfinite(value):
-            raise GlamkitError(
-                f"{name} is {value} in the steps before step {step}; the last good checkpoint is intact: go on from it "
-                f"with runtime.precision=float32, or start anew in another run_dir with lower rates, "
-                f"world_model_optimizer.learning_rate and actor_critic_optimizer.learning_rate."
-            )
+            raise GlamkitError(f"{name} is {value} in the steps before step {step}; {SPOILT}")
 
 
 def check_weights(model: nn.Module) -> None:
     """Checks a model that is about to be saved; weights that are not finite raise a GlamkitError."""
     for name, value in model.state_dict().items():
         if not value.isfinite().all():
-            raise GlamkitError(f"{name} is not finite, so it is not saved; the last good checkpoint is kept.")
+            raise GlamkitError(f"{name} is not finite, so it is not saved; {SPOILT}")
 
 
 class BinRange:

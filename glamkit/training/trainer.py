@@ -148,9 +148,10 @@ class Trainer:
             events.append(self.write_log())
         if self.config.evaluation.every and self.step % self.config.evaluation.every == 0:
             events += self.evaluate()
-        self.whole = True  # what follows only writes what there is, so after a full disk this trainer may go on
         if self.step in self.snapshot_steps:
             guards.check_weights(self.agent)
+        self.whole = True  # what follows only writes what there is, so after a full disk this trainer may go on
+        if self.step in self.snapshot_steps:
             checkpoint.save_snapshot(self.run.snapshots, self.step, self.agent)
         if self.step % settings.save_every == 0:
             events.append(self.save())

@@ -96,7 +96,7 @@ def test_a_missing_rom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("ale_py.roms.get_rom_path", Mock(side_effect=FileNotFoundError("no pong.bin")))
     finding = doctor.check_atari()
     assert finding.state == "problem" and "Pong does not start (FileNotFoundError: no pong.bin)" in finding.text
-    assert finding.mend == "pip install --force-reinstall --no-deps ale-py gymnasium"
+    assert finding.mend == "pip install --force-reinstall ale-py gymnasium"
     monkeypatch.setenv("ALE_ROMS_DIR", str(tmp_path))
     assert doctor.check_atari().mend == "unset ALE_ROMS_DIR"
 
