@@ -19,8 +19,8 @@ from glamkit.runtime import Machine
 GIB = 2**30
 PREDICTED = {"world_model": "Rewards", "actor_critic": "Imagined returns"}  # what the heads with bins predict
 SPOILT = (
-    "the last good checkpoint is intact: go on from it with runtime.precision=float32, or start anew in another run_dir "
-    "with lower world_model_optimizer.learning_rate and actor_critic_optimizer.learning_rate."
+    "the last good checkpoint is intact: go on from it with runtime.precision=float32, or start anew in another "
+    "run_dir with lower world_model_optimizer.learning_rate and actor_critic_optimizer.learning_rate."
 )
 Played = TypeVar("Played")
 logger = logging.getLogger(__name__)
