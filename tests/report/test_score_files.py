@@ -26,7 +26,7 @@ from glamkit.sweeps import plan
 
 RESULTS = ROOT / "notebooks" / "results"
 KINDS = ("laptop", "atari100k")
-FILES = [path for kind in KINDS for path in sorted((RESULTS / kind).glob("*.json"))]
+FILES = [path for kind in (*KINDS, "laptop-gmamba", "laptop-lmamba") for path in sorted((RESULTS / kind).glob("*.json"))]
 MACHINE = {"host": "of-ann", "device_name": "a chip", "device": "cpu", "cores": 2, "threads": 1, "torch": "2.0"}
 
 

@@ -183,7 +183,7 @@ def dream_so_far(dream: Dream) -> Picture:
 def futures(dream: Dream, answers: Sequence[Future]) -> Picture:
     """What if? Returns of the futures by their first action, and the pictures of one future each."""
     means, names, horizon = mean_returns(answers), dream.run.actions, len(answers[0].numbers)
-    heights = 0.9 + 0.19 * len(means), 0.5 + FRAME * min(ROWS, len(means))
+    heights = 0.9 + 0.22 * len(means), 0.5 + FRAME * min(ROWS, len(means))
     picture = Picture(figsize=(WIDE, 0.7 + sum(heights)), layout="constrained", facecolor="white")
     upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=heights))
     dots, axes = upper.subplots(), lower.subplots()
@@ -193,6 +193,7 @@ def futures(dream: Dream, answers: Sequence[Future]) -> Picture:
         dots.plot(gains, [place] * len(gains), "o", ms=4, alpha=0.35, color=BLUE)
         dots.errorbar(mean, place, xerr=(high - low) / 2, fmt="D", ms=6, color=BLUE, capsize=3)
     dots.set_yticks(range(len(means)), [names[action] for action in reversed(means)])
+    dots.set_ylim(-0.5, len(means) - 0.5)
     dots.set(xlabel="reward in all: gathered, and (discounted) expected afterwards", xlim=apart(dots.get_xlim()))
     panel_title(dots, "Which first action is best? (diamond: mean and its 95 % interval)")
     places, rows = spread(horizon), {}
