@@ -207,6 +207,13 @@ def test_no_reward_at_all() -> None:
     assert result.text.startswith("of 1,000 steps none was rewarded. Explore longer")
 
 
+def test_weight_for_small_things_allows_a_larger_error_of_pictures() -> None:
+    weighted = CONFIG.override({"world_model.foreground_scale": 30.0})
+    for size, told in ((40.0, False), (70.0, True)):  # 1 and 1.75 times the still picture's
+        signs = [finding.sign for finding in verdict(made_up(world_model__reconstruction=size), weighted)]
+        assert ("the pictures are not reconstructed" in signs) == told
+
+
 def test_causes_come_before_what_they_cause() -> None:
     everything: dict[str, Any] = {}
     for changes, sign, _ in CASES:
