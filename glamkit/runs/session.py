@@ -188,7 +188,7 @@ class Session:
     def turn(self) -> Iterator[None]:
         """Context of the loop; however it ends, status.json says so, unless there was a later turn.
 
-        For notebooks keep the traceback of a body that failed, and with it the loop.
+        Notebooks keep the traceback of a body that failed, and with it the loop, which then ends late.
         """
         with self.lock, self.stops.listening():
             self.lock.check()

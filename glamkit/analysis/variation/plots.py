@@ -87,7 +87,7 @@ def draw_shares(axes: Axes, effects: np.ndarray) -> None:
             axes.text(0.5, row, "too small to divide", ha="center", va="center", fontsize=SMALL, color=GREY)
             continue
         for share, left, colour in ((1 - local, 0, BLUE), (local, 1 - local, ORANGE)):
-            axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text is read on it in dark too
+            axes.barh(row, share, 0.85, left=left, color=colour, alpha=0.5)  # pale: text is read on it
             if share > LEAST:
                 axes.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=SMALL, color=BLACK)
     axes.set_yticks(range(len(QUANTITIES)), QUANTITIES)
