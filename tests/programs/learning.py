@@ -33,11 +33,15 @@ MOST = 10.0  # minutes of a learning test
 # A habit pays there at once: UP fires. With three times the usual frame skip a shot hits within a step or two.
 ASSAULT = {
     "env.frame_skip": 12,
+    "replay.sequence_length": 24,
     "trainer.env_steps": 4000,
     "trainer.warmup": 1000,
     "trainer.update_every": 2,
+    "trainer.log_every": 60,
+    "world_model.channels": (16, 32, 64, 64),
     "world_model.foreground_scale": 0.0,
     "world_model.reward_scale": 4.0,
+    "world_model_optimizer.final_rate": 0.2,
     "imagination.begin": 1500,
     "imagination.horizon_growth_limit": 0,
     "actor_critic.bootstrap": "next",

@@ -76,11 +76,10 @@ class Alive:
 
 
 def test_a_run_whose_log_ends_before_its_last_step_comes_to_its_end(tmp_path: Path) -> None:
-    """The 6,800 steps of `quick` are no multiple of its 60 steps from line to line."""
-    job = Job("run", Run(tmp_path / "run"), preset("quick"))
+    job = Job("run", Run(tmp_path / "run"), preset("quick", "trainer.log_every=60"))  # 11,000 is no multiple of it
     job.run.folder.mkdir()
     job.run.begin(job.config, {})
-    for step, shown in ((6720, 6720), (6780, 6800)):
+    for step, shown in ((10_920, 10_920), (10_980, 11_000)):
         job.run.log_file.write_text(json.dumps({"step": step, "kind": "log", "time/steps_per_second": 8.0}) + "\n")
         assert job.progress().step == shown
     assert job.progress().work == 0
