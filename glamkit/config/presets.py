@@ -52,6 +52,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
             "trainer.env_steps": 11_000,
             # Rallies are rare: more play to learn from costs nearly nothing, and shows more of them.
             "trainer.warmup": 4_000,
+            "trainer.log_every": 50,
             "trainer.save_every": 1_000,
             "evaluation.episodes": 2,
             "evaluation.episode_steps": 500,
