@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -12,8 +13,16 @@ from glamkit.config import WorldModelConfig
 from glamkit.models.networks import Decoder, Encoder
 from glamkit.models.world_model import WorldModel
 from glamkit.training.accelerate import accelerate, layers
-from glamkit.training.accelerate.frames import DoublingConv2d, FrameEncoder, HalvingConv2d
+from glamkit.training.accelerate.frames import (
+    SLICE,
+    BlockedConv2d,
+    DoublingConv2d,
+    FrameEncoder,
+    HalvingConv2d,
+    SlicingEncoder,
+)
 from glamkit.training.accelerate.layers import SpareOutputs
+from glamkit.training.accelerate.rules import swap
 
 
 def outcome(function: nn.Module, x: Tensor) -> list[Tensor]:
@@ -43,6 +52,30 @@ def test_errors_are_squares_of_differences(channels_last: bool, height: int, wid
     close([result], [expected], 1e-6)
     gradients = [torch.autograd.grad((error * weight).sum(), parts) for error in (result, expected)]
     close(*gradients, 1e-5)
+
+
+@pytest.mark.parametrize("inputs", [5, 16])
+def test_in_16_bits_the_last_layer_s_blocks_are_what_it_paints(inputs: int) -> None:
+    torch.manual_seed(0)
+    plain = nn.ConvTranspose2d(inputs, 3, 4, stride=2, padding=1).bfloat16()
+    mine = copy.deepcopy(plain)
+    swap(mine, BlockedConv2d)
+    x = torch.randn(2, inputs, 4, 6, dtype=torch.bfloat16, requires_grad=True)
+    exact = outcome(copy.deepcopy(plain).double(), x.detach().double().requires_grad_())
+    for network in (mine, plain):  # as near as torch's own
+        close(outcome(network, x), exact, 1e-2)
+
+
+def test_many_frames_are_encoded_in_16_bits_as_few_are() -> None:
+    encoder = evaluated()[0]
+    frames = torch.rand(SLICE + 1, 3, 32, 32)
+    swap(encoder, SlicingEncoder)
+    with torch.no_grad():
+        exact = Encoder.forward(encoder, frames)
+        with torch.autocast("cpu", torch.bfloat16):
+            result = SlicingEncoder.forward(encoder, frames)
+            assert result.dtype == torch.bfloat16
+            close([result, Encoder.forward(encoder, frames)], [exact, exact], 2e-2)
 
 
 def as_on_gpus(net: nn.Module) -> Any:

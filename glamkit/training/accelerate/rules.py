@@ -150,6 +150,14 @@ def _norms(module: nn.Module) -> Swaps:
                 yield from ((norm, BatchNormReLU), (relu, SilentReLU))
 
 
+def _slices(module: nn.Module) -> Swaps:
+    return ((encoder, frames.SlicingEncoder) for encoder in _each(module, Encoder) if _usual(encoder, nn.BatchNorm2d))
+
+
+def _last_layer(module: nn.Module) -> Swaps:
+    return ((decoder[-1], frames.BlockedConv2d) for decoder in _each(module, Decoder))
+
+
 def _frames(module: nn.Module) -> Swaps:
     for encoder in _each(module, Encoder):
         if _usual(encoder, nn.BatchNorm2d):
@@ -191,7 +199,8 @@ RULES = [
     Rule("shared_windows", _anywhere, _of(WindowMamba, WindowLMamba, WindowSequenceModel)),
     Rule("paired_windows", has_kernels, _of(PairedSequenceModel)),  # imagined steps of GMamba and LMamba together
     Rule("batch_norm", _anywhere, _norms),  # with its ReLU in place, or in few passes
-    Rule("slices", _cpu, _of(frames.SlicingEncoder)),  # without training, many frames are encoded part by part
+    Rule("slices", _cpu, _slices),  # without training, many frames are encoded part by part, BatchNorm in convolutions
+    Rule("last_layer", _cpu, _last_layer),  # the decoder's last convolution in blocks
     Rule("embedding_cache", _cpu, _of(frames.CachingEncoder)),  # while acting, each frame is encoded once
     Rule("image_conv", _gpu, _frames),  # frames as bytes
     Rule("layer_norm", has_kernels, _rectified),  # with its ReLU in one pass
