@@ -63,10 +63,10 @@ def folder() -> Path:
     return checkout if (checkout / "02_train.ipynb").exists() else here / "notebooks"
 
 
-def require(module: str) -> None:
-    """Raises a GlamkitError if a package of the extra `lab` is not installed."""
+def require(module: str, extra: str = "lab") -> None:
+    """Raises a GlamkitError if a package of one of glamkit's extras is not installed."""
     if importlib.util.find_spec(module) is None:
-        raise GlamkitError(f"{module} is not installed: {install('lab')}.")
+        raise GlamkitError(f"{module} is not installed: {install(extra)}.")
 
 
 Tell = Callable[[str], object]  # is given lines about the progress of long work

@@ -11,19 +11,25 @@ import numpy as np
 STUDENT = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 
 
-def interval(scores: Sequence[float]) -> tuple[float, float] | None:
+def interval(scores: Sequence[float], less: Sequence[float] | None = None) -> tuple[float, float] | None:
     """Student's 95 % interval of the mean of n scores: mean +- t s / sqrt(n), with s their standard deviation.
 
-    t is the 97.5 % point for n - 1 degrees of freedom. It assumes that scores are normally distributed.
+    t is the 97.5 % point for n - 1 degrees of freedom. It assumes that scores are normally distributed. With other
+    scores, `less`, it is Welch's interval of the mean minus theirs, for unequal variances.
 
     Returns:
-        Low and high end; None for fewer than two scores.
+        Low and high end; None for fewer than two scores of either.
     """
-    if len(scores) < 2:
+    samples = [scores] if less is None else [scores, less]
+    if min(map(len, samples)) < 2:
         return None
-    mean, spread = float(np.mean(scores)), float(np.std(scores, ddof=1))
-    half = student(len(scores) - 1) * spread / math.sqrt(len(scores))
-    return mean - half, mean + half
+    middle = float(np.mean(scores)) - (0.0 if less is None else float(np.mean(less)))
+    parts = [float(np.var(sample, ddof=1)) / len(sample) for sample in samples]
+    if not any(parts):
+        return middle, middle
+    degrees = sum(parts) ** 2 / sum(p**2 / (len(s) - 1) for p, s in zip(parts, samples, strict=True))
+    half = student(max(1, math.floor(degrees + 1e-9))) * math.sqrt(sum(parts))
+    return middle - half, middle + half
 
 
 def student(degrees: int) -> float:

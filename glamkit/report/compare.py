@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from glamkit.config import Config, differences
 from glamkit.errors import GlamkitError
 from glamkit.notebook import Table
-from glamkit.plotting import interval, student
+from glamkit.plotting import interval
 from glamkit.report import results
 from glamkit.report.results import Result
 from glamkit.runs import log, provenance
@@ -95,7 +94,7 @@ class Comparison:
 
     def chance(self) -> str:
         """Whether the scores differ beyond the spread between seeds."""
-        ends = welch(self.a.peers, self.b.peers)
+        ends = interval(self.b.peers, self.a.peers)
         if ends is None:
             return "Whether the scores differ beyond the spread between seeds cannot be said: each needs two seeds."
         where = "beyond" if ends[0] > 0 or ends[1] < 0 else "within"
@@ -142,19 +141,6 @@ def facts(run: Run) -> dict[str, str]:
                 found.setdefault(f"{part} {name}", {})[str(value)] = None
     found.pop("git branch", None)  # old runs have it, and it changes nothing
     return {name: " -> ".join(values) for name, values in found.items()}
-
-
-def welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % interval of mean(other) - mean(one) for unequal variances; None with fewer than two of either."""
-    if min(len(one), len(other)) < 2:
-        return None
-    parts = [float(np.var(scores, ddof=1)) / len(scores) for scores in (one, other)]
-    middle, total = float(np.mean(other) - np.mean(one)), sum(parts)
-    if not total:
-        return middle, middle
-    degrees = total**2 / sum(p**2 / (len(s) - 1) for p, s in zip(parts, (one, other), strict=True))
-    half = student(max(1, math.floor(degrees))) * math.sqrt(total)
-    return middle - half, middle + half
 
 
 def parting(one: Run, other: Run) -> int | None:

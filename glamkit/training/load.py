@@ -7,6 +7,7 @@ its newest checkpoint.
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -155,10 +156,8 @@ def _agent(config: Config, state: Any, machine: Machine, run: Run) -> Agent:
 def _action_names(config: Config, count: int) -> tuple[str, ...]:
     """What the game calls its actions; numbers where it cannot be opened here."""
     try:
-        env = make_env(config.env)
+        with closing(make_env(config.env)) as env:
+            return tuple(env.action_names)
     except GlamkitError as error:
         logger.warning("%s Its actions are shown as numbers.", error)
         return tuple(f"action {number}" for number in range(count))
-    names = tuple(env.action_names)
-    env.close()
-    return names

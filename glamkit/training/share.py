@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import tempfile
@@ -16,6 +17,7 @@ import safetensors.torch
 
 from glamkit.config import coerce
 from glamkit.errors import GlamkitError, reason
+from glamkit.notebook import require
 from glamkit.runs import log
 from glamkit.runs.files import make_folder, read_json, replace
 from glamkit.runs.folder import Run
@@ -23,7 +25,7 @@ from glamkit.runs.provenance import sessions
 from glamkit.training.checkpoint import rounded
 from glamkit.training.evaluation import in_words
 from glamkit.training.load import LoadedRun, open_run
-from glamkit.training.shared_runs import FORMAT, HUB_FILE, SUFFIX, most_steps, require_hub
+from glamkit.training.shared_runs import FORMAT, HUB_FILE, SUFFIX, most_steps
 
 STEPS = 300  # stored steps that travel with a run, to start from
 RIGHTS = (
@@ -116,12 +118,13 @@ def upload(run_dir: str | Path, repo: str, steps: int = STEPS) -> str:
     The `repo` ``owner/name`` is made if it is not there; ``hub:owner/name`` opens the run. Errors are those of `share`,
     and of the hub: `huggingface_hub` is not installed, nobody is logged in, or it refuses.
     """
-    hub, loaded = require_hub(), open_run(run_dir)
+    require("huggingface_hub", "hub")
+    loaded = open_run(run_dir)
     with tempfile.TemporaryDirectory() as place:
         pack(loaded, Path(place) / HUB_FILE, steps)
         (Path(place) / "README.md").write_text(model_card(loaded, repo), encoding="utf-8")
         try:
-            api = hub.HfApi()
+            api = importlib.import_module("huggingface_hub").HfApi()
             address = api.create_repo(repo, exist_ok=True)
             api.upload_folder(repo_id=repo, folder_path=place, commit_message="A run of glamkit")
         except Exception as error:  # no network, no login, no such owner: the hub's library has many names for it

@@ -15,14 +15,14 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 import safetensors.torch
 import torch
 
 from glamkit.config import Config, EnvConfig
-from glamkit.errors import GlamkitError, install, nearest, reason
+from glamkit.errors import GlamkitError, nearest, reason
+from glamkit.notebook import require
 from glamkit.runs import log
 from glamkit.runs.files import read_bytes
 from glamkit.runs.folder import SHARED, Run, nearby, resolve
@@ -46,10 +46,8 @@ def locate(what: str | Path) -> Run:
     folder, names = resolve(what), shipped()
     if folder.is_dir():
         return Run(folder)
-    if folder.is_file():
-        return Run(unpack(folder))
-    if str(what) in names:
-        return Run(unpack(names[str(what)]))
+    if folder.is_file() or str(what) in names:
+        return Run(unpack(folder if folder.is_file() else names[str(what)]))
     if len(Path(what).parts) > 1:
         raise GlamkitError(f"{folder} is no run folder and no shared file{nearby(folder)}.")
     raise GlamkitError(f"{str(what)!r} is no run folder, shared file or shipped run; {nearest(what, names)}")
@@ -68,19 +66,11 @@ def shipped() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
-def require_hub() -> Any:
-    """The library of the Hugging Face hub; where that extra is not installed a GlamkitError says how."""
-    try:
-        return importlib.import_module("huggingface_hub")
-    except ImportError:
-        raise GlamkitError(f"the hub needs huggingface_hub, which is not installed: {install('hub')}.") from None
-
-
 def fetch(repo: str) -> Path:
     """The shared file of a run on the Hugging Face hub, from its cache where it is there."""
-    hub = require_hub()
+    require("huggingface_hub", "hub")
     try:
-        return Path(hub.hf_hub_download(repo, HUB_FILE)).resolve()
+        return Path(importlib.import_module("huggingface_hub").hf_hub_download(repo, HUB_FILE)).resolve()
     except Exception as error:  # no network, no such name, no permission: the hub's library has many names for it
         raise GlamkitError(f"{repo!r} cannot be fetched from the hub: {reason(error)}.") from None
 
@@ -102,14 +92,24 @@ def unpack(file: Path) -> Path:
         except OSError as error:
             if not (folder / SHARED).exists():  # else another process was quicker
                 raise GlamkitError(f"{root} cannot be written: {reason(error)}; set GLAMKIT_CACHE.") from None
-    _trusted(file, Run(folder).config())
+    game = Run(folder).config().env.game
+    module, colon, _ = game.rpartition(":")
+    if colon and module not in sys.modules:  # opening a stranger's file must not run code
+        raise GlamkitError(
+            f"{file} names the game {game!r}, whose module no shared run may import; "
+            f"if you trust it, import {module} in Python before."
+        )
     return folder
 
 
 def _fill(folder: Path, file: Path, data: bytes) -> None:
     """Makes the run folder of a shared file; what tells that it is whole comes last."""
     try:
-        entries = _entries(data)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = archive.infolist()
+            if {info.filename for info in infos} != ENTRIES or any(info.file_size > LARGEST for info in infos):
+                raise ValueError("it does not hold the entries of a shared run, or too large ones")
+            entries = {info.filename: archive.read(info) for info in infos}
         about = json.loads(entries["run.json"])
         if about["format"] > FORMAT:
             raise ValueError("it was written by a newer glamkit; update glamkit to read it")
@@ -138,22 +138,3 @@ def _fill(folder: Path, file: Path, data: bytes) -> None:
 def most_steps(config: EnvConfig) -> int:
     """How many stored steps a shared run may hold: so many that they fill `LARGEST` bytes when they are unpacked."""
     return LARGEST // (3 * config.image_size**2)
-
-
-def _entries(data: bytes) -> dict[str, bytes]:
-    """The entries of a shared file, none larger than `LARGEST` bytes."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        infos = archive.infolist()
-        if {info.filename for info in infos} != ENTRIES or any(info.file_size > LARGEST for info in infos):
-            raise ValueError("it does not hold the entries of a shared run, or too large ones")
-        return {info.filename: archive.read(info) for info in infos}
-
-
-def _trusted(file: Path, config: Config) -> None:
-    """Refuses a game whose module nobody has imported yet: opening a stranger's file must not run code."""
-    module, colon, _ = config.env.game.rpartition(":")
-    if colon and module not in sys.modules:
-        raise GlamkitError(
-            f"{file} names the game {config.env.game!r}, whose module no shared run may import; "
-            f"if you trust it, import {module} in Python before."
-        )

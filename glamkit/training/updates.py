@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -55,7 +56,7 @@ class Updates:
             self.critic = with_methods(critic, evaluate_states=judged, policy_loss=loss)
             choose = fuse(agent.choose)
 
-        self.usual_choice = record(self._choosing(choose))
+        self.usual_choice = record(partial(self._choose, choose))
         self.player = with_methods(agent, choose=self.choose)
         self.learn_world, self.encode = record(self._learn_world), record(self._encode)
         self.imagine, self.learn_behaviour = record(self._imagine), record(self._learn_behaviour)
@@ -63,16 +64,13 @@ class Updates:
     def choose(self, now: Tensor, frames: Tensor, actions: Tensor, sampled: bool) -> Tensor:
         """Actions in the real game, see `Agent.choose`; recorded for a past of the full length."""
         usual = actions.shape == (1, self.config.agent.context_length)
-        choose = self.usual_choice if usual else self._choosing(self.agent.choose)
+        choose = self.usual_choice if usual else partial(self._choose, self.agent.choose)
         return choose(now, frames, actions, sampled)
 
-    def _choosing(self, choose: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        @torch.no_grad()
-        def chosen(*seen: Any) -> Tensor:
-            with self.machine.autocast():
-                return choose(*seen)
-
-        return chosen
+    @torch.no_grad()
+    def _choose(self, choose: Callable[..., Tensor], *seen: Any) -> Tensor:
+        with self.machine.autocast():
+            return choose(*seen)
 
     def _learn_world(self, batch: Batch) -> tuple[Observed, dict[str, Tensor], dict[str, Tensor]]:
         """Puts the gradient into the world model; returns what it saw, its metrics, and what the batch holds."""

@@ -18,7 +18,8 @@ from made_runs import report_of
 from glamkit import cli
 from glamkit.config import RuntimeConfig, preset
 from glamkit.errors import GlamkitError
-from glamkit.report.compare import Comparison, welch
+from glamkit.plotting import interval
+from glamkit.report.compare import Comparison
 from glamkit.runs import provenance
 from glamkit.runs.folder import Run
 from glamkit.runs.provenance import Provenance, git_state
@@ -139,7 +140,7 @@ def test_one_setting_beyond_the_spread_between_seeds(tmp_path: Path, capsys: pyt
     assert "agent.context" in out
     assert "carried" in out
     assert "1.03, 95 % interval 0.65 to 1.41, 3 seeds" in out
-    low, high = welch([1.0, 1.2, 0.9], [5.0, 5.3, 5.2]) or (0, 0)
+    low, high = interval([5.0, 5.3, 5.2], [1.0, 1.2, 0.9]) or (0, 0)
     assert f"B minus A is +4.13 over seeds, 95 % interval {low:.2f} to {high:.2f}: beyond the spread" in out
     assert "Settings that differ: agent.context. What else differs: trainer.seed." in out
 
@@ -236,8 +237,8 @@ def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_welch_against_numbers_worked_by_hand() -> None:
     # Means 2 and 5, variances 1 and 4 of 3 and 3: standard error sqrt(5/3), degrees (5/3)^2 / (1/18 + 16/18) = 2.94.
-    low, high = welch([1.0, 2.0, 3.0], [3.0, 5.0, 7.0]) or (0, 0)
+    low, high = interval([3.0, 5.0, 7.0], [1.0, 2.0, 3.0]) or (0, 0)
     assert (low + high) / 2 == pytest.approx(3.0)
     assert (high - low) / 2 == pytest.approx(4.3027 * (5 / 3) ** 0.5)
-    assert welch([1.0], [2.0, 3.0]) is None
-    assert welch([1.0, 1.0], [2.0, 2.0]) == (1.0, 1.0)
+    assert interval([2.0, 3.0], [1.0]) is None
+    assert interval([2.0, 2.0], [1.0, 1.0]) == (1.0, 1.0)
