@@ -26,7 +26,7 @@ from glamkit.sweeps import plan
 
 RESULTS = ROOT / "notebooks" / "results"
 KINDS = ("laptop", "atari100k")
-ALONE = ("laptop-gmamba", "laptop-lmamba")  # runs with one module
+ALONE = ("laptop-gmamba", "laptop-lmamba", "laptop-final-rate")  # with one module, or another rate
 FILES = [path for kind in (*KINDS, *ALONE) for path in sorted((RESULTS / kind).glob("*.json"))]
 MACHINE = {"host": "of-ann", "device_name": "a chip", "device": "cpu", "cores": 2, "threads": 1, "torch": "2.0"}
 

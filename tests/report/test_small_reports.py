@@ -9,6 +9,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,16 +32,24 @@ def test_one_seed_has_no_interval_and_no_table_is_empty(tmp_path: Path) -> None:
     assert "Games that are there: 1 of 26 (Pong)." in notes_of(made)
 
 
-def test_the_modules_of_the_page_are_those_of_the_files() -> None:
-    results = ROOT / "notebooks" / "results"
-    page = (results / "README.md").read_text()
+def cell(kind: str, name: str, setting: str, value: Any) -> str:
+    """Mean return and its standard error, as a table of the results page has them, of a run with that setting."""
+    run = score_files.read(ROOT / "notebooks" / "results" / kind / f"{name}.json")
+    section, _, field = setting.partition(".")
+    assert run["config"][section][field] == value
+    returns = [episode["return"] for episode in run["episodes"]]
+    return f"{run['mean_return']:.1f} ± {np.std(returns, ddof=1) / len(returns) ** 0.5:.1f}"
+
+
+def test_the_small_tables_of_the_page_are_those_of_the_files() -> None:
+    page = (ROOT / "notebooks" / "results" / "README.md").read_text()
+    modules = {"laptop": "both", "laptop-gmamba": "gmamba", "laptop-lmamba": "lmamba"}
     for name in ("Boxing-seed3", "Pong-seed2"):
-        cells = []
-        for modules, kind in (("both", "laptop"), ("gmamba", "laptop-gmamba"), ("lmamba", "laptop-lmamba")):
-            run = score_files.read(results / kind / f"{name}.json")
-            assert run["config"]["world_model"]["modules"] == modules
-            returns = [episode["return"] for episode in run["episodes"]]
-            cells.append(f"{run['mean_return']:.1f} ± {np.std(returns, ddof=1) / len(returns) ** 0.5:.1f}")
+        cells = [cell(kind, name, "world_model.modules", value) for kind, value in modules.items()]
+        assert f"| {name.replace('-seed', ', seed ')} | {' | '.join(cells)} |" in page
+    rates = {"laptop": 0.2, "laptop-final-rate": 0.05}
+    for name in ("Boxing-seed1", "Boxing-seed2"):
+        cells = [cell(kind, name, "world_model_optimizer.final_rate", value) for kind, value in rates.items()]
         assert f"| {name.replace('-seed', ', seed ')} | {' | '.join(cells)} |" in page
 
 
