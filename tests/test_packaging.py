@@ -84,7 +84,8 @@ def test_messages_name_the_distribution_and_its_extras() -> None:
     library = [path for kind in ("*.py", "*.md", "*.ipynb") for path in sorted((ROOT / "glamkit").rglob(kind))]
     texts = {path: path.read_text() for path in [*library, *(ROOT / "notebooks").rglob("*.ipynb")]}
     assert [str(path) for path, text in texts.items() if "glamkit[" in text] == [], "that is another project on PyPI"
-    extras = [name for text in texts.values() for name in re.findall(r"\binstall\(['\"](\w+)['\"]\)", text)]
+    wanted = re.compile(r"\binstall\(['\"](\w+)['\"]\)|\brequire\(['\"]\w+['\"], ['\"](\w+)['\"]\)")
+    extras = [name for text in texts.values() for found in wanted.findall(text) for name in found if name]
     assert {"lab", "hub", "cluster", "tensorboard"} == set(extras) <= set(EXTRAS)
 
 
