@@ -13,15 +13,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from made_runs import made_run, made_two_games
 from test_report import notes_of, report
-from test_score_files import finished
+from test_score_files import RESULTS, finished
 
 from glamkit import cli
+from glamkit.config import Config, preset
 from glamkit.report import plots, score_files, score_table
 from glamkit.report.page import SECTIONS, headline
 from glamkit.report.report import Report, read_paths
+
+CHANGES = {  # of folders whose runs differ from the preset in one setting, by the rest of their name
+    "gmamba": ("world_model", "modules", "gmamba"),
+    "lmamba": ("world_model", "modules", "lmamba"),
+    "final-rate": ("world_model_optimizer", "final_rate", 0.05),
+}
 
 
 def test_one_seed_has_no_interval_and_no_table_is_empty(tmp_path: Path) -> None:
@@ -32,9 +38,22 @@ def test_one_seed_has_no_interval_and_no_table_is_empty(tmp_path: Path) -> None:
     assert "Games that are there: 1 of 26 (Pong)." in notes_of(made)
 
 
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*/*.json")), ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_files_of_the_repository_are_whole(file: Path) -> None:
+    data = score_files.read(file)
+    assert file.name == score_files.name_of(Config.from_dict(data["config"]))
+    assert score_files.name_of(preset("debug", game="mygames:Chase-v0", seed=2)) == "Chase-v0-seed2.json"
+    kind, _, change = file.parent.name.partition("-")
+    assert kind == data["preset"]
+    for name, (section, field, value) in CHANGES.items():
+        assert (data["config"][section][field] == value) is (name == change)
+    assert len(data["episodes"]) >= 20 and data["env_steps"] >= 100_000
+    assert data["hours"] > 0
+
+
 def cell(kind: str, name: str, setting: str, value: Any) -> str:
     """Mean return and its standard error, as a table of the results page has them, of a run with that setting."""
-    run = score_files.read(ROOT / "notebooks" / "results" / kind / f"{name}.json")
+    run = score_files.read(RESULTS / kind / f"{name}.json")
     section, _, field = setting.partition(".")
     assert run["config"][section][field] == value
     returns = [episode["return"] for episode in run["episodes"]]
@@ -42,7 +61,7 @@ def cell(kind: str, name: str, setting: str, value: Any) -> str:
 
 
 def test_the_small_tables_of_the_page_are_those_of_the_files() -> None:
-    page = (ROOT / "notebooks" / "results" / "README.md").read_text()
+    page = (RESULTS / "README.md").read_text()
     modules = {"laptop": "both", "laptop-gmamba": "gmamba", "laptop-lmamba": "lmamba"}
     for name in ("Boxing-seed3", "Pong-seed2"):
         cells = [cell(kind, name, "world_model.modules", value) for kind, value in modules.items()]
