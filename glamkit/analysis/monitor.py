@@ -219,7 +219,7 @@ class Strip:
         start = self.columns[-1]["start"] if self.columns else -1
         if start < replay.oldest:  # the first column, or a moment that the ring has forgotten
             lasting = replay.count - max(0, config.trainer.env_steps - config.replay.capacity)
-            start = rollouts.busiest(replay, length, lasting if lasting >= length else rollouts.RECENT)
+            start = rollouts.lively(replay, length, lasting if lasting >= length else rollouts.RECENT)
         seen = rollouts.dream(self.trainer, start, AHEAD)
         shown = {"real": seen.real[-1], "reconstructed": seen.reconstructed[-1], "imagined": seen.imagined[-1]}
         self.columns.append({"step": step, "start": start, "ahead": AHEAD, **shown})
@@ -228,7 +228,7 @@ class Strip:
     def finish(self) -> None:
         """The strip as a picture file, for who trained without a notebook."""
         if self.columns:
-            self.write("strip.png", lambda file: file.write(plotting.strip(self.columns).png()))
+            self.write("strip.png", lambda file: file.write(plotting.strip(self.columns).png(dpi=200)))
 
     def write(self, name: str, fill: Callable[[IO[bytes]], object]) -> None:
         """Writes a file at once or not at all; a full disk is only reported, as pictures are not worth a run."""

@@ -20,7 +20,8 @@ from glamkit.training.replay import Replay
 from glamkit.training.trainer import Trainer
 from glamkit.types import Context, Rollout
 
-RECENT = 2000  # steps searched for a busy scene: enough to find one, and quick
+RECENT = 2000  # steps searched for a lively scene: enough to find one, and quick
+LIVELY = 0.9  # share of windows that are calmer than the one shown
 
 
 class RolloutComparison(NamedTuple):
@@ -45,21 +46,24 @@ def looking(model: WorldModel, machine: Machine, seed: int) -> Iterator[None]:
         model.train(training)
 
 
-def busiest(replay: Replay, length: int, recent: int = RECENT) -> int:
-    """First step of the window of `length` (at least two) of the `recent` newest steps in which things keep moving.
+def lively(replay: Replay, length: int, recent: int = RECENT) -> int:
+    """First step of a lively window of `length` (at least two) of the `recent` newest steps: of ten, nine are calmer.
 
-    The calmest and the middle step count: one flash must not win. Windows with an end before their last step are taken
-    only where there is no other.
+    The liveliest of all would show something rare. What moves in the middle of the picture counts most. Of each window
+    the calmest and the middle step count: one flash must not win. Windows with an end before their last step are taken
+    only where there are not enough others.
     """
     count = min(len(replay), RECENT, recent)
     if count < length:
         raise GlamkitError(f"the replay holds {len(replay)} steps, but {length} are needed for this picture.")
     first = replay.count - count
     steps = replay.window(torch.tensor([first]), count)
-    moving = steps.frames[0].float().diff(dim=0).abs().mean((1, 2, 3))
+    near = 1 - torch.linspace(-1, 1, steps.frames.shape[-1], device=steps.frames.device).abs()  # 0 at the edges
+    moving = (steps.frames[0].float().diff(dim=0).abs().mean(1) * near * near[:, None]).mean((1, 2))
     windows = moving.unfold(0, length - 1, 1)
     ended = steps.terminations[0, : count - 1].unfold(0, length - 1, 1).amax(1)
-    return first + int((windows.amin(1) + windows.median(1).values - 1e6 * ended).argmax())
+    order = (windows.amin(1) + windows.median(1).values - 1e6 * ended).argsort()
+    return first + int(order[round(LIVELY * (len(order) - 1))])
 
 
 def dream(run: LoadedRun | Trainer, start: int, horizon: int, seed: int = 0) -> RolloutComparison:

@@ -119,22 +119,24 @@ def test_variation_is_what_training_compares() -> None:
     assert len(reading.frames) == len(result.came) + 1 == len(result.expected) + 1 == 12 - first
 
 
-def test_the_busiest_window_moves_all_the_time() -> None:
+def test_a_lively_window_moves_all_the_time_and_in_the_middle() -> None:
     replay = Replay(ReplayConfig(capacity=100), 8, torch.device("cpu"))
     for i in range(90):
-        grey = 250 if i == 20 else i if 50 <= i < 62 else 50  # one flash, then a while of steady motion
-        replay.add(np.full((8, 8, 3), grey, np.uint8), 0, 0.0, False)
-    assert 50 <= rollouts.busiest(replay, 8) <= 54
-    replay.terminations[53] = 1
-    assert rollouts.busiest(replay, 8) in (53, 54)  # the end of an episode may be the last step of a window only
+        frame = np.full((8, 8, 3), 250 if i == 20 else 50, np.uint8)  # one flash
+        frame[3:5, 3:5] += 5 * (i - 50) * (i % 2) if 50 <= i < 80 else 0  # a while of motion that grows
+        frame[:, 0] += 200 * (i % 2) if i < 50 else 0  # more of it, at the edge
+        replay.add(frame, 0, 0.0, False)
+    assert rollouts.lively(replay, 8) == 65  # of 83 windows 8 are livelier
+    replay.terminations[75] = 1
+    assert rollouts.lively(replay, 8) == 61  # the end of an episode may be the last step of a window only
     with pytest.raises(GlamkitError, match="holds 90 steps, but 91 are needed"):
-        rollouts.busiest(replay, 91)
+        rollouts.lively(replay, 91)
 
 
 def test_steps_that_the_ring_has_overwritten_are_refused() -> None:
     run = looked_into(Counting(), ring(steps=130, capacity=100), CONFIG)
     assert rollouts.dream(run, 30, 6).real[:, 0, 0, 0].tolist() == list(range(38, 44))
-    assert rollouts.busiest(run.replay, 20) >= 30
+    assert rollouts.lively(run.replay, 20) >= 30
     for start in (29, 117):
         with pytest.raises(GlamkitError, match=f"start = {start} is outside 30 to 116: other steps are not stored"):
             rollouts.dream(run, start, 6)
