@@ -46,8 +46,8 @@ def locate(what: str | Path) -> Run:
     folder, names = resolve(what), shipped()
     if folder.is_dir():
         return Run(folder)
-    if folder.is_file() or str(what) in names:
-        return Run(unpack(folder if folder.is_file() else names[str(what)]))
+    if file := folder if folder.is_file() else names.get(str(what)):
+        return Run(unpack(file))
     if len(Path(what).parts) > 1:
         raise GlamkitError(f"{folder} is no run folder and no shared file{nearby(folder)}.")
     raise GlamkitError(f"{str(what)!r} is no run folder, shared file or shipped run; {nearest(what, names)}")

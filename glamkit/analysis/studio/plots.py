@@ -9,28 +9,13 @@ import numpy as np
 import torch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from glamkit import plotting
 from glamkit.analysis.open_loop import OpenLoop
 from glamkit.analysis.starts import check_start, is_last, same_game
 from glamkit.analysis.studio.dream_tree import MEMORY
 from glamkit.analysis.studio.studio import Dream, Future, asked_at, mean_returns, usual
 from glamkit.notebook import Table
-from glamkit.plotting import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    WIDE,
-    Picture,
-    count,
-    figure,
-    film,
-    heading,
-    interval,
-    legend_below,
-    panel_title,
-    style,
-)
+from glamkit.plotting import BLUE, GREEN, GREY, ORANGE, RED, WIDE, Picture, count
 from glamkit.training.load import LoadedRun
 
 SHOWN = 8  # pictures in a row
@@ -55,10 +40,10 @@ def about(run: LoadedRun, context: int | None = None) -> Table:
     return Table(rows)
 
 
-@style
+@plotting.style
 def errors(loop: OpenLoop) -> Picture:
     """Errors of the dreams against the horizon, beside what easier guesses would have got."""
-    picture, grid = figure(WIDE, 8.4, 2, 2, sharex=True)
+    picture, grid = plotting.figure(WIDE, 8.4, 2, 2, sharex=True)
     ahead = np.arange(1, loop.horizon + 1)
     shown = (
         (loop.pixels, ("imagined", "still", "wrong", "reconstructed"), "Pixels: is the picture still right?"),
@@ -74,10 +59,10 @@ def errors(loop: OpenLoop) -> Picture:
             axes.set_ylabel(curve.unit)
         axes.set_ylim(0, max(axes.get_ylim()[1], 0.01))  # where nothing happens, no error is worth a look
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        panel_title(axes, title)
+        plotting.panel_title(axes, title)
         if axes in grid[1]:
             axes.set_xlabel("steps after the last real frame")
-        legend_below(axes, 1)
+        plotting.legend_below(axes, 1)
     if loop.usable:
         grid[0, 0].axvspan(0.5, loop.usable + 0.5, color=BLUE, alpha=0.08, lw=0)
     shaded = "Shaded: the dream knows over half of what can be known. " if loop.usable else ""
@@ -85,11 +70,11 @@ def errors(loop: OpenLoop) -> Picture:
     left = int(loop.counted[:, loop.followed - 1].sum())
     fewer = f", {left} of them left at step {loop.followed}" if left < len(loop.starts) else ""
     means = f"Means over {len(loop.starts)} clips until a real end{fewer}; 95 % intervals{apart}"
-    heading(picture, f"{loop.finding}\n{shaded}{means}")
+    plotting.heading(picture, f"{loop.finding}\n{shaded}{means}")
     return picture
 
 
-@style
+@plotting.style
 def clip(loop: OpenLoop) -> Picture:
     """The first of the longest clips: real, imagined, and their difference (brighter is farther off)."""
     number = int(loop.counted.sum(1).argmax())
@@ -101,7 +86,7 @@ def clip(loop: OpenLoop) -> Picture:
     return rows_of(rows, f"Dreamt from step {step:,} with the actions really taken: the third row should be black")
 
 
-@style
+@plotting.style
 def worst(loop: OpenLoop) -> Picture:
     """The clips whose dreams went wrong most."""
     rows, clips = {}, loop.worst()
@@ -116,11 +101,11 @@ def worst(loop: OpenLoop) -> Picture:
 def rows_of(rows: dict[str, np.ndarray], title: str, below: str = "") -> Picture:
     """A figure of named rows of pictures (H, size, size, 3), of which some are shown, with the steps under them."""
     places = spread(len(next(iter(rows.values()))))
-    picture, ((axes,),) = figure(WIDE, 1.2 + FRAME * len(rows))
-    film(axes, {name: row[places] for name, row in rows.items()}, [f"+{place + 1}" for place in places])
+    picture, ((axes,),) = plotting.figure(WIDE, 1.2 + FRAME * len(rows))
+    plotting.film(axes, {name: row[places] for name, row in rows.items()}, [f"+{place + 1}" for place in places])
     text = f"steps ahead; grey: after the end of a life or game, nothing is compared{below}"
     axes.set_xlabel(text, loc="left")  # the row may be narrower than the words
-    panel_title(axes, title)
+    plotting.panel_title(axes, title)
     return picture
 
 
@@ -135,7 +120,7 @@ def spread(horizon: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, horizon - 1, min(horizon, SHOWN))})
 
 
-@style
+@plotting.style
 def dream_so_far(dream: Dream) -> Picture:
     """The way to the present step as pictures, what was predicted on it, and the policy now."""
     way, names = dream.path(dream.here), dream.run.actions
@@ -144,8 +129,8 @@ def dream_so_far(dream: Dream) -> Picture:
     upper, lower = np.asarray(picture.subfigures(2, 1, height_ratios=(1.5, 4.1)))
     axes = upper.subplots()
     columns = [f"+{place}" + (f"\n{broken(names[way[place].action])}" if place else "\nstart") for place in places]
-    film(axes, {"imagined": np.stack([dream.picture(way[place].number) for place in places])}, columns)
-    heading(
+    plotting.film(axes, {"imagined": np.stack([dream.picture(way[place].number) for place in places])}, columns)
+    plotting.heading(
         picture,
         f"A dream from step {dream.start:,} of the stored play, and the action that led to each picture\n"
         f"({dream.rules})",
@@ -158,7 +143,7 @@ def dream_so_far(dream: Dream) -> Picture:
         (value, [np.nan if step.over else step.value for step in way], "Value: discounted reward expected", GREEN),
     ):
         panel.plot(steps, values, ".-", color=color)
-        panel_title(panel, title)
+        plotting.panel_title(panel, title)
         panel.set_xlabel("steps into the dream")
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for panel in (reward, value):
@@ -173,13 +158,13 @@ def dream_so_far(dream: Dream) -> Picture:
     policy.barh(rows, last.policy[order], color=[ORANGE if i == chosen else BLUE for i in order])
     policy.set_yticks(rows, [names[i] for i in order])
     few = f", {BARS} of {len(names)} actions" * (len(names) > BARS)
-    panel_title(policy, f"Policy at step {last.depth} (orange: drawn{few})")
+    plotting.panel_title(policy, f"Policy at step {last.depth} (orange: drawn{few})")
     policy.set_xlim(0, 1)
     policy.xaxis.set_major_formatter(PercentFormatter(1))
     return picture
 
 
-@style
+@plotting.style
 def futures(dream: Dream, answers: Sequence[Future]) -> Picture:
     """What if? Returns of the futures by their first action, and the pictures of one future each."""
     means, names, horizon = mean_returns(answers), dream.run.actions, len(answers[0].numbers)
@@ -189,13 +174,13 @@ def futures(dream: Dream, answers: Sequence[Future]) -> Picture:
     dots, axes = upper.subplots(), lower.subplots()
     for place, (action, mean) in enumerate(reversed(means.items())):
         gains = [future.gain + future.value for future in answers if future.first == action]
-        low, high = interval(gains) or (mean, mean)  # one future alone has none
+        low, high = plotting.interval(gains) or (mean, mean)  # one future alone has none
         dots.plot(gains, [place] * len(gains), "o", ms=4, alpha=0.35, color=BLUE)
         dots.errorbar(mean, place, xerr=(high - low) / 2, fmt="D", ms=6, color=BLUE, capsize=3)
     dots.set_yticks(range(len(means)), [names[action] for action in reversed(means)])
     dots.set_ylim(-0.5, len(means) - 0.5)
     dots.set(xlabel="reward in all: gathered, and (discounted) expected afterwards", xlim=apart(dots.get_xlim()))
-    panel_title(dots, "Which first action is best? (diamond: mean and its 95 % interval)")
+    plotting.panel_title(dots, "Which first action is best? (diamond: mean and its 95 % interval)")
     places, rows = spread(horizon), {}
     for action in list(means)[:ROWS]:
         first = next(future for future in answers if future.first == action)
@@ -203,10 +188,10 @@ def futures(dream: Dream, answers: Sequence[Future]) -> Picture:
         after = np.array([dream.nodes[node.parent].over for node in nodes])
         pictures = np.stack([dream.picture(node.number) for node in nodes])
         rows[f"{broken(names[action])}\n{means[action]:+z.2f}"] = faded(pictures, after)
-    film(axes, rows, [f"+{place + 1}" for place in places])
+    plotting.film(axes, rows, [f"+{place + 1}" for place in places])
     text = "steps from here, one future for each first action\n(below its name: mean reward in all)"
     axes.set_xlabel(f"{text}; grey: after its end", loc="left")
-    heading(
+    plotting.heading(
         picture,
         f"What if? {count(len(answers), 'future')} of {horizon} steps from step {asked_at(dream, answers)} of the "
         f"dream from step {dream.start:,}\nA future is one way the dream may go on: a first action, then the policy "
@@ -227,7 +212,7 @@ def broken(name: str) -> str:
     return re.sub("(UP|DOWN|LEFT|RIGHT)(?=[A-Z])", r"\1\n", name) if len(name) > 9 else name
 
 
-@style
+@plotting.style
 def switches(run: LoadedRun, start: int, horizon: int, seed: int = 0, context: int | None = None) -> Picture:
     """The same start and the same actions, dreamt under different rules, below what really happened."""
     check_start(run, start, context, horizon)

@@ -65,9 +65,8 @@ class BlockedConv2d(nn.ConvTranspose2d):
         """In 16 bits its outputs come in blocks of 2 x 2: twelve at a time use a CPU core better than three."""
         if precision(x).itemsize > 2:
             return super().forward(x, output_size)
-        assert self.bias is not None
-        kernel = F.pixel_unshuffle(self.weight, 2).transpose(0, 1).flip(2, 3)
-        blocks = F.conv2d(x, kernel, self.bias.repeat_interleave(4), padding=1)  # (N, 12, H + 1, W + 1)
+        bias = cast(Tensor, self.bias).repeat_interleave(4)
+        blocks = F.conv2d(x, in_blocks(self.weight), bias, padding=1)  # (N, 12, H + 1, W + 1)
         return F.pixel_shuffle(blocks, 2)[..., 1:-1, 1:-1]
 
 
@@ -94,10 +93,9 @@ class DoublingConv2d(nn.ConvTranspose2d):
     def taps(self) -> Tensor:
         """Weights and bias as `image_conv.errors` wants them: (4 C + 1, 4 (3 + 1)).
 
-        A kernel of 4 x 4 in steps of 2 is one of 2 x 2, turned round, whose outputs are blocks. A spare colour of zeros
-        makes 16: GPUs are fast with eights.
+        A spare colour of zeros makes 16 of 12 outputs: GPUs are fast with eights.
         """
-        kernel = F.pixel_unshuffle(F.pad(self.weight, (0, 0, 0, 0, 0, 1)), 2).transpose(0, 1).flip(2, 3)
+        kernel = in_blocks(F.pad(self.weight, (0, 0, 0, 0, 0, 1)))
         bias = F.pad(cast(Tensor, self.bias), (0, 1)).repeat_interleave(4)
         return torch.cat([kernel.permute(2, 3, 1, 0).flatten(0, 2), bias.unsqueeze(0)])
 
@@ -124,6 +122,11 @@ class FrameDecoder(Decoder):
         for layer in layers:
             latents = layer(latents)
         return cast(DoublingConv2d, last).error(latents, frames)
+
+
+def in_blocks(weight: Tensor) -> Tensor:
+    """A kernel (C, out, 4, 4) of `ConvTranspose2d` in steps of 2 as one (4 out, C, 2, 2) of `Conv2d`: 2 x 2 blocks."""
+    return F.pixel_unshuffle(weight, 2).transpose(0, 1).flip(2, 3)
 
 
 def folded(encoder: Encoder) -> list[tuple[Tensor, Tensor]]:
