@@ -67,7 +67,7 @@ def test_the_small_tables_of_the_page_are_those_of_the_files() -> None:
         cells = [cell(kind, name, "world_model.modules", value) for kind, value in modules.items()]
         assert f"| {name.replace('-seed', ', seed ')} | {' | '.join(cells)} |" in page
     rates = {"laptop": 0.2, "laptop-final-rate": 0.05}
-    for name in ("Boxing-seed1", "Boxing-seed2"):
+    for name in ("Boxing-seed1", "Boxing-seed2", "Boxing-seed3", "Krull-seed1", "KungFuMaster-seed1"):
         cells = [cell(kind, name, "world_model_optimizer.final_rate", value) for kind, value in rates.items()]
         assert f"| {name.replace('-seed', ', seed ')} | {' | '.join(cells)} |" in page
 
