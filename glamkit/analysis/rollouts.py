@@ -51,7 +51,7 @@ def lively(replay: Replay, length: int, recent: int = RECENT) -> int:
 
     The liveliest of all would show something rare. What moves in the middle of the picture counts most. Of each window
     the calmest and the middle step count: one flash must not win. Windows with an end before their last step are taken
-    only where there are not enough others.
+    only where there are no others.
     """
     count = min(len(replay), RECENT, recent)
     if count < length:
@@ -62,7 +62,8 @@ def lively(replay: Replay, length: int, recent: int = RECENT) -> int:
     moving = (steps.frames[0].float().diff(dim=0).abs().mean(1) * near * near[:, None]).mean((1, 2))
     windows = moving.unfold(0, length - 1, 1)
     ended = steps.terminations[0, : count - 1].unfold(0, length - 1, 1).amax(1)
-    order = (windows.amin(1) + windows.median(1).values - 1e6 * ended).argsort()
+    allowed = (ended == ended.amin()).nonzero().flatten()
+    order = allowed[(windows.amin(1) + windows.median(1).values)[allowed].argsort()]
     return first + int(order[round(LIVELY * (len(order) - 1))])
 
 

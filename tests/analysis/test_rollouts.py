@@ -128,7 +128,9 @@ def test_a_lively_window_moves_all_the_time_and_in_the_middle() -> None:
         replay.add(frame, 0, 0.0, False)
     assert rollouts.lively(replay, 8) == 65  # of 83 windows 8 are livelier
     replay.terminations[75] = 1
-    assert rollouts.lively(replay, 8) == 61  # the end of an episode may be the last step of a window only
+    assert rollouts.lively(replay, 8) == 76  # the end of an episode may be the last step of a window only
+    replay.terminations[:60] = replay.terminations[67:] = 1
+    assert rollouts.lively(replay, 8) == 60  # where there is one window without, it is taken
     with pytest.raises(GlamkitError, match="holds 90 steps, but 91 are needed"):
         rollouts.lively(replay, 91)
 
